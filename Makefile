@@ -1,0 +1,44 @@
+# `make demo` and `make test` are all that a newcomer needs; both make `.venv` first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+
+.PHONY: demo test test-all check format bench clean
+
+# One stamp per set of extras, so that a changed pyproject.toml installs again and nothing else does.
+$(VENV)/.demo: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lro-aio needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[fastapi,cli]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lro-aio needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo  ## the main job: index a directory, lose the server half way, lose nothing
+	$(BIN)/lro demo
+
+test: $(VENV)/.dev  ## the fast lane, with the coverage gate
+	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+
+test-all: $(VENV)/.dev  ## the fast lane and the crash campaigns
+	$(BIN)/python -m pytest -m "slow or not slow" --timeout=600 $(PYTEST_ARGS)
+
+check: $(VENV)/.dev  ## lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.bench_lifecycle
+
+clean:
+	rm -rf $(VENV) .ruff_cache .mypy_cache .coverage .coverage.* dist

@@ -1,0 +1,1 @@
+"""Asyncio toolkit for google.longrunning operations."""

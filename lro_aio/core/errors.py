@@ -1,0 +1,424 @@
+"""Every error that lro_aio raises.
+
+::
+
+    LroError
+    ├── InvalidOperationNameError      the name is not a resource name of an operation
+    ├── OperationNotFoundError         no such operation: never made, deleted or expired
+    ├── OperationAlreadyExistsError    the same id or request_id stands for another request
+    ├── OperationDoneError             the operation has ended; nothing was written
+    ├── OperationNotDoneError          a result was asked of an operation that still runs
+    ├── OperationFailedError           the operation ended with an error
+    │   └── OperationCancelledError    ... because it was cancelled
+    ├── WaitDeadlineExceededError      the wait ran out; the work goes on
+    ├── LeaseLostError                 another process holds the operation now
+    ├── UnknownHandlerError            no handler of this name is registered here
+    ├── UnknownResumePointError        the handler does not declare this resume point
+    ├── InvalidTransitionError         the row's state does not allow the change
+    │   └── OperationBusyError         a live run holds the row; come back later
+    ├── StateCodecError                handler state cannot be encoded or decoded
+    ├── PayloadTooLargeError           metadata, state or response over its limit
+    ├── InvalidPageTokenError          a page token that was altered or belongs to other arguments
+    ├── InvalidFilterError             a filter that does not parse, or names an unknown field
+    ├── InvalidTokenError              a resume token that is not, or no longer, the row's
+    ├── StoreUnavailableError          the store did not answer; the call may be repeated
+    ├── StoreSchemaError               the store's schema is missing, newer, or not ours
+    ├── SchedulerUnavailableError      the scheduler did not answer; the row is safe
+    └── WorkerUnavailableError         this process cannot run the operation now
+
+A malformed argument of the caller's own code is a plain ``ValueError`` or ``TypeError``.
+
+Each class has a canonical ``code``, a ``reason`` (the ``ErrorInfo.reason`` of AIP-193) and keeps the variable parts
+of its sentence in attributes, so that nobody needs to parse the text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import ClassVar
+
+from google.longrunning import operations_proto_pb2 as operations_pb2  # the half without grpc
+from google.protobuf import any_pb2
+
+from lro_aio.core.codes import Code
+
+__all__ = [
+    "InvalidFilterError",
+    "InvalidOperationNameError",
+    "InvalidPageTokenError",
+    "InvalidTokenError",
+    "InvalidTransitionError",
+    "LeaseLostError",
+    "LroError",
+    "OperationAlreadyExistsError",
+    "OperationBusyError",
+    "OperationCancelledError",
+    "OperationDoneError",
+    "OperationFailedError",
+    "OperationNotDoneError",
+    "OperationNotFoundError",
+    "PayloadTooLargeError",
+    "SchedulerUnavailableError",
+    "StateCodecError",
+    "StoreSchemaError",
+    "StoreUnavailableError",
+    "UnknownHandlerError",
+    "UnknownResumePointError",
+    "WaitDeadlineExceededError",
+    "WorkerUnavailableError",
+]
+
+
+class LroError(Exception):
+    """Base of all errors of this package."""
+
+    code: Code = Code.UNKNOWN
+    reason: str = "UNKNOWN"
+    retry_after: float | None = None
+    """Seconds after which a repeat has a chance, where that is known."""
+
+    _private: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    def message(self) -> str:
+        """The sentence, without the class name."""
+        return str(self)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The variable parts of the sentence, as AIP-193 wants them in ``ErrorInfo.metadata``."""
+        hidden = self._private | {"code", "reason"}
+        return {
+            _camel(key): str(value)
+            for key, value in vars(self).items()
+            if isinstance(value, str | int | float) and not key.startswith("_") and key not in hidden
+        }
+
+
+class InvalidOperationNameError(LroError):
+    """``name`` is not of the form ``[parent/]operations/{id}``."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "INVALID_OPERATION_NAME"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(
+            f"{name!r} is not the resource name of an operation; expected 'operations/{{id}}' or"
+            f" '{{parent}}/operations/{{id}}'"
+        )
+
+
+class OperationNotFoundError(LroError):
+    """No operation ``name`` exists: never made, deleted, or past its retention."""
+
+    code = Code.NOT_FOUND
+    reason = "OPERATION_NOT_FOUND"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"operation {name!r} does not exist")
+
+
+class OperationAlreadyExistsError(LroError):
+    """The id (or request_id, or child key) is taken by an operation that was started with another request."""
+
+    code = Code.ALREADY_EXISTS
+    reason = "OPERATION_ALREADY_EXISTS"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"operation {name!r} exists already and was started with another request")
+
+
+class OperationDoneError(LroError):
+    """The operation has ended; the row was not touched."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "OPERATION_DONE"
+
+    def __init__(self, name: str, state: str) -> None:
+        self.name = name
+        self.state = state
+        super().__init__(f"operation {name!r} has already ended ({state}); a result is never changed")
+
+
+class OperationNotDoneError(LroError):
+    """A result was asked for before the operation ended."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "OPERATION_NOT_DONE"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"operation {name!r} has not ended yet")
+
+
+class OperationFailedError(LroError):
+    """The operation ended with an error.
+
+    Raised by a handler, it ends the operation with exactly this code, message and details: unlike that of other
+    exceptions, its text is meant for clients.
+
+    Attributes:
+        name: Resource name, "" where it is raised by a handler.
+        code: Canonical code.
+        details: The ``google.rpc.Status.details``, packed.
+    """
+
+    reason = "OPERATION_FAILED"
+    _private = frozenset({"text"})
+
+    def __init__(
+        self,
+        message: str = "the operation failed",
+        *,
+        name: str = "",
+        code: int = Code.UNKNOWN,
+        details: Sequence[any_pb2.Any] = (),
+    ) -> None:
+        self.name = name
+        self.code = Code.of(code)
+        self.details = tuple(details)
+        self.text = message
+        prefix = f"operation {name!r} ended with {self.code.name}: " if name else ""
+        super().__init__(f"{prefix}{message}")
+
+    @property
+    def message(self) -> str:
+        """The message of the ``google.rpc.Status``, as the service wrote it."""
+        return self.text
+
+
+class OperationCancelledError(OperationFailedError):
+    """The operation was cancelled."""
+
+    reason = "OPERATION_CANCELLED"
+
+    def __init__(
+        self,
+        message: str = "the operation was cancelled",
+        *,
+        name: str = "",
+        code: int = Code.CANCELLED,
+        details: Sequence[any_pb2.Any] = (),
+    ) -> None:
+        super().__init__(message, name=name, code=code, details=details)
+
+
+class WaitDeadlineExceededError(LroError):
+    """The wait ran out. The work was not stopped.
+
+    Attributes:
+        timeout: Seconds that were waited.
+        pending: Names that have not ended.
+        finished: Those that have, as last read.
+        operation: The operation that was waited for, as last read (None where children were waited for).
+        rehydration_token: What a later process continues from, where the service gives one.
+    """
+
+    code = Code.DEADLINE_EXCEEDED
+    reason = "WAIT_DEADLINE_EXCEEDED"
+
+    def __init__(
+        self,
+        timeout: float,
+        pending: Sequence[str],
+        *,
+        finished: Sequence[operations_pb2.Operation] = (),
+        operation: operations_pb2.Operation | None = None,
+        rehydration_token: str | None = None,
+    ) -> None:
+        self.timeout = timeout
+        self.pending = tuple(pending)
+        self.finished = tuple(finished)
+        self.operation = operation
+        self._rehydration_token = rehydration_token
+        shown = ", ".join(self.pending[:5]) + (", ..." if len(self.pending) > 5 else "")
+        super().__init__(f"waited {timeout:g} s; {len(self.pending)} operation(s) not done: {shown}")
+
+    @property
+    def rehydration_token(self) -> str | None:
+        """What a later process continues from, where the service gives one."""
+        return self._rehydration_token
+
+
+class LeaseLostError(LroError):
+    """The caller no longer holds the operation: it was claimed again, released, or is not the row it knew."""
+
+    code = Code.ABORTED
+    reason = "LEASE_LOST"
+
+    def __init__(self, name: str, claim: int = 0) -> None:
+        self.name = name
+        self.claim = claim
+        super().__init__(f"claim {claim} on operation {name!r} is no longer valid; nothing was written")
+
+
+class UnknownHandlerError(LroError):
+    """No handler of this name is registered in this process."""
+
+    code = Code.UNIMPLEMENTED
+    reason = "UNKNOWN_HANDLER"
+
+    def __init__(self, handler: str, known: Sequence[str] = ()) -> None:
+        self.handler = handler
+        self.known = tuple(sorted(known))
+        listed = ", ".join(self.known) or "none"
+        super().__init__(f"no handler {handler!r} is registered here; registered: {listed}")
+
+
+class UnknownResumePointError(LroError):
+    """The handler does not declare this resume point."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "UNKNOWN_RESUME_POINT"
+
+    def __init__(self, handler: str, resume_point: str, known: Sequence[str] = ()) -> None:
+        self.handler = handler
+        self.resume_point = resume_point
+        self.known = tuple(sorted(known))
+        listed = ", ".join(repr(point) for point in self.known) or "none"
+        super().__init__(f"handler {handler!r} declares no resume point {resume_point!r}; declared: {listed}")
+
+
+class InvalidTransitionError(LroError):
+    """The state of the row does not allow the change."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "INVALID_TRANSITION"
+
+    def __init__(self, name: str, state: str, event: str) -> None:
+        self.name = name
+        self.state = state
+        self.event = event
+        super().__init__(f"operation {name!r} is {state}; {event!r} is not possible")
+
+
+class OperationBusyError(InvalidTransitionError):
+    """A live run holds the operation; whoever asked should come back in ``retry_after`` seconds."""
+
+    code = Code.UNAVAILABLE
+    reason = "OPERATION_BUSY"
+
+    def __init__(self, name: str, retry_after: float) -> None:
+        super().__init__(name, "RUNNING", "claim")
+        self.retry_after = retry_after
+
+
+class StateCodecError(LroError):
+    """Handler state cannot be encoded, or what is stored cannot be decoded."""
+
+    code = Code.INTERNAL
+    reason = "STATE_CODEC"
+
+    def __init__(self, problem: str, *, field: str = "", codec: str = "") -> None:
+        self.problem = problem
+        self.field = field
+        self.codec = codec
+        place = f" (field {field!r})" if field else ""
+        stored = f" [stored as {codec!r}]" if codec else ""
+        super().__init__(f"handler state{place}: {problem}{stored}")
+
+
+class PayloadTooLargeError(LroError):
+    """``field`` has ``size`` bytes where ``limit`` are allowed."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "PAYLOAD_TOO_LARGE"
+
+    def __init__(self, field: str, size: int, limit: int) -> None:
+        self.field = field
+        self.size = size
+        self.limit = limit
+        super().__init__(f"{field} has {size} bytes; the limit is {limit}")
+
+
+class InvalidPageTokenError(LroError):
+    """The page token was altered, is too old, or was given for other arguments (AIP-158)."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "INVALID_PAGE_TOKEN"
+
+    def __init__(self, problem: str = "it is not one that this service gave") -> None:
+        self.problem = problem
+        super().__init__(f"invalid page_token: {problem}")
+
+
+class InvalidFilterError(LroError):
+    """The filter does not parse or cannot be evaluated (AIP-160).
+
+    Attributes:
+        position: 0-based offset in characters where the problem is.
+    """
+
+    code = Code.INVALID_ARGUMENT
+    reason = "INVALID_FILTER"
+
+    def __init__(self, problem: str, position: int) -> None:
+        self.problem = problem
+        self.position = position
+        super().__init__(f"invalid filter at position {position}: {problem}")
+
+
+class InvalidTokenError(LroError):
+    """The resume token is not, or no longer, the one that the row waits for."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "INVALID_TOKEN"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"the token is not the one that operation {name!r} waits for")
+
+
+class StoreUnavailableError(LroError):
+    """The store did not answer, was locked, or could not write. The same call may be repeated."""
+
+    code = Code.UNAVAILABLE
+    reason = "STORE_UNAVAILABLE"
+
+    def __init__(self, problem: str, *, retry_after: float = 1.0) -> None:
+        self.problem = problem
+        self.retry_after = retry_after
+        super().__init__(f"the store is unavailable: {problem}")
+
+
+class StoreSchemaError(LroError):
+    """The store exists but is not one that this version can use."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "STORE_SCHEMA"
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(problem)
+
+
+class SchedulerUnavailableError(LroError):
+    """The scheduler did not answer. The row is safe: a sweep hands it over again."""
+
+    code = Code.UNAVAILABLE
+    reason = "SCHEDULER_UNAVAILABLE"
+
+    def __init__(self, problem: str, *, retry_after: float = 1.0) -> None:
+        self.problem = problem
+        self.retry_after = retry_after
+        super().__init__(f"the scheduler is unavailable: {problem}")
+
+
+class WorkerUnavailableError(LroError):
+    """This process cannot run the operation now: it drains, is full, or does not know the handler."""
+
+    code = Code.UNAVAILABLE
+    reason = "WORKER_UNAVAILABLE"
+
+    def __init__(self, problem: str, *, retry_after: float = 5.0) -> None:
+        self.problem = problem
+        self.retry_after = retry_after
+        super().__init__(f"this worker cannot take the operation: {problem}")
+
+
+def _camel(name: str) -> str:
+    return re.sub(r"_([a-z])", lambda match: match.group(1).upper(), name)

@@ -1,0 +1,114 @@
+"""Resource names of operations: ``operations/{id}``, with any parent before it (AIP-122, AIP-151)."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import NamedTuple
+
+from lro_aio.core.errors import InvalidOperationNameError
+
+__all__ = [
+    "ANY_PARENT",
+    "OperationName",
+    "check_id",
+    "child_id",
+    "new_id",
+    "parse",
+    "parse_parent",
+    "request_id",
+]
+
+ANY_PARENT = "-"
+"""As the parent of a list: operations of every parent (the wildcard of AIP-159)."""
+
+MAX_NAME = 512
+"""Characters. Spanner's 8 KB key limit allows more; nobody's names need it."""
+
+_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~:@-]*")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
+_REQUEST_ID = re.compile(r"[\x20-\x7e]{1,128}")
+
+# Fixed for ever: ids that were derived from a request_id or a child key must come out the same in every release.
+_NAMESPACE = uuid.UUID("5d0c3c0e-9a55-5a4e-8d5e-3c1f2c7b6a10")
+
+
+class OperationName(NamedTuple):
+    """The two parts of a name. ``str()`` gives the name again."""
+
+    parent: str
+    """What stands before ``/operations/``; "" for none."""
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.parent}/operations/{self.id}" if self.parent else f"operations/{self.id}"
+
+
+def parse(name: str) -> OperationName:
+    """Split a resource name.
+
+    Raises:
+        InvalidOperationNameError: It is not ``[parent/]operations/{id}``.
+    """
+    if not isinstance(name, str) or len(name) > MAX_NAME:
+        raise InvalidOperationNameError(str(name)[:MAX_NAME])
+    *parent, collection, identifier = ["", *name.split("/")]
+    if collection != "operations" or not _ID.fullmatch(identifier):
+        raise InvalidOperationNameError(name)
+    segments = parent[1:]
+    if not all(_SEGMENT.fullmatch(segment) for segment in segments):
+        raise InvalidOperationNameError(name)
+    return OperationName("/".join(segments), identifier)
+
+
+def parse_parent(parent: str) -> str:
+    """Normalize a collection: "", "operations" and "x/y/operations" name the parents "", "" and "x/y".
+
+    Raises:
+        InvalidOperationNameError: A segment is malformed.
+    """
+    if parent == ANY_PARENT:
+        return parent
+    segments = parent.split("/") if parent else []
+    if segments and segments[-1] == "operations":
+        segments.pop()
+    if len(parent) > MAX_NAME or not all(_SEGMENT.fullmatch(segment) for segment in segments):
+        raise InvalidOperationNameError(parent[:MAX_NAME])
+    return "/".join(segments)
+
+
+def new_id() -> str:
+    """A random id (UUID4: spreads over Spanner's key space, and Go services accept no other form)."""
+    return str(uuid.uuid4())
+
+
+def check_id(identifier: str) -> str:
+    """Return a caller's own id.
+
+    Raises:
+        ValueError: It has other characters than letters, digits and ``._~-``, or over 128 of them.
+    """
+    if not _ID.fullmatch(identifier):
+        raise ValueError(f"operation_id {identifier!r} must be 1 to 128 letters, digits or any of '._~-'")
+    return identifier
+
+
+def request_id(parent: str, handler: str, request: str) -> str:
+    """The id that stands for one request (AIP-155): the same three arguments always give the same id.
+
+    Raises:
+        ValueError: ``request`` is not 1 to 128 printable ASCII characters.
+    """
+    if not _REQUEST_ID.fullmatch(request):
+        raise ValueError("request_id must be 1 to 128 printable ASCII characters")
+    return str(uuid.uuid5(_NAMESPACE, f"request\n{parent}\n{handler}\n{request}"))
+
+
+def child_id(parent_uid: str, key: str) -> str:
+    """The id of the child that ``key`` names under one parent operation.
+
+    The parent's ``uid`` and not its name: an operation that was deleted and made again has children of its own.
+    """
+    if not key:
+        raise ValueError("key must not be empty: it is what makes a child the same one when the handler runs again")
+    return str(uuid.uuid5(_NAMESPACE, f"child\n{parent_uid}\n{key}"))

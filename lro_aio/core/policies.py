@@ -1,0 +1,187 @@
+"""Options as small frozen values, validated where they are made.
+
+Durations are given as ``float`` seconds or ``datetime.timedelta`` and read back as ``float`` seconds.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass, fields
+from datetime import timedelta
+
+__all__ = [
+    "Duration",
+    "LeasePolicy",
+    "Limits",
+    "PollPolicy",
+    "RetentionPolicy",
+    "RetryPolicy",
+    "SweepPolicy",
+    "seconds",
+]
+
+Duration = float | timedelta
+"""A length of time: seconds, or a timedelta."""
+
+
+def seconds(value: Duration, name: str, *, positive: bool = False) -> float:
+    """Return a duration as seconds.
+
+    Raises:
+        TypeError: Neither a number nor a timedelta.
+        ValueError: Negative, not finite, or zero where it must be positive.
+    """
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be seconds or a timedelta, not {type(value).__name__}")
+    if not math.isfinite(value) or value < 0 or (positive and value == 0):
+        raise ValueError(f"{name} must be {'positive' if positive else 'zero or more'} and finite, not {value!r}")
+    return float(value)
+
+
+class _Seconds:
+    """Mixin: every field that is a duration becomes a float at construction."""
+
+    __slots__ = ()
+
+    def _durations(self, *names: str, positive: bool = True) -> None:
+        for name in names:
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, seconds(value, f"{type(self).__name__}.{name}", positive=positive))
+
+    def _counts(self, *names: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{type(self).__name__}.{name} must be a whole number of 1 or more, not {value!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class LeasePolicy(_Seconds):
+    """How long a claim lasts without a sign of life."""
+
+    duration: float = 30.0
+    """Seconds. A run whose process died is claimed again this long after its last renewal."""
+    max_stall: float = 600.0
+    """Seconds that the event loop may show no sign of life before its leases are no longer renewed."""
+
+    def __post_init__(self) -> None:
+        self._durations("duration", "max_stall")
+
+    @property
+    def renew_interval(self) -> float:
+        """Seconds between renewals: a third of the duration, so that two may be lost."""
+        return self.duration / 3
+
+
+@dataclass(frozen=True, slots=True)
+class PollPolicy(_Seconds):
+    """How often something is looked at that cannot tell of itself."""
+
+    interval: float = 1.0
+    """Seconds before the second look."""
+    multiplier: float = 1.5
+    """Growth from one look to the next."""
+    max_interval: float = 10.0
+    """Seconds; the interval grows no further."""
+    jitter: float = 0.1
+    """Share of the interval by which it may differ, at random, so that pollers do not march in step."""
+
+    def __post_init__(self) -> None:
+        self._durations("interval", "max_interval")
+        if not (math.isfinite(self.multiplier) and self.multiplier >= 1):
+            raise ValueError("PollPolicy.multiplier must be 1 or more")
+        if not 0 <= self.jitter < 1:
+            raise ValueError("PollPolicy.jitter must be from 0 to below 1")
+
+    def delay(self, attempt: int) -> float:
+        """Seconds to wait after look number ``attempt`` (0 is the first)."""
+        # The exponent is bounded: 1.5 ** 2000 is an OverflowError, and the cap was reached long before.
+        grown = min(self.interval * self.multiplier ** min(attempt, 64), self.max_interval)
+        return grown * (1 + random.uniform(-self.jitter, self.jitter))  # noqa: S311 (not for secrets)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy(_Seconds):
+    """Which exceptions of a handler run the same segment again, and when."""
+
+    on: tuple[type[Exception], ...] = ()
+    """Exception classes that are worth another run. ``RetryLater`` always is."""
+    max_attempts: int = 5
+    """Runs of one segment in all. The last failure ends the operation."""
+    initial_delay: float = 1.0
+    """Seconds before the second run."""
+    multiplier: float = 2.0
+    """Growth of the delay from run to run."""
+    max_delay: float = 300.0
+    """Seconds; the delay grows no further."""
+    jitter: float = 0.1
+    """Share of the delay by which it may differ, at random."""
+
+    def __post_init__(self) -> None:
+        given: object = self.on
+        on = (given,) if isinstance(given, type) else tuple(self.on)
+        if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in on):
+            raise TypeError("RetryPolicy.on must be exception classes (and not BaseException: a cancel is no failure)")
+        object.__setattr__(self, "on", on)
+        self._counts("max_attempts")
+        self._durations("initial_delay", "max_delay", positive=False)
+        if not (math.isfinite(self.multiplier) and self.multiplier >= 1):
+            raise ValueError("RetryPolicy.multiplier must be 1 or more")
+        if not 0 <= self.jitter < 1:
+            raise ValueError("RetryPolicy.jitter must be from 0 to below 1")
+
+    def delay(self, retries: int) -> float:
+        """Seconds before the next run, after ``retries`` retries so far (0 after the first failure)."""
+        grown = min(self.initial_delay * self.multiplier ** min(retries, 64), self.max_delay)
+        return grown * (1 + random.uniform(-self.jitter, self.jitter))  # noqa: S311 (not for secrets)
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionPolicy(_Seconds):
+    """How long a finished operation can be read. AIP-151 suggests 30 days."""
+
+    duration: float = 30 * 86400.0
+    """Seconds from the end of the operation."""
+
+    def __post_init__(self) -> None:
+        self._durations("duration")
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPolicy(_Seconds):
+    """The repair pass that finds what a lost hint or a dead process left behind."""
+
+    interval: float = 30.0
+    """Seconds between passes in one worker, jittered by a fifth."""
+    batch: int = 256
+    """Rows that one read of the pass takes."""
+    purge_batch: int = 500
+    """Expired rows that one transaction removes."""
+
+    def __post_init__(self) -> None:
+        self._durations("interval")
+        self._counts("batch", "purge_batch")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits(_Seconds):
+    """Sizes in bytes of what a row may hold, checked before a write, and bounds of a list page."""
+
+    metadata: int = 64 * 1024
+    state: int = 1024 * 1024
+    response: int = 2 * 1024 * 1024
+    page_bytes: int = 3 * 1024 * 1024
+    """A list page is clipped here: gRPC clients refuse messages over 4 MiB."""
+    page_size: int = 100
+    """Operations on a page where the caller names no size."""
+    max_page_size: int = 1000
+    """A larger page_size is taken as this one (AIP-158)."""
+    scan_rows: int = 10_000
+    """Rows that one page looks at before it is returned short (AIP-158 allows it)."""
+
+    def __post_init__(self) -> None:
+        self._counts(*(field.name for field in fields(self)))

@@ -1,0 +1,232 @@
+"""The row of one operation, frozen, and what it is suspended on.
+
+Times are ``float`` seconds since the Unix epoch (UTC). Payloads stay serialized until somebody looks at them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from google.longrunning import operations_proto_pb2 as operations_pb2  # the half without grpc
+
+from lro_aio.core.errors import OperationNotFoundError
+
+__all__ = ["Record", "State", "Wait", "Wake", "WakeReason"]
+
+
+class State(enum.StrEnum):
+    """Where an operation is in its life."""
+
+    PENDING = "PENDING"
+    """Has a handler and waits for a worker."""
+    RUNNING = "RUNNING"
+    """Claimed by a worker, or driven by its creator."""
+    SUSPENDED = "SUSPENDED"
+    """Waits for a time or for other operations, and holds nobody."""
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the operation has ended: the state never changes again."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
+
+
+class WakeReason(enum.StrEnum):
+    """Why a suspended operation runs again."""
+
+    ELAPSED = "ELAPSED"
+    """The sleep is over."""
+    CHILDREN_DONE = "CHILDREN_DONE"
+    """All children have ended, well or not."""
+    CHILDREN_TIMEOUT = "CHILDREN_TIMEOUT"
+    """The timeout of the children part ran out."""
+    POLL_FAILED = "POLL_FAILED"
+    """The children could not be read; the error says why."""
+    CANCEL_REQUESTED = "CANCEL_REQUESTED"
+    """The operation was cancelled and runs its clean-up."""
+
+
+class _Json:
+    """Mixin: a dataclass as compact JSON; absent members take their defaults, unknown ones are ignored.
+
+    Both so that two releases can share one store during a deploy.
+    """
+
+    __slots__ = ()
+
+    def to_json(self) -> str:
+        """Compact JSON without the members that have their default."""
+        members: dict[str, Any] = {}
+        for item in dataclasses.fields(self):  # type: ignore[arg-type]  # the mixin is used on dataclasses only
+            value = getattr(self, item.name)
+            if value != item.default and value != ():
+                members[item.name] = value
+        return json.dumps(members, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The inverse of ``to_json``."""
+        known = {item.name for item in dataclasses.fields(cls)}  # type: ignore[arg-type]  # as above
+        members: Mapping[str, Any] = json.loads(text)
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in members.items() if k in known})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait(_Json):
+    """What an operation is suspended on. The sleep comes first, then the children."""
+
+    token: str
+    """The resume token: valid until the run that it starts commits a suspend or an end."""
+    sleep_until: float
+    """Epoch seconds. In the past or now: no sleep."""
+    children: tuple[str, ...] = ()
+    """Names of operations to wait for after the sleep."""
+    service: str = ""
+    """Name of the foreign service that has the children; "" is this client."""
+    deadline: float | None = None
+    """Epoch seconds at which the children part ends in any case."""
+    poll_interval: float = 3.0
+    """Seconds between looks at the children."""
+    max_poll_interval: float | None = None
+    """Seconds up to which a scheduler may let the interval grow. None: the scheduler chooses."""
+    poll_endpoint: str = ""
+    """URL at which a remote scheduler reads the children, where it is not the client's own."""
+    on_cancel: str = ""
+    """Resume point of the clean-up that a cancel runs; "" for none."""
+    rerun: bool = False
+    """The wait does not end a segment: a first run handed over, a retry or a clean-up. ``wake`` stays as it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wake(_Json):
+    """Why the current segment runs, kept so that a run after a crash is told the same."""
+
+    reason: WakeReason
+    children: tuple[str, ...] = ()
+    service: str = ""
+    pending: tuple[str, ...] = ()
+    """Children that had not ended."""
+    error: str = ""
+    """What a scheduler could not do, for ``POLL_FAILED``."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", WakeReason(self.reason))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """The row of one operation. Changed only by the functions in ``transitions``."""
+
+    name: str
+    uid: str
+    """Random; tells a row from one that was made later under the same name."""
+    state: State
+    create_time: float
+    update_time: float
+    end_time: float | None = None
+    expire_time: float | None = None
+    """When the row stops being visible; written when the operation ends."""
+
+    metadata: bytes = b""
+    """Serialized ``google.protobuf.Any``; empty for none."""
+    response: bytes = b""
+    """Serialized ``google.protobuf.Any``; empty unless SUCCEEDED."""
+    error: bytes = b""
+    """Serialized ``google.rpc.Status``; empty unless FAILED or CANCELLED."""
+
+    handler: str = ""
+    """Name of the handler; "" where the creator drives the operation by hand."""
+    resume_point: str = ""
+    """Where the handler goes on; "" is its start."""
+    state_data: bytes = field(default=b"", repr=False)
+    """The handler's own state."""
+    state_codec: str = ""
+    """How to read it: "json;v=N" or "proto:<full name>"; "" for no state."""
+    parent_operation: str = ""
+    """Name of the operation that started this one with ``start_child``."""
+
+    wait: Wait | None = None
+    wake: Wake | None = None
+    cleaning: bool = False
+    """Runs its clean-up after a cancel: it ends CANCELLED, or FAILED if the clean-up raises."""
+    cancel_requested: bool = False
+    cancel_children: bool = False
+    """A cancel has still to be passed on to the children."""
+
+    owner: str = ""
+    lease_expire_time: float | None = None
+    """The lease is over at this moment, not after it."""
+    claim: int = 0
+    """Fencing number; only rises."""
+    attempt: int = 0
+    """Claims since the last progress that no graceful hand-back returned."""
+    retries: int = 0
+    """Failed runs of this segment that the retry policy let run again."""
+
+    check_time: float | None = None
+    """When a sweep must look at the row next; None for never."""
+    handover: int = 0
+    """How often the wait was handed to a scheduler."""
+    schedule_handle: str = ""
+    """The scheduler's name for the wait."""
+
+    fingerprint: str = ""
+    """"N:<hex>": a hash of the request and the number of the scheme that made it."""
+    traceparent: str = ""
+    """W3C trace context of the request that started the operation."""
+    deleted: bool = False
+    """Hidden from every read; removed when it ends."""
+    revision: int = 1
+
+    @property
+    def done(self) -> bool:
+        """Whether the operation has ended."""
+        return self.state.terminal
+
+    @property
+    def size(self) -> int:
+        """Approximate bytes of the row's payloads, for the caps of a batch."""
+        return len(self.metadata) + len(self.response) + len(self.error) + len(self.state_data) + 512
+
+    def hidden(self, now: float) -> bool:
+        """Whether readers must not see the row: deleted, or past its retention."""
+        return self.deleted or (self.expire_time is not None and self.expire_time <= now)
+
+    def check_visible(self, now: float) -> Record:
+        """Return the row.
+
+        Raises:
+            OperationNotFoundError: It is deleted or expired.
+        """
+        if self.hidden(now):
+            raise OperationNotFoundError(self.name)
+        return self
+
+    def lease_live(self, now: float) -> bool:
+        """Whether a run may be under way: the row is RUNNING and its lease is not over."""
+        if self.state is not State.RUNNING:
+            return False
+        return self.lease_expire_time is None or now < self.lease_expire_time
+
+    def to_operation(self) -> operations_pb2.Operation:
+        """The public message. A new one on each call."""
+        operation = operations_pb2.Operation(name=self.name)
+        if self.metadata:
+            operation.metadata.ParseFromString(self.metadata)
+        if self.state is State.SUCCEEDED:
+            operation.done = True
+            operation.response.ParseFromString(self.response)
+        elif self.done:
+            operation.done = True
+            operation.error.ParseFromString(self.error)
+        return operation

@@ -1,0 +1,105 @@
+"""The one table between exceptions, ``google.rpc.Status`` and HTTP.
+
+Every error that leaves the process goes through ``to_status``; every one that comes in, through ``from_status``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from google.longrunning import operations_proto_pb2 as operations_pb2  # the half without grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from lro_aio.core.codes import Code
+from lro_aio.core.errors import LroError, OperationCancelledError, OperationFailedError
+
+__all__ = ["DOMAIN", "HIDDEN_MESSAGE", "error_of", "from_status", "make_status", "to_status"]
+
+DOMAIN = "lro-aio"
+"""``ErrorInfo.domain`` of the errors that this package words."""
+
+HIDDEN_MESSAGE = "the operation failed for a reason that the service does not disclose"
+"""What clients see of an exception that the service did not mean for them."""
+
+
+def make_status(
+    code: int,
+    message: str,
+    *,
+    reason: str,
+    metadata: Mapping[str, str] | None = None,
+    retry_after: float | None = None,
+    details: Sequence[any_pb2.Any] = (),
+) -> status_pb2.Status:
+    """A status with ``ErrorInfo``, as AIP-193 wants every error.
+
+    Args:
+        code: Canonical code.
+        message: For developers, in English.
+        reason: UPPER_SNAKE_CASE, at most 63 characters.
+        metadata: The variable parts of the message.
+        retry_after: Seconds after which a repeat has a chance; becomes ``RetryInfo``.
+        details: Further packed details. A type that is among them is not added again.
+    """
+    status = status_pb2.Status(code=int(code), message=message, details=details)
+    present = {detail.type_url for detail in details}
+    extra: list[Message] = [error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata or {})]
+    if retry_after is not None:
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(int(retry_after * 1e9))
+        extra.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    for detail in extra:
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        if packed.type_url not in present:
+            status.details.append(packed)
+    return status
+
+
+def to_status(exc: BaseException, *, expose: bool = False) -> status_pb2.Status:
+    """The status of an exception (rule 10).
+
+    Errors of this package carry their own sentence. Others keep their code where they have a canonical one, and
+    their text only with ``expose``.
+    """
+    if isinstance(exc, OperationFailedError):
+        return make_status(exc.code, exc.message, reason=exc.reason, metadata=exc.metadata, details=exc.details)
+    if isinstance(exc, LroError):
+        return make_status(exc.code, str(exc), reason=exc.reason, metadata=exc.metadata, retry_after=exc.retry_after)
+    code = _foreign_code(exc)
+    name = type(exc).__name__
+    if expose:
+        return make_status(code, f"{name}: {exc}", reason="HANDLER_ERROR", metadata={"exception": name})
+    return make_status(code, HIDDEN_MESSAGE, reason="HANDLER_ERROR")
+
+
+def from_status(status: status_pb2.Status, *, name: str = "") -> OperationFailedError:
+    """The exception of a failed operation. Code CANCELLED becomes ``OperationCancelledError``."""
+    kind = OperationCancelledError if status.code == Code.CANCELLED else OperationFailedError
+    return kind(status.message, name=name, code=status.code, details=tuple(status.details))
+
+
+def error_of(operation: operations_pb2.Operation) -> OperationFailedError | None:
+    """The exception of an operation that ended with an error; None for any other."""
+    if operation.WhichOneof("result") != "error":
+        return None
+    return from_status(operation.error, name=operation.name)
+
+
+def _foreign_code(exc: BaseException) -> Code:
+    """The canonical code that an exception of another library carries, without importing that library."""
+    if isinstance(exc, asyncio.CancelledError):
+        return Code.CANCELLED
+    if isinstance(exc, TimeoutError):
+        return Code.DEADLINE_EXCEEDED
+    carried = getattr(exc, "grpc_status_code", None)  # google.api_core.exceptions.GoogleAPICallError
+    if carried is None:
+        code = getattr(exc, "code", None)  # grpc.RpcError has it as a method
+        carried = code() if callable(code) else None
+    number = getattr(carried, "value", None)
+    if isinstance(number, tuple) and number and isinstance(number[0], int) and number[0] != Code.OK:
+        return Code.of(number[0])
+    return Code.UNKNOWN

@@ -1,0 +1,502 @@
+"""Every legal change of a row, as a pure function from the old row to the new one.
+
+::
+
+                      ┌────────────── release, retry due ─────────────┐
+                      ▼                                               │
+    create ──▶ PENDING ──claim──▶ RUNNING ──suspend / retry──▶ SUSPENDED ──claim (wake)──▶ RUNNING
+       └──────────(claimed in the same write)──▲│                     │
+                                               │└─ finish ─▶ SUCCEEDED, FAILED, CANCELLED ◀─ request_cancel
+
+No I/O, no clock, no randomness: time, tokens and identities are arguments. A function returns the *same object* where
+there is nothing to write, None where the row is to be removed, and raises a typed error where the change is illegal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from google.rpc import status_pb2
+
+from lro_aio.core.codes import Code
+from lro_aio.core.errors import (
+    InvalidTokenError,
+    InvalidTransitionError,
+    LeaseLostError,
+    OperationAlreadyExistsError,
+    OperationBusyError,
+    OperationDoneError,
+)
+from lro_aio.core.record import Record, State, Wait, Wake, WakeReason
+from lro_aio.core.status import make_status
+
+__all__ = [
+    "Claimant",
+    "Holder",
+    "begin_cleanup",
+    "cascaded",
+    "claim",
+    "create",
+    "delete",
+    "finish",
+    "handed_over",
+    "lose_creator",
+    "release",
+    "renew",
+    "request_cancel",
+    "retry",
+    "save",
+    "suspend",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimant:
+    """Who claims, and on what terms."""
+
+    owner: str
+    lease: float
+    """Seconds."""
+    max_attempts: int
+    retention: float
+    """Seconds from the end for which a finished row is kept."""
+    on_cancel: str = ""
+    """The clean-up that the claimant's handler declares."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """What a write must name (rule 2): the row's uid and the claim that the writer holds.
+
+    Claim 0 is the one of somebody who holds nothing: valid only for a row without a handler.
+    """
+
+    uid: str
+    claim: int
+
+
+def create(existing: Record | None, *, record: Record, now: float) -> Record:
+    """Make the row, or find the one that the same request made before (rule 8).
+
+    Raises:
+        OperationAlreadyExistsError: Another request has the name.
+    """
+    if existing is None or (existing.hidden(now) and not existing.deleted):
+        return record
+    same = existing.uid == record.uid or (
+        bool(record.fingerprint)
+        and existing.handler == record.handler
+        and _same_fingerprint(existing.fingerprint, record.fingerprint)
+    )
+    if existing.deleted or not same:
+        raise OperationAlreadyExistsError(record.name)
+    return existing
+
+
+def claim(
+    record: Record, *, now: float, by: Claimant, token: str | None = None, wake: Wake | None = None
+) -> Record | None:
+    """Take the row for a run (rules 2, 3, 6, 7). The result is RUNNING, or terminal where the claim ended it.
+
+    None where it ended and was deleted.
+
+    Args:
+        record: The row.
+        now: Epoch seconds.
+        by: The claimant.
+        token: The resume token; needed for a SUSPENDED row.
+        wake: Why a SUSPENDED row runs again.
+
+    Raises:
+        OperationDoneError: It has ended.
+        OperationBusyError: A live run holds it.
+        InvalidTokenError: The token is not the row's.
+        InvalidTransitionError: It is SUSPENDED and no token was given, or nobody's handler runs it.
+    """
+    _check_open(record)
+    if token is not None and (record.wait is None or record.wait.token != token):
+        raise InvalidTokenError(record.name)
+    if not record.handler or (record.state is State.SUSPENDED and token is None):
+        raise InvalidTransitionError(record.name, record.state, "claim")
+    if record.state is State.RUNNING:
+        if record.lease_live(now):
+            raise OperationBusyError(record.name, max(0.0, (record.lease_expire_time or now) - now))
+        if record.cancel_requested and not record.cleaning:
+            # The run that was asked to stop died: what is left is the clean-up, where one is declared.
+            if not by.on_cancel:
+                return _removed_if_deleted(_end(record, now, by.retention, State.CANCELLED, error=_cancelled()))
+            record = _to_cleanup(record, now, by.on_cancel)
+    if record.attempt >= by.max_attempts:
+        status = make_status(
+            Code.ABORTED,
+            f"gave up after {record.attempt} attempts that ended without a result",
+            reason="ATTEMPTS_EXHAUSTED",
+            metadata={"attempts": str(record.attempt)},
+        )
+        return _removed_if_deleted(_end(record, now, by.retention, State.FAILED, error=status))
+    if record.state is State.SUSPENDED and record.wait is not None and not record.wait.rerun:
+        record = replace(record, wake=wake)
+    return _evolve(
+        record,
+        now,
+        state=State.RUNNING,
+        owner=by.owner,
+        lease_expire_time=now + by.lease,
+        check_time=now + by.lease,
+        claim=record.claim + 1,
+        attempt=record.attempt + 1,
+        schedule_handle="",
+    )
+
+
+def renew(record: Record, *, holder: Holder, now: float, lease: float) -> Record:
+    """Extend the lease (rule 4). Nothing that a reader can see changes, so the revision stays.
+
+    Raises:
+        LeaseLostError: The holder no longer holds the row.
+        OperationDoneError: It has ended.
+    """
+    _check_holder(record, holder)
+    return replace(record, lease_expire_time=now + lease, check_time=now + lease)
+
+
+def release(record: Record, *, holder: Holder, now: float, check_time: float | None = None) -> Record:
+    """Give the row back for another process to go on with at once (rule 5); the attempt is not counted (rule 3).
+
+    A row that its creator drives ends: no other process can go on with it.
+
+    Raises:
+        LeaseLostError: The holder no longer holds the row.
+        OperationDoneError: It has ended.
+    """
+    _check_holder(record, holder)
+    if not record.handler:
+        return replace(record, lease_expire_time=now, check_time=now)
+    return _evolve(
+        record,
+        now,
+        state=State.PENDING,
+        owner="",
+        lease_expire_time=None,
+        check_time=now if check_time is None else check_time,
+        attempt=max(0, record.attempt - 1),
+    )
+
+
+def suspend(
+    record: Record,
+    *,
+    holder: Holder,
+    now: float,
+    retention: float,
+    wait: Wait,
+    resume_point: str,
+    changes: dict[str, Any] | None = None,
+) -> Record | None:
+    """Commit the end of a segment: state, wait and token in one write. ``attempt`` starts anew (rule 3).
+
+    A cancel that came while the segment ran takes effect here.
+
+    Args:
+        record: The row.
+        holder: Who writes.
+        now: Epoch seconds.
+        retention: Seconds to keep the row, should it end here.
+        wait: What to wait for.
+        resume_point: Where the handler goes on.
+        changes: ``state_data``, ``state_codec`` and ``metadata`` to write with it.
+
+    Raises:
+        LeaseLostError: The holder no longer holds the row.
+        OperationDoneError: It has ended.
+    """
+    _check_holder(record, holder)
+    suspended = _evolve(
+        record,
+        now,
+        state=State.SUSPENDED,
+        owner="",
+        lease_expire_time=None,
+        wait=wait,
+        wake=None,
+        resume_point=resume_point,
+        check_time=_first_look(wait),
+        attempt=0,
+        retries=0,
+        handover=0,
+        schedule_handle="",
+        **(changes or {}),
+    )
+    if record.cancel_requested and not record.cleaning:
+        return _cancel_idle(suspended, now, retention)
+    return suspended
+
+
+def retry(
+    record: Record,
+    *,
+    holder: Holder,
+    now: float,
+    retention: float,
+    wait: Wait,
+    counts: bool = True,
+    changes: dict[str, Any] | None = None,
+) -> Record | None:
+    """Commit that the same segment runs again after ``wait.sleep_until``.
+
+    The claim's attempt is taken back: the process is well, and the retry policy keeps its own count.
+
+    Raises:
+        LeaseLostError: The holder no longer holds the row.
+        OperationDoneError: It has ended.
+    """
+    _check_holder(record, holder)
+    waiting = _evolve(
+        record,
+        now,
+        state=State.SUSPENDED,
+        owner="",
+        lease_expire_time=None,
+        wait=wait,
+        check_time=wait.sleep_until,
+        attempt=max(0, record.attempt - 1),
+        retries=record.retries + (1 if counts else 0),
+        handover=0,
+        schedule_handle="",
+        **(changes or {}),
+    )
+    if record.cancel_requested and not record.cleaning:
+        return _cancel_idle(waiting, now, retention)
+    return waiting
+
+
+def save(record: Record, *, holder: Holder, now: float, changes: dict[str, Any]) -> Record:
+    """Write ``metadata``, or ``state_data`` with ``state_codec``, while the operation runs.
+
+    Raises:
+        LeaseLostError: The holder no longer holds the row.
+        OperationDoneError: It has ended.
+    """
+    _check_holder(record, holder)
+    return _evolve(record, now, **changes)
+
+
+def finish(
+    record: Record,
+    *,
+    holder: Holder,
+    now: float,
+    retention: float,
+    response: bytes = b"",
+    error: status_pb2.Status | None = None,
+    changes: dict[str, Any] | None = None,
+) -> Record | None:
+    """End the operation with a response or an error (rules 1, 6, 11). A deleted row is removed (rule 13).
+
+    Code CANCELLED ends the row CANCELLED only if a cancel was asked for, or the row's creator drives it. Otherwise
+    (a child's cancel that the handler let through, say) it fails with ABORTED: nobody cancelled *this* operation.
+
+    Raises:
+        LeaseLostError: The holder no longer holds the row.
+        OperationDoneError: It has ended.
+    """
+    _check_holder(record, holder)
+    if changes:
+        record = replace(record, **changes)
+    if error is None and record.cleaning:
+        error = _cancelled()
+    if error is None:
+        return _removed_if_deleted(_end(record, now, retention, State.SUCCEEDED, response=response))
+    state = State.FAILED
+    if error.code == Code.CANCELLED:
+        if record.cancel_requested or not record.handler:
+            state = State.CANCELLED
+        else:
+            relabelled = status_pb2.Status()
+            relabelled.CopyFrom(error)
+            relabelled.code = Code.ABORTED
+            error = relabelled
+    return _removed_if_deleted(_end(record, now, retention, state, error=error))
+
+
+def begin_cleanup(record: Record, *, holder: Holder, now: float, on_cancel: str) -> Record:
+    """Make a run that a cancel stopped ready for its clean-up, which is claimed like any other run.
+
+    Raises:
+        LeaseLostError: The holder no longer holds the row.
+        OperationDoneError: It has ended.
+        InvalidTransitionError: No cancel was asked for, or the clean-up has begun already.
+    """
+    _check_holder(record, holder)
+    if not record.cancel_requested or record.cleaning:
+        raise InvalidTransitionError(record.name, record.state, "begin_cleanup")
+    return _to_cleanup(record, now, on_cancel)
+
+
+def request_cancel(
+    record: Record, *, now: float, retention: float, token: str, cancel_children: bool = True
+) -> Record | None:
+    """Ask for a cancel (rule 6). Of a finished or already cancelled operation: nothing changes.
+
+    A running operation is told and may still finish. One that nobody runs ends at once, or is made ready to run
+    its clean-up, with ``token`` as the new resume token.
+
+    Raises:
+        OperationNotFoundError: The row is deleted or expired.
+    """
+    record.check_visible(now)
+    if record.done or record.cancel_requested:
+        return record
+    record = replace(record, cancel_requested=True, cancel_children=cancel_children)
+    if record.state is State.RUNNING:
+        return _evolve(record, now)
+    return _cancel_idle(record, now, retention, token)
+
+
+def cascaded(record: Record, *, now: float) -> Record | None:
+    """Note that the cancel of an ended row was passed on to all children. Bookkeeping: the revision stays."""
+    if not record.cancel_children or not record.done:
+        return record
+    if record.deleted:
+        return None
+    return replace(record, cancel_children=False, check_time=None, update_time=max(now, record.update_time))
+
+
+def delete(record: Record, *, now: float) -> Record | None:
+    """Forget the operation. An unfinished one is hidden, runs to its end and is then removed (rule 13).
+
+    Raises:
+        OperationNotFoundError: It is deleted already, or expired.
+    """
+    record.check_visible(now)
+    if record.done:
+        return None
+    return _evolve(record, now, deleted=True)
+
+
+def lose_creator(record: Record, *, now: float, retention: float) -> Record | None:
+    """End a row whose creator drove it and died (rule 12).
+
+    Raises:
+        OperationDoneError: It has ended.
+        InvalidTransitionError: It has a handler, or its lease is not over.
+    """
+    _check_open(record)
+    if record.handler or record.lease_live(now):
+        raise InvalidTransitionError(record.name, record.state, "lose_creator")
+    if record.cancel_requested:
+        return _removed_if_deleted(_end(record, now, retention, State.CANCELLED, error=_cancelled()))
+    status = make_status(Code.ABORTED, "the process that created the operation is gone", reason="CREATOR_LOST")
+    return _removed_if_deleted(_end(record, now, retention, State.FAILED, error=status))
+
+
+def handed_over(record: Record, *, token: str, check_time: float, handle: str = "") -> Record:
+    """Note that a scheduler has the wait, and when to look whether it still does.
+
+    Raises:
+        InvalidTokenError: The row no longer waits with this token.
+    """
+    if record.state not in (State.SUSPENDED, State.PENDING) or record.wait is None or record.wait.token != token:
+        raise InvalidTokenError(record.name)
+    return replace(
+        record,
+        handover=record.handover + 1,
+        schedule_handle=handle or record.schedule_handle,
+        check_time=check_time,
+    )
+
+
+def _evolve(record: Record, now: float, **changes: Any) -> Record:
+    # A clock that steps back must not make an update older than what it follows.
+    changes["update_time"] = max(now, record.update_time)
+    changes["revision"] = record.revision + 1
+    return replace(record, **changes)
+
+
+def _check_open(record: Record) -> None:
+    if record.done:
+        raise OperationDoneError(record.name, record.state)
+
+
+def _check_holder(record: Record, holder: Holder) -> None:
+    """Rule 2: an old claim loses, whatever became of the row since; then rule 1."""
+    unclaimed = holder.claim == 0 and not record.handler
+    if record.uid != holder.uid or (record.claim != holder.claim and not unclaimed):
+        raise LeaseLostError(record.name, holder.claim)
+    _check_open(record)
+    if record.state is not State.RUNNING:
+        raise LeaseLostError(record.name, holder.claim)
+
+
+def _end(
+    record: Record,
+    now: float,
+    retention: float,
+    state: State,
+    *,
+    response: bytes = b"",
+    error: status_pb2.Status | None = None,
+) -> Record:
+    now = max(now, record.update_time)
+    return _evolve(
+        record,
+        now,
+        state=state,
+        response=response,
+        error=error.SerializeToString(deterministic=True) if error is not None else b"",
+        end_time=now,
+        expire_time=now + retention,
+        owner="",
+        lease_expire_time=None,
+        wait=None,
+        wake=None,
+        # A cancel that has still to reach the children keeps the row in the sweep's sight.
+        check_time=now if record.cancel_children else None,
+    )
+
+
+def _cancel_idle(record: Record, now: float, retention: float, token: str = "") -> Record | None:
+    """Cancel a row that nobody runs: its clean-up if it has one, else the end."""
+    on_cancel = record.wait.on_cancel if record.wait is not None else ""
+    if on_cancel and not record.cleaning:
+        return _to_cleanup(record, now, on_cancel, token)
+    return _removed_if_deleted(_end(record, now, retention, State.CANCELLED, error=_cancelled()))
+
+
+def _to_cleanup(record: Record, now: float, on_cancel: str, token: str = "") -> Record:
+    token = token or (record.wait.token if record.wait is not None else "")
+    return _evolve(
+        record,
+        now,
+        state=State.PENDING,
+        owner="",
+        lease_expire_time=None,
+        resume_point=on_cancel,
+        cleaning=True,
+        wait=Wait(token=token, sleep_until=now, rerun=True) if token else None,
+        wake=Wake(reason=WakeReason.CANCEL_REQUESTED, children=record.wait.children if record.wait else ()),
+        check_time=now,
+        attempt=0,
+        retries=0,
+    )
+
+
+def _first_look(wait: Wait) -> float:
+    if not wait.children or wait.deadline is None:
+        return wait.sleep_until
+    return min(wait.sleep_until, wait.deadline)
+
+
+def _removed_if_deleted(record: Record) -> Record | None:
+    # A cancel that must still reach the children keeps even a deleted row for a moment; `cascaded` lets it go.
+    return None if record.deleted and not record.cancel_children else record
+
+
+def _cancelled() -> status_pb2.Status:
+    return make_status(Code.CANCELLED, "the operation was cancelled", reason="CANCELLED")
+
+
+def _same_fingerprint(left: str, right: str) -> bool:
+    """Equal, or made by different schemes: a release that changes the scheme must not turn repeats into errors."""
+    return left == right or left.partition(":")[0] != right.partition(":")[0]

@@ -1,0 +1,227 @@
+"""The seams of the engine: what a store, a scheduler, a foreign service and a clock must do.
+
+The docstrings are the contracts. ``lro_aio.testing`` ships suites that hold an implementation to them.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from google.longrunning import operations_proto_pb2 as operations_pb2
+
+from lro_aio.core.change import Change, Outcome
+from lro_aio.core.record import Record, State
+
+__all__ = [
+    "Clock",
+    "GetOperationStub",
+    "ListQuery",
+    "OperationsService",
+    "Route",
+    "Scheduler",
+    "SchedulerHost",
+    "Store",
+]
+
+Route = tuple[str, str]
+"""A (handler, resume point) that a process can run. ("", "") stands for rows that their creators drive."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListQuery:
+    """One page of a list, newest first: ``create_time`` descending, then ``name`` ascending.
+
+    Every condition that is not None must hold. Deleted rows, and rows whose ``expire_time`` is at or before ``now``,
+    are never in a page.
+    """
+
+    now: float
+    limit: int
+    parent: str | None = None
+    """What stands before ``/operations/`` in the name; "" for none. None: any."""
+    done: bool | None = None
+    states: frozenset[State] | None = None
+    handler: str | None = None
+    parent_operation: str | None = None
+    created_from: float | None = None
+    """Epoch seconds, inclusive."""
+    created_to: float | None = None
+    """Epoch seconds, inclusive."""
+    after: tuple[float, str] | None = None
+    """(create_time, name) of the last row of the page before."""
+
+
+class Store(abc.ABC):
+    """Keeps rows and applies changes to them. Blocking, and callable from any thread.
+
+    Construction does no I/O. Every method may raise ``StoreUnavailableError``, after which the same call may be
+    repeated; a store has a deadline of its own and never blocks for longer.
+    """
+
+    url: str
+    """For people: where the rows are. Holds no secret."""
+
+    lanes: int = 1
+    """How many threads may call ``apply`` at a time with gain. The engine never has one row in two of them."""
+
+    foreign_poll_interval: float | None = None
+    """Seconds between calls of ``changed_elsewhere``; None where the store cannot tell and readers have to poll."""
+
+    @abc.abstractmethod
+    def open(self) -> None:
+        """Connect, and make or upgrade the schema where the store does that by itself.
+
+        Raises:
+            StoreSchemaError: The schema is missing, newer than this code, or not ours.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Let go of everything within a second. May be called twice."""
+
+    @abc.abstractmethod
+    def read(self, names: Sequence[str]) -> list[Record]:
+        """The rows with these names, in any order, in one round trip. Missing ones are left out.
+
+        Deleted and expired rows are returned as long as they are stored: hiding them is the engine's part. A row
+        that is returned reflects every change whose ``apply`` returned before this call.
+        """
+
+    @abc.abstractmethod
+    def apply(self, changes: Sequence[Change]) -> list[Outcome]:
+        """Apply changes in one transaction, in their order, and return the outcome of each at its place.
+
+        Each change is called with its row as the changes before it left it. One that raises is refused alone: its
+        exception is its outcome and the others commit. What is returned is durable: it survives the process and, as
+        far as the product goes, the machine.
+
+        Raises:
+            StoreUnavailableError: Nothing is known of the transaction: it may have been committed.
+            Exception: Any other error means that nothing was committed, and that the same batch will be refused again;
+                the engine then looks for the change that is to blame.
+        """
+
+    @abc.abstractmethod
+    def unfinished(self, names: Sequence[str]) -> set[str]:
+        """Those of the names whose rows exist, are not deleted and have not ended. One round trip, no payloads."""
+
+    @abc.abstractmethod
+    def due(self, *, now: float, routes: Sequence[Route], limit: int) -> list[Record]:
+        """Rows whose ``check_time`` is at or before ``now`` and whose (handler, resume_point) is among the routes.
+
+        Soonest first. Rows of other routes are not counted in ``limit`` (rule 14).
+        """
+
+    @abc.abstractmethod
+    def next_check(self, *, routes: Sequence[Route]) -> float | None:
+        """The least ``check_time`` among the rows of these routes; None without any."""
+
+    @abc.abstractmethod
+    def list(self, query: ListQuery) -> list[Record]:
+        """One page of rows."""
+
+    @abc.abstractmethod
+    def purge(self, *, now: float, limit: int) -> int:
+        """Remove up to ``limit`` rows that are past their ``expire_time``; return how many were."""
+
+    def changed_elsewhere(self) -> bool:
+        """Whether another process has committed since the last call. Called on a writer thread only."""
+        return False
+
+
+class SchedulerHost(Protocol):
+    """What a scheduler may ask of the engine that runs it."""
+
+    @property
+    def clock(self) -> Clock: ...
+
+    async def resume(
+        self, name: str, token: str, *, reason: str = ..., pending: Sequence[str] = ..., error: str = ...
+    ) -> bool:
+        """Claim the row and run it here; False for "nothing to do"."""
+        ...
+
+    async def sweep(self) -> None:
+        """One repair pass."""
+        ...
+
+
+class Scheduler(Protocol):
+    """Brings suspended rows back at their time. A hint only: the rows are the truth, and a sweep repairs a loss.
+
+    Every method may be called again with the same row, in any process, at any time after the first.
+    """
+
+    local: bool
+    """True where the wake-up happens in this process and ``start`` should run the operation here."""
+    horizon: float
+    """Seconds after a hand-over at which a sweep looks whether it was lost."""
+
+    async def open(self, host: SchedulerHost) -> None:
+        """Called once before anything else, on the event loop of the client."""
+        ...
+
+    async def close(self) -> None:
+        """Let go; what was scheduled stays scheduled where it outlives the process."""
+        ...
+
+    async def schedule(self, record: Record) -> str:
+        """Take the wait of a row that was just committed; return the scheduler's handle for it, "" for none.
+
+        Raises:
+            SchedulerUnavailableError: It did not take it. The row stays, and the sweep hands it over again.
+        """
+        ...
+
+    async def cancel(self, record: Record) -> None:
+        """Forget the wait with ``record.schedule_handle``, best effort: a wake-up that comes all the same is harmless.
+
+        Raises:
+            SchedulerUnavailableError: It did not answer.
+        """
+        ...
+
+
+@runtime_checkable
+class OperationsService(Protocol):
+    """A service whose operations can be waited for.
+
+    ``GetOperationStub``, the form of a gRPC stub, is taken wherever this is.
+    """
+
+    def get_operation(self, name: str, /) -> Awaitable[operations_pb2.Operation]:
+        """The operation as it is now."""
+        ...
+
+
+@runtime_checkable
+class GetOperationStub(Protocol):
+    """The stub that grpc generates for ``google.longrunning.Operations``, or for any service with such a method."""
+
+    GetOperation: Callable[..., Awaitable[Any]]
+
+
+class Clock(Protocol):
+    """Engine time: epoch seconds, and a way to wait for them. Tests drive it by hand."""
+
+    def time(self) -> float:
+        """Now, in epoch seconds."""
+        ...
+
+    async def sleep_until(self, when: float) -> None:
+        """Return when ``time()`` has reached ``when``; at once if it has already."""
+        ...
+
+    def every(self, interval: float, tick: Callable[[], None]) -> Callable[[], None]:
+        """Call ``tick`` every ``interval`` seconds, off the event loop; returns a function that stops it.
+
+        The function returns once no call is under way. ``tick`` must not raise.
+        """
+        ...
+
+    def attach(self, settle: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+        """Register an engine's "return when you are idle", for a clock that is driven; returns the undo."""
+        ...
