@@ -1,1 +1,141 @@
-"""Asyncio toolkit for google.longrunning operations."""
+"""Durable ``google.longrunning`` operations for asyncio services.
+
+Layers; imports go down only::
+
+    cli, servers, testing   what users touch besides the client
+    client                  puts store, scheduler, handlers and clock together
+    schedulers, stores      one module or folder per product
+    engine                  all of the asyncio
+    ports                   the seams: Store, Scheduler, Clock, OperationsService
+    core                    pure: the row of an operation, and every rule of its life
+
+``import lro_aio`` loads no server, CLI, Spanner or Workflows code.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lro_aio.client import Client
+from lro_aio.core.codes import Code
+from lro_aio.core.errors import (
+    InvalidFilterError,
+    InvalidOperationNameError,
+    InvalidPageTokenError,
+    InvalidTokenError,
+    InvalidTransitionError,
+    LeaseLostError,
+    LroError,
+    OperationAlreadyExistsError,
+    OperationBusyError,
+    OperationCancelledError,
+    OperationDoneError,
+    OperationFailedError,
+    OperationNotDoneError,
+    OperationNotFoundError,
+    PayloadTooLargeError,
+    SchedulerUnavailableError,
+    StateCodecError,
+    StoreSchemaError,
+    StoreUnavailableError,
+    UnknownHandlerError,
+    UnknownResumePointError,
+    WaitDeadlineExceededError,
+    WorkerUnavailableError,
+)
+from lro_aio.core.policies import LeasePolicy, Limits, PollPolicy, RetentionPolicy, RetryPolicy, SweepPolicy
+from lro_aio.core.record import WakeReason
+from lro_aio.core.results import unmarshal_operation
+from lro_aio.engine.children import wait_operation
+from lro_aio.engine.handlers import Handlers, RetryLater
+from lro_aio.engine.operation import CancelReason, Operation
+from lro_aio.engine.suspension import Suspended
+from lro_aio.ports import OperationsService
+from lro_aio.schedulers.local import LocalScheduler
+
+if TYPE_CHECKING:
+    from lro_aio.stores.sqlite import SqliteStore
+
+__version__ = "0.1.0"
+
+OPERATION_ID_HEADER = "x-alis-operation-id"
+"""gRPC metadata key and HTTP header that says: the operation exists already."""
+
+OPERATION_COLUMN_NAME = "Operation"
+"""Spanner column of the operation, as in the Go package."""
+STATE_COLUMN_NAME = "State"
+"""Spanner column of the handler state, as in the Go package."""
+RESUME_POINT_COLUMN_NAME = "ResumePoint"
+"""Spanner column of the resume point, as in the Go package."""
+
+__all__ = [
+    "OPERATION_COLUMN_NAME",
+    "OPERATION_ID_HEADER",
+    "RESUME_POINT_COLUMN_NAME",
+    "STATE_COLUMN_NAME",
+    "CancelReason",
+    "Client",
+    "Code",
+    "Handlers",
+    "InvalidFilterError",
+    "InvalidOperationNameError",
+    "InvalidPageTokenError",
+    "InvalidTokenError",
+    "InvalidTransitionError",
+    "LeaseLostError",
+    "LeasePolicy",
+    "Limits",
+    "LocalScheduler",
+    "LroError",
+    "Operation",
+    "OperationAlreadyExistsError",
+    "OperationBusyError",
+    "OperationCancelledError",
+    "OperationDoneError",
+    "OperationFailedError",
+    "OperationNotDoneError",
+    "OperationNotFoundError",
+    "OperationsService",
+    "PayloadTooLargeError",
+    "PollPolicy",
+    "RetentionPolicy",
+    "RetryLater",
+    "RetryPolicy",
+    "SchedulerUnavailableError",
+    "SqliteStore",
+    "StateCodecError",
+    "StoreSchemaError",
+    "StoreUnavailableError",
+    "Suspended",
+    "SweepPolicy",
+    "UnknownHandlerError",
+    "UnknownResumePointError",
+    "WaitDeadlineExceededError",
+    "WakeReason",
+    "WorkerUnavailableError",
+    "unmarshal_operation",
+    "wait_operation",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "SqliteStore":
+        from lro_aio.stores.sqlite import SqliteStore
+
+        return SqliteStore
+    from lro_aio import _missing
+
+    if name in _missing.NAMES:
+        raise _missing.error(name)
+    raise AttributeError(f"module 'lro_aio' has no attribute {name!r}")
+
+
+def _show_public_names() -> None:
+    """Tracebacks and docs show the name that users import."""
+    for name in __all__:
+        value = globals().get(name)
+        if getattr(value, "__module__", "").startswith("lro_aio."):
+            value.__module__ = __name__
+
+
+_show_public_names()

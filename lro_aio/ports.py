@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
 from lro_aio.core.change import Change, Outcome
-from lro_aio.core.record import Record, State
+from lro_aio.core.record import Record, State, WakeReason
 
 __all__ = [
     "Clock",
@@ -136,16 +136,43 @@ class SchedulerHost(Protocol):
     """What a scheduler may ask of the engine that runs it."""
 
     @property
-    def clock(self) -> Clock: ...
-
-    async def resume(
-        self, name: str, token: str, *, reason: str = ..., pending: Sequence[str] = ..., error: str = ...
-    ) -> bool:
-        """Claim the row and run it here; False for "nothing to do"."""
+    def clock(self) -> Clock:
+        """Engine time."""
         ...
 
-    async def sweep(self) -> None:
-        """One repair pass."""
+    @property
+    def lease(self) -> float:
+        """Seconds that a claim lasts without renewal: also how long a dead process's waits may go unwatched."""
+        ...
+
+    async def wake(self, record: Record, reason: WakeReason, *, pending: Sequence[str] = ()) -> None:
+        """Claim a suspended row and run it here, now or as soon as there is a free place.
+
+        Returns once it is claimed, refused for good (another process was first), or queued.
+        """
+        ...
+
+    async def unfinished(self, names: Sequence[str]) -> set[str]:
+        """Those of the client's own operations that have not ended, read in one go with everybody else's."""
+        ...
+
+    def has_service(self, name: str) -> bool:
+        """Whether this process has the foreign service of this name."""
+        ...
+
+    async def poll(self, service: str, names: Sequence[str]) -> list[operations_pb2.Operation]:
+        """Operations of a foreign service, in the order asked for; a missing one is done with NOT_FOUND.
+
+        Raises:
+            Exception: Whatever the service raised for anything else.
+        """
+        ...
+
+    def listen(self, commit: Callable[[str, Record | None], None], elsewhere: Callable[[], None]) -> Callable[[], None]:
+        """Hear of every row that this process commits, and that another process committed something.
+
+        Returns the undo.
+        """
         ...
 
 
@@ -168,8 +195,12 @@ class Scheduler(Protocol):
         """Let go; what was scheduled stays scheduled where it outlives the process."""
         ...
 
-    async def schedule(self, record: Record) -> str:
-        """Take the wait of a row that was just committed; return the scheduler's handle for it, "" for none.
+    async def schedule(self, record: Record) -> str | None:
+        """Take the wait of a row that was just committed, or that a sweep found due.
+
+        Returns:
+            The scheduler's handle for the wait, "" for none: the engine notes the hand-over in the row, which the sweep
+            then leaves alone for ``horizon`` seconds. None where there is nothing to note.
 
         Raises:
             SchedulerUnavailableError: It did not take it. The row stays, and the sweep hands it over again.
@@ -211,8 +242,8 @@ class Clock(Protocol):
         """Now, in epoch seconds."""
         ...
 
-    async def sleep_until(self, when: float) -> None:
-        """Return when ``time()`` has reached ``when``; at once if it has already."""
+    def call_at(self, when: float, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback`` on the running event loop once ``time()`` has reached ``when``; returns a cancel."""
         ...
 
     def every(self, interval: float, tick: Callable[[], None]) -> Callable[[], None]:

@@ -5,16 +5,18 @@ The stored tag is ``json;v=N`` or ``proto:<full name>``; it never names a Python
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, cast
 
 import pydantic_core
 from google.protobuf import any_pb2, descriptor_pool, message_factory
-from google.protobuf.message import DecodeError, Message
-from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
+from google.protobuf.message import DecodeError, EncodeError, Message
+from pydantic import PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter, ValidationError
 
 from lro_aio.core.errors import StateCodecError
 
@@ -29,7 +31,12 @@ Upgrade = Callable[[Any, int], Any]
 FINGERPRINT_SCHEME = "1"
 """Changes with the canonical form; rows of another scheme count as equal (rule 8)."""
 
-_JSON_TAG = re.compile(r"json;v=(\d+)")
+_JSON_TAG = re.compile(r"json;v=([0-9]+)")
+
+# pydantic's sentences quote the value; the clients that read an operation's error should not see it.
+_UNEXPECTED = re.compile(r"\(Expected (`[^`]*`).*input_type=(\w+)")
+_VALUE = re.compile(r"input_value=.*, (?=input_type=)")
+_FIELD = re.compile(r"field_name='([^']*)'")
 
 
 class NewerStateError(StateCodecError):
@@ -61,8 +68,8 @@ class StateCodec(Generic[S]):
         if self._message is None:
             try:
                 self._adapter = TypeAdapter(Any if kind is None else kind)
-            except PydanticSchemaGenerationError as exc:
-                raise TypeError(f"{kind!r} cannot be handler state: {exc}") from exc
+            except (PydanticUserError, PydanticUndefinedAnnotation) as exc:
+                raise TypeError(f"{kind!r} cannot be handler state: {_sentence(exc)}") from exc
 
     @property
     def tag(self) -> str:
@@ -81,27 +88,31 @@ class StateCodec(Generic[S]):
             return None
         try:
             return self.kind()
-        except TypeError as exc:
-            raise StateCodecError(f"no state was given and {self.kind.__name__}() fails: {exc}") from exc
+        except Exception as exc:  # the user's class: it may raise anything
+            name = getattr(self.kind, "__name__", str(self.kind))
+            raise StateCodecError(f"no state was given and {name}() fails: {_sentence(exc)}") from exc
 
     def encode(self, state: S | None) -> tuple[bytes, str]:
-        """Return ``(bytes, tag)``.
+        """Return ``(bytes, tag)``. They have been read back once, so that ``decode`` takes them.
 
         Raises:
             StateCodecError: The value is not of the type, or has a part that JSON cannot hold; names the field.
         """
         if self._message is not None:
-            if not isinstance(state, self._message):
-                raise StateCodecError(f"expected {self._message.DESCRIPTOR.full_name}, not {type(state).__name__}")
-            return cast("Message", state).SerializeToString(deterministic=True), self.tag
+            return self._encode_message(state), self.tag
         if state is None and self.kind is None:
             return b"", ""
         assert self._adapter is not None
         self._check_class(state)
         try:
-            data = self._adapter.dump_json(state, warnings="error")
-        except pydantic_core.PydanticSerializationError as exc:
-            raise StateCodecError(_first_line(exc), field=_offender(state)) from exc
+            data = self._dump(state)
+        except Exception as exc:  # serializers and properties of the user's class may raise anything
+            raise StateCodecError(_sentence(exc), field=self._field_of(state, exc)) from exc
+        try:
+            self._adapter.validate_json(data)
+        except Exception as exc:  # validators of the user's class, as above
+            # Better now, while somebody can do something about it, than when the operation wakes up in a month.
+            raise StateCodecError(f"it could not be read back: {_sentence(exc)}", field=_location(exc)) from exc
         return data, self.tag
 
     def decode(self, data: bytes, tag: str) -> S | None:
@@ -131,23 +142,69 @@ class StateCodec(Generic[S]):
         version = int(match[1])
         if version > self.version:
             raise NewerStateError(f"this release reads up to version {self.version}", codec=tag)
+        if version < self.version:
+            data = self._upgraded(data, version, tag)
         assert self._adapter is not None
         try:
-            if version == self.version:
-                return cast("S", self._adapter.validate_json(data))
-            if self.upgrade is None:
-                raise StateCodecError(f"version {version} is stored and the handler has no upgrade=", codec=tag)
-            return cast("S", self._adapter.validate_python(self.upgrade(json.loads(data), version)))
-        except ValidationError as exc:
-            first = exc.errors(include_url=False)[0]
-            raise StateCodecError(first["msg"], field=".".join(str(part) for part in first["loc"]), codec=tag) from exc
-        except (ValueError, LookupError, TypeError, AttributeError) as exc:
-            raise StateCodecError(f"upgrade from version {version}: {exc!r}", codec=tag) from exc
+            return cast("S", self._adapter.validate_json(data))
+        except Exception as exc:  # validators of the user's class may raise anything
+            raise StateCodecError(_sentence(exc), field=_location(exc), codec=tag) from exc
+
+    def _upgraded(self, data: bytes, version: int, tag: str) -> bytes:
+        if self.upgrade is None:
+            raise StateCodecError(f"version {version} is stored and the handler has no upgrade=", codec=tag)
+        try:
+            # As JSON again, so that a strict model reads it by the same rules as what this release wrote.
+            return pydantic_core.to_json(self.upgrade(json.loads(data), version), inf_nan_mode="constants")
+        except Exception as exc:  # the user's function; its text may not be meant for clients
+            raise StateCodecError(f"upgrade from version {version} raised {type(exc).__name__}", codec=tag) from exc
+
+    def _encode_message(self, state: S | None) -> bytes:
+        assert self._message is not None
+        if not isinstance(state, self._message):
+            raise StateCodecError(f"expected {self._message.DESCRIPTOR.full_name}, not {type(state).__name__}")
+        try:
+            return cast("Message", state).SerializeToString(deterministic=True)
+        except EncodeError as exc:
+            raise StateCodecError(str(exc)) from exc
+
+    def _dump(self, state: S | None) -> bytes:
+        assert self._adapter is not None
+        data = self._adapter.dump_json(state, warnings="error", by_alias=True, round_trip=True)
+        if b"null" in data:
+            # JSON knows no NaN and no infinity: pydantic writes null, which is another state. It reads the names.
+            plain = self._adapter.dump_python(state, mode="json", by_alias=True, round_trip=True)
+            if _has_non_finite(plain):
+                return json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode()
+        return data
 
     def _check_class(self, state: object) -> None:
         """A plain class where another was declared: pydantic's own sentence is about serializer internals."""
-        if isinstance(self.kind, type) and not isinstance(state, self.kind) and not _is_typed_dict(self.kind):
-            raise StateCodecError(f"expected {self.kind.__name__}, not {type(state).__name__}")
+        kind = self.kind
+        if not isinstance(kind, type) or issubclass(kind, dict):  # a TypedDict is a dict, and knows no instances
+            return
+        if not isinstance(state, kind) and not (kind is float and isinstance(state, int)):
+            raise StateCodecError(f"expected {kind.__name__}, not {type(state).__name__}")
+        declared = _field_names(kind)
+        extra = [] if declared is None else [name for name in _field_names(type(state)) or () if name not in declared]
+        if extra:
+            problem = f"expected {kind.__name__}; {type(state).__name__} has more fields, which would be lost"
+            raise StateCodecError(problem, field=extra[0])
+
+    def _field_of(self, state: object, exc: Exception) -> str:
+        """Where ``exc``, raised by ``_dump``, came from; "" where nothing tells."""
+        assert self._adapter is not None
+        path = _offender(state)
+        if not path:
+            try:
+                self._adapter.validate_json(
+                    self._adapter.dump_json(state, warnings=False, by_alias=True, round_trip=True)
+                )
+            except Exception as second:  # noqa: BLE001 (looked at for its place only; the first one is reported)
+                path = _location(second)
+        if not path and (match := _FIELD.search(str(exc))):
+            path = match[1]
+        return path
 
 
 def fingerprint(handler: str, state: object, given: str | bytes | Message | None = None) -> str:
@@ -159,7 +216,7 @@ def fingerprint(handler: str, state: object, given: str | bytes | Message | None
         given: What to hash instead of the state, where the caller knows better what makes two requests the same.
 
     Raises:
-        StateCodecError: The state has a part that JSON cannot hold.
+        StateCodecError: The state has a part that has no canonical form: give ``given``.
     """
     source = state if given is None else given
     if isinstance(source, Message):
@@ -171,8 +228,9 @@ def fingerprint(handler: str, state: object, given: str | bytes | Message | None
     else:
         try:
             body = _canonical(source).encode()
-        except pydantic_core.PydanticSerializationError as exc:
-            raise StateCodecError(_first_line(exc), field=_offender(source)) from exc
+        except (ValueError, RecursionError) as exc:
+            problem = f"no canonical form: {_sentence(exc)}; pass fingerprint= to say what makes two requests the same"
+            raise StateCodecError(problem, field=_offender(source)) from exc
     digest = hashlib.sha256(b"%d:%s\0%s" % (len(handler), handler.encode(), body))
     return f"{FINGERPRINT_SCHEME}:{digest.hexdigest()}"
 
@@ -182,13 +240,17 @@ def pack(message: Message) -> bytes:
 
     Raises:
         TypeError: Not a protobuf message.
+        ValueError: A required field (proto2) is not set.
     """
     if not isinstance(message, Message):
         raise TypeError(f"expected a protobuf message, not {type(message).__name__}")
     if isinstance(message, any_pb2.Any):
         return message.SerializeToString(deterministic=True)
     packed = any_pb2.Any()
-    packed.Pack(message, deterministic=True)
+    try:
+        packed.Pack(message, deterministic=True)
+    except EncodeError as exc:
+        raise ValueError(str(exc)) from exc
     return packed.SerializeToString(deterministic=True)
 
 
@@ -218,7 +280,14 @@ def unpack(packed: any_pb2.Any, kind: type[M] | M | None = None) -> M | Message:
 
 
 def _canonical(value: object) -> str:
-    """JSON with sorted keys and sets, whatever the order in which they were filled."""
+    """JSON with sorted keys and sets, whatever the order in which they were filled.
+
+    Fixed by scheme 1: another form needs another ``FINGERPRINT_SCHEME``.
+    """
+    if isinstance(value, str):
+        return json.dumps(value)
+    if isinstance(value, bytes | bytearray):
+        return json.dumps(value.hex())
     if isinstance(value, set | frozenset):
         return "{" + ",".join(sorted(_canonical(item) for item in value)) + "}"
     if isinstance(value, list | tuple):
@@ -234,29 +303,56 @@ def _canonical(value: object) -> str:
     return json.dumps(pydantic_core.to_jsonable_python(value), sort_keys=True, separators=(",", ":"))
 
 
+def _field_names(kind: type) -> list[str] | None:
+    """The names of the fields of a dataclass or pydantic model; None for any other class."""
+    if dataclasses.is_dataclass(kind):
+        return [field.name for field in dataclasses.fields(kind)]
+    fields = getattr(kind, "model_fields", None)
+    return None if fields is None else list(fields)
+
+
 def _fields(value: object) -> dict[str, Any] | None:
     """The fields of a dataclass or pydantic model, shallow; None for anything else."""
-    if isinstance(value, type):
+    names = _field_names(type(value))
+    if names is None:
         return None
-    names = getattr(value, "__dataclass_fields__", None) or getattr(type(value), "model_fields", None)
-    return None if names is None else {name: getattr(value, name) for name in names}
+    extra = getattr(value, "__pydantic_extra__", None) or {}
+    return {name: getattr(value, name, None) for name in names} | extra
 
 
-def _offender(state: object) -> str:
-    """The first field that cannot be encoded by itself, as a path; "" where the value has no fields."""
-    members = state if isinstance(state, dict) else _fields(state)
+def _offender(state: object, depth: int = 0) -> str:
+    """The first part that cannot be encoded by itself, as a path; "" where the value has no parts."""
+    members: Mapping[Any, Any] | None = state if isinstance(state, dict) else _fields(state)
+    if isinstance(state, list | tuple):
+        members = dict(enumerate(state))
     for name, value in (members or {}).items():
         try:
             pydantic_core.to_json(value)
-        except (pydantic_core.PydanticSerializationError, ValueError):
-            inner = _offender(value)
+        except Exception:  # noqa: BLE001 (that it cannot be encoded is all that is asked)
+            inner = _offender(value, depth + 1) if depth < 8 else ""
             return f"{name}.{inner}" if inner else str(name)
     return ""
 
 
-def _first_line(exc: Exception) -> str:
-    return " ".join(str(exc).split())[:300]
+def _has_non_finite(value: object) -> bool:
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    if isinstance(value, dict):
+        return any(map(_has_non_finite, value.values()))
+    return isinstance(value, list) and any(map(_has_non_finite, value))
 
 
-def _is_typed_dict(kind: type) -> bool:
-    return issubclass(kind, dict)
+def _location(exc: Exception) -> str:
+    if not isinstance(exc, ValidationError):
+        return ""
+    return ".".join(str(part) for part in exc.errors(include_url=False)[0]["loc"])
+
+
+def _sentence(exc: Exception) -> str:
+    """One line about an exception, without the values that pydantic quotes."""
+    if isinstance(exc, ValidationError):
+        return str(exc.errors(include_url=False)[0]["msg"])
+    text = " ".join(str(exc).split())
+    if isinstance(exc, pydantic_core.PydanticSerializationError) and (match := _UNEXPECTED.search(text)):
+        return f"expected {match[1]}, not {match[2]}"
+    return _VALUE.sub("", text)[:300] or type(exc).__name__

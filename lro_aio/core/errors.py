@@ -89,10 +89,12 @@ class LroError(Exception):
     def metadata(self) -> dict[str, str]:
         """The variable parts of the sentence, as AIP-193 wants them in ``ErrorInfo.metadata``."""
         hidden = self._private | {"code", "reason"}
+        shown = {key: value for key, value in vars(self).items() if not key.startswith("_") and key not in hidden}
         return {
-            _camel(key): str(value)
-            for key, value in vars(self).items()
-            if isinstance(value, str | int | float) and not key.startswith("_") and key not in hidden
+            _camel(key): _listed(value) if isinstance(value, tuple) else str(value)
+            for key, value in shown.items()
+            if isinstance(value, str | int | float)
+            or (isinstance(value, tuple) and value and all(isinstance(item, str) for item in value))
         }
 
 
@@ -168,7 +170,7 @@ class OperationFailedError(LroError):
     """
 
     reason = "OPERATION_FAILED"
-    _private = frozenset({"text"})
+    _private = frozenset({"text", "details"})
 
     def __init__(
         self,
@@ -179,7 +181,7 @@ class OperationFailedError(LroError):
         details: Sequence[any_pb2.Any] = (),
     ) -> None:
         self.name = name
-        self.code = Code.of(code)
+        self.code = Code.of(code) or Code.UNKNOWN  # OK, which is 0, is no way to fail
         self.details = tuple(details)
         self.text = message
         prefix = f"operation {name!r} ended with {self.code.name}: " if name else ""
@@ -235,7 +237,7 @@ class WaitDeadlineExceededError(LroError):
         self.finished = tuple(finished)
         self.operation = operation
         self._rehydration_token = rehydration_token
-        shown = ", ".join(self.pending[:5]) + (", ..." if len(self.pending) > 5 else "")
+        shown = _listed(self.pending, most=5)
         super().__init__(f"waited {timeout:g} s; {len(self.pending)} operation(s) not done: {shown}")
 
     @property
@@ -265,7 +267,7 @@ class UnknownHandlerError(LroError):
     def __init__(self, handler: str, known: Sequence[str] = ()) -> None:
         self.handler = handler
         self.known = tuple(sorted(known))
-        listed = ", ".join(self.known) or "none"
+        listed = _listed(self.known) or "none"
         super().__init__(f"no handler {handler!r} is registered here; registered: {listed}")
 
 
@@ -279,7 +281,7 @@ class UnknownResumePointError(LroError):
         self.handler = handler
         self.resume_point = resume_point
         self.known = tuple(sorted(known))
-        listed = ", ".join(repr(point) for point in self.known) or "none"
+        listed = _listed([repr(point) for point in self.known]) or "none"
         super().__init__(f"handler {handler!r} declares no resume point {resume_point!r}; declared: {listed}")
 
 
@@ -418,6 +420,11 @@ class WorkerUnavailableError(LroError):
         self.problem = problem
         self.retry_after = retry_after
         super().__init__(f"this worker cannot take the operation: {problem}")
+
+
+def _listed(names: Sequence[str], most: int = 10) -> str:
+    # gRPC carries errors in headers, which must stay small.
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def _camel(name: str) -> str:

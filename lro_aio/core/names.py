@@ -25,6 +25,9 @@ ANY_PARENT = "-"
 MAX_NAME = 512
 """Characters. Spanner's 8 KB key limit allows more; nobody's names need it."""
 
+MAX_PARENT = MAX_NAME - len("/operations/") - 128
+"""Characters, so that every id fits behind it."""
+
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~:@-]*")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
 _REQUEST_ID = re.compile(r"[\x20-\x7e]{1,128}")
@@ -64,17 +67,20 @@ def parse(name: str) -> OperationName:
 def parse_parent(parent: str) -> str:
     """Normalize a collection: "", "operations" and "x/y/operations" name the parents "", "" and "x/y".
 
+    "-" and "-/operations" are ``ANY_PARENT``.
+
     Raises:
-        InvalidOperationNameError: A segment is malformed.
+        InvalidOperationNameError: A segment is malformed, or the whole is longer than ``MAX_PARENT``.
     """
-    if parent == ANY_PARENT:
-        return parent
     segments = parent.split("/") if parent else []
     if segments and segments[-1] == "operations":
         segments.pop()
-    if len(parent) > MAX_NAME or not all(_SEGMENT.fullmatch(segment) for segment in segments):
+    if segments == [ANY_PARENT]:
+        return ANY_PARENT
+    normal = "/".join(segments)
+    if len(normal) > MAX_PARENT or not all(_SEGMENT.fullmatch(segment) for segment in segments):
         raise InvalidOperationNameError(parent[:MAX_NAME])
-    return "/".join(segments)
+    return normal
 
 
 def new_id() -> str:

@@ -36,9 +36,19 @@ def seconds(value: Duration, name: str, *, positive: bool = False) -> float:
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be seconds or a timedelta, not {type(value).__name__}")
+    if isinstance(value, int) and abs(value) > 2**53:  # more than a float can say exactly, or at all
+        value = math.inf
     if not math.isfinite(value) or value < 0 or (positive and value == 0):
         raise ValueError(f"{name} must be {'positive' if positive else 'zero or more'} and finite, not {value!r}")
     return float(value)
+
+
+def _grown(first: float, multiplier: float, times: int, most: float) -> float:
+    """``first * multiplier ** times``, at most ``most``; a power that no float can hold is at the cap too."""
+    try:
+        return min(first * float(multiplier) ** times, most)
+    except OverflowError:
+        return most if first else 0.0
 
 
 class _Seconds:
@@ -48,9 +58,8 @@ class _Seconds:
 
     def _durations(self, *names: str, positive: bool = True) -> None:
         for name in names:
-            value = getattr(self, name)
-            if value is not None:
-                object.__setattr__(self, name, seconds(value, f"{type(self).__name__}.{name}", positive=positive))
+            value = seconds(getattr(self, name), f"{type(self).__name__}.{name}", positive=positive)
+            object.__setattr__(self, name, value)
 
     def _counts(self, *names: str) -> None:
         for name in names:
@@ -99,8 +108,7 @@ class PollPolicy(_Seconds):
 
     def delay(self, attempt: int) -> float:
         """Seconds to wait after look number ``attempt`` (0 is the first)."""
-        # The exponent is bounded: 1.5 ** 2000 is an OverflowError, and the cap was reached long before.
-        grown = min(self.interval * self.multiplier ** min(attempt, 64), self.max_interval)
+        grown = _grown(self.interval, self.multiplier, attempt, self.max_interval)
         return grown * (1 + random.uniform(-self.jitter, self.jitter))  # noqa: S311 (not for secrets)
 
 
@@ -136,7 +144,7 @@ class RetryPolicy(_Seconds):
 
     def delay(self, retries: int) -> float:
         """Seconds before the next run, after ``retries`` retries so far (0 after the first failure)."""
-        grown = min(self.initial_delay * self.multiplier ** min(retries, 64), self.max_delay)
+        grown = _grown(self.initial_delay, self.multiplier, retries, self.max_delay)
         return grown * (1 + random.uniform(-self.jitter, self.jitter))  # noqa: S311 (not for secrets)
 
 

@@ -6,6 +6,7 @@ Every error that leaves the process goes through ``to_status``; every one that c
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 
 from google.longrunning import operations_proto_pb2 as operations_pb2  # the half without grpc
@@ -44,12 +45,13 @@ def make_status(
         retry_after: Seconds after which a repeat has a chance; becomes ``RetryInfo``.
         details: Further packed details. A type that is among them is not added again.
     """
-    status = status_pb2.Status(code=int(code), message=message, details=details)
+    status = status_pb2.Status(code=int(code), message=_utf8(message), details=details)
     present = {detail.type_url for detail in details}
-    extra: list[Message] = [error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata or {})]
-    if retry_after is not None:
+    variables = {key: _utf8(value) for key, value in (metadata or {}).items()}
+    extra: list[Message] = [error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=variables)]
+    if retry_after is not None and math.isfinite(retry_after):
         delay = duration_pb2.Duration()
-        delay.FromNanoseconds(int(retry_after * 1e9))
+        delay.FromNanoseconds(int(max(0.0, retry_after) * 1e9))
         extra.append(error_details_pb2.RetryInfo(retry_delay=delay))
     for detail in extra:
         packed = any_pb2.Any()
@@ -72,7 +74,7 @@ def to_status(exc: BaseException, *, expose: bool = False) -> status_pb2.Status:
     code = _foreign_code(exc)
     name = type(exc).__name__
     if expose:
-        return make_status(code, f"{name}: {exc}", reason="HANDLER_ERROR", metadata={"exception": name})
+        return make_status(code, f"{name}: {_text(exc)}", reason="HANDLER_ERROR", metadata={"exception": name})
     return make_status(code, HIDDEN_MESSAGE, reason="HANDLER_ERROR")
 
 
@@ -89,17 +91,32 @@ def error_of(operation: operations_pb2.Operation) -> OperationFailedError | None
     return from_status(operation.error, name=operation.name)
 
 
+def _text(exc: BaseException) -> str:
+    try:
+        return str(exc)
+    except Exception:  # noqa: BLE001 (a broken __str__ must not keep an operation from ending)
+        return "(its text cannot be shown)"
+
+
+def _utf8(text: str) -> str:
+    """The text as a protobuf string can hold it: names of files may have lone surrogates."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _foreign_code(exc: BaseException) -> Code:
     """The canonical code that an exception of another library carries, without importing that library."""
     if isinstance(exc, asyncio.CancelledError):
         return Code.CANCELLED
     if isinstance(exc, TimeoutError):
         return Code.DEADLINE_EXCEEDED
-    carried = getattr(exc, "grpc_status_code", None)  # google.api_core.exceptions.GoogleAPICallError
-    if carried is None:
-        code = getattr(exc, "code", None)  # grpc.RpcError has it as a method
-        carried = code() if callable(code) else None
-    number = getattr(carried, "value", None)
+    try:
+        carried = getattr(exc, "grpc_status_code", None)  # google.api_core.exceptions.GoogleAPICallError
+        if carried is None:
+            code = getattr(exc, "code", None)  # grpc.RpcError has it as a method
+            carried = code() if callable(code) else None
+        number = getattr(carried, "value", None)
+    except Exception:  # noqa: BLE001 (some other library's `code`; what it does must not hide the failure itself)
+        return Code.UNKNOWN
     if isinstance(number, tuple) and number and isinstance(number[0], int) and number[0] != Code.OK:
         return Code.of(number[0])
     return Code.UNKNOWN

@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from google.protobuf import any_pb2
 from google.rpc import status_pb2
 
 from lro_aio.core.codes import Code
@@ -49,6 +50,8 @@ __all__ = [
     "save",
     "suspend",
 ]
+
+_EMPTY = any_pb2.Any(type_url="type.googleapis.com/google.protobuf.Empty").SerializeToString()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +88,7 @@ def create(existing: Record | None, *, record: Record, now: float) -> Record:
     if existing is None or (existing.hidden(now) and not existing.deleted):
         return record
     same = existing.uid == record.uid or (
-        bool(record.fingerprint)
+        bool(record.fingerprint and existing.fingerprint)
         and existing.handler == record.handler
         and _same_fingerprint(existing.fingerprint, record.fingerprint)
     )
@@ -119,14 +122,13 @@ def claim(
         raise InvalidTokenError(record.name)
     if not record.handler or (record.state is State.SUSPENDED and token is None):
         raise InvalidTransitionError(record.name, record.state, "claim")
-    if record.state is State.RUNNING:
-        if record.lease_live(now):
-            raise OperationBusyError(record.name, max(0.0, (record.lease_expire_time or now) - now))
-        if record.cancel_requested and not record.cleaning:
-            # The run that was asked to stop died: what is left is the clean-up, where one is declared.
-            if not by.on_cancel:
-                return _removed_if_deleted(_end(record, now, by.retention, State.CANCELLED, error=_cancelled()))
-            record = _to_cleanup(record, now, by.on_cancel)
+    if record.lease_live(now):
+        raise OperationBusyError(record.name, max(0.0, (record.lease_expire_time or now) - now))
+    if record.cancel_requested and not record.cleaning:
+        # The run that was asked to stop died or was handed back: what is left is the clean-up, where one is declared.
+        if not by.on_cancel:
+            return _removed_if_deleted(_end(record, now, by.retention, State.CANCELLED, error=_cancelled()))
+        record = _to_cleanup(record, now, by.on_cancel)
     if record.attempt >= by.max_attempts:
         status = make_status(
             Code.ABORTED,
@@ -153,18 +155,25 @@ def claim(
 def renew(record: Record, *, holder: Holder, now: float, lease: float) -> Record:
     """Extend the lease (rule 4). Nothing that a reader can see changes, so the revision stays.
 
+    A lease never gets shorter by it: a clock that steps back must not make a live run look dead. A row that was made
+    without a lease gets none.
+
     Raises:
         LeaseLostError: The holder no longer holds the row.
         OperationDoneError: It has ended.
     """
     _check_holder(record, holder)
-    return replace(record, lease_expire_time=now + lease, check_time=now + lease)
+    if record.lease_expire_time is None:
+        return record
+    until = max(now + lease, record.lease_expire_time)
+    return replace(record, lease_expire_time=until, check_time=until)
 
 
 def release(record: Record, *, holder: Holder, now: float, check_time: float | None = None) -> Record:
     """Give the row back for another process to go on with at once (rule 5); the attempt is not counted (rule 3).
 
-    A row that its creator drives ends: no other process can go on with it.
+    A row that its creator drives is left to the sweep, which ends it: no other process can go on with it. One that
+    was made without a lease stays as it is.
 
     Raises:
         LeaseLostError: The holder no longer holds the row.
@@ -172,7 +181,7 @@ def release(record: Record, *, holder: Holder, now: float, check_time: float | N
     """
     _check_holder(record, holder)
     if not record.handler:
-        return replace(record, lease_expire_time=now, check_time=now)
+        return record if record.lease_expire_time is None else replace(record, lease_expire_time=now, check_time=now)
     return _evolve(
         record,
         now,
@@ -210,8 +219,10 @@ def suspend(
     Raises:
         LeaseLostError: The holder no longer holds the row.
         OperationDoneError: It has ended.
+        InvalidTransitionError: It has no handler that could go on with it.
     """
     _check_holder(record, holder)
+    _check_handler(record, "suspend")
     suspended = _evolve(
         record,
         now,
@@ -250,15 +261,17 @@ def retry(
     Raises:
         LeaseLostError: The holder no longer holds the row.
         OperationDoneError: It has ended.
+        InvalidTransitionError: It has no handler that could run again.
     """
     _check_holder(record, holder)
+    _check_handler(record, "retry")
     waiting = _evolve(
         record,
         now,
         state=State.SUSPENDED,
         owner="",
         lease_expire_time=None,
-        wait=wait,
+        wait=replace(wait, rerun=True),
         check_time=wait.sleep_until,
         attempt=max(0, record.attempt - 1),
         retries=record.retries + (1 if counts else 0),
@@ -296,6 +309,8 @@ def finish(
 
     Code CANCELLED ends the row CANCELLED only if a cancel was asked for, or the row's creator drives it. Otherwise
     (a child's cancel that the handler let through, say) it fails with ABORTED: nobody cancelled *this* operation.
+    Neither response nor error is completed with Empty, and an error of code OK is UNKNOWN: a finished operation has
+    always one of the two.
 
     Raises:
         LeaseLostError: The holder no longer holds the row.
@@ -307,16 +322,15 @@ def finish(
     if error is None and record.cleaning:
         error = _cancelled()
     if error is None:
-        return _removed_if_deleted(_end(record, now, retention, State.SUCCEEDED, response=response))
+        return _removed_if_deleted(_end(record, now, retention, State.SUCCEEDED, response=response or _EMPTY))
     state = State.FAILED
     if error.code == Code.CANCELLED:
         if record.cancel_requested or not record.handler:
             state = State.CANCELLED
         else:
-            relabelled = status_pb2.Status()
-            relabelled.CopyFrom(error)
-            relabelled.code = Code.ABORTED
-            error = relabelled
+            error = _relabelled(error, Code.ABORTED)
+    elif error.code == Code.OK:
+        error = _relabelled(error, Code.UNKNOWN)
     return _removed_if_deleted(_end(record, now, retention, state, error=error))
 
 
@@ -326,9 +340,10 @@ def begin_cleanup(record: Record, *, holder: Holder, now: float, on_cancel: str)
     Raises:
         LeaseLostError: The holder no longer holds the row.
         OperationDoneError: It has ended.
-        InvalidTransitionError: No cancel was asked for, or the clean-up has begun already.
+        InvalidTransitionError: No cancel was asked for, the clean-up has begun already, or there is no handler.
     """
     _check_holder(record, holder)
+    _check_handler(record, "begin_cleanup")
     if not record.cancel_requested or record.cleaning:
         raise InvalidTransitionError(record.name, record.state, "begin_cleanup")
     return _to_cleanup(record, now, on_cancel)
@@ -370,8 +385,9 @@ def delete(record: Record, *, now: float) -> Record | None:
         OperationNotFoundError: It is deleted already, or expired.
     """
     record.check_visible(now)
-    if record.done:
+    if record.done and not record.cancel_children:
         return None
+    # A finished one whose cancel has still to reach its children is hidden; `cascaded` removes it.
     return _evolve(record, now, deleted=True)
 
 
@@ -429,6 +445,11 @@ def _check_holder(record: Record, holder: Holder) -> None:
         raise LeaseLostError(record.name, holder.claim)
 
 
+def _check_handler(record: Record, event: str) -> None:
+    if not record.handler:
+        raise InvalidTransitionError(record.name, record.state, event)
+
+
 def _end(
     record: Record,
     now: float,
@@ -466,6 +487,8 @@ def _cancel_idle(record: Record, now: float, retention: float, token: str = "") 
 
 def _to_cleanup(record: Record, now: float, on_cancel: str, token: str = "") -> Record:
     token = token or (record.wait.token if record.wait is not None else "")
+    # The clean-up is told of the children that the segment waited for, or, between two runs of it, was woken by.
+    known = record.wait if record.wait is not None and not record.wait.rerun else record.wake
     return _evolve(
         record,
         now,
@@ -475,7 +498,11 @@ def _to_cleanup(record: Record, now: float, on_cancel: str, token: str = "") -> 
         resume_point=on_cancel,
         cleaning=True,
         wait=Wait(token=token, sleep_until=now, rerun=True) if token else None,
-        wake=Wake(reason=WakeReason.CANCEL_REQUESTED, children=record.wait.children if record.wait else ()),
+        wake=Wake(
+            reason=WakeReason.CANCEL_REQUESTED,
+            children=known.children if known is not None else (),
+            service=known.service if known is not None else "",
+        ),
         check_time=now,
         attempt=0,
         retries=0,
@@ -491,6 +518,13 @@ def _first_look(wait: Wait) -> float:
 def _removed_if_deleted(record: Record) -> Record | None:
     # A cancel that must still reach the children keeps even a deleted row for a moment; `cascaded` lets it go.
     return None if record.deleted and not record.cancel_children else record
+
+
+def _relabelled(error: status_pb2.Status, code: Code) -> status_pb2.Status:
+    copy = status_pb2.Status()
+    copy.CopyFrom(error)
+    copy.code = code
+    return copy
 
 
 def _cancelled() -> status_pb2.Status:

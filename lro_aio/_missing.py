@@ -1,0 +1,20 @@
+"""Names that need an extra, or that this release does not have yet, and the sentence for each."""
+
+from __future__ import annotations
+
+__all__ = ["NAMES", "error"]
+
+NAMES = {
+    "SpannerStore": "spanner",
+    "WorkflowsScheduler": "workflows",
+    "CloudTasksScheduler": "tasks",
+}
+"""Public name -> the extra that brings its dependencies."""
+
+
+def error(name: str) -> ImportError:
+    """What to raise where the name is used."""
+    extra = NAMES[name]
+    return ImportError(
+        f"lro_aio.{name} is not part of this release; when it is, it needs the extra: pip install 'lro-aio[{extra}]'"
+    )

@@ -1,0 +1,420 @@
+"""``Client``: store, scheduler, handlers and clock put together, and their life cycle."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+from google.longrunning import operations_proto_pb2 as operations_pb2
+from google.protobuf.message import Message
+
+from lro_aio.core.codec import Upgrade
+from lro_aio.core.policies import (
+    Duration,
+    LeasePolicy,
+    Limits,
+    RetentionPolicy,
+    RetryPolicy,
+    SweepPolicy,
+    seconds,
+)
+from lro_aio.core.record import WakeReason
+from lro_aio.core.results import unmarshal_operation
+from lro_aio.engine.children import Service, as_service
+from lro_aio.engine.engine import Engine, Settings
+from lro_aio.engine.handlers import HandlerFunction, Handlers
+from lro_aio.engine.operation import Operation
+from lro_aio.engine.timing import SystemClock
+from lro_aio.ports import Clock, Scheduler, Store
+from lro_aio.schedulers.local import LocalScheduler
+
+__all__ = ["Client"]
+
+F = TypeVar("F", bound=HandlerFunction)
+M = TypeVar("M", bound=Message)
+
+
+class Client:
+    """Starts, runs and watches long-running operations over one store.
+
+    Constructing one does no I/O; ``async with client:`` opens it, and leaving the block drains and closes it. It
+    belongs to the event loop that opened it, is not safe for use from other threads, and must be made after a fork.
+
+    Args:
+        store: A URL (``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite://`` in memory) or a ``Store``.
+        scheduler: Brings suspended operations back; default: this process (``LocalScheduler``).
+        handlers: Registries of what can run here.
+        worker: False for a front end that starts, watches and cancels, but runs nothing. It may start handlers that
+            it does not know.
+        dispatch: Where a first run happens: "local" in this process, "scheduler" through a wake-up of the scheduler.
+            Default: as the scheduler is.
+        services: Foreign services by name, for ``wait(service=...)`` and ``suspend(service=...)``.
+        max_running: Handlers that run at a time.
+        lease: How long a claim lasts.
+        sweep: The repair pass.
+        retention: How long finished operations are kept.
+        limits: Payload sizes and page bounds.
+        max_attempts: Claims of one segment that may end in a crash; then the operation fails.
+        drain_timeout: Seconds that running handlers get when the client closes, before another process goes on.
+        expose_errors: Whether clients see the text of exceptions that are not this package's.
+        clock: For tests.
+
+    Raises:
+        ValueError: A malformed URL or option.
+    """
+
+    def __init__(
+        self,
+        store: str | Store = "sqlite:///operations.db",
+        *,
+        scheduler: Scheduler | None = None,
+        handlers: Iterable[Handlers] = (),
+        worker: bool = True,
+        dispatch: Literal["local", "scheduler"] | None = None,
+        services: Mapping[str, Service] | None = None,
+        max_running: int = 256,
+        lease: LeasePolicy | None = None,
+        sweep: SweepPolicy | None = None,
+        retention: RetentionPolicy | None = None,
+        limits: Limits | None = None,
+        max_attempts: int = 5,
+        drain_timeout: Duration = 7,
+        expose_errors: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
+        self.store = _open_url(store) if isinstance(store, str) else store
+        self.scheduler: Scheduler = scheduler if scheduler is not None else LocalScheduler()
+        self.handlers = Handlers()
+        for registry in handlers:
+            self.handlers.include(registry)
+        if dispatch not in (None, "local", "scheduler"):
+            raise ValueError(f'dispatch must be "local" or "scheduler", not {dispatch!r}')
+        for name, value in (("max_running", max_running), ("max_attempts", max_attempts)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number of 1 or more, not {value!r}")
+        lease = lease if lease is not None else LeasePolicy()
+        settings = Settings(
+            worker=worker,
+            dispatch=dispatch if dispatch is not None else ("local" if self.scheduler.local else "scheduler"),
+            services={name: as_service(service) for name, service in (services or {}).items()},
+            max_running=max_running,
+            lease=lease,
+            sweep=sweep if sweep is not None else SweepPolicy(),
+            retention=retention if retention is not None else RetentionPolicy(),
+            limits=limits if limits is not None else Limits(),
+            max_attempts=max_attempts,
+            drain_timeout=seconds(drain_timeout, "drain_timeout"),
+            expose_errors=expose_errors,
+        )
+        self.engine = Engine(
+            self, self.store, self.scheduler, self.handlers, clock if clock is not None else SystemClock(), settings
+        )
+
+    async def __aenter__(self) -> Self:
+        await self.engine.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Drain and close; what still runs is released for other processes. May be called twice."""
+        await self.engine.close()
+
+    async def drain(self, timeout: Duration | None = None) -> None:
+        """Take no more work and let the runs end; to be called on SIGTERM, while the server still answers.
+
+        Args:
+            timeout: Seconds that the handlers get; None takes ``drain_timeout``.
+        """
+        await self.engine.drain(None if timeout is None else seconds(timeout, "timeout"))
+
+    @property
+    def clock(self) -> Clock:
+        """Engine time."""
+        return self.engine.clock
+
+    def handler(
+        self,
+        name: str | None = None,
+        *,
+        state: type[Any] | None = None,
+        resume_points: Sequence[str] = (),
+        on_cancel: str | None = None,
+        retry: RetryPolicy | None = None,
+        run_timeout: Duration | None = None,
+        state_version: int = 1,
+        upgrade: Upgrade | None = None,
+    ) -> Callable[[F], F]:
+        """Register a handler with this client alone; see ``Handlers.handler``."""
+        return self.handlers.handler(
+            name,
+            state=state,
+            resume_points=resume_points,
+            on_cancel=on_cancel,
+            retry=retry,
+            run_timeout=run_timeout,
+            state_version=state_version,
+            upgrade=upgrade,
+        )
+
+    async def start(
+        self,
+        handler: str | HandlerFunction,
+        state: Any = None,
+        *,
+        metadata: Message | None = None,
+        request_id: str | None = None,
+        operation_id: str | None = None,
+        parent: str = "",
+        fingerprint: str | bytes | Message | None = None,
+        traceparent: str = "",
+    ) -> Operation[Any]:
+        """Start an operation; returns once it is durable, while the handler runs in the background.
+
+        Args:
+            handler: Its name, or the decorated function.
+            state: The initial state; None makes one with the state type's defaults.
+            metadata: What clients see while it runs.
+            request_id: The caller's id for the request (AIP-155), 1 to 128 printable ASCII characters; "" is none. The
+                same one again returns the same operation, for as long as it is kept.
+            operation_id: The last segment of the name; repeats are handled as with ``request_id``.
+            parent: Resource prefix, such as ``projects/p/locations/l``; "" and "operations" are the same.
+            fingerprint: What makes two requests the same, where that is not the state.
+            traceparent: W3C trace context to keep with the operation.
+
+        Returns:
+            The operation, in the hands of a visitor: ``op.proto`` is what a service method returns.
+
+        Raises:
+            UnknownHandlerError: Not registered, and this client is a worker.
+            StateCodecError: The state cannot be encoded; names the field.
+            PayloadTooLargeError: State or metadata over the limit.
+            OperationAlreadyExistsError: The id stands for another request.
+            ValueError: A malformed ``request_id`` or ``operation_id``, or both.
+            InvalidOperationNameError: A malformed ``parent``.
+            StoreUnavailableError: Nothing is known of the start; with a ``request_id`` a repeat is safe.
+        """
+        return await self.engine.starter.start(
+            handler,
+            state,
+            metadata=metadata,
+            request_id=request_id,
+            operation_id=operation_id,
+            parent=parent,
+            fingerprint=fingerprint,
+            traceparent=traceparent,
+        )
+
+    async def create(
+        self,
+        metadata: Message | None = None,
+        *,
+        lease: bool = True,
+        request_id: str | None = None,
+        operation_id: str | None = None,
+        parent: str = "",
+        fingerprint: str | bytes | Message | None = None,
+        state: type[Any] | None = None,
+    ) -> Operation[Any]:
+        """Make an operation without a handler: the caller drives it, with ``done``, ``fail`` and ``set_metadata``.
+
+        Args:
+            metadata: What clients see while it runs.
+            lease: Whether this process answers for it: if the process dies, the operation fails with ABORTED. False:
+                it is driven from outside, by whoever has its name, and is never swept.
+            request_id: As in ``start``. The operation that a repeat returns is a visitor's.
+            operation_id: As in ``start``.
+            parent: As in ``start``.
+            fingerprint: As in ``start``.
+            state: Type of ``op.state``, for ``op.save()``.
+
+        Raises:
+            As ``start``.
+        """
+        return await self.engine.starter.create(
+            metadata=metadata,
+            lease=lease,
+            request_id=request_id,
+            operation_id=operation_id,
+            parent=parent,
+            fingerprint=fingerprint,
+            state=state,
+        )
+
+    async def operation(self, name: str, *, state: type[Any] | None = None) -> Operation[Any]:
+        """An existing operation, in the hands of a visitor.
+
+        Args:
+            name: Resource name.
+            state: Type of ``op.state``, where no handler registered here tells.
+
+        Raises:
+            InvalidOperationNameError: Malformed name.
+            OperationNotFoundError: Never made, deleted or expired.
+            StoreUnavailableError: The store did not answer.
+        """
+        return await self.engine.operation(name, state=state)
+
+    async def get_operation(self, name: str) -> operations_pb2.Operation:
+        """The operation as it is now. A thousand calls at a time are one read.
+
+        Raises:
+            InvalidOperationNameError: Malformed name.
+            OperationNotFoundError: Never made, deleted or expired.
+            StoreUnavailableError: The store did not answer.
+        """
+        return (await self.engine.record(name)).to_operation()
+
+    async def list_operations(
+        self,
+        filter: str = "",  # noqa: A002 (the field's name in the RPC)
+        page_size: int = 0,
+        page_token: str = "",
+        parent: str = "",
+    ) -> operations_pb2.ListOperationsResponse:
+        """One page, newest first.
+
+        A page may be short, even empty, while more follow: only an empty ``next_page_token`` is the end (AIP-158).
+
+        Args:
+            filter: The AIP-160 subset of ``docs/filters.md``.
+            page_size: 0 takes the default; above the maximum is taken as the maximum.
+            page_token: From the page before; ``filter`` and ``parent`` must be the same.
+            parent: Whose operations; "" and "operations" are the top level, "-" is every parent.
+
+        Raises:
+            InvalidFilterError: The filter does not parse; says where.
+            InvalidPageTokenError: The token is not one for these arguments.
+            InvalidOperationNameError: A malformed ``parent``.
+            ValueError: A negative ``page_size``.
+            StoreUnavailableError: The store did not answer.
+        """
+        return await self.engine.list_page(filter=filter, page_size=page_size, page_token=page_token, parent=parent)
+
+    async def iter_operations(
+        self,
+        filter: str = "",  # noqa: A002 (the field's name in the RPC)
+        *,
+        parent: str = "",
+        page_size: int = 0,
+    ) -> AsyncIterator[operations_pb2.Operation]:
+        """Every operation that the filter lets through, newest first, page by page. Raises as ``list_operations``."""
+        token = ""
+        while True:
+            page = await self.list_operations(filter, page_size, token, parent)
+            for operation in page.operations:
+                yield operation
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def wait_operation(self, name: str, timeout: Duration | None = None) -> operations_pb2.Operation:
+        """Wait until the operation has ended, or until the timeout: then its latest state, not an error.
+
+        As the RPC of ``google.longrunning``. ``lro_aio.wait_operation`` raises at the timeout instead. May return early
+        while the client drains.
+
+        Args:
+            name: Resource name.
+            timeout: Seconds or a timedelta; None waits for as long as it takes.
+
+        Raises:
+            InvalidOperationNameError: Malformed name.
+            OperationNotFoundError: Never made, expired, or deleted meanwhile.
+            StoreUnavailableError: The store did not answer.
+        """
+        return await self.engine.wait(name, None if timeout is None else seconds(timeout, "timeout"))
+
+    def watch(self, name: str) -> AsyncIterator[operations_pb2.Operation]:
+        """Yield the operation now and whenever it has changed; ends with the terminal state, or when the client drains.
+
+        Revisions never go back; some may be skipped. Raises as ``wait_operation``.
+        """
+        return self.engine.watch(name)
+
+    async def cancel_operation(self, name: str, *, cancel_children: bool = True) -> None:
+        """Ask for a cancel. It may still end otherwise; of a finished operation, nothing happens.
+
+        Args:
+            name: Resource name.
+            cancel_children: Whether the operations that it started with ``start_child`` are cancelled too.
+
+        Raises:
+            InvalidOperationNameError: Malformed name.
+            OperationNotFoundError: Never made, deleted or expired.
+            StoreUnavailableError: The store did not answer.
+        """
+        await self.engine.cancel(name, cancel_children=cancel_children)
+
+    async def delete_operation(self, name: str) -> None:
+        """Forget the operation. It does not stop the work: an unfinished one is hidden and runs to its end.
+
+        Raises:
+            InvalidOperationNameError: Malformed name.
+            OperationNotFoundError: Never made, deleted or expired.
+            StoreUnavailableError: The store did not answer.
+        """
+        await self.engine.delete(name)
+
+    async def resume(
+        self,
+        name: str,
+        token: str,
+        *,
+        reason: WakeReason = WakeReason.ELAPSED,
+        pending: Sequence[str] = (),
+        error: str = "",
+    ) -> bool:
+        """Wake a suspended operation and run it here; what a scheduler's wake-up calls. Returns once it is claimed.
+
+        Args:
+            name: Resource name.
+            token: The wait's token.
+            reason: Why it wakes.
+            pending: Children that have not ended.
+            error: What the scheduler could not do.
+
+        Returns:
+            False for "nothing to do": an old token, an operation that ended, an unknown name.
+
+        Raises:
+            OperationBusyError: A live run holds the operation; come back after ``retry_after`` seconds.
+            WorkerUnavailableError: This process drains, is full, or does not have the handler.
+            StoreUnavailableError: The store did not answer.
+        """
+        run = await self.engine.dispatcher.resume(name, token, reason=WakeReason(reason), pending=pending, error=error)
+        return run is not None
+
+    async def sweep(self) -> None:
+        """One repair pass: expired leases, lost wake-ups, expired rows. Workers do it by themselves, now and then.
+
+        Raises:
+            StoreUnavailableError: The store did not answer.
+        """
+        await self.engine.sweep()
+
+    async def unmarshal_operation(
+        self, name: str, response: type[M] | M | None = None, metadata: type[Message] | Message | None = None
+    ) -> tuple[M | None, Message | None]:
+        """Response and metadata of a finished operation, unpacked; see ``lro_aio.unmarshal_operation``."""
+        return unmarshal_operation(await self.get_operation(name), response, metadata)
+
+
+def _open_url(url: str) -> Store:
+    scheme = url.partition(":")[0]
+    if scheme == "sqlite":
+        from lro_aio.stores.sqlite import SqliteStore
+
+        return SqliteStore.from_url(url)
+    if scheme == "spanner":
+        from lro_aio import _missing
+
+        raise _missing.error("SpannerStore")
+    raise ValueError(
+        f"{url!r} is not a store URL: expected sqlite:///relative.db, sqlite:////absolute.db, sqlite:// (in memory)"
+        " or spanner://PROJECT/INSTANCE/DATABASE?table=TABLE"
+    )

@@ -1,0 +1,211 @@
+"""Reading and awaiting other operations: the client's own through notices, foreign ones by polling."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from google.longrunning import operations_proto_pb2 as operations_pb2
+
+from lro_aio.core import names
+from lro_aio.core.codes import Code
+from lro_aio.core.errors import OperationNotFoundError, WaitDeadlineExceededError
+from lro_aio.core.policies import Duration, PollPolicy, seconds
+from lro_aio.core.record import Record
+from lro_aio.core.status import to_status
+from lro_aio.engine.gateway import Gateway
+from lro_aio.engine.notices import Notices
+from lro_aio.engine.timing import SystemClock, sleep_until
+from lro_aio.ports import Clock, GetOperationStub, OperationsService
+
+__all__ = ["Children", "as_service", "fetch", "missing", "wait_operation"]
+
+Service = OperationsService | GetOperationStub
+MAX_CALLS = 32
+"""Calls to a foreign service that are under way at a time."""
+FALLBACK = 10.0
+"""Real seconds between looks where notices come from this process and from the store: a belt beside the braces."""
+
+
+class Children:
+    """Waits for operations on behalf of one engine."""
+
+    def __init__(self, gateway: Gateway, notices: Notices, clock: Clock) -> None:
+        self._gateway = gateway
+        self._notices = notices
+        self._clock = clock
+
+    async def read(self, wanted: Sequence[str]) -> list[operations_pb2.Operation]:
+        """The client's own operations, in the order asked for; a missing one is done with NOT_FOUND."""
+        records = await self._gateway.read_many(dict.fromkeys(wanted))
+        now = self._clock.time()
+        return [_public(name, records.get(name), now) for name in wanted]
+
+    async def read_foreign(self, wanted: Sequence[str], service: Service) -> list[operations_pb2.Operation]:
+        """Operations of another service, in the order asked for; a missing one is done with NOT_FOUND.
+
+        Raises:
+            Exception: Whatever the service raised for anything but NOT_FOUND.
+        """
+        gate = asyncio.Semaphore(MAX_CALLS)
+
+        async def one(name: str) -> operations_pb2.Operation:
+            async with gate:
+                try:
+                    return await fetch(service, name)
+                except OperationNotFoundError:
+                    return missing(name)
+
+        return list(await asyncio.gather(*(one(name) for name in wanted)))
+
+    async def wait(
+        self, wanted: Sequence[str], *, deadline: float | None, timeout: float, poll_interval: float
+    ) -> list[operations_pb2.Operation]:
+        """Wait until all of the client's own operations have ended.
+
+        Raises:
+            WaitDeadlineExceededError: ``deadline`` (epoch seconds) passed; ``timeout`` is for its sentence.
+        """
+        finished: dict[str, operations_pb2.Operation] = {}
+        with self._notices.subscribe(dict.fromkeys(wanted)) as changes:
+            pending = await self._look(dict.fromkeys(wanted), finished)
+            while pending:
+                now = self._clock.time()
+                if deadline is not None and now >= deadline:
+                    left = [name for name in wanted if name in pending]
+                    raise WaitDeadlineExceededError(timeout, left, finished=tuple(finished.values()))
+                until = deadline
+                if self._gateway.store.foreign_poll_interval is None:  # no notice comes from other processes
+                    until = now + poll_interval if deadline is None else min(deadline, now + poll_interval)
+                await changes.wait(self._clock, until, at_most=FALLBACK)
+                changed, stale = changes.take()
+                for name, record in changed.items():
+                    if name in pending and (record is None or record.done):
+                        finished[name] = _public(name, record, self._clock.time())
+                        pending.discard(name)
+                if stale or not changed:
+                    pending = await self._look(pending, finished)
+        return [finished[name] for name in wanted]
+
+    async def wait_foreign(
+        self, wanted: Sequence[str], service: Service, *, deadline: float | None, timeout: float, poll_interval: float
+    ) -> list[operations_pb2.Operation]:
+        """Poll another service until all operations have ended. A poll that fails is repeated until the deadline.
+
+        Raises:
+            WaitDeadlineExceededError: As ``wait``; its cause is the last failed poll, if any.
+        """
+        finished: dict[str, operations_pb2.Operation] = {}
+        problem: Exception | None = None
+        while True:
+            pending = [name for name in dict.fromkeys(wanted) if name not in finished]
+            try:
+                seen = await self.read_foreign(pending, service)
+            except Exception as exc:  # noqa: BLE001 (a foreign stub raises what it likes; the deadline bounds it)
+                problem, seen = exc, []
+            finished.update((name, operation) for name, operation in zip(pending, seen) if operation.done)
+            if len(finished) == len(set(wanted)):
+                return [finished[name] for name in wanted]
+            now = self._clock.time()
+            if deadline is not None and now >= deadline:
+                left = [name for name in pending if name not in finished]
+                raise WaitDeadlineExceededError(timeout, left, finished=tuple(finished.values())) from problem
+            until = now + poll_interval if deadline is None else min(deadline, now + poll_interval)
+            await sleep_until(self._clock, until)
+
+    async def _look(self, wanted: Iterable[str], finished: dict[str, operations_pb2.Operation]) -> set[str]:
+        """One cheap scan for what has ended, then one read of just that; returns what has not."""
+        wanted = list(wanted)
+        pending = await self._gateway.call(self._gateway.store.unfinished, wanted)
+        ended = [name for name in wanted if name not in pending]
+        if ended:
+            for operation in await self.read(ended):
+                finished[operation.name] = operation
+        return pending
+
+
+def as_service(service: object) -> Service:
+    """Check that an object can be asked for operations.
+
+    Raises:
+        TypeError: It has neither ``get_operation`` nor ``GetOperation``.
+    """
+    if isinstance(service, OperationsService | GetOperationStub):
+        return service
+    raise TypeError(f"{type(service).__name__} has neither get_operation(name) nor a stub's GetOperation(request)")
+
+
+async def fetch(service: Service, name: str) -> operations_pb2.Operation:
+    """One operation of a service.
+
+    Raises:
+        OperationNotFoundError: The service answered NOT_FOUND.
+        Exception: Whatever the service raised for anything else.
+    """
+    try:
+        if isinstance(service, GetOperationStub):
+            operation = await service.GetOperation(operations_pb2.GetOperationRequest(name=name))
+        else:
+            operation = await service.get_operation(name)
+    except Exception as exc:
+        if to_status(exc).code == Code.NOT_FOUND:
+            raise OperationNotFoundError(name) from exc
+        raise
+    if not isinstance(operation, operations_pb2.Operation):
+        raise TypeError(f"{type(service).__name__} answered with {type(operation).__name__}, not an Operation")
+    return operation
+
+
+def missing(name: str) -> operations_pb2.Operation:
+    """What stands for a child that does not exist: done, with NOT_FOUND."""
+    return operations_pb2.Operation(name=name, done=True, error=to_status(OperationNotFoundError(name)))
+
+
+async def wait_operation(
+    operation: str,
+    service: Service,
+    timeout: Duration = 77.0,
+    *,
+    poll: PollPolicy | None = None,
+    clock: Clock | None = None,
+) -> operations_pb2.Operation:
+    """Wait for an operation of any service; raises when the time is up.
+
+    The function of the Go package ``go.alis.build/lro``. ``Client.wait_operation`` is the RPC instead: at the timeout
+    it returns the latest state.
+
+    Args:
+        operation: Resource name.
+        service: An ``OperationsService``, or a gRPC stub with ``GetOperation(request)``. A ``Client`` is one.
+        timeout: Seconds or a timedelta.
+        poll: How often to look.
+        clock: For tests.
+
+    Returns:
+        The operation, done. That it failed is for the caller to see.
+
+    Raises:
+        InvalidOperationNameError: Malformed name.
+        OperationNotFoundError: The service does not have it.
+        WaitDeadlineExceededError: The time is up; carries the operation as last seen.
+    """
+    names.parse(operation)
+    limit = seconds(timeout, "timeout")
+    clock = clock if clock is not None else SystemClock()
+    policy = poll if poll is not None else PollPolicy()
+    asked = as_service(service)
+    deadline = clock.time() + limit
+    attempt = 0
+    while True:
+        latest = await fetch(asked, operation)
+        if latest.done:
+            return latest
+        now = clock.time()
+        if now >= deadline:
+            raise WaitDeadlineExceededError(limit, (operation,), operation=latest)
+        await sleep_until(clock, min(deadline, now + policy.delay(attempt)))
+        attempt += 1
+
+
+def _public(name: str, record: Record | None, now: float) -> operations_pb2.Operation:
+    return missing(name) if record is None or record.hidden(now) else record.to_operation()

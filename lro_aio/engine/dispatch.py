@@ -1,0 +1,234 @@
+"""Who runs what, and when: resuming, handing over to the scheduler, passing a cancel on to children."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from google.longrunning import operations_proto_pb2 as operations_pb2
+
+from lro_aio.core import names, transitions
+from lro_aio.core.change import Change
+from lro_aio.core.errors import (
+    InvalidOperationNameError,
+    InvalidTokenError,
+    InvalidTransitionError,
+    LroError,
+    OperationBusyError,
+    OperationDoneError,
+    OperationNotFoundError,
+    StoreUnavailableError,
+    WorkerUnavailableError,
+)
+from lro_aio.core.record import Record, State, Wait, Wake, WakeReason
+from lro_aio.engine.run import Run
+from lro_aio.ports import Clock, ListQuery
+
+if TYPE_CHECKING:
+    from lro_aio.engine.engine import Engine
+
+__all__ = ["Dispatcher"]
+
+logger = logging.getLogger("lro_aio")
+
+HANDOVER_RETRY = 5.0
+"""Seconds after which a wait that a scheduler did not take is handed over again; doubled up to a minute."""
+
+
+class Dispatcher:
+    """Moves rows between the store, the scheduler and the worker of one engine (``ports.SchedulerHost``)."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Wait for the claims that are under way."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5)
+
+    async def resume(
+        self, name: str, token: str, *, reason: WakeReason, pending: Sequence[str] = (), error: str = ""
+    ) -> Run | None:
+        """Claim a suspended row and run it here; None for "nothing to do" (rule 7).
+
+        Raises:
+            OperationBusyError: A live run holds the row.
+            WorkerUnavailableError: It cannot run here now.
+            StoreUnavailableError: The store did not answer.
+        """
+        self._engine.check_open()
+        try:
+            names.parse(name)
+        except InvalidOperationNameError:
+            return None
+        record = await self._engine.gateway.read(name)
+        if record is None or record.done or record.wait is None or record.wait.token != token:
+            return None
+        handler = self._engine.handlers.find(record.handler)
+        if not self._engine.settings.worker or handler is None or not handler.runs(record.resume_point):
+            raise WorkerUnavailableError(f"handler {record.handler!r} does not run here")
+        if record.lease_live(self.clock.time()):
+            left = (record.lease_expire_time or 0.0) - self.clock.time()
+            raise OperationBusyError(name, max(0.0, left))
+        if self._engine.worker.free <= 0:
+            raise WorkerUnavailableError("it is shutting down" if self._engine.draining else "it is full")
+        wake = Wake(
+            reason=reason,
+            children=record.wait.children,
+            service=record.wait.service,
+            pending=tuple(pending),
+            error=error,
+        )
+        try:
+            return await self._engine.worker.claim(record, handler, token=token, wake=wake)
+        except OperationBusyError:
+            raise
+        except (InvalidTokenError, InvalidTransitionError, OperationDoneError, OperationNotFoundError):
+            return None
+
+    def freed(self) -> None:
+        """A run has ended or a claim was refused: start what waits for a place."""
+        for record, wake in self._engine.worker.take_ready():
+            self._spawn(self._claim_woken(record, wake))
+        self._engine.sweeper.freed()
+
+    async def after_run(self, record: Record) -> None:
+        """Do what a commit asks for next: hand a wait over, run a clean-up, pass a cancel on.
+
+        Nothing here may fail its caller: the commit stands, and the sweep repairs what is left undone.
+        """
+        try:
+            if record.cancel_children and record.cancel_requested:
+                await self.cascade(record)
+            if record.state is State.SUSPENDED:
+                await self.hand_over(record)
+            elif record.state is State.PENDING and self._engine.settings.worker and not self._engine.draining:
+                await self.run_or_hand_over(record)
+        except (LroError, RuntimeError) as exc:
+            logger.warning("%s is left to the sweep: %s", record.name, exc)
+
+    async def hand_over(self, record: Record) -> None:
+        """Give a wait to the scheduler and note that it has it."""
+        wait = record.wait
+        if wait is None:
+            return
+        now = self.clock.time()
+        handle: str | None
+        try:
+            handle = await self._engine.scheduler.schedule(record)
+        except StoreUnavailableError:
+            raise
+        except Exception as exc:  # noqa: BLE001 (whatever the scheduler raised, the row is safe and comes again)
+            delay = min(60.0, HANDOVER_RETRY * 2 ** min(record.handover, 8))
+            logger.warning("%s could not be handed over and is again in %.0f s: %s", record.name, delay, exc)
+            await self._note_handover(record, wait, now + delay, "")
+            return
+        if handle is not None:
+            looks = [now + self._engine.scheduler.horizon, wait.sleep_until, wait.deadline or 0.0]
+            await self._note_handover(record, wait, min(look for look in looks if look > now), handle)
+
+    async def run_or_hand_over(self, record: Record) -> None:
+        """Run a row that is ready: here, or through the scheduler where runs belong into its requests."""
+        if record.wait is not None and self._engine.settings.dispatch == "scheduler":
+            await self.hand_over(record)
+            return
+        handler = self._engine.handlers.find(record.handler)
+        if handler is None or not handler.runs(record.resume_point):
+            return
+        if self._engine.worker.free <= 0:
+            self._engine.sweeper.saturated = True
+            return
+        try:
+            await self._engine.worker.claim(record, handler)
+        except StoreUnavailableError:
+            raise
+        except LroError as exc:
+            logger.debug("%s was not claimed: %s", record.name, exc)  # another process was first
+
+    async def cascade(self, record: Record) -> None:
+        """Pass a cancel on to the operations that this one started; then note that it was."""
+        after: tuple[float, str] | None = None
+        while True:
+            query = ListQuery(now=self.clock.time(), limit=500, parent_operation=record.name, done=False, after=after)
+            children = await self._engine.gateway.call(partial(self._engine.gateway.store.list, query))
+            cancels = (self._engine.cancel(child.name) for child in children)
+            results = await asyncio.gather(*cancels, return_exceptions=True)
+            for result in results:
+                if isinstance(result, BaseException) and not isinstance(result, OperationNotFoundError):
+                    raise result
+            if len(children) < query.limit:
+                break
+            after = (children[-1].create_time, children[-1].name)
+        if record.done:
+            await self._engine.apply(Change(record.name, partial(transitions.cascaded, now=self.clock.time())))
+
+    @property
+    def clock(self) -> Clock:
+        """Engine time."""
+        return self._engine.clock
+
+    @property
+    def lease(self) -> float:
+        """Seconds that a claim lasts without renewal."""
+        return self._engine.lease_policy.duration
+
+    async def wake(self, record: Record, reason: WakeReason, *, pending: Sequence[str] = ()) -> None:
+        """Claim a suspended row and run it here, now or as soon as there is a free place."""
+        wait = record.wait
+        if wait is None:
+            return
+        wake = Wake(reason=reason, children=wait.children, service=wait.service, pending=tuple(pending))
+        if self._engine.worker.free <= 0:
+            self._engine.sweeper.saturated = True
+            if not self._engine.draining:
+                self._engine.worker.queue(record, wake)
+            return
+        await self._claim_woken(record, wake)
+
+    async def unfinished(self, names: Sequence[str]) -> set[str]:
+        """Those of the client's own operations that have not ended."""
+        return await self._engine.gateway.call(self._engine.gateway.store.unfinished, names)
+
+    def has_service(self, name: str) -> bool:
+        """Whether this process has the foreign service of this name."""
+        return name in self._engine.services
+
+    async def poll(self, service: str, names: Sequence[str]) -> list[operations_pb2.Operation]:
+        """Operations of a foreign service."""
+        return await self._engine.children.read_foreign(names, self._engine.resolve_service(service))
+
+    def listen(self, commit: Callable[[str, Record | None], None], elsewhere: Callable[[], None]) -> Callable[[], None]:
+        """Hear of every row that this process commits, and that another process committed something."""
+        return self._engine.notices.listen(commit, elsewhere)
+
+    async def _note_handover(self, record: Record, wait: Wait, check_time: float, handle: str) -> None:
+        event = partial(transitions.handed_over, token=wait.token, check_time=check_time, handle=handle)
+        try:
+            await self._engine.apply(Change(record.name, event))
+        except (InvalidTokenError, OperationNotFoundError) as exc:
+            logger.debug("%s was woken meanwhile: %s", record.name, exc)
+
+    async def _claim_woken(self, record: Record, wake: Wake) -> None:
+        handler = self._engine.handlers.find(record.handler)
+        if handler is None or not handler.runs(record.resume_point) or record.wait is None:
+            return
+        try:
+            await self._engine.worker.claim(record, handler, token=record.wait.token, wake=wake)
+        except LroError as exc:
+            logger.debug("%s was not woken: %s", record.name, exc)  # another was first, or the sweep comes again
+
+    async def forget_wait(self, record: Record) -> None:
+        """Tell the scheduler that nobody waits any more, best effort."""
+        try:
+            await self._engine.scheduler.cancel(record)
+        except Exception as exc:  # noqa: BLE001 (best effort: a wake-up that comes all the same has nothing to do)
+            logger.warning("the scheduler still has the wait of %s: %s", record.name, exc)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._engine.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,334 @@
+"""The engine: what a client's calls do, over a store, a scheduler and the worker of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from google.longrunning import operations_proto_pb2 as operations_pb2
+
+from lro_aio.core import names, transitions
+from lro_aio.core.change import Change
+from lro_aio.core.codec import StateCodec
+from lro_aio.core.errors import (
+    OperationNotFoundError,
+)
+from lro_aio.core.policies import LeasePolicy, Limits, RetentionPolicy, SweepPolicy
+from lro_aio.core.record import Record
+from lro_aio.core.transitions import Claimant
+from lro_aio.engine.children import Children, Service
+from lro_aio.engine.dispatch import Dispatcher
+from lro_aio.engine.gateway import Gateway
+from lro_aio.engine.handlers import Handler, Handlers
+from lro_aio.engine.listing import list_page
+from lro_aio.engine.notices import Notices
+from lro_aio.engine.operation import Operation
+from lro_aio.engine.starting import Starter
+from lro_aio.engine.sweep import Sweeper
+from lro_aio.engine.worker import Worker
+from lro_aio.ports import Clock, Route, Scheduler, Store
+
+__all__ = ["Engine", "Settings"]
+
+logger = logging.getLogger("lro_aio")
+
+SETTLE_ROUNDS = 20
+"""Turns of the event loop without a request to the store, after which a driven clock takes the engine for idle."""
+WATCH_FALLBACK = 10.0
+"""Real seconds between reads of a watched row that no notice asked for."""
+WATCH_POLL = 1.0
+"""Engine seconds between reads of a watched row on a store that gives no notice of other processes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a client was configured with."""
+
+    worker: bool
+    dispatch: str
+    services: Mapping[str, Service]
+    max_running: int
+    lease: LeasePolicy
+    sweep: SweepPolicy
+    retention: RetentionPolicy
+    limits: Limits
+    max_attempts: int
+    drain_timeout: float
+    expose_errors: bool
+    owner: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}")
+
+
+class Engine:
+    """Everything that a ``Client`` does. Belongs to the event loop that opened it.
+
+    Not safe for use from other threads, nor after a fork.
+    """
+
+    def __init__(
+        self, client: Any, store: Store, scheduler: Scheduler, handlers: Handlers, clock: Clock, settings: Settings
+    ) -> None:
+        self.client = client
+        self.scheduler = scheduler
+        self.handlers = handlers
+        self.clock = clock
+        self.settings = settings
+        self.services = settings.services
+        self.limits = settings.limits
+        self.lease_policy = settings.lease
+        self.retention = settings.retention
+        self.expose_errors = settings.expose_errors
+        self.grace_until = float("-inf")
+        """Epoch seconds; no expired lease is claimed before (rule 4)."""
+        self.notices = Notices()
+        self.gateway = Gateway(
+            store,
+            committed=self.notices.publish,
+            elsewhere=self.notices.elsewhere,
+            failed=lambda: None,
+            recovered=self._recovered,
+        )
+        self.children = Children(self.gateway, self.notices, clock)
+        self.worker = Worker(self, owner=settings.owner, max_running=settings.max_running)
+        self.starter = Starter(self)
+        self.dispatcher = Dispatcher(self)
+        self.sweeper = Sweeper(self, settings.sweep, precise=scheduler.local)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+        self._undo: list[Callable[[], None]] = []
+
+    # Life cycle
+
+    async def open(self) -> None:
+        """Open the store, then start scheduler and sweep.
+
+        Raises:
+            RuntimeError: It was opened before.
+            StoreSchemaError: The store is not one that can be used.
+            StoreUnavailableError: It does not answer.
+        """
+        if self._loop is not None:
+            raise RuntimeError("a client is opened once; make a new one")
+        await self.gateway.open()
+        self._loop = asyncio.get_running_loop()
+        self._undo = [
+            self.notices.listen(self.worker.observe, lambda: None),
+            self.notices.listen(self.sweeper.observe, self.sweeper.elsewhere),
+            self.clock.attach(self._settle),
+        ]
+        if self.settings.worker:
+            await self.scheduler.open(self.dispatcher)
+            self.sweeper.start()
+
+    async def drain(self, timeout: float | None = None) -> None:
+        """Stop claiming and let the runs end, or release them for other processes (rule 5)."""
+        self.check_open()
+        self.worker.draining = True
+        await self.sweeper.stop()
+        await self.worker.drain(self.settings.drain_timeout if timeout is None else timeout)
+
+    async def close(self) -> None:
+        """Drain, then close what was opened."""
+        if self._closed or self._loop is None:
+            return
+        try:
+            await self.drain()
+            if self.settings.worker:
+                await self.scheduler.close()
+            await self.dispatcher.close()
+        finally:
+            self._closed = True
+            await asyncio.to_thread(self.worker.close)
+            for undo in self._undo:
+                undo()
+            await self.gateway.close()
+            self.notices.elsewhere()  # whoever still waits finds the client closed
+
+    def check_open(self) -> None:
+        """Refuse use before ``async with``, after it, and on another event loop.
+
+        Raises:
+            RuntimeError: With a sentence that says what to do.
+        """
+        if self._loop is None:
+            raise RuntimeError("the client is not open: use it inside 'async with client:'")
+        if self._closed:
+            raise RuntimeError("the client is closed: its 'async with' block has ended")
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError("the client belongs to the event loop that opened it; make one client per loop")
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that opened the engine."""
+        assert self._loop is not None
+        return self._loop
+
+    @property
+    def draining(self) -> bool:
+        """Whether this process takes no more work."""
+        return self.worker.draining or self._closed
+
+    # What a client calls
+
+    async def operation(self, name: str, *, state: type[Any] | None = None) -> Operation[Any]:
+        """See ``Client.operation``."""
+        record = await self.record(name)
+        handler = self.handlers.find(record.handler) if record.handler else None
+        return Operation(self, record, handler=handler, codec=StateCodec(state) if state is not None else None)
+
+    async def record(self, name: str) -> Record:
+        """The row of a visible operation.
+
+        Raises:
+            InvalidOperationNameError: Malformed name.
+            OperationNotFoundError: Never made, deleted or expired.
+            StoreUnavailableError: The store did not answer.
+        """
+        self.check_open()
+        names.parse(name)
+        record = await self.gateway.read(name)
+        if record is None:
+            raise OperationNotFoundError(name)
+        return record.check_visible(self.clock.time())
+
+    async def list_page(
+        self,
+        *,
+        filter: str = "",  # noqa: A002 (the field's name in the RPC)
+        page_size: int = 0,
+        page_token: str = "",
+        parent: str = "",
+    ) -> operations_pb2.ListOperationsResponse:
+        """See ``Client.list_operations``."""
+        self.check_open()
+        return await list_page(
+            self.gateway,
+            self.limits,
+            now=self.clock.time(),
+            filter=filter,
+            page_size=page_size,
+            page_token=page_token,
+            parent=parent,
+        )
+
+    async def wait(self, name: str, timeout: float | None) -> operations_pb2.Operation:
+        """Wait until the operation has ended, or until the time is up; returns it as last seen."""
+        deadline = None if timeout is None else self.clock.time() + timeout
+        latest: operations_pb2.Operation | None = None
+        async for operation in self.watch(name, deadline=deadline):
+            latest = operation
+        assert latest is not None
+        return latest
+
+    async def watch(self, name: str, *, deadline: float | None = None) -> AsyncIterator[operations_pb2.Operation]:
+        """Yield the operation now and whenever it has changed; ends with the terminal one, or at the deadline."""
+        record = await self.record(name)
+        with self.notices.subscribe((name,)) as changes:
+            record = await self.record(name)  # again, under the subscription: nothing falls between the two
+            while True:
+                yield record.to_operation()
+                revision = record.revision
+                while record.revision == revision:
+                    if record.done or (deadline is not None and self.clock.time() >= deadline) or self.draining:
+                        return
+                    until = deadline
+                    if self.gateway.store.foreign_poll_interval is None:
+                        poll = self.clock.time() + WATCH_POLL
+                        until = poll if deadline is None else min(deadline, poll)
+                    await changes.wait(self.clock, until, at_most=WATCH_FALLBACK)
+                    record = await self._latest(record, *changes.take())
+
+    async def cancel(self, name: str, *, cancel_children: bool = True) -> None:
+        """See ``Client.cancel_operation``."""
+        self.check_open()
+        names.parse(name)
+        event = partial(
+            transitions.request_cancel,
+            now=self.clock.time(),
+            retention=self.retention.duration,
+            token=names.new_id(),
+            cancel_children=cancel_children,
+        )
+        before = await self.record(name)
+        record = await self.apply(Change(name, event))
+        if before.schedule_handle:
+            await self.dispatcher.forget_wait(before)
+        if record is not None:
+            await self.dispatcher.after_run(record)
+
+    async def delete(self, name: str) -> None:
+        """See ``Client.delete_operation``."""
+        self.check_open()
+        names.parse(name)
+        await self.apply(Change(name, partial(transitions.delete, now=self.clock.time())))
+
+    async def sweep(self) -> None:
+        """One repair pass."""
+        self.check_open()
+        await self.sweeper.run_pass()
+
+    # What worker, sweep and operations call
+
+    async def apply(self, change: Change) -> Record | None:
+        """Commit a change; see ``Gateway.submit``."""
+        self.check_open()
+        return await self.gateway.submit(change)
+
+    def claimant(self, handler: Handler) -> Claimant:
+        """The terms on which this process claims rows of a handler."""
+        return Claimant(
+            owner=self.settings.owner,
+            lease=self.lease_policy.duration,
+            max_attempts=self.settings.max_attempts,
+            retention=self.retention.duration,
+            on_cancel=handler.on_cancel,
+        )
+
+    def routes(self) -> list[Route]:
+        """What a sweep of this process may touch: rows that it can run, and those that their creators drive."""
+        return [("", ""), *self.handlers.routes()]
+
+    def resolve_service(self, name: str) -> Service:
+        """The foreign service of this name.
+
+        Raises:
+            ValueError: ``Client(services=...)`` does not name it.
+        """
+        service = self.services.get(name)
+        if service is None:
+            listed = ", ".join(sorted(self.services)) or "none"
+            raise ValueError(f"no service {name!r} in Client(services=...); known: {listed}")
+        return service
+
+    async def _latest(self, record: Record, changed: dict[str, Record | None], stale: bool) -> Record:
+        """The row after a notice; from the store where the notice does not hold it."""
+        if record.name in changed and not stale:
+            latest = changed[record.name]
+            if latest is None:
+                raise OperationNotFoundError(record.name)
+            latest.check_visible(self.clock.time())
+        else:
+            latest = await self.record(record.name)
+        return latest if latest.uid != record.uid or latest.revision > record.revision else record
+
+    def _recovered(self) -> None:
+        self.grace_until = self.clock.time() + self.lease_policy.duration
+        self.sweeper.nudge()
+
+    async def _settle(self) -> None:
+        """Return when nothing is left to do without time moving."""
+        quiet = 0
+        seen = -1
+        while quiet < SETTLE_ROUNDS:
+            await self.gateway.idle()
+            await asyncio.sleep(0)
+            if self.gateway.activity == seen and self.gateway.is_idle:
+                quiet += 1
+            else:
+                quiet, seen = 0, self.gateway.activity

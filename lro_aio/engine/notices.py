@@ -1,0 +1,105 @@
+"""In-process notice that an operation changed: who waits here need not poll."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Self
+
+from lro_aio.core.record import Record
+from lro_aio.engine.timing import wait_event
+from lro_aio.ports import Clock
+
+__all__ = ["Notices", "Subscription"]
+
+Listener = Callable[[str, Record | None], None]
+
+
+class Notices:
+    """Tells subscribers and listeners of committed rows. Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._subscriptions: dict[str, set[Subscription]] = {}
+        self._all: set[Subscription] = set()
+        self._listeners: dict[Listener, Callable[[], None]] = {}
+
+    def publish(self, name: str, record: Record | None) -> None:
+        """A row was committed by this process, or seen to have changed; None: it was removed."""
+        for subscription in self._subscriptions.get(name, ()):
+            subscription.push(name, record)
+        for listener in tuple(self._listeners):
+            listener(name, record)
+
+    def elsewhere(self) -> None:
+        """Another process committed something: whoever waits must look again."""
+        for subscription in self._all:
+            subscription.push_stale()
+        for elsewhere in tuple(self._listeners.values()):
+            elsewhere()
+
+    def subscribe(self, names: Iterable[str]) -> Subscription:
+        """Collect changes of these rows; use as a context manager."""
+        return Subscription(self, names)
+
+    def listen(self, commit: Listener, elsewhere: Callable[[], None]) -> Callable[[], None]:
+        """Call ``commit`` for every published row, ``elsewhere`` for every foreign commit; returns the undo."""
+        self._listeners[commit] = elsewhere
+        return lambda: self._listeners.pop(commit, None) and None
+
+    def add(self, subscription: Subscription) -> None:
+        """Called by the subscription."""
+        self._all.add(subscription)
+        for name in subscription.names:
+            self._subscriptions.setdefault(name, set()).add(subscription)
+
+    def remove(self, subscription: Subscription) -> None:
+        """Called by the subscription."""
+        self._all.discard(subscription)
+        for name in subscription.names:
+            subscribed = self._subscriptions.get(name)
+            if subscribed is not None:
+                subscribed.discard(subscription)
+                if not subscribed:
+                    del self._subscriptions[name]
+
+
+class Subscription:
+    """What changed since the last ``take``. One waiter each."""
+
+    def __init__(self, notices: Notices, names: Iterable[str]) -> None:
+        self.names = tuple(names)
+        self._notices = notices
+        self._changed: dict[str, Record | None] = {}
+        self._stale = False
+        self._event = asyncio.Event()
+
+    def __enter__(self) -> Self:
+        self._notices.add(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._notices.remove(self)
+
+    def push(self, name: str, record: Record | None) -> None:
+        """Called by the notices."""
+        self._changed[name] = record
+        self._event.set()
+
+    def push_stale(self) -> None:
+        """Called by the notices."""
+        self._stale = True
+        self._event.set()
+
+    async def wait(self, clock: Clock, until: float | None, *, at_most: float | None = None) -> None:
+        """Return when there is something to take, at ``until`` on the clock, or after ``at_most`` real seconds."""
+        await wait_event(clock, self._event, until, at_most=at_most)
+
+    def take(self) -> tuple[dict[str, Record | None], bool]:
+        """The rows that changed, and whether others may have changed unseen."""
+        taken = self._changed, self._stale
+        self._changed, self._stale = {}, False
+        self._event.clear()
+        return taken

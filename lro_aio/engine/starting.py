@@ -1,0 +1,188 @@
+"""Making operations: checked arguments, one row, and who runs it first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.message import Message
+
+from lro_aio.core import names, transitions
+from lro_aio.core.change import Change
+from lro_aio.core.codec import StateCodec, pack
+from lro_aio.core.codec import fingerprint as fingerprint_of
+from lro_aio.core.errors import PayloadTooLargeError
+from lro_aio.core.record import Record, State, Wait
+from lro_aio.engine.handlers import Handler, HandlerFunction
+from lro_aio.engine.operation import Operation
+
+if TYPE_CHECKING:
+    from lro_aio.engine.engine import Engine
+
+__all__ = ["Starter"]
+
+
+class Starter:
+    """``start`` and ``create`` of one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def start(
+        self,
+        handler: str | HandlerFunction,
+        state: Any = None,
+        *,
+        metadata: Message | None = None,
+        request_id: str | None = None,
+        operation_id: str | None = None,
+        parent: str = "",
+        fingerprint: str | bytes | Message | None = None,
+        parent_operation: str = "",
+        traceparent: str = "",
+    ) -> Operation[Any]:
+        """See ``Client.start``."""
+        self._engine.check_open()
+        known = self._engine.handlers.find(handler)
+        if known is None and (self._engine.settings.worker or not isinstance(handler, str)):
+            self._engine.handlers.get(handler)  # raises UnknownHandlerError, which lists the known ones
+        handler_name = known.name if known is not None else str(handler)
+        codec = known.codec if known is not None else StateCodec[Any](None if state is None else type(state))
+        if state is None:
+            state = codec.default()
+        data, tag = codec.encode(state)
+        _check_size("state", len(data), self._engine.limits.state)
+        record = self._new_record(
+            parent,
+            handler_name,
+            metadata,
+            request_id=request_id,
+            operation_id=operation_id,
+            fingerprint=lambda: fingerprint_of(handler_name, state, fingerprint),
+            state_data=data,
+            state_codec=tag,
+            parent_operation=parent_operation,
+            traceparent=traceparent,
+        )
+        if self._engine.settings.dispatch == "scheduler":
+            return await self._start_elsewhere(record, known)
+        return await self._start_here(record, known)
+
+    async def create(
+        self,
+        *,
+        metadata: Message | None = None,
+        lease: bool = True,
+        request_id: str | None = None,
+        operation_id: str | None = None,
+        parent: str = "",
+        fingerprint: str | bytes | Message | None = None,
+        state: type[Any] | None = None,
+    ) -> Operation[Any]:
+        """See ``Client.create``."""
+        self._engine.check_open()
+        now = self._engine.clock.time()
+        record = self._new_record(
+            parent,
+            "",
+            metadata,
+            request_id=request_id,
+            operation_id=operation_id,
+            fingerprint=lambda: fingerprint_of("", None, fingerprint),
+            state=State.RUNNING,
+            claim=1 if lease else 0,
+            owner=self._engine.settings.owner if lease else "",
+            lease_expire_time=now + self._engine.lease_policy.duration if lease else None,
+            check_time=now + self._engine.lease_policy.duration if lease else None,
+        )
+        created = await self._create(record)
+        mine = created.uid == record.uid
+        holder = transitions.Holder(created.uid, created.claim) if mine else None
+        operation: Operation[Any] = Operation(
+            self._engine, created, holder=holder, codec=StateCodec(state) if state is not None else None
+        )
+        if mine and lease:
+            self._engine.worker.hold(created)
+            self._engine.worker.drive(operation)
+        return operation
+
+    def _new_record(
+        self,
+        parent: str,
+        handler: str,
+        metadata: Message | None,
+        *,
+        request_id: str | None,
+        operation_id: str | None,
+        fingerprint: Callable[[], str],
+        **columns: Any,
+    ) -> Record:
+        collection = names.parse_parent(parent)
+        if request_id and operation_id is not None:
+            raise ValueError("give request_id or operation_id, not both")
+        if request_id:
+            identifier = names.request_id(collection, handler, request_id)
+        else:
+            identifier = names.new_id() if operation_id is None else names.check_id(operation_id)
+        packed = pack(metadata) if metadata is not None else b""
+        _check_size("metadata", len(packed), self._engine.limits.metadata)
+        now = self._engine.clock.time()
+        columns.setdefault("state", State.PENDING)
+        columns.setdefault("check_time", now)
+        return Record(
+            name=str(names.parse(str(names.OperationName(collection, identifier)))),
+            uid=names.new_id(),
+            create_time=now,
+            update_time=now,
+            handler=handler,
+            metadata=packed,
+            # Only a request that may come twice has something to be compared with.
+            fingerprint=fingerprint() if request_id or operation_id is not None else "",
+            **columns,
+        )
+
+    async def _create(self, record: Record, launched: Callable[[Record], object] | None = None) -> Record:
+        event = partial(transitions.create, record=record, now=record.create_time)
+        future = self._engine.gateway.submit(Change(record.name, event, creates=True, size=record.size))
+        if launched is not None:
+            run = launched
+
+            def committed(done: asyncio.Future[Record | None]) -> None:
+                if not done.cancelled() and done.exception() is None:
+                    created = done.result()
+                    if created is not None and created.uid == record.uid:
+                        run(created)
+
+            future.add_done_callback(committed)
+        # Shielded: a caller that goes away must not keep a committed row from being run.
+        created = await asyncio.shield(future)
+        assert created is not None
+        return created
+
+    async def _start_here(self, record: Record, handler: Handler | None) -> Operation[Any]:
+        """Claim in the same write where there is a free place; else the row waits for one, or for another process."""
+        if handler is None or not self._engine.settings.worker or self._engine.worker.free <= 0:
+            self._engine.sweeper.saturated = True
+            return Operation(self._engine, await self._create(record), handler=handler)
+        now = record.create_time
+        claimed = transitions.claim(record, now=now, by=self._engine.claimant(handler))
+        assert claimed is not None
+        with self._engine.worker.reserve():
+            created = await self._create(claimed, lambda row: self._engine.worker.launch(row, handler))
+        return Operation(self._engine, created, handler=handler)
+
+    async def _start_elsewhere(self, record: Record, handler: Handler | None) -> Operation[Any]:
+        """Commit the first run as a wait of zero and hand it over (dispatch="scheduler")."""
+        wait = Wait(token=names.new_id(), sleep_until=record.create_time, rerun=True)
+        created = await self._create(replace(record, wait=wait))
+        if created.uid == record.uid:
+            await self._engine.dispatcher.after_run(created)
+        return Operation(self._engine, created, handler=handler)
+
+
+def _check_size(field: str, size: int, limit: int) -> None:
+    if size > limit:
+        raise PayloadTooLargeError(field, size, limit)

@@ -1,0 +1,117 @@
+"""``op.suspend(...)``: the arguments checked and made into what the worker commits."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from lro_aio.core import names
+from lro_aio.core.policies import Duration, seconds
+from lro_aio.core.record import Wait
+
+__all__ = ["Suspended", "check_children", "plan"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Suspended:
+    """What ``op.suspend(...)`` returns. It takes effect when the handler returns it."""
+
+    resume_at: str
+    sleep: float
+    """Seconds from the commit; 0 with ``until``."""
+    until: float | None
+    """Epoch seconds."""
+    children: tuple[str, ...]
+    timeout: float | None
+    """Seconds of the children part, from the end of the sleep."""
+    poll_interval: float
+    max_poll_interval: float | None
+    service: str
+    poll_endpoint: str
+
+    def wait(self, *, now: float, token: str, on_cancel: str) -> Wait:
+        """The row's wait, counted from the moment of the commit."""
+        wakes = now + self.sleep if self.until is None else max(now, self.until)
+        return Wait(
+            token=token,
+            sleep_until=wakes,
+            children=self.children,
+            service=self.service,
+            deadline=None if self.timeout is None or not self.children else wakes + self.timeout,
+            poll_interval=self.poll_interval,
+            max_poll_interval=self.max_poll_interval,
+            poll_endpoint=self.poll_endpoint,
+            on_cancel=on_cancel,
+        )
+
+
+def plan(
+    *,
+    own_name: str,
+    resume_at: str,
+    sleep: Duration,
+    until: datetime.datetime | float | None,
+    children: Sequence[str],
+    timeout: Duration | None,
+    poll_interval: Duration,
+    max_poll_interval: Duration | None,
+    service: str | None,
+    services: Collection[str],
+    poll_endpoint: str | None,
+) -> Suspended:
+    """Check the arguments of ``suspend``.
+
+    Raises:
+        ValueError: Nothing to wait for, a negative duration, both ``sleep`` and ``until``, the operation itself among
+            its children, or a service that the client does not have.
+        InvalidOperationNameError: A child's name is malformed.
+    """
+    slept = seconds(sleep, "sleep")
+    if until is not None and slept:
+        raise ValueError("give sleep or until, not both")
+    if until is None and not slept and not children:
+        raise ValueError("nothing to wait for: give sleep, until or children")
+    if service is not None and service not in services:
+        listed = ", ".join(sorted(services)) or "none"
+        raise ValueError(
+            f"no service {service!r}: name it in Client(services=...), so that the row can keep it; known: {listed}"
+        )
+    return Suspended(
+        resume_at=resume_at,
+        sleep=slept,
+        until=None if until is None else _moment(until),
+        children=check_children(own_name, children, foreign=service is not None),
+        timeout=None if timeout is None else seconds(timeout, "timeout"),
+        poll_interval=seconds(poll_interval, "poll_interval", positive=True),
+        max_poll_interval=None
+        if max_poll_interval is None
+        else seconds(max_poll_interval, "max_poll_interval", positive=True),
+        service=service or "",
+        poll_endpoint=poll_endpoint or "",
+    )
+
+
+def check_children(own_name: str, children: Sequence[str], *, foreign: bool) -> tuple[str, ...]:
+    """Check the names of operations to wait for.
+
+    Raises:
+        ValueError: The operation itself is among them: it would wait for ever.
+        InvalidOperationNameError: Malformed.
+        TypeError: One string instead of a sequence of names.
+    """
+    if isinstance(children, str):
+        raise TypeError("children must be a sequence of names, not one string")
+    for child in children:
+        names.parse(child)
+        if child == own_name and not foreign:
+            raise ValueError(f"operation {own_name!r} cannot wait for itself")
+    return tuple(children)
+
+
+def _moment(until: datetime.datetime | float) -> float:
+    if isinstance(until, datetime.datetime):
+        if until.tzinfo is None:
+            raise ValueError("until must have a time zone: a naive datetime means another moment on another machine")
+        return until.timestamp()
+    return float(until)

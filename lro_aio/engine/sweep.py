@@ -1,0 +1,178 @@
+"""The repair pass: finds by ``check_time`` what a lost hint or a dead process left behind, and what is simply due.
+
+With a local scheduler the pass is also the timer: it runs at the least ``check_time`` of the store. A suspended
+operation then costs no task and no memory here, and a restart needs nothing but the rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from lro_aio.core import transitions
+from lro_aio.core.change import Change
+from lro_aio.core.errors import LroError, StoreUnavailableError
+from lro_aio.core.policies import SweepPolicy
+from lro_aio.core.record import Record, State
+from lro_aio.engine.timing import wait_event
+
+if TYPE_CHECKING:
+    from lro_aio.engine.engine import Engine
+
+__all__ = ["Sweeper"]
+
+logger = logging.getLogger("lro_aio")
+
+STUCK_DELAY = 1.0
+"""Seconds before another pass over rows of which the last one could change nothing."""
+PURGE_ROUNDS = 20
+"""Transactions that one pass spends on expired rows at most."""
+
+
+class Sweeper:
+    """Owns the sweep of one engine."""
+
+    def __init__(self, engine: Engine, policy: SweepPolicy, *, precise: bool) -> None:
+        self._engine = engine
+        self._policy = policy
+        self._precise = precise
+        self._nudged = asyncio.Event()
+        self._next: float | None = None
+        self._seen: frozenset[tuple[str, int, int]] = frozenset()
+        self._stuck = False
+        self.saturated = False
+        """Rows are due that found no free place."""
+        self._task: asyncio.Task[None] | None = None
+        self._passing = asyncio.Lock()
+
+    def start(self) -> None:
+        """Run passes until ``stop``."""
+        self._task = asyncio.get_running_loop().create_task(self._loop(), name="lro-aio-sweep")
+
+    async def stop(self) -> None:
+        """End the loop; a pass that is under way is cut, and nothing is lost by it."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._task = None
+
+    def nudge(self) -> None:
+        """Something may be due now."""
+        self._nudged.set()
+
+    def freed(self) -> None:
+        """A place is free."""
+        if self.saturated:
+            self._nudged.set()
+
+    def observe(self, _name: str, record: Record | None) -> None:
+        """A row was committed: it may be due before what the loop waits for."""
+        if not self._precise or record is None or record.check_time is None:
+            return
+        if self._next is None or record.check_time < self._next:
+            if record.state is State.RUNNING and record.uid in self._engine.worker.running:
+                return  # a lease of our own: renewed long before it ends
+            self._nudged.set()
+
+    def elsewhere(self) -> None:
+        """Another process committed something."""
+        if self._precise:
+            self._nudged.set()
+
+    async def run_pass(self, *, purge: bool = True) -> None:
+        """One pass over everything that is due, then over what has expired.
+
+        Raises:
+            StoreUnavailableError: The store did not answer.
+        """
+        async with self._passing:
+            while await self._pass_batch():
+                pass
+            if purge:
+                await self._purge()
+
+    async def _loop(self) -> None:
+        purge_at = asyncio.get_running_loop().time()
+        while True:
+            self._nudged.clear()
+            interval = self._policy.interval * random.uniform(0.8, 1.2)  # noqa: S311 (so that workers do not march)
+            until: float | None = None
+            now = asyncio.get_running_loop().time()
+            try:
+                await self.run_pass(purge=now >= purge_at)
+                if now >= purge_at:
+                    purge_at = now + interval
+                until = await self._next_look()
+            except StoreUnavailableError as exc:
+                logger.warning("the sweep comes again: %s", exc)
+                interval = min(interval, max(STUCK_DELAY, exc.retry_after or 0.0))
+            except Exception:  # the loop must outlive a defect: it is what repairs everything else
+                logger.exception("the sweep failed and comes again")
+            await wait_event(self._engine.clock, self._nudged, until, at_most=interval)
+
+    async def _next_look(self) -> float | None:
+        if not self._precise:
+            return None
+        store = self._engine.gateway.store
+        self._next = await self._engine.gateway.call(partial(store.next_check, routes=self._engine.routes()))
+        if self._next is None or self.saturated:
+            return None
+        # Rows that stay due (a lease under grace, a service that only another process has) must not spin the loop.
+        return max(self._next, self._engine.clock.time() + STUCK_DELAY) if self._stuck else self._next
+
+    async def _pass_batch(self) -> bool:
+        """Handle what is due; returns whether there is more."""
+        engine = self._engine
+        self.saturated = False
+        now = engine.clock.time()
+        limit = self._policy.batch + len(engine.worker.running)
+        due = await engine.gateway.call(partial(engine.gateway.store.due, now=now, routes=engine.routes(), limit=limit))
+        seen = frozenset((record.name, record.revision, record.handover) for record in due)
+        self._stuck = bool(seen & self._seen)
+        self._seen = seen
+        for failure in await asyncio.gather(*(self._repair(record, now) for record in due), return_exceptions=True):
+            if failure is not None:
+                raise failure
+        return len(due) == limit and not self.saturated and not self._stuck
+
+    async def _repair(self, record: Record, now: float) -> None:
+        try:
+            if record.done:
+                await self._engine.dispatcher.cascade(record)
+            elif record.state is State.SUSPENDED:
+                await self._engine.dispatcher.hand_over(record)
+            elif record.state is State.PENDING:
+                await self._engine.dispatcher.run_or_hand_over(record)
+            elif not record.lease_live(now) and self._may_claim(record, now):
+                await self._take_over(record, now)
+        except StoreUnavailableError:
+            raise
+        except LroError as exc:
+            logger.debug("%s needs no repair any more: %s", record.name, exc)  # another process was first
+        except Exception:  # one poisonous row must never stop a sweep (rule 3)
+            logger.exception("the sweep could not repair %s", record.name)
+
+    def _may_claim(self, record: Record, now: float) -> bool:
+        """Rule 4: our own runs are renewed, not claimed; after an outage everybody gets time to renew first."""
+        return record.uid not in self._engine.worker.running and now >= self._engine.grace_until
+
+    async def _take_over(self, record: Record, now: float) -> None:
+        if record.handler:
+            logger.warning("the lease of %s (owner %s) is over; it runs again", record.name, record.owner)
+            await self._engine.dispatcher.run_or_hand_over(record)
+            return
+        event = partial(transitions.lose_creator, now=now, retention=self._engine.retention.duration)
+        await self._engine.apply(Change(record.name, event))
+
+    async def _purge(self) -> None:
+        engine = self._engine
+        purge: Callable[[], int] = partial(
+            engine.gateway.store.purge, now=engine.clock.time(), limit=self._policy.purge_batch
+        )
+        for _ in range(PURGE_ROUNDS):
+            if await engine.gateway.call(purge) < self._policy.purge_batch:
+                return

@@ -1,0 +1,278 @@
+"""Claims operations, runs their handlers, renews the leases, commits what came out; drains on shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from lro_aio.core import transitions
+from lro_aio.core.change import Change
+from lro_aio.core.errors import (
+    LeaseLostError,
+    LroError,
+    OperationDoneError,
+    OperationNotFoundError,
+    StoreUnavailableError,
+)
+from lro_aio.core.policies import PollPolicy
+from lro_aio.core.record import Record, State, Wake
+from lro_aio.core.transitions import Holder
+from lro_aio.engine import run as runs
+from lro_aio.engine.handlers import Handler
+from lro_aio.engine.operation import CancelReason, Operation
+from lro_aio.engine.run import Run
+from lro_aio.engine.timing import sleep_until
+
+if TYPE_CHECKING:
+    from lro_aio.engine.engine import Engine
+
+__all__ = ["Worker"]
+
+logger = logging.getLogger("lro_aio")
+
+COMMIT_RETRY = PollPolicy(interval=0.2, multiplier=2, max_interval=5.0)
+"""A result is worth waiting for: while the store is down, the commit is repeated until the lease is lost."""
+STOP_GRACE = 2.0
+"""Seconds that a cancelled handler gets at shutdown before its lease is released over its head."""
+
+
+class Worker:
+    """The runs of one process, and the leases that it holds."""
+
+    def __init__(self, engine: Engine, *, owner: str, max_running: int) -> None:
+        self._engine = engine
+        self.owner = owner
+        self.max_running = max_running
+        self.running: dict[str, Run] = {}
+        """By uid."""
+        self._held: dict[str, tuple[str, Holder]] = {}
+        """Leases to renew, by uid: those of runs, and of operations that this process made and drives."""
+        self._driven: weakref.WeakValueDictionary[str, Operation[Any]] = weakref.WeakValueDictionary()
+        self._claiming = 0
+        self._ready: deque[tuple[Record, Wake]] = deque()
+        self._ready_names: set[str] = set()
+        self._stop_ticker: Callable[[], None] | None = None
+        self._alive = time.monotonic()
+        self.draining = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @property
+    def free(self) -> int:
+        """Runs that may start now."""
+        return 0 if self.draining else max(0, self.max_running - len(self.running) - self._claiming)
+
+    def launch(self, record: Record, handler: Handler) -> Run:
+        """Run a row that this process has just claimed."""
+        run = Run(record, handler)
+        self.running[record.uid] = run
+        self._empty.clear()
+        self.hold(record)
+        run.task = asyncio.get_running_loop().create_task(self._run(run), name=f"lro-aio-run {record.name}")
+        if record.cancel_requested and not record.cleaning:
+            run.cancel(CancelReason.CANCEL_REQUESTED)
+        if self.draining:
+            run.cancel(CancelReason.SHUTDOWN)
+        return run
+
+    async def claim(
+        self, record: Record, handler: Handler, *, token: str | None = None, wake: Wake | None = None
+    ) -> Run | None:
+        """Claim a row and run it; None where the claim itself ended the row.
+
+        Raises:
+            LroError: The refusal of ``transitions.claim``, or StoreUnavailableError.
+        """
+        with self.reserve():
+            now = self._engine.clock.time()
+            event = partial(transitions.claim, now=now, by=self._engine.claimant(handler), token=token, wake=wake)
+            claimed = await self._engine.apply(Change(record.name, event, urgent=True))
+            if claimed is not None and claimed.state is State.RUNNING:
+                return self.launch(claimed, handler)
+        if claimed is not None:
+            await self._engine.dispatcher.after_run(claimed)  # the claim ended it: a cancel may have to be passed on
+        return None
+
+    @contextlib.contextmanager
+    def reserve(self) -> Iterator[None]:
+        """Keep one place while a claim is under way."""
+        self._claiming += 1
+        try:
+            yield
+        finally:
+            self._claiming -= 1
+            self._engine.dispatcher.freed()
+
+    def queue(self, record: Record, wake: Wake) -> None:
+        """Wake a suspended row as soon as there is a free place."""
+        if record.name not in self._ready_names:
+            self._ready_names.add(record.name)
+            self._ready.append((record, wake))
+
+    def take_ready(self) -> list[tuple[Record, Wake]]:
+        """As many of the queued wake-ups as there are free places."""
+        taken: list[tuple[Record, Wake]] = []
+        while self._ready and len(taken) < self.free:
+            record, wake = self._ready.popleft()
+            self._ready_names.discard(record.name)
+            taken.append((record, wake))
+        return taken
+
+    def hold(self, record: Record) -> None:
+        """Renew this row's lease from now on."""
+        self._held[record.uid] = (record.name, Holder(record.uid, record.claim))
+        if self._stop_ticker is None:
+            self._stop_ticker = self._engine.clock.every(self._engine.lease_policy.renew_interval, self.renew)
+
+    def let_go(self, holder: Holder) -> None:
+        """Renew it no longer."""
+        held = self._held.get(holder.uid)
+        if held is not None and held[1] == holder:
+            del self._held[holder.uid]
+
+    def drive(self, operation: Operation[Any]) -> None:
+        """Tell the operation of a cancel, for as long as its creator keeps it."""
+        self._driven[operation.uid] = operation
+
+    def observe(self, _name: str, record: Record | None) -> None:
+        """A row was committed: stop its run where it is another's now, or was cancelled."""
+        if record is None or record.state is not State.RUNNING:
+            return
+        driven = self._driven.get(record.uid)
+        if driven is not None:
+            driven.learn(record)
+        run = self.running.get(record.uid)
+        if run is None:
+            return
+        if record.claim > run.record.claim:
+            run.cancel(CancelReason.LEASE_LOST)
+        elif record.claim == run.record.claim and record.cancel_requested and not record.cleaning:
+            if run.operation is not None:
+                run.operation.learn(record)
+            run.cancel(CancelReason.CANCEL_REQUESTED)
+
+    def renew(self) -> None:
+        """Renew every lease in one transaction. Called on the clock's ticker thread, never on the event loop."""
+        held = list(self._held.copy().values())
+        if not held:
+            return
+        loop = self._engine.loop
+        try:
+            loop.call_soon_threadsafe(self._note_alive)
+        except RuntimeError:
+            return  # the loop is closed: this process no longer runs anything
+        policy = self._engine.lease_policy
+        if time.monotonic() - self._alive > policy.max_stall:
+            logger.critical(
+                "the event loop has shown no sign of life for %.0f s; %d leases are no longer renewed",
+                policy.max_stall,
+                len(held),
+            )
+            return
+        now = self._engine.clock.time()
+        changes = [
+            Change(name, partial(transitions.renew, holder=holder, now=now, lease=policy.duration), urgent=True)
+            for name, holder in held
+        ]
+        try:
+            outcomes = self._engine.gateway.apply_from_thread(changes)
+        except RuntimeError:
+            return  # closed meanwhile
+        lost = [
+            (holder, outcome)
+            for (_, holder), outcome in zip(held, outcomes, strict=True)
+            if isinstance(outcome, LroError)
+        ]
+        if lost:
+            loop.call_soon_threadsafe(self._lost, lost)
+
+    async def drain(self, timeout: float) -> None:
+        """Stop claiming; give the runs ``timeout`` real seconds; then release them for other processes (rule 5)."""
+        self.draining = True
+        self._ready.clear()
+        self._ready_names.clear()
+        tasks = [run.task for run in self.running.values() if run.task is not None]
+        if tasks and timeout > 0:
+            await asyncio.wait(tasks, timeout=timeout)
+        for run in list(self.running.values()):
+            run.cancel(CancelReason.SHUTDOWN)
+        tasks = [run.task for run in self.running.values() if run.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=STOP_GRACE)
+        if self.running:
+            stuck = sorted(run.record.name for run in self.running.values())
+            logger.error("%d handlers ignore their cancellation; their leases are released: %s", len(stuck), stuck[:5])
+        await self._release(list(self._held.values()))
+
+    def close(self) -> None:
+        """Stop renewing. Blocks until a renewal that is under way has ended."""
+        if self._stop_ticker is not None:
+            self._stop_ticker()
+            self._stop_ticker = None
+
+    async def _release(self, held: list[tuple[str, Holder]]) -> None:
+        now = self._engine.clock.time()
+        changes = [Change(name, partial(transitions.release, holder=holder, now=now)) for name, holder in held]
+        for outcome in await asyncio.gather(*map(self._engine.apply, changes), return_exceptions=True):
+            if isinstance(outcome, Exception) and not isinstance(outcome, LeaseLostError | OperationDoneError):
+                logger.warning("a lease was not released and will expire by itself: %s", outcome)
+
+    def _note_alive(self) -> None:
+        self._alive = time.monotonic()
+
+    def _lost(self, lost: list[tuple[Holder, LroError]]) -> None:
+        """Evidence that a claim changed stops a run; an unreachable store is none (rule 4)."""
+        for holder, outcome in lost:
+            if isinstance(outcome, StoreUnavailableError):
+                continue
+            self.let_go(holder)
+            run = self.running.get(holder.uid)
+            if run is not None and run.holder == holder:
+                run.cancel(CancelReason.LEASE_LOST)
+
+    async def _run(self, run: Run) -> None:
+        after: Record | None = None
+        try:
+            outcome = await runs.execute(self._engine, run)
+            if outcome is not None:
+                after = await self._commit(run, outcome)
+        except Exception:  # a defect of ours must not take the worker down; the lease expires and the row is repaired
+            logger.exception("the run of %s ended without a result", run.record.name)
+        finally:
+            self.let_go(run.holder)
+            self.running.pop(run.record.uid, None)
+            if not self.running:
+                self._empty.set()
+            run.ended.set()
+            self._engine.dispatcher.freed()
+        if after is not None:
+            await self._engine.dispatcher.after_run(after)
+
+    async def _commit(self, run: Run, outcome: runs.Outcome) -> Record | None:
+        """Commit, however long the store is away; a commit whose answer was lost is recognized as ours."""
+        holder = run.holder
+        attempt = 0
+        while True:
+            event: Any = partial(outcome.event, holder=holder, now=self._engine.clock.time())
+            try:
+                return await self._engine.apply(Change(run.record.name, event, size=outcome.size))
+            except StoreUnavailableError as exc:
+                if self.draining:
+                    logger.warning("%s is left to its lease: %s", run.record.name, exc)
+                    return None
+                await sleep_until(self._engine.clock, self._engine.clock.time() + COMMIT_RETRY.delay(attempt))
+                attempt += 1
+            except (LeaseLostError, OperationDoneError, OperationNotFoundError) as exc:
+                if attempt:
+                    written = await self._engine.gateway.read(run.record.name)
+                    if written is not None and (written.uid, written.claim) == (holder.uid, holder.claim):
+                        return written
+                logger.info("what the run of %s left is not written: %s", run.record.name, exc)
+                return None

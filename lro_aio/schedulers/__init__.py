@@ -1,0 +1,1 @@
+"""What brings suspended operations back at their time: one module per product."""

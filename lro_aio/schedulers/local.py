@@ -1,0 +1,218 @@
+"""The default scheduler: this process's own timers, over rows that are the truth.
+
+Sleeps need nothing here: the engine's sweep runs at the least ``check_time`` of the store. What is kept in memory is
+which children a suspended operation still waits for; all of them share one coalesced look. A process that dies takes
+only that memory with it: within a lease's time, the sweep of another process watches the row instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from lro_aio.core.record import Record, WakeReason
+from lro_aio.ports import SchedulerHost
+
+__all__ = ["LocalScheduler"]
+
+logger = logging.getLogger("lro_aio")
+
+FALLBACK = 10.0
+"""Real seconds between looks at the client's own children; notices come long before."""
+FOREIGN_COMMIT_PAUSE = 0.1
+"""Real seconds between looks that another process's commits cause, at least."""
+OUTAGE_PAUSE = 1.0
+"""Real seconds before the next look after one that failed."""
+
+
+@dataclass(eq=False, slots=True)
+class _Watched:
+    record: Record
+    pending: set[str] = field(default_factory=set)
+    poll_at: float = 0.0
+    """Engine time of the next look, for a foreign service."""
+
+
+class LocalScheduler:
+    """Wakes suspended operations in this process (``lro_aio.ports.Scheduler``). Belongs to one client."""
+
+    local = True
+
+    def __init__(self) -> None:
+        self.horizon = 30.0
+        self._host: SchedulerHost | None = None
+        self._watched: dict[str, _Watched] = {}
+        self._parents: dict[str, set[str]] = {}
+        """Own child -> watched operations that wait for it."""
+        self._look = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._unlisten: Callable[[], None] | None = None
+        self._reported: set[str] = set()
+        self._fresh: set[str] = set()
+        """Watched operations whose children were not yet looked at."""
+        self._stale = False
+
+    async def open(self, host: SchedulerHost) -> None:
+        """Start watching."""
+        self._host = host
+        self.horizon = host.lease
+        self._look = asyncio.Event()
+        self._unlisten = host.listen(self._committed, self._elsewhere)
+        self._task = asyncio.get_running_loop().create_task(self._loop(host), name="lro-aio-local-scheduler")
+
+    async def close(self) -> None:
+        """Stop watching. The rows stay, and a sweep of another process watches them."""
+        if self._unlisten is not None:
+            self._unlisten()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        self._watched.clear()
+        self._parents.clear()
+
+    async def schedule(self, record: Record) -> str | None:
+        """Wake the row if it is due, watch its children if it waits for some; its sleep needs nothing."""
+        host, wait = self._host, record.wait
+        if host is None or wait is None or wait.sleep_until > host.clock.time():
+            return None
+        if not wait.children:
+            await host.wake(record, WakeReason.ELAPSED)
+            return None
+        if wait.service and not host.has_service(wait.service):
+            if wait.service not in self._reported:
+                self._reported.add(wait.service)
+                logger.warning("service %r is not known here; its operations are left to another process", wait.service)
+            return None
+        if wait.deadline is not None and host.clock.time() >= wait.deadline:
+            await self._check(host, [self._watch(record)])
+            if record.name in self._watched:
+                await self._wake(host, self._watched[record.name], WakeReason.CHILDREN_TIMEOUT)
+            return None
+        self._watch(record)
+        self._look.set()
+        return ""
+
+    async def cancel(self, record: Record) -> None:
+        """Forget the row."""
+        self._forget(record.name)
+
+    def _watch(self, record: Record) -> _Watched:
+        known = self._watched.get(record.name)
+        assert record.wait is not None
+        if known is not None and known.record.wait is not None and known.record.wait.token == record.wait.token:
+            known.record = record
+            return known
+        self._forget(record.name)
+        watched = _Watched(record, set(record.wait.children))
+        self._watched[record.name] = watched
+        if not record.wait.service:
+            for child in watched.pending:
+                self._parents.setdefault(child, set()).add(record.name)
+        self._fresh.add(record.name)
+        return watched
+
+    def _forget(self, name: str) -> None:
+        watched = self._watched.pop(name, None)
+        if watched is None or watched.record.wait is None or watched.record.wait.service:
+            return
+        for child in watched.record.wait.children:
+            parents = self._parents.get(child)
+            if parents is not None:
+                parents.discard(name)
+                if not parents:
+                    del self._parents[child]
+
+    def _committed(self, name: str, record: Record | None) -> None:
+        """A row of this process changed: children count themselves down, without a look at the store."""
+        if record is not None and not record.done and not record.deleted:
+            return
+        for parent in self._parents.get(name, ()):
+            watched = self._watched[parent]
+            watched.pending.discard(name)
+            if not watched.pending:
+                self._look.set()
+
+    def _elsewhere(self) -> None:
+        if self._watched:
+            self._stale = True
+            self._look.set()
+
+    async def _loop(self, host: SchedulerHost) -> None:
+        look_again = time.monotonic()
+        while True:
+            left = max(0.0, look_again - time.monotonic()) if self._stale else FALLBACK
+            cancel = self._arm(host)
+            try:
+                async with asyncio.timeout(left):
+                    await self._look.wait()
+            except TimeoutError:
+                self._stale = True
+            finally:
+                cancel()
+            self._look.clear()
+            began = time.monotonic()
+            everything = self._stale and began >= look_again
+            if everything:
+                self._stale = False
+            fresh, self._fresh = self._fresh, set()
+            try:
+                await self._round(host, fresh, everything=everything)
+            except Exception as exc:  # noqa: BLE001 (an outage ends; the loop must be there then)
+                logger.warning("the look at the children of suspended operations comes again: %s", exc)
+                self._stale, everything, began = True, True, time.monotonic() + OUTAGE_PAUSE
+            if everything:
+                # A busy neighbour commits all the time: looking must not cost more than a fifth of this process.
+                look_again = began + max(FOREIGN_COMMIT_PAUSE, 5 * (time.monotonic() - began))
+
+    def _arm(self, host: SchedulerHost) -> Callable[[], None]:
+        """A timer for the next look at a foreign service."""
+        due = [watched.poll_at for watched in self._watched.values() if _service(watched)]
+        if not due:
+            return lambda: None
+        return host.clock.call_at(min(due), self._look.set)
+
+    async def _round(self, host: SchedulerHost, fresh: set[str], *, everything: bool) -> None:
+        now = host.clock.time()
+        looked = [
+            watched
+            for name, watched in self._watched.items()
+            if not watched.pending or (watched.poll_at <= now if _service(watched) else everything or name in fresh)
+        ]
+        await self._check(host, looked)
+
+    async def _check(self, host: SchedulerHost, looked: list[_Watched]) -> None:
+        """One look at the children of all these operations; wake those that have none left."""
+        own = {child for watched in looked if not _service(watched) for child in watched.pending}
+        if own:
+            unfinished = await host.unfinished(list(own))
+            for watched in looked:
+                if not _service(watched):
+                    watched.pending &= unfinished
+        await asyncio.gather(*(self._poll(host, watched) for watched in looked if _service(watched)))
+        ready = [watched for watched in looked if not watched.pending]
+        await asyncio.gather(*(self._wake(host, watched, WakeReason.CHILDREN_DONE) for watched in ready))
+
+    async def _poll(self, host: SchedulerHost, watched: _Watched) -> None:
+        wait = watched.record.wait
+        assert wait is not None
+        watched.poll_at = host.clock.time() + wait.poll_interval
+        try:
+            operations = await host.poll(wait.service, sorted(watched.pending))
+        except Exception as exc:  # noqa: BLE001 (a foreign stub raises what it likes; the next poll comes)
+            logger.warning("service %r could not be polled for %s: %s", wait.service, watched.record.name, exc)
+            return
+        watched.pending.difference_update(operation.name for operation in operations if operation.done)
+
+    async def _wake(self, host: SchedulerHost, watched: _Watched, reason: WakeReason) -> None:
+        name = watched.record.name
+        if self._watched.get(name) is not watched:
+            return
+        self._forget(name)
+        await host.wake(watched.record, reason, pending=sorted(watched.pending))
+
+
+def _service(watched: _Watched) -> str:
+    return watched.record.wait.service if watched.record.wait is not None else ""

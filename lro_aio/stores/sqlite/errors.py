@@ -1,0 +1,96 @@
+"""The one table from SQLite's result codes to what a caller can do about them."""
+
+from __future__ import annotations
+
+import enum
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lro_aio.core.errors import StoreSchemaError, StoreUnavailableError
+
+__all__ = ["KINDS", "Kind", "translated"]
+
+
+class Kind(enum.Enum):
+    """What a primary result code means for the caller."""
+
+    UNAVAILABLE = "the same call may be repeated"
+    UNUSABLE = "the file is not one that can be used"
+    SETUP = "unusable where it is met at open; later an outage, which may pass"
+    REFUSED = "the statement or its values are wrong and always will be: the driver's own error"
+
+
+KINDS: dict[int, Kind] = {
+    sqlite3.SQLITE_ERROR: Kind.REFUSED,
+    sqlite3.SQLITE_INTERNAL: Kind.REFUSED,
+    sqlite3.SQLITE_PERM: Kind.SETUP,
+    sqlite3.SQLITE_ABORT: Kind.UNAVAILABLE,
+    sqlite3.SQLITE_BUSY: Kind.UNAVAILABLE,
+    sqlite3.SQLITE_LOCKED: Kind.UNAVAILABLE,
+    sqlite3.SQLITE_NOMEM: Kind.UNAVAILABLE,
+    sqlite3.SQLITE_READONLY: Kind.SETUP,
+    sqlite3.SQLITE_INTERRUPT: Kind.UNAVAILABLE,
+    sqlite3.SQLITE_IOERR: Kind.UNAVAILABLE,
+    sqlite3.SQLITE_CORRUPT: Kind.UNUSABLE,
+    sqlite3.SQLITE_NOTFOUND: Kind.REFUSED,
+    sqlite3.SQLITE_FULL: Kind.UNAVAILABLE,
+    sqlite3.SQLITE_CANTOPEN: Kind.SETUP,
+    sqlite3.SQLITE_PROTOCOL: Kind.UNAVAILABLE,
+    sqlite3.SQLITE_EMPTY: Kind.REFUSED,
+    sqlite3.SQLITE_SCHEMA: Kind.UNAVAILABLE,
+    sqlite3.SQLITE_TOOBIG: Kind.REFUSED,
+    sqlite3.SQLITE_CONSTRAINT: Kind.REFUSED,
+    sqlite3.SQLITE_MISMATCH: Kind.REFUSED,
+    sqlite3.SQLITE_MISUSE: Kind.REFUSED,
+    sqlite3.SQLITE_NOLFS: Kind.SETUP,
+    sqlite3.SQLITE_AUTH: Kind.REFUSED,
+    sqlite3.SQLITE_FORMAT: Kind.UNUSABLE,
+    sqlite3.SQLITE_RANGE: Kind.REFUSED,
+    sqlite3.SQLITE_NOTADB: Kind.UNUSABLE,
+    sqlite3.SQLITE_NOTICE: Kind.REFUSED,
+    sqlite3.SQLITE_WARNING: Kind.REFUSED,
+}
+"""Every primary code that ``sqlite3`` knows; a test finds one that is missing."""
+
+_SENTENCES: dict[int, str] = {
+    sqlite3.SQLITE_BUSY: "{where} is locked by another writer for more than {timeout:g} s",
+    sqlite3.SQLITE_LOCKED: "{where} is locked by another connection of this process",
+    sqlite3.SQLITE_FULL: "the disk is full: {where} cannot grow",
+    sqlite3.SQLITE_IOERR: "reading or writing {where} failed ({name})",
+    sqlite3.SQLITE_INTERRUPT: "{where} was closed while the call was under way",
+    sqlite3.SQLITE_READONLY: "{where} cannot be written to: make the file and its directory writable",
+    sqlite3.SQLITE_CANTOPEN: "{where} cannot be opened: check that it exists and that this user may read and write it",
+    sqlite3.SQLITE_NOTADB: "{where} is not a SQLite file; give the path of a new file or of one that lro_aio made",
+    sqlite3.SQLITE_CORRUPT: "{where} is damaged ({name}); restore it from a copy",
+}
+
+
+@contextmanager
+def translated(where: str, *, busy_timeout: float, opening: bool = False) -> Iterator[None]:
+    """Turn the driver's errors into the store's.
+
+    Args:
+        where: The file, for the sentence.
+        busy_timeout: Seconds, for the sentence.
+        opening: Whether the store is being opened.
+
+    Raises:
+        StoreUnavailableError: The same call may be repeated.
+        StoreSchemaError: The file is not one that can be used.
+        sqlite3.Error: The statement or its values are at fault.
+    """
+    try:
+        yield
+    except sqlite3.Error as exc:
+        # Errors of the Python layer (a value of a type that SQLite has not) carry no code.
+        code = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        kind = KINDS.get(code, Kind.REFUSED)
+        if kind is Kind.REFUSED:
+            raise
+        name = getattr(exc, "sqlite_errorname", "")
+        sentence = _SENTENCES.get(code, "{where}: {text} ({name})")
+        problem = sentence.format(where=where, timeout=busy_timeout, name=name, text=exc)
+        if kind is Kind.UNUSABLE or (kind is Kind.SETUP and opening):
+            raise StoreSchemaError(problem) from exc
+        raise StoreUnavailableError(problem) from exc

@@ -1,0 +1,62 @@
+-- The statements of the store, each under its name. {columns} is what `rows.decode` takes, in its order; the values
+-- of the writes come from `rows` too. Lists of names and rowids come as one JSON text: the statement stays prepared.
+
+-- :name read
+SELECT {columns} FROM operations WHERE name IN (SELECT value FROM json_each(?));
+
+-- :name unfinished
+-- The index is named: an index on live rows would be scanned from end to end.
+SELECT name FROM operations INDEXED BY sqlite_autoindex_operations_1
+WHERE name IN (SELECT value FROM json_each(?)) AND outcome = 0 AND deleted = 0;
+
+-- :name due
+-- (handler, resume_point, now, limit): from the index alone, for one route.
+SELECT check_time, rowid FROM operations INDEXED BY operations_due
+WHERE handler = ? AND resume_point = ? AND check_time <= ? ORDER BY check_time LIMIT ?;
+
+-- :name due_rows
+SELECT {columns} FROM operations WHERE rowid IN (SELECT value FROM json_each(?)) ORDER BY check_time, rowid;
+
+-- :name next_check
+SELECT check_time FROM operations INDEXED BY operations_due
+WHERE handler = ? AND resume_point = ? AND check_time IS NOT NULL ORDER BY check_time LIMIT 1;
+
+-- :name list
+SELECT {columns} FROM operations INDEXED BY {index}
+WHERE {conditions} AND deleted = 0 AND (expire_time IS NULL OR expire_time > :now)
+ORDER BY create_time DESC, name LIMIT :limit;
+
+-- :name insert
+INSERT INTO operations (
+    name, parent, uid, state, outcome, deleted, create_time, update_time, end_time, expire_time, handler, resume_point,
+    parent_operation, owner, lease_expire_time, claim, attempt, retries, check_time, handover, schedule_handle,
+    cleaning, cancel_requested, cancel_children, fingerprint, traceparent, revision, state_codec, wait, wake, metadata,
+    error, state_data, response
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- :name update
+-- Leaves out what never changes in the life of a row: SQLite rewrites every index that has a column of the SET list.
+UPDATE operations SET
+    outcome = ?, end_time = ?, expire_time = ?,
+    state = ?, deleted = ?, update_time = ?, resume_point = ?, owner = ?, lease_expire_time = ?, claim = ?, attempt = ?,
+    retries = ?, check_time = ?, handover = ?, schedule_handle = ?, cleaning = ?, cancel_requested = ?,
+    cancel_children = ?, revision = ?, state_codec = ?, wait = ?, wake = ?, metadata = ?, error = ?, state_data = ?,
+    response = ?
+WHERE name = ?;
+
+-- :name progress
+-- The same for a row that did not end: leaves the indexes on outcome and expire_time alone too.
+UPDATE operations SET
+    state = ?, deleted = ?, update_time = ?, resume_point = ?, owner = ?, lease_expire_time = ?, claim = ?, attempt = ?,
+    retries = ?, check_time = ?, handover = ?, schedule_handle = ?, cleaning = ?, cancel_requested = ?,
+    cancel_children = ?, revision = ?, state_codec = ?, wait = ?, wake = ?, metadata = ?, error = ?, state_data = ?,
+    response = ?
+WHERE name = ?;
+
+-- :name remove
+DELETE FROM operations WHERE name = ?;
+
+-- :name purge
+DELETE FROM operations WHERE rowid IN (
+    SELECT rowid FROM operations INDEXED BY operations_expiry WHERE expire_time <= ? ORDER BY expire_time LIMIT ?
+);

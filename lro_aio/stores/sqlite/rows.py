@@ -1,0 +1,220 @@
+"""Records to the values of a statement, and back. On the path of every read and write, hence its plainness."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from lro_aio.core.record import Record, State, Wait, Wake
+
+__all__ = [
+    "COLUMNS",
+    "OUTCOMES",
+    "decode",
+    "ended_alike",
+    "insert_values",
+    "progress_values",
+    "same_row",
+    "update_values",
+]
+
+COLUMNS = (
+    "name",
+    "uid",
+    "state",
+    "deleted",
+    "create_time",
+    "update_time",
+    "end_time",
+    "expire_time",
+    "handler",
+    "resume_point",
+    "parent_operation",
+    "owner",
+    "lease_expire_time",
+    "claim",
+    "attempt",
+    "retries",
+    "check_time",
+    "handover",
+    "schedule_handle",
+    "cleaning",
+    "cancel_requested",
+    "cancel_children",
+    "fingerprint",
+    "traceparent",
+    "revision",
+    "state_codec",
+    "wait",
+    "wake",
+    "metadata",
+    "error",
+    "state_data",
+    "response",
+)
+"""What ``decode`` takes, in its order."""
+
+OUTCOMES = {
+    State.PENDING: 0,
+    State.RUNNING: 0,
+    State.SUSPENDED: 0,
+    State.SUCCEEDED: 1,
+    State.FAILED: 2,
+    State.CANCELLED: 2,
+}
+"""The column ``outcome``, by which the partial indexes tell live rows from ended ones."""
+
+_TEXTS = {state: state.value for state in State}  # sqlite3 takes an exact str five times as fast as a subclass
+_STATES = {state.value: state for state in State}
+
+
+class _Draft:
+    """A Record in the making: it has the same slots, may be assigned to, and turns into one by its class.
+
+    A fifth of the time that the constructor of a frozen dataclass with 32 fields takes.
+    """
+
+    __slots__ = Record.__slots__
+
+
+def decode(row: Any) -> Record:
+    """The record of a row of ``COLUMNS``."""
+    draft: Any = _Draft()
+    (
+        draft.name,
+        draft.uid,
+        state,
+        deleted,
+        draft.create_time,
+        draft.update_time,
+        draft.end_time,
+        draft.expire_time,
+        draft.handler,
+        draft.resume_point,
+        draft.parent_operation,
+        draft.owner,
+        draft.lease_expire_time,
+        draft.claim,
+        draft.attempt,
+        draft.retries,
+        draft.check_time,
+        draft.handover,
+        draft.schedule_handle,
+        cleaning,
+        cancel_requested,
+        cancel_children,
+        draft.fingerprint,
+        draft.traceparent,
+        draft.revision,
+        draft.state_codec,
+        wait,
+        wake,
+        draft.metadata,
+        draft.error,
+        draft.state_data,
+        draft.response,
+    ) = row
+    draft.state = _STATES[state]
+    draft.deleted = deleted == 1
+    draft.cleaning = cleaning == 1
+    draft.cancel_requested = cancel_requested == 1
+    draft.cancel_children = cancel_children == 1
+    draft.wait = None if wait is None else Wait.from_json(wait)
+    draft.wake = None if wake is None else Wake.from_json(wake)
+    draft.__class__ = Record
+    return cast("Record", draft)
+
+
+def insert_values(record: Record) -> tuple[Any, ...]:
+    """For the statement ``insert``."""
+    return (
+        record.name,
+        record.name.rpartition("/operations/")[0],  # as names.parse, which was through with the name long ago
+        record.uid,
+        _TEXTS[record.state],
+        OUTCOMES[record.state],
+        +record.deleted,  # an exact int, as with the texts
+        record.create_time,
+        record.update_time,
+        record.end_time,
+        record.expire_time,
+        record.handler,
+        record.resume_point,
+        record.parent_operation,
+        record.owner,
+        record.lease_expire_time,
+        record.claim,
+        record.attempt,
+        record.retries,
+        record.check_time,
+        record.handover,
+        record.schedule_handle,
+        +record.cleaning,
+        +record.cancel_requested,
+        +record.cancel_children,
+        record.fingerprint,
+        record.traceparent,
+        record.revision,
+        record.state_codec,
+        None if record.wait is None else record.wait.to_json(),
+        None if record.wake is None else record.wake.to_json(),
+        record.metadata,
+        record.error,
+        record.state_data,
+        record.response,
+    )
+
+
+def update_values(record: Record) -> tuple[Any, ...]:
+    """For the statement ``update``."""
+    return (OUTCOMES[record.state], record.end_time, record.expire_time, *progress_values(record))
+
+
+def progress_values(record: Record) -> tuple[Any, ...]:
+    """For the statement ``progress``."""
+    return (
+        _TEXTS[record.state],
+        +record.deleted,
+        record.update_time,
+        record.resume_point,
+        record.owner,
+        record.lease_expire_time,
+        record.claim,
+        record.attempt,
+        record.retries,
+        record.check_time,
+        record.handover,
+        record.schedule_handle,
+        +record.cleaning,
+        +record.cancel_requested,
+        +record.cancel_children,
+        record.revision,
+        record.state_codec,
+        None if record.wait is None else record.wait.to_json(),
+        None if record.wake is None else record.wake.to_json(),
+        record.metadata,
+        record.error,
+        record.state_data,
+        record.response,
+        record.name,
+    )
+
+
+def same_row(old: Record, new: Record) -> bool:
+    """Whether ``update`` can make one of the other: nothing differs that it leaves out."""
+    return (
+        old.uid == new.uid
+        and old.create_time == new.create_time
+        and old.handler == new.handler
+        and old.parent_operation == new.parent_operation
+        and old.fingerprint == new.fingerprint
+        and old.traceparent == new.traceparent
+    )
+
+
+def ended_alike(old: Record, new: Record) -> bool:
+    """Whether ``progress`` is enough: neither the outcome nor the times of the end differ."""
+    return (
+        OUTCOMES[old.state] == OUTCOMES[new.state]
+        and old.end_time == new.end_time
+        and old.expire_time == new.expire_time
+    )

@@ -1,0 +1,138 @@
+"""Numbered migrations, and the check that a file is ours before anything is written to it."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+
+from lro_aio.core.errors import StoreSchemaError
+
+__all__ = ["APPLICATION_ID", "latest", "migrations", "prepare"]
+
+APPLICATION_ID = 0x6C726F61
+"""``PRAGMA application_id`` of our files: "lroa"."""
+
+
+def migrations() -> dict[int, str]:
+    """The scripts of ``migrations/NNNN_name.sql`` by their numbers, which count from 1 without a gap."""
+    folder = resources.files(__package__).joinpath("migrations")
+    scripts = {int(item.name[:4]): item.read_text("utf-8") for item in folder.iterdir() if item.name.endswith(".sql")}
+    return dict(sorted(scripts.items()))
+
+
+def latest() -> int:
+    """The schema version that this code reads and writes."""
+    return max(migrations())
+
+
+def prepare(connection: sqlite3.Connection, where: str, *, read_only: bool, memory: bool, timeout: float) -> None:
+    """Make or upgrade the schema of a database that is ours or empty; leave every other one as it is.
+
+    Several processes may do so with the same file at the same time.
+
+    Args:
+        connection: In autocommit mode.
+        where: The file, for the errors.
+        read_only: Write nothing.
+        memory: There is no file.
+        timeout: Seconds for which a lock is waited for.
+
+    Raises:
+        StoreSchemaError: It is another application's, or newer than this code.
+        sqlite3.Error: SQLite's own refusal.
+    """
+    with _transaction(connection, "BEGIN"):  # one snapshot; a file that is not ours is not even locked
+        version = _version(connection, where)
+    if read_only:
+        if version < latest():
+            raise StoreSchemaError(
+                f"{where} has schema version {version} and this release of lro_aio reads {latest()};"
+                " open it once without mode=ro, which upgrades it"
+            )
+        return
+    if not memory:
+        _set_wal(connection, where, timeout)
+    if version == latest():
+        return
+    with _transaction(connection, "BEGIN IMMEDIATE"):
+        present = _version(connection, where)  # again, under the lock: another process may have been first
+        for number, script in migrations().items():
+            if number > present:
+                _run(connection, script)
+                connection.execute(f"PRAGMA user_version = {number}")
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def _version(connection: sqlite3.Connection, where: str) -> int:
+    """The schema's version, 0 for an empty database.
+
+    Raises:
+        StoreSchemaError: It is another application's, or newer than this code.
+    """
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if (application, version, tables) == (0, 0, 0):
+        return 0
+    if application != APPLICATION_ID:
+        raise StoreSchemaError(
+            f"{where} is the database of another application (application_id {application}); nothing was changed."
+            " Give the path of a new file or of one that lro_aio made"
+        )
+    if version > latest():
+        raise StoreSchemaError(
+            f"{where} has schema version {version}, and this release of lro_aio knows versions up to {latest()};"
+            " upgrade lro_aio"
+        )
+    return int(version)
+
+
+def _set_wal(connection: sqlite3.Connection, where: str, timeout: float) -> None:
+    """Switch the file to write-ahead logging, which lets readers and a writer work at the same time.
+
+    SQLite does not always wait for its busy timeout here: two that switch a new file at the same time may both be told
+    that it is locked.
+    """
+    deadline = time.monotonic() + timeout
+    mode = ""
+    while not mode:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+    if mode != "wal":
+        raise StoreSchemaError(
+            f"{where} cannot use write-ahead logging (it stays in mode {mode!r}): it must be on a local disk"
+        )
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
+    connection.execute(begin)
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _run(connection: sqlite3.Connection, script: str) -> None:
+    """Run a script within the open transaction; ``executescript`` would commit it first."""
+    for statement in _statements(script):
+        connection.execute(statement)
+
+
+def _statements(script: str) -> Iterator[str]:
+    text = ""
+    for line in script.splitlines(keepends=True):
+        text += line
+        if sqlite3.complete_statement(text):
+            yield text
+            text = ""

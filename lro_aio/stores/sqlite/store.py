@@ -1,0 +1,289 @@
+"""The store on one SQLite file, or in memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from lro_aio.core.change import Change, Outcome
+from lro_aio.core.errors import StoreSchemaError
+from lro_aio.core.policies import Duration
+from lro_aio.core.record import Record
+from lro_aio.ports import ListQuery, Route, Store
+from lro_aio.stores.sqlite import lists, queries, rows, schema
+from lro_aio.stores.sqlite.connections import Exclusive, Pool, connect
+from lro_aio.stores.sqlite.errors import translated
+from lro_aio.stores.sqlite.location import BUSY_TIMEOUT, Location
+
+__all__ = ["SqliteStore"]
+
+_SQL = queries.load()
+
+_POLL_INTERVAL = 0.05
+"""Seconds: a change of another process is seen within a tenth of a second, at 20 looks at shared memory a second."""
+_NO_OTHERS = 3600.0
+"""Seconds: memory has no other process, so the notices of this one are enough."""
+
+
+class SqliteStore(Store):
+    """Rows in one SQLite file (write-ahead log, ``synchronous=FULL``), or in memory.
+
+    A file may be shared by the processes of one host, on a local disk. One writes at a time; a writer waits up to
+    ``busy_timeout`` for the others. Every method may be called from any thread. A store does not survive a fork: the
+    child makes one of its own.
+
+    Args:
+        path_or_url: A path, "sqlite:///relative.db", "sqlite:////absolute.db", or "sqlite://" for memory. A URL may
+            carry ``?mode=ro`` (reads only), ``busy_timeout=SECONDS`` and ``max_page_count=N`` (the file stops growing
+            there, as on a full disk).
+        busy_timeout: Seconds, or a timedelta. Keep it below a third of the lease (rule 4).
+
+    Raises:
+        ValueError: The URL or path is malformed.
+    """
+
+    lanes = 1
+
+    def __init__(self, path_or_url: str | os.PathLike[str], *, busy_timeout: Duration = BUSY_TIMEOUT) -> None:
+        self._location = Location.of(path_or_url, busy_timeout=busy_timeout)
+        self.url = self._location.url
+        self.foreign_poll_interval = _NO_OTHERS if self._location.path is None else _POLL_INTERVAL
+        self._where = "the database in memory" if self._location.path is None else self._location.path
+        self._writer: Exclusive | None = None
+        self._readers: Exclusive | Pool | None = None
+        self._pid = 0
+        self._data_version = 0
+
+    @classmethod
+    def from_url(cls, url: str) -> SqliteStore:
+        """The store that a "sqlite:" URL names.
+
+        Raises:
+            ValueError: Malformed, or another scheme.
+        """
+        Location.parse(url)
+        return cls(url)
+
+    def __repr__(self) -> str:
+        return f"SqliteStore({self.url!r})"
+
+    @property
+    def busy_timeout(self) -> float:
+        """Seconds to wait for another writer."""
+        return self._location.busy_timeout
+
+    def open(self) -> None:
+        """Open the file; make it, or upgrade its schema, where needed.
+
+        Raises:
+            StoreSchemaError: Not a SQLite file, another application's, of a newer release, or not readable.
+            StoreUnavailableError: Another process keeps it locked, or the disk failed.
+            RuntimeError: The store is open already.
+        """
+        if self._writer is not None:
+            raise RuntimeError(f"{self!r} is open already")
+        location = self._location.resolved()
+        with self._translated(opening=True):
+            connection = connect(location, writer=True)
+            try:
+                schema.prepare(
+                    connection,
+                    self._where,
+                    read_only=location.read_only,
+                    memory=location.path is None,
+                    timeout=location.busy_timeout,
+                )
+                self._data_version = _data_version(connection)
+            except BaseException:
+                connection.close()
+                raise
+        self._pid = os.getpid()
+        self._writer = Exclusive(connection, self._where, location.busy_timeout)
+        # A second connection to ":memory:" would be another, empty database.
+        self._readers = self._writer if location.path is None else Pool(lambda: connect(location, writer=False))
+
+    def close(self) -> None:
+        """Close all connections, within a second; a read that is under way is interrupted."""
+        writer, readers = self._writer, self._readers
+        if writer is None or readers is None:
+            return
+        if self._pid != os.getpid():
+            return  # the parent's: to close them here could take its locks away
+        self._writer = self._readers = None
+        if readers is not writer:
+            readers.close()
+        writer.close()  # last: the last connection to go folds the log into the file
+
+    def read(self, names: Sequence[str]) -> list[Record]:
+        """The rows with these names, in one statement."""
+        with self._reading() as connection:
+            return _read(connection, names)
+
+    def apply(self, changes: Sequence[Change]) -> list[Outcome]:
+        """Apply changes in one transaction.
+
+        Raises:
+            StoreUnavailableError: Locked by another writer, disk full, or the disk failed.
+            StoreSchemaError: The store was opened with ``mode=ro``.
+            sqlite3.Error: A value that SQLite does not take; nothing was committed.
+        """
+        if not changes:
+            return []
+        with self._writing() as connection:
+            before = {row.name: row for row in _read(connection, [change.name for change in changes])}
+            after: dict[str, Record | None] = dict(before)
+            outcomes = [_outcome(change, after) for change in changes]
+            _write(connection, before, after)
+            return outcomes
+
+    def unfinished(self, names: Sequence[str]) -> set[str]:
+        """Those of the names whose rows have not ended and are not deleted, in one statement."""
+        with self._reading() as connection:
+            return {name for (name,) in connection.execute(_SQL["unfinished"], (json.dumps(list(names)),))}
+
+    def due(self, *, now: float, routes: Sequence[Route], limit: int) -> list[Record]:
+        """The rows that a sweep must look at, soonest first: one seek per route, then the rows."""
+        if limit <= 0:
+            return []
+        with self._reading() as connection, _snapshot(connection):
+            found: list[tuple[float, int]] = []
+            for handler, resume_point in dict.fromkeys(routes):
+                found += connection.execute(_SQL["due"], (handler, resume_point, now, limit))
+            found.sort()
+            rowids = json.dumps([rowid for _, rowid in found[:limit]])
+            return list(map(rows.decode, connection.execute(_SQL["due_rows"], (rowids,))))
+
+    def next_check(self, *, routes: Sequence[Route]) -> float | None:
+        """The least ``check_time`` of the routes: one seek each."""
+        with self._reading() as connection:
+            found = [connection.execute(_SQL["next_check"], route).fetchone() for route in dict.fromkeys(routes)]
+        return min((row[0] for row in found if row is not None), default=None)
+
+    def list(self, query: ListQuery) -> list[Record]:
+        """One page of rows, newest first."""
+        page: list[Record] = []
+        with self._reading() as connection, _snapshot(connection):
+            for index, conditions, values in lists.statements(query):
+                statement = _SQL["list"].format(index=index, conditions=conditions)
+                values["limit"] = query.limit - len(page)
+                page += map(rows.decode, connection.execute(statement, values))
+        return page
+
+    def purge(self, *, now: float, limit: int) -> int:
+        """Remove up to ``limit`` expired rows, the longest expired first.
+
+        Raises:
+            StoreSchemaError: The store was opened with ``mode=ro``.
+        """
+        if limit <= 0:
+            return 0
+        with self._writing() as connection:
+            return connection.execute(_SQL["purge"], (now, limit)).rowcount
+
+    def changed_elsewhere(self) -> bool:
+        """Whether another connection has committed since the last call. The writer's own commits do not count."""
+        if self._location.path is None:
+            return False
+        with self._translated(), self._opened()[0].use() as connection:
+            version = _data_version(connection)
+            changed = version != self._data_version
+            self._data_version = version
+            return changed
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._translated(), self._opened()[1].use() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction: committed at the end, rolled back at an exception."""
+        writer, _ = self._opened()
+        if self._location.read_only:
+            raise StoreSchemaError(f"{self._where} was opened with mode=ro, so nothing can be written; open it without")
+        with self._translated(), writer.use() as connection:
+            # IMMEDIATE: two that read first and write later would both claim a row.
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:  # a full disk ends it by itself
+                    with suppress(sqlite3.Error):
+                        connection.execute("ROLLBACK")
+                raise
+
+    def _opened(self) -> tuple[Exclusive, Exclusive | Pool]:
+        if self._writer is None or self._readers is None:
+            raise RuntimeError(f"{self!r} is not open: call open() first, or enter the client that has it")
+        if self._pid != os.getpid():
+            raise RuntimeError(
+                f"{self!r} was opened in process {self._pid}, before a fork; make a store of its own in this process"
+            )
+        return self._writer, self._readers
+
+    def _translated(self, *, opening: bool = False) -> Any:
+        return translated(self._where, busy_timeout=self._location.busy_timeout, opening=opening)
+
+
+@contextmanager
+def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """Several statements that see the same rows."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("COMMIT")
+
+
+def _data_version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA data_version").fetchone()
+    return int(version)
+
+
+def _read(connection: sqlite3.Connection, names: Sequence[str]) -> list[Record]:
+    return list(map(rows.decode, connection.execute(_SQL["read"], (json.dumps(list(names)),))))
+
+
+def _outcome(change: Change, rows_by_name: dict[str, Record | None]) -> Outcome:
+    """Apply one change to the rows as the ones before it left them."""
+    try:
+        row = change.apply(rows_by_name.get(change.name))
+        if row is not None and row.name != change.name:
+            raise ValueError(f"a change of {change.name!r} returned the row {row.name!r}")
+    except Exception as exc:  # noqa: BLE001 - whatever a change raises is its outcome
+        return exc
+    rows_by_name[change.name] = row
+    return row
+
+
+def _write(connection: sqlite3.Connection, before: dict[str, Record], after: dict[str, Record | None]) -> None:
+    """Write the rows that differ, each with the statement that touches the fewest indexes."""
+    removed: list[tuple[str]] = []
+    inserted: list[tuple[Any, ...]] = []
+    updated: list[tuple[Any, ...]] = []
+    progressed: list[tuple[Any, ...]] = []
+    for name, new in after.items():
+        old = before.get(name)
+        if new is old:
+            continue
+        if old is not None and (new is None or not rows.same_row(old, new)):
+            removed.append((name,))
+            old = None
+        if new is None:
+            continue
+        if old is None:
+            inserted.append(rows.insert_values(new))
+        elif rows.ended_alike(old, new):
+            progressed.append(rows.progress_values(new))
+        else:
+            updated.append(rows.update_values(new))
+    inserted.sort()  # by name: neighbours share pages of the index on it
+    for statement, values in (("remove", removed), ("insert", inserted), ("update", updated), ("progress", progressed)):
+        if values:
+            connection.executemany(_SQL[statement], values)

@@ -1,0 +1,90 @@
+"""The contract of ``lro_aio.ports.Store``, as tests.
+
+Subclass ``StoreContract`` in a test module and say how a client of your store is made::
+
+    from lro_aio.testing.store_contract import StoreContract
+
+    class TestMyStore(StoreContract):
+        @pytest.fixture
+        def make_store(self, tmp_path):
+            return lambda: MyStore(tmp_path / "data")
+
+``make_store`` gives a function. Each call of it makes one more client, not yet opened, of the *same* rows, which are
+empty when a test begins.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from lro_aio.ports import Store
+from lro_aio.testing._store_apply import ApplyContract, ReadContract, RoundTripContract
+from lro_aio.testing._store_life import LifeContract, RaceContract
+from lro_aio.testing._store_scans import DueContract, ListContract, PurgeContract
+
+__all__ = ["StoreContract"]
+
+
+class StoreContract(
+    ReadContract,
+    ApplyContract,
+    RoundTripContract,
+    LifeContract,
+    RaceContract,
+    DueContract,
+    ListContract,
+    PurgeContract,
+):
+    """Every sentence of the docstrings of ``Store`` and ``ListQuery``; plain pytest, no event loop.
+
+    A subclass has a fixture ``make_store``, as the docstring of this module says.
+    """
+
+    separate_clients = True
+    """False for a store whose rows live in the one object that made them: it then is both clients."""
+
+    @pytest.fixture
+    def clients(self, make_store: Callable[[], Store]) -> Iterator[tuple[Store, Store]]:
+        """Two opened clients of the same rows. At the end they are closed, and have left no thread behind."""
+        threads = set(threading.enumerate())
+        first = make_store()
+        opened: list[Store] = []
+        try:
+            first.open()
+            opened.append(first)
+            second = make_store() if self.separate_clients else first
+            if second is not first:
+                second.open()
+                opened.append(second)
+            yield first, second
+        finally:
+            for store in opened:
+                store.close()
+        _check_threads(threads)
+
+    @pytest.fixture
+    def store(self, make_store: Callable[[], Store]) -> Iterator[Store]:
+        """One opened client, treated likewise."""
+        threads = set(threading.enumerate())
+        store = make_store()
+        store.open()
+        try:
+            yield store
+        finally:
+            store.close()
+        _check_threads(threads)
+
+
+def _check_threads(before: set[threading.Thread]) -> None:
+    """Fail if a thread outlives the store that started it by more than a second."""
+    deadline = time.monotonic() + 1
+    left = set(threading.enumerate()) - before
+    while left and time.monotonic() < deadline:
+        for thread in left:
+            thread.join(0.05)
+        left = {thread for thread in left if thread.is_alive()}
+    assert not left, f"threads that outlived the store: {sorted(thread.name for thread in left)}"
