@@ -109,15 +109,16 @@ class Store(abc.ABC):
         """Those of the names whose rows exist, are not deleted and have not ended. One round trip, no payloads."""
 
     @abc.abstractmethod
-    def due(self, *, now: float, routes: Sequence[Route], limit: int) -> list[Record]:
+    def due(self, *, now: float, routes: Sequence[Route], limit: int, not_owner: str = "") -> list[Record]:
         """Rows whose ``check_time`` is at or before ``now`` and whose (handler, resume_point) is among the routes.
 
-        Soonest first. Rows of other routes are not counted in ``limit`` (rule 14).
+        Soonest first. Rows of other routes are not counted in ``limit`` (rule 14), nor are those that ``not_owner``
+        holds: they are left out, since their owner renews them. "" leaves out none.
         """
 
     @abc.abstractmethod
-    def next_check(self, *, routes: Sequence[Route]) -> float | None:
-        """The least ``check_time`` among the rows of these routes; None without any."""
+    def next_check(self, *, routes: Sequence[Route], not_owner: str = "") -> float | None:
+        """The least ``check_time`` of the rows that ``due`` with these arguments would ever return; None without any."""
 
     @abc.abstractmethod
     def list(self, query: ListQuery) -> list[Record]:

@@ -36,6 +36,7 @@ _JSON_TAG = re.compile(r"json;v=([0-9]+)")
 # pydantic's sentences quote the value; the clients that read an operation's error should not see it.
 _UNEXPECTED = re.compile(r"\(Expected (`[^`]*`).*input_type=(\w+)")
 _VALUE = re.compile(r"input_value=.*, (?=input_type=)")
+_ARRAYS = (list, tuple, set, frozenset)
 _FIELD = re.compile(r"field_name='([^']*)'")
 
 
@@ -173,9 +174,10 @@ class StateCodec(Generic[S]):
         data = self._adapter.dump_json(state, warnings="error", by_alias=True, round_trip=True)
         if b"null" in data:
             # JSON knows no NaN and no infinity: pydantic writes null, which is another state. It reads the names.
-            plain = self._adapter.dump_python(state, mode="json", by_alias=True, round_trip=True)
-            if _has_non_finite(plain):
-                return json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode()
+            exact = self._adapter.dump_python(state, by_alias=True, round_trip=True)
+            if _has_non_finite(exact):
+                plain = self._adapter.dump_python(state, mode="json", by_alias=True, round_trip=True)
+                return json.dumps(_grafted(plain, exact), ensure_ascii=False, separators=(",", ":")).encode()
         return data
 
     def _check_class(self, state: object) -> None:
@@ -339,7 +341,18 @@ def _has_non_finite(value: object) -> bool:
         return not math.isfinite(value)
     if isinstance(value, dict):
         return any(map(_has_non_finite, value.values()))
-    return isinstance(value, list) and any(map(_has_non_finite, value))
+    return isinstance(value, _ARRAYS) and any(map(_has_non_finite, value))
+
+
+def _grafted(plain: Any, exact: Any) -> Any:
+    """``plain``, the JSON form, with the floats of ``exact``, the Python form, that became None on the way."""
+    if plain is None and isinstance(exact, float):
+        return exact
+    if isinstance(plain, dict) and isinstance(exact, dict) and len(plain) == len(exact):
+        return {key: _grafted(item, other) for (key, item), other in zip(plain.items(), exact.values(), strict=True)}
+    if isinstance(plain, list) and isinstance(exact, _ARRAYS) and len(plain) == len(exact):
+        return [_grafted(item, other) for item, other in zip(plain, exact, strict=True)]
+    return plain
 
 
 def _location(exc: Exception) -> str:

@@ -74,7 +74,7 @@ class Sweeper:
         if not self._precise or record is None or record.check_time is None:
             return
         if self._next is None or record.check_time < self._next:
-            if record.state is State.RUNNING and record.uid in self._engine.worker.running:
+            if record.owner == self._engine.settings.owner:
                 return  # a lease of our own: renewed long before it ends
             self._nudged.set()
 
@@ -83,29 +83,33 @@ class Sweeper:
         if self._precise:
             self._nudged.set()
 
-    async def run_pass(self, *, purge: bool = True) -> None:
-        """One pass over everything that is due, then over what has expired.
+    async def run_pass(self, *, full: bool = True) -> None:
+        """One pass over what is due.
+
+        Args:
+            full: Look also for rows that this process owns and nobody here holds any more (a run that a defect ended),
+                and remove what has expired.
 
         Raises:
             StoreUnavailableError: The store did not answer.
         """
         async with self._passing:
-            while await self._pass_batch():
+            while await self._pass_batch(not_owner="" if full else self._engine.settings.owner):
                 pass
-            if purge:
+            if full:
                 await self._purge()
 
     async def _loop(self) -> None:
-        purge_at = asyncio.get_running_loop().time()
+        full_at = asyncio.get_running_loop().time()
         while True:
             self._nudged.clear()
             interval = self._policy.interval * random.uniform(0.8, 1.2)  # noqa: S311 (so that workers do not march)
             until: float | None = None
             now = asyncio.get_running_loop().time()
             try:
-                await self.run_pass(purge=now >= purge_at)
-                if now >= purge_at:
-                    purge_at = now + interval
+                await self.run_pass(full=now >= full_at)
+                if now >= full_at:
+                    full_at = now + interval
                 until = await self._next_look()
             except StoreUnavailableError as exc:
                 logger.warning("the sweep comes again: %s", exc)
@@ -118,19 +122,22 @@ class Sweeper:
         if not self._precise:
             return None
         store = self._engine.gateway.store
-        self._next = await self._engine.gateway.call(partial(store.next_check, routes=self._engine.routes()))
+        self._next = await self._engine.gateway.call(
+            partial(store.next_check, routes=self._engine.routes(), not_owner=self._engine.settings.owner)
+        )
         if self._next is None or self.saturated:
             return None
         # Rows that stay due (a lease under grace, a service that only another process has) must not spin the loop.
         return max(self._next, self._engine.clock.time() + STUCK_DELAY) if self._stuck else self._next
 
-    async def _pass_batch(self) -> bool:
+    async def _pass_batch(self, *, not_owner: str) -> bool:
         """Handle what is due; returns whether there is more."""
         engine = self._engine
         self.saturated = False
         now = engine.clock.time()
-        limit = self._policy.batch + len(engine.worker.running)
-        due = await engine.gateway.call(partial(engine.gateway.store.due, now=now, routes=engine.routes(), limit=limit))
+        limit = self._policy.batch + (0 if not_owner else engine.worker.held)
+        scan = partial(engine.gateway.store.due, now=now, routes=engine.routes(), limit=limit, not_owner=not_owner)
+        due = await engine.gateway.call(scan)
         seen = frozenset((record.name, record.revision, record.handover) for record in due)
         self._stuck = bool(seen & self._seen)
         self._seen = seen
@@ -157,8 +164,8 @@ class Sweeper:
             logger.exception("the sweep could not repair %s", record.name)
 
     def _may_claim(self, record: Record, now: float) -> bool:
-        """Rule 4: our own runs are renewed, not claimed; after an outage everybody gets time to renew first."""
-        return record.uid not in self._engine.worker.running and now >= self._engine.grace_until
+        """Rule 4: our own leases are renewed, not claimed; after an outage everybody gets time to renew first."""
+        return not self._engine.worker.holds(record.uid) and now >= self._engine.grace_until
 
     async def _take_over(self, record: Record, now: float) -> None:
         if record.handler:

@@ -131,6 +131,15 @@ class Worker:
         if self._stop_ticker is None:
             self._stop_ticker = self._engine.clock.every(self._engine.lease_policy.renew_interval, self.renew)
 
+    @property
+    def held(self) -> int:
+        """How many leases this process renews."""
+        return len(self._held)
+
+    def holds(self, uid: str) -> bool:
+        """Whether this process runs or drives the operation with this uid."""
+        return uid in self._held or uid in self.running
+
     def let_go(self, holder: Holder) -> None:
         """Renew it no longer."""
         held = self._held.get(holder.uid)

@@ -217,7 +217,7 @@ class ListContract:
         assert store.list(ListQuery(now=NOW, limit=0)) == []
 
     def test_a_parent_is_matched_whole(self, store: Store) -> None:
-        """ "" is the collection without a parent, None any; no parent is the beginning of another."""
+        """The empty one is the collection without a parent, None any; no parent is the beginning of another."""
         parents = ["", "p", "p/q", "pp", "P"]
         create_all(store, *(row(i, parent=parent) for i, parent in enumerate(parents)))
         for i, parent in enumerate(parents):

@@ -44,7 +44,8 @@ def test_every_name_that_can_be_made_can_be_read(parents: list[str], identifier:
     [
         "", "a", "operations", "operations/", "/operations/a", "operations/a/", "operations//a", "Operations/a",
         "projects/p", "projects//operations/a", "jobs/a", "operations/a b", "operations/a:cancel", "operations/-a",
-        "operations/a\n", "operations/é", "operations/..", "../operations/a", "-/operations/a", "projects/-/operations/a",
+        "operations/a\n", "operations/é", "operations/..", "../operations/a", "-/operations/a",
+        "projects/-/operations/a",
         "operations/" + "a" * 129, "p/" * 300 + "operations/a", "operations/a?x=1", "operations/a#b", "operations/\0",
         "operations/\udcff", "operations/a%2Fb",
     ],

@@ -9,12 +9,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lro_aio.core.errors import StoreSchemaError, StoreUnavailableError
+from lro_aio.stores.sqlite.errors import not_a_database
 from lro_aio.stores.sqlite.location import Location
 
 __all__ = ["CLOSE_PATIENCE", "Exclusive", "Pool", "connect"]
 
 CLOSE_PATIENCE = 0.2
 """Seconds for which close waits for a read or a write under way: before it is interrupted, and again after."""
+
+_MAGIC = b"SQLite format 3\0"
 
 _CHECKPOINT_PAGES = 4000
 """Pages in the write-ahead log at which they are folded into the file: a page that was written often goes there once.
@@ -67,6 +70,10 @@ def _check_path(path: Path, *, must_exist: bool) -> None:
         raise StoreSchemaError(f"{path} cannot be made: the directory {path.parent} does not exist; make it first")
     if must_exist and not path.exists():
         raise StoreSchemaError(f"{path} does not exist, and mode=ro does not make it")
+    with suppress(OSError), path.open("rb") as file:
+        # SQLite takes a file of less than a page for an empty one, and would write over somebody's notes.
+        if file.read(len(_MAGIC)) not in (b"", _MAGIC):
+            raise StoreSchemaError(not_a_database(str(path)))
 
 
 class Exclusive:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from lro_aio.core.errors import StoreSchemaError, StoreUnavailableError
 
-__all__ = ["KINDS", "Kind", "translated"]
+__all__ = ["KINDS", "Kind", "not_a_database", "translated"]
 
 
 class Kind(enum.Enum):
@@ -64,6 +64,11 @@ _SENTENCES: dict[int, str] = {
     sqlite3.SQLITE_NOTADB: "{where} is not a SQLite file; give the path of a new file or of one that lro_aio made",
     sqlite3.SQLITE_CORRUPT: "{where} is damaged ({name}); restore it from a copy",
 }
+
+
+def not_a_database(where: str) -> str:
+    """The sentence for a file that is not SQLite's."""
+    return _SENTENCES[sqlite3.SQLITE_NOTADB].format(where=where)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ million finished ones.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,13 +31,19 @@ def statements(query: ListQuery) -> Iterator[Statement]:
         return
     conditions, values = _conditions(query, states)
     index = _index(query, states)
-    if query.after is None:
-        yield index, " AND ".join(conditions), values
-        return
-    values["after_time"], values["after_name"] = query.after
-    # Rows made at the same moment come first; in two statements, for a seek to the name among thousands of them.
-    yield index, " AND ".join([*conditions, "create_time = :after_time AND name > :after_name"]), values
-    yield index, " AND ".join([*conditions, "create_time < :after_time"]), values
+    first = -math.inf if query.created_from is None else query.created_from
+    last = math.inf if query.created_to is None else query.created_to
+    values |= {"first": first, "last": last}
+    span = "create_time >= :first AND create_time <= :last"
+    if query.after is not None:
+        moment, name = query.after
+        values |= {"after_time": moment, "after_name": name}
+        if first <= moment <= last:
+            # Rows made at the same moment have a statement of their own: one seek, were there thousands of them.
+            yield index, " AND ".join([*conditions, "create_time = :after_time AND name > :after_name"]), values
+        if moment <= last:
+            span = "create_time >= :first AND create_time < :after_time"
+    yield index, " AND ".join([*conditions, span]), values
 
 
 def _states(query: ListQuery) -> frozenset[State]:
@@ -63,7 +70,7 @@ def _index(query: ListQuery, states: frozenset[State]) -> str:
 
 def _conditions(query: ListQuery, states: frozenset[State]) -> tuple[list[str], dict[str, Any]]:
     # The constants are spelled as in the indexes: SQLite uses a partial index only where it sees its condition.
-    conditions: list[str] = ["TRUE"]
+    conditions: list[str] = []
     values: dict[str, Any] = {"now": query.now}
     if states <= _LIVE:
         conditions.append("outcome = 0")
@@ -80,10 +87,4 @@ def _conditions(query: ListQuery, states: frozenset[State]) -> tuple[list[str], 
     equal = {"parent": query.parent, "handler": query.handler, "parent_operation": query.parent_operation}
     conditions += [f"{column} = :{column}" for column in ("parent", "handler") if equal[column] is not None]
     values |= {column: value for column, value in equal.items() if value is not None}
-    if query.created_from is not None:
-        conditions.append("create_time >= :created_from")
-        values["created_from"] = query.created_from
-    if query.created_to is not None:
-        conditions.append("create_time <= :created_to")
-        values["created_to"] = query.created_to
     return conditions, values

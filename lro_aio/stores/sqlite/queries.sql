@@ -10,16 +10,17 @@ SELECT name FROM operations INDEXED BY sqlite_autoindex_operations_1
 WHERE name IN (SELECT value FROM json_each(?)) AND outcome = 0 AND deleted = 0;
 
 -- :name due
--- (handler, resume_point, now, limit): from the index alone, for one route.
+-- (handler, resume_point, now, not_owner, limit): from the index alone, for one route.
 SELECT check_time, rowid FROM operations INDEXED BY operations_due
-WHERE handler = ? AND resume_point = ? AND check_time <= ? ORDER BY check_time LIMIT ?;
+WHERE handler = ? AND resume_point = ? AND check_time <= ? AND (owner = '' OR owner <> ?) ORDER BY check_time LIMIT ?;
 
 -- :name due_rows
 SELECT {columns} FROM operations WHERE rowid IN (SELECT value FROM json_each(?)) ORDER BY check_time, rowid;
 
 -- :name next_check
 SELECT check_time FROM operations INDEXED BY operations_due
-WHERE handler = ? AND resume_point = ? AND check_time IS NOT NULL ORDER BY check_time LIMIT 1;
+WHERE handler = ? AND resume_point = ? AND check_time IS NOT NULL AND (owner = '' OR owner <> ?)
+ORDER BY check_time LIMIT 1;
 
 -- :name list
 SELECT {columns} FROM operations INDEXED BY {index}

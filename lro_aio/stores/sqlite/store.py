@@ -145,22 +145,25 @@ class SqliteStore(Store):
         with self._reading() as connection:
             return {name for (name,) in connection.execute(_SQL["unfinished"], (json.dumps(list(names)),))}
 
-    def due(self, *, now: float, routes: Sequence[Route], limit: int) -> list[Record]:
+    def due(self, *, now: float, routes: Sequence[Route], limit: int, not_owner: str = "") -> list[Record]:
         """The rows that a sweep must look at, soonest first: one seek per route, then the rows."""
         if limit <= 0:
             return []
         with self._reading() as connection, _snapshot(connection):
             found: list[tuple[float, int]] = []
             for handler, resume_point in dict.fromkeys(routes):
-                found += connection.execute(_SQL["due"], (handler, resume_point, now, limit))
+                found += connection.execute(_SQL["due"], (handler, resume_point, now, not_owner, limit))
             found.sort()
             rowids = json.dumps([rowid for _, rowid in found[:limit]])
             return list(map(rows.decode, connection.execute(_SQL["due_rows"], (rowids,))))
 
-    def next_check(self, *, routes: Sequence[Route]) -> float | None:
+    def next_check(self, *, routes: Sequence[Route], not_owner: str = "") -> float | None:
         """The least ``check_time`` of the routes: one seek each."""
         with self._reading() as connection:
-            found = [connection.execute(_SQL["next_check"], route).fetchone() for route in dict.fromkeys(routes)]
+            found = [
+                connection.execute(_SQL["next_check"], (*route, not_owner)).fetchone()
+                for route in dict.fromkeys(routes)
+            ]
         return min((row[0] for row in found if row is not None), default=None)
 
     def list(self, query: ListQuery) -> list[Record]:
@@ -257,7 +260,8 @@ def _outcome(change: Change, rows_by_name: dict[str, Record | None]) -> Outcome:
         if row is not None and row.name != change.name:
             raise ValueError(f"a change of {change.name!r} returned the row {row.name!r}")
     except Exception as exc:  # noqa: BLE001 - whatever a change raises is its outcome
-        return exc
+        # Without this frame: the outcome may live long, and must not keep every row of the batch alive.
+        return exc.with_traceback(exc.__traceback__ and exc.__traceback__.tb_next)
     rows_by_name[change.name] = row
     return row
 

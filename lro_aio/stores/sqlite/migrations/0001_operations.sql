@@ -42,7 +42,7 @@ CREATE TABLE operations (
 );
 
 -- What must be looked at, per route: one seek each for the sweep and for the next timer.
-CREATE INDEX operations_due ON operations (handler, resume_point, check_time) WHERE check_time IS NOT NULL;
+CREATE INDEX operations_due ON operations (handler, resume_point, check_time, owner) WHERE check_time IS NOT NULL;
 
 -- The lists. Read backwards they give create_time descending, name ascending; written this way round, new rows go to
 -- the right edge, where SQLite packs pages full. Conditions on integers: an IN over texts costs 8 us a write.

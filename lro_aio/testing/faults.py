@@ -1,0 +1,117 @@
+"""A store with fault points: what happens when it fails just before, or just after, a write."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from lro_aio.core.change import Change, Outcome
+from lro_aio.core.errors import StoreUnavailableError
+from lro_aio.core.record import Record
+from lro_aio.ports import ListQuery, Route, Store
+
+__all__ = ["FaultyStore"]
+
+T = TypeVar("T")
+
+
+@dataclass
+class _Fault:
+    times: float
+    when: Literal["before", "after"]
+    error: Callable[[], Exception]
+
+
+class FaultyStore(Store):
+    """Wraps a store; its calls fail where a test says so, and are counted.
+
+    ``when="before"``: the call has no effect. ``when="after"``: it took effect and its answer is lost.
+    """
+
+    def __init__(self, inner: Store) -> None:
+        self.inner = inner
+        self.url = inner.url
+        self.lanes = inner.lanes
+        self.foreign_poll_interval = inner.foreign_poll_interval
+        self.calls: Counter[str] = Counter()
+        """Calls by method."""
+        self.changes = 0
+        """Changes in all ``apply`` calls."""
+        self._faults: dict[str, _Fault] = {}
+        self._gates: dict[str, threading.Event] = {}
+
+    def fail(
+        self,
+        method: str,
+        *,
+        times: float = 1,
+        when: Literal["before", "after"] = "before",
+        error: Callable[[], Exception] = lambda: StoreUnavailableError("a fault of the test", retry_after=0.0),
+    ) -> None:
+        """Make the next ``times`` calls of a method fail; 0 clears, ``math.inf`` is until cleared."""
+        self._faults[method] = _Fault(times, when, error)
+
+    def hold(self, method: str) -> Callable[[], None]:
+        """Make calls of a method wait until the returned function is called."""
+        gate = self._gates[method] = threading.Event()
+        return gate.set
+
+    def open(self) -> None:
+        """As the wrapped store."""
+        self._through("open", self.inner.open)
+
+    def close(self) -> None:
+        """As the wrapped store, after letting held calls go."""
+        for gate in self._gates.values():
+            gate.set()
+        self.inner.close()
+
+    def read(self, names: Sequence[str]) -> list[Record]:
+        """As the wrapped store."""
+        return self._through("read", lambda: self.inner.read(names))
+
+    def apply(self, changes: Sequence[Change]) -> list[Outcome]:
+        """As the wrapped store."""
+        self.changes += len(changes)
+        return self._through("apply", lambda: self.inner.apply(changes))
+
+    def unfinished(self, names: Sequence[str]) -> set[str]:
+        """As the wrapped store."""
+        return self._through("unfinished", lambda: self.inner.unfinished(names))
+
+    def due(self, *, now: float, routes: Sequence[Route], limit: int, not_owner: str = "") -> list[Record]:
+        """As the wrapped store."""
+        return self._through("due", lambda: self.inner.due(now=now, routes=routes, limit=limit, not_owner=not_owner))
+
+    def next_check(self, *, routes: Sequence[Route], not_owner: str = "") -> float | None:
+        """As the wrapped store."""
+        return self._through("next_check", lambda: self.inner.next_check(routes=routes, not_owner=not_owner))
+
+    def list(self, query: ListQuery) -> list[Record]:
+        """As the wrapped store."""
+        return self._through("list", lambda: self.inner.list(query))
+
+    def purge(self, *, now: float, limit: int) -> int:
+        """As the wrapped store."""
+        return self._through("purge", lambda: self.inner.purge(now=now, limit=limit))
+
+    def changed_elsewhere(self) -> bool:
+        """As the wrapped store."""
+        return self.inner.changed_elsewhere()
+
+    def _through(self, method: str, call: Callable[[], T]) -> T:
+        self.calls[method] += 1
+        gate = self._gates.get(method)
+        if gate is not None:
+            gate.wait()
+        fault = self._faults.get(method)
+        if fault is None or fault.times <= 0:
+            return call()
+        fault.times -= 1
+        if fault.when == "after":
+            result: Any = call()
+            del result
+        raise fault.error()

@@ -1,0 +1,49 @@
+-- What all migrations together must give. Change it with every new migration; a test compares the two.
+CREATE TABLE operations (
+    name TEXT NOT NULL PRIMARY KEY,
+    parent TEXT NOT NULL,
+    uid TEXT NOT NULL,
+    state TEXT NOT NULL,
+    outcome INTEGER NOT NULL CHECK (outcome IN (0, 1, 2)),
+    deleted INTEGER NOT NULL,
+    create_time REAL NOT NULL,
+    update_time REAL NOT NULL,
+    end_time REAL,
+    expire_time REAL,
+    handler TEXT NOT NULL,
+    resume_point TEXT NOT NULL,
+    parent_operation TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    lease_expire_time REAL,
+    claim INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    retries INTEGER NOT NULL,
+    check_time REAL,
+    handover INTEGER NOT NULL,
+    schedule_handle TEXT NOT NULL,
+    cleaning INTEGER NOT NULL,
+    cancel_requested INTEGER NOT NULL,
+    cancel_children INTEGER NOT NULL,
+    fingerprint TEXT NOT NULL,
+    traceparent TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    state_codec TEXT NOT NULL,
+    wait TEXT,
+    wake TEXT,
+    metadata BLOB NOT NULL,
+    error BLOB NOT NULL,
+    state_data BLOB NOT NULL,
+    response BLOB NOT NULL
+);
+
+CREATE INDEX operations_due ON operations (handler, resume_point, check_time) WHERE check_time IS NOT NULL;
+
+CREATE INDEX operations_newest ON operations (create_time, name DESC);
+CREATE INDEX operations_by_parent ON operations (parent, create_time, name DESC);
+CREATE INDEX operations_by_handler ON operations (handler, create_time, name DESC);
+CREATE INDEX operations_live ON operations (create_time, name DESC) WHERE outcome = 0;
+CREATE INDEX operations_unsuccessful ON operations (create_time, name DESC) WHERE outcome = 2;
+CREATE INDEX operations_children ON operations (parent_operation, create_time, name DESC)
+    WHERE parent_operation <> '';
+
+CREATE INDEX operations_expiry ON operations (expire_time) WHERE expire_time IS NOT NULL;
