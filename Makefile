@@ -23,10 +23,13 @@ demo: $(VENV)/.demo  ## the main job: index a directory, lose the server half wa
 	$(BIN)/lro demo
 
 test: $(VENV)/.dev  ## the fast lane, with the coverage gate
-	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
 
 test-all: $(VENV)/.dev  ## the fast lane and the crash campaigns
-	$(BIN)/python -m pytest -m "slow or not slow" --timeout=600 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "slow or not slow" --timeout=900 $(PYTEST_ARGS)
 
 check: $(VENV)/.dev  ## lint, format, types
 	$(BIN)/ruff check .

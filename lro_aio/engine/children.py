@@ -23,8 +23,6 @@ __all__ = ["Children", "as_service", "fetch", "missing", "wait_operation"]
 Service = OperationsService | GetOperationStub
 MAX_CALLS = 32
 """Calls to a foreign service that are under way at a time."""
-FALLBACK = 10.0
-"""Real seconds between looks where notices come from this process and from the store: a belt beside the braces."""
 
 
 class Children:
@@ -77,7 +75,7 @@ class Children:
                 until = deadline
                 if self._gateway.store.foreign_poll_interval is None:  # no notice comes from other processes
                     until = now + poll_interval if deadline is None else min(deadline, now + poll_interval)
-                await changes.wait(self._clock, until, at_most=FALLBACK)
+                await changes.wait(self._clock, until)
                 changed, stale = changes.take()
                 for name, record in changed.items():
                     if name in pending and (record is None or record.done):

@@ -41,8 +41,8 @@ logger = logging.getLogger("lro_aio")
 
 SETTLE_ROUNDS = 20
 """Turns of the event loop without a request to the store, after which a driven clock takes the engine for idle."""
-WATCH_FALLBACK = 10.0
-"""Real seconds between reads of a watched row that no notice asked for."""
+LOOK_AGAIN = 10.0
+"""Real seconds between looks of everybody who waits, that no notice asked for: a belt beside the braces."""
 WATCH_POLL = 1.0
 """Engine seconds between reads of a watched row on a store that gives no notice of other processes."""
 
@@ -102,6 +102,7 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._undo: list[Callable[[], None]] = []
+        self._timer: asyncio.TimerHandle | None = None
 
     # Life cycle
 
@@ -122,6 +123,7 @@ class Engine:
             self.notices.listen(self.sweeper.observe, self.sweeper.elsewhere),
             self.clock.attach(self._settle),
         ]
+        self._look_again()
         if self.settings.worker:
             await self.scheduler.open(self.dispatcher)
             self.sweeper.start()
@@ -145,6 +147,8 @@ class Engine:
         finally:
             self._closed = True
             await asyncio.to_thread(self.worker.close)
+            if self._timer is not None:
+                self._timer.cancel()
             for undo in self._undo:
                 undo()
             await self.gateway.close()
@@ -228,9 +232,8 @@ class Engine:
 
     async def watch(self, name: str, *, deadline: float | None = None) -> AsyncIterator[operations_pb2.Operation]:
         """Yield the operation now and whenever it has changed; ends with the terminal one, or at the deadline."""
-        record = await self.record(name)
         with self.notices.subscribe((name,)) as changes:
-            record = await self.record(name)  # again, under the subscription: nothing falls between the two
+            record = await self.record(name)  # under the subscription: nothing falls between the two
             while True:
                 yield record.to_operation()
                 revision = record.revision
@@ -241,7 +244,7 @@ class Engine:
                     if self.gateway.store.foreign_poll_interval is None:
                         poll = self.clock.time() + WATCH_POLL
                         until = poll if deadline is None else min(deadline, poll)
-                    await changes.wait(self.clock, until, at_most=WATCH_FALLBACK)
+                    await changes.wait(self.clock, until)
                     record = await self._latest(record, *changes.take())
 
     async def cancel(self, name: str, *, cancel_children: bool = True) -> None:
@@ -316,6 +319,10 @@ class Engine:
         else:
             latest = await self.record(record.name)
         return latest if latest.uid != record.uid or latest.revision > record.revision else record
+
+    def _look_again(self) -> None:
+        self.notices.elsewhere()
+        self._timer = self.loop.call_later(LOOK_AGAIN, self._look_again)
 
     def _recovered(self) -> None:
         self.grace_until = self.clock.time() + self.lease_policy.duration

@@ -93,9 +93,9 @@ class Subscription:
         self._stale = True
         self._event.set()
 
-    async def wait(self, clock: Clock, until: float | None, *, at_most: float | None = None) -> None:
-        """Return when there is something to take, at ``until`` on the clock, or after ``at_most`` real seconds."""
-        await wait_event(clock, self._event, until, at_most=at_most)
+    async def wait(self, clock: Clock, until: float | None) -> None:
+        """Return when there is something to take, or at ``until`` on the clock."""
+        await wait_event(clock, self._event, until)
 
     def take(self) -> tuple[dict[str, Record | None], bool]:
         """The rows that changed, and whether others may have changed unseen."""

@@ -85,6 +85,9 @@ async def wait_event(clock: Clock, event: asyncio.Event, until: float | None, *,
     """
     if event.is_set() or (until is not None and clock.time() >= until):
         return
+    if until is None and at_most is None:
+        await event.wait()
+        return
     cancel = clock.call_at(until, event.set) if until is not None else None
     try:
         async with asyncio.timeout(at_most):

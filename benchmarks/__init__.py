@@ -1,0 +1,1 @@
+"""Benchmarks: figures, not tests. Run them on a quiet machine; compare only within one run."""
