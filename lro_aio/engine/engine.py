@@ -25,7 +25,7 @@ from lro_aio.core.record import Record
 from lro_aio.core.transitions import Claimant
 from lro_aio.engine.children import Children, Service
 from lro_aio.engine.dispatch import Dispatcher
-from lro_aio.engine.gateway import Gateway
+from lro_aio.engine.gateway import ClosedError, Gateway
 from lro_aio.engine.handlers import Handler, Handlers
 from lro_aio.engine.listing import list_page
 from lro_aio.engine.notices import Notices
@@ -118,20 +118,29 @@ class Engine:
             raise RuntimeError("a client is opened once; make a new one")
         await self.gateway.open()
         self._loop = asyncio.get_running_loop()
+        try:
+            await self._begin()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _begin(self) -> None:
         self._undo = [
             self.notices.listen(self.worker.observe, lambda: None),
             self.notices.listen(self.sweeper.observe, self.sweeper.elsewhere),
             self.clock.attach(self._settle),
         ]
         self._look_again()
-        if self.settings.worker:
+        if self._schedules:
             await self.scheduler.open(self.dispatcher)
+        if self.settings.worker:
             self.sweeper.start()
 
     async def drain(self, timeout: float | None = None) -> None:
         """Stop claiming and let the runs end, or release them for other processes (rule 5)."""
         self.check_open()
         self.worker.draining = True
+        self.notices.elsewhere()  # whoever waits gets the latest state now, while there is time to answer
         await self.sweeper.stop()
         await self.worker.drain(self.settings.drain_timeout if timeout is None else timeout)
 
@@ -141,7 +150,7 @@ class Engine:
             return
         try:
             await self.drain()
-            if self.settings.worker:
+            if self._schedules:
                 await self.scheduler.close()
             await self.dispatcher.close()
         finally:
@@ -161,9 +170,9 @@ class Engine:
             RuntimeError: With a sentence that says what to do.
         """
         if self._loop is None:
-            raise RuntimeError("the client is not open: use it inside 'async with client:'")
+            raise ClosedError("the client is not open: use it inside 'async with client:'")
         if self._closed:
-            raise RuntimeError("the client is closed: its 'async with' block has ended")
+            raise ClosedError("the client is closed: its 'async with' block has ended")
         if asyncio.get_running_loop() is not self._loop:
             raise RuntimeError("the client belongs to the event loop that opened it; make one client per loop")
 
@@ -262,8 +271,12 @@ class Engine:
         record = await self.apply(Change(name, event))
         if before.schedule_handle:
             await self.dispatcher.forget_wait(before)
-        if record is not None:
+        if record is None:
+            return
+        if record.revision != before.revision:
             await self.dispatcher.after_run(record)
+        elif record.cancel_children:  # a repeat: the first one may not have reached all children
+            await self.dispatcher.cascade(record)
 
     async def delete(self, name: str) -> None:
         """See ``Client.delete_operation``."""
@@ -319,6 +332,11 @@ class Engine:
         else:
             latest = await self.record(record.name)
         return latest if latest.uid != record.uid or latest.revision > record.revision else record
+
+    @property
+    def _schedules(self) -> bool:
+        """Whether this process needs its scheduler: a front end does only for one that works elsewhere."""
+        return self.settings.worker or not self.scheduler.local
 
     def _look_again(self) -> None:
         self.notices.elsewhere()

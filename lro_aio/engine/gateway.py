@@ -27,7 +27,7 @@ from lro_aio.core.errors import StoreUnavailableError
 from lro_aio.core.record import Record
 from lro_aio.ports import Store
 
-__all__ = ["Gateway"]
+__all__ = ["ClosedError", "Gateway"]
 
 logger = logging.getLogger("lro_aio")
 
@@ -39,6 +39,10 @@ MAX_BYTES = 4 * 1024 * 1024
 
 Slot = asyncio.Future[Record | None] | concurrent.futures.Future[Outcome]
 Item = tuple[Change, Slot]
+
+
+class ClosedError(RuntimeError):
+    """The client is not open: not yet, or no longer. A server answers UNAVAILABLE for it."""
 
 
 class Gateway:
@@ -180,7 +184,7 @@ class Gateway:
 
     def _lane(self, change: Change) -> _Lane:
         if not self._lanes:
-            raise RuntimeError("the client is closed")
+            raise ClosedError("the client is closed")
         if change.urgent and self._urgent is not None:
             return self._urgent
         return self._lanes[hash(change.name) % len(self._lanes)]

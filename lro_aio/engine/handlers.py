@@ -61,9 +61,12 @@ class Handlers:
 
     def __init__(self) -> None:
         self._by_name: dict[str, Handler] = {}
+        self._included: list[Handlers] = []
 
     def __iter__(self) -> Iterator[Handler]:
-        return iter(self._by_name.values())
+        yield from self._by_name.values()
+        for other in self._included:
+            yield from other
 
     def handler(
         self,
@@ -124,18 +127,20 @@ class Handlers:
         return register
 
     def include(self, other: Handlers) -> None:
-        """Take over all handlers of another registry.
+        """Add another registry, with what is registered there later.
 
         Raises:
             ValueError: A name is taken by another handler.
         """
         for handler in other:
-            self._add(handler)
+            self._check_free(handler)
+        self._included.append(other)
 
     def find(self, handler: str | HandlerFunction) -> Handler | None:
         """By name, or by the decorated function."""
         if isinstance(handler, str):
-            return self._by_name.get(handler)
+            own = self._by_name.get(handler)
+            return own if own is not None else next((known for known in self if known.name == handler), None)
         return next((known for known in self if known.function is handler), None)
 
     def get(self, handler: str | HandlerFunction) -> Handler:
@@ -147,7 +152,7 @@ class Handlers:
         found = self.find(handler)
         if found is None:
             name = handler if isinstance(handler, str) else getattr(handler, "__name__", repr(handler))
-            raise UnknownHandlerError(name, tuple(self._by_name))
+            raise UnknownHandlerError(name, tuple(known.name for known in self))
         return found
 
     def routes(self) -> list[Route]:
@@ -155,10 +160,13 @@ class Handlers:
         return [(handler.name, point) for handler in self for point in ("", *sorted(handler.resume_points))]
 
     def _add(self, handler: Handler) -> None:
-        known = self._by_name.get(handler.name)
+        self._check_free(handler)
+        self._by_name[handler.name] = handler
+
+    def _check_free(self, handler: Handler) -> None:
+        known = self.find(handler.name)
         if known is not None and known.function is not handler.function:
             raise ValueError(f"a handler named {handler.name!r} is registered already")
-        self._by_name[handler.name] = handler
 
 
 def _is_coroutine_function(function: object) -> bool:

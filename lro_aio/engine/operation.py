@@ -25,6 +25,7 @@ from lro_aio.core.errors import (
     PayloadTooLargeError,
     UnknownResumePointError,
     WaitDeadlineExceededError,
+    WorkerUnavailableError,
 )
 from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.record import Record, WakeReason
@@ -126,6 +127,11 @@ class Operation(Generic[S]):
     def proto(self) -> operations_pb2.Operation:
         """The public message as last known, without I/O. A copy."""
         return self._record.to_operation()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the operation was done when last seen, without I/O."""
+        return self._record.done
 
     @property
     def state(self) -> S:
@@ -337,11 +343,14 @@ class Operation(Generic[S]):
             OperationFailedError: It ended with an error.
             OperationCancelledError: It was cancelled.
             WaitDeadlineExceededError: The time is up; the work goes on.
+            WorkerUnavailableError: The client is closing; the work goes on.
             OperationNotFoundError: It was deleted or has expired.
             TypeError: The response is another message.
         """
         limit = None if timeout is None else seconds(timeout, "timeout")
         operation = await self._engine.wait(self.name, limit)
+        if not operation.done and (limit is None or self._engine.draining):
+            raise WorkerUnavailableError("the client is closing; the operation goes on")
         if not operation.done:
             raise WaitDeadlineExceededError(limit or 0.0, (self.name,), operation=operation)
         error = error_of(operation)

@@ -145,7 +145,7 @@ async def _call(engine: Engine, run: Run, operation: Operation[Any]) -> Any:
 
 
 def _returned(engine: Engine, run: Run, operation: Operation[Any], returned: object) -> Outcome | None:
-    if operation.proto.done:  # the handler called op.done() or op.fail()
+    if operation.ended:  # the handler called op.done() or op.fail()
         if returned is not None:
             logger.warning("handler %r returned a value after it had ended %s", run.handler.name, operation.name)
         return None
@@ -246,7 +246,7 @@ def _cancelled(engine: Engine, run: Run, operation: Operation[Any]) -> Outcome |
         reason = CancelReason.SHUTDOWN
         while task.cancelling():
             task.uncancel()
-    if operation.proto.done or reason is CancelReason.LEASE_LOST:
+    if operation.ended or reason is CancelReason.LEASE_LOST:
         return None
     if reason is CancelReason.RUN_TIMEOUT:
         return _raised(engine, run, operation, TimeoutError(f"the run took longer than {run.handler.run_timeout:g} s"))
@@ -265,7 +265,7 @@ def _cancelled(engine: Engine, run: Run, operation: Operation[Any]) -> Outcome |
 def _raised(engine: Engine, run: Run, operation: Operation[Any], exc: Exception) -> Outcome | None:
     policy = run.handler.retry
     own = isinstance(exc, LroError)
-    if operation.proto.done:
+    if operation.ended:
         logger.error("handler %r raised after it had ended %s", run.handler.name, operation.name, exc_info=exc)
         return None
     if isinstance(exc, LeaseLostError | OperationDoneError) and exc.name == operation.name:

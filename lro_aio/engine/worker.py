@@ -55,6 +55,7 @@ class Worker:
         self._held: dict[str, tuple[str, Holder]] = {}
         """Leases to renew, by uid: those of runs, and of operations that this process made and drives."""
         self._driven: weakref.WeakValueDictionary[str, Operation[Any]] = weakref.WeakValueDictionary()
+        self._cancelled_early: dict[str, Record] = {}
         self._claiming = 0
         self._ready: deque[tuple[Record, Wake]] = deque()
         self._ready_names: set[str] = set()
@@ -76,7 +77,8 @@ class Worker:
         self._empty.clear()
         self.hold(record)
         run.task = asyncio.get_running_loop().create_task(self._run(run), name=f"lro-aio-run {record.name}")
-        if record.cancel_requested and not record.cleaning:
+        early = self._cancelled_early.pop(record.uid, record)
+        if early.cancel_requested and not record.cleaning:
             run.cancel(CancelReason.CANCEL_REQUESTED)
         if self.draining:
             run.cancel(CancelReason.SHUTDOWN)
@@ -159,6 +161,8 @@ class Worker:
             driven.learn(record)
         run = self.running.get(record.uid)
         if run is None:
+            if record.cancel_requested and record.handler and record.owner == self.owner:
+                self._cancelled_early[record.uid] = record  # committed with the claim that `launch` is about to get
             return
         if record.claim > run.record.claim:
             run.cancel(CancelReason.LEASE_LOST)

@@ -76,8 +76,8 @@ class DueContract:
 
     def test_a_route_given_twice_gives_its_rows_once(self, store: Store) -> None:
         """Routes are a set in a sequence's clothes."""
-        create_all(store, row(1))
-        assert names(store.due(now=NOW, routes=[JOB, JOB], limit=10)) == [name_of(1)]
+        create_all(store, row(1, check_time=NOW - 1), row(2))
+        assert names(store.due(now=NOW, routes=[JOB, JOB], limit=2)) == [name_of(1), name_of(2)]
 
     def test_rows_of_other_routes_starve_nobody(self, store: Store) -> None:
         """Rule 14: a hundred rows that nobody here can run, all due earlier, leave the limit to those that can."""
@@ -85,6 +85,23 @@ class DueContract:
         points = [row(50 + i, resume_point="unknown", check_time=NOW - 1000) for i in range(50)]
         create_all(store, *others, *points, row(200), row(201))
         assert sorted(names(store.due(now=NOW, routes=[JOB], limit=2))) == [name_of(200), name_of(201)]
+
+    def test_rows_of_one_owner_may_be_left_out(self, store: Store) -> None:
+        """``not_owner`` takes them out of what is due, of the limit and of the next check; "" takes out none."""
+        held = [row(i, owner="me", state=State.RUNNING, check_time=NOW - 9) for i in range(5)]
+        create_all(store, *held, row(10, check_time=NOW - 1), row(11, owner="you", state=State.RUNNING))
+        routes = [JOB]
+        assert names(store.due(now=NOW, routes=routes, limit=2, not_owner="me")) == [name_of(10), name_of(11)]
+        assert names(store.due(now=NOW, routes=routes, limit=9, not_owner="you")) == [*names(held), name_of(10)]
+        assert len(store.due(now=NOW, routes=routes, limit=9)) == 7
+        assert len(store.due(now=NOW, routes=routes, limit=9, not_owner="")) == 7
+        assert store.next_check(routes=routes, not_owner="me") == NOW - 1
+        assert store.next_check(routes=routes, not_owner="you") == NOW - 9
+        store.apply([update(name_of(10), owner="me")])
+        assert store.next_check(routes=routes, not_owner="me") == NOW
+        store.apply([update(name_of(11), owner="me")])
+        assert store.next_check(routes=routes, not_owner="me") is None
+        assert store.due(now=NOW, routes=routes, limit=9, not_owner="me") == []
 
     def test_due_follows_the_changes(self, store: Store) -> None:
         """A later time, another route, an end or a removal take the row out."""

@@ -36,7 +36,7 @@ CREATE TABLE operations (
     response BLOB NOT NULL
 );
 
-CREATE INDEX operations_due ON operations (handler, resume_point, check_time) WHERE check_time IS NOT NULL;
+CREATE INDEX operations_due ON operations (handler, resume_point, check_time, owner) WHERE check_time IS NOT NULL;
 
 CREATE INDEX operations_newest ON operations (create_time, name DESC);
 CREATE INDEX operations_by_parent ON operations (parent, create_time, name DESC);

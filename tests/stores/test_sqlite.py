@@ -1,8 +1,7 @@
-"""What is SQLite's own: URLs, the files it refuses, locks, plans, crashes."""
+"""What is SQLite's own: URLs, the files it refuses, locks, closing, crashes."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 import sqlite3
@@ -10,40 +9,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from lro_aio.core import names as core_names
 from lro_aio.core.change import Change
 from lro_aio.core.errors import StoreSchemaError, StoreUnavailableError
-from lro_aio.core.record import Record, State, Wait, Wake, WakeReason
+from lro_aio.core.record import Record
 from lro_aio.ports import ListQuery
-from lro_aio.stores.sqlite import SqliteStore, lists, queries, rows
-from lro_aio.stores.sqlite.errors import KINDS
-from lro_aio.testing._store_rows import NOW, create_all, name_of, names, only, put, remove, row, update
-
-SQL = queries.load()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "operations.db"
-
-
-@pytest.fixture
-def store(path: Path) -> Iterator[SqliteStore]:
-    store = SqliteStore(path, busy_timeout=0.05)
-    store.open()
-    yield store
-    store.close()
-
+from lro_aio.stores.sqlite import SqliteStore
+from lro_aio.testing._store_rows import NOW, create_all, name_of, names, only, put, row, update
 
 # Where the file is
 
@@ -269,8 +247,11 @@ def test_use_before_open_and_after_close_says_what_to_do(path: Path) -> None:
     store.close()
 
 
-def test_close_interrupts_a_busy_reader(store: SqliteStore) -> None:
+@pytest.mark.parametrize("url", ["sqlite:///{path}", "sqlite://"])
+def test_close_interrupts_a_busy_reader(url: str, path: Path) -> None:
     """And is over within a second; the reader is told that the store was closed."""
+    store = SqliteStore(url.format(path=path))
+    store.open()
     started = threading.Event()
     endless = "WITH RECURSIVE t(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM t) SELECT count(*) FROM t"
 
@@ -474,246 +455,3 @@ def test_what_was_acknowledged_survives_sigkill(path: Path) -> None:
     connection = sqlite3.connect(path)
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()
-
-
-# Rows
-
-
-_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-_moment = st.floats(min_value=0, max_value=1e11)
-_maybe = st.none() | _moment
-_number = st.integers(0, 2**62)
-_name = st.from_regex(r"([a-z]{1,5}/){0,3}operations/[a-z0-9]{1,10}", fullmatch=True)
-_waits = st.builds(
-    Wait,
-    token=st.text(max_size=9),  # JSON: even half a surrogate pair
-    sleep_until=_moment,
-    children=st.lists(_name, max_size=4).map(tuple),
-    service=_text,
-    deadline=_maybe,
-    poll_interval=_moment,
-    max_poll_interval=_maybe,
-    poll_endpoint=_text,
-    on_cancel=_text,
-    rerun=st.booleans(),
-)
-_wakes = st.builds(
-    Wake,
-    reason=st.sampled_from(WakeReason),
-    children=st.lists(_name, max_size=4).map(tuple),
-    service=_text,
-    pending=st.lists(_name, max_size=4).map(tuple),
-    error=_text,
-)
-_BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
-    "str": _text,
-    "bytes": st.binary(max_size=50),
-    "int": _number,
-    "bool": st.booleans(),
-    "float": _moment,
-    "float | None": _maybe,
-    "State": st.sampled_from(State),
-    "Wait | None": st.none() | _waits,
-    "Wake | None": st.none() | _wakes,
-}
-_records = st.builds(
-    Record, **({f.name: _BY_TYPE[str(f.type)] for f in dataclasses.fields(Record)} | {"name": st.just(name_of(1))})
-)
-
-
-@pytest.fixture(scope="module")
-def memory() -> Iterator[SqliteStore]:
-    store = SqliteStore("sqlite://")
-    store.open()
-    yield store
-    store.close()
-
-
-@settings(max_examples=60, deadline=None)
-@given(first=_records, second=_records)
-def test_any_row_comes_back_and_any_row_replaces_it(memory: SqliteStore, first: Record, second: Record) -> None:
-    memory.apply([put(first)])
-    assert only(memory, first.name) == first
-    kept = {f: getattr(first, f) for f in ("uid", "create_time", "handler", "parent_operation")}
-    for changed in (second, dataclasses.replace(second, **kept), dataclasses.replace(second, state=first.state)):
-        memory.apply([put(changed)])
-        assert only(memory, first.name) == changed
-    memory.apply([remove(first.name)])
-
-
-def test_a_row_has_every_field_of_a_record() -> None:
-    """And no work is left undone by making a record without its constructor."""
-    assert sorted(rows.COLUMNS) == sorted(field.name for field in dataclasses.fields(Record))
-    assert not hasattr(Record, "__post_init__")
-
-
-def test_a_decoded_record_is_like_any_other(store: SqliteStore) -> None:
-    create_all(store, row(1))
-    found = only(store, name_of(1))
-    assert type(found) is Record
-    assert hash(found) == hash(row(1))
-    assert dataclasses.replace(found, owner="x") == row(1, owner="x")
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        found.owner = "x"  # type: ignore[misc]  # that is the point
-
-
-@given(name=_name)
-@settings(max_examples=50)
-def test_the_parent_is_what_names_says(name: str) -> None:
-    assert rows.insert_values(row(1, handler="x"))[1] == ""
-    assert rows.insert_values(dataclasses.replace(row(1), name=name))[1] == core_names.parse(name).parent
-
-
-def test_zero_bytes_in_texts_come_back(store: SqliteStore) -> None:
-    record = row(1, owner="a\0b", wait=Wait(token="\0", sleep_until=0.0))
-    create_all(store, record)
-    assert only(store, name_of(1)) == record
-
-
-# Plans
-
-
-def _plan(connection: sqlite3.Connection, statement: str, values: Any) -> str:
-    return "\n".join(detail for *_, detail in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values))
-
-
-_LISTS = [
-    ({}, "operations_newest"),
-    ({"done": True}, "operations_newest"),
-    ({"done": False}, "operations_live"),
-    ({"done": False, "parent": "p", "handler": "job"}, "operations_live"),
-    ({"states": frozenset({State.RUNNING})}, "operations_live"),
-    ({"states": frozenset({State.FAILED, State.CANCELLED})}, "operations_unsuccessful"),
-    ({"states": frozenset({State.FAILED}), "parent": "p"}, "operations_unsuccessful"),
-    ({"states": frozenset({State.SUCCEEDED, State.RUNNING})}, "operations_newest"),
-    ({"parent": "p"}, "operations_by_parent"),
-    ({"handler": "job"}, "operations_by_handler"),
-    ({"parent_operation": "operations/x"}, "operations_children"),
-    ({"parent_operation": "operations/x", "done": False}, "operations_children"),
-    ({"parent_operation": ""}, "operations_newest"),
-]
-
-
-@pytest.mark.parametrize(("conditions", "index"), _LISTS)
-@pytest.mark.parametrize("after", [None, (NOW, name_of(5))])
-def test_a_list_walks_one_index_and_sorts_nothing(
-    store: SqliteStore, conditions: dict[str, Any], index: str, after: tuple[float, str] | None
-) -> None:
-    query = ListQuery(now=NOW, limit=10, after=after, created_from=NOW - 9, created_to=NOW + 9, **conditions)
-    statements = list(lists.statements(query))
-    assert len(statements) == (1 if after is None else 2)
-    with store._reading() as connection:
-        for used, where, values in statements:
-            plan = _plan(connection, SQL["list"].format(index=used, conditions=where), values | {"limit": 1})
-            assert f"SEARCH operations USING INDEX {index} (" in plan
-            assert "TEMP B-TREE" not in plan
-            assert "create_time" in plan
-
-
-@pytest.mark.parametrize(
-    ("statement", "values", "expected"),
-    [
-        ("read", ("[]",), "SEARCH operations USING INDEX sqlite_autoindex_operations_1 (name=?)"),
-        ("unfinished", ("[]",), "SEARCH operations USING INDEX sqlite_autoindex_operations_1 (name=?)"),
-        ("due", ("a", "b", 1.0, 1), "operations_due (handler=? AND resume_point=? AND check_time<?)"),
-        ("next_check", ("a", "b"), "operations_due (handler=? AND resume_point=? AND check_time>?)"),
-        ("due_rows", ("[]",), "SEARCH operations USING INTEGER PRIMARY KEY (rowid=?)"),
-        ("purge", (1.0, 1), "operations_expiry (expire_time<?)"),
-        ("progress", ("x",) * 24, "SEARCH operations USING INDEX sqlite_autoindex_operations_1 (name=?)"),
-    ],
-)
-def test_a_statement_seeks(store: SqliteStore, statement: str, values: Any, expected: str) -> None:
-    with store._writing() as connection:
-        plan = _plan(connection, SQL[statement], values)
-    assert expected in plan
-    assert "SCAN operations" not in plan
-    assert statement == "due_rows" or "TEMP B-TREE" not in plan  # that one sorts the rows of one page
-
-
-def _steps(store: SqliteStore) -> dict[str, int]:
-    """Instructions of SQLite's machine for what a worker and a watcher of live rows ask again and again."""
-    routes = [("job", ""), ("job", "collect")]
-    asked = {
-        "due": lambda: store.due(now=NOW, routes=routes, limit=5),
-        "next": lambda: store.next_check(routes=routes),
-        "live": lambda: store.list(ListQuery(now=NOW, limit=5, done=False, parent="", handler="job")),
-        "failed": lambda: store.list(ListQuery(now=NOW, limit=5, states=frozenset({State.FAILED}))),
-        "read": lambda: store.read([name_of(1), name_of(2)]),
-        "unfinished": lambda: store.unfinished([name_of(1), name_of(2)]),
-    }
-    counted: dict[str, int] = {}
-    for what, ask in asked.items():
-        count = 0
-
-        def step() -> int:
-            nonlocal count
-            count += 1
-            return 0
-
-        with store._reading() as connection:
-            connection.set_progress_handler(step, 1)
-        try:
-            ask()
-        finally:
-            with store._reading() as connection:
-                connection.set_progress_handler(None, 0)
-        counted[what] = count
-    return counted
-
-
-def test_finished_rows_cost_the_live_ones_nothing(store: SqliteStore) -> None:
-    """The same number of steps with three finished rows and with three thousand."""
-
-    def finished(number: int) -> Record:
-        return row(number, state=State.SUCCEEDED, check_time=None, end_time=NOW, expire_time=NOW + 9)
-
-    create_all(store, *(row(i) for i in range(10)), *(finished(i) for i in range(100, 103)))
-    _steps(store)  # the first use of a reader's connection loads the schema
-    few = _steps(store)
-    create_all(store, *(finished(i) for i in range(103, 3100)))
-    assert _steps(store) == few
-    assert few["due"] > 0
-
-
-# Errors
-
-_NOT_RESULTS = (
-    # Actions of the authorizer, limits and settings share the prefix with the result codes.
-    "SQLITE_LIMIT_",
-    "SQLITE_DBCONFIG_",
-    "SQLITE_CREATE_",
-    "SQLITE_DROP_",
-    "SQLITE_ALTER_TABLE",
-    "SQLITE_ANALYZE",
-    "SQLITE_ATTACH",
-    "SQLITE_DELETE",
-    "SQLITE_DENY",
-    "SQLITE_DETACH",
-    "SQLITE_DONE",
-    "SQLITE_FUNCTION",
-    "SQLITE_IGNORE",
-    "SQLITE_INSERT",
-    "SQLITE_OK",
-    "SQLITE_PRAGMA",
-    "SQLITE_READ",
-    "SQLITE_RECURSIVE",
-    "SQLITE_REINDEX",
-    "SQLITE_ROW",
-    "SQLITE_SAVEPOINT",
-    "SQLITE_SELECT",
-    "SQLITE_TRANSACTION",
-    "SQLITE_UPDATE",
-)
-
-
-def test_every_primary_result_code_is_in_the_table() -> None:
-    """Fails when the driver grows one."""
-    results = {
-        name: value
-        for name, value in vars(sqlite3).items()
-        if name.startswith("SQLITE_")
-        and (name.startswith("SQLITE_READONLY") or not name.startswith(_NOT_RESULTS))
-        and not name.startswith("SQLITE_OK_")
-    }
-    assert {name: value for name, value in results.items() if value & 0xFF not in KINDS} == {}
-    assert {value for value in results.values() if value < 256} == set(KINDS)

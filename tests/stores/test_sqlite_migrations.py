@@ -123,7 +123,7 @@ def test_a_database_of_another_application_is_refused_and_not_changed(tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["theirs.db"]
 
 
-@pytest.mark.parametrize("content", [b"no database at all, just some text\n" * 400, b"buy milk"])
+@pytest.mark.parametrize("content", [b"no database at all, just some text\n" * 400, b"buy milk", b"x"])
 def test_a_file_that_is_not_sqlite_is_refused_and_not_changed(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "notes.txt"
     path.write_bytes(content)
@@ -143,6 +143,35 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
 def test_an_empty_file_is_taken_as_a_new_one(tmp_path: Path) -> None:
     (tmp_path / "o.db").touch()
     make(tmp_path / "o.db")
+
+
+class _Busy:
+    """A connection that is told twice that the file is locked, as two are that switch it at the same time."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.refusals = 2
+
+    def execute(self, statement: str) -> sqlite3.Cursor:
+        if self.refusals:
+            self.refusals -= 1
+            refusal = sqlite3.OperationalError("database is locked")
+            refusal.sqlite_errorcode = sqlite3.SQLITE_BUSY_RECOVERY
+            raise refusal
+        return self._connection.execute(statement)
+
+
+def test_a_switch_to_wal_that_meets_another_is_tried_again(tmp_path: Path) -> None:
+    connection = raw(tmp_path / "o.db")
+    busy = _Busy(connection)
+    try:
+        schema._set_wal(busy, "o.db", 10)  # type: ignore[arg-type]  # a stand-in
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        busy.refusals = 2
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            schema._set_wal(busy, "o.db", -1)  # type: ignore[arg-type]  # as above
+    finally:
+        connection.close()
 
 
 def test_threads_may_open_a_new_file_at_the_same_time(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ __all__ = ["CLOSE_PATIENCE", "Exclusive", "Pool", "connect"]
 CLOSE_PATIENCE = 0.2
 """Seconds for which close waits for a read or a write under way: before it is interrupted, and again after."""
 
-_MAGIC = b"SQLite format 3\0"
+_SMALLEST = 512
+"""Bytes of the smallest page, and so of the smallest file that is SQLite's."""
 
 _CHECKPOINT_PAGES = 4000
 """Pages in the write-ahead log at which they are folded into the file: a page that was written often goes there once.
@@ -70,9 +71,11 @@ def _check_path(path: Path, *, must_exist: bool) -> None:
         raise StoreSchemaError(f"{path} cannot be made: the directory {path.parent} does not exist; make it first")
     if must_exist and not path.exists():
         raise StoreSchemaError(f"{path} does not exist, and mode=ro does not make it")
-    with suppress(OSError), path.open("rb") as file:
-        # SQLite takes a file of less than a page for an empty one, and would write over somebody's notes.
-        if file.read(len(_MAGIC)) not in (b"", _MAGIC):
+    with suppress(OSError):
+        # SQLite takes a file of one byte for an empty one, and would write over it. It is not opened to look into it:
+        # to close any descriptor of a file drops all locks that this process has on it (POSIX), and a process that
+        # does not seem to have the file loses its commits when another one closes it and folds up the log.
+        if 0 < path.stat().st_size < _SMALLEST:
             raise StoreSchemaError(not_a_database(str(path)))
 
 

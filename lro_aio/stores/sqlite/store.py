@@ -209,9 +209,9 @@ class SqliteStore(Store):
         if self._location.read_only:
             raise StoreSchemaError(f"{self._where} was opened with mode=ro, so nothing can be written; open it without")
         with self._translated(), writer.use() as connection:
-            # IMMEDIATE: two that read first and write later would both claim a row.
-            connection.execute("BEGIN IMMEDIATE")
             try:
+                # IMMEDIATE: two that read first and write later would both claim a row.
+                connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:

@@ -1,0 +1,213 @@
+"""Which indexes the statements use, and which errors they raise."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+import pytest
+
+from lro_aio.core.errors import StoreSchemaError, StoreUnavailableError
+from lro_aio.core.record import Record, State
+from lro_aio.ports import ListQuery
+from lro_aio.stores.sqlite import SqliteStore, lists, queries
+from lro_aio.stores.sqlite.errors import KINDS, translated
+from lro_aio.testing._store_rows import NOW, create_all, name_of, row
+
+SQL = queries.load()
+
+
+def _plan(connection: sqlite3.Connection, statement: str, values: Any) -> str:
+    return "\n".join(detail for *_, detail in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values))
+
+
+_LISTS = [
+    ({}, "operations_newest"),
+    ({"done": True}, "operations_newest"),
+    ({"done": False}, "operations_live"),
+    ({"done": False, "parent": "p", "handler": "job"}, "operations_live"),
+    ({"states": frozenset({State.RUNNING})}, "operations_live"),
+    ({"states": frozenset({State.FAILED, State.CANCELLED})}, "operations_unsuccessful"),
+    ({"states": frozenset({State.FAILED}), "parent": "p"}, "operations_unsuccessful"),
+    ({"states": frozenset({State.SUCCEEDED, State.RUNNING})}, "operations_newest"),
+    ({"parent": "p"}, "operations_by_parent"),
+    ({"handler": "job"}, "operations_by_handler"),
+    ({"parent_operation": "operations/x"}, "operations_children"),
+    ({"parent_operation": "operations/x", "done": False}, "operations_children"),
+    ({"parent_operation": ""}, "operations_newest"),
+]
+
+
+@pytest.mark.parametrize(("conditions", "index"), _LISTS)
+@pytest.mark.parametrize("after", [None, (NOW, name_of(5))])
+def test_a_list_walks_one_index_and_sorts_nothing(
+    store: SqliteStore, conditions: dict[str, Any], index: str, after: tuple[float, str] | None
+) -> None:
+    query = ListQuery(now=NOW, limit=10, after=after, created_from=NOW - 9, created_to=NOW + 9, **conditions)
+    statements = list(lists.statements(query))
+    assert len(statements) == (1 if after is None else 2)
+    with store._reading() as connection:
+        for used, where, values in statements:
+            plan = _plan(connection, SQL["list"].format(index=used, conditions=where), values | {"limit": 1})
+            assert f"SEARCH operations USING INDEX {index} (" in plan
+            assert "TEMP B-TREE" not in plan
+            assert "create_time" in plan
+
+
+@pytest.mark.parametrize(
+    ("statement", "values", "expected"),
+    [
+        ("read", ("[]",), "SEARCH operations USING INDEX sqlite_autoindex_operations_1 (name=?)"),
+        ("unfinished", ("[]",), "SEARCH operations USING INDEX sqlite_autoindex_operations_1 (name=?)"),
+        (
+            "due",
+            ("a", "b", 1.0, "me", 1),
+            "COVERING INDEX operations_due (handler=? AND resume_point=? AND check_time<?)",
+        ),
+        (
+            "next_check",
+            ("a", "b", "me"),
+            "COVERING INDEX operations_due (handler=? AND resume_point=? AND check_time>?)",
+        ),
+        ("due_rows", ("[]",), "SEARCH operations USING INTEGER PRIMARY KEY (rowid=?)"),
+        ("purge", (1.0, 1), "operations_expiry (expire_time<?)"),
+        ("progress", ("x",) * 24, "SEARCH operations USING INDEX sqlite_autoindex_operations_1 (name=?)"),
+    ],
+)
+def test_a_statement_seeks(store: SqliteStore, statement: str, values: Any, expected: str) -> None:
+    with store._writing() as connection:
+        plan = _plan(connection, SQL[statement], values)
+    assert expected in plan
+    assert "SCAN operations" not in plan
+    assert statement == "due_rows" or "TEMP B-TREE" not in plan  # that one sorts the rows of one page
+
+
+def _steps(store: SqliteStore) -> dict[str, int]:
+    """Instructions of SQLite's machine for what a worker and a watcher of live rows ask again and again."""
+    routes = [("job", ""), ("job", "collect")]
+    asked = {
+        "due": lambda: store.due(now=NOW, routes=routes, limit=5),
+        "next": lambda: store.next_check(routes=routes),
+        "live": lambda: store.list(ListQuery(now=NOW, limit=5, done=False, parent="", handler="job")),
+        "failed": lambda: store.list(ListQuery(now=NOW, limit=5, states=frozenset({State.FAILED}))),
+        "read": lambda: store.read([name_of(1), name_of(2)]),
+        "unfinished": lambda: store.unfinished([name_of(1), name_of(2)]),
+    }
+    counted: dict[str, int] = {}
+    for what, ask in asked.items():
+        count = 0
+
+        def step() -> int:
+            nonlocal count
+            count += 1
+            return 0
+
+        with store._reading() as connection:
+            connection.set_progress_handler(step, 1)
+        try:
+            ask()
+        finally:
+            with store._reading() as connection:
+                connection.set_progress_handler(None, 0)
+        counted[what] = count
+    return counted
+
+
+def test_finished_rows_cost_the_live_ones_nothing(store: SqliteStore) -> None:
+    """The same number of steps with three finished rows and with three thousand."""
+
+    def finished(number: int) -> Record:
+        return row(number, state=State.SUCCEEDED, check_time=None, end_time=NOW, expire_time=NOW + 9)
+
+    create_all(store, *(row(i) for i in range(10)), *(finished(i) for i in range(100, 103)))
+    _steps(store)  # the first use of a reader's connection loads the schema
+    few = _steps(store)
+    create_all(store, *(finished(i) for i in range(103, 3100)))
+    assert _steps(store) == few
+    assert few["due"] > 0
+
+
+_NOT_RESULTS = (
+    # Actions of the authorizer, limits and settings share the prefix with the result codes.
+    "SQLITE_LIMIT_",
+    "SQLITE_DBCONFIG_",
+    "SQLITE_CREATE_",
+    "SQLITE_DROP_",
+    "SQLITE_ALTER_TABLE",
+    "SQLITE_ANALYZE",
+    "SQLITE_ATTACH",
+    "SQLITE_DELETE",
+    "SQLITE_DENY",
+    "SQLITE_DETACH",
+    "SQLITE_DONE",
+    "SQLITE_FUNCTION",
+    "SQLITE_IGNORE",
+    "SQLITE_INSERT",
+    "SQLITE_OK",
+    "SQLITE_PRAGMA",
+    "SQLITE_READ",
+    "SQLITE_RECURSIVE",
+    "SQLITE_REINDEX",
+    "SQLITE_ROW",
+    "SQLITE_SAVEPOINT",
+    "SQLITE_SELECT",
+    "SQLITE_TRANSACTION",
+    "SQLITE_UPDATE",
+)
+
+
+def test_every_primary_result_code_is_in_the_table() -> None:
+    """Fails when the driver grows one."""
+    results = {
+        name: value
+        for name, value in vars(sqlite3).items()
+        if name.startswith("SQLITE_")
+        and (name.startswith("SQLITE_READONLY") or not name.startswith(_NOT_RESULTS))
+        and not name.startswith("SQLITE_OK_")
+    }
+    assert {name: value for name, value in results.items() if value & 0xFF not in KINDS} == {}
+    assert {value for value in results.values() if value < 256} == set(KINDS)
+
+
+def _raised(code: int) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("as SQLite words it")
+    error.sqlite_errorcode = code
+    error.sqlite_errorname = "SQLITE_NAME"
+    return error
+
+
+@pytest.mark.parametrize(
+    ("code", "opening", "expected", "sentence"),
+    [
+        (
+            sqlite3.SQLITE_BUSY_SNAPSHOT,
+            False,
+            StoreUnavailableError,
+            "o.db is locked by another writer for more than 5 s",
+        ),
+        (sqlite3.SQLITE_IOERR_FSYNC, False, StoreUnavailableError, "reading or writing o.db failed (SQLITE_NAME)"),
+        (sqlite3.SQLITE_IOERR_FSYNC, True, StoreUnavailableError, "reading or writing o.db failed (SQLITE_NAME)"),
+        (sqlite3.SQLITE_READONLY_DIRECTORY, True, StoreSchemaError, "o.db cannot be written to"),
+        (sqlite3.SQLITE_READONLY_DBMOVED, False, StoreUnavailableError, "o.db cannot be written to"),
+        (sqlite3.SQLITE_CANTOPEN_ISDIR, True, StoreSchemaError, "o.db cannot be opened: check"),
+        (sqlite3.SQLITE_CORRUPT_INDEX, False, StoreSchemaError, "o.db is damaged (SQLITE_NAME)"),
+        (sqlite3.SQLITE_PROTOCOL, False, StoreUnavailableError, "o.db: as SQLite words it (SQLITE_NAME)"),
+    ],
+)
+def test_errors_say_what_happened_to_which_file(
+    code: int, opening: bool, expected: type[Exception], sentence: str
+) -> None:
+    """Extended codes too; and what is wrong with the file at open may be an outage later."""
+    error = _raised(code)
+    with pytest.raises(expected) as caught, translated("o.db", busy_timeout=5, opening=opening):
+        raise error
+    assert sentence in str(caught.value)
+    assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_CONSTRAINT_NOTNULL, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_ERROR, 0xFE])
+def test_what_is_wrong_for_good_stays_the_drivers_error(code: int) -> None:
+    error = _raised(code)
+    with pytest.raises(sqlite3.OperationalError) as caught, translated("o.db", busy_timeout=5):
+        raise error
+    assert caught.value is error

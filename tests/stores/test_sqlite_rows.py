@@ -1,0 +1,106 @@
+"""Rows to values and back, whatever they hold."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lro_aio.core import names as core_names
+from lro_aio.core.record import Record, State, Wait, Wake, WakeReason
+from lro_aio.stores.sqlite import SqliteStore, rows
+from lro_aio.testing._store_rows import create_all, name_of, only, put, remove, row
+
+_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+_moment = st.floats(min_value=0, max_value=1e11)
+_maybe = st.none() | _moment
+_number = st.integers(0, 2**62)
+_name = st.from_regex(r"([a-z]{1,5}/){0,3}operations/[a-z0-9]{1,10}", fullmatch=True)
+_waits = st.builds(
+    Wait,
+    token=st.text(max_size=9),  # JSON: even half a surrogate pair
+    sleep_until=_moment,
+    children=st.lists(_name, max_size=4).map(tuple),
+    service=_text,
+    deadline=_maybe,
+    poll_interval=_moment,
+    max_poll_interval=_maybe,
+    poll_endpoint=_text,
+    on_cancel=_text,
+    rerun=st.booleans(),
+)
+_wakes = st.builds(
+    Wake,
+    reason=st.sampled_from(WakeReason),
+    children=st.lists(_name, max_size=4).map(tuple),
+    service=_text,
+    pending=st.lists(_name, max_size=4).map(tuple),
+    error=_text,
+)
+_BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
+    "str": _text,
+    "bytes": st.binary(max_size=50),
+    "int": _number,
+    "bool": st.booleans(),
+    "float": _moment,
+    "float | None": _maybe,
+    "State": st.sampled_from(State),
+    "Wait | None": st.none() | _waits,
+    "Wake | None": st.none() | _wakes,
+}
+_records = st.builds(
+    Record, **({f.name: _BY_TYPE[str(f.type)] for f in dataclasses.fields(Record)} | {"name": st.just(name_of(1))})
+)
+
+
+@pytest.fixture(scope="module")
+def memory() -> Iterator[SqliteStore]:
+    store = SqliteStore("sqlite://")
+    store.open()
+    yield store
+    store.close()
+
+
+@settings(max_examples=60, deadline=None)
+@given(first=_records, second=_records)
+def test_any_row_comes_back_and_any_row_replaces_it(memory: SqliteStore, first: Record, second: Record) -> None:
+    memory.apply([put(first)])
+    assert only(memory, first.name) == first
+    kept = {f: getattr(first, f) for f in ("uid", "create_time", "handler", "parent_operation")}
+    for changed in (second, dataclasses.replace(second, **kept), dataclasses.replace(second, state=first.state)):
+        memory.apply([put(changed)])
+        assert only(memory, first.name) == changed
+    memory.apply([remove(first.name)])
+
+
+def test_a_row_has_every_field_of_a_record() -> None:
+    """And no work is left undone by making a record without its constructor."""
+    assert sorted(rows.COLUMNS) == sorted(field.name for field in dataclasses.fields(Record))
+    assert not hasattr(Record, "__post_init__")
+
+
+def test_a_decoded_record_is_like_any_other(store: SqliteStore) -> None:
+    create_all(store, row(1))
+    found = only(store, name_of(1))
+    assert type(found) is Record
+    assert hash(found) == hash(row(1))
+    assert dataclasses.replace(found, owner="x") == row(1, owner="x")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.owner = "x"  # type: ignore[misc]  # that is the point
+
+
+@given(name=_name)
+@settings(max_examples=50)
+def test_the_parent_is_what_names_says(name: str) -> None:
+    assert rows.insert_values(row(1, handler="x"))[1] == ""
+    assert rows.insert_values(dataclasses.replace(row(1), name=name))[1] == core_names.parse(name).parent
+
+
+def test_zero_bytes_in_texts_come_back(store: SqliteStore) -> None:
+    record = row(1, owner="a\0b", wait=Wait(token="\0", sleep_until=0.0))
+    create_all(store, record)
+    assert only(store, name_of(1)) == record
