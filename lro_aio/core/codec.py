@@ -36,8 +36,9 @@ _JSON_TAG = re.compile(r"json;v=([0-9]+)")
 # pydantic's sentences quote the value; the clients that read an operation's error should not see it.
 _UNEXPECTED = re.compile(r"\(Expected (`[^`]*`).*input_type=(\w+)")
 _VALUE = re.compile(r"input_value=.*, (?=input_type=)")
-_ARRAYS = (list, tuple, set, frozenset)
 _FIELD = re.compile(r"field_name='([^']*)'")
+
+_ARRAYS = (list, tuple, set, frozenset)
 
 
 class NewerStateError(StateCodecError):

@@ -138,7 +138,7 @@ def claim(
         )
         return _removed_if_deleted(_end(record, now, by.retention, State.FAILED, error=status))
     if record.state is State.SUSPENDED and record.wait is not None and not record.wait.rerun:
-        record = replace(record, wake=wake)
+        record = record.evolve(wake=wake)
     return _evolve(
         record,
         now,
@@ -166,7 +166,7 @@ def renew(record: Record, *, holder: Holder, now: float, lease: float) -> Record
     if record.lease_expire_time is None:
         return record
     until = max(now + lease, record.lease_expire_time)
-    return replace(record, lease_expire_time=until, check_time=until)
+    return record.evolve(lease_expire_time=until, check_time=until)
 
 
 def release(record: Record, *, holder: Holder, now: float, check_time: float | None = None) -> Record:
@@ -181,7 +181,7 @@ def release(record: Record, *, holder: Holder, now: float, check_time: float | N
     """
     _check_holder(record, holder)
     if not record.handler:
-        return record if record.lease_expire_time is None else replace(record, lease_expire_time=now, check_time=now)
+        return record if record.lease_expire_time is None else record.evolve(lease_expire_time=now, check_time=now)
     return _evolve(
         record,
         now,
@@ -318,7 +318,7 @@ def finish(
     """
     _check_holder(record, holder)
     if changes:
-        record = replace(record, **changes)
+        record = record.evolve(**changes)
     if error is None and record.cleaning:
         error = _cancelled()
     if error is None:
@@ -363,7 +363,7 @@ def request_cancel(
     record.check_visible(now)
     if record.done or record.cancel_requested:
         return record
-    record = replace(record, cancel_requested=True, cancel_children=cancel_children)
+    record = record.evolve(cancel_requested=True, cancel_children=cancel_children)
     if record.state is State.RUNNING:
         return _evolve(record, now)
     return _cancel_idle(record, now, retention, token)
@@ -375,7 +375,7 @@ def cascaded(record: Record, *, now: float) -> Record | None:
         return record
     if record.deleted:
         return None
-    return replace(record, cancel_children=False, check_time=None, update_time=max(now, record.update_time))
+    return record.evolve(cancel_children=False, check_time=None, update_time=max(now, record.update_time))
 
 
 def delete(record: Record, *, now: float) -> Record | None:
@@ -415,8 +415,7 @@ def handed_over(record: Record, *, token: str, check_time: float, handle: str = 
     """
     if record.state not in (State.SUSPENDED, State.PENDING) or record.wait is None or record.wait.token != token:
         raise InvalidTokenError(record.name)
-    return replace(
-        record,
+    return record.evolve(
         handover=record.handover + 1,
         schedule_handle=handle or record.schedule_handle,
         check_time=check_time,
@@ -427,7 +426,7 @@ def _evolve(record: Record, now: float, **changes: Any) -> Record:
     # A clock that steps back must not make an update older than what it follows.
     changes["update_time"] = max(now, record.update_time)
     changes["revision"] = record.revision + 1
-    return replace(record, **changes)
+    return record.evolve(**changes)
 
 
 def _check_open(record: Record) -> None:

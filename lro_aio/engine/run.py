@@ -274,7 +274,7 @@ def _raised(engine: Engine, run: Run, operation: Operation[Any], exc: Exception)
         delay = max(exc.retry_after or 0.0, policy.delay(0))
         logger.warning("%s runs again in %.1f s: %s", operation.name, delay, exc)
         return _retry(engine, run, operation, after=delay, counts=False)
-    if isinstance(exc, RetryLater | policy.on) and run.record.retries + 1 < policy.max_attempts:
+    if isinstance(exc, (RetryLater, *policy.on)) and run.record.retries + 1 < policy.max_attempts:
         asked = exc.after if isinstance(exc, RetryLater) else None
         delay = policy.delay(run.record.retries) if asked is None else asked
         logger.warning("%s runs again in %.1f s: %r", operation.name, delay, exc)

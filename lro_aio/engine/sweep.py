@@ -140,10 +140,11 @@ class Sweeper:
         due = await engine.gateway.call(scan)
         seen = frozenset((record.name, record.revision, record.handover) for record in due)
         self._stuck = bool(seen & self._seen)
-        self._seen = seen
         for failure in await asyncio.gather(*(self._repair(record, now) for record in due), return_exceptions=True):
             if failure is not None:
                 raise failure
+        # Rows that only found no free place were not tried: they are no sign of anything.
+        self._seen = frozenset() if self.saturated else seen
         return len(due) == limit and not self.saturated and not self._stuck
 
     async def _repair(self, record: Record, now: float) -> None:

@@ -82,9 +82,6 @@ class Undefined:
     pass
 
 
-Person = struct_pb2.Value
-
-
 @pytest.mark.parametrize(
     ("kind", "value"),
     [
@@ -348,7 +345,31 @@ def test_an_undecodable_field_is_named() -> None:
 
 # -- fingerprints ---------------------------------------------------------------------------------------------------
 
-GOLDEN: dict[str, tuple[Any, ...]] = {}
+# sha256(f"{len(handler)}:{handler}\\0" + body); the body is in the comment.
+GOLDEN: dict[str, tuple[Any, ...]] = {
+    # the body null
+    "0a1da2b7819c7b9bdc41615d165e0c5e67ff57224b2cb105a195f9cb891a2c96": ("copy", None),
+    # the body {"from":"a","n":1,"to":["b",true,1.5]}
+    "f6a5fc7cc10673b7a71c624d429573ce30e2fdbef75f306b6619590fbe055ac3": (
+        "copy", {"to": ["b", True, 1.5], "from": "a", "n": 1},
+    ),
+    # the body {"number":7,"tags":{"a","b"}}
+    "1d7608db01cb88dbaaaa0e5784da0d85cb3d6ca49dc50397616c880167940782": ("copy", Page(7, {"b", "a"})),
+    # the body {"b":"00ff","m":"1a0178","when":"2026-01-02T00:00:00Z"}
+    "a5501b7e521eaa86b571a045e7664ebfe5658fe95a20ce5467377b387225b923": (
+        "copy",
+        {
+            "when": dt.datetime(2026, 1, 2, tzinfo=dt.UTC),
+            "b": b"\x00\xff",
+            "m": struct_pb2.Value(string_value="x"),
+        },
+    ),
+    # google.protobuf.Value, \0 and the serialized message
+    "711a210d6ef062af8d1dc6f8eeb5529a3f775abf58ab4c01bedf1806ff9d6295": ("copy", struct_pb2.Value(string_value="x")),
+    # the given text in UTF-8; the given bytes
+    "183433457453c34fc908b9411de970ac350e8e3c4771034cdb4b47b1d2cc3587": ("copy", {"ignored": 1}, "ü"),
+    "951019a8ee572859a1672cafa194c3d31511e4ee3f81e36ab82be1f5fb7a7995": ("copy", {"ignored": 1}, b"\x00\xff"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("expected", GOLDEN)

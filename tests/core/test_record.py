@@ -163,3 +163,43 @@ def test_a_wake_takes_the_name_of_a_reason_and_refuses_any_other() -> None:
     assert Wake(reason="ELAPSED").reason is WakeReason.ELAPSED  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="SNEEZED"):
         Wake(reason="SNEEZED")  # type: ignore[arg-type]
+
+
+def full_row() -> Record:
+    """Every field differs from its default."""
+    return a_row(
+        State.SUSPENDED,
+        **{
+            item.name: (7 if item.name in ("claim", "attempt", "retries", "handover", "revision") else 2.5)
+            if "float" in str(item.type) or "int" in str(item.type)
+            else True
+            if item.type == "bool"
+            else b"x"
+            if item.type == "bytes"
+            else Wait(token="t", sleep_until=1.0)
+            if item.name == "wait"
+            else Wake(reason=WakeReason.ELAPSED)
+            if item.name == "wake"
+            else "x"
+            for item in dataclasses.fields(Record)
+            if item.name not in ("name", "uid", "state", "create_time", "update_time")
+        },
+    )
+
+
+@pytest.mark.parametrize("change", [{}, {"claim": 9}, {"wait": None, "metadata": b"", "state": State.FAILED}])
+def test_an_evolved_row_differs_in_what_was_named_and_in_nothing_else(change: dict[str, object]) -> None:
+    row = full_row()
+    before = dataclasses.astuple(row)
+    evolved = row.evolve(**change)
+    assert evolved == dataclasses.replace(row, **change)  # type: ignore[arg-type]
+    assert type(evolved) is Record
+    assert evolved is not row
+    assert dataclasses.astuple(row) == before
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        evolved.claim = 1  # type: ignore[misc]
+
+
+def test_a_row_evolves_in_no_field_that_it_does_not_have() -> None:
+    with pytest.raises(AttributeError):
+        a_row().evolve(cliam=1)

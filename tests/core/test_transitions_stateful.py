@@ -66,7 +66,11 @@ class OneRow(RuleBasedStateMachine):
 
     # -- events ----------------------------------------------------------------------------------------------
 
-    @rule()
+    @rule(times=st.integers(0, 3))
+    def start_again(self, times: int) -> None:
+        if times == 0 or self.row is None:
+            self.start()
+
     def start(self) -> None:
         """A request comes, perhaps for the first time."""
         self.serial += 1
@@ -107,19 +111,34 @@ class OneRow(RuleBasedStateMachine):
 
     @precondition(lambda self: self.live is not None)
     @rule(what=st.sampled_from(WRITES), sleep=st.sampled_from([0.0, 20.0, 90.0]))
-    def write_well(self, what: str, sleep: float) -> None:
+    def run_writes(self, what: str, sleep: float) -> None:
         assert self.live is not None
         self.write_as(what, self.live.holder, sleep)
 
-    @rule(children=st.booleans())
-    def cancel(self, children: bool) -> None:
+    @precondition(lambda self: self.live is not None)
+    @rule(what=st.sampled_from(["suspend", "retry", "release", "renew", "begin_cleanup"]))
+    def run_goes_on_later(self, what: str) -> None:
+        assert self.live is not None
+        self.write_as(what, self.live.holder, 0.0)
+
+    @precondition(lambda self: self.row is not None and not self.row.done and self.live is None)
+    @rule(by=st.integers(0, 2))
+    def claim_well(self, by: int) -> None:
+        assert self.row is not None
+        self.do("claim", self.claiming(f"w{by}", self.row.wait.token if self.row.wait is not None else None))
+
+    @precondition(lambda self: self.row is not None and not self.row.deleted)
+    @rule(what=st.sampled_from(["cancel", "cancel alone", "delete", "look", "look", "look"]))
+    def user_asks(self, what: str) -> None:
+        if what == "delete":
+            self.do("delete", lambda row: t.delete(row, now=self.now))
+        elif what != "look":
+            self.cancel(children=what == "cancel")
+
+    def cancel(self, *, children: bool) -> None:
         token = self.new_token()
         event = partial(t.request_cancel, retention=RETENTION, token=token, cancel_children=children)
         self.do("request_cancel", lambda row: event(row, now=self.now))
-
-    @rule()
-    def delete(self) -> None:
-        self.do("delete", lambda row: t.delete(row, now=self.now))
 
     @precondition(lambda self: self.row is not None and self.row.wait is not None)
     @rule(old=st.booleans(), later=st.sampled_from([0.0, 60.0]))
@@ -230,6 +249,12 @@ class OneRow(RuleBasedStateMachine):
             assert getattr(after, once) >= getattr(before, once), f"{once} was taken back"
         claims = name == "claim" and after.state is State.RUNNING
         assert after.claim == before.claim + claims
+        if name == "renew":
+            assert before.lease_expire_time is not None
+            assert after.lease_expire_time is not None
+            assert after.lease_expire_time >= before.lease_expire_time
+        if before.cleaning and after.done:
+            assert after.state in (State.CANCELLED, State.FAILED)
         if before.done:
             kept = ("state", "response", "error", "metadata", "state_data", "end_time", "expire_time", "claim")
             assert all(getattr(after, field) == getattr(before, field) for field in kept), "terminal is final"
@@ -239,6 +264,7 @@ class OneRow(RuleBasedStateMachine):
             self.clean_ups[after.uid] += 1
         if name == "claim" and after.state is State.RUNNING:
             assert self.live is None or self.over(self.live), "two live runs"
+            assert after.cleaning or not after.cancel_requested, "it ran as if nobody had cancelled it"
             self.holders.append(t.Holder(after.uid, after.claim))
             self.live = Live(self.holders[-1], after.lease_expire_time)
         elif after.state is not State.RUNNING:
@@ -306,6 +332,7 @@ class OneRow(RuleBasedStateMachine):
         assert (row.state is State.RUNNING) or (row.owner, row.lease_expire_time) == ("", None)
         if row.state in (State.PENDING, State.SUSPENDED):
             assert row.handler, "nobody could ever go on with it"
+            assert row.cleaning or not row.cancel_requested or row.state is State.PENDING, "a cancel was forgotten"
         if row.state is State.SUSPENDED:
             assert row.wait is not None
             assert row.wait.token in self.tokens

@@ -1,0 +1,215 @@
+"""Imports go down only, and the lower layers stay light. Read from the source, so that a lazy import counts too."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+PACKAGE = "lro_aio"
+ROOT = Path(__file__).parents[2] / PACKAGE
+
+RANKS = {
+    "_missing": 0,
+    "core": 0,
+    "ports": 1,
+    "engine": 2,
+    "stores": 3,
+    "schedulers": 3,
+    "remote": 3,
+    "client": 4,
+    "": 5,  # the package itself: the public names
+    "servers": 6,
+    "testing": 6,
+    "cli": 7,
+}
+"""A module may import from lower ranks and from its own folder. A new top-level module needs its place here."""
+
+MESSAGES = {"google.protobuf", "google.rpc", "google.longrunning"}
+FOREIGN = {
+    "core": MESSAGES,
+    "core.codec": MESSAGES | {"pydantic", "pydantic_core"},
+    "ports": {"google.longrunning"},
+    "engine": MESSAGES | {"anyio"},
+}
+"""What the lower layers may import besides the standard library and each other."""
+
+IMPURE = {"time", "os", "io", "pathlib", "socket", "sqlite3", "threading", "subprocess", "concurrent", "logging"}
+"""Of the standard library, and not for the core: it has no I/O and no clock."""
+
+
+class Import(NamedTuple):
+    importer: str
+    """Dotted, without the package's name; "" is the package."""
+    imported: str
+    """Dotted, in full."""
+    line: int
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports(module: str) -> Iterator[Import]:
+    """Every import in the module, at any depth, also those for types only."""
+    path = MODULES[module]
+    folder = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(module, alias.name, node.lineno)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                up = [PACKAGE, *filter(None, folder.split("."))]
+                base = ".".join([*up[: len(up) - node.level + 1], *filter(None, [base])])
+            for alias in node.names:
+                full = f"{base}.{alias.name}"
+                is_module = full.removeprefix(f"{PACKAGE}.") in MODULES or base == "google.longrunning"
+                yield Import(module, full if is_module else base, node.lineno)
+
+
+ALL = [item for module in MODULES for item in imports(module)]
+OWN = [item for item in ALL if item.imported.split(".")[0] == PACKAGE]
+
+
+def inner(name: str) -> str:
+    return name.removeprefix(PACKAGE).removeprefix(".")
+
+
+def layer(name: str) -> str:
+    return name.split(".")[0]
+
+
+def product(name: str) -> str:
+    """The folder or module of one product: "stores.sqlite"; "stores" for what is common to all."""
+    return ".".join(name.split(".")[:2])
+
+
+def test_the_walk_sees_the_package() -> None:
+    assert {"", "core.transitions", "core.codec", "ports"} <= set(MODULES)
+    assert len(OWN) > 50
+
+
+def test_every_top_level_module_has_its_place() -> None:
+    assert {layer(module) for module in MODULES} <= set(RANKS)
+
+
+def test_imports_go_down_only() -> None:
+    wrong = [
+        item
+        for item in OWN
+        if layer(item.importer) != layer(inner(item.imported))
+        and RANKS[layer(item.importer)] <= RANKS[layer(inner(item.imported))]
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("folder", ["stores", "schedulers"])
+def test_one_product_knows_neither_another_nor_the_engine(folder: str) -> None:
+    mine = [item for item in OWN if layer(item.importer) == folder]
+    wrong = [
+        item
+        for item in mine
+        if layer(inner(item.imported)) not in ("core", "ports", "_missing", folder)
+        or (
+            layer(inner(item.imported)) == folder
+            and product(inner(item.imported)) not in (folder, product(item.importer))
+            and item.importer != folder
+        )
+    ]
+    assert wrong == []
+
+
+def test_the_lower_layers_import_only_what_they_need() -> None:
+    wrong = []
+    for item in ALL:
+        allowed = FOREIGN.get(item.importer, FOREIGN.get(layer(item.importer)))
+        top = item.imported.split(".")[0]
+        if allowed is None or top == PACKAGE or top in sys.stdlib_module_names:
+            continue
+        if not any(item.imported == name or item.imported.startswith(f"{name}.") for name in allowed):
+            wrong.append(item)
+    assert wrong == []
+
+
+def test_the_lower_layers_take_the_operation_from_the_module_without_grpc() -> None:
+    """``google.longrunning.operations_pb2`` imports grpc; ``operations_proto_pb2`` has the same classes."""
+    wrong = [
+        item
+        for item in ALL
+        if layer(item.importer) in FOREIGN
+        and item.imported.startswith("google.longrunning")
+        and item.imported != "google.longrunning.operations_proto_pb2"
+    ]
+    assert wrong == []
+
+
+def test_the_core_has_no_io_and_no_clock() -> None:
+    wrong = [item for item in ALL if layer(item.importer) == "core" and item.imported.split(".")[0] in IMPURE]
+    assert wrong == []
+    for module, path in MODULES.items():
+        if layer(module) == "core":
+            calls = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+            assert not calls & {"now", "utcnow", "today"}, module
+
+
+def reaching(target: str) -> set[str]:
+    """The core modules that import ``target``, directly or through others."""
+    found = {target}
+    while True:
+        more = {item.importer for item in OWN if layer(item.importer) == "core" and inner(item.imported) in found}
+        if more <= found:
+            return found
+        found |= more
+
+
+def loaded_by(names: list[str]) -> set[str]:
+    """Top-level packages that a fresh interpreter has after it imported these modules, and not the package itself."""
+    code = (
+        "import importlib, json, sys, types\n"
+        f"package = types.ModuleType({PACKAGE!r})\n"
+        f"package.__path__ = [{str(ROOT)!r}]\n"
+        f"sys.modules[{PACKAGE!r}] = package\n"
+        f"for name in {names!r}: importlib.import_module(name)\n"
+        "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    )
+    return _run(code)
+
+
+def _run(code: str) -> set[str]:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
+    return set(json.loads(done.stdout))
+
+
+def test_importing_the_core_loads_no_grpc_and_pydantic_only_through_the_codec() -> None:
+    core = [module for module in MODULES if layer(module) == "core"]
+    with_codec = reaching("core.codec")
+    without = [f"{PACKAGE}.{module}" for module in core if module not in with_codec]
+    assert f"{PACKAGE}.core.transitions" in without
+    assert not loaded_by(without) & {"grpc", "pydantic", "pydantic_core", "anyio"}
+    assert not loaded_by([f"{PACKAGE}.{module}" for module in core]) & {"grpc", "anyio"}
+
+
+def test_importing_the_package_loads_no_server_command_line_or_cloud_code() -> None:
+    code = f"import json, sys, {PACKAGE}\nprint(json.dumps(sorted({{*sys.modules}})))"
+    loaded = _run(code)
+    assert f"{PACKAGE}.core.errors" in loaded
+    heavy = {
+        "fastapi", "starlette", "uvicorn", "httpx", "typer", "click", "rich", "pytest", "google.cloud", "google.auth",
+        "google.api_core", f"{PACKAGE}.servers", f"{PACKAGE}.cli", f"{PACKAGE}.testing", f"{PACKAGE}.remote",
+    }  # fmt: skip
+    assert not loaded & heavy
