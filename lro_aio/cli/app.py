@@ -1,0 +1,224 @@
+"""The commands of ``lro`` and their options."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+import lro_aio
+from lro_aio.cli import commands
+from lro_aio.cli.backends import Backend, open_server, open_store
+from lro_aio.cli.printing import console
+from lro_aio.cli.problems import CliError, Exit, describe
+
+__all__ = ["app"]
+
+EXIT_CODES = (
+    "0    done as asked; wait, watch: the operation succeeded",
+    "1    wait, watch: the operation failed or was cancelled; demo: it failed, or something differs",
+    "2    wrong options, name, filter or URL, or a missing extra",
+    "3    there is no such operation",
+    "4    the timeout ran out",
+    "5    the server or the store does not answer, or is not one",
+    "6    the server refused for another reason",
+    "130  interrupted; the operation goes on",
+)
+EPILOG = "\n\n".join(("Exit codes:", *EXIT_CODES))  # blank lines, or the help would run the lines together
+
+app = typer.Typer(
+    name="lro",
+    help="Long-running operations: list them, look at them, wait for them, cancel them.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Resource name; a bare id means operations/ID.")]
+Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Resource names; a bare id means operations/ID.")]
+Server = Annotated[
+    str | None,
+    typer.Option("--server", metavar="HOST:PORT", help="A gRPC server, without TLS. Default: $LRO_SERVER."),
+]
+Store = Annotated[
+    str | None,
+    typer.Option("--store", metavar="URL", help="A store, such as sqlite:///operations.db. Default: $LRO_STORE."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Proto3 JSON, one operation per line.")]
+
+Action = Callable[[Backend], Awaitable[Exit]]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"lro {lro_aio.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Long-running operations: list them, look at them, wait for them, cancel them."""
+
+
+@app.command("list", epilog=EPILOG)
+def list_command(
+    filter_: Annotated[
+        str, typer.Option("--filter", metavar="FILTER", help="AIP-160, such as 'done = false AND handler = \"copy\"'.")
+    ] = "",
+    parent: Annotated[
+        str, typer.Option("--parent", help="Resource before /operations/; '-' is every parent. Default: the top level.")
+    ] = "",
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Operations at most; 0 is all.")] = 50,
+    server: Server = None,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """List operations, newest first."""
+    _run(
+        server,
+        store,
+        lambda backend: commands.list_(backend, filter_=filter_, parent=parent, limit=limit, as_json=json),
+    )
+
+
+@app.command(epilog=EPILOG)
+def get(name: Name, server: Server = None, store: Store = None, json: Json = False) -> None:
+    """Show one operation."""
+    _run(server, store, lambda backend: commands.get(backend, _full(name), as_json=json))
+
+
+@app.command(epilog=EPILOG)
+def wait(
+    name: Name,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", min=0, metavar="SECONDS", help="Give up after so long. Default: never.")
+    ] = None,
+    server: Server = None,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Wait until an operation ends, and show it. Exits with 1 if it failed."""
+    _run(server, store, lambda backend: commands.wait(backend, _full(name), timeout=timeout, as_json=json))
+
+
+@app.command(epilog=EPILOG)
+def watch(name: Name, server: Server = None, store: Store = None, json: Json = False) -> None:
+    """Show the progress of an operation until it ends. Exits with 1 if it failed."""
+    _run(server, store, lambda backend: commands.watch(backend, _full(name), as_json=json))
+
+
+@app.command(epilog=EPILOG)
+def cancel(names: Names, server: Server = None, store: Store = None, json: Json = False) -> None:
+    """Ask for operations to be cancelled. They may still end otherwise; a finished one stays as it is."""
+    _run_each(names, server, store, lambda backend, name: commands.cancel(backend, name, as_json=json))
+
+
+@app.command(epilog=EPILOG)
+def delete(names: Names, server: Server = None, store: Store = None, json: Json = False) -> None:
+    """Forget operations. That does not stop them: an unfinished one runs to its end unseen."""
+    _run_each(names, server, store, lambda backend, name: commands.delete(backend, name, as_json=json))
+
+
+@app.command(epilog=EPILOG)
+def demo(
+    path: Annotated[
+        str | None, typer.Option("--path", metavar="DIR", help="What to index. Default: Python's standard library.")
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option("--store", metavar="URL", help="Default: a SQLite file in a temporary directory.")
+    ] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Lines instead of bars.")] = False,
+    pace: Annotated[
+        float,
+        typer.Option("--pace", min=0, metavar="SECONDS", help="Throttle the work to about so long without the crash."),
+    ] = 10.0,
+    timeout: Annotated[float, typer.Option("--timeout", min=0, metavar="SECONDS", help="Give up after so long.")] = 600,
+) -> None:
+    """Index a directory on a server of its own, kill that server half way, and check that nothing is lost."""
+    try:
+        from lro_aio.cli.demo.command import demo as run_demo
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").partition(".")[0] not in ("fastapi", "starlette", "uvicorn"):
+            raise
+        _fail(CliError(f"the demo needs {exc.name}: pip install 'lro-aio[cli,fastapi]'", Exit.USAGE))
+    else:
+        _finish(run_demo(path=path, store=store, plain=plain, pace=pace, timeout=timeout), "the demo's server")
+
+
+def _full(name: str) -> str:
+    return name if "/" in name else f"operations/{name}"
+
+
+def _run(server: str | None, store: str | None, action: Action, *, writes: bool = False) -> None:
+    async def run() -> Exit:
+        async with open_server(server) if server else open_store(store or "", writes=writes) as backend:
+            return await action(backend)
+
+    try:
+        server, store = _target(server, store)
+    except CliError as exc:
+        _fail(exc)
+    _finish(run(), f"the server {server}" if server else f"the store {store}")
+
+
+def _run_each(
+    names: list[str], server: str | None, store: str | None, action: Callable[[Backend, str], Awaitable[Exit]]
+) -> None:
+    async def each(backend: Backend) -> Exit:
+        worst = Exit.OK
+        for name in names:
+            try:
+                await action(backend, _full(name))
+            except Exception as exc:
+                problem = describe(exc, "the server" if server else "the store")
+                if problem is None:
+                    raise
+                _complain(problem)
+                worst = max(worst, problem.code)
+        return worst
+
+    _run(server, store, each, writes=True)
+
+
+def _target(server: str | None, store: str | None) -> tuple[str | None, str | None]:
+    """The one of the two that is given; the environment counts where neither option is."""
+    if server is None and store is None:
+        server, store = os.environ.get("LRO_SERVER") or None, os.environ.get("LRO_STORE") or None
+    if bool(server) == bool(store):
+        both = "not both" if server else "or set LRO_SERVER or LRO_STORE"
+        raise CliError(f"say where the operations are: --server HOST:PORT or --store URL, {both}", Exit.USAGE)
+    return server, store
+
+
+def _finish(action: Coroutine[Any, Any, Exit], where: str) -> None:
+    """Run to the end and exit with the code of what came of it."""
+    try:
+        code = asyncio.run(action)
+    except (KeyboardInterrupt, asyncio.CancelledError):  # Ctrl-C; the demo cancels itself on SIGTERM
+        raise typer.Exit(Exit.INTERRUPTED) from None
+    except Exception as exc:
+        problem = describe(exc, where)
+        if problem is None:
+            raise
+        _fail(problem)
+    else:
+        raise typer.Exit(code)
+
+
+def _fail(problem: CliError) -> None:
+    _complain(problem)
+    raise typer.Exit(problem.code)
+
+
+def _complain(problem: CliError) -> None:
+    console(stderr=True).print(f"[bold red]lro:[/] {escape(' '.join(str(problem).split()))}")

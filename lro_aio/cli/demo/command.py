@@ -1,0 +1,72 @@
+"""``lro demo``: its options, its output, its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sysconfig
+
+import fastapi  # noqa: F401 (said here and now if it is missing, and not by a server process that does not start)
+import uvicorn  # noqa: F401 (as above)
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lro_aio.cli.demo.process import ServerStartError
+from lro_aio.cli.demo.report import Report
+from lro_aio.cli.demo.run import DemoTimeoutError, Options, run
+from lro_aio.cli.demo.view import BarView, LineView
+from lro_aio.cli.printing import console
+from lro_aio.cli.problems import CliError, Exit
+from lro_aio.core.errors import OperationFailedError
+
+__all__ = ["demo"]
+
+
+async def demo(*, path: str | None, store: str | None, plain: bool, pace: float, timeout: float) -> Exit:
+    """Run the demo and print its summary.
+
+    Raises:
+        CliError: It could not be run to its end.
+    """
+    directory = _directory(path)
+    # A polite kill must clean up as Ctrl-C does.
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    output = console()
+    try:
+        with LineView(output) if plain or not output.is_terminal else BarView(output) as view:
+            report = await run(Options(directory, store, pace, timeout), view)
+    except DemoTimeoutError as exc:
+        raise CliError(str(exc), Exit.TIMEOUT) from exc
+    except (OperationFailedError, LookupError) as exc:
+        raise CliError(str(exc), Exit.FAILED) from exc
+    except ServerStartError as exc:
+        raise CliError(str(exc), Exit.UNAVAILABLE) from exc
+    return _print(report, output)
+
+
+def _directory(path: str | None) -> str:
+    directory = os.path.realpath(path if path is not None else sysconfig.get_path("stdlib"))
+    if not os.path.isdir(directory):
+        raise CliError(f"{path} is not a directory", Exit.USAGE)
+    return directory
+
+
+def _print(report: Report, output: Console) -> Exit:
+    problems = report.problems
+    rows = [(heading, text, "") for heading, text in report.lines()]
+    rows += [("WRONG", problem, "bold red") for problem in problems]
+    rows += [] if problems else [("verdict", "nothing was lost", "bold green")]
+    output.print()
+    if output.is_terminal:
+        table = Table.grid(padding=(0, 2))
+        for heading, text, style in rows:
+            table.add_row(f"[bold]{heading}[/]", escape(text), style=style)
+        output.print(table)
+    else:
+        for heading, text, _ in rows:
+            output.out(f"{heading:<12}{text}", highlight=False)
+    return Exit.FAILED if problems else Exit.OK

@@ -1,0 +1,74 @@
+"""Exit codes, and the one sentence that each problem gets."""
+
+from __future__ import annotations
+
+import enum
+
+import grpc
+import grpc.aio
+
+from lro_aio.core.codes import Code
+from lro_aio.core.errors import LroError, StoreSchemaError
+
+__all__ = ["CliError", "Exit", "describe"]
+
+
+class Exit(enum.IntEnum):
+    """Exit codes; ``lro --help`` and ``lro_aio.cli`` say what each stands for."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    TIMEOUT = 4
+    UNAVAILABLE = 5
+    REFUSED = 6
+    INTERRUPTED = 130
+
+
+class CliError(Exception):
+    """A problem with its sentence and exit code."""
+
+    def __init__(self, message: str, code: Exit) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+_BY_CODE = {
+    Code.INVALID_ARGUMENT: Exit.USAGE,
+    Code.OUT_OF_RANGE: Exit.USAGE,
+    Code.NOT_FOUND: Exit.NOT_FOUND,
+    Code.UNAVAILABLE: Exit.UNAVAILABLE,
+    Code.DEADLINE_EXCEEDED: Exit.UNAVAILABLE,
+}
+
+
+def describe(exc: Exception, where: str) -> CliError | None:
+    """The sentence and exit code of what a backend raised; None for a defect, which deserves its traceback.
+
+    Args:
+        exc: What was raised.
+        where: The server or store, for the sentence.
+    """
+    if isinstance(exc, CliError):
+        return exc
+    if isinstance(exc, StoreSchemaError):
+        return CliError(str(exc), Exit.UNAVAILABLE)
+    if isinstance(exc, LroError):
+        return CliError(exc.message, _BY_CODE.get(exc.code, Exit.REFUSED))
+    if isinstance(exc, grpc.aio.AioRpcError):
+        return _of_call(exc, where)
+    return None
+
+
+def _of_call(exc: grpc.aio.AioRpcError, where: str) -> CliError:
+    status = exc.code()
+    code = _BY_CODE.get(Code.of(status.value[0]), Exit.REFUSED)
+    details = " ".join((exc.details() or "it gave no reason").split())
+    if status is grpc.StatusCode.UNAVAILABLE:
+        return CliError(f"{where} does not answer: {details}", code)
+    if status is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return CliError(f"{where} did not answer in time", code)
+    if code is Exit.REFUSED:
+        return CliError(f"{where} refused with {status.name}: {details}", code)
+    return CliError(details, code)

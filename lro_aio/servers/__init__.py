@@ -1,0 +1,15 @@
+"""Servers over a ``Client``: glue that only translates.
+
+::
+
+    grpc      the google.longrunning.Operations service on grpc.aio, and ErrorInterceptor for your own methods
+    fastapi   the same over HTTP, and the resume endpoints, as FastAPI routers       (extra: fastapi)
+    resume    the resume endpoints as a plain ASGI application
+
+    calls     what gRPC and HTTP share: the calls of the service, with access control
+    errors    what every server answers for an exception
+    http      proto3 JSON, AIP-193 bodies, request bodies
+    events    server-sent events
+
+Each module is imported by itself; importing this package loads none of them.
+"""

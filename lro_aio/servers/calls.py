@@ -1,0 +1,112 @@
+"""The calls of ``google.longrunning.Operations``, with access control: what gRPC and HTTP translate to."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, cast
+
+from google.longrunning import operations_proto_pb2 as operations_pb2
+from google.protobuf import duration_pb2
+
+from lro_aio.client import Client
+from lro_aio.core.policies import Duration, seconds
+from lro_aio.servers.errors import invalid, permission_denied, unimplemented
+
+__all__ = ["MAX_WAIT", "Authorize", "Calls"]
+
+Authorize = Callable[[Any, str, str], bool | Awaitable[bool | None] | None]
+"""``authorize(caller, verb, name)``, a plain function or a coroutine function.
+
+``caller`` is the ``grpc.aio.ServicerContext`` or the ``fastapi.Request``; ``verb`` is "get", "list", "delete", "cancel"
+or "wait" (which watching is too); ``name`` is what the caller sent, unchecked: the operation, or for "list" the parent.
+It refuses by returning False or by raising ``PermissionError``; returning True or None lets the call pass.
+"""
+
+MAX_WAIT = 60.0
+"""Seconds after which a Wait answers, whatever the caller asked for."""
+
+
+class Calls:
+    """The service's calls. ``allow`` comes before each of them.
+
+    Args:
+        client: Opened and closed elsewhere.
+        authorize: None lets everybody do everything.
+        max_wait: Seconds or a timedelta after which ``wait`` answers in any case.
+    """
+
+    def __init__(self, client: Client, authorize: Authorize | None = None, max_wait: Duration = MAX_WAIT) -> None:
+        if authorize is not None and not callable(authorize):
+            raise TypeError(f"authorize must be callable, not {type(authorize).__name__}")
+        self.client = client
+        self._authorize = authorize
+        self._max_wait = seconds(max_wait, "max_wait", positive=True)
+
+    async def allow(self, caller: object, verb: str, name: str) -> None:
+        """Ask ``authorize``: first of all, before anything is validated or looked up (AIP-211).
+
+        Raises:
+            RequestError: PERMISSION_DENIED.
+        """
+        if self._authorize is None:
+            return
+        try:
+            answer = self._authorize(caller, verb, name)
+            if inspect.isawaitable(answer):
+                answer = await answer
+        except PermissionError as exc:
+            raise permission_denied(name) from exc
+        if answer is not None and not answer:
+            raise permission_denied(name)
+
+    async def get(self, name: str) -> operations_pb2.Operation:
+        """As ``Client.get_operation``."""
+        return await self.client.get_operation(name)
+
+    async def list(self, request: operations_pb2.ListOperationsRequest) -> operations_pb2.ListOperationsResponse:
+        """As ``Client.list_operations``; ``request.name`` is the parent."""
+        if getattr(request, "return_partial_success", False):  # older releases of the messages have no such field
+            raise unimplemented("return_partial_success")
+        if request.page_size < 0:
+            raise invalid("page_size", f"must not be negative, and is {request.page_size}")
+        return await self.client.list_operations(request.filter, request.page_size, request.page_token, request.name)
+
+    async def delete(self, name: str) -> None:
+        """As ``Client.delete_operation``."""
+        await self.client.delete_operation(name)
+
+    async def cancel(self, name: str) -> None:
+        """As ``Client.cancel_operation``."""
+        await self.client.cancel_operation(name)
+
+    async def wait(
+        self, request: operations_pb2.WaitOperationRequest, *, time_left: float | None = None
+    ) -> operations_pb2.Operation:
+        """The operation when it has ended, or its latest state when the time is up or the client drains.
+
+        Args:
+            request: Its timeout is in engine time.
+            time_left: Real seconds until the caller gives up; the answer comes a little earlier.
+        """
+        timeout = self._max_wait
+        if request.HasField("timeout"):
+            timeout = min(timeout, _seconds(request.timeout))
+        try:
+            async with asyncio.timeout(None if time_left is None else time_left - min(1.0, time_left / 5)):
+                return await self.client.wait_operation(request.name, timeout)
+        except TimeoutError:
+            return await self.client.get_operation(request.name)
+
+    def watch(self, name: str) -> AsyncGenerator[operations_pb2.Operation, None]:
+        """As ``Client.watch``. To be closed by whoever asked for it."""
+        return cast("AsyncGenerator[operations_pb2.Operation, None]", self.client.watch(name))
+
+
+def _seconds(timeout: duration_pb2.Duration) -> float:
+    length = timeout.seconds + timeout.nanos / 1e9
+    if timeout.seconds < 0 or not 0 <= timeout.nanos < 10**9 or not math.isfinite(length):
+        raise invalid("timeout", "must be a duration of zero or more")
+    return length

@@ -1,0 +1,119 @@
+"""What a server answers for an exception: the one table, and the few refusals that only a server knows."""
+
+from __future__ import annotations
+
+import logging
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2, status_pb2
+
+from lro_aio.client import Client
+from lro_aio.core.codes import Code
+from lro_aio.core.errors import LroError
+from lro_aio.core.names import MAX_NAME
+from lro_aio.core.status import make_status, to_status
+from lro_aio.engine.gateway import ClosedError
+
+__all__ = ["RequestError", "detail_of", "invalid", "permission_denied", "retry_delay", "status_of", "unimplemented"]
+
+logger = logging.getLogger("lro_aio")
+
+M = TypeVar("M", bound=Message)
+
+CLOSED_RETRY = 1.0
+"""Seconds after which a caller may find another process that serves."""
+
+
+class RequestError(Exception):
+    """The server refuses the request itself.
+
+    Attributes:
+        status: The answer.
+        http: The HTTP status, where it is another than the code's.
+    """
+
+    def __init__(self, status: status_pb2.Status, *, http: int | None = None) -> None:
+        self.status = status
+        self.http = http
+        super().__init__(status.message)
+
+
+def invalid(field: str, problem: str) -> RequestError:
+    """A field of the request that no call could accept.
+
+    Args:
+        field: As the proto spells it.
+        problem: The rest of the sentence that the field begins.
+    """
+    metadata = {"field": field, "problem": problem}
+    status = make_status(Code.INVALID_ARGUMENT, f"{field} {problem}", reason="INVALID_REQUEST", metadata=metadata)
+    violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=problem)
+    status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+    return RequestError(status)
+
+
+def permission_denied(name: str) -> RequestError:
+    """The one answer for "not allowed" and "not there" (AIP-211): it tells nobody which names exist."""
+    name = name[:MAX_NAME]
+    sentence = f"permission denied, or it might not exist: {name!r}"
+    return RequestError(
+        make_status(Code.PERMISSION_DENIED, sentence, reason="PERMISSION_DENIED", metadata={"name": name})
+    )
+
+
+def unimplemented(field: str) -> RequestError:
+    """A field of the request that this service does not support."""
+    return RequestError(
+        make_status(
+            Code.UNIMPLEMENTED, f"{field} is not supported", reason="UNSUPPORTED_FIELD", metadata={"field": field}
+        )
+    )
+
+
+def status_of(exc: BaseException, *, client: Client | None = None, expose: bool = False) -> status_pb2.Status:
+    """The status of whatever a call raised.
+
+    What is neither this package's nor a refusal is logged with its traceback.
+
+    Args:
+        exc: The exception.
+        client: Of the server, where it has one: while it closes, any ``RuntimeError`` means that.
+        expose: Whether callers see the text of exceptions that are not this package's.
+    """
+    if isinstance(exc, RequestError):
+        return exc.status
+    if isinstance(exc, LroError):
+        return to_status(exc)
+    if isinstance(exc, ClosedError) or (isinstance(exc, RuntimeError) and client is not None and _closed(client)):
+        sentence = "this process does not serve operations now: it is starting or shutting down"
+        return make_status(Code.UNAVAILABLE, sentence, reason="CLIENT_CLOSED", retry_after=CLOSED_RETRY)
+    logger.error("a server call failed", exc_info=exc)
+    return to_status(exc, expose=expose)
+
+
+def retry_delay(status: status_pb2.Status) -> float | None:
+    """Seconds of the status' ``RetryInfo``; None without one."""
+    info = detail_of(status, error_details_pb2.RetryInfo)
+    return None if info is None else info.retry_delay.seconds + info.retry_delay.nanos / 1e9
+
+
+def detail_of(status: status_pb2.Status, kind: type[M]) -> M | None:
+    """The status' detail of a type; None without one that can be read."""
+    for detail in status.details:
+        if detail.TypeName() == kind.DESCRIPTOR.full_name:
+            try:
+                return kind.FromString(detail.value)
+            except DecodeError:
+                return None
+    return None
+
+
+def _closed(client: Client) -> bool:
+    try:
+        client.engine.check_open()
+    except ClosedError:
+        return True
+    except RuntimeError:
+        return False
+    return False

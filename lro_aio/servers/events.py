@@ -1,0 +1,112 @@
+"""Server-sent events: an operation's snapshots as they come, over plain ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+import anyio
+from google.longrunning import operations_proto_pb2 as operations_pb2
+
+from lro_aio.servers.http import Receive, Reply, Scope, Send, operation_json
+
+__all__ = ["KEEP_ALIVE", "EventStream"]
+
+KEEP_ALIVE = 15.0
+"""Real seconds without an event after which a comment is sent: proxies cut silent connections."""
+
+HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # nginx would hold the events back
+]
+
+
+class EventStream:
+    """An ASGI application that answers one request with an operation's snapshots.
+
+    One ``data:`` line of proto3 JSON per snapshot, the terminal one last. The stream also ends when the server
+    drains: a client that has seen no terminal snapshot connects again. What goes wrong on the way comes as an event
+    named ``error`` with an AIP-193 body. A client that hangs up ends the watch.
+
+    Args:
+        snapshots: From ``Client.watch``; closed here.
+        first: The one that was read already, so that its errors could still be answered with a status.
+        on_error: Makes the last event of an exception.
+        keep_alive: Real seconds.
+    """
+
+    def __init__(
+        self,
+        snapshots: AsyncGenerator[operations_pb2.Operation, None],
+        first: operations_pb2.Operation,
+        on_error: Callable[[BaseException], Reply],
+        *,
+        keep_alive: float = KEEP_ALIVE,
+    ) -> None:
+        self._snapshots = snapshots
+        self._first = first
+        self._on_error = on_error
+        self._keep_alive = keep_alive
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (ASGI's signature)
+        """Answer the request."""
+        gone = asyncio.create_task(_hung_up(receive), name="lro-aio-sse-disconnect")
+        step: asyncio.Task[operations_pb2.Operation | None] | None = None
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+            await _send_text(send, _event(operation_json(self._first)))
+            while True:
+                if step is None:
+                    step = asyncio.create_task(self._next(), name="lro-aio-sse-watch")
+                await asyncio.wait({step, gone}, timeout=self._keep_alive, return_when=asyncio.FIRST_COMPLETED)
+                if gone.done():
+                    return
+                if not step.done():
+                    await _send_text(send, ": keep-alive\n\n")
+                    continue
+                text, last = self._text_of(step)
+                step = None
+                await _send_text(send, text, more=not last)
+                if last:
+                    return
+        finally:
+            with anyio.CancelScope(shield=True):  # a cancelled request, too, leaves no task and no subscription
+                await _stop(gone, step)
+                await self._snapshots.aclose()
+
+    async def _next(self) -> operations_pb2.Operation | None:
+        return await anext(self._snapshots, None)
+
+    def _text_of(self, step: asyncio.Task[operations_pb2.Operation | None]) -> tuple[str, bool]:
+        """What to send for a finished step, and whether it is the last."""
+        exc = step.exception()
+        if exc is not None:
+            return "event: error\n" + _event(self._on_error(exc).body), True
+        snapshot = step.result()
+        return ("", True) if snapshot is None else (_event(operation_json(snapshot)), False)
+
+
+def _event(value: Any) -> str:
+    return f"data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n"
+
+
+async def _send_text(send: Send, text: str, *, more: bool = True) -> None:
+    await send({"type": "http.response.body", "body": text.encode(), "more_body": more})
+
+
+async def _hung_up(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _stop(*tasks: asyncio.Task[Any] | None) -> None:
+    started = [task for task in tasks if task is not None]
+    for task in started:
+        task.cancel()
+    await asyncio.wait(started)
+    for task in started:
+        if not task.cancelled():
+            task.exception()  # looked at, so that asyncio does not report it: the stream is over

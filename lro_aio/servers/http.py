@@ -1,0 +1,215 @@
+"""Operations and errors as HTTP has them: proto3 JSON, AIP-193 bodies. No web framework here."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from google.longrunning import operations_proto_pb2 as operations_pb2
+from google.protobuf import any_pb2, json_format
+from google.protobuf.message import Message
+from google.rpc import status_pb2
+
+from lro_aio.client import Client
+from lro_aio.core.codes import Code
+from lro_aio.core.status import make_status
+from lro_aio.servers.errors import RequestError, invalid, retry_delay, status_of
+
+__all__ = [
+    "Receive",
+    "Reply",
+    "Scope",
+    "Send",
+    "any_json",
+    "error_reply",
+    "http_error",
+    "list_json",
+    "operation_json",
+    "parse_message",
+    "parse_object",
+    "read_body",
+    "status_json",
+]
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+M = TypeVar("M", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One HTTP answer with a JSON body."""
+
+    status: int
+    body: Any
+    """What ``json.dumps`` takes."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def content(self) -> bytes:
+        """The body's bytes."""
+        return json.dumps(self.body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+    async def send(self, send: Send) -> None:
+        """Write it as an ASGI application does."""
+        content = self.content()
+        headers = {"content-type": "application/json", "content-length": str(len(content)), **self.headers}
+        raw = [(key.lower().encode("latin-1"), value.encode("latin-1")) for key, value in headers.items()]
+        await send({"type": "http.response.start", "status": self.status, "headers": raw})
+        await send({"type": "http.response.body", "body": content})
+
+
+def operation_json(operation: operations_pb2.Operation) -> dict[str, Any]:
+    """proto3 JSON of an operation. As printers of it do by default, it leaves ``done`` out where it is false.
+
+    An ``Any`` whose type this process does not know cannot be printed as proto3 JSON has it: see ``any_json``.
+    """
+    members: dict[str, Any] = {}
+    if operation.name:
+        members["name"] = operation.name
+    if operation.HasField("metadata"):
+        members["metadata"] = any_json(operation.metadata)
+    if operation.done:
+        members["done"] = True
+    result = operation.WhichOneof("result")
+    if result == "error":
+        members["error"] = status_json(operation.error)
+    elif result == "response":
+        members["response"] = any_json(operation.response)
+    return members
+
+
+def list_json(page: operations_pb2.ListOperationsResponse) -> dict[str, Any]:
+    """proto3 JSON of a list page."""
+    members: dict[str, Any] = {}
+    if page.operations:
+        members["operations"] = [operation_json(operation) for operation in page.operations]
+    if page.next_page_token:
+        members["nextPageToken"] = page.next_page_token
+    return members
+
+
+def status_json(status: status_pb2.Status) -> dict[str, Any]:
+    """proto3 JSON of a ``google.rpc.Status``; its code is the canonical one, not HTTP's."""
+    members: dict[str, Any] = {"code": status.code, "message": status.message}
+    if status.details:
+        members["details"] = [any_json(detail) for detail in status.details]
+    return {key: value for key, value in members.items() if value}
+
+
+def any_json(packed: any_pb2.Any) -> dict[str, Any]:
+    """proto3 JSON of an ``Any``.
+
+    What cannot be printed (a type that this process does not know, bytes that are not of it, a value that JSON cannot
+    hold) comes as ``{"@type": ..., "value": <base64 of the bytes>}``: a stored operation can always be read.
+    """
+    try:
+        members: dict[str, Any] = json_format.MessageToDict(packed)
+    except Exception:  # noqa: BLE001 (the printer raises many kinds, RecursionError too)
+        return {"@type": packed.type_url, "value": base64.b64encode(packed.value).decode()}
+    return members
+
+
+def http_error(status: status_pb2.Status, http: int | None = None) -> Reply:
+    """The AIP-193 body of a status, with ``Retry-After`` where it says when to come back.
+
+    Args:
+        status: Not OK.
+        http: The HTTP status, where it is another than the code's.
+    """
+    code = Code.of(status.code)
+    number = code.http if http is None else http
+    members: dict[str, Any] = {"code": number, "message": status.message, "status": code.name}
+    if status.details:
+        members["details"] = [any_json(detail) for detail in status.details]
+    headers: dict[str, str] = {}
+    delay = retry_delay(status)
+    if delay is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(delay)))
+    if number == Code.UNAUTHENTICATED.http:
+        headers["WWW-Authenticate"] = "Bearer"
+    return Reply(number, {"error": members}, headers)
+
+
+def error_reply(exc: BaseException, client: Client | None = None, *, http: int | None = None) -> Reply:
+    """What to answer for an exception; see ``status_of``.
+
+    Args:
+        exc: The exception.
+        client: Of the server, where it has one.
+        http: The HTTP status, where it is another than the code's.
+    """
+    expose = client is not None and client.engine.expose_errors
+    if http is None and isinstance(exc, RequestError):
+        http = exc.http
+    return http_error(status_of(exc, client=client, expose=expose), http)
+
+
+async def read_body(receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
+    """The request's body.
+
+    Args:
+        receive: The ASGI callable.
+        headers: With lower-case names.
+        limit: Bytes.
+
+    Raises:
+        RequestError: It is longer than the limit (413), or the client hung up.
+    """
+    declared = headers.get("content-length", "0")
+    if declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
+        raise _too_large(limit)
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise invalid("body", "ended early")
+        body += message.get("body", b"")
+        if len(body) > limit:
+            raise _too_large(limit)
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """A body as a JSON object; an empty one is ``{}``.
+
+    Raises:
+        RequestError: It is something else.
+    """
+    if not body.strip():
+        return {}
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError) as exc:
+        raise invalid("body", "is not JSON") from exc
+    if not isinstance(value, dict):
+        raise invalid("body", "is not a JSON object")
+    return value
+
+
+def parse_message(body: bytes, message: M) -> M:
+    """Merge a proto3 JSON body into a message; lowerCamelCase and the proto's own field names are both taken.
+
+    Raises:
+        RequestError: It is not JSON, or not of the message's form.
+    """
+    members = parse_object(body)
+    try:
+        json_format.ParseDict(members, message)
+    except (json_format.ParseError, ValueError, RecursionError) as exc:
+        raise invalid("body", f"is not a {message.DESCRIPTOR.full_name}") from exc
+    return message
+
+
+def _too_large(limit: int) -> RequestError:
+    sentence = f"the request's body is over {limit} bytes"
+    metadata = {"limit": str(limit)}
+    return RequestError(
+        make_status(Code.INVALID_ARGUMENT, sentence, reason="BODY_TOO_LARGE", metadata=metadata), http=413
+    )

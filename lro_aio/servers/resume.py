@@ -1,0 +1,291 @@
+"""The endpoints that a remote scheduler calls: resume, poll and sweep, as a plain ASGI application.
+
+====================  =====================================================  ==================================
+request               body (lowerCamelCase or snake_case)                    answer
+====================  =====================================================  ==================================
+POST /lro/resume      operation, resumeToken, reason, pending, error         200 ``{"resumed": true | false}``
+POST /lro/poll        operation, resumeToken, operations                     200 ``{"pending": [names]}``
+POST /lro/sweep       none                                                   200 ``{}``
+====================  =====================================================  ==================================
+
+A resume answers when the run that it started has suspended, ended, or been given up. 200 with false: nothing to do,
+now or ever, for this token. 425 with ``Retry-After``: a live run has the operation; come back, in case it dies. 503
+with ``Retry-After``: this process cannot run it now, or was stopped while it did. A poll of an operation that does not
+wait with this token answers with nothing pending: the resume that follows has nothing to do then.
+
+400 is a malformed body, 401 and 403 the verifier's, 413 a body over 1 MiB. Errors have AIP-193 bodies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Protocol
+
+from google.rpc import status_pb2
+
+from lro_aio.client import Client
+from lro_aio.core.codes import Code
+from lro_aio.core.errors import (
+    InvalidOperationNameError,
+    LroError,
+    OperationBusyError,
+    StoreUnavailableError,
+    WorkerUnavailableError,
+)
+from lro_aio.core.names import parse
+from lro_aio.core.record import Record, WakeReason
+from lro_aio.core.status import make_status
+from lro_aio.servers.errors import RequestError, invalid
+from lro_aio.servers.http import Receive, Reply, Scope, Send, error_reply, http_error, parse_object, read_body
+
+__all__ = ["MAX_BODY", "Endpoints", "ResumeApp", "UnauthenticatedError", "Verifier", "allow_unverified"]
+
+MAX_BODY = 1024 * 1024
+"""Bytes of a request's body."""
+MAX_ERROR = 2000
+"""Characters of a scheduler's error that are kept."""
+RETRY_AFTER = 1.0
+"""Seconds after which a run that was given up may find another process."""
+TOO_EARLY = 425
+"""HTTP status (RFC 8470) for "a live run has it": the code's own, 503, would say that this process is the problem."""
+
+REASONS = {reason.value: reason for reason in WakeReason if reason is not WakeReason.CANCEL_REQUESTED}
+"""What a scheduler may say. A cancel is the engine's own reason."""
+
+
+class UnauthenticatedError(PermissionError):
+    """Raised by a verifier: the request does not prove who sends it. The answer is 401."""
+
+
+class Verifier(Protocol):
+    """Decides who may wake operations: an async callable from the request's headers to the caller's name.
+
+    It raises ``UnauthenticatedError`` where the credentials are missing, malformed, expired or forged (401), and any
+    other ``PermissionError`` where they are good and not enough (403; 401 where the request has no ``Authorization``
+    header at all). Whatever else it raises lets nobody in either: an ``LroError`` is answered as such, so
+    ``StoreUnavailableError`` gives 503, and the rest is logged and gives 500. Schedulers try again after both.
+    """
+
+    def __call__(self, headers: Mapping[str, str], /) -> Awaitable[str]:
+        """The caller's name, not empty.
+
+        Args:
+            headers: With lower-case names; the values of a repeated one are joined with ", ".
+        """
+        ...
+
+
+async def allow_unverified(headers: Mapping[str, str], /) -> str:  # noqa: ARG001 (nothing is looked at)
+    """A verifier that lets everybody in, for local development: whoever reaches the port can wake operations."""
+    return "unverified"
+
+
+class ResumeApp:
+    """The endpoints as an ASGI application, to be served or mounted.
+
+    It neither opens nor closes the client: run the server inside ``async with client:``.
+
+    Args:
+        client: A worker.
+        verifier: Required; see ``Verifier``.
+        prefix: Before the endpoints' own names.
+
+    Raises:
+        TypeError: ``verifier`` is not callable. There is no default that accepts everyone.
+    """
+
+    def __init__(self, client: Client, verifier: Verifier, *, prefix: str = "/lro") -> None:
+        self._endpoints = Endpoints(client, verifier)
+        self._prefix = prefix.rstrip("/")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await (await self._reply(scope, receive)).send(send)
+
+    async def _reply(self, scope: Scope, receive: Receive) -> Reply:
+        path: str = scope["path"]
+        root: str = scope.get("root_path", "")
+        if root and path.startswith(f"{root}/"):  # where the application is mounted
+            path = path[len(root) :]
+        prefix, _, verb = path.rpartition("/")
+        if prefix != self._prefix or verb not in Endpoints.VERBS:
+            return http_error(make_status(Code.NOT_FOUND, "no such endpoint", reason="NO_SUCH_ENDPOINT"))
+        if scope["method"] != "POST":
+            status = make_status(Code.UNIMPLEMENTED, "this endpoint takes POST", reason="METHOD_NOT_ALLOWED")
+            reply = http_error(status, 405)
+            return Reply(reply.status, reply.body, {"Allow": "POST"})
+        headers: dict[str, str] = {}
+        for key, value in scope["headers"]:
+            name, text = key.decode("latin-1").lower(), value.decode("latin-1")
+            headers[name] = f"{headers[name]}, {text}" if name in headers else text
+        return await self._endpoints.answer(verb, headers, receive)
+
+
+class Endpoints:
+    """What the three endpoints do, for whatever server they are mounted in."""
+
+    VERBS = ("resume", "poll", "sweep")
+
+    def __init__(self, client: Client, verifier: Verifier) -> None:
+        if not callable(verifier):
+            raise TypeError(
+                f"verifier must be an async callable from headers to the caller's name, not {verifier!r}: there is no"
+                " default that accepts everyone (for local development, lro_aio.servers.resume.allow_unverified)"
+            )
+        self._client = client
+        self._verifier = verifier
+        self._tasks: set[asyncio.Task[Reply]] = set()
+
+    async def answer(self, verb: str, headers: Mapping[str, str], receive: Receive) -> Reply:
+        """Answer one request.
+
+        Args:
+            verb: One of ``VERBS``.
+            headers: With lower-case names.
+            receive: The ASGI callable, from which the body is read once the caller is known.
+        """
+        work: dict[str, Callable[[dict[str, Any]], Coroutine[Any, Any, Reply]]]
+        work = {"resume": self._resume, "poll": self._poll, "sweep": self._sweep}
+        try:
+            await self._verify(headers)
+            body = parse_object(await read_body(receive, headers, MAX_BODY))
+        except Exception as exc:  # noqa: BLE001 (a verifier may raise anything; each has its answer)
+            return error_reply(exc, self._client)
+        # A scheduler that hangs up must not stop a claim half way: the row would wait for its lease to end.
+        task = asyncio.create_task(self._answered(work[verb](body)), name=f"lro-aio-{verb}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+    async def _answered(self, work: Coroutine[Any, Any, Reply]) -> Reply:
+        try:
+            return await work
+        except OperationBusyError as exc:
+            return error_reply(exc, http=TOO_EARLY)
+        except Exception as exc:  # noqa: BLE001 (whatever it is, the scheduler gets an answer)
+            return error_reply(exc, self._client)
+
+    async def _verify(self, headers: Mapping[str, str]) -> None:
+        try:
+            principal = self._verifier(headers)
+            if not inspect.isawaitable(principal):
+                raise TypeError("the verifier is not async: nothing that it returns is trusted")
+            name = await principal
+        except PermissionError as exc:
+            missing = isinstance(exc, UnauthenticatedError) or "authorization" not in headers
+            raise RequestError(_refusal(unauthenticated=missing)) from exc
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"the verifier returned {type(name).__name__}, not the caller's name")
+
+    async def _resume(self, body: dict[str, Any]) -> Reply:
+        operation, token = _text(body, "operation"), _text(body, "resumeToken")
+        reason = REASONS.get(_text(body, "reason", WakeReason.ELAPSED.value))
+        if reason is None:
+            raise invalid("reason", f"must be one of {', '.join(sorted(REASONS))}")
+        pending = _texts(body, "pending")
+        error = _text(body, "error", "")[:MAX_ERROR]
+        run = await self._client.engine.dispatcher.resume(
+            operation, token, reason=reason, pending=pending or (), error=error
+        )
+        if run is not None:
+            if run.task is not None:
+                await asyncio.wait({run.task})  # with what follows the commit: the next wait is handed over
+            await run.ended.wait()
+            if await self._waiting(operation, token) is not None:
+                raise WorkerUnavailableError("the run was given up before its end", retry_after=RETRY_AFTER)
+        return Reply(200, {"resumed": run is not None})
+
+    async def _poll(self, body: dict[str, Any]) -> Reply:
+        operation, token = _text(body, "operation"), _text(body, "resumeToken")
+        asked = _texts(body, "operations")
+        record = await self._waiting(operation, token)
+        if record is None or record.wait is None:
+            return Reply(200, {"pending": []})
+        children = [name for name in record.wait.children if asked is None or name in set(asked)]
+        dispatcher = self._client.engine.dispatcher
+        service = record.wait.service
+        if not service:
+            unfinished = await dispatcher.unfinished(children)
+        elif dispatcher.has_service(service):
+            try:
+                read = await dispatcher.poll(service, children)
+            except LroError:
+                raise
+            except Exception as exc:
+                problem = f"service {service!r} does not give its operations"
+                raise StoreUnavailableError(problem, retry_after=RETRY_AFTER) from exc
+            unfinished = {name for name, child in zip(children, read, strict=True) if not child.done}
+        else:
+            raise WorkerUnavailableError(f"service {service!r} is not known here")
+        return Reply(200, {"pending": [name for name in children if name in unfinished]})
+
+    async def _sweep(self, body: dict[str, Any]) -> Reply:  # noqa: ARG002 (the endpoints have one form)
+        await self._client.sweep()
+        return Reply(200, {})
+
+    async def _waiting(self, operation: str, token: str) -> Record | None:
+        """The row, if the token still stands for its wait: no run that it started has got anywhere."""
+        try:
+            parse(operation)
+        except InvalidOperationNameError:
+            return None
+        engine = self._client.engine
+        engine.check_open()
+        record = await engine.gateway.read(operation)
+        if record is None or record.done or record.wait is None or record.wait.token != token:
+            return None
+        return record
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
+
+
+def _refusal(*, unauthenticated: bool) -> status_pb2.Status:
+    if unauthenticated:
+        return make_status(Code.UNAUTHENTICATED, "the request has no valid credentials", reason="UNAUTHENTICATED")
+    sentence = "the caller may not wake operations"
+    return make_status(Code.PERMISSION_DENIED, sentence, reason="PERMISSION_DENIED")
+
+
+def _member(body: dict[str, Any], name: str) -> object:
+    """A member under its lowerCamelCase or snake_case name."""
+    snake = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+    return body.get(name, body.get(snake))
+
+
+def _text(body: dict[str, Any], name: str, default: str | None = None) -> str:
+    value = _member(body, name)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, str) or (default is None and not value):
+        raise invalid(name, "must be a string that is not empty" if default is None else "must be a string")
+    return _checked(name, value)
+
+
+def _texts(body: dict[str, Any], name: str) -> list[str] | None:
+    values = _member(body, name)
+    if values is None:
+        return None
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise invalid(name, "must be a list of strings")
+    return [_checked(name, value) for value in values]
+
+
+def _checked(name: str, value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError as exc:  # JSON can spell half of a surrogate pair; no store can hold it
+        raise invalid(name, "is not Unicode text") from exc
+    return value

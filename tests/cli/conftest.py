@@ -1,0 +1,82 @@
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lro_aio.cli.app import app
+
+SERVE = Path(__file__).with_name("serve.py")
+
+
+@dataclass
+class Site:
+    """A running server and the store under it."""
+
+    server: str
+    store: str
+    gates: Path
+    process: subprocess.Popen
+
+    def at(self, kind):
+        """The option that names one of the two."""
+        return [f"--{kind}", getattr(self, kind)]
+
+    def open_gate(self, number, after=0.0):
+        """Let ``gate-{number}`` end."""
+        threading.Timer(after, (self.gates / f"gate-{number}").touch).start()
+
+
+def start_site(directory, *, port=0):
+    store = f"sqlite:///{directory}/operations.db"
+    process = subprocess.Popen(
+        [sys.executable, str(SERVE), store, str(directory), str(port)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    line = process.stdout.readline()
+    assert line, "the test's server did not start"
+    return Site(f"127.0.0.1:{int(line)}", store, Path(directory), process)
+
+
+def stop_site(site):
+    site.process.stdin.close()
+    try:
+        site.process.wait(10)
+    finally:
+        site.process.kill()
+        site.process.wait()
+        site.process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    started = start_site(tmp_path_factory.mktemp("site"))
+    yield started
+    stop_site(started)
+
+
+@pytest.fixture(params=["server", "store"])
+def where(request, site):
+    """The same operations, over gRPC and in the store."""
+    return site.at(request.param)
+
+
+@pytest.fixture
+def lro(monkeypatch):
+    """Run ``lro`` in this process; a defect is raised here and not shown as exit code 1."""
+    monkeypatch.delenv("LRO_SERVER", raising=False)
+    monkeypatch.delenv("LRO_STORE", raising=False)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+
+    def run(*arguments, env=None):
+        result = CliRunner().invoke(app, list(arguments), env=env, prog_name="lro")
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return run

@@ -1,0 +1,93 @@
+"""A server process for the tests of ``lro``: a gRPC ``Operations`` service over a store with operations of every kind.
+
+Writes its port to its output once it answers; ends when its input does.
+"""
+
+import asyncio
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc.aio
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, struct_pb2, wrappers_pb2
+
+import lro_aio as lro
+from lro_aio.servers.grpc import add_operations_servicer
+
+handlers = lro.Handlers()
+TYPE = "tests.Unknown"
+
+
+@dataclass
+class Gate:
+    path: str
+
+
+@handlers.handler("gated", state=Gate)
+async def gated(op):
+    """Half done until the file exists."""
+    await op.progress(0.5, "half [bold]way[/] \x1b[31m")
+    while not Path(op.state.path).exists():
+        await asyncio.sleep(0.02)
+    return wrappers_pb2.StringValue(value="opened")
+
+
+@handlers.handler("quick")
+async def quick(op):
+    """Ends at once."""
+    return wrappers_pb2.Int64Value(value=7)
+
+
+@handlers.handler("broken")
+async def broken(op):
+    """Fails."""
+    raise lro.OperationFailedError("the disk is full [red]", code=lro.Code.RESOURCE_EXHAUSTED)
+
+
+def unknown_message():
+    """A message of a type that no other process has."""
+    file = descriptor_pb2.FileDescriptorProto(name="tests_unknown.proto", package="tests", syntax="proto3")
+    field = file.message_type.add(name="Unknown").field.add(name="n", number=1)
+    field.type, field.label = field.TYPE_INT64, field.LABEL_OPTIONAL
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(TYPE))(n=5)
+
+
+async def fill(client, gates):
+    done = await client.start("quick", operation_id="done")
+    failed = await client.start("broken", operation_id="failed")
+    for operation in (done, failed):
+        await client.wait_operation(operation.name, 20)
+    strange = await client.create(operation_id="strange", metadata=unknown_message())
+    await strange.done(unknown_message())
+    cancelled = await client.create(operation_id="cancelled", lease=False)
+    await cancelled.fail(lro.OperationCancelledError())
+    await client.create(operation_id="elsewhere", parent="projects/p", lease=False)
+    nan = struct_pb2.Struct()
+    nan.update({"progress": float("nan")})
+    await client.create(operation_id="nan", lease=False, metadata=nan)
+    for number in range(12):
+        await client.start("gated", Gate(f"{gates}/gate-{number}"), operation_id=f"gate-{number}")
+    for number in range(3):
+        await client.create(operation_id=f"spare-{number}", lease=False)
+
+
+async def main(url, gates, port):
+    server = grpc.aio.server()
+    client = lro.Client(url, handlers=[handlers], lease=lro.LeasePolicy(2), drain_timeout=0)
+    add_operations_servicer(client, server)
+    async with client:
+        if not (await client.list_operations(page_size=1)).operations:
+            await fill(client, gates)
+        bound = server.add_insecure_port(f"127.0.0.1:{port}")
+        await server.start()
+        print(bound, flush=True)
+        reader = asyncio.StreamReader()
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        await reader.read()
+        await server.stop(None)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else "0"))

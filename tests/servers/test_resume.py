@@ -1,0 +1,510 @@
+"""The endpoints that a scheduler calls, as an ASGI application and as a FastAPI router."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from fastapi import FastAPI
+from google.longrunning import operations_pb2
+from google.protobuf import struct_pb2
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+import lro_aio as lro
+from lro_aio.servers.fastapi import resume_router
+from lro_aio.servers.resume import ResumeApp, UnauthenticatedError, allow_unverified
+from lro_aio.stores.sqlite import SqliteStore
+from lro_aio.testing import FaultyStore
+
+pytestmark = pytest.mark.asyncio
+
+HttpTo = Callable[..., httpx.AsyncClient]
+Make = Callable[..., Any]
+
+
+def plain_app(client: lro.Client, verifier: Any = allow_unverified) -> Any:
+    return ResumeApp(client, verifier)
+
+
+def routed_app(client: lro.Client, verifier: Any = allow_unverified) -> Any:
+    app = FastAPI()
+    app.include_router(resume_router(client, verifier))
+    return app
+
+
+@pytest.fixture(params=[plain_app, routed_app], ids=["asgi", "fastapi"])
+def make_app(request: pytest.FixtureRequest) -> Make:
+    make: Make = request.param
+    return make
+
+
+async def suspended(client: lro.Client, handler: str = "sleeps", state: Any = None) -> tuple[str, str]:
+    """Name and token of an operation that waits."""
+    op = await client.start(handler, state)
+    async with asyncio.timeout(10):
+        while (record := await client.engine.record(op.name)).state != "SUSPENDED":
+            await asyncio.sleep(0.005)
+    assert record.wait is not None
+    return op.name, record.wait.token
+
+
+def reason_of(answer: httpx.Response) -> str:
+    (info,) = (d for d in answer.json()["error"]["details"] if d["@type"].endswith("/google.rpc.ErrorInfo"))
+    return str(info["reason"])
+
+
+class TestResume:
+    async def test_answers_when_the_run_has_ended(
+        self, client: lro.Client, make_app: Make, http_to: HttpTo, gates: Any
+    ) -> None:
+        name, token = await suspended(client)
+        async with http_to(make_app(client)) as http:
+            body = {"operation": name, "resumeToken": token, "reason": "POLL_FAILED", "error": "the child is gone"}
+            call = asyncio.create_task(http.post("/lro/resume", json=body))
+            await asyncio.wait_for(gates.started.wait(), 10)
+            assert not call.done()
+            gates.go.set()
+            answer = await asyncio.wait_for(call, 10)
+        assert (answer.status_code, answer.json()) == (200, {"resumed": True})
+        woken, _ = await client.unmarshal_operation(name, struct_pb2.Struct)
+        assert woken is not None
+        assert dict(woken) == {"reason": "POLL_FAILED", "error": "the child is gone"}
+
+    async def test_reason_defaults_to_elapsed_and_snake_case_is_taken(
+        self, client: lro.Client, make_app: Make, http_to: HttpTo, gates: Any
+    ) -> None:
+        gates.go.set()
+        name, token = await suspended(client)
+        async with http_to(make_app(client)) as http:
+            answer = await http.post("/lro/resume", json={"operation": name, "resume_token": token})
+        assert answer.json() == {"resumed": True}
+        woken, _ = await client.unmarshal_operation(name, struct_pb2.Struct)
+        assert woken is not None
+        assert woken["reason"] == "ELAPSED"
+
+    async def test_nothing_to_do_is_200(self, client: lro.Client, make_app: Make, http_to: HttpTo, gates: Any) -> None:
+        """An unknown name, another token, the token of a run that has ended: the scheduler must not come again."""
+        gates.go.set()
+        name, token = await suspended(client)
+        async with http_to(make_app(client)) as http:
+
+            async def resumed(operation: str, resume_token: str) -> Any:
+                answer = await http.post("/lro/resume", json={"operation": operation, "resumeToken": resume_token})
+                return answer.status_code, answer.json()
+
+            assert await resumed("operations/none", token) == (200, {"resumed": False})
+            assert await resumed("no name at all", token) == (200, {"resumed": False})
+            assert await resumed(name, "another") == (200, {"resumed": False})
+            assert await resumed(name, token) == (200, {"resumed": True})
+            assert await resumed(name, token) == (200, {"resumed": False})
+
+    async def test_live_run_is_425_with_a_time_to_come_back(
+        self, client: lro.Client, make_app: Make, http_to: HttpTo, gates: Any
+    ) -> None:
+        name, token = await suspended(client)
+        async with http_to(make_app(client)) as http:
+            body = {"operation": name, "resumeToken": token}
+            first = asyncio.create_task(http.post("/lro/resume", json=body))
+            await asyncio.wait_for(gates.started.wait(), 10)
+            second = await http.post("/lro/resume", json=body)
+            assert (second.status_code, reason_of(second)) == (425, "OPERATION_BUSY")
+            assert second.json()["error"]["code"] == 425
+            assert 1 <= int(second.headers["retry-after"]) <= 30
+            gates.go.set()
+            assert (await asyncio.wait_for(first, 10)).json() == {"resumed": True}
+
+    async def test_run_that_a_drain_gives_up_is_503_and_its_token_stays_good(
+        self, tmp_path: Path, handlers: lro.Handlers, make_app: Make, http_to: HttpTo, gates: Any
+    ) -> None:
+        url = f"sqlite:///{tmp_path}/operations.db"
+        async with lro.Client(url, handlers=[handlers], drain_timeout=0) as client, http_to(make_app(client)) as http:
+            name, token = await suspended(client)
+            body = {"operation": name, "resumeToken": token}
+            call = asyncio.create_task(http.post("/lro/resume", json=body))
+            await asyncio.wait_for(gates.started.wait(), 10)
+            await client.drain(0)
+            answer = await asyncio.wait_for(call, 10)
+            assert (answer.status_code, reason_of(answer)) == (503, "WORKER_UNAVAILABLE")
+            assert int(answer.headers["retry-after"]) >= 1
+            again = await http.post("/lro/resume", json=body)
+            assert (again.status_code, reason_of(again)) == (503, "WORKER_UNAVAILABLE")
+        gates.go.set()
+        async with lro.Client(url, handlers=[handlers], worker=False) as front:
+            assert not (await front.get_operation(name)).done
+        async with lro.Client(url, handlers=[handlers]) as second, http_to(make_app(second)) as http:
+            await http.post("/lro/resume", json=body)  # or the second client's own sweep was faster
+            assert (await second.wait_operation(name, timeout=10)).done
+
+    async def test_process_without_the_handler_is_503(
+        self, tmp_path: Path, handlers: lro.Handlers, make_app: Make, http_to: HttpTo
+    ) -> None:
+        url = f"sqlite:///{tmp_path}/operations.db"
+        async with lro.Client(url, handlers=[handlers]) as client:
+            name, token = await suspended(client)
+            async with lro.Client(url) as other, http_to(make_app(other)) as http:
+                answer = await http.post("/lro/resume", json={"operation": name, "resumeToken": token})
+        assert (answer.status_code, reason_of(answer)) == (503, "WORKER_UNAVAILABLE")
+        assert int(answer.headers["retry-after"]) >= 1
+
+    async def test_store_that_does_not_answer_is_503(
+        self, handlers: lro.Handlers, make_app: Make, http_to: HttpTo
+    ) -> None:
+        store = FaultyStore(SqliteStore("sqlite://"))
+        async with lro.Client(store, handlers=[handlers]) as client, http_to(make_app(client)) as http:
+            store.fail("read")
+            answer = await http.post("/lro/resume", json={"operation": "operations/a", "resumeToken": "t"})
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+    async def test_closed_client_is_503(self, handlers: lro.Handlers, make_app: Make, http_to: HttpTo) -> None:
+        client = lro.Client("sqlite://", handlers=[handlers])
+        async with http_to(make_app(client)) as http:
+            for path in ("resume", "poll", "sweep"):
+                answer = await http.post(f"/lro/{path}", json={"operation": "operations/a", "resumeToken": "t"})
+                assert (answer.status_code, reason_of(answer)) == (503, "CLIENT_CLOSED")
+
+    async def test_scheduler_that_hangs_up_during_the_claim_does_not_stop_the_run(
+        self, handlers: lro.Handlers, gates: Any
+    ) -> None:
+        """The claim commits all the same, so the run has to start: else the row would wait for its lease to end."""
+        gates.go.set()
+        store = FaultyStore(SqliteStore("sqlite://"))
+        async with lro.Client(store, handlers=[handlers]) as client:
+            name, token = await suspended(client)
+            body = json.dumps({"operation": name, "resumeToken": token}).encode()
+            let_go = store.hold("apply")
+            before = store.calls["apply"]
+            call = asyncio.create_task(_post(ResumeApp(client, allow_unverified), "/lro/resume", body))
+            async with asyncio.timeout(10):
+                while store.calls["apply"] == before:
+                    await asyncio.sleep(0.005)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            let_go()
+            assert (await client.wait_operation(name, timeout=10)).done
+
+
+async def _post(app: Any, path: str, body: bytes, **scope: Any) -> list[dict[str, Any]]:
+    sent: list[dict[str, Any]] = []
+    unread = [{"type": "http.request", "body": body}]
+
+    async def receive() -> dict[str, Any]:
+        if unread:
+            return unread.pop()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    base = {"type": "http", "method": "POST", "path": path, "headers": [], "root_path": ""}
+    await app({**base, **scope}, receive, send)
+    return sent
+
+
+class RemoteScheduler:
+    """Keeps what it was handed; ``go`` holds it while it takes a wait."""
+
+    local = False
+    horizon = 3600.0
+
+    def __init__(self) -> None:
+        self.waits: asyncio.Queue[Any] = asyncio.Queue()
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def open(self, host: Any) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    async def schedule(self, record: Any) -> str:
+        self.waits.put_nowait(record)
+        await self.go.wait()
+        return "handle"
+
+    async def cancel(self, record: Any) -> None:
+        pass
+
+
+class TestRemoteScheduler:
+    async def test_whole_life_runs_inside_resume_requests(
+        self, handlers: lro.Handlers, make_app: Make, http_to: HttpTo, gates: Any
+    ) -> None:
+        """The answer comes after the next wait is handed over: a frozen process could not do it later."""
+        gates.go.set()
+        scheduler = RemoteScheduler()
+        async with (
+            lro.Client("sqlite://", handlers=[handlers], scheduler=scheduler) as client,
+            http_to(make_app(client)) as http,
+        ):
+
+            async def wake() -> Any:
+                record = await asyncio.wait_for(scheduler.waits.get(), 10)
+                body = {"operation": record.name, "resumeToken": record.wait.token}
+                return asyncio.create_task(http.post("/lro/resume", json=body))
+
+            op = await client.start("sleeps")
+            assert (await client.engine.record(op.name)).claim == 0
+            first = await wake()
+            scheduler.go.clear()
+            second_wait = await asyncio.wait_for(scheduler.waits.get(), 10)
+            await asyncio.wait({first}, timeout=0.05)
+            assert not first.done()
+            scheduler.go.set()
+            assert (await asyncio.wait_for(first, 10)).json() == {"resumed": True}
+            scheduler.waits.put_nowait(second_wait)
+            assert (await asyncio.wait_for(await wake(), 10)).json() == {"resumed": True}
+            assert (await client.get_operation(op.name)).done
+
+
+class TestPoll:
+    @pytest.fixture
+    def services(self) -> dict[str, Any]:
+        return {"billing": Billing()}
+
+    @pytest_asyncio.fixture
+    async def waiting(self, services: dict[str, Any]) -> AsyncIterator[tuple[lro.Client, Any]]:
+        """A client, and a function that starts an operation that waits for the names."""
+        registry = lro.Handlers()
+
+        @registry.handler("waits", state=list[str], resume_points=("done",))
+        async def waits(op: lro.Operation[list[str]]) -> lro.Suspended | None:
+            if op.resume_point:
+                return None
+            service = "billing" if op.state[0].startswith("bills") else None
+            return op.suspend(resume_at="done", children=op.state, service=service, timeout=3600, poll_interval=3000)
+
+        async with lro.Client("sqlite://", handlers=[registry], services=services, drain_timeout=0) as client:
+            yield client, lambda names: suspended(client, "waits", names)
+
+    async def test_pending_are_those_that_have_not_ended_in_the_rows_order(
+        self, waiting: Any, make_app: Make, http_to: HttpTo
+    ) -> None:
+        client, wait_for = waiting
+        a, b, c = [await client.create() for _ in range(3)]
+        name, token = await wait_for([a.name, b.name, c.name])
+        await b.done()
+        async with http_to(make_app(client)) as http:
+
+            async def pending(**more: Any) -> Any:
+                answer = await http.post("/lro/poll", json={"operation": name, "resumeToken": token, **more})
+                assert answer.status_code == 200
+                return answer.json()
+
+            assert await pending() == {"pending": [a.name, c.name]}
+            assert await pending(operations=[c.name, b.name, a.name]) == {"pending": [a.name, c.name]}
+            assert await pending(operations=[c.name, "operations/not-waited-for"]) == {"pending": [c.name]}
+            assert await pending(operations=[]) == {"pending": []}
+            await c.delete()
+            assert await pending() == {"pending": [a.name]}
+
+    async def test_nothing_is_pending_for_a_wait_that_is_over(
+        self, waiting: Any, make_app: Make, http_to: HttpTo
+    ) -> None:
+        client, wait_for = waiting
+        child = await client.create()
+        name, token = await wait_for([child.name])
+        async with http_to(make_app(client)) as http:
+            for operation, of in ((name, "another"), ("operations/none", token), ("no name", token)):
+                body = {"operation": operation, "resumeToken": of, "operations": [child.name]}
+                assert (await http.post("/lro/poll", json=body)).json() == {"pending": []}
+            await client.cancel_operation(name)
+            answer = await http.post("/lro/poll", json={"operation": name, "resumeToken": token})
+            assert answer.json() == {"pending": []}
+
+    async def test_children_of_a_foreign_service_are_asked_there(
+        self, waiting: Any, services: dict[str, Any], make_app: Make, http_to: HttpTo
+    ) -> None:
+        client, wait_for = waiting
+        name, token = await wait_for(["bills/operations/a", "bills/operations/b"])
+        services["billing"].done.add("bills/operations/a")
+        async with http_to(make_app(client)) as http:
+            body = {"operation": name, "resumeToken": token}
+            assert (await http.post("/lro/poll", json=body)).json() == {"pending": ["bills/operations/b"]}
+            services["billing"].broken = True
+            answer = await http.post("/lro/poll", json=body)
+            assert (answer.status_code, "secret" in answer.text) == (503, False)
+
+
+class Billing:
+    def __init__(self) -> None:
+        self.done: set[str] = set()
+        self.broken = False
+
+    async def get_operation(self, name: str) -> operations_pb2.Operation:
+        if self.broken:
+            raise ConnectionError("secret address")
+        return operations_pb2.Operation(name=name, done=name in self.done)
+
+
+class TestSweep:
+    async def test_repairs_what_is_due(self, handlers: lro.Handlers, make_app: Make, http_to: HttpTo) -> None:
+        store = FaultyStore(SqliteStore("sqlite://"))
+        async with lro.Client(store, handlers=[handlers]) as client, http_to(make_app(client)) as http:
+            before = store.calls["due"]
+            answer = await http.post("/lro/sweep")
+            assert (answer.status_code, answer.json()) == (200, {})
+            assert store.calls["due"] > before
+            store.fail("due")
+            store.fail("purge")
+            assert (await http.post("/lro/sweep", json={})).status_code == 503
+
+
+class TestVerifier:
+    @pytest.mark.parametrize("verifier", [None, "token", 7])
+    async def test_one_is_required(self, client: lro.Client, make_app: Make, verifier: Any) -> None:
+        with pytest.raises(TypeError, match="no default that accepts everyone"):
+            make_app(client, verifier)
+        with pytest.raises(TypeError):
+            ResumeApp(client)  # type: ignore[call-arg]
+
+    async def test_sees_the_headers_in_lower_case(self, client: lro.Client, make_app: Make, http_to: HttpTo) -> None:
+        seen: list[Mapping[str, str]] = []
+
+        async def verifier(headers: Mapping[str, str]) -> str:
+            seen.append(headers)
+            return "scheduler"
+
+        async with http_to(make_app(client, verifier)) as http:
+            headers = [("Authorization", "Bearer a"), ("X-Twice", "1"), ("X-Twice", "2")]
+            assert (await http.post("/lro/sweep", headers=headers)).status_code == 200
+        assert seen[0]["authorization"] == "Bearer a"
+        assert seen[0]["x-twice"] == "1, 2"
+
+    @pytest.mark.parametrize(
+        ("exc", "authorization", "status"),
+        [
+            (PermissionError("secret"), None, 401),
+            (PermissionError("secret"), "Bearer a", 403),
+            (UnauthenticatedError("secret"), "Bearer a", 401),
+            (UnauthenticatedError("secret"), None, 401),
+            (lro.StoreUnavailableError("keys", retry_after=3), "Bearer a", 503),
+            (KeyError("secret"), "Bearer a", 500),
+        ],
+    )
+    async def test_refusals_come_before_anything_is_read(
+        self,
+        client: lro.Client,
+        make_app: Make,
+        http_to: HttpTo,
+        exc: Exception,
+        authorization: str | None,
+        status: int,
+    ) -> None:
+        async def verifier(headers: Mapping[str, str]) -> str:
+            raise exc
+
+        name, token = await suspended(client)
+        headers = {"authorization": authorization} if authorization else {}
+        async with http_to(make_app(client, verifier), headers=headers) as http:
+            for path in ("resume", "poll", "sweep"):
+                for content in (json.dumps({"operation": name, "resumeToken": token}).encode(), b"{"):
+                    answer = await http.post(f"/lro/{path}", content=content)
+                    assert answer.status_code == status
+                    assert "secret" not in answer.text
+        assert ("www-authenticate" in answer.headers) == (status == 401)
+        assert (await client.engine.record(name)).state == "SUSPENDED"
+
+    @pytest.mark.parametrize("returned", [None, "", False, True, 7])
+    async def test_one_that_names_nobody_lets_nobody_in(
+        self, client: lro.Client, make_app: Make, http_to: HttpTo, returned: Any
+    ) -> None:
+        async def verifier(headers: Mapping[str, str]) -> Any:
+            return returned
+
+        async with http_to(make_app(client, verifier)) as http:
+            assert (await http.post("/lro/sweep")).status_code == 500
+
+    async def test_one_that_is_not_async_lets_nobody_in(
+        self, client: lro.Client, make_app: Make, http_to: HttpTo
+    ) -> None:
+        async with http_to(make_app(client, lambda headers: "scheduler")) as http:
+            assert (await http.post("/lro/sweep")).status_code == 500
+
+
+class TestMalformed:
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"",
+            b"{",
+            b"[]",
+            b'"x"',
+            b"\xff",
+            b"[" * 100_000,
+            b"{}",
+            b'{"operation": "operations/a"}',
+            b'{"operation": "", "resumeToken": "t"}',
+            b'{"operation": 7, "resumeToken": "t"}',
+            b'{"operation": "operations/a", "resumeToken": null}',
+            b'{"operation": "operations/a", "resumeToken": "t", "reason": "BORED"}',
+            b'{"operation": "operations/a", "resumeToken": "t", "reason": "CANCEL_REQUESTED"}',
+            b'{"operation": "operations/a", "resumeToken": "t", "reason": 7}',
+            b'{"operation": "operations/a", "resumeToken": "t", "pending": "operations/b"}',
+            b'{"operation": "operations/a", "resumeToken": "t", "pending": [7]}',
+            b'{"operation": "operations/a", "resumeToken": "t", "error": {"code": 1}}',
+            b'{"operation": "operations/a", "resumeToken": "t", "error": "\\ud800"}',
+        ],
+    )
+    async def test_resume_bodies_are_400(
+        self, client: lro.Client, make_app: Make, http_to: HttpTo, body: bytes
+    ) -> None:
+        async with http_to(make_app(client)) as http:
+            answer = await http.post("/lro/resume", content=body)
+        assert (answer.status_code, reason_of(answer)) == (400, "INVALID_REQUEST")
+
+    @pytest.mark.parametrize("body", [b"{}", b'{"operation": "operations/a", "resumeToken": "t", "operations": "x"}'])
+    async def test_poll_bodies_are_400(self, client: lro.Client, make_app: Make, http_to: HttpTo, body: bytes) -> None:
+        async with http_to(make_app(client)) as http:
+            assert (await http.post("/lro/poll", content=body)).status_code == 400
+
+    async def test_body_over_a_mebibyte_is_413(self, client: lro.Client, make_app: Make, http_to: HttpTo) -> None:
+        async with http_to(make_app(client)) as http:
+            for path in ("resume", "poll", "sweep"):
+                answer = await http.post(f"/lro/{path}", content=b" " * (1024 * 1024 + 1))
+                assert (answer.status_code, reason_of(answer)) == (413, "BODY_TOO_LARGE")
+
+    async def test_other_methods_are_405_and_other_paths_404(
+        self, client: lro.Client, make_app: Make, http_to: HttpTo
+    ) -> None:
+        async with http_to(make_app(client)) as http:
+            for method in ("GET", "PUT", "DELETE"):
+                answer = await http.request(method, "/lro/resume")
+                assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+            for path in ("/lro", "/lro/other", "/lro/resume/x", "/resume", "/x/lro/resume"):
+                assert (await http.post(path)).status_code == 404
+
+
+class TestAsgi:
+    async def test_mounted_in_another_application(self, client: lro.Client, http_to: HttpTo) -> None:
+        app = Starlette(routes=[Mount("/internal", ResumeApp(client, allow_unverified))])
+        async with http_to(app) as http:
+            assert (await http.post("/internal/lro/sweep")).status_code == 200
+            assert (await http.post("/internal/sweep")).status_code == 404
+
+    async def test_another_prefix(self, client: lro.Client, http_to: HttpTo) -> None:
+        async with http_to(ResumeApp(client, allow_unverified, prefix="/tasks/")) as http:
+            assert (await http.post("/tasks/sweep")).status_code == 200
+            assert (await http.post("/lro/sweep")).status_code == 404
+
+    async def test_served_by_uvicorn(self, client: lro.Client, serve_http: Callable[[Any], Any], gates: Any) -> None:
+        gates.go.set()
+        name, token = await suspended(client)
+        async with serve_http(ResumeApp(client, allow_unverified)) as http:
+            answer = await http.post("/lro/resume", json={"operation": name, "resumeToken": token})
+            assert answer.json() == {"resumed": True}
+            assert (await http.get("/lro/resume")).status_code == 405
+        assert (await client.get_operation(name)).done
+
+    async def test_websockets_are_closed(self, client: lro.Client) -> None:
+        sent = await _post(ResumeApp(client, allow_unverified), "/lro/resume", b"", type="websocket")
+        assert sent == [{"type": "websocket.close", "code": 1008}]

@@ -1,0 +1,179 @@
+"""Watching over a real socket: server-sent events, and changes that another process makes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from google.longrunning import operations_pb2, operations_pb2_grpc
+from google.protobuf import struct_pb2
+
+import lro_aio as lro
+from lro_aio.servers.fastapi import operations_router
+
+pytestmark = pytest.mark.asyncio
+
+ServeHttp = Callable[[Any], Any]
+
+
+def app_of(client: lro.Client, **options: Any) -> FastAPI:
+    app = FastAPI()
+    app.include_router(operations_router(client, **options))
+    return app
+
+
+def progress(text: str) -> struct_pb2.Struct:
+    metadata = struct_pb2.Struct()
+    metadata["at"] = text
+    return metadata
+
+
+async def events(answer: httpx.Response) -> AsyncIterator[tuple[str, Any]]:
+    """(event name, data) of each event, and ("comment", text) of each comment."""
+    name = "message"
+    async for line in answer.aiter_lines():
+        if line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            yield name, json.loads(line.removeprefix("data: "))
+            name = "message"
+        elif line.startswith(":"):
+            yield "comment", line.removeprefix(":").strip()
+
+
+async def take(stream: AsyncIterator[tuple[str, Any]]) -> tuple[str, Any]:
+    return await asyncio.wait_for(anext(stream), 10)
+
+
+async def nobody_watches(client: lro.Client) -> None:
+    async with asyncio.timeout(10):
+        while client.engine.notices._all:
+            await asyncio.sleep(0.005)
+
+
+class TestEvents:
+    async def test_every_change_and_the_end(self, client: lro.Client, serve_http: ServeHttp) -> None:
+        op = await client.create(progress("start"))
+        async with serve_http(app_of(client)) as http, http.stream("GET", f"/v1/{op.name}:watch") as answer:
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            assert answer.headers["cache-control"] == "no-cache"
+            stream = events(answer)
+            kind, first = await take(stream)
+            assert (kind, first["metadata"]["value"]["at"], "done" in first) == ("message", "start", False)
+            await op.set_metadata(progress("half"))
+            assert (await take(stream))[1]["metadata"]["value"]["at"] == "half"
+            await op.done(progress("result"))
+            last = (await take(stream))[1]
+            assert (last["done"], last["response"]["value"]["at"]) == (True, "result")
+            assert [event async for event in stream] == []
+        await nobody_watches(client)
+
+    async def test_finished_operation_is_one_event(self, client: lro.Client, serve_http: ServeHttp) -> None:
+        op = await client.create()
+        await op.done()
+        async with serve_http(app_of(client)) as http:
+            answer = await http.get(f"/v1/{op.name}:watch")
+        assert answer.text.count("data: ") == 1
+        assert json.loads(answer.text.removeprefix("data: "))["done"] is True
+
+    async def test_silence_is_filled_with_comments(self, client: lro.Client, serve_http: ServeHttp) -> None:
+        op = await client.create()
+        app = app_of(client, keep_alive=0.02)
+        async with serve_http(app) as http, http.stream("GET", f"/v1/{op.name}:watch") as answer:
+            stream = events(answer)
+            assert (await take(stream))[0] == "message"
+            assert await take(stream) == ("comment", "keep-alive")
+            assert await take(stream) == ("comment", "keep-alive")
+
+    async def test_client_that_hangs_up_ends_the_watch(self, client: lro.Client, serve_http: ServeHttp) -> None:
+        op = await client.create()
+        async with serve_http(app_of(client)) as http:
+            async with http.stream("GET", f"/v1/{op.name}:watch") as answer:
+                await take(events(answer))
+                assert client.engine.notices._all
+            await nobody_watches(client)
+
+    async def test_operation_that_is_deleted_meanwhile_ends_with_an_error_event(
+        self, client: lro.Client, serve_http: ServeHttp
+    ) -> None:
+        op = await client.create()
+        async with serve_http(app_of(client)) as http, http.stream("GET", f"/v1/{op.name}:watch") as answer:
+            stream = events(answer)
+            await take(stream)
+            await op.delete()
+            kind, body = await take(stream)
+            assert (kind, body["error"]["status"]) == ("error", "NOT_FOUND")
+            assert [event async for event in stream] == []
+
+    async def test_drain_ends_the_stream(self, client: lro.Client, serve_http: ServeHttp) -> None:
+        """So that open streams do not keep a server from stopping."""
+        op = await client.create(lease=False)
+        async with serve_http(app_of(client)) as http, http.stream("GET", f"/v1/{op.name}:watch") as answer:
+            stream = events(answer)
+            await take(stream)
+            await client.drain(0)
+            async with asyncio.timeout(10):
+                assert all("done" not in data for _, data in [event async for event in stream])
+
+    async def test_unknown_operation_is_an_ordinary_404(self, client: lro.Client, serve_http: ServeHttp) -> None:
+        async with serve_http(app_of(client)) as http:
+            answer = await http.get("/v1/operations/none:watch")
+            assert (answer.status_code, answer.json()["error"]["status"]) == (404, "NOT_FOUND")
+        await nobody_watches(client)
+
+
+OTHER_PROCESS = """
+import asyncio, sys
+import lro_aio as lro
+from google.protobuf import struct_pb2
+
+async def main(url, name):
+    async with lro.Client(url, worker=False) as client:
+        op = await client.operation(name)
+        metadata = struct_pb2.Struct()
+        metadata["at"] = "elsewhere"
+        await op.set_metadata(metadata)
+        sys.stdin.readline()
+        await op.done(metadata)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+class TestAnotherProcess:
+    async def test_its_changes_reach_watchers_over_http_and_grpc(
+        self, tmp_path: Path, serve_http: ServeHttp, serve_grpc: Callable[..., Any]
+    ) -> None:
+        url = f"sqlite:///{tmp_path}/operations.db"
+        async with (
+            lro.Client(url) as client,
+            serve_grpc(client) as channel,
+            serve_http(app_of(client)) as http,
+        ):
+            op = await client.create(lease=False)
+            request = operations_pb2.WaitOperationRequest(name=op.name)
+            waiting = operations_pb2_grpc.OperationsStub(channel).WaitOperation(request)
+            async with http.stream("GET", f"/v1/{op.name}:watch") as answer:
+                stream = events(answer)
+                assert "metadata" not in (await take(stream))[1]
+                other = await asyncio.create_subprocess_exec(
+                    sys.executable, "-c", OTHER_PROCESS, url, op.name, stdin=asyncio.subprocess.PIPE
+                )
+                try:
+                    changed = (await asyncio.wait_for(anext(stream), 30))[1]
+                    assert changed["metadata"]["value"]["at"] == "elsewhere"
+                    assert "done" not in changed
+                    await other.communicate(b"\n")
+                    assert (await take(stream))[1]["done"] is True
+                    assert (await asyncio.wait_for(waiting, 10)).done
+                finally:
+                    if other.returncode is None:
+                        other.kill()
+                    await other.wait()
