@@ -68,11 +68,7 @@ STATE_COLUMN_NAME = "State"
 RESUME_POINT_COLUMN_NAME = "ResumePoint"
 """Spanner column of the resume point, as in the Go package."""
 
-__all__ = [
-    "OPERATION_COLUMN_NAME",
-    "OPERATION_ID_HEADER",
-    "RESUME_POINT_COLUMN_NAME",
-    "STATE_COLUMN_NAME",
+__all__ = [  # noqa: RUF022 (in the order of sorted(), which anybody can check)
     "CancelReason",
     "Client",
     "Code",
@@ -87,6 +83,8 @@ __all__ = [
     "Limits",
     "LocalScheduler",
     "LroError",
+    "OPERATION_COLUMN_NAME",
+    "OPERATION_ID_HEADER",
     "Operation",
     "OperationAlreadyExistsError",
     "OperationBusyError",
@@ -98,9 +96,11 @@ __all__ = [
     "OperationsService",
     "PayloadTooLargeError",
     "PollPolicy",
+    "RESUME_POINT_COLUMN_NAME",
     "RetentionPolicy",
     "RetryLater",
     "RetryPolicy",
+    "STATE_COLUMN_NAME",
     "SchedulerUnavailableError",
     "SqliteStore",
     "StateCodecError",
@@ -122,11 +122,12 @@ def __getattr__(name: str) -> Any:
     if name == "SqliteStore":
         from lro_aio.stores.sqlite import SqliteStore
 
+        SqliteStore.__module__ = __name__
         return SqliteStore
-    from lro_aio import _missing
+    from lro_aio._missing import NAMES, error
 
-    if name in _missing.NAMES:
-        raise _missing.error(name)
+    if name in NAMES:
+        raise error(name)
     raise AttributeError(f"module 'lro_aio' has no attribute {name!r}")
 
 

@@ -8,6 +8,7 @@ NAMES = {
     "SpannerStore": "spanner",
     "WorkflowsScheduler": "workflows",
     "CloudTasksScheduler": "tasks",
+    "Client.from_env": "spanner,workflows",
 }
 """Public name -> the extra that brings its dependencies."""
 

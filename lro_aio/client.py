@@ -111,6 +111,17 @@ class Client:
             self, self.store, self.scheduler, self.handlers, clock if clock is not None else SystemClock(), settings
         )
 
+    @classmethod
+    def from_env(cls, *args: object, **options: object) -> Self:  # noqa: ARG003 (not in this release, whatever they are)
+        """A client from the environment variables of the Go package: not part of this release.
+
+        Raises:
+            ImportError: Always; names the extra that will bring it.
+        """
+        from lro_aio._missing import error
+
+        raise error("Client.from_env")
+
     async def __aenter__(self) -> Self:
         await self.engine.open()
         return self
@@ -411,9 +422,9 @@ def _open_url(url: str) -> Store:
 
         return SqliteStore.from_url(url)
     if scheme == "spanner":
-        from lro_aio import _missing
+        from lro_aio._missing import error
 
-        raise _missing.error("SpannerStore")
+        raise error("SpannerStore")
     raise ValueError(
         f"{url!r} is not a store URL: expected sqlite:///relative.db, sqlite:////absolute.db, sqlite:// (in memory)"
         " or spanner://PROJECT/INSTANCE/DATABASE?table=TABLE"

@@ -118,7 +118,7 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def next_check(self, *, routes: Sequence[Route], not_owner: str = "") -> float | None:
-        """The least ``check_time`` of the rows that ``due`` with these arguments would ever return; None without any."""
+        """The least ``check_time`` of the rows that ``due`` with these arguments would ever return; None if none."""
 
     @abc.abstractmethod
     def list(self, query: ListQuery) -> list[Record]:
@@ -150,6 +150,9 @@ class SchedulerHost(Protocol):
         """Claim a suspended row and run it here, now or as soon as there is a free place.
 
         Returns once it is claimed, refused for good (another process was first), or queued.
+
+        Raises:
+            StoreUnavailableError: Nothing is known of the claim; wake it again.
         """
         ...
 
@@ -161,8 +164,15 @@ class SchedulerHost(Protocol):
         """Whether this process has the foreign service of this name."""
         ...
 
-    async def poll(self, service: str, names: Sequence[str]) -> list[operations_pb2.Operation]:
+    async def poll(
+        self, service: str, names: Sequence[str], *, until: float | None = None
+    ) -> list[operations_pb2.Operation]:
         """Operations of a foreign service, in the order asked for; a missing one is done with NOT_FOUND.
+
+        Args:
+            service: The service's name.
+            names: The operations' names.
+            until: Epoch seconds at which a service that does not answer is given up; in the past: no such bound.
 
         Raises:
             Exception: Whatever the service raised for anything else.

@@ -120,7 +120,9 @@ class Wake(_Json):
     """What a scheduler could not do, for ``POLL_FAILED``."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "reason", WakeReason(self.reason))
+        # A newer release may know more reasons; its rows must stay readable here.
+        if self.reason in WakeReason.__members__:
+            object.__setattr__(self, "reason", WakeReason(self.reason))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,9 @@ __all__ = ["DOMAIN", "HIDDEN_MESSAGE", "error_of", "from_status", "make_status",
 DOMAIN = "lro-aio"
 """``ErrorInfo.domain`` of the errors that this package words."""
 
+MAX_MESSAGE = 16_384
+"""Characters. A row must be able to hold its error, and a client to receive it."""
+
 HIDDEN_MESSAGE = "the operation failed for a reason that the service does not disclose"
 """What clients see of an exception that the service did not mean for them."""
 
@@ -45,6 +48,8 @@ def make_status(
         retry_after: Seconds after which a repeat has a chance; becomes ``RetryInfo``.
         details: Further packed details. A type that is among them is not added again.
     """
+    if len(message) > MAX_MESSAGE:
+        message = message[: MAX_MESSAGE - 3] + "..."
     status = status_pb2.Status(code=int(code), message=_utf8(message), details=details)
     present = {detail.type_url for detail in details}
     variables = {key: _utf8(value) for key, value in (metadata or {}).items()}

@@ -169,8 +169,12 @@ def renew(record: Record, *, holder: Holder, now: float, lease: float) -> Record
     return record.evolve(lease_expire_time=until, check_time=until)
 
 
-def release(record: Record, *, holder: Holder, now: float, check_time: float | None = None) -> Record:
+def release(
+    record: Record, *, holder: Holder, now: float, check_time: float | None = None, wait: Wait | None = None
+) -> Record:
     """Give the row back for another process to go on with at once (rule 5); the attempt is not counted (rule 3).
+
+    ``wait`` is taken by a row that has none yet: it tells a cancel which clean-up the begun run wants (rule 6).
 
     A row that its creator drives is left to the sweep, which ends it: no other process can go on with it. One that
     was made without a lease stays as it is.
@@ -190,6 +194,7 @@ def release(record: Record, *, holder: Holder, now: float, check_time: float | N
         lease_expire_time=None,
         check_time=now if check_time is None else check_time,
         attempt=max(0, record.attempt - 1),
+        wait=record.wait if record.wait is not None or wait is None else replace(wait, rerun=True),
     )
 
 
@@ -407,13 +412,29 @@ def lose_creator(record: Record, *, now: float, retention: float) -> Record | No
     return _removed_if_deleted(_end(record, now, retention, State.FAILED, error=status))
 
 
-def handed_over(record: Record, *, token: str, check_time: float, handle: str = "") -> Record:
+def handed_over(
+    record: Record, *, token: str, check_time: float, handle: str = "", revision: int | None = None
+) -> Record:
     """Note that a scheduler has the wait, and when to look whether it still does.
+
+    Args:
+        record: The row.
+        token: Of the wait.
+        check_time: Epoch seconds.
+        handle: The scheduler's name for the wait.
+        revision: Of the row that was handed over: one that was run and released since is due now, not at
+            ``check_time``. None: not compared.
 
     Raises:
         InvalidTokenError: The row no longer waits with this token.
     """
-    if record.state not in (State.SUSPENDED, State.PENDING) or record.wait is None or record.wait.token != token:
+    stale = revision is not None and revision != record.revision
+    if (
+        record.state not in (State.SUSPENDED, State.PENDING)
+        or record.wait is None
+        or record.wait.token != token
+        or stale
+    ):
         raise InvalidTokenError(record.name)
     return record.evolve(
         handover=record.handover + 1,

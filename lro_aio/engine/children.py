@@ -15,7 +15,7 @@ from lro_aio.core.record import Record
 from lro_aio.core.status import to_status
 from lro_aio.engine.gateway import Gateway
 from lro_aio.engine.notices import Notices
-from lro_aio.engine.timing import SystemClock, sleep_until
+from lro_aio.engine.timing import SystemClock, sleep_until, timeout_at
 from lro_aio.ports import Clock, GetOperationStub, OperationsService
 
 __all__ = ["Children", "as_service", "fetch", "missing", "wait_operation"]
@@ -23,6 +23,8 @@ __all__ = ["Children", "as_service", "fetch", "missing", "wait_operation"]
 Service = OperationsService | GetOperationStub
 MAX_CALLS = 32
 """Calls to a foreign service that are under way at a time."""
+CALL_TIMEOUT = 30.0
+"""Real seconds that one call to a foreign service may take: a stub without a deadline of its own may hang for ever."""
 
 
 class Children:
@@ -50,11 +52,17 @@ class Children:
         async def one(name: str) -> operations_pb2.Operation:
             async with gate:
                 try:
-                    return await fetch(service, name)
+                    async with asyncio.timeout(CALL_TIMEOUT):
+                        return await fetch(service, name)
                 except OperationNotFoundError:
                     return missing(name)
 
-        return list(await asyncio.gather(*(one(name) for name in wanted)))
+        found: list[operations_pb2.Operation] = []
+        for result in await asyncio.gather(*(one(name) for name in wanted), return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+            found.append(result)
+        return found
 
     async def wait(
         self, wanted: Sequence[str], *, deadline: float | None, timeout: float, poll_interval: float
@@ -98,7 +106,8 @@ class Children:
         while True:
             pending = [name for name in dict.fromkeys(wanted) if name not in finished]
             try:
-                seen = await self.read_foreign(pending, service)
+                async with timeout_at(self._clock, deadline):
+                    seen = await self.read_foreign(pending, service)
             except Exception as exc:  # noqa: BLE001 (a foreign stub raises what it likes; the deadline bounds it)
                 problem, seen = exc, []
             finished.update((name, operation) for name, operation in zip(pending, seen) if operation.done)

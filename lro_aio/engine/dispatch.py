@@ -25,6 +25,7 @@ from lro_aio.core.errors import (
 )
 from lro_aio.core.record import Record, State, Wait, Wake, WakeReason
 from lro_aio.engine.run import Run
+from lro_aio.engine.timing import timeout_at
 from lro_aio.ports import Clock, ListQuery
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ __all__ = ["Dispatcher"]
 
 logger = logging.getLogger("lro_aio")
 
+OUTAGE_PAUSE = 1.0
+"""Real seconds before a claim that the store did not answer is repeated."""
 HANDOVER_RETRY = 5.0
 """Seconds after which a wait that a scheduler did not take is handed over again; doubled up to a minute."""
 
@@ -71,9 +74,12 @@ class Dispatcher:
         handler = self._engine.handlers.find(record.handler)
         if not self._engine.settings.worker or handler is None or not handler.runs(record.resume_point):
             raise WorkerUnavailableError(f"handler {record.handler!r} does not run here")
-        if record.lease_live(self.clock.time()):
-            left = (record.lease_expire_time or 0.0) - self.clock.time()
-            raise OperationBusyError(name, max(0.0, left))
+        now = self.clock.time()
+        if record.lease_live(now):
+            raise OperationBusyError(name, max(0.0, (record.lease_expire_time or 0.0) - now))
+        if record.state is State.RUNNING and (self._engine.worker.holds(record.uid) or now < self._engine.grace_until):
+            # Rule 4: a lease of our own is renewed, not claimed; after an outage everybody gets time to renew first.
+            raise OperationBusyError(name, max(1.0, self._engine.grace_until - now))
         if self._engine.worker.free <= 0:
             raise WorkerUnavailableError("it is shutting down" if self._engine.draining else "it is full")
         wake = Wake(
@@ -93,7 +99,7 @@ class Dispatcher:
     def freed(self) -> None:
         """A run has ended or a claim was refused: start what waits for a place."""
         for record, wake in self._engine.worker.take_ready():
-            self._spawn(self._claim_woken(record, wake))
+            self._spawn(self._claim_queued(record, wake))
         self._engine.sweeper.freed()
 
     async def after_run(self, record: Record) -> None:
@@ -106,8 +112,10 @@ class Dispatcher:
                 await self.cascade(record)
             if record.state is State.SUSPENDED:
                 await self.hand_over(record)
-            elif record.state is State.PENDING and self._engine.settings.worker and not self._engine.draining:
-                await self.run_or_hand_over(record)
+            elif record.state is State.PENDING and not self._engine.draining:
+                # One with a later time was left to a process of a newer release.
+                if (record.check_time or 0.0) <= self.clock.time():
+                    await self.run_or_hand_over(record)
         except (LroError, RuntimeError) as exc:
             logger.warning("%s is left to the sweep: %s", record.name, exc)
 
@@ -137,7 +145,7 @@ class Dispatcher:
             await self.hand_over(record)
             return
         handler = self._engine.handlers.find(record.handler)
-        if handler is None or not handler.runs(record.resume_point):
+        if not self._engine.settings.worker or handler is None or not handler.runs(record.resume_point):
             return
         if self._engine.worker.free <= 0:
             self._engine.sweeper.saturated = True
@@ -173,8 +181,8 @@ class Dispatcher:
 
     @property
     def lease(self) -> float:
-        """Seconds that a claim lasts without renewal."""
-        return self._engine.lease_policy.duration
+        """Seconds that a claim lasts without renewal; longer where no other process could take a wait over."""
+        return max(self._engine.lease_policy.duration, self._engine.gateway.store.foreign_poll_interval or 0.0)
 
     async def wake(self, record: Record, reason: WakeReason, *, pending: Sequence[str] = ()) -> None:
         """Claim a suspended row and run it here, now or as soon as there is a free place."""
@@ -197,16 +205,25 @@ class Dispatcher:
         """Whether this process has the foreign service of this name."""
         return name in self._engine.services
 
-    async def poll(self, service: str, names: Sequence[str]) -> list[operations_pb2.Operation]:
+    async def poll(
+        self, service: str, names: Sequence[str], *, until: float | None = None
+    ) -> list[operations_pb2.Operation]:
         """Operations of a foreign service."""
-        return await self._engine.children.read_foreign(names, self._engine.resolve_service(service))
+        async with timeout_at(self.clock, until):
+            return await self._engine.children.read_foreign(names, self._engine.resolve_service(service))
 
     def listen(self, commit: Callable[[str, Record | None], None], elsewhere: Callable[[], None]) -> Callable[[], None]:
         """Hear of every row that this process commits, and that another process committed something."""
         return self._engine.notices.listen(commit, elsewhere)
 
     async def _note_handover(self, record: Record, wait: Wait, check_time: float, handle: str) -> None:
-        event = partial(transitions.handed_over, token=wait.token, check_time=check_time, handle=handle)
+        event = partial(
+            transitions.handed_over,
+            token=wait.token,
+            check_time=check_time,
+            handle=handle,
+            revision=record.revision,
+        )
         try:
             await self._engine.apply(Change(record.name, event))
         except (InvalidTokenError, OperationNotFoundError) as exc:
@@ -218,8 +235,22 @@ class Dispatcher:
             return
         try:
             await self._engine.worker.claim(record, handler, token=record.wait.token, wake=wake)
+        except StoreUnavailableError:
+            raise
         except LroError as exc:
-            logger.debug("%s was not woken: %s", record.name, exc)  # another was first, or the sweep comes again
+            logger.debug("%s was not woken: %s", record.name, exc)  # another was first
+
+    async def _claim_queued(self, record: Record, wake: Wake) -> None:
+        """Claim what waited for a place, if it is still free; a claim that the store did not answer is repeated."""
+        if self._engine.worker.free <= 0:
+            self._engine.worker.queue(record, wake)
+            return
+        try:
+            await self._claim_woken(record, wake)
+        except StoreUnavailableError as exc:
+            logger.warning("%s could not be woken and is again: %s", record.name, exc)
+            self._engine.worker.queue(record, wake)
+            self._engine.loop.call_later(OUTAGE_PAUSE, self.freed)
 
     async def forget_wait(self, record: Record) -> None:
         """Tell the scheduler that nobody waits any more, best effort."""

@@ -95,7 +95,8 @@ class Engine:
             recovered=self._recovered,
         )
         self.children = Children(self.gateway, self.notices, clock)
-        self.worker = Worker(self, owner=settings.owner, max_running=settings.max_running)
+        places = settings.max_running if settings.worker else 0  # a front end runs nothing, even what it knows
+        self.worker = Worker(self, owner=settings.owner, max_running=places)
         self.starter = Starter(self)
         self.dispatcher = Dispatcher(self)
         self.sweeper = Sweeper(self, settings.sweep, precise=scheduler.local)
@@ -148,6 +149,7 @@ class Engine:
         """Drain, then close what was opened."""
         if self._closed or self._loop is None:
             return
+        self.check_open()  # on another event loop, nothing could be closed in order
         try:
             await self.drain()
             if self._schedules:
@@ -331,7 +333,9 @@ class Engine:
             latest.check_visible(self.clock.time())
         else:
             latest = await self.record(record.name)
-        return latest if latest.uid != record.uid or latest.revision > record.revision else record
+        if latest.uid != record.uid:  # the one that was watched has expired; this is a later one under its name
+            raise OperationNotFoundError(record.name)
+        return latest if latest.revision > record.revision else record
 
     @property
     def _schedules(self) -> bool:

@@ -103,11 +103,12 @@ class Gateway:
         """Commit what is queued, stop the threads, close the store."""
         if self._reader is not None:
             await asyncio.wait([self._reader])
-        for lane in self._all_lanes():
+        lanes = self._all_lanes()
+        self._lanes, self._urgent = [], None  # before the stop: nobody's change may get behind it, and wait for ever
+        for lane in lanes:
             lane.stop()
-        for lane in self._all_lanes():
+        for lane in lanes:
             await anyio.to_thread.run_sync(lane.join)
-        self._lanes, self._urgent = [], None
         await anyio.to_thread.run_sync(self.store.close)
         await asyncio.sleep(0)  # what the threads handed to the loop last is delivered before the caller goes on
 
@@ -273,8 +274,9 @@ class Gateway:
         """Called on the writer thread of the first lane between batches."""
         try:
             changed = self.store.changed_elsewhere()
-        except StoreUnavailableError:
-            return  # the next request of anybody will say so
+        except Exception as exc:  # noqa: BLE001 (the thread must live; the next request of anybody will say so)
+            logger.debug("changes of other processes were not looked for: %s", exc)
+            return
         if changed:
             self._to_loop(self._elsewhere)
 

@@ -22,6 +22,9 @@ from lro_aio.core.change import Change
 from lro_aio.core.codec import StateCodec, pack, unpack
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import (
+    LeaseLostError,
+    OperationDoneError,
+    OperationNotFoundError,
     PayloadTooLargeError,
     UnknownResumePointError,
     WaitDeadlineExceededError,
@@ -291,6 +294,7 @@ class Operation(Generic[S]):
             error: A text or a status is shown to clients as it is; of an exception, what the status table says.
 
         Raises:
+            ValueError: A status with code OK.
             OperationDoneError: It has ended already.
             LeaseLostError: This object does not hold the operation, or no longer.
             StoreUnavailableError: Nothing is known; ask again.
@@ -497,7 +501,11 @@ class Operation(Generic[S]):
         if isinstance(exc, asyncio.CancelledError) and not self.cancel_requested:
             # The creator's task was stopped, by a shutdown say: nobody cancelled the operation.
             error = make_status(Code.ABORTED, "the task that drove the operation was stopped", reason="CREATOR_STOPPED")
-        await asyncio.shield(self.fail(error))
+        try:
+            await asyncio.shield(self.fail(error))
+        except (OperationDoneError, OperationNotFoundError, LeaseLostError) as refused:
+            # Somebody else ended it. What leaves the block is the caller's own exception all the same.
+            logger.warning("%s was not failed: %s", self.name, refused)
 
     def learn(self, record: Record) -> None:
         """Take over what another writer left in the row. For the engine."""
@@ -544,7 +552,8 @@ class Operation(Generic[S]):
         if record is None:  # a deleted row is removed as it ends: this object alone still knows how
             record = change.apply(replace(self._record, deleted=False, cancel_children=False))
         assert record is not None
-        self._record = record
+        if record.revision >= self._record.revision:  # else `learn` has a later one, with a cancel say
+            self._record = record
 
     async def _flush_progress(self) -> None:
         self._progress_dirty = False

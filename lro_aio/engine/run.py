@@ -19,13 +19,12 @@ from lro_aio.core.codes import Code
 from lro_aio.core.errors import (
     LeaseLostError,
     LroError,
-    OperationDoneError,
     PayloadTooLargeError,
     SchedulerUnavailableError,
     StateCodecError,
     StoreUnavailableError,
 )
-from lro_aio.core.record import Record, Wait
+from lro_aio.core.record import Record, Wait, Wake
 from lro_aio.core.status import make_status, to_status
 from lro_aio.core.transitions import Holder
 from lro_aio.engine.handlers import Handler, RetryLater
@@ -106,7 +105,9 @@ async def execute(engine: Engine, run: Run) -> Outcome | None:
     except NewerStateError as exc:
         logger.warning("%s: %s; left for a process of the newer release", run.record.name, exc)
         return Outcome(partial(transitions.release, check_time=engine.clock.time() + NEWER_STATE_DELAY))
-    except Exception as exc:  # noqa: BLE001 (whatever a handler raises becomes a status: rule 10)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as exc:  # noqa: BLE001 (whatever a handler raises becomes a status: rule 10)
         return _raised(engine, run, operation, exc)
 
 
@@ -116,6 +117,15 @@ async def _prepare(engine: Engine, run: Run, operation: Operation[Any]) -> None:
     wake = run.record.wake
     if wake is None or not wake.children:
         return
+    run.in_handler = True  # a read may be cut like a handler: nothing is torn by it
+    try:
+        await _read_children(engine, wake, operation)
+    finally:
+        run.in_handler = False
+        run.forget_cancellation()
+
+
+async def _read_children(engine: Engine, wake: Wake, operation: Operation[Any]) -> None:
     if not wake.service:
         operation._children = await engine.children.read(wake.children)  # noqa: SLF001
         return
@@ -256,25 +266,27 @@ def _cancelled(engine: Engine, run: Run, operation: Operation[Any]) -> Outcome |
         status = make_status(Code.CANCELLED, "the operation was cancelled", reason="CANCELLED")
         return _finish(engine, operation, error=status)
     if reason is CancelReason.SHUTDOWN:
-        return Outcome(transitions.release)
+        wait = Wait(token=names.new_id(), sleep_until=engine.clock.time(), on_cancel=run.handler.on_cancel)
+        return Outcome(partial(transitions.release, wait=wait if wait.on_cancel else None))
     # Nobody asked for it: the handler awaited something that was cancelled by other code of its own.
     status = make_status(Code.ABORTED, "the handler was cancelled by its own code", reason="HANDLER_CANCELLED")
     return _fail(engine, operation, status)
 
 
-def _raised(engine: Engine, run: Run, operation: Operation[Any], exc: Exception) -> Outcome | None:
+def _raised(engine: Engine, run: Run, operation: Operation[Any], exc: BaseException) -> Outcome | None:
     policy = run.handler.retry
     own = isinstance(exc, LroError)
     if operation.ended:
         logger.error("handler %r raised after it had ended %s", run.handler.name, operation.name, exc_info=exc)
         return None
-    if isinstance(exc, LeaseLostError | OperationDoneError) and exc.name == operation.name:
+    if isinstance(exc, LeaseLostError) and (exc.name, exc.claim) == (operation.name, operation.claim):
         return None  # what this run would commit would be refused as well
     if isinstance(exc, StoreUnavailableError | SchedulerUnavailableError):
         delay = max(exc.retry_after or 0.0, policy.delay(0))
         logger.warning("%s runs again in %.1f s: %s", operation.name, delay, exc)
         return _retry(engine, run, operation, after=delay, counts=False)
-    if isinstance(exc, (RetryLater, *policy.on)) and run.record.retries + 1 < policy.max_attempts:
+    hopeless = isinstance(exc, PayloadTooLargeError) and exc.field == "response"  # rule 9: it would be as large again
+    if isinstance(exc, (RetryLater, *policy.on)) and not hopeless and run.record.retries + 1 < policy.max_attempts:
         asked = exc.after if isinstance(exc, RetryLater) else None
         delay = policy.delay(run.record.retries) if asked is None else asked
         logger.warning("%s runs again in %.1f s: %r", operation.name, delay, exc)
@@ -284,7 +296,7 @@ def _raised(engine: Engine, run: Run, operation: Operation[Any], exc: Exception)
     return _finish(engine, operation, error=status)
 
 
-def _status_of(exc: Exception, *, expose: bool, timed_out: bool) -> status_pb2.Status:
+def _status_of(exc: BaseException, *, expose: bool, timed_out: bool) -> status_pb2.Status:
     if timed_out and isinstance(exc, TimeoutError):
         return make_status(Code.DEADLINE_EXCEEDED, str(exc), reason="RUN_TIMEOUT")
     if isinstance(exc, PayloadTooLargeError) and exc.field == "response":

@@ -144,19 +144,11 @@ class Starter:
             **columns,
         )
 
-    async def _create(self, record: Record, launched: Callable[[Record], object] | None = None) -> Record:
+    async def _create(self, record: Record, claimed_for: Handler | None = None) -> Record:
         event = partial(transitions.create, record=record, now=record.create_time)
         future = self._engine.gateway.submit(Change(record.name, event, creates=True, size=record.size))
-        if launched is not None:
-            run = launched
-
-            def committed(done: asyncio.Future[Record | None]) -> None:
-                if not done.cancelled() and done.exception() is None:
-                    created = done.result()
-                    if created is not None and created.uid == record.uid:
-                        run(created)
-
-            future.add_done_callback(committed)
+        if claimed_for is not None:
+            self._engine.worker.expect(future, claimed_for, uid=record.uid)
         # Shielded: a caller that goes away must not keep a committed row from being run.
         created = await asyncio.shield(future)
         assert created is not None
@@ -170,8 +162,7 @@ class Starter:
         now = record.create_time
         claimed = transitions.claim(record, now=now, by=self._engine.claimant(handler))
         assert claimed is not None
-        with self._engine.worker.reserve():
-            created = await self._create(claimed, lambda row: self._engine.worker.launch(row, handler))
+        created = await self._create(claimed, handler)
         return Operation(self._engine, created, handler=handler)
 
     async def _start_elsewhere(self, record: Record, handler: Handler | None) -> Operation[Any]:

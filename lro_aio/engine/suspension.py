@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -31,7 +32,7 @@ class Suspended:
     poll_endpoint: str
 
     def wait(self, *, now: float, token: str, on_cancel: str) -> Wait:
-        """The row's wait, counted from the moment of the commit."""
+        """The row's wait, counted from the moment of the commit. For the engine."""
         wakes = now + self.sleep if self.until is None else max(now, self.until)
         return Wait(
             token=token,
@@ -114,4 +115,8 @@ def _moment(until: datetime.datetime | float) -> float:
         if until.tzinfo is None:
             raise ValueError("until must have a time zone: a naive datetime means another moment on another machine")
         return until.timestamp()
+    if isinstance(until, bool) or not isinstance(until, int | float):
+        raise TypeError(f"until must be an aware datetime or epoch seconds, not {type(until).__name__}")
+    if not math.isfinite(until):
+        raise ValueError(f"until must be finite, not {until!r}")
     return float(until)

@@ -114,6 +114,7 @@ class Sweeper:
             except StoreUnavailableError as exc:
                 logger.warning("the sweep comes again: %s", exc)
                 interval = min(interval, max(STUCK_DELAY, exc.retry_after or 0.0))
+                self._nudged.clear()  # reads that answer while writes do not would make the loop spin
             except Exception:  # the loop must outlive a defect: it is what repairs everything else
                 logger.exception("the sweep failed and comes again")
             await wait_event(self._engine.clock, self._nudged, until, at_most=interval)
@@ -122,6 +123,7 @@ class Sweeper:
         if not self._precise:
             return None
         store = self._engine.gateway.store
+        self._next = None  # whatever is committed while the store is asked may have been missed by it: `observe` nudges
         self._next = await self._engine.gateway.call(
             partial(store.next_check, routes=self._engine.routes(), not_owner=self._engine.settings.owner)
         )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from lro_aio.ports import Clock
 
-__all__ = ["SystemClock", "sleep_until", "wait_event"]
+__all__ = ["SystemClock", "sleep_until", "timeout_at", "wait_event"]
 
 MAX_HOP = 60.0
 """Seconds. A long timer is re-armed in hops, so that a wall clock that is set is noticed within one."""
@@ -76,6 +77,23 @@ async def sleep_until(clock: Clock, when: float) -> None:
         await reached
     finally:
         cancel()
+
+
+@contextlib.asynccontextmanager
+async def timeout_at(clock: Clock, when: float | None) -> AsyncIterator[None]:
+    """As ``asyncio.timeout_at``, on this clock. A moment that has passed, and None, are no bound.
+
+    Raises:
+        TimeoutError: The clock reached ``when`` inside the block.
+    """
+    async with asyncio.timeout(None) as scope:
+        bounded = when is not None and clock.time() < when
+        cancel = clock.call_at(when, lambda: scope.reschedule(0)) if bounded and when is not None else None
+        try:
+            yield
+        finally:
+            if cancel is not None:
+                cancel()
 
 
 async def wait_event(clock: Clock, event: asyncio.Event, until: float | None, *, at_most: float | None = None) -> None:

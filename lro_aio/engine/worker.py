@@ -8,7 +8,7 @@ import logging
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -62,8 +62,9 @@ class Worker:
         self._stop_ticker: Callable[[], None] | None = None
         self._alive = time.monotonic()
         self.draining = False
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._no_claims = asyncio.Event()
+        """No claim is under way."""
+        self._no_claims.set()
 
     @property
     def free(self) -> int:
@@ -74,7 +75,6 @@ class Worker:
         """Run a row that this process has just claimed."""
         run = Run(record, handler)
         self.running[record.uid] = run
-        self._empty.clear()
         self.hold(record)
         run.task = asyncio.get_running_loop().create_task(self._run(run), name=f"lro-aio-run {record.name}")
         early = self._cancelled_early.pop(record.uid, record)
@@ -92,25 +92,45 @@ class Worker:
         Raises:
             LroError: The refusal of ``transitions.claim``, or StoreUnavailableError.
         """
-        with self.reserve():
-            now = self._engine.clock.time()
-            event = partial(transitions.claim, now=now, by=self._engine.claimant(handler), token=token, wake=wake)
-            claimed = await self._engine.apply(Change(record.name, event, urgent=True))
-            if claimed is not None and claimed.state is State.RUNNING:
-                return self.launch(claimed, handler)
-        if claimed is not None:
+        self._engine.check_open()
+        now = self._engine.clock.time()
+        event = partial(transitions.claim, now=now, by=self._engine.claimant(handler), token=token, wake=wake)
+        future = self._engine.gateway.submit(Change(record.name, event, urgent=True))
+        launched = self.expect(future, handler)
+        claimed = await asyncio.shield(future)
+        if claimed is not None and not launched:
             await self._engine.dispatcher.after_run(claimed)  # the claim ended it: a cancel may have to be passed on
-        return None
+        return launched[0] if launched else None
 
-    @contextlib.contextmanager
-    def reserve(self) -> Iterator[None]:
-        """Keep one place while a claim is under way."""
+    def expect(self, claim: asyncio.Future[Record | None], handler: Handler, uid: str = "") -> list[Run]:
+        """Keep one place until a claim is answered, and launch it then.
+
+        Not the caller's part: one that is cancelled meanwhile would leave a row that is claimed and that nobody runs.
+
+        Args:
+            claim: What the gateway gave for it; to be awaited under a shield.
+            handler: The row's handler.
+            uid: Launch only this row; "" for any.
+
+        Returns:
+            A list that holds the run once it is launched.
+        """
+        launched: list[Run] = []
         self._claiming += 1
-        try:
-            yield
-        finally:
+        self._no_claims.clear()
+
+        def answered(done: asyncio.Future[Record | None]) -> None:
             self._claiming -= 1
+            if not self._claiming:
+                self._no_claims.set()
+            if not done.cancelled() and done.exception() is None:
+                row = done.result()
+                if row is not None and row.state is State.RUNNING and uid in ("", row.uid):
+                    launched.append(self.launch(row, handler))
             self._engine.dispatcher.freed()
+
+        claim.add_done_callback(answered)
+        return launched
 
     def queue(self, record: Record, wake: Wake) -> None:
         """Wake a suspended row as soon as there is a free place."""
@@ -129,6 +149,7 @@ class Worker:
 
     def hold(self, record: Record) -> None:
         """Renew this row's lease from now on."""
+        self._alive = time.monotonic()  # the loop lives: while nothing was held, nobody asked it
         self._held[record.uid] = (record.name, Holder(record.uid, record.claim))
         if self._stop_ticker is None:
             self._stop_ticker = self._engine.clock.every(self._engine.lease_policy.renew_interval, self.renew)
@@ -211,18 +232,23 @@ class Worker:
         self.draining = True
         self._ready.clear()
         self._ready_names.clear()
-        tasks = [run.task for run in self.running.values() if run.task is not None]
-        if tasks and timeout > 0:
-            await asyncio.wait(tasks, timeout=timeout)
-        for run in list(self.running.values()):
-            run.cancel(CancelReason.SHUTDOWN)
-        tasks = [run.task for run in self.running.values() if run.task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=STOP_GRACE)
-        if self.running:
-            stuck = sorted(run.record.name for run in self.running.values())
-            logger.error("%d handlers ignore their cancellation; their leases are released: %s", len(stuck), stuck[:5])
-        await self._release(list(self._held.values()))
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_GRACE):  # a claim that is answered later is released by its lease
+                    await self._no_claims.wait()
+            tasks = [run.task for run in self.running.values() if run.task is not None]
+            if tasks and timeout > 0:
+                await asyncio.wait(tasks, timeout=timeout)
+            for run in list(self.running.values()):
+                run.cancel(CancelReason.SHUTDOWN)
+            tasks = [run.task for run in self.running.values() if run.task is not None]
+            if tasks:
+                await asyncio.wait(tasks, timeout=STOP_GRACE)
+            if self.running:
+                stuck = sorted(run.record.name for run in self.running.values())
+                logger.error("%d handlers ignore their cancellation; their leases go: %s", len(stuck), stuck[:5])
+        finally:  # also when whoever closes is cancelled: other processes must not wait for the leases to end
+            await self._release(list(self._held.values()))
 
     def close(self) -> None:
         """Stop renewing. Blocks until a renewal that is under way has ended."""
@@ -261,8 +287,8 @@ class Worker:
         finally:
             self.let_go(run.holder)
             self.running.pop(run.record.uid, None)
-            if not self.running:
-                self._empty.set()
+            if run.operation is not None:
+                run.operation.last_changes()  # no progress is written after the run
             run.ended.set()
             self._engine.dispatcher.freed()
         if after is not None:

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from lro_aio.core.record import Record, WakeReason
+from lro_aio.core.errors import SchedulerUnavailableError
+from lro_aio.core.record import Record, State, WakeReason
 from lro_aio.ports import SchedulerHost
 
 __all__ = ["LocalScheduler"]
@@ -34,6 +35,8 @@ class _Watched:
     pending: set[str] = field(default_factory=set)
     poll_at: float = 0.0
     """Engine time of the next look, for a foreign service."""
+    polling: bool = False
+    """A look at the foreign service is under way."""
 
 
 class LocalScheduler:
@@ -50,10 +53,11 @@ class LocalScheduler:
         self._look = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._unlisten: Callable[[], None] | None = None
-        self._reported: set[str] = set()
         self._fresh: set[str] = set()
         """Watched operations whose children were not yet looked at."""
         self._stale = False
+        self._polls: set[asyncio.Task[None]] = set()
+        """Looks at foreign services that are under way: one that hangs must hold up nobody else."""
 
     async def open(self, host: SchedulerHost) -> None:
         """Start watching."""
@@ -67,9 +71,11 @@ class LocalScheduler:
         """Stop watching. The rows stay, and a sweep of another process watches them."""
         if self._unlisten is not None:
             self._unlisten()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        tasks = self._polls | ({self._task} if self._task is not None else set())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         self._watched.clear()
         self._parents.clear()
 
@@ -82,12 +88,14 @@ class LocalScheduler:
             await host.wake(record, WakeReason.ELAPSED)
             return None
         if wait.service and not host.has_service(wait.service):
-            if wait.service not in self._reported:
-                self._reported.add(wait.service)
-                logger.warning("service %r is not known here; its operations are left to another process", wait.service)
-            return None
+            # An error, so that the row is put off: one that stays due would stand in the way of others.
+            raise SchedulerUnavailableError(f"service {wait.service!r} is not known here; left to another process")
         if wait.deadline is not None and host.clock.time() >= wait.deadline:
-            await self._check(host, [self._watch(record)])
+            watched = self._watch(record)
+            if wait.service:
+                self._start_poll(host, watched)  # the last one; it wakes the row, whatever it finds
+                return None
+            await self._check(host, [watched])
             if record.name in self._watched:
                 await self._wake(host, self._watched[record.name], WakeReason.CHILDREN_TIMEOUT)
             return None
@@ -127,6 +135,9 @@ class LocalScheduler:
 
     def _committed(self, name: str, record: Record | None) -> None:
         """A row of this process changed: children count themselves down, without a look at the store."""
+        watched = self._watched.get(name)
+        if watched is not None and (record is None or record.state not in (State.SUSPENDED, State.PENDING)):
+            self._forget(name)  # cancelled, or woken by somebody else
         if record is not None and not record.done and not record.deleted:
             return
         for parent in self._parents.get(name, ()):
@@ -176,11 +187,12 @@ class LocalScheduler:
 
     async def _round(self, host: SchedulerHost, fresh: set[str], *, everything: bool) -> None:
         now = host.clock.time()
-        looked = [
-            watched
-            for name, watched in self._watched.items()
-            if not watched.pending or (watched.poll_at <= now if _service(watched) else everything or name in fresh)
-        ]
+        looked: list[_Watched] = []
+        for name, watched in self._watched.items():
+            if not watched.pending or (not _service(watched) and (everything or name in fresh)):
+                looked.append(watched)
+            elif _service(watched) and watched.poll_at <= now:
+                self._start_poll(host, watched)
         await self._check(host, looked)
 
     async def _check(self, host: SchedulerHost, looked: list[_Watched]) -> None:
@@ -191,27 +203,52 @@ class LocalScheduler:
             for watched in looked:
                 if not _service(watched):
                     watched.pending &= unfinished
-        await asyncio.gather(*(self._poll(host, watched) for watched in looked if _service(watched)))
         ready = [watched for watched in looked if not watched.pending]
-        await asyncio.gather(*(self._wake(host, watched, WakeReason.CHILDREN_DONE) for watched in ready))
+        wakes = (self._wake(host, watched, WakeReason.CHILDREN_DONE) for watched in ready)
+        for failure in await asyncio.gather(*wakes, return_exceptions=True):
+            if failure is not None:
+                raise failure
+
+    def _start_poll(self, host: SchedulerHost, watched: _Watched) -> None:
+        assert watched.record.wait is not None
+        watched.poll_at = host.clock.time() + watched.record.wait.poll_interval
+        if not watched.polling:
+            watched.polling = True
+            task = asyncio.get_running_loop().create_task(self._poll(host, watched), name="lro-aio-poll")
+            self._polls.add(task)
+            task.add_done_callback(self._polls.discard)
 
     async def _poll(self, host: SchedulerHost, watched: _Watched) -> None:
-        wait = watched.record.wait
+        """One look at a foreign service; wake the row if nothing is left, or the deadline has passed."""
+        wait, name = watched.record.wait, watched.record.name
         assert wait is not None
-        watched.poll_at = host.clock.time() + wait.poll_interval
         try:
-            operations = await host.poll(wait.service, sorted(watched.pending))
+            operations = await host.poll(wait.service, sorted(watched.pending), until=wait.deadline)
+            watched.pending.difference_update(operation.name for operation in operations if operation.done)
         except Exception as exc:  # noqa: BLE001 (a foreign stub raises what it likes; the next poll comes)
-            logger.warning("service %r could not be polled for %s: %s", wait.service, watched.record.name, exc)
-            return
-        watched.pending.difference_update(operation.name for operation in operations if operation.done)
+            logger.warning("service %r could not be polled for %s: %s", wait.service, name, exc)
+        finally:
+            watched.polling = False
+        late = wait.deadline is not None and host.clock.time() >= wait.deadline
+        if late or not watched.pending:
+            try:
+                await self._wake(
+                    host, watched, WakeReason.CHILDREN_TIMEOUT if watched.pending else WakeReason.CHILDREN_DONE
+                )
+            except Exception as exc:  # noqa: BLE001 (an outage of the store; the row is looked at again)
+                logger.warning("%s could not be woken and is again: %s", name, exc)
+        self._look.set()  # so that the timer is set for the next look
 
     async def _wake(self, host: SchedulerHost, watched: _Watched, reason: WakeReason) -> None:
         name = watched.record.name
         if self._watched.get(name) is not watched:
             return
         self._forget(name)
-        await host.wake(watched.record, reason, pending=sorted(watched.pending))
+        try:
+            await host.wake(watched.record, reason, pending=sorted(watched.pending))
+        except BaseException:
+            self._watched.setdefault(name, watched)  # the store did not answer: nobody else remembers
+            raise
 
 
 def _service(watched: _Watched) -> str:

@@ -132,7 +132,12 @@ def resume_router(client: Client, verifier: Verifier, *, prefix: str = "/lro") -
 
 
 def operation_response(operation: Operation[Any] | operations_pb2.Operation, status_code: int = 200) -> Response:
-    """An operation as the answer of a service's own endpoint."""
+    """An operation as the answer of a service's own endpoint.
+
+    Args:
+        operation: As ``client.start`` returned it, or as ``client.get_operation`` did.
+        status_code: The HTTP status.
+    """
     proto = operation if isinstance(operation, operations_pb2.Operation) else operation.proto
     return _response(Reply(status_code, operation_json(proto)))
 

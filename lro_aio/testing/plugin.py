@@ -1,14 +1,15 @@
 """pytest plugin: the fixtures ``lro_clock``, ``lro_handlers`` and ``lro_client``.
 
-Loaded by pytest where lro-aio is installed. ``lro_client`` needs pytest-asyncio, in strict or auto mode.
+Loaded by pytest wherever lro-aio is installed, so it must not need more than pytest. ``lro_client`` alone needs
+pytest-asyncio, in strict or auto mode.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from lro_aio.client import Client
 from lro_aio.engine.handlers import Handlers
@@ -29,9 +30,23 @@ def lro_handlers() -> Handlers:
     return Handlers()
 
 
-@pytest_asyncio.fixture
-async def lro_client(lro_clock: ManualClock, lro_handlers: Handlers) -> AsyncIterator[Client]:
+async def _opened(lro_clock: ManualClock, lro_handlers: Handlers) -> AsyncIterator[Client]:
     """An open client on an in-memory store, with ``lro_clock`` and ``lro_handlers``."""
     # A handler that still runs when the test is over gets no grace: real time would pass.
     async with Client("sqlite://", handlers=[lro_handlers], clock=lro_clock, drain_timeout=0) as client:
         yield client
+
+
+def _refused() -> Client:
+    """An open client; here it needs pytest-asyncio."""
+    raise ImportError("the fixture lro_client needs pytest-asyncio: pip install 'lro-aio[testing]'")
+
+
+lro_client: Any
+"""An open client on an in-memory store, with ``lro_clock`` and ``lro_handlers``."""
+try:
+    import pytest_asyncio
+except ModuleNotFoundError:
+    lro_client = pytest.fixture(name="lro_client")(_refused)
+else:
+    lro_client = pytest_asyncio.fixture(name="lro_client")(_opened)

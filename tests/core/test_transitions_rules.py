@@ -197,6 +197,30 @@ def test_rule_5_a_release_lets_another_process_go_on_at_once_without_cost() -> N
     assert (taken.attempt, taken.resume_point, taken.state_data, taken.wake) == (1, "collect", b"s", row.wake)
 
 
+def test_rule_6_a_first_run_that_was_handed_back_keeps_its_clean_up() -> None:
+    """It began, so there may be something to undo, although it never suspended."""
+    row = running(wait=None)
+    wait = Wait(token="t9", sleep_until=NOW, on_cancel="undo")
+    released = t.release(row, holder=t.Holder("u1", 4), now=NOW, wait=wait)
+    cancelled = t.request_cancel(released, now=NOW, retention=RETENTION, token="t10")
+    assert cancelled is not None
+    assert (cancelled.state, cancelled.resume_point, cancelled.cleaning) == (State.PENDING, "undo", True)
+
+
+def test_a_release_keeps_the_wait_that_the_row_has() -> None:
+    row = running()
+    assert t.release(row, holder=t.Holder("u1", 4), now=NOW, wait=NEXT).wait == WAIT
+
+
+def test_a_hand_over_that_is_noted_late_does_not_postpone_a_row_that_is_due() -> None:
+    handed = a_row(State.SUSPENDED)
+    claimed = t.claim(handed, now=NOW, by=WORKER, token="t1")
+    assert claimed is not None
+    released = t.release(claimed, holder=t.Holder("u1", claimed.claim), now=NOW)
+    with pytest.raises(InvalidTokenError):
+        t.handed_over(released, token="t1", check_time=NOW + 21600, revision=handed.revision)
+
+
 def test_rule_5_the_released_holder_is_out() -> None:
     row = running()
     freed = release(row)

@@ -119,7 +119,7 @@ class TestEvents:
             stream = events(answer)
             await take(stream)
             await client.drain(0)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(4):  # less than the looks that make up for lost notices
                 assert all("done" not in data for _, data in [event async for event in stream])
 
     async def test_unknown_operation_is_an_ordinary_404(self, client: lro.Client, serve_http: ServeHttp) -> None:

@@ -1,0 +1,253 @@
+"""``docs/reference.md`` is what the docstrings say, and the docstrings say what the code does, as far as can be seen.
+
+What can be seen: every public thing has a docstring; ``Args:`` name exactly the arguments that there are; every error
+that ``Raises:`` names exists; an error that a public function raises in its own body is named.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import importlib.util
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import pytest
+
+import lro_aio as lro
+from lro_aio.servers import resume
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "reference.md"
+SCRIPT = ROOT / "docs" / "build_reference.py"
+COMMAND = "python docs/build_reference.py"
+
+
+def load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("build_reference", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["build_reference"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+reference = load()
+TEXT: str = reference.build()
+
+
+# The page
+
+
+def test_the_committed_page_is_what_the_docstrings_make() -> None:
+    committed = PAGE.read_text(encoding="utf-8")
+    assert committed == TEXT, f"docs/reference.md is not up to date; run: {COMMAND}"
+
+
+def test_the_check_says_which_command_to_run(tmp_path: Path) -> None:
+    """On a page that differs by one character; and nothing is written."""
+    page = tmp_path / "reference.md"
+    page.write_text(TEXT + "\n", encoding="utf-8")
+    code = (
+        f"import runpy, sys, pathlib\nsys.argv = ['x', '--check']\nnames = runpy.run_path({str(SCRIPT)!r})\n"
+        f"main = names['main']\nmain.__globals__['PAGE'] = pathlib.Path({str(page)!r})\nsys.exit(main())"
+    )
+    before = page.read_bytes()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert COMMAND in done.stderr
+    assert page.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", lro.__all__)
+def test_every_public_name_is_on_the_page(name: str) -> None:
+    """Under a heading, or as an error in the table."""
+    headed = f"### `lro.{name}`\n" in TEXT
+    in_table = re.search(rf"^\| `{name}` \| ", TEXT, re.MULTILINE) is not None
+    assert headed or in_table
+
+
+def test_every_server_and_testing_name_is_on_the_page() -> None:
+    modules = [item for title in ("Servers", "Testing") for item in reference.SECTIONS[title]]
+    assert {f"lro_aio.servers.{name}" for name in ("grpc", "fastapi", "resume")} <= {module for module, _ in modules}
+    for module, names in modules:
+        for name in names or reference.public(module):
+            assert f"### `{module}.{name}`\n" in TEXT
+
+
+def test_no_name_is_shown_without_a_word_about_it() -> None:
+    """A heading is followed by text and not by the next heading, nor by a signature alone."""
+    parts = re.split(r"^#{3,4} ", TEXT, flags=re.MULTILINE)[1:]
+    bare = [part.splitlines()[0] for part in parts if not re.search(r"^[^ #\n]", part.partition("\n")[2], re.MULTILINE)]
+    assert bare == []
+
+
+@pytest.mark.parametrize(
+    "kind", sorted((v for v in vars(lro).values() if inspect.isclass(v)), key=lambda k: k.__name__)
+)
+def test_the_table_of_errors_says_what_an_instance_says(kind: type) -> None:
+    """Code, reason, HTTP status, attributes; and no error is left out."""
+    if not issubclass(kind, lro.LroError) or kind is lro.OperationFailedError:
+        return
+    (row,) = (line for line in TEXT.splitlines() if line.startswith(f"| `{kind.__name__}` |"))
+    _, code, reason, http, attributes = (cell.strip() for cell in row.strip("|").split("|"))
+    if kind is lro.LroError:
+        assert row == "| `LroError` | UNKNOWN | `UNKNOWN` | 500 |  |"
+        return
+    required = [item for item in inspect.signature(kind).parameters.values() if item.default is item.empty]
+    values = {"timeout": 1.0, "retry_after": 1.0, "pending": ("operations/a",), "position": 0, "size": 2, "limit": 1}
+    exc = kind(*(values.get(item.name, "x") for item in required if item.kind is not item.VAR_POSITIONAL))
+    assert isinstance(exc, lro.LroError)
+    assert (code, reason, http) == (exc.code.name, f"`{exc.reason}`", str(exc.code.http))
+    for name in re.findall(r"`(\w+)`", attributes):
+        assert hasattr(exc, name)
+    unlisted = set(vars(exc)) - set(re.findall(r"`(\w+)`", attributes)) - {"text"}
+    assert {name for name in unlisted if not name.startswith("_")} == set()
+
+
+# The docstrings
+
+
+class Documented(NamedTuple):
+    """One public function or method."""
+
+    where: str
+    function: ast.FunctionDef | ast.AsyncFunctionDef
+    doc: str
+    """Of a constructor: the class's."""
+
+
+def documented() -> Iterator[Documented]:
+    for modules in reference.SECTIONS.values():
+        for module, names in modules:
+            for name in names or reference.public(module):
+                yield from of_source(reference.find(module, name), f"{module}.{name}")
+    for name in lro.__all__:
+        if name.endswith("Error"):
+            yield from of_source(reference.find("lro_aio", name), f"lro_aio.{name}")
+
+
+def of_source(source: reference.Source, where: str) -> Iterator[Documented]:  # type: ignore[name-defined]  # loaded above
+    match source.node:
+        case ast.FunctionDef() | ast.AsyncFunctionDef():
+            if not reference.is_fixture(source.node):
+                yield Documented(where, source.node, source.doc)
+        case ast.ClassDef(body=body):
+            for node in body:
+                if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+                    yield Documented(f"{where}()", node, source.doc)
+            for member in reference.members(source):
+                if not isinstance(member.node, ast.Assign | ast.AnnAssign) and not reference.is_fixture(member.node):
+                    yield Documented(f"{where}.{member.node.name}", member.node, member.doc)
+
+
+FUNCTIONS = {item.where: item for item in documented()}
+everywhere = pytest.mark.parametrize("where", FUNCTIONS)
+
+DEFERS = re.compile(
+    r"(?:^ *|[.:;] +|Raises )(?:as|see)(?: in)? ``([\w.]+)``(?=[.;)]| is\b|$)", re.IGNORECASE | re.MULTILINE
+)
+"""``As ``start``.``: the other docstring holds here too."""
+
+
+def arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    given = function.args
+    every = [*given.posonlyargs, *given.args, *given.kwonlyargs, *filter(None, (given.vararg, given.kwarg))]
+    return [item.arg for item in every if item.arg not in ("self", "cls")]
+
+
+def section(doc: str, title: str) -> list[str]:
+    """The names of the entries of a section."""
+    found = re.search(rf"^{title}:\n((?:(?:    .*)?\n?)+)", doc, re.MULTILINE)
+    return re.findall(r"^    ([*\w.]+): ", found[1], re.MULTILINE) if found else []
+
+
+def raised_in(function: ast.AST) -> set[str]:
+    """Errors that are made and raised in the body itself, not in functions inside it, and not caught there."""
+    found: set[str] = set()
+    stack = list(ast.iter_child_nodes(function))
+    while stack:
+        node = stack.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and isinstance(node.exc.func, ast.Name):
+            found.add(node.exc.func.id)
+        stack.extend(ast.iter_child_nodes(node))
+    return {name for name in found if name[0].isupper()}
+
+
+def is_error(name: str) -> bool:
+    known = getattr(lro, name, None) or getattr(builtins, name, None) or getattr(resume, name, None)
+    return inspect.isclass(known) and issubclass(known, BaseException)
+
+
+def test_the_walk_sees_the_public_functions() -> None:
+    assert {"lro_aio.Client()", "lro_aio.Client.start", "lro_aio.Operation.suspend", "lro_aio.wait_operation"} <= set(
+        FUNCTIONS
+    )
+    assert len(FUNCTIONS) > 90
+
+
+@everywhere
+def test_it_has_a_docstring(where: str) -> None:
+    """One that begins with a sentence."""
+    doc = FUNCTIONS[where].doc
+    assert re.match(r"[A-Z`(\"]", doc)
+    assert re.search(r"[.:]$", doc.split("\n\n")[0])
+
+
+@pytest.mark.parametrize("name", [name for name in lro.__all__ if callable(getattr(lro, name))])
+def test_public_classes_and_functions_have_a_docstring_of_their_own(name: str) -> None:
+    """Not an inherited one, nor the one that dataclass makes."""
+    doc = vars(getattr(lro, name))["__doc__"] if inspect.isclass(getattr(lro, name)) else getattr(lro, name).__doc__
+    assert doc
+    assert not doc.startswith(f"{name}(")
+
+
+@everywhere
+def test_args_name_the_arguments_that_there_are(where: str) -> None:
+    """All or none of them. None where one speaks for itself, or the text names them, or points to another docstring."""
+    _, function, doc = FUNCTIONS[where]
+    given, described = arguments(function), [name.lstrip("*") for name in section(doc, "Args")]
+    if described:
+        assert sorted(described) == sorted(given)
+    elif len(given) > 1 and not exempt(where, doc):
+        told = all(f"``{name}``" in doc or f"``{name}=" in doc for name in given)
+        assert told or DEFERS.search(doc), given
+
+
+def exempt(where: str, doc: str) -> bool:
+    """Whose arguments callers do not give, errors' are attributes, and those of ports are told in sentences."""
+    called_by_others = "Made by a" in doc or "Called by" in doc
+    return called_by_others or where.endswith(("Error()", ".from_env")) or where.startswith("lro_aio.ports.")
+
+
+@everywhere
+def test_raises_names_errors_that_exist_and_all_that_the_body_raises(where: str) -> None:
+    _, function, doc = FUNCTIONS[where]
+    named = section(doc, "Raises")
+    assert [name for name in named if not is_error(name)] == []
+    assert ("Raises:" not in doc) or named or DEFERS.search(doc)
+    missing = {name for name in raised_in(function) if is_error(name)} - set(named)
+    assert missing == set() or DEFERS.search(doc), missing
+
+
+@everywhere
+def test_a_docstring_that_points_to_another_points_to_something(where: str) -> None:
+    owner = where.rpartition(".")[0]
+    shown = set(re.findall(r"^#{3,4} `(?:lro\.)?([\w.]+)`$", TEXT, re.MULTILINE))
+    for target in DEFERS.findall(FUNCTIONS[where].doc):
+        spellings = {
+            target,
+            target.removeprefix("lro_aio."),
+            f"{owner.rpartition('.')[2]}.{target}",
+            f"{owner}.{target}",
+        }
+        assert spellings & shown, target

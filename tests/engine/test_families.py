@@ -1,0 +1,196 @@
+"""``start_child``: the same child in every run, the link to its parent, and the cancel that follows it."""
+
+import asyncio
+import math
+
+import pytest
+from google.protobuf import wrappers_pb2
+
+import lro_aio as lro
+from lro_aio.core.record import State
+
+
+@pytest.fixture
+def families(client):
+    """Handlers: ``leaf`` runs until it is cancelled; ``tree`` starts ``state`` levels of two children each, and waits."""
+    started = []
+
+    @client.handler("leaf")
+    async def leaf(op):
+        started.append(op.name)
+        await asyncio.Event().wait()
+
+    @client.handler("tree", state=int, resume_points=("done",))
+    async def tree(op):
+        if op.resume_point == "done":
+            return None
+        handler, state = ("tree", op.state - 1) if op.state > 1 else ("leaf", None)
+        children = [await op.start_child(handler, state, key=key) for key in ("left", "right")]
+        return op.suspend(resume_at="done", children=[child.name for child in children])
+
+    return started
+
+
+async def states(client):
+    page = await client.list_operations(page_size=100)
+    return sorted(client.store.inner.read([op.name])[0].state.value for op in page.operations)
+
+
+@pytest.mark.asyncio
+async def test_a_child_is_linked_to_its_parent_and_shares_its_collection(client, row):
+    names = []
+
+    @client.handler("child")
+    async def child(op):
+        return None
+
+    @client.handler("parent")
+    async def parent(op):
+        first = await op.start_child("child", key="a")
+        again = await op.start_child(child, key="a")
+        other = await op.start_child("child", key="b")
+        names.extend([first.name, again.name, other.name])
+
+    op = await client.start("parent", parent="tenants/t")
+    await asyncio.wait_for(op.result(), 5)
+    assert names[0] == names[1] != names[2]
+    assert names[0].startswith("tenants/t/operations/")
+    assert row(names[0]).parent_operation == op.name
+
+
+@pytest.mark.asyncio
+async def test_a_run_after_a_crash_finds_the_same_children(open_client, tmp_path, lro_clock, abandon):
+    url = f"sqlite:///{tmp_path}/ops.db"
+    handlers = lro.Handlers()
+    found, crash = [], asyncio.Event()
+
+    @handlers.handler("child", state=int)
+    async def child(op):
+        return wrappers_pb2.Int64Value(value=op.state)
+
+    @handlers.handler("parent")
+    async def parent(op):
+        found.append([(await op.start_child("child", n, key=f"c{n}")).name for n in range(3)])
+        if op.attempt == 1:
+            crash.set()
+            await asyncio.Event().wait()
+        return wrappers_pb2.Int64Value(value=len(await op.wait(children=found[-1])))
+
+    first = await open_client(url, handlers=[handlers])
+    op = await first.start("parent")
+    await asyncio.wait_for(crash.wait(), 5)
+    abandon(first)
+    second = await open_client(url, handlers=[handlers])
+    await lro_clock.advance(31)
+    result = await asyncio.wait_for((await second.operation(op.name)).result(wrappers_pb2.Int64Value), 5)
+    assert result.value == 3
+    assert found[0] == found[1]
+    assert len((await second.list_operations('handler="child"')).operations) == 3
+
+
+@pytest.mark.asyncio
+async def test_a_key_that_stands_for_another_child_is_refused(client):
+    errors = []
+
+    @client.handler("child", state=int)
+    async def child(op):
+        return None
+
+    @client.handler("parent")
+    async def parent(op):
+        await op.start_child("child", 1, key="a")
+        for error, state, key in ((lro.OperationAlreadyExistsError, 2, "a"), (ValueError, 1, "")):
+            try:
+                await op.start_child("child", state, key=key)
+            except error as exc:
+                errors.append(type(exc))
+
+    op = await client.start("parent")
+    await asyncio.wait_for(op.result(), 5)
+    assert errors == [lro.OperationAlreadyExistsError, ValueError]
+
+
+@pytest.mark.asyncio
+async def test_cancelling_the_parent_cancels_the_whole_tree(client, lro_clock, families):
+    op = await client.start("tree", 3)
+    await lro_clock.settle()
+    assert len(families) == 8
+    await op.cancel()
+    await lro_clock.settle()
+    assert await states(client) == ["CANCELLED"] * 15
+
+
+@pytest.mark.asyncio
+async def test_the_children_go_on_if_asked_for(client, lro_clock, families):
+    op = await client.start("tree", 1)
+    await lro_clock.settle()
+    await op.cancel(cancel_children=False)
+    await lro_clock.settle()
+    assert await states(client) == ["CANCELLED", "RUNNING", "RUNNING"]
+
+
+@pytest.mark.asyncio
+async def test_a_running_parents_children_are_cancelled_also_those_it_starts_afterwards(client, lro_clock, families):
+    gate = asyncio.Event()
+
+    @client.handler("stubborn")
+    async def stubborn(op):
+        await op.start_child("leaf", key="before")
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await gate.wait()
+        await op.start_child("leaf", key="after")
+
+    op = await client.start("stubborn")
+    await lro_clock.settle()
+    await op.cancel()
+    await lro_clock.settle()
+    assert await states(client) == ["CANCELLED", "RUNNING"]
+    gate.set()
+    await lro_clock.settle()
+    assert await states(client) == ["CANCELLED", "CANCELLED", "SUCCEEDED"]
+
+
+@pytest.mark.asyncio
+async def test_a_cascade_that_the_store_interrupts_is_finished_by_the_sweep(client, store, lro_clock, families):
+    op = await client.start("tree", 2)
+    await lro_clock.settle()
+    store.fail("list", times=math.inf)
+    await op.cancel()
+    assert (await op.fetch()).error.code == lro.Code.CANCELLED
+    assert "RUNNING" in (await_states := [store.inner.read([name])[0].state.value for name in families])
+    assert await_states.count("CANCELLED") == 0
+    store.fail("list", times=0)
+    await client.sweep()
+    await lro_clock.settle()
+    assert await states(client) == ["CANCELLED"] * 7
+    assert not store.inner.read([op.name])[0].cancel_children
+
+
+@pytest.mark.asyncio
+async def test_a_cascade_reaches_more_children_than_one_page_holds(client, lro_clock):
+    @client.handler("child", resume_points=("on",))
+    async def child(op):
+        return op.suspend(resume_at="on", sleep=1000)
+
+    @client.handler("parent", resume_points=("on",))
+    async def parent(op):
+        await asyncio.gather(*(op.start_child("child", key=str(n)) for n in range(1100)))
+        return op.suspend(resume_at="on", sleep=1000)
+
+    op = await client.start("parent")
+    await lro_clock.settle()
+    await op.cancel()
+    await lro_clock.settle()
+    assert len([o async for o in client.iter_operations('state="CANCELLED"', page_size=1000)]) == 1101
+
+
+@pytest.mark.asyncio
+async def test_a_childs_cancel_is_not_the_parents(client, lro_clock, row, families):
+    op = await client.start("tree", 1)
+    await lro_clock.settle()
+    for name in families:
+        await client.cancel_operation(name)
+    await lro_clock.settle()
+    assert row(op.name).state is State.SUCCEEDED

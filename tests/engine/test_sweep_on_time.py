@@ -1,0 +1,40 @@
+"""A sweep that found no free place for a row must not be late for the next one."""
+
+from __future__ import annotations
+
+import pytest
+from google.protobuf import empty_pb2
+
+import lro_aio as lro
+
+
+@pytest.mark.asyncio
+async def test_a_row_that_waited_for_a_place_delays_no_other(lro_clock) -> None:
+    """Rows that stay due for want of a place are looked at again when there is one; that costs others nothing."""
+    began: dict[str, float] = {}
+    handlers = lro.Handlers()
+
+    @handlers.handler("nap", resume_points=("awake",))
+    async def nap(op):
+        if op.resume_point == "":
+            return op.suspend(resume_at="awake", sleep=10.2)
+        began["nap"] = op.client.clock.time()
+        return empty_pb2.Empty()
+
+    @handlers.handler("busy")
+    async def busy(op):
+        began[op.id] = op.client.clock.time()
+        await op.wait(sleep=10)
+        return empty_pb2.Empty()
+
+    async with lro.Client("sqlite://", handlers=[handlers], clock=lro_clock, max_running=1, drain_timeout=0) as client:
+        start = lro_clock.time()
+        await client.start("nap")
+        await lro_clock.advance(0)
+        await client.start("busy", operation_id="first")
+        await client.start("busy", operation_id="second")
+        await lro_clock.advance(10)  # the first ends, and the second has the place
+        assert began["second"] - start == pytest.approx(10)
+        client.engine.worker.max_running = 2  # as if a run that is not in our way had ended
+        await lro_clock.advance(1)
+        assert began["nap"] - start == pytest.approx(10.2)
