@@ -126,7 +126,9 @@ def main() -> None:
     if arguments.json:
         show(machine, as_json=True)
     else:
-        print(f"Python {machine['python']}, SQLite {machine['sqlite']} (WAL, synchronous=FULL), {machine['cores']} cores")
+        print(
+            f"Python {machine['python']}, SQLite {machine['sqlite']} (WAL, synchronous=FULL), {machine['cores']} cores"
+        )
     with tempfile.TemporaryDirectory(prefix="lro-bench-") as name:
         folder = Path(name)
         show(floor(folder, arguments.seconds), as_json=arguments.json)

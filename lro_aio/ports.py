@@ -121,6 +121,10 @@ class Store(abc.ABC):
         """The least ``check_time`` of the rows that ``due`` with these arguments would ever return; None if none."""
 
     @abc.abstractmethod
+    def routes(self) -> Sequence[Route]:
+        """Every (handler, resume_point) that a row with a ``check_time`` has, in any order."""
+
+    @abc.abstractmethod
     def list(self, query: ListQuery) -> list[Record]:
         """One page of rows."""
 

@@ -196,6 +196,7 @@ class OperationFailedError(LroError):
 class OperationCancelledError(OperationFailedError):
     """The operation was cancelled."""
 
+    code = Code.CANCELLED
     reason = "OPERATION_CANCELLED"
 
     def __init__(

@@ -112,12 +112,14 @@ class Dispatcher:
                 await self.cascade(record)
             if record.state is State.SUSPENDED:
                 await self.hand_over(record)
-            elif record.state is State.PENDING and not self._engine.draining:
-                # One with a later time was left to a process of a newer release.
-                if (record.check_time or 0.0) <= self.clock.time():
-                    await self.run_or_hand_over(record)
+            elif record.state is State.PENDING and not self._engine.draining and self._is_due(record):
+                await self.run_or_hand_over(record)
         except (LroError, RuntimeError) as exc:
             logger.warning("%s is left to the sweep: %s", record.name, exc)
+
+    def _is_due(self, record: Record) -> bool:
+        """Whether a pending row may run; one with a later time was left to a process of a newer release."""
+        return (record.check_time or 0.0) <= self.clock.time()
 
     async def hand_over(self, record: Record) -> None:
         """Give a wait to the scheduler and note that it has it."""

@@ -348,6 +348,7 @@ class Engine:
 
     def _recovered(self) -> None:
         self.grace_until = self.clock.time() + self.lease_policy.duration
+        self.notices.elsewhere()  # a write whose answer was lost gave no notice
         self.sweeper.nudge()
 
     async def _settle(self) -> None:

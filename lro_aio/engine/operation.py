@@ -35,7 +35,7 @@ from lro_aio.core.record import Record, WakeReason
 from lro_aio.core.status import error_of, make_status, to_status
 from lro_aio.core.transitions import Holder
 from lro_aio.engine.children import Service, as_service
-from lro_aio.engine.suspension import Suspended, check_children, plan
+from lro_aio.engine.suspension import Named, Suspended, check_children, plan
 from lro_aio.engine.timing import sleep_until
 
 if TYPE_CHECKING:
@@ -163,6 +163,11 @@ class Operation(Generic[S]):
         return self._record.attempt
 
     @property
+    def retries(self) -> int:
+        """How many runs of this segment have failed and were let run again; what the retry policy counts."""
+        return self._record.retries
+
+    @property
     def claim(self) -> int:
         """Fencing number of the claim that this object holds; only rises over an operation's runs. 0 for none."""
         return self._holder.claim
@@ -238,6 +243,10 @@ class Operation(Generic[S]):
         Raises:
             TypeError: The metadata is something else than a ``google.protobuf.Struct``.
             ValueError: ``fraction`` is out of range.
+            PayloadTooLargeError: Over ``Limits.metadata``.
+            OperationDoneError: It has ended. This one and those below only where the call writes at once.
+            LeaseLostError: This object does not hold the operation, or no longer.
+            StoreUnavailableError: The store did not answer.
         """
         if fraction is not None and not 0 <= fraction <= 1:
             raise ValueError(f"fraction must be from 0 to 1, not {fraction!r}")
@@ -349,6 +358,7 @@ class Operation(Generic[S]):
             WaitDeadlineExceededError: The time is up; the work goes on.
             WorkerUnavailableError: The client is closing; the work goes on.
             OperationNotFoundError: It was deleted or has expired.
+            StoreUnavailableError: The store did not answer; the work goes on.
             TypeError: The response is another message.
         """
         limit = None if timeout is None else seconds(timeout, "timeout")
@@ -391,7 +401,7 @@ class Operation(Generic[S]):
         self,
         *,
         sleep: Duration = 0,
-        children: Sequence[str] = (),
+        children: Sequence[str | Named] = (),
         timeout: Duration | None = 420,
         poll_interval: Duration = 3,
         service: str | Service | None = None,
@@ -400,7 +410,7 @@ class Operation(Generic[S]):
 
         Args:
             sleep: Seconds or a timedelta.
-            children: Names of operations. Whether this operation itself is done plays no part.
+            children: Operations or their names. Whether this operation itself is done plays no part.
             timeout: Bounds the children part, from the end of the sleep. None: no bound.
             poll_interval: Between looks at a foreign service; the client's own operations are not polled but noticed.
             service: Who has the children: a name in ``Client(services=...)`` or an object. None: this client.
@@ -413,6 +423,7 @@ class Operation(Generic[S]):
             ValueError: Nothing to wait for, a negative duration, an unknown service, or itself among the children.
             InvalidOperationNameError: A child's name is malformed.
             WaitDeadlineExceededError: The timeout ran out; carries the pending and the finished.
+            StoreUnavailableError: The client's own children could not be read.
         """
         slept = seconds(sleep, "sleep")
         limit = None if timeout is None else seconds(timeout, "timeout")
@@ -440,7 +451,7 @@ class Operation(Generic[S]):
         resume_at: str,
         sleep: Duration = 0,
         until: datetime.datetime | float | None = None,
-        children: Sequence[str] = (),
+        children: Sequence[str | Named] = (),
         timeout: Duration | None = None,
         poll_interval: Duration = 3,
         max_poll_interval: Duration | None = None,
@@ -456,7 +467,8 @@ class Operation(Generic[S]):
             resume_at: A resume point that the handler declares; "" is its start.
             sleep: Seconds or a timedelta, from the commit.
             until: Instead of ``sleep``: an aware datetime or epoch seconds. In the past: at once.
-            children: Names of operations to wait for after the sleep; read again at the wake-up as ``op.children``.
+            children: Operations, or their names, to wait for after the sleep; read again at the wake-up as
+                ``op.children``.
             timeout: Bounds the children part, from the end of the sleep; then ``wake_reason`` is CHILDREN_TIMEOUT.
             poll_interval: Between looks at children that give no notice.
             max_poll_interval: Up to which a remote scheduler may let the interval grow.

@@ -41,6 +41,9 @@ logger = logging.getLogger("lro_aio")
 NEWER_STATE_DELAY = 30.0
 """Seconds for which a row with a newer release's state is left to a process of that release."""
 
+STRAY_DELAY = 1.0
+"""Seconds before a run that was cancelled without a reason of ours may run again, so that it does not at once here."""
+
 Event = Callable[..., Record | None]
 
 
@@ -250,10 +253,12 @@ def _retry(engine: Engine, run: Run, operation: Operation[Any], *, after: float,
 def _cancelled(engine: Engine, run: Run, operation: Operation[Any]) -> Outcome | None:
     """The handler let a cancellation pass; why it was cancelled decides (rules 5 and 6)."""
     reason = run.cancel_reason
+    not_before: float | None = None
     task = asyncio.current_task()
     if reason is None and task is not None and task.cancelling():
         # Whoever ends the event loop cancels every task in it: a shutdown without a close.
         reason = CancelReason.SHUTDOWN
+        not_before = engine.clock.time() + STRAY_DELAY
         while task.cancelling():
             task.uncancel()
     if operation.ended or reason is CancelReason.LEASE_LOST:
@@ -267,7 +272,7 @@ def _cancelled(engine: Engine, run: Run, operation: Operation[Any]) -> Outcome |
         return _finish(engine, operation, error=status)
     if reason is CancelReason.SHUTDOWN:
         wait = Wait(token=names.new_id(), sleep_until=engine.clock.time(), on_cancel=run.handler.on_cancel)
-        return Outcome(partial(transitions.release, wait=wait if wait.on_cancel else None))
+        return Outcome(partial(transitions.release, check_time=not_before, wait=wait if wait.on_cancel else None))
     # Nobody asked for it: the handler awaited something that was cancelled by other code of its own.
     status = make_status(Code.ABORTED, "the handler was cancelled by its own code", reason="HANDLER_CANCELLED")
     return _fail(engine, operation, status)

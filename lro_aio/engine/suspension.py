@@ -6,12 +6,22 @@ import datetime
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from lro_aio.core import names
 from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.record import Wait
 
-__all__ = ["Suspended", "check_children", "plan"]
+__all__ = ["Named", "Suspended", "check_children", "plan"]
+
+
+class Named(Protocol):
+    """An ``Operation``, or an ``operations_pb2.Operation``."""
+
+    @property
+    def name(self) -> str:
+        """Resource name."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +63,7 @@ def plan(
     resume_at: str,
     sleep: Duration,
     until: datetime.datetime | float | None,
-    children: Sequence[str],
+    children: Sequence[str | Named],
     timeout: Duration | None,
     poll_interval: Duration,
     max_poll_interval: Duration | None,
@@ -93,8 +103,8 @@ def plan(
     )
 
 
-def check_children(own_name: str, children: Sequence[str], *, foreign: bool) -> tuple[str, ...]:
-    """Check the names of operations to wait for.
+def check_children(own_name: str, children: Sequence[str | Named], *, foreign: bool) -> tuple[str, ...]:
+    """The names of operations to wait for, checked.
 
     Raises:
         ValueError: The operation itself is among them: it would wait for ever.
@@ -103,11 +113,12 @@ def check_children(own_name: str, children: Sequence[str], *, foreign: bool) -> 
     """
     if isinstance(children, str):
         raise TypeError("children must be a sequence of names, not one string")
-    for child in children:
+    wanted = tuple(child if isinstance(child, str) else child.name for child in children)
+    for child in wanted:
         names.parse(child)
         if child == own_name and not foreign:
             raise ValueError(f"operation {own_name!r} cannot wait for itself")
-    return tuple(children)
+    return wanted
 
 
 def _moment(until: datetime.datetime | float) -> float:

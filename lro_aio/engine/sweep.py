@@ -19,6 +19,7 @@ from lro_aio.core.errors import LroError, StoreUnavailableError
 from lro_aio.core.policies import SweepPolicy
 from lro_aio.core.record import Record, State
 from lro_aio.engine.timing import wait_event
+from lro_aio.ports import Route
 
 if TYPE_CHECKING:
     from lro_aio.engine.engine import Engine
@@ -48,6 +49,7 @@ class Sweeper:
         """Rows are due that found no free place."""
         self._task: asyncio.Task[None] | None = None
         self._passing = asyncio.Lock()
+        self._reported: set[Route] = set()
 
     def start(self) -> None:
         """Run passes until ``stop``."""
@@ -98,6 +100,7 @@ class Sweeper:
                 pass
             if full:
                 await self._purge()
+                await self._report_unknown()
 
     async def _loop(self) -> None:
         full_at = asyncio.get_running_loop().time()
@@ -137,7 +140,9 @@ class Sweeper:
         engine = self._engine
         self.saturated = False
         now = engine.clock.time()
-        limit = self._policy.batch + (0 if not_owner else engine.worker.held)
+        # What cannot be handled here now must not hide what stands behind it.
+        unhandled = len(self._seen) if self._stuck else 0
+        limit = self._policy.batch + unhandled + (0 if not_owner else engine.worker.held)
         scan = partial(engine.gateway.store.due, now=now, routes=engine.routes(), limit=limit, not_owner=not_owner)
         due = await engine.gateway.call(scan)
         seen = frozenset((record.name, record.revision, record.handover) for record in due)
@@ -177,6 +182,18 @@ class Sweeper:
             return
         event = partial(transitions.lose_creator, now=now, retention=self._engine.retention.duration)
         await self._engine.apply(Change(record.name, event))
+
+    async def _report_unknown(self) -> None:
+        """Say once of each route that no handler here runs, and that rows wait for (rule 14)."""
+        engine = self._engine
+        known = set(engine.routes())
+        for route in await engine.gateway.call(engine.gateway.store.routes):
+            if route in known or route in self._reported:
+                continue
+            due = await engine.gateway.call(partial(engine.gateway.store.next_check, routes=[route]))
+            if due is not None and due <= engine.clock.time() - self._policy.interval:
+                self._reported.add(route)
+                logger.warning("operations wait for handler %r at %r, which is not registered here", *route)
 
     async def _purge(self) -> None:
         engine = self._engine

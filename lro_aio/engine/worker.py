@@ -125,12 +125,16 @@ class Worker:
                 self._no_claims.set()
             if not done.cancelled() and done.exception() is None:
                 row = done.result()
-                if row is not None and row.state is State.RUNNING and uid in ("", row.uid):
+                if row is not None and row.state is State.RUNNING and (uid in ("", row.uid) or self._orphaned(row)):
                     launched.append(self.launch(row, handler))
             self._engine.dispatcher.freed()
 
         claim.add_done_callback(answered)
         return launched
+
+    def _orphaned(self, row: Record) -> bool:
+        """Whether a repeated start found a row that this process claimed without ever hearing that it did."""
+        return row.owner == self.owner and not self.holds(row.uid)
 
     def queue(self, record: Record, wake: Wake) -> None:
         """Wake a suspended row as soon as there is a free place."""
@@ -237,6 +241,8 @@ class Worker:
                 async with asyncio.timeout(STOP_GRACE):  # a claim that is answered later is released by its lease
                     await self._no_claims.wait()
             tasks = [run.task for run in self.running.values() if run.task is not None]
+            if tasks:
+                logger.info("%d handlers still run; they have %g s, then other processes go on", len(tasks), timeout)
             if tasks and timeout > 0:
                 await asyncio.wait(tasks, timeout=timeout)
             for run in list(self.running.values()):

@@ -116,6 +116,19 @@ class DueContract:
         )
         assert names(store.due(now=NOW, routes=[JOB], limit=10)) == [name_of(4)]
 
+    def test_the_routes_are_those_of_rows_that_must_be_looked_at(self, store: Store) -> None:
+        """Each once, that of driven rows among them; a row that nobody must look at brings none."""
+        assert store.routes() == []
+        create_all(
+            store,
+            row(1),
+            row(2),
+            row(3, resume_point="collect"),
+            row(4, handler="", state=State.RUNNING),
+            row(5, handler="ended", state=State.FAILED, check_time=None),
+        )
+        assert sorted(store.routes()) == sorted([("", ""), JOB, (JOB[0], "collect")])
+
     def test_the_next_check_is_the_least_time_of_the_routes(self, store: Store) -> None:
         """Past or to come; None where there is none."""
         assert store.next_check(routes=[JOB]) is None

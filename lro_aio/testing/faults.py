@@ -51,7 +51,14 @@ class FaultyStore(Store):
         when: Literal["before", "after"] = "before",
         error: Callable[[], Exception] = lambda: StoreUnavailableError("a fault of the test", retry_after=0.0),
     ) -> None:
-        """Make the next ``times`` calls of a method fail; 0 clears, ``math.inf`` is until cleared."""
+        """Make the next calls of a method fail.
+
+        Args:
+            method: Name of a method of ``Store``.
+            times: How many calls; 0 clears, ``math.inf`` is until cleared.
+            when: Whether the failing call takes effect.
+            error: Makes the exception.
+        """
         self._faults[method] = _Fault(times, when, error)
 
     def hold(self, method: str) -> Callable[[], None]:
@@ -89,6 +96,10 @@ class FaultyStore(Store):
     def next_check(self, *, routes: Sequence[Route], not_owner: str = "") -> float | None:
         """As the wrapped store."""
         return self._through("next_check", lambda: self.inner.next_check(routes=routes, not_owner=not_owner))
+
+    def routes(self) -> Sequence[Route]:
+        """As the wrapped store."""
+        return self._through("routes", self.inner.routes)
 
     def list(self, query: ListQuery) -> list[Record]:
         """As the wrapped store."""

@@ -297,7 +297,9 @@ async def test_another_processs_cancel_arrives_with_the_renewal(open_client, tmp
 
 
 @pytest.mark.asyncio
-async def test_the_clean_up_of_a_run_that_died_is_run_by_another_process(open_client, tmp_path, lro_clock, abandon, log):
+async def test_the_clean_up_of_a_run_that_died_is_run_by_another_process(
+    open_client, tmp_path, lro_clock, abandon, log
+):
     url = f"sqlite:///{tmp_path}/ops.db"
     handlers = lro.Handlers()
 

@@ -31,7 +31,9 @@ async def test_a_created_operation_is_running_and_leased_until_its_creator_ends_
 
 
 @pytest.mark.asyncio
-async def test_without_a_lease_anybody_with_the_name_drives_it_and_no_sweep_touches_it(open_client, tmp_path, lro_clock):
+async def test_without_a_lease_anybody_with_the_name_drives_it_and_no_sweep_touches_it(
+    open_client, tmp_path, lro_clock
+):
     url = f"sqlite:///{tmp_path}/ops.db"
     first = await open_client(url)
     op = await first.create(lease=False)

@@ -57,9 +57,7 @@ async def test_any_other_return_value_fails_the_operation_naming_its_type(client
 
 @pytest.mark.parametrize("expose", [False, True])
 @pytest.mark.asyncio
-async def test_the_text_of_an_unknown_exception_is_logged_and_shown_only_on_request(
-    open_client, store, caplog, expose
-):
+async def test_the_text_of_an_unknown_exception_is_logged_and_shown_only_on_request(open_client, store, caplog, expose):
     client = await open_client(store, expose_errors=expose)
 
     @client.handler("broken")
@@ -207,7 +205,9 @@ class Count:
 async def test_exceptions_of_the_listed_kinds_run_the_segment_again_durably(client, lro_clock, row):
     runs = []
 
-    @client.handler("flaky", state=Count, retry=lro.RetryPolicy(on=(OSError,), initial_delay=10, multiplier=2, jitter=0))
+    @client.handler(
+        "flaky", state=Count, retry=lro.RetryPolicy(on=(OSError,), initial_delay=10, multiplier=2, jitter=0)
+    )
     async def flaky(op):
         runs.append((lro_clock.time(), op.state.n, op.attempt))
         op.state.n += 1  # not saved: the next run starts with the segment's own state
@@ -279,7 +279,9 @@ async def test_retry_later_ends_when_the_policys_attempts_run_out(client, lro_cl
 async def test_run_timeout_bounds_one_run(client, lro_clock):
     runs = []
 
-    @client.handler("slow", run_timeout=10, retry=lro.RetryPolicy(on=TimeoutError, max_attempts=2, initial_delay=5, jitter=0))
+    @client.handler(
+        "slow", run_timeout=10, retry=lro.RetryPolicy(on=TimeoutError, max_attempts=2, initial_delay=5, jitter=0)
+    )
     async def slow(op):
         runs.append(lro_clock.time())
         try:
@@ -371,7 +373,10 @@ async def test_state_of_a_newer_release_is_left_for_one_that_can_read_it(client,
 @pytest.mark.asyncio
 async def test_older_state_is_brought_forward(client, store, lro_clock):
     @client.handler(
-        "nap", state=Count, state_version=2, upgrade=lambda old, version: {"n": old["count"] * version},
+        "nap",
+        state=Count,
+        state_version=2,
+        upgrade=lambda old, version: {"n": old["count"] * version},
         resume_points=("awake",),
     )
     async def nap(op):

@@ -194,7 +194,9 @@ async def test_a_repeated_create_is_a_visitors_operation(lro_client):
     ],
 )
 @pytest.mark.asyncio
-async def test_bad_arguments_of_start_are_refused_and_leave_no_trace(open_client, store, lro_handlers, error, arguments):
+async def test_bad_arguments_of_start_are_refused_and_leave_no_trace(
+    open_client, store, lro_handlers, error, arguments
+):
     client = await open_client(store, handlers=[lro_handlers])
     with pytest.raises(error):
         await client.start("order", **arguments)

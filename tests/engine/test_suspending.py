@@ -211,7 +211,11 @@ async def complaint(client, **arguments):
         (TypeError, "children", {"children": "operations/a"}),
         (TypeError, "sleep", {"sleep": "1"}),
         (lro.InvalidOperationNameError, "resource name", {"children": ["nobody"]}),
-        (lro.UnknownResumePointError, "declares no resume point 'off'; declared: 'on'", {"resume_at": "off", "sleep": 1}),
+        (
+            lro.UnknownResumePointError,
+            "declares no resume point 'off'; declared: 'on'",
+            {"resume_at": "off", "sleep": 1},
+        ),
     ],
 )
 @pytest.mark.asyncio

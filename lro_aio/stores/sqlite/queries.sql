@@ -22,6 +22,11 @@ SELECT check_time FROM operations INDEXED BY operations_due
 WHERE handler = ? AND resume_point = ? AND check_time IS NOT NULL AND (owner = '' OR owner <> ?)
 ORDER BY check_time LIMIT 1;
 
+-- :name next_route
+-- One step of a loose scan: the next distinct route behind a given one, by one seek.
+SELECT handler, resume_point FROM operations INDEXED BY operations_due
+WHERE check_time IS NOT NULL AND (handler, resume_point) > (?, ?) ORDER BY handler, resume_point LIMIT 1;
+
 -- :name list
 SELECT {columns} FROM operations INDEXED BY {index}
 WHERE {conditions} AND deleted = 0 AND (expire_time IS NULL OR expire_time > :now)

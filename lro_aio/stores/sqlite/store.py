@@ -166,6 +166,19 @@ class SqliteStore(Store):
             ]
         return min((row[0] for row in found if row is not None), default=None)
 
+    def routes(self) -> Sequence[Route]:
+        """Every route of a row that must be looked at: a seek each, however many rows it has."""
+        found: list[Route] = []
+        with self._reading() as connection, _snapshot(connection):
+            if connection.execute(_SQL["next_check"], ("", "", "")).fetchone() is not None:
+                found.append(("", ""))
+            route: Route | None = ("", "")
+            while route is not None:
+                route = connection.execute(_SQL["next_route"], route).fetchone()
+                if route is not None:
+                    found.append(route)
+        return found
+
     def list(self, query: ListQuery) -> list[Record]:
         """One page of rows, newest first."""
         page: list[Record] = []

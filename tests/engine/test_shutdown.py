@@ -1,0 +1,323 @@
+"""Opening, draining, closing, and use at the wrong time or place."""
+
+import asyncio
+import math
+import threading
+
+import pytest
+from google.protobuf import wrappers_pb2
+
+import lro_aio as lro
+from lro_aio.core.record import State
+from lro_aio.engine import worker
+from lro_aio.testing import FaultyStore, ManualClock
+
+
+@pytest.fixture(autouse=True)
+def _short_grace(monkeypatch):
+    monkeypatch.setattr(worker, "STOP_GRACE", 0.3)
+
+
+@pytest.fixture
+def forever():
+    handlers = lro.Handlers()
+    handlers.log = []
+
+    @handlers.handler("forever", resume_points=("on",))
+    async def run(op):
+        handlers.log.append((op.attempt, op.claim))
+        try:
+            await asyncio.Event().wait()
+        finally:
+            handlers.log.append(op.cancel_reason)
+
+    return handlers
+
+
+async def until(condition):
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+CALLS = {
+    "start": lambda c: c.start("x"),
+    "create": lambda c: c.create(),
+    "get": lambda c: c.get_operation("operations/a"),
+    "list": lambda c: c.list_operations(),
+    "wait": lambda c: c.wait_operation("operations/a"),
+    "cancel": lambda c: c.cancel_operation("operations/a"),
+    "delete": lambda c: c.delete_operation("operations/a"),
+    "operation": lambda c: c.operation("operations/a"),
+    "watch": lambda c: anext(c.watch("operations/a")),
+    "resume": lambda c: c.resume("operations/a", "t"),
+    "sweep": lambda c: c.sweep(),
+    "drain": lambda c: c.drain(),
+}
+calls = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+
+
+@calls
+@pytest.mark.asyncio
+async def test_use_before_and_after_async_with_gets_a_sentence_that_says_what_to_do(call):
+    client = lro.Client("sqlite://")
+    client.handler("x")(_nothing)
+    with pytest.raises(RuntimeError, match="use it inside 'async with client:'"):
+        await call(client)
+    async with client:
+        pass
+    with pytest.raises(RuntimeError, match="'async with' block has ended"):
+        await call(client)
+
+
+async def _nothing(op):
+    return None
+
+
+@calls
+@pytest.mark.asyncio
+async def test_use_from_another_event_loop_is_refused_and_breaks_nothing(client, call):
+    client.handler("x")(_nothing)
+
+    async def elsewhere():
+        with pytest.raises(RuntimeError, match="one client per loop"):
+            await call(client)
+        with pytest.raises(RuntimeError, match="one client per loop"):
+            await client.aclose()
+
+    await asyncio.to_thread(lambda: asyncio.run(elsewhere()))
+    op = await client.start("x")
+    await asyncio.wait_for(op.result(), 5)
+
+
+@pytest.mark.asyncio
+async def test_a_client_is_opened_once_and_closed_as_often_as_you_like():
+    client = lro.Client("sqlite://")
+    await client.aclose()
+    async with client:
+        with pytest.raises(RuntimeError, match="opened once"):
+            await client.__aenter__()
+        await client.create()
+    await client.aclose()
+    with pytest.raises(RuntimeError, match="opened once"):
+        await client.__aenter__()
+
+
+@pytest.mark.asyncio
+async def test_a_client_that_could_not_be_opened_can_be_opened_later():
+    store = FaultyStore(lro.SqliteStore("sqlite://"))
+    client = lro.Client(store)
+    store.fail("open")
+    with pytest.raises(lro.StoreUnavailableError):
+        await client.__aenter__()
+    async with client:
+        await client.create()
+
+
+@pytest.mark.asyncio
+async def test_a_scheduler_that_does_not_open_leaves_nothing_open():
+    class Broken(lro.LocalScheduler):
+        async def open(self, host):
+            raise lro.SchedulerUnavailableError("no credentials")
+
+    before = set(threading.enumerate())
+    with pytest.raises(lro.SchedulerUnavailableError):
+        await lro.Client("sqlite://", scheduler=Broken()).__aenter__()
+    assert not [t for t in set(threading.enumerate()) - before if t.name.startswith("lro-aio")]
+
+
+@pytest.mark.asyncio
+async def test_closing_leaves_no_thread_and_no_task(tmp_path, forever):
+    threads, tasks = set(threading.enumerate()), asyncio.all_tasks()
+    async with lro.Client(f"sqlite:///{tmp_path}/ops.db", handlers=[forever], drain_timeout=0) as client:
+        await client.start("forever")
+        await client.create()
+        await until(lambda: forever.log)
+    assert [t for t in set(threading.enumerate()) - threads if t.name.startswith("lro-aio")] == []
+    assert asyncio.all_tasks() <= tasks
+
+
+@pytest.mark.asyncio
+async def test_a_close_gives_the_lease_back_so_that_another_process_goes_on_at_once(open_client, tmp_path, forever):
+    url = f"sqlite:///{tmp_path}/ops.db"
+    client = await open_client(url, handlers=[forever], max_attempts=3)
+    op = await client.start("forever")
+    for claim in range(1, 11):
+        await until(lambda claim=claim: (1, claim) in forever.log)
+        await client.aclose()
+        client = await open_client(url, handlers=[forever], max_attempts=3)
+    await until(lambda: (1, 11) in forever.log)
+    assert forever.log.count(lro.CancelReason.SHUTDOWN) == 10
+    assert not (await client.get_operation(op.name)).done
+
+
+@pytest.mark.asyncio
+async def test_a_drain_lets_runs_end_and_takes_no_more(client, lro_clock, row):
+    gate = asyncio.Event()
+
+    @client.handler("work")
+    async def work(op):
+        await gate.wait()
+        return wrappers_pb2.Int64Value(value=1)
+
+    op = await client.start("work")
+    await lro_clock.settle()
+    draining = asyncio.create_task(client.drain(5))
+    await asyncio.sleep(0)
+    late = await client.start("work")
+    gate.set()
+    await asyncio.wait_for(draining, 5)
+    assert (await client.get_operation(op.name)).HasField("response")
+    assert row(late.name).state is State.PENDING
+    await client.sweep()
+    assert row(late.name).state is State.PENDING
+
+
+@pytest.mark.asyncio
+async def test_on_drain_whoever_waits_gets_the_latest_state_early(client):
+    op = await client.create()
+    waiting = asyncio.create_task(client.wait_operation(op.name))
+    result = asyncio.create_task(op.result())
+    await asyncio.sleep(0.05)
+    await client.drain()
+    assert not (await asyncio.wait_for(waiting, 2)).done
+    with pytest.raises(lro.WorkerUnavailableError):
+        await asyncio.wait_for(result, 2)
+
+
+@pytest.mark.asyncio
+async def test_a_handler_that_ignores_its_cancellation_does_not_hold_up_the_close(
+    client, store, lro_clock, row, caplog
+):
+    stop = asyncio.Event()
+
+    @client.handler("deaf")
+    async def deaf(op):
+        while not stop.is_set():
+            try:
+                await stop.wait()
+            except asyncio.CancelledError:
+                continue
+
+    op = await client.start("deaf")
+    await lro_clock.settle()
+    await asyncio.wait_for(client.drain(0), 5)
+    left = row(op.name)
+    assert (left.state, left.owner, left.attempt) == (State.PENDING, "", 0)
+    assert "ignore their cancellation" in caplog.text
+    stop.set()
+    await client.engine._settle()
+    assert row(op.name).state is State.PENDING, "what it does afterwards is not written"
+
+
+@pytest.mark.asyncio
+async def test_a_claim_that_is_under_way_when_the_client_closes_is_given_back(tmp_path, forever, lro_clock):
+    path = tmp_path / "ops.db"
+    async with lro.Client(lro.SqliteStore(path), worker=False, clock=lro_clock) as front:
+        op = await front.start("forever")
+    store = FaultyStore(lro.SqliteStore(path))
+    let_go = store.hold("apply")
+    client = lro.Client(store, handlers=[forever], clock=lro_clock, drain_timeout=0)
+    await client.__aenter__()
+    await until(lambda: store.calls["apply"])  # the sweep claims
+    closing = asyncio.create_task(client.aclose())
+    await asyncio.sleep(0.05)
+    let_go()
+    await asyncio.wait_for(closing, 5)
+    left = lro.SqliteStore(path)
+    left.open()
+    (row,) = left.read([op.name])
+    left.close()
+    assert (row.state, row.owner, row.attempt) == (State.PENDING, "", 0)
+
+
+@pytest.mark.asyncio
+async def test_a_start_that_is_under_way_when_the_client_closes_is_given_back(store, forever, lro_clock, tmp_path):
+    path = tmp_path / "ops.db"
+    store = FaultyStore(lro.SqliteStore(path))
+    client = lro.Client(store, handlers=[forever], clock=lro_clock, drain_timeout=0)
+    await client.__aenter__()
+    let_go = store.hold("apply")
+    starting = asyncio.create_task(client.start("forever"))
+    await until(lambda: store.calls["apply"])
+    closing = asyncio.create_task(client.aclose())
+    await asyncio.sleep(0.05)
+    let_go()
+    await asyncio.wait_for(closing, 5)
+    op = await starting
+    left = lro.SqliteStore(path)
+    left.open()
+    (row,) = left.read([op.name])
+    left.close()
+    assert (row.state, row.owner, row.attempt) == (State.PENDING, "", 0)
+
+
+@pytest.mark.asyncio
+async def test_a_close_that_is_cancelled_still_gives_the_leases_back(tmp_path, lro_clock):
+    path = tmp_path / "ops.db"
+    client = lro.Client(lro.SqliteStore(path), clock=lro_clock, drain_timeout=60)
+
+    @client.handler("forever")
+    async def forever(op):
+        await asyncio.Event().wait()
+
+    await client.__aenter__()
+    op = await client.start("forever")
+    await lro_clock.settle()
+    closing = asyncio.create_task(client.aclose())
+    await asyncio.sleep(0.05)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(closing, 5)
+    left = lro.SqliteStore(path)
+    left.open()
+    (row,) = left.read([op.name])
+    left.close()
+    assert (row.state, row.owner) == (State.PENDING, "")
+
+
+@pytest.mark.asyncio
+async def test_closing_during_an_outage_ends(tmp_path, forever):
+    store = FaultyStore(lro.SqliteStore(tmp_path / "ops.db"))
+    client = lro.Client(store, handlers=[forever], clock=ManualClock(), drain_timeout=0)
+    await client.__aenter__()
+    await client.start("forever")
+    await until(lambda: forever.log)
+    for method in ("read", "apply", "due", "next_check", "list", "purge"):
+        store.fail(method, times=math.inf)
+    await asyncio.wait_for(client.aclose(), 5)
+
+
+@pytest.mark.asyncio
+async def test_a_creators_operation_is_ended_by_another_process_after_the_close(open_client, tmp_path, lro_clock):
+    url = f"sqlite:///{tmp_path}/ops.db"
+    first, second = await open_client(url), await open_client(url)
+    op = await first.create()
+    await first.aclose()
+    await lro_clock.advance(1)
+    ended = await asyncio.wait_for(second.wait_operation(op.name), 5)
+    assert ended.error.code == lro.Code.ABORTED
+
+
+@pytest.mark.asyncio
+async def test_the_end_of_the_event_loop_without_a_close_gives_the_runs_back(tmp_path, forever):
+    """``asyncio.run`` cancels every task: for the handlers that is a shutdown, not a cancel."""
+    path = tmp_path / "ops.db"
+
+    async def main():
+        client = await lro.Client(lro.SqliteStore(path), handlers=[forever], drain_timeout=0).__aenter__()
+        op = await client.start("forever")
+        await until(lambda: forever.log)
+        tasks = [run.task for run in client.engine.worker.running.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await client.aclose()
+        return op.name
+
+    name = await asyncio.to_thread(lambda: asyncio.run(main()))
+    store = lro.SqliteStore(path)
+    store.open()
+    (row,) = store.read([name])
+    store.close()
+    assert (row.state, row.attempt, row.owner) == (State.PENDING, 0, "")

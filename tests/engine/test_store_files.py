@@ -1,0 +1,131 @@
+"""Stores that cannot be used, as a user of ``Client`` meets them."""
+
+import asyncio
+import sqlite3
+import time
+
+import pytest
+from google.protobuf import wrappers_pb2
+
+import lro_aio as lro
+
+
+@pytest.mark.parametrize(
+    "url", ["", "operations.db", "postgres://x", "sqlite:operations.db", "sqlite:/a.db", "sqlite:///a.db?nonsense=1",
+            "sqlite:///a.db?busy_timeout=soon", "sqlite:///a.db?mode=wx"]
+)
+def test_a_malformed_store_url_is_refused_where_the_client_is_made(url):
+    with pytest.raises(ValueError, match=r".+"):
+        lro.Client(url)
+
+
+async def refused(url, error=lro.StoreSchemaError):
+    client = lro.Client(url)
+    with pytest.raises(error) as caught:
+        await client.__aenter__()
+    with pytest.raises(RuntimeError, match="use it inside"):
+        await client.create()
+    return str(caught.value)
+
+
+@pytest.mark.asyncio
+async def test_a_file_that_is_not_sqlite_is_refused_and_not_touched(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("dear diary, " * 1000)
+    assert "notes.txt" in await refused(f"sqlite:///{path}")
+    assert path.read_text() == "dear diary, " * 1000
+
+
+@pytest.mark.asyncio
+async def test_a_directory_and_a_missing_directory_are_refused(tmp_path):
+    assert "directory" in await refused(f"sqlite:///{tmp_path}")
+    assert "does not exist" in await refused(f"sqlite:///{tmp_path}/no/ops.db")
+
+
+@pytest.mark.asyncio
+async def test_a_file_of_a_newer_version_is_refused(tmp_path):
+    path = tmp_path / "ops.db"
+    async with lro.Client(f"sqlite:///{path}"):
+        pass
+    connection = sqlite3.connect(path)
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    connection.execute(f"PRAGMA user_version = {version + 1}")
+    connection.close()
+    assert "newer" in await refused(f"sqlite:///{path}")
+
+
+@pytest.mark.asyncio
+async def test_a_read_only_store_can_be_read_and_refuses_every_write(tmp_path):
+    path = tmp_path / "ops.db"
+    async with lro.Client(f"sqlite:///{path}") as client:
+        op = await client.create(lease=False)
+    async with lro.Client(f"sqlite:///{path}?mode=ro", worker=False) as reader:
+        assert (await reader.get_operation(op.name)).name == op.name
+        assert len((await reader.list_operations()).operations) == 1
+        visitor = await reader.operation(op.name)
+        for write in (reader.create(), visitor.done(), reader.cancel_operation(op.name), reader.delete_operation(op.name)):
+            with pytest.raises(lro.StoreSchemaError, match="mode=ro"):
+                await write
+    await refused(f"sqlite:///{tmp_path}/none.db?mode=ro")
+    async with lro.Client(f"sqlite:///{path}") as client:
+        assert not (await client.get_operation(op.name)).done
+
+
+@pytest.mark.asyncio
+async def test_a_writer_that_keeps_the_file_locked_is_an_outage_that_passes(tmp_path, loop_watch):
+    path = tmp_path / "ops.db"
+    async with lro.Client(f"sqlite:///{path}?busy_timeout=0.1") as client:
+        op = await client.create()
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        async with loop_watch():
+            with pytest.raises(lro.StoreUnavailableError, match="locked by another writer") as caught:
+                await op.done()
+        assert time.monotonic() - began < 3
+        assert caught.value.retry_after > 0
+        assert not (await client.get_operation(op.name)).done, "reads go on"
+        other.execute("COMMIT")
+        other.close()
+        assert (await op.done()).done
+
+
+@pytest.mark.asyncio
+async def test_a_full_disk_is_an_outage_and_what_was_committed_stays(tmp_path):
+    path = tmp_path / "ops.db"
+    async with lro.Client(f"sqlite:///{path}?max_page_count=60", worker=False) as client:
+        kept = []
+        with pytest.raises(lro.StoreUnavailableError, match="full"):
+            for _ in range(200):
+                kept.append((await client.create(wrappers_pb2.BytesValue(value=b"x" * 9000), lease=False)).name)
+        assert kept
+        assert [op.name for op in (await client.list_operations(page_size=500)).operations].sort() == kept.sort()
+        assert len((await client.list_operations(page_size=500)).operations) == len(kept)
+    async with lro.Client(f"sqlite:///{path}", worker=False) as client:
+        assert len((await client.list_operations(page_size=500)).operations) == len(kept)
+        await client.create()
+
+
+@pytest.mark.asyncio
+async def test_a_handler_whose_disk_is_full_goes_on_when_there_is_room(tmp_path):
+    path = tmp_path / "ops.db"
+    full = asyncio.Event()
+    async with lro.Client(f"sqlite:///{path}?max_page_count=60") as client:
+
+        @client.handler("fill", retry=lro.RetryPolicy(initial_delay=0.01, jitter=0))
+        async def fill(op):
+            names = []
+            try:
+                while not full.is_set():
+                    created = await op.client.create(wrappers_pb2.BytesValue(value=b"x" * 9000), lease=False)
+                    names.append(created.name)
+            except lro.StoreUnavailableError:
+                full.set()
+                for name in names:
+                    await op.client.delete_operation(name)
+                    await (await op.client.operation(name)).done() if False else None
+            return wrappers_pb2.Int64Value(value=len(names))
+
+        op = await client.start("fill")
+        result = await asyncio.wait_for(op.result(wrappers_pb2.Int64Value), 20)
+        assert result.value > 0

@@ -1,0 +1,208 @@
+"""What ``import lro_aio`` gives and what it leaves alone: names, where they say they are from, and what is loaded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import lro_aio as lro
+
+ROOT = Path(__file__).resolve().parents[1]
+
+PUBLIC = [
+    "CancelReason", "Client", "Code", "Handlers", "InvalidFilterError", "InvalidOperationNameError",
+    "InvalidPageTokenError", "InvalidTokenError", "InvalidTransitionError", "LeaseLostError", "LeasePolicy",
+    "Limits", "LocalScheduler", "LroError", "OPERATION_COLUMN_NAME", "OPERATION_ID_HEADER", "Operation",
+    "OperationAlreadyExistsError", "OperationBusyError", "OperationCancelledError", "OperationDoneError",
+    "OperationFailedError", "OperationNotDoneError", "OperationNotFoundError", "OperationsService",
+    "PayloadTooLargeError", "PollPolicy", "RESUME_POINT_COLUMN_NAME", "RetentionPolicy", "RetryLater",
+    "RetryPolicy", "STATE_COLUMN_NAME", "SchedulerUnavailableError", "SqliteStore", "StateCodecError",
+    "StoreSchemaError", "StoreUnavailableError", "Suspended", "SweepPolicy", "UnknownHandlerError",
+    "UnknownResumePointError", "WaitDeadlineExceededError", "WakeReason", "WorkerUnavailableError",
+    "unmarshal_operation", "wait_operation",
+]  # fmt: skip
+"""Pinned: taking a name away breaks somebody; adding one is a decision, and is made here too."""
+
+CONSTANTS = {
+    "OPERATION_COLUMN_NAME": "Operation",
+    "OPERATION_ID_HEADER": "x-alis-operation-id",
+    "RESUME_POINT_COLUMN_NAME": "ResumePoint",
+    "STATE_COLUMN_NAME": "State",
+}
+
+LATER = {
+    "SpannerStore": "spanner",
+    "WorkflowsScheduler": "workflows",
+    "CloudTasksScheduler": "tasks",
+}
+"""Name of a later release -> the extra that will bring it."""
+
+HEAVY = (
+    "google.cloud", "google.auth", "google.api_core", "fastapi", "starlette", "httpx", "uvicorn", "typer", "rich",
+    "click", "grpc", "grpc_status", "pytest", "lro_aio.servers", "lro_aio.cli", "lro_aio.testing",
+)  # fmt: skip
+
+EXTRAS = ("fastapi", "starlette", "httpx", "uvicorn", "typer", "rich", "click", "pytest", "pytest_asyncio")
+"""What an installation without extras may lack."""
+
+
+def run(code: str, *, without: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """The code in a fresh interpreter in which the packages ``without`` cannot be imported."""
+    block = "".join(f"sys.modules[{name!r}] = None\n" for name in without)
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", f"import sys\n{block}{code}"],
+        capture_output=True, text=True, cwd=ROOT, timeout=30,
+    )  # fmt: skip
+
+
+def output(code: str, *, without: tuple[str, ...] = ()) -> str:
+    done = run(code, without=without)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.strip()
+
+
+def test_the_public_names_are_the_pinned_ones() -> None:
+    assert set(lro.__all__) == set(PUBLIC)
+
+
+def test_the_public_names_are_sorted_and_given_once() -> None:
+    assert lro.__all__ == sorted(set(lro.__all__))
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_can_be_imported_and_says_that_it_is_from_lro_aio(name: str) -> None:
+    value = getattr(lro, name)
+    if name in CONSTANTS:
+        assert value == CONSTANTS[name]
+    else:
+        assert value.__module__ == "lro_aio"
+        assert value.__name__ == name
+
+
+def test_a_star_import_brings_exactly_the_public_names() -> None:
+    code = "from lro_aio import *\nimport json\nprint(json.dumps([n for n in dir() if not n.startswith('__')]))"
+    assert set(json.loads(output(code))) - {"json", "sys"} == set(PUBLIC)
+
+
+def test_the_version_is_the_one_of_the_distribution() -> None:
+    assert lro.__version__ == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'lro_aio' has no attribute 'Clent'"):
+        _ = lro.Clent  # type: ignore[attr-defined]  # the point of the test
+    assert not hasattr(lro, "no_such_name")
+
+
+def test_import_loads_no_server_command_line_cloud_or_grpc_code() -> None:
+    """Neither does making a client: a SQLite store needs none of it."""
+    code = "import json, lro_aio\nlro_aio.Client('sqlite://')\nprint(json.dumps(sorted(sys.modules)))"
+    loaded = json.loads(output(code))
+    assert "lro_aio.stores.sqlite.store" in loaded
+    heavy = [module for module in loaded for name in HEAVY if module == name or module.startswith(f"{name}.")]
+    assert heavy == []
+
+
+def test_without_any_extra_operations_run() -> None:
+    """The base installation is a whole: client, SQLite, and the gRPC and ASGI servers."""
+    code = """
+import asyncio
+import lro_aio as lro
+import lro_aio.servers.grpc, lro_aio.servers.resume, lro_aio.testing
+
+handlers = lro.Handlers()
+
+@handlers.handler("nothing")
+async def nothing(op):
+    return None
+
+async def main():
+    async with lro.Client("sqlite://", handlers=[handlers]) as client:
+        op = await client.start("nothing")
+        print(type(await op.result(timeout=10)).__name__)
+
+asyncio.run(main())
+"""
+    assert output(code, without=EXTRAS) == "Empty"
+
+
+@pytest.mark.parametrize(("name", "extra"), LATER.items())
+def test_names_of_later_releases_say_what_they_will_need(name: str, extra: str) -> None:
+    with pytest.raises(ImportError) as caught:
+        getattr(lro, name)
+    sentence = str(caught.value)
+    assert sentence.startswith(f"lro_aio.{name} is not part of this release")
+    assert sentence.endswith(f"pip install 'lro-aio[{extra}]'")
+
+
+def test_from_import_of_a_later_name_says_the_same() -> None:
+    with pytest.raises(ImportError, match=r"pip install 'lro-aio\[spanner\]'"):
+        from lro_aio import SpannerStore  # type: ignore[attr-defined]  # noqa: F401 (the point of the test)
+
+
+def test_a_spanner_url_says_the_same() -> None:
+    with pytest.raises(ImportError, match=r"pip install 'lro-aio\[spanner\]'"):
+        lro.Client("spanner://project/instance/database?table=Operations")
+
+
+def test_a_client_from_the_environment_says_the_same() -> None:
+    with pytest.raises(
+        ImportError, match=r"Client\.from_env is not part .* pip install 'lro-aio\[spanner,workflows\]'"
+    ):
+        lro.Client.from_env(project="p", location="europe-west1")
+
+
+def test_every_extra_that_an_error_names_exists() -> None:
+    from lro_aio._missing import NAMES
+
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = {extra for listed in NAMES.values() for extra in listed.split(",")}
+    assert named <= set(extras)
+    assert set(LATER) <= set(NAMES)
+
+
+@pytest.mark.parametrize("missing", ["fastapi", "starlette"])
+def test_the_fastapi_server_without_its_extra_names_the_install_command(missing: str) -> None:
+    code = (
+        "try:\n    import lro_aio.servers.fastapi\nexcept ImportError as exc:\n    print(exc)\n"
+        "else:\n    sys.exit('it was imported')"
+    )
+    assert "pip install 'lro-aio[fastapi]'" in output(code, without=(missing,))
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_the_command_line_without_its_extra_names_the_install_command(missing: str) -> None:
+    """One sentence on the error output and exit code 2, no traceback."""
+    done = run("sys.argv = ['lro', '--help']\nfrom lro_aio.cli import main\nmain()", without=(missing,))
+    assert done.returncode == 2
+    assert "pip install 'lro-aio[cli]'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_pytest_plugin_without_pytest_asyncio_breaks_no_test_that_does_not_ask_for_it(tmp_path: Path) -> None:
+    """It is loaded wherever lro-aio is installed; the one fixture that needs more says what to install."""
+    (tmp_path / "test_it.py").write_text(
+        "def test_clock(lro_clock):\n    assert lro_clock.time() > 0\n\ndef test_client(lro_client):\n    pass\n"
+    )
+    options = ["-p", "lro_aio.testing.plugin", "-p", "no:cacheprovider", "-rA", str(tmp_path)]
+    code = f"import os, pytest\nos.environ['PYTEST_DISABLE_PLUGIN_AUTOLOAD'] = '1'\nsys.exit(pytest.main({options!r}))"
+    done = run(code, without=("pytest_asyncio",))
+    assert "1 passed, 1 error" in done.stdout
+    assert "pip install 'lro-aio[testing]'" in done.stdout
+
+
+def test_constructing_a_client_does_no_io(tmp_path: Path) -> None:
+    """Nor does it need an event loop."""
+    with pytest.raises(RuntimeError):
+        asyncio.get_running_loop()
+    path = tmp_path / "operations.db"
+    client = lro.Client(f"sqlite:////{path.relative_to('/')}")
+    assert str(path) in client.store.url
+    assert list(tmp_path.iterdir()) == []
