@@ -1,0 +1,301 @@
+"""``dispatch="scheduler"``: every run happens inside a wake-up of a scheduler that works elsewhere."""
+
+import asyncio
+
+import pytest
+from google.protobuf import wrappers_pb2
+
+import lro_aio as lro
+from lro_aio.core.errors import OperationBusyError, WorkerUnavailableError
+from lro_aio.core.record import State
+from lro_aio.testing.scheduler_contract import SchedulerContract
+
+HORIZON = 6 * 3600.0
+
+
+class Elsewhere:
+    """What a remote scheduler's service keeps: waits by name, which it works off when a test says so."""
+
+    def __init__(self, clock):
+        self.clock = clock
+        self.waits = {}
+        self.log = []
+        self.client = None
+        self.broken = None
+        self.automatic = False
+        self.numbers = iter(range(10_000))
+
+    async def work(self):
+        """Wake what is due, once each."""
+        for record in list(self.waits.values()):
+            reason = await self._due(record)
+            if reason is not None:
+                del self.waits[record.name]
+                pending = [] if reason is not lro.WakeReason.CHILDREN_TIMEOUT else list(record.wait.children)
+                try:
+                    woken = await self.client.resume(record.name, record.wait.token, reason=reason, pending=pending)
+                    self.log.append(("resume", record.name, woken))
+                except (OperationBusyError, WorkerUnavailableError):
+                    self.waits[record.name] = record
+
+    async def _due(self, record):
+        wait, now = record.wait, self.clock.time()
+        if now < wait.sleep_until:
+            return None
+        if not wait.children:
+            return lro.WakeReason.ELAPSED
+        states = []
+        for child in wait.children:
+            try:
+                states.append((await self.client.get_operation(child)).done)
+            except lro.OperationNotFoundError:
+                states.append(True)
+        if all(states):
+            return lro.WakeReason.CHILDREN_DONE
+        late = wait.deadline is not None and now >= wait.deadline
+        return lro.WakeReason.CHILDREN_TIMEOUT if late else None
+
+
+class Remote:
+    """``lro_aio.ports.Scheduler`` over ``Elsewhere``."""
+
+    local = False
+    horizon = HORIZON
+
+    def __init__(self, elsewhere):
+        self.elsewhere = elsewhere
+
+    async def open(self, host):
+        self.host = host
+
+    async def close(self):
+        pass
+
+    async def schedule(self, record):
+        if self.elsewhere.broken is not None:
+            raise self.elsewhere.broken
+        self.elsewhere.log.append(("schedule", record.name, record.resume_point))
+        self.elsewhere.waits[record.name] = record
+        return f"wait-{next(self.elsewhere.numbers)}"
+
+    async def cancel(self, record):
+        self.elsewhere.log.append(("cancel", record.name, record.schedule_handle))
+        self.elsewhere.waits.pop(record.name, None)
+
+
+class TestRemoteScheduler(SchedulerContract):
+    """The suite holds for a scheduler that works elsewhere, too."""
+
+    poll_slack = 10.0
+
+    @pytest.fixture
+    def elsewhere(self, lro_clock):
+        return Elsewhere(lro_clock)
+
+    @pytest.fixture
+    def make_scheduler(self, elsewhere):
+        self._elsewhere = elsewhere
+        return lambda: Remote(elsewhere)
+
+    def connect(self, scheduler, client):
+        scheduler.elsewhere.client = client
+
+    async def advance(self, clock, seconds):
+        for _ in range(max(1, round(seconds))):
+            await clock.advance(min(1, seconds))
+            for _ in range(3):
+                await self._elsewhere.work()
+                await clock.settle()
+
+
+@pytest.fixture
+def elsewhere(lro_clock):
+    return Elsewhere(lro_clock)
+
+
+@pytest.fixture
+def handlers():
+    registry = lro.Handlers()
+
+    @registry.handler("steps", state=dict, resume_points=("on",))
+    async def steps(op):
+        assert not op.dev_mode
+        if op.resume_point == "":
+            return op.suspend(resume_at="on", **op.state) if op.state else None
+        return wrappers_pb2.StringValue(value=op.wake_reason)
+
+    return registry
+
+
+@pytest.fixture
+def remote(open_client, elsewhere, handlers, store):
+    async def make(store=store, **options):
+        client = await open_client(store, scheduler=Remote(elsewhere), handlers=[handlers], **options)
+        elsewhere.client = client
+        return client
+
+    return make
+
+
+@pytest.mark.asyncio
+async def test_the_first_run_is_handed_over_and_runs_in_a_wake_up(remote, elsewhere, lro_clock, row):
+    client = await remote()
+    op = await client.start("steps")
+    await lro_clock.settle()
+    handed = row(op.name)
+    assert (handed.state, handed.claim, handed.handover) == (State.PENDING, 0, 1)
+    assert handed.schedule_handle == "wait-0"
+    assert handed.check_time == lro_clock.time() + HORIZON
+    await elsewhere.work()
+    await asyncio.wait_for(op.result(), 5)
+    assert elsewhere.log == [("schedule", op.name, ""), ("resume", op.name, True)]
+
+
+@pytest.mark.asyncio
+async def test_every_suspend_is_handed_over(remote, elsewhere, lro_clock, row):
+    client = await remote()
+    op = await client.start("steps", {"sleep": 100})
+    await elsewhere.work()
+    await lro_clock.settle()
+    assert (row(op.name).state, row(op.name).handover) == (State.SUSPENDED, 1)
+    await lro_clock.advance(100)
+    assert row(op.name).state is State.SUSPENDED, "only the scheduler wakes it"
+    await elsewhere.work()
+    result = await asyncio.wait_for(op.result(wrappers_pb2.StringValue), 5)
+    assert result.value == lro.WakeReason.ELAPSED
+    assert [entry[0] for entry in elsewhere.log] == ["schedule", "resume", "schedule", "resume"]
+
+
+@pytest.mark.asyncio
+async def test_a_lost_hint_is_repaired_by_a_sweep_after_its_time(remote, elsewhere, lro_clock, row):
+    client = await remote()
+    op = await client.start("steps", {"sleep": 100})
+    await elsewhere.work()
+    await lro_clock.settle()
+    elsewhere.waits.clear()
+    await lro_clock.advance(99)
+    await client.sweep()
+    assert not elsewhere.waits
+    await lro_clock.advance(2)
+    await client.sweep()
+    assert list(elsewhere.waits) == [op.name]
+    assert row(op.name).handover == 2
+    elsewhere.waits.clear()
+    await client.sweep()
+    assert not elsewhere.waits, "handed over again, it has its time again"
+    await lro_clock.advance(HORIZON)
+    await client.sweep()
+    await elsewhere.work()
+    await asyncio.wait_for(op.result(), 5)
+
+
+@pytest.mark.asyncio
+async def test_a_lost_first_run_is_repaired_too(remote, elsewhere, lro_clock):
+    client = await remote()
+    op = await client.start("steps")
+    elsewhere.waits.clear()
+    await lro_clock.advance(HORIZON + 1)
+    await client.sweep()
+    await elsewhere.work()
+    await asyncio.wait_for(op.result(), 5)
+
+
+@pytest.mark.asyncio
+async def test_a_duplicate_hint_has_nothing_to_do(remote, elsewhere, lro_clock):
+    client = await remote()
+    op = await client.start("steps")
+    hints = [elsewhere.waits[op.name]] * 3
+    for record in hints:
+        elsewhere.waits[op.name] = record
+        await elsewhere.work()
+        await lro_clock.settle()
+    assert [entry[2] for entry in elsewhere.log if entry[0] == "resume"] == [True, False, False]
+
+
+@pytest.mark.parametrize("error", [lro.SchedulerUnavailableError("quota"), OSError("reset"), KeyError("a defect")])
+@pytest.mark.asyncio
+async def test_a_scheduler_that_refuses_is_asked_again_with_back_off(remote, elsewhere, lro_clock, row, error):
+    client = await remote()
+    elsewhere.broken = error
+    op = await client.start("steps")
+    waits = []
+    for _ in range(6):
+        waits.append(row(op.name).check_time - lro_clock.time())
+        await lro_clock.advance(waits[-1])
+        await client.sweep()
+    assert waits == [5, 10, 20, 40, 60, 60]
+    elsewhere.broken = None
+    await lro_clock.advance(60)
+    await client.sweep()
+    await elsewhere.work()
+    await asyncio.wait_for(op.result(), 5)
+
+
+@pytest.mark.asyncio
+async def test_a_cancel_is_passed_to_the_scheduler_best_effort(remote, elsewhere, lro_clock, row):
+    client = await remote()
+    op = await client.start("steps", {"sleep": 100})
+    await elsewhere.work()
+    await lro_clock.settle()
+    handle = row(op.name).schedule_handle
+    await op.cancel()
+    assert ("cancel", op.name, handle) in elsewhere.log
+    assert not elsewhere.waits
+    assert row(op.name).state is State.CANCELLED
+
+
+@pytest.mark.asyncio
+async def test_a_front_end_hands_over_what_it_starts(remote, elsewhere, lro_clock, open_client, tmp_path):
+    store = lro.SqliteStore(tmp_path / "ops.db")
+    front = await remote(store, worker=False)
+    op = await front.start("steps")
+    assert list(elsewhere.waits) == [op.name]
+    await remote(lro.SqliteStore(tmp_path / "ops.db"))
+    await elsewhere.work()
+    assert (await asyncio.wait_for(front.wait_operation(op.name), 5)).done
+
+
+@pytest.mark.asyncio
+async def test_a_child_and_a_retry_are_handed_over_as_well(remote, elsewhere, lro_clock):
+    client = await remote()
+    runs = []
+
+    @client.handler("child", retry=lro.RetryPolicy(jitter=0))
+    async def child(op):
+        runs.append(op.attempt)
+        if len(runs) == 1:
+            raise lro.RetryLater(after=10)
+
+    @client.handler("parent", resume_points=("on",))
+    async def parent(op):
+        if op.resume_point == "":
+            return op.suspend(resume_at="on", children=[(await op.start_child("child", key="c")).name])
+
+    op = await client.start("parent")
+    for _ in range(15):
+        await elsewhere.work()
+        await lro_clock.advance(1)
+    await asyncio.wait_for(op.result(), 5)
+    assert runs == [1, 1]
+    assert [entry[0] for entry in elsewhere.log].count("schedule") == 4
+
+
+@pytest.mark.asyncio
+async def test_a_clean_up_is_handed_over(remote, elsewhere, lro_clock, row):
+    client = await remote()
+    points = []
+
+    @client.handler("tidy", resume_points=("on",), on_cancel="cleanup")
+    async def tidy(op):
+        points.append(op.resume_point)
+        return op.suspend(resume_at="on", sleep=1000) if op.resume_point == "" else None
+
+    op = await client.start("tidy")
+    await elsewhere.work()
+    await lro_clock.settle()
+    await op.cancel()
+    assert points == [""]
+    await elsewhere.work()
+    await lro_clock.settle()
+    assert points == ["", "cleanup"]
+    assert row(op.name).state is State.CANCELLED

@@ -1,0 +1,102 @@
+"""What the sweep and a repeated start find and mend."""
+
+import logging
+
+import pytest
+from google.protobuf import wrappers_pb2
+
+import lro_aio as lro
+
+
+@pytest.mark.asyncio
+async def test_a_handler_that_nobody_here_has_is_reported_once(open_client, store, lro_clock, caplog):
+    """Rule 14: the row is left to a process that has it, and whoever reads the log knows why it waits."""
+    client = await open_client(store)
+    record = client.engine.starter._new_record(
+        "", "elsewhere", None, request_id=None, operation_id="one", fingerprint=str
+    )
+    await client.engine.starter._create(record)
+    await client.sweep()
+    assert not [entry for entry in caplog.records if "elsewhere" in entry.getMessage()]  # a deploy may be under way
+    await lro_clock.advance(60)
+    with caplog.at_level(logging.WARNING, "lro_aio"):
+        await client.sweep()
+        await client.sweep()
+    said = [entry.getMessage() for entry in caplog.records if "elsewhere" in entry.getMessage()]
+    assert said == ["operations wait for handler 'elsewhere' at '', which is not registered here"]
+    assert not (await client.get_operation("operations/one")).done
+
+
+@pytest.mark.asyncio
+async def test_a_repeated_start_runs_what_a_lost_answer_left_behind_at_once(client, store, lro_clock):
+    """The row is claimed in this process's name, which never heard so: it must not wait for the lease to end."""
+    runs = []
+
+    @client.handler("order")
+    async def order(op):
+        runs.append(op.claim)
+        return wrappers_pb2.BoolValue(value=True)
+
+    store.fail("apply", when="after")
+    with pytest.raises(lro.StoreUnavailableError):
+        await client.start("order", request_id="r")
+    assert runs == []
+    op = await client.start("order", request_id="r")
+    assert (await op.result(wrappers_pb2.BoolValue)).value
+    again = await client.start("order", request_id="r")
+    await lro_clock.settle()
+    assert (again.name, runs) == (op.name, [1])
+
+
+@pytest.mark.asyncio
+async def test_operations_are_taken_where_names_are(client, lro_clock):
+    @client.handler("leaf")
+    async def leaf(op):
+        return wrappers_pb2.StringValue(value=op.id)
+
+    @client.handler("tree", resume_points=("leaves",))
+    async def tree(op):
+        if op.resume_point == "":
+            first, second = [await op.start_child(leaf, key=key) for key in "ab"]
+            await op.wait(children=[first])
+            return op.suspend(resume_at="leaves", children=[first, second.proto])
+        return wrappers_pb2.Int64Value(value=len(op.children))
+
+    op = await client.start(tree)
+    assert (await op.result(wrappers_pb2.Int64Value)).value == 2
+
+
+@pytest.mark.asyncio
+async def test_rows_that_stay_due_hide_none_behind_them(open_client, store, lro_clock):
+    """Rows of a service that only another process has are due all the time; one batch of them must not be the end."""
+    client = await open_client(store, sweep=lro.SweepPolicy(batch=4), services={"far": _Far()})
+    ended = []
+
+    @client.handler("far", resume_points=("back",))
+    async def far(op):
+        return op.suspend(resume_at="back", children=["operations/x"], service="far")
+
+    @client.handler("near", resume_points=("back",))
+    async def near(op):
+        if op.resume_point == "":
+            return op.suspend(resume_at="back", sleep=3700)
+        ended.append(op.name)
+        return None
+
+    for _ in range(10):
+        await client.start(far)
+    await lro_clock.settle()
+    client.engine.services.clear()  # as in a process that does not have the service
+    await client.scheduler.close()
+    await client.scheduler.open(client.engine.dispatcher)
+    op = await client.start(near)
+    await lro_clock.advance(4000)  # the horizon of a store that no other process can have
+    await client.sweep()
+    await client.sweep()
+    await lro_clock.settle()
+    assert ended == [op.name]
+
+
+class _Far:
+    async def get_operation(self, name):
+        raise AssertionError("nobody asks while it is away")
