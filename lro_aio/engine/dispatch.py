@@ -118,8 +118,8 @@ class Dispatcher:
             logger.warning("%s is left to the sweep: %s", record.name, exc)
 
     def _is_due(self, record: Record) -> bool:
-        """Whether a pending row may run; one with a later time was left to a process of a newer release."""
-        return (record.check_time or 0.0) <= self.clock.time()
+        """Whether a pending row may run; a claimed one with a later time was left to a process of a newer release."""
+        return not record.claim or (record.check_time or 0.0) <= self.clock.time()
 
     async def hand_over(self, record: Record) -> None:
         """Give a wait to the scheduler and note that it has it."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from lro_aio.core.codec import StateCodec, pack
 from lro_aio.core.codec import fingerprint as fingerprint_of
 from lro_aio.core.errors import PayloadTooLargeError
 from lro_aio.core.record import Record, State, Wait
+from lro_aio.engine.dispatch import HANDOVER_RETRY
 from lro_aio.engine.handlers import Handler, HandlerFunction
 from lro_aio.engine.operation import Operation
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from lro_aio.engine.engine import Engine
 
 __all__ = ["Starter"]
+
+HANDOVER_GRACE = 5.0
+"""Seconds after a start in which its hand-over to the scheduler is not taken for lost."""
 
 
 class Starter:
@@ -168,7 +171,9 @@ class Starter:
     async def _start_elsewhere(self, record: Record, handler: Handler | None) -> Operation[Any]:
         """Commit the first run as a wait of zero and hand it over (dispatch="scheduler")."""
         wait = Wait(token=names.new_id(), sleep_until=record.create_time, rerun=True)
-        created = await self._create(replace(record, wait=wait))
+        # Not due yet: a sweep that passes by must not hand it over a second time.
+        later = record.create_time + HANDOVER_RETRY
+        created = await self._create(replace(record, wait=wait, check_time=later))
         if created.uid == record.uid:
             await self._engine.dispatcher.after_run(created)
         return Operation(self._engine, created, handler=handler)
