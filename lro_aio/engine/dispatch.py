@@ -121,6 +121,13 @@ class Dispatcher:
         """Whether a pending row may run; a claimed one with a later time was left to a process of a newer release."""
         return not record.claim or (record.check_time or 0.0) <= self.clock.time()
 
+    async def offer(self, record: Record) -> None:
+        """Hand a wait over that was just committed; what fails is left to the sweep."""
+        try:
+            await self.hand_over(record)
+        except LroError as exc:
+            logger.warning("%s is left to the sweep: %s", record.name, exc)
+
     async def hand_over(self, record: Record) -> None:
         """Give a wait to the scheduler and note that it has it."""
         wait = record.wait

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Starter"]
 
-HANDOVER_GRACE = 5.0
-"""Seconds after a start in which its hand-over to the scheduler is not taken for lost."""
-
 
 class Starter:
     """``start`` and ``create`` of one engine."""
@@ -173,9 +170,9 @@ class Starter:
         wait = Wait(token=names.new_id(), sleep_until=record.create_time, rerun=True)
         # Not due yet: a sweep that passes by must not hand it over a second time.
         later = record.create_time + HANDOVER_RETRY
-        created = await self._create(replace(record, wait=wait, check_time=later))
+        created = await self._create(record.evolve(wait=wait, check_time=later))
         if created.uid == record.uid:
-            await self._engine.dispatcher.after_run(created)
+            await self._engine.dispatcher.offer(created)
         return Operation(self._engine, created, handler=handler)
 
 

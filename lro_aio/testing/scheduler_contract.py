@@ -59,7 +59,7 @@ class SchedulerContract:
 
     @pytest.fixture
     def registry(self, wakes: list[Any], lro_clock: ManualClock) -> Handlers:
-        """Has one handler, ``waiter``: it suspends with its state as the arguments, and ends when it is woken."""
+        """Its one handler suspends with its state as the arguments, and ends when it is woken."""
         handlers = Handlers()
 
         @handlers.handler("waiter", state=dict[str, Any], resume_points=("woken",))
