@@ -28,7 +28,7 @@ from lro_aio.engine.dispatch import Dispatcher
 from lro_aio.engine.gateway import ClosedError, Gateway
 from lro_aio.engine.handlers import Handler, Handlers
 from lro_aio.engine.listing import list_page
-from lro_aio.engine.notices import Notices
+from lro_aio.engine.notices import Notices, Subscription
 from lro_aio.engine.operation import Operation
 from lro_aio.engine.starting import Starter
 from lro_aio.engine.sweep import Sweeper
@@ -235,28 +235,20 @@ class Engine:
     async def wait(self, name: str, timeout: float | None) -> operations_pb2.Operation:
         """Wait until the operation has ended, or until the time is up; returns it as last seen."""
         deadline = None if timeout is None else self.clock.time() + timeout
-        latest: operations_pb2.Operation | None = None
-        async for operation in self.watch(name, deadline=deadline):
-            latest = operation
-        assert latest is not None
-        return latest
-
-    async def watch(self, name: str, *, deadline: float | None = None) -> AsyncIterator[operations_pb2.Operation]:
-        """Yield the operation now and whenever it has changed; ends with the terminal one, or at the deadline."""
         with self.notices.subscribe((name,)) as changes:
             record = await self.record(name)  # under the subscription: nothing falls between the two
-            while True:
+            while (later := await self._later(record, changes, deadline)) is not None:
+                record = later
+        return record.to_operation()
+
+    async def watch(self, name: str) -> AsyncIterator[operations_pb2.Operation]:
+        """Yield the operation now and whenever it has changed; ends with the terminal one."""
+        with self.notices.subscribe((name,)) as changes:
+            record = await self.record(name)
+            yield record.to_operation()
+            while (later := await self._later(record, changes, None)) is not None:
+                record = later
                 yield record.to_operation()
-                revision = record.revision
-                while record.revision == revision:
-                    if record.done or (deadline is not None and self.clock.time() >= deadline) or self.draining:
-                        return
-                    until = deadline
-                    if self.gateway.store.foreign_poll_interval is None:
-                        poll = self.clock.time() + WATCH_POLL
-                        until = poll if deadline is None else min(deadline, poll)
-                    await changes.wait(self.clock, until)
-                    record = await self._latest(record, *changes.take())
 
     async def cancel(self, name: str, *, cancel_children: bool = True) -> None:
         """See ``Client.cancel_operation``."""
@@ -324,18 +316,23 @@ class Engine:
             raise ValueError(f"no service {name!r} in Client(services=...); known: {listed}")
         return service
 
-    async def _latest(self, record: Record, changed: dict[str, Record | None], stale: bool) -> Record:
-        """The row after a notice; from the store where the notice does not hold it."""
-        if record.name in changed and not stale:
-            latest = changed[record.name]
-            if latest is None:
+    async def _later(self, record: Record, changes: Subscription, deadline: float | None) -> Record | None:
+        """The row once it has changed; None where it has ended, at the deadline, and when the client drains."""
+        while not record.done and not self.draining and (deadline is None or self.clock.time() < deadline):
+            until = deadline
+            if self.gateway.store.foreign_poll_interval is None:  # no notice comes from other processes
+                poll = self.clock.time() + WATCH_POLL
+                until = poll if deadline is None else min(deadline, poll)
+            await changes.wait(self.clock, until)
+            changed, stale = changes.take()
+            latest = changed.get(record.name)
+            if stale or record.name not in changed:
+                latest = await self.record(record.name)
+            if latest is None or latest.uid != record.uid:  # removed, or a later one under its name
                 raise OperationNotFoundError(record.name)
-            latest.check_visible(self.clock.time())
-        else:
-            latest = await self.record(record.name)
-        if latest.uid != record.uid:  # the one that was watched has expired; this is a later one under its name
-            raise OperationNotFoundError(record.name)
-        return latest if latest.revision > record.revision else record
+            if latest.check_visible(self.clock.time()).revision > record.revision:
+                return latest
+        return None
 
     @property
     def _schedules(self) -> bool:

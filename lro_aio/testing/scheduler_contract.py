@@ -50,7 +50,7 @@ class SchedulerContract:
         await clock.advance(seconds)
 
     def connect(self, scheduler: Scheduler, client: Client) -> None:
-        """Called with every client before it is opened. Nothing to do for a scheduler that wakes rows by itself."""
+        """Every client passes here before it is opened. Nothing to do for a scheduler that wakes rows by itself."""
 
     @pytest.fixture
     def wakes(self) -> list[tuple[float, WakeReason | None, list[tuple[str, bool]]]]:
@@ -75,7 +75,7 @@ class SchedulerContract:
     async def open_client(
         self, tmp_path: Path, make_scheduler: Callable[[], Scheduler], lro_clock: ManualClock, registry: Handlers
     ) -> AsyncIterator[OpenClient]:
-        """``await open_client()``: one more client of the same rows, with a scheduler of its own."""
+        """Each call opens one more client of the same rows, with a scheduler of its own."""
         async with AsyncExitStack() as stack:
 
             async def make() -> Client:

@@ -41,6 +41,7 @@ def handlers(client, log):
                 return wrappers_pb2.StringValue(value="ignored")
             case _:
                 raise AssertionError(op.resume_point)
+        return None
 
     return client
 
@@ -232,6 +233,7 @@ async def test_a_cancel_between_claim_and_handler_start_is_not_lost(client, stor
         if op.resume_point == "":
             return op.suspend(resume_at="on", sleep=10)
         await asyncio.Event().wait()
+        return None
 
     op = await client.start("work")
     await lro_clock.settle()

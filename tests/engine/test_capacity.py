@@ -30,14 +30,28 @@ async def test_a_thousand_gets_at_a_time_are_a_few_reads(client, store):
 
 @pytest.mark.asyncio
 async def test_a_crowd_of_starts_and_results_is_a_few_commits(client, store):
+    gate = asyncio.Event()
+
     @client.handler("quick")
     async def quick(op):
+        await gate.wait()
         return wrappers_pb2.Int64Value(value=1)
 
+    await client.create()
     before = store.calls["apply"]
-    ops = await asyncio.gather(*(client.start("quick") for _ in range(256)))
+    let_go = store.hold("apply")  # a commit that takes its time
+    starting = [asyncio.create_task(client.start("quick")) for _ in range(256)]
+    await asyncio.sleep(0.1)
+    let_go()
+    ops = await asyncio.wait_for(asyncio.gather(*starting), 10)
+    assert store.calls["apply"] - before <= 4
+    let_go = store.hold("apply")
+    finished = store.calls["apply"]
+    gate.set()
+    await asyncio.sleep(0.1)
+    let_go()
     await asyncio.wait_for(asyncio.gather(*(op.result() for op in ops)), 10)
-    assert store.calls["apply"] - before <= 26
+    assert store.calls["apply"] - finished <= 4
     assert store.changes >= 512
 
 

@@ -10,7 +10,6 @@ from google.protobuf import wrappers_pb2
 from google.rpc import error_details_pb2
 
 import lro_aio as lro
-from lro_aio.core.record import State
 from lro_aio.testing import FaultyStore
 
 
@@ -64,8 +63,7 @@ async def test_a_write_that_fails_or_whose_answer_is_lost_leads_to_exactly_one_r
 
     async def watch():
         async for snapshot in client.watch(op.name):
-            if snapshot.done:
-                ends.append(snapshot)
+            ends.extend([snapshot] if snapshot.done else [])
 
     watcher = asyncio.create_task(watch())
     for _ in range(10):
@@ -125,7 +123,6 @@ async def test_a_handler_that_meets_an_outage_runs_again_and_spends_no_attempt(c
             store.fail("read")
         await op.client.list_operations()
         await op.fetch()
-        return None
 
     op = await client.start("work")
     await lro_clock.advance(60)
@@ -305,3 +302,13 @@ async def test_a_handler_that_blocks_the_loop_keeps_its_lease_up_to_the_stall_li
         await asyncio.to_thread(thread.join)
     assert result.value == claims
     assert runs == list(range(1, claims + 1))
+
+
+@pytest.mark.asyncio
+async def test_a_client_that_held_nothing_for_long_renews_its_first_lease(client, lro_clock, row, monkeypatch):
+    """The sign of life of the loop is asked for only while something is held."""
+    monkeypatch.setattr(client.engine.worker, "_alive", time.monotonic() - 3600)
+    op = await client.create()
+    first = row(op.name).lease_expire_time
+    await lro_clock.advance(10)
+    assert row(op.name).lease_expire_time == first + 10

@@ -26,6 +26,7 @@ def parents(client):
         if op.resume_point == "":
             return op.suspend(resume_at="on", children=op.state)
         woken.append(op.name)
+        return None
 
     return woken
 
@@ -81,6 +82,34 @@ async def test_a_wake_up_that_the_store_did_not_answer_is_repeated(client, store
     store.fail("apply")
     await asyncio.wait_for(op.result(), 5)
     assert parents == [op.name]
+
+
+@pytest.mark.asyncio
+async def test_a_wake_up_that_waited_for_a_place_survives_an_outage_too(open_client, store, lro_clock, monkeypatch):
+    from lro_aio.engine import dispatch
+
+    monkeypatch.setattr(dispatch, "OUTAGE_PAUSE", 0.05)
+    client = await open_client(store, max_running=1)
+    gate = asyncio.Event()
+
+    @client.handler("parent", state=list[str], resume_points=("on",))
+    async def parent(op):
+        return op.suspend(resume_at="on", children=op.state) if op.resume_point == "" else None
+
+    @client.handler("block")
+    async def block(op):
+        await gate.wait()
+        await op.done()
+        store.fail("apply")  # hits the claim of whoever gets the place
+
+    child = await client.create()
+    op = await client.start("parent", [child.name])
+    await lro_clock.settle()
+    await client.start("block")
+    await child.done()
+    await lro_clock.settle()
+    gate.set()
+    await asyncio.wait_for(op.result(), 5)
 
 
 @pytest.mark.asyncio

@@ -28,14 +28,17 @@ class Elsewhere:
     async def work(self):
         """Wake what is due, once each."""
         for record in list(self.waits.values()):
-            reason = await self._due(record)
+            try:
+                reason = await self._due(record)
+            except RuntimeError:
+                continue  # the service is down; it is asked again
             if reason is not None:
                 del self.waits[record.name]
                 pending = [] if reason is not lro.WakeReason.CHILDREN_TIMEOUT else list(record.wait.children)
                 try:
                     woken = await self.client.resume(record.name, record.wait.token, reason=reason, pending=pending)
                     self.log.append(("resume", record.name, woken))
-                except (OperationBusyError, WorkerUnavailableError):
+                except (OperationBusyError, WorkerUnavailableError, RuntimeError):
                     self.waits[record.name] = record
 
     async def _due(self, record):
@@ -270,6 +273,7 @@ async def test_a_child_and_a_retry_are_handed_over_as_well(remote, elsewhere, lr
     async def parent(op):
         if op.resume_point == "":
             return op.suspend(resume_at="on", children=[(await op.start_child("child", key="c")).name])
+        return None
 
     op = await client.start("parent")
     for _ in range(15):

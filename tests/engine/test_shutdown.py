@@ -174,15 +174,20 @@ async def test_a_drain_lets_runs_end_and_takes_no_more(client, lro_clock, row):
 
 
 @pytest.mark.asyncio
-async def test_on_drain_whoever_waits_gets_the_latest_state_early(client):
-    op = await client.create()
+async def test_on_drain_whoever_waits_gets_the_latest_state_early(client, forever, lro_clock):
+    client.handlers.include(forever)
+    op = await client.start("forever")
+    await lro_clock.settle()
     waiting = asyncio.create_task(client.wait_operation(op.name))
     result = asyncio.create_task(op.result())
     await asyncio.sleep(0.05)
-    await client.drain()
+    draining = asyncio.create_task(client.drain(60))
     assert not (await asyncio.wait_for(waiting, 2)).done
     with pytest.raises(lro.WorkerUnavailableError):
         await asyncio.wait_for(result, 2)
+    assert not draining.done()
+    draining.cancel()
+    await asyncio.wait([draining])
 
 
 @pytest.mark.asyncio

@@ -222,7 +222,7 @@ async def test_a_state_that_cannot_be_encoded_is_an_error_at_the_call_naming_the
 
 @pytest.mark.asyncio
 async def test_a_worker_refuses_to_start_a_handler_that_it_does_not_have(lro_client):
-    with pytest.raises(lro.UnknownHandlerError, match="'odrer'.*registered: order"):
+    with pytest.raises(lro.UnknownHandlerError, match=r"'odrer'.*registered: order"):
         await lro_client.start("odrer")
     with pytest.raises(lro.UnknownHandlerError):
         await lro_client.start(test_a_worker_refuses_to_start_a_handler_that_it_does_not_have)

@@ -10,8 +10,17 @@ import lro_aio as lro
 
 
 @pytest.mark.parametrize(
-    "url", ["", "operations.db", "postgres://x", "sqlite:operations.db", "sqlite:/a.db", "sqlite:///a.db?nonsense=1",
-            "sqlite:///a.db?busy_timeout=soon", "sqlite:///a.db?mode=wx"]
+    "url",
+    [
+        "",
+        "operations.db",
+        "postgres://x",
+        "sqlite:operations.db",
+        "sqlite:/a.db",
+        "sqlite:///a.db?nonsense=1",
+        "sqlite:///a.db?busy_timeout=soon",
+        "sqlite:///a.db?mode=wx",
+    ],
 )
 def test_a_malformed_store_url_is_refused_where_the_client_is_made(url):
     with pytest.raises(ValueError, match=r".+"):
@@ -62,7 +71,12 @@ async def test_a_read_only_store_can_be_read_and_refuses_every_write(tmp_path):
         assert (await reader.get_operation(op.name)).name == op.name
         assert len((await reader.list_operations()).operations) == 1
         visitor = await reader.operation(op.name)
-        for write in (reader.create(), visitor.done(), reader.cancel_operation(op.name), reader.delete_operation(op.name)):
+        for write in (
+            reader.create(),
+            visitor.done(),
+            reader.cancel_operation(op.name),
+            reader.delete_operation(op.name),
+        ):
             with pytest.raises(lro.StoreSchemaError, match="mode=ro"):
                 await write
     await refused(f"sqlite:///{tmp_path}/none.db?mode=ro")
@@ -93,10 +107,10 @@ async def test_a_writer_that_keeps_the_file_locked_is_an_outage_that_passes(tmp_
 async def test_a_full_disk_is_an_outage_and_what_was_committed_stays(tmp_path):
     path = tmp_path / "ops.db"
     async with lro.Client(f"sqlite:///{path}?max_page_count=60", worker=False) as client:
-        kept = []
+        kept, page = [], wrappers_pb2.BytesValue(value=b"x" * 9000)
         with pytest.raises(lro.StoreUnavailableError, match="full"):
-            for _ in range(200):
-                kept.append((await client.create(wrappers_pb2.BytesValue(value=b"x" * 9000), lease=False)).name)
+            while len(kept) < 200:
+                kept += [(await client.create(page, lease=False)).name]
         assert kept
         listed = [op.name for op in (await client.list_operations(page_size=500)).operations]
         assert sorted(listed) == sorted(kept)

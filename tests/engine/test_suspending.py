@@ -184,7 +184,7 @@ async def complaint(client, **arguments):
     raised = []
 
     async def body(op):
-        with pytest.raises(Exception) as caught:  # noqa: PT011 (the tests look at the type)
+        with pytest.raises(Exception) as caught:
             op.suspend(**arguments)
         raised.append(caught.value)
 

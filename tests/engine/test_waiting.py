@@ -235,7 +235,7 @@ async def test_failing_polls_are_repeated_and_end_at_the_deadline(foreign, billi
 
 @pytest.mark.asyncio
 async def test_a_hanging_foreign_service_holds_up_nobody_else(foreign, billing, lro_clock):
-    client, wakes = await foreign()
+    client, _wakes = await foreign()
     woken = []
 
     @client.handler("own", state=list[str], resume_points=("on",))
@@ -243,6 +243,7 @@ async def test_a_hanging_foreign_service_holds_up_nobody_else(foreign, billing, 
         if op.resume_point == "":
             return op.suspend(resume_at="on", children=op.state)
         woken.append(op.wake_reason)
+        return None
 
     billing.hang = True
     await client.start("invoice", {"children": ["operations/b"], "timeout": 30})
@@ -284,6 +285,7 @@ async def test_a_wait_on_a_service_that_is_not_known_here_is_left_to_a_process_t
         if op.resume_point == "":
             return op.suspend(resume_at="paid", service="billing", children=["operations/b"])
         wakes.append(op.wake_reason)
+        return None
 
     @handlers.handler("nap", resume_points=("on",))
     async def nap(op):
