@@ -3,8 +3,8 @@
     python -m benchmarks.bench_lifecycle [--seconds 3] [--json]
 
 Each line of the first table is one concurrency: so many callers, each of which starts an operation and waits for its
-result, again and again. The floor is the same file system doing nothing but two durable SQLite commits per operation, from
-one thread: what a program that commits each start and each end by itself could reach at best.
+result, again and again. The floor is the same file system doing nothing but two durable SQLite commits per operation,
+from one thread: what a program that commits each start and each end by itself could reach at best.
 """
 
 from __future__ import annotations

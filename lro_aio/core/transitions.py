@@ -170,11 +170,18 @@ def renew(record: Record, *, holder: Holder, now: float, lease: float) -> Record
 
 
 def release(
-    record: Record, *, holder: Holder, now: float, check_time: float | None = None, wait: Wait | None = None
+    record: Record,
+    *,
+    holder: Holder,
+    now: float,
+    check_time: float | None = None,
+    wait: Wait | None = None,
+    changes: dict[str, Any] | None = None,
 ) -> Record:
     """Give the row back for another process to go on with at once (rule 5); the attempt is not counted (rule 3).
 
     ``wait`` is taken by a row that has none yet: it tells a cancel which clean-up the begun run wants (rule 6).
+    ``changes`` are columns to write with it: ``metadata``.
 
     A row that its creator drives is left to the sweep, which ends it: no other process can go on with it. One that
     was made without a lease stays as it is.
@@ -195,6 +202,7 @@ def release(
         check_time=now if check_time is None else check_time,
         attempt=max(0, record.attempt - 1),
         wait=record.wait if record.wait is not None or wait is None else replace(wait, rerun=True),
+        **(changes or {}),
     )
 
 

@@ -271,11 +271,21 @@ def _cancelled(engine: Engine, run: Run, operation: Operation[Any]) -> Outcome |
         status = make_status(Code.CANCELLED, "the operation was cancelled", reason="CANCELLED")
         return _finish(engine, operation, error=status)
     if reason is CancelReason.SHUTDOWN:
-        wait = Wait(token=names.new_id(), sleep_until=engine.clock.time(), on_cancel=run.handler.on_cancel)
-        return Outcome(partial(transitions.release, check_time=not_before, wait=wait if wait.on_cancel else None))
+        return _release(engine, run, operation, not_before)
     # Nobody asked for it: the handler awaited something that was cancelled by other code of its own.
     status = make_status(Code.ABORTED, "the handler was cancelled by its own code", reason="HANDLER_CANCELLED")
     return _fail(engine, operation, status)
+
+
+def _release(engine: Engine, run: Run, operation: Operation[Any], not_before: float | None) -> Outcome:
+    wait = Wait(token=names.new_id(), sleep_until=engine.clock.time(), on_cancel=run.handler.on_cancel)
+    event = partial(
+        transitions.release,
+        check_time=not_before,
+        wait=wait if wait.on_cancel else None,
+        changes=operation.last_changes(),
+    )
+    return Outcome(event)
 
 
 def _raised(engine: Engine, run: Run, operation: Operation[Any], exc: BaseException) -> Outcome | None:

@@ -1,9 +1,10 @@
 """What the sweep and a repeated start find and mend."""
 
+import asyncio
 import logging
 
 import pytest
-from google.protobuf import wrappers_pb2
+from google.protobuf import struct_pb2, wrappers_pb2
 
 import lro_aio as lro
 
@@ -100,3 +101,25 @@ async def test_rows_that_stay_due_hide_none_behind_them(open_client, store, lro_
 class _Far:
     async def get_operation(self, name):
         raise AssertionError("nobody asks while it is away")
+
+
+@pytest.mark.asyncio
+async def test_progress_is_written_before_another_process_goes_on(tmp_path):
+    """A shutdown hands the row back with what the handler last said of itself."""
+    url = f"sqlite:///{tmp_path / 'operations.db'}"
+    reached = asyncio.Event()
+    async with lro.Client(url, drain_timeout=0) as client:
+
+        @client.handler("work")
+        async def work(op):
+            await op.progress(0.1)
+            await op.progress(0.7, "nearly there")  # within the same second: not written yet
+            reached.set()
+            await asyncio.Event().wait()
+
+        op = await client.start("work")
+        await reached.wait()
+    async with lro.Client(url, worker=False) as client:
+        shown = struct_pb2.Struct()
+        assert (await client.get_operation(op.name)).metadata.Unpack(shown)
+    assert dict(shown) == {"progress": 0.7, "message": "nearly there"}
