@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import re
 import uuid
 from typing import NamedTuple
@@ -55,6 +57,11 @@ def parse(name: str) -> OperationName:
     """
     if not isinstance(name, str) or len(name) > MAX_NAME:
         raise InvalidOperationNameError(str(name)[:MAX_NAME])
+    return _parsed(name)
+
+
+@functools.lru_cache(maxsize=1024)  # who starts an operation names it again at once
+def _parsed(name: str) -> OperationName:
     *parent, collection, identifier = ["", *name.split("/")]
     if collection != "operations" or not _ID.fullmatch(identifier):
         raise InvalidOperationNameError(name)
@@ -85,7 +92,18 @@ def parse_parent(parent: str) -> str:
 
 def new_id() -> str:
     """A random id (UUID4: spreads over Spanner's key space, and Go services accept no other form)."""
-    return str(uuid.uuid4())
+    try:
+        entropy = _entropy.pop()
+    except IndexError:
+        # A call to the system gives the interpreter's lock away, and gets it back late while a writer thread works.
+        block = os.urandom(16 * 256)
+        _entropy.extend(block[start : start + 16] for start in range(0, len(block), 16))
+        entropy = _entropy.pop()
+    return str(uuid.UUID(bytes=entropy, version=4))
+
+
+_entropy: list[bytes] = []
+os.register_at_fork(after_in_child=_entropy.clear)  # or parent and child would draw the same ids
 
 
 def check_id(identifier: str) -> str:

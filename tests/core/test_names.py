@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import uuid
 
 import hypothesis.strategies as st
@@ -133,3 +135,27 @@ def test_children_differ_by_parent_and_key() -> None:
     assert len(made) == 8
     with pytest.raises(ValueError, match="key must not be empty"):
         names.child_id("u1", "")
+
+
+FORK = """
+import os
+from lro_aio.core import names
+names.new_id()  # fills the block
+read, write = os.pipe()
+if os.fork() == 0:
+    os.write(write, names.new_id().encode())
+    os._exit(0)
+os.wait()
+assert os.read(read, 100).decode() not in {names.new_id() for _ in range(300)}
+"""
+
+
+def test_a_forked_child_draws_other_ids_than_its_parent() -> None:
+    """Ids are drawn from a block of randomness: a fork must not leave the same block to both."""
+    subprocess.run([sys.executable, "-c", FORK], check=True, timeout=30)
+
+
+def test_ids_are_random_uuids() -> None:
+    drawn = {names.new_id() for _ in range(1000)}
+    assert len(drawn) == 1000
+    assert {uuid.UUID(text).version for text in drawn} == {4}
