@@ -234,27 +234,9 @@ def suspend(
         OperationDoneError: It has ended.
         InvalidTransitionError: It has no handler that could go on with it.
     """
-    _check_holder(record, holder)
-    _check_handler(record, "suspend")
-    suspended = _evolve(
-        record,
-        now,
-        state=State.SUSPENDED,
-        owner="",
-        lease_expire_time=None,
-        wait=wait,
-        wake=None,
-        resume_point=resume_point,
-        check_time=_first_look(wait),
-        attempt=0,
-        retries=0,
-        handover=0,
-        schedule_handle="",
-        **(changes or {}),
-    )
-    if record.cancel_requested and not record.cleaning:
-        return _cancel_idle(suspended, now, retention)
-    return suspended
+    columns = {"wait": wait, "wake": None, "resume_point": resume_point, "check_time": _first_look(wait)}
+    counts = {"attempt": 0, "retries": 0}
+    return _park(record, "suspend", holder, now, retention, {**columns, **counts, **(changes or {})})
 
 
 def retry(
@@ -276,25 +258,9 @@ def retry(
         OperationDoneError: It has ended.
         InvalidTransitionError: It has no handler that could run again.
     """
-    _check_holder(record, holder)
-    _check_handler(record, "retry")
-    waiting = _evolve(
-        record,
-        now,
-        state=State.SUSPENDED,
-        owner="",
-        lease_expire_time=None,
-        wait=replace(wait, rerun=True),
-        check_time=wait.sleep_until,
-        attempt=max(0, record.attempt - 1),
-        retries=record.retries + (1 if counts else 0),
-        handover=0,
-        schedule_handle="",
-        **(changes or {}),
-    )
-    if record.cancel_requested and not record.cleaning:
-        return _cancel_idle(waiting, now, retention)
-    return waiting
+    columns = {"wait": replace(wait, rerun=True), "check_time": wait.sleep_until}
+    tries = {"attempt": max(0, record.attempt - 1), "retries": record.retries + (1 if counts else 0)}
+    return _park(record, "retry", holder, now, retention, {**columns, **tries, **(changes or {})})
 
 
 def save(record: Record, *, holder: Holder, now: float, changes: dict[str, Any]) -> Record:
@@ -456,6 +422,27 @@ def _evolve(record: Record, now: float, **changes: Any) -> Record:
     changes["update_time"] = max(now, record.update_time)
     changes["revision"] = record.revision + 1
     return record.evolve(**changes)
+
+
+def _park(
+    record: Record, event: str, holder: Holder, now: float, retention: float, columns: dict[str, Any]
+) -> Record | None:
+    """End a run with a wait: nobody holds the row then. A cancel that came while it ran takes effect."""
+    _check_holder(record, holder)
+    _check_handler(record, event)
+    parked = _evolve(
+        record,
+        now,
+        state=State.SUSPENDED,
+        owner="",
+        lease_expire_time=None,
+        handover=0,
+        schedule_handle="",
+        **columns,
+    )
+    if record.cancel_requested and not record.cleaning:
+        return _cancel_idle(parked, now, retention)
+    return parked
 
 
 def _check_open(record: Record) -> None:

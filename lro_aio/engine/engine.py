@@ -102,6 +102,9 @@ class Engine:
         self.sweeper = Sweeper(self, settings.sweep, precise=scheduler.local)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._closing: asyncio.Task[None] | None = None
+        self.flushes: set[asyncio.Task[None]] = set()
+        """Tasks of operations whose progress is written in a moment."""
         self._undo: list[Callable[[], None]] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -152,11 +155,20 @@ class Engine:
         self.check_open()  # on another event loop, nothing could be closed in order
         try:
             await self.drain()
+        finally:  # also when whoever closes is cancelled: the rest is quick, and nothing may be left behind
+            if self._closing is None:
+                self._closing = self.loop.create_task(self._close(), name="lro-aio-close")
+            await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        try:
             if self._schedules:
                 await self.scheduler.close()
             await self.dispatcher.close()
         finally:
             self._closed = True
+            for flush in self.flushes:
+                flush.cancel()
             await asyncio.to_thread(self.worker.close)
             if self._timer is not None:
                 self._timer.cancel()

@@ -267,6 +267,8 @@ class Operation(Generic[S]):
             await self._flush_progress()
         elif self._progress_task is None:
             self._progress_task = asyncio.create_task(self._flush_progress_at(due), name="lro-aio-progress")
+            self._engine.flushes.add(self._progress_task)
+            self._progress_task.add_done_callback(self._engine.flushes.discard)
 
     async def save(self) -> None:
         """Write ``state`` now. A run after a crash starts the segment with it.
@@ -314,6 +316,8 @@ class Operation(Generic[S]):
             if error.code == Code.OK:
                 raise ValueError("a status with code OK is no failure")
             status = error
+        elif not isinstance(error, BaseException):
+            raise TypeError(f"the error must be an exception, a Status or a text, not {type(error).__name__}")
         else:
             status = to_status(error, expose=self._engine.expose_errors)
         await self._finish(error=status)
@@ -481,6 +485,8 @@ class Operation(Generic[S]):
             ValueError: Nothing to wait for, a negative duration, an unknown service, or itself among the children.
             InvalidOperationNameError: A child's name is malformed.
         """
+        if not isinstance(resume_at, str):
+            raise TypeError(f"resume_at must be the name of a resume point, not {type(resume_at).__name__}")
         if not self._in_handler or self._handler is None:
             raise RuntimeError("suspend() works inside the operation's handler; elsewhere, await op.wait(...)")
         if not self._handler.runs(resume_at):

@@ -254,6 +254,8 @@ class Worker:
                 stuck = sorted(run.record.name for run in self.running.values())
                 logger.error("%d handlers ignore their cancellation; their leases go: %s", len(stuck), stuck[:5])
         finally:  # also when whoever closes is cancelled: other processes must not wait for the leases to end
+            for run in list(self.running.values()):
+                run.cancel(CancelReason.SHUTDOWN)
             await self._release(list(self._held.values()))
 
     def close(self) -> None:

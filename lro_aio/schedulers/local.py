@@ -223,8 +223,11 @@ class LocalScheduler:
         wait, name = watched.record.wait, watched.record.name
         assert wait is not None
         try:
-            operations = await host.poll(wait.service, sorted(watched.pending), until=wait.deadline)
-            watched.pending.difference_update(operation.name for operation in operations if operation.done)
+            asked = sorted(watched.pending)
+            operations = await host.poll(wait.service, asked, until=wait.deadline)
+            # By the name that was asked for: services answer with a canonical one (a project's number for its id, say).
+            ended = (child for child, operation in zip(asked, operations, strict=True) if operation.done)
+            watched.pending.difference_update(ended)
         except Exception as exc:  # noqa: BLE001 (a foreign stub raises what it likes; the next poll comes)
             logger.warning("service %r could not be polled for %s: %s", wait.service, name, exc)
         finally:
