@@ -71,7 +71,10 @@ def page_size(requested: int, *, default: int, maximum: int) -> int:
 
     Raises:
         ValueError: It is negative. AIP-158 wants INVALID_ARGUMENT; the servers say so.
+        TypeError: It is no whole number.
     """
+    if not isinstance(requested, int):
+        raise TypeError(f"page_size must be a whole number, not {type(requested).__name__}")
     if requested < 0:
         raise ValueError(f"page_size must not be negative, and is {requested}")
     return min(requested or default, maximum)

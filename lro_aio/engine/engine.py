@@ -120,13 +120,25 @@ class Engine:
         """
         if self._loop is not None:
             raise RuntimeError("a client is opened once; make a new one")
-        await self.gateway.open()
+        opening = asyncio.create_task(self.gateway.open(), name="lro-aio-open")
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:  # what is half open cannot be closed
+            self._closing = asyncio.create_task(self._undo_open(opening), name="lro-aio-close")
+            await asyncio.shield(self._closing)
+            raise
         self._loop = asyncio.get_running_loop()
         try:
             await self._begin()
         except BaseException:
             await self.close()
             raise
+
+    async def _undo_open(self, opening: asyncio.Task[None]) -> None:
+        await asyncio.wait([opening])
+        if opening.exception() is None:
+            await self.gateway.close()
+        self._closing = None
 
     async def _begin(self) -> None:
         self._undo = [
@@ -153,15 +165,19 @@ class Engine:
         if self._closed or self._loop is None:
             return
         self.check_open()  # on another event loop, nothing could be closed in order
+        cut = True
         try:
             await self.drain()
+            cut = False
         finally:  # also when whoever closes is cancelled: the rest is quick, and nothing may be left behind
             if self._closing is None:
-                self._closing = self.loop.create_task(self._close(), name="lro-aio-close")
+                self._closing = self.loop.create_task(self._close(cut=cut), name="lro-aio-close")
             await asyncio.shield(self._closing)
 
-    async def _close(self) -> None:
+    async def _close(self, *, cut: bool) -> None:
         try:
+            if cut:
+                await self.worker.drain(0)
             if self._schedules:
                 await self.scheduler.close()
             await self.dispatcher.close()

@@ -244,12 +244,15 @@ class Operation(Generic[S]):
             TypeError: The metadata is something else than a ``google.protobuf.Struct``.
             ValueError: ``fraction`` is out of range.
             PayloadTooLargeError: Over ``Limits.metadata``.
-            OperationDoneError: It has ended. This one and those below only where the call writes at once.
-            LeaseLostError: This object does not hold the operation, or no longer.
+            OperationDoneError: It has ended.
+            LeaseLostError: This object does not hold the operation, or no longer. This one and the next only where the
+                call writes at once.
             StoreUnavailableError: The store did not answer.
         """
         if fraction is not None and not 0 <= fraction <= 1:
             raise ValueError(f"fraction must be from 0 to 1, not {fraction!r}")
+        if self._record.done:
+            raise OperationDoneError(self.name, self._record.state)
         members = struct_pb2.Struct()
         if self._metadata and not any_pb2.Any.FromString(self._metadata).Unpack(members):
             raise TypeError(
@@ -306,6 +309,7 @@ class Operation(Generic[S]):
 
         Raises:
             ValueError: A status with code OK.
+            TypeError: Something else.
             OperationDoneError: It has ended already.
             LeaseLostError: This object does not hold the operation, or no longer.
             StoreUnavailableError: Nothing is known; ask again.
@@ -481,6 +485,7 @@ class Operation(Generic[S]):
 
         Raises:
             RuntimeError: Not called from the operation's handler.
+            TypeError: ``resume_at`` is not a text, or ``children`` is one.
             UnknownResumePointError: ``resume_at`` is not declared.
             ValueError: Nothing to wait for, a negative duration, an unknown service, or itself among the children.
             InvalidOperationNameError: A child's name is malformed.
@@ -539,6 +544,11 @@ class Operation(Generic[S]):
         data, tag = codec.encode(self._state)
         _check_size("state", data, self._engine.limits.state)
         return {"state_data": data, "state_codec": tag}
+
+    def retire(self) -> None:
+        """The run is over: no progress is written and no suspend taken any more. For the engine."""
+        self.last_changes()
+        self._in_handler = False
 
     def last_changes(self) -> dict[str, Any]:
         """Progress that is not yet written, to go with the operation's next write. For the engine."""

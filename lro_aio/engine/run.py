@@ -64,6 +64,7 @@ class Run:
     task: asyncio.Task[None] | None = None
     operation: Operation[Any] | None = None
     cancel_reason: CancelReason | None = None
+    reasons: set[CancelReason] = field(default_factory=set)
     in_handler: bool = False
     """Only then does a cancel reach the task: a commit is never torn."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -74,12 +75,19 @@ class Run:
         return Holder(self.record.uid, self.record.claim)
 
     def cancel(self, reason: CancelReason) -> None:
-        """Stop the handler. The first reason stays; one that comes before the handler starts stops it at its start."""
-        if self.cancel_reason is not None:
+        """Stop the handler; one that has not started yet is stopped at its start.
+
+        A handler that still runs after one reason (it cleans up, or swallows the cancellation) is stopped again by
+        another; the first stays the run's, unless the lease is lost. A cancel that comes second changes nothing.
+        """
+        first = self.cancel_reason is None
+        if reason in self.reasons or (not first and reason is CancelReason.CANCEL_REQUESTED):
             return
-        self.cancel_reason = reason
-        if self.operation is not None:
-            self.operation._cancel_reason = reason  # noqa: SLF001 (the run owns its operation)
+        self.reasons.add(reason)
+        if first or reason is CancelReason.LEASE_LOST:
+            self.cancel_reason = reason
+            if self.operation is not None:
+                self.operation._cancel_reason = reason  # noqa: SLF001 (the run owns its operation)
         if self.in_handler and self.task is not None:
             self.task.cancel()
 

@@ -62,6 +62,7 @@ class Worker:
         self._stop_ticker: Callable[[], None] | None = None
         self._alive = time.monotonic()
         self.draining = False
+        self._closed = False
         self._no_claims = asyncio.Event()
         """No claim is under way."""
         self._no_claims.set()
@@ -155,7 +156,7 @@ class Worker:
         """Renew this row's lease from now on."""
         self._alive = time.monotonic()  # the loop lives: while nothing was held, nobody asked it
         self._held[record.uid] = (record.name, Holder(record.uid, record.claim))
-        if self._stop_ticker is None:
+        if self._stop_ticker is None and not self._closed:
             self._stop_ticker = self._engine.clock.every(self._engine.lease_policy.renew_interval, self.renew)
 
     @property
@@ -259,7 +260,8 @@ class Worker:
             await self._release(list(self._held.values()))
 
     def close(self) -> None:
-        """Stop renewing. Blocks until a renewal that is under way has ended."""
+        """Stop renewing, for good. Blocks until a renewal that is under way has ended."""
+        self._closed = True
         if self._stop_ticker is not None:
             self._stop_ticker()
             self._stop_ticker = None
@@ -296,7 +298,7 @@ class Worker:
             self.let_go(run.holder)
             self.running.pop(run.record.uid, None)
             if run.operation is not None:
-                run.operation.last_changes()  # no progress is written after the run
+                run.operation.retire()
             run.ended.set()
             self._engine.dispatcher.freed()
         if after is not None:

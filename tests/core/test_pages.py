@@ -137,3 +137,8 @@ def test_a_default_above_the_maximum_is_clamped_too() -> None:
 def test_a_negative_page_size_is_a_value_error_that_names_it() -> None:
     with pytest.raises(ValueError, match="page_size must not be negative, and is -1"):
         pages.page_size(-1, default=50, maximum=1000)
+
+
+def test_a_page_size_that_is_no_whole_number_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="page_size must be a whole number, not float"):
+        pages.page_size(1.5, default=50, maximum=1000)  # type: ignore[arg-type]  # what the test is about

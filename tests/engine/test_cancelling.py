@@ -338,3 +338,37 @@ async def test_the_outcome_of_a_cancelled_run_waits_for_the_store(handlers, clie
     store.fail("apply", times=0)
     await lro_clock.advance(30)
     assert row(op.name).state is State.CANCELLED
+
+
+@pytest.mark.parametrize("second", ["RUN_TIMEOUT", "SHUTDOWN"])
+@pytest.mark.asyncio
+async def test_a_handler_that_goes_on_after_a_cancel_is_still_stopped_by_its_timeout_and_by_a_shutdown(
+    client, lro_clock, row, second
+):
+    stops = []
+
+    @client.handler("slow-cleanup", run_timeout=60)
+    async def slow_cleanup(op):
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            stops.append(op.cancel_reason)
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                stops.append(op.cancel_reason)
+                raise
+
+    op = await client.start("slow-cleanup")
+    await lro_clock.settle()
+    await op.cancel()
+    await lro_clock.settle()
+    await client.cancel_operation(op.name)  # again: it does not cut the clean-up
+    await lro_clock.advance(30)
+    assert stops == [lro.CancelReason.CANCEL_REQUESTED]
+    if second == "SHUTDOWN":
+        await client.drain(0)
+    else:
+        await lro_clock.advance(30)
+    assert stops == [lro.CancelReason.CANCEL_REQUESTED] * 2, "the first reason stays"
+    assert row(op.name).state is State.CANCELLED

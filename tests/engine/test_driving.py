@@ -215,6 +215,34 @@ async def test_no_progress_task_outlives_its_run(client, lro_clock):
 
 
 @pytest.mark.asyncio
+async def test_progress_of_an_operation_that_has_ended_is_refused(client):
+    op = await client.create()
+    await op.progress(0.1)
+    await op.done()
+    with pytest.raises(lro.OperationDoneError):
+        await op.progress(0.2)
+
+
+@pytest.mark.asyncio
+async def test_no_progress_task_outlives_its_client(open_client):
+    client = await open_client("sqlite://")
+    op = await client.create()
+    await op.progress(0.1)
+    await op.progress(0.2)
+    await client.aclose()
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "lro-aio-progress"]
+
+
+@pytest.mark.parametrize("error", [None, 5, ValueError])
+@pytest.mark.asyncio
+async def test_a_failure_is_an_exception_a_status_or_a_text(client, error):
+    op = await client.create()
+    with pytest.raises(TypeError, match="an exception, a Status or a text"):
+        await op.fail(error)
+    assert not (await op.fetch()).done
+
+
+@pytest.mark.asyncio
 async def test_saved_state_is_what_a_run_after_a_crash_starts_with(open_client, tmp_path, lro_clock, abandon):
     url = f"sqlite:///{tmp_path}/ops.db"
     handlers = lro.Handlers()

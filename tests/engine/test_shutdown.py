@@ -281,6 +281,41 @@ async def test_a_close_that_is_cancelled_still_gives_the_leases_back(tmp_path, l
     assert (row.state, row.owner) == (State.PENDING, "")
 
 
+@pytest.mark.parametrize("moment", ["the handlers", "the sweep"])
+@pytest.mark.asyncio
+async def test_a_close_that_is_cancelled_leaves_no_thread_and_no_task(tmp_path, forever, moment):
+    threads, tasks = set(threading.enumerate()), asyncio.all_tasks()
+    client = lro.Client(f"sqlite:///{tmp_path}/ops.db", handlers=[forever], drain_timeout=60)
+    await client.__aenter__()
+    await client.start("forever")
+    await until(lambda: forever.log)
+    closing = asyncio.create_task(client.aclose())
+    await asyncio.sleep(0.05 if moment == "the handlers" else 0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(closing, 5)
+    assert forever.log[-1] is lro.CancelReason.SHUTDOWN
+    assert [t for t in set(threading.enumerate()) - threads if t.name.startswith("lro-aio")] == []
+    assert asyncio.all_tasks() <= tasks
+
+
+@pytest.mark.asyncio
+async def test_an_open_that_is_cancelled_leaves_no_thread_and_closes_the_store(store):
+    threads, closed = set(threading.enumerate()), []
+    close = store.inner.close
+    store.inner.close = lambda: (closed.append(True), close())
+    let_go = store.hold("open")
+    opening = asyncio.create_task(lro.Client(store).__aenter__())
+    await until(lambda: store.calls["open"])
+    opening.cancel()
+    await asyncio.sleep(0)
+    let_go()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(opening, 5)
+    assert closed
+    assert [t for t in set(threading.enumerate()) - threads if t.name.startswith("lro-aio")] == []
+
+
 @pytest.mark.asyncio
 async def test_closing_during_an_outage_ends(tmp_path, forever):
     store = FaultyStore(lro.SqliteStore(tmp_path / "ops.db"))

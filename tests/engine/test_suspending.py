@@ -210,6 +210,7 @@ async def complaint(client, **arguments):
         (ValueError, "no service 'billing'", {"children": ["operations/a"], "service": "billing"}),
         (TypeError, "children", {"children": "operations/a"}),
         (TypeError, "sleep", {"sleep": "1"}),
+        (TypeError, "resume_at", {"resume_at": None, "sleep": 1}),
         (lro.InvalidOperationNameError, "resource name", {"children": ["nobody"]}),
         (
             lro.UnknownResumePointError,
@@ -251,6 +252,20 @@ async def test_outside_a_handler_there_is_no_suspend(client):
     driven = await client.create()
     with pytest.raises(RuntimeError, match=r"await op\.wait"):
         driven.suspend(resume_at="on", sleep=1)
+
+
+@pytest.mark.asyncio
+async def test_after_its_run_a_handlers_operation_takes_no_suspend(client):
+    kept = []
+
+    @client.handler("keeper", resume_points=("on",))
+    async def keeper(op):
+        kept.append(op)
+
+    op = await client.start("keeper")
+    await asyncio.wait_for(op.result(), 5)
+    with pytest.raises(RuntimeError, match=r"await op\.wait"):
+        kept[0].suspend(resume_at="on", sleep=1)
 
 
 @pytest.mark.parametrize("returned", [None, wrappers_pb2.Int64Value(value=1)])

@@ -331,3 +331,19 @@ async def test_rows_whose_service_is_unknown_here_starve_nobody(open_client, tmp
     slept = await other.start("nap")
     await lro_clock.advance(130)
     assert (await slept.fetch()).done
+
+
+@pytest.mark.asyncio
+async def test_a_child_that_the_service_answers_under_its_canonical_name_has_ended(foreign, billing, lro_clock):
+    """A service may be asked by a project's id and answer with its number."""
+    client, wakes = await foreign()
+
+    async def canonical(name):
+        return operations_pb2.Operation(name=name.replace("projects/id/", "projects/17/"), done=True)
+
+    billing.get_operation = canonical
+    await client.start("invoice", {"children": ["projects/id/operations/b"]})
+    await lro_clock.advance(10)
+    assert [(why, children) for _, why, children in wakes] == [
+        (lro.WakeReason.CHILDREN_DONE, [("projects/17/operations/b", True, 0)])
+    ]
