@@ -9,13 +9,15 @@ NAMES = {
     "WorkflowsScheduler": "workflows",
     "CloudTasksScheduler": "tasks",
     "Client.from_env": "spanner,workflows",
+    "RemoteOperation": "",
+    "remote": "",
+    "servers.fastapi.accepted": "fastapi",
 }
-"""Public name -> the extra that brings its dependencies."""
+"""Public name -> the extra that brings its dependencies; "" where the base package has them."""
 
 
 def error(name: str) -> ImportError:
     """What to raise where the name is used."""
     extra = NAMES[name]
-    return ImportError(
-        f"lro_aio.{name} is not part of this release; when it is, it needs the extra: pip install 'lro-aio[{extra}]'"
-    )
+    when = f"; when it is, it needs the extra: pip install 'lro-aio[{extra}]'" if extra else ""
+    return ImportError(f"lro_aio.{name} is not part of this release{when}")

@@ -44,7 +44,7 @@ class Client:
     Args:
         store: A URL (``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite://`` in memory) or a ``Store``.
         scheduler: Brings suspended operations back; default: this process (``LocalScheduler``).
-        handlers: Registries of what can run here.
+        handlers: Registries of what can run here, or a single one.
         worker: False for a front end that starts, watches and cancels, but runs nothing. It may start handlers that
             it does not know.
         dispatch: Where a first run happens: "local" in this process, "scheduler" through a wake-up of the scheduler.
@@ -62,6 +62,7 @@ class Client:
 
     Raises:
         ValueError: A malformed URL or option.
+        TypeError: Not a store, or not the policy that the option wants.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Client:
         store: str | Store = "sqlite:///operations.db",
         *,
         scheduler: Scheduler | None = None,
-        handlers: Iterable[Handlers] = (),
+        handlers: Iterable[Handlers] | Handlers = (),
         worker: bool = True,
         dispatch: Literal["local", "scheduler"] | None = None,
         services: Mapping[str, Service] | None = None,
@@ -84,22 +85,31 @@ class Client:
         clock: Clock | None = None,
     ) -> None:
         self.store = _open_url(store) if isinstance(store, str) else store
+        if not isinstance(self.store, Store):
+            raise TypeError(f"store must be a URL or a Store, not {type(store).__name__}")
         self.scheduler: Scheduler = scheduler if scheduler is not None else LocalScheduler()
         self.handlers = Handlers()
-        for registry in handlers:
+        for registry in [handlers] if isinstance(handlers, Handlers) else handlers:
             self.handlers.include(registry)
         if dispatch not in (None, "local", "scheduler"):
             raise ValueError(f'dispatch must be "local" or "scheduler", not {dispatch!r}')
         for name, value in (("max_running", max_running), ("max_attempts", max_attempts)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a whole number of 1 or more, not {value!r}")
-        lease = lease if lease is not None else LeasePolicy()
+        for name, policy, kind in (
+            ("lease", lease, LeasePolicy),
+            ("sweep", sweep, SweepPolicy),
+            ("retention", retention, RetentionPolicy),
+            ("limits", limits, Limits),
+        ):
+            if policy is not None and not isinstance(policy, kind):
+                raise TypeError(f"{name} must be a {kind.__name__}, not {type(policy).__name__}")
         settings = Settings(
             worker=worker,
             dispatch=dispatch if dispatch is not None else ("local" if self.scheduler.local else "scheduler"),
             services={name: as_service(service) for name, service in (services or {}).items()},
             max_running=max_running,
-            lease=lease,
+            lease=lease if lease is not None else LeasePolicy(),
             sweep=sweep if sweep is not None else SweepPolicy(),
             retention=retention if retention is not None else RetentionPolicy(),
             limits=limits if limits is not None else Limits(),
@@ -248,7 +258,7 @@ class Client:
         """
         return await self.engine.starter.create(
             metadata=metadata,
-            lease=lease,
+            lease=lease if lease is not None else LeasePolicy(),
             request_id=request_id,
             operation_id=operation_id,
             parent=parent,

@@ -160,6 +160,10 @@ class SchedulerHost(Protocol):
         """
         ...
 
+    async def hand_back(self, records: Sequence[Record]) -> None:
+        """Make these waits due at once, so that another process watches them; best effort."""
+        ...
+
     async def unfinished(self, names: Sequence[str]) -> set[str]:
         """Those of the client's own operations that have not ended, read in one go with everybody else's."""
         ...

@@ -162,7 +162,7 @@ def test_every_extra_that_an_error_names_exists() -> None:
     from lro_aio._missing import NAMES
 
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    named = {extra for listed in NAMES.values() for extra in listed.split(",")}
+    named = {extra for listed in NAMES.values() for extra in listed.split(",") if extra}
     assert named <= set(extras)
     assert set(LATER) <= set(NAMES)
 

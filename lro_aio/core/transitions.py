@@ -177,8 +177,11 @@ def release(
     check_time: float | None = None,
     wait: Wait | None = None,
     changes: dict[str, Any] | None = None,
+    counts: bool = False,
 ) -> Record:
-    """Give the row back for another process to go on with at once (rule 5); the attempt is not counted (rule 3).
+    """Give the row back for another process to go on with at once (rule 5).
+
+    The attempt is not counted (rule 3), unless ``counts``: for a run that ended for no reason that anybody gave.
 
     ``wait`` is taken by a row that has none yet: it tells a cancel which clean-up the begun run wants (rule 6).
     ``changes`` are columns to write with it: ``metadata``.
@@ -200,7 +203,7 @@ def release(
         owner="",
         lease_expire_time=None,
         check_time=now if check_time is None else check_time,
-        attempt=max(0, record.attempt - 1),
+        attempt=record.attempt if counts else max(0, record.attempt - 1),
         wait=record.wait if record.wait is not None or wait is None else replace(wait, rerun=True),
         **(changes or {}),
     )

@@ -41,8 +41,15 @@ class Children:
         now = self._clock.time()
         return [_public(name, records.get(name), now) for name in wanted]
 
-    async def read_foreign(self, wanted: Sequence[str], service: Service) -> list[operations_pb2.Operation]:
+    async def read_foreign(
+        self, wanted: Sequence[str], service: Service, *, lenient: bool = False
+    ) -> list[operations_pb2.Operation]:
         """Operations of another service, in the order asked for; a missing one is done with NOT_FOUND.
+
+        Args:
+            wanted: Names.
+            service: Who has them.
+            lenient: Give one that cannot be read back as not done, with nothing but its name.
 
         Raises:
             Exception: Whatever the service raised for anything but NOT_FOUND.
@@ -58,10 +65,14 @@ class Children:
                     return missing(name)
 
         found: list[operations_pb2.Operation] = []
-        for result in await asyncio.gather(*(one(name) for name in wanted), return_exceptions=True):
-            if isinstance(result, BaseException):
+        results = await asyncio.gather(*(one(name) for name in wanted), return_exceptions=True)
+        for name, result in zip(wanted, results, strict=True):
+            if isinstance(result, Exception) and lenient:
+                found.append(operations_pb2.Operation(name=name))
+            elif isinstance(result, BaseException):
                 raise result
-            found.append(result)
+            else:
+                found.append(result)
         return found
 
     async def wait(

@@ -201,10 +201,20 @@ class Dispatcher:
         wake = Wake(reason=reason, children=wait.children, service=wait.service, pending=tuple(pending))
         if self._engine.worker.free <= 0:
             self._engine.sweeper.saturated = True
-            if not self._engine.draining:
+            if self._engine.draining:
+                await self.hand_back([record])
+            else:
                 self._engine.worker.queue(record, wake)
             return
         await self._claim_woken(record, wake)
+
+    async def hand_back(self, records: Sequence[Record]) -> None:
+        """Make these waits due at once, so that another process watches them; best effort."""
+        now = self.clock.time()
+        notes = (self._note_handover(record, record.wait, now, "") for record in records if record.wait is not None)
+        for failure in await asyncio.gather(*notes, return_exceptions=True):
+            if isinstance(failure, Exception):
+                logger.warning("a wait is found by another process only within a lease's time: %s", failure)
 
     async def unfinished(self, names: Sequence[str]) -> set[str]:
         """Those of the client's own operations that have not ended."""

@@ -24,7 +24,7 @@ from lro_aio.core.errors import (
     StateCodecError,
     StoreUnavailableError,
 )
-from lro_aio.core.record import Record, Wait, Wake
+from lro_aio.core.record import Record, Wait, Wake, WakeReason
 from lro_aio.core.status import make_status, to_status
 from lro_aio.core.transitions import Holder
 from lro_aio.engine.handlers import Handler, RetryLater
@@ -34,7 +34,7 @@ from lro_aio.engine.suspension import Suspended
 if TYPE_CHECKING:
     from lro_aio.engine.engine import Engine
 
-__all__ = ["Outcome", "Run"]
+__all__ = ["Outcome", "Run", "execute", "refused"]
 
 logger = logging.getLogger("lro_aio")
 
@@ -140,9 +140,11 @@ async def _read_children(engine: Engine, wake: Wake, operation: Operation[Any]) 
     if not wake.service:
         operation._children = await engine.children.read(wake.children)  # noqa: SLF001
         return
+    # The wait is over in any case: a service that is down must not make it longer than its timeout.
+    lenient = wake.reason in (WakeReason.CHILDREN_TIMEOUT, WakeReason.POLL_FAILED)
     try:
         service = engine.resolve_service(wake.service)
-        operation._children = await engine.children.read_foreign(wake.children, service)  # noqa: SLF001
+        operation._children = await engine.children.read_foreign(wake.children, service, lenient=lenient)  # noqa: SLF001
     except Exception as exc:
         raise SchedulerUnavailableError(f"service {wake.service!r} does not give its operations: {exc}") from exc
 
@@ -279,19 +281,20 @@ def _cancelled(engine: Engine, run: Run, operation: Operation[Any]) -> Outcome |
         status = make_status(Code.CANCELLED, "the operation was cancelled", reason="CANCELLED")
         return _finish(engine, operation, error=status)
     if reason is CancelReason.SHUTDOWN:
-        return _release(engine, run, operation, not_before)
+        return _release(engine, run, operation, not_before, stray=not_before is not None)
     # Nobody asked for it: the handler awaited something that was cancelled by other code of its own.
     status = make_status(Code.ABORTED, "the handler was cancelled by its own code", reason="HANDLER_CANCELLED")
     return _fail(engine, operation, status)
 
 
-def _release(engine: Engine, run: Run, operation: Operation[Any], not_before: float | None) -> Outcome:
+def _release(engine: Engine, run: Run, operation: Operation[Any], not_before: float | None, *, stray: bool) -> Outcome:
     wait = Wait(token=names.new_id(), sleep_until=engine.clock.time(), on_cancel=run.handler.on_cancel)
     event = partial(
         transitions.release,
         check_time=not_before,
         wait=wait if wait.on_cancel else None,
         changes=operation.last_changes(),
+        counts=stray,  # a handler that cancels its own task looks the same, and must come to an end
     )
     return Outcome(event)
 
@@ -317,6 +320,17 @@ def _raised(engine: Engine, run: Run, operation: Operation[Any], exc: BaseExcept
     status = _status_of(exc, expose=engine.expose_errors, timed_out=run.cancel_reason is CancelReason.RUN_TIMEOUT)
     logger.error("operation %s failed in handler %r", operation.name, run.handler.name, exc_info=None if own else exc)
     return _finish(engine, operation, error=status)
+
+
+def refused(engine: Engine, exc: Exception) -> Outcome:
+    """What to commit where the database refuses for good what a run left (rule 16): the operation fails, alone."""
+    status = make_status(
+        Code.INTERNAL,
+        "the store refuses what the operation has to write",
+        reason="NOT_STORABLE",
+        metadata={"exception": type(exc).__name__},
+    )
+    return Outcome(partial(transitions.finish, retention=engine.retention.duration, error=status))
 
 
 def _status_of(exc: BaseException, *, expose: bool, timed_out: bool) -> status_pb2.Status:

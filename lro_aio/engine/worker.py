@@ -235,9 +235,11 @@ class Worker:
     async def drain(self, timeout: float) -> None:
         """Stop claiming; give the runs ``timeout`` real seconds; then release them for other processes (rule 5)."""
         self.draining = True
+        woken = [record for record, _ in self._ready]
         self._ready.clear()
         self._ready_names.clear()
         try:
+            await self._engine.dispatcher.hand_back(woken)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STOP_GRACE):  # a claim that is answered later is released by its lease
                     await self._no_claims.wait()
@@ -308,6 +310,7 @@ class Worker:
         """Commit, however long the store is away; a commit whose answer was lost is recognized as ours."""
         holder = run.holder
         attempt = 0
+        refused = False
         while True:
             event: Any = partial(outcome.event, holder=holder, now=self._engine.clock.time())
             try:
@@ -325,3 +328,11 @@ class Worker:
                         return written
                 logger.info("what the run of %s left is not written: %s", run.record.name, exc)
                 return None
+            except LroError:
+                raise
+            except Exception as exc:
+                logger.exception("the store refuses what the run of %s left", run.record.name)
+                outcome = runs.refused(self._engine, exc)
+                if refused:
+                    raise
+                refused = True

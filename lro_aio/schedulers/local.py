@@ -68,7 +68,7 @@ class LocalScheduler:
         self._task = asyncio.get_running_loop().create_task(self._loop(host), name="lro-aio-local-scheduler")
 
     async def close(self) -> None:
-        """Stop watching. The rows stay, and a sweep of another process watches them."""
+        """Stop watching. The rows are made due, so that the sweep of another process watches them at once."""
         if self._unlisten is not None:
             self._unlisten()
         tasks = self._polls | ({self._task} if self._task is not None else set())
@@ -76,8 +76,11 @@ class LocalScheduler:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        watched = [watched.record for watched in self._watched.values()]
         self._watched.clear()
         self._parents.clear()
+        if self._host is not None and watched:
+            await self._host.hand_back(watched)
 
     async def schedule(self, record: Record) -> str | None:
         """Wake the row if it is due, watch its children if it waits for some; its sleep needs nothing."""

@@ -17,6 +17,7 @@ try:
 except ImportError as exc:
     raise ImportError("lro_aio.servers.fastapi needs FastAPI: pip install 'lro-aio[fastapi]'") from exc
 
+from lro_aio._missing import error as missing
 from lro_aio.client import Client
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import InvalidOperationNameError, LroError
@@ -334,3 +335,9 @@ def _violations(exc: RequestValidationError) -> status_pb2.Status:
     )
     status.details.add().Pack(error_details_pb2.BadRequest(field_violations=violations))
     return status
+
+
+def __getattr__(name: str) -> Any:
+    if name == "accepted":
+        raise missing("servers.fastapi.accepted")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

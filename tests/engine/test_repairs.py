@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import sqlite3
 
 import pytest
 from google.protobuf import struct_pb2, wrappers_pb2
+from google.rpc import error_details_pb2
 
 import lro_aio as lro
 
@@ -96,6 +98,65 @@ async def test_rows_that_stay_due_hide_none_behind_them(open_client, store, lro_
     await client.sweep()
     await lro_clock.settle()
     assert ended == [op.name]
+
+
+@pytest.mark.asyncio
+async def test_a_result_that_the_store_refuses_for_good_fails_the_operation_at_once(client, store):
+    """Rule 16: to run it again would only be refused again."""
+
+    @client.handler("work")
+    async def work(op):
+        store.fail("apply", error=lambda: sqlite3.IntegrityError("a constraint"))
+        return wrappers_pb2.BoolValue(value=True)
+
+    op = await client.start("work")
+    with pytest.raises(lro.OperationFailedError) as failed:
+        await op.result()
+    info = error_details_pb2.ErrorInfo()
+    assert failed.value.details[0].Unpack(info)
+    assert (failed.value.code, info.reason) == (lro.Code.INTERNAL, "NOT_STORABLE")
+
+
+@pytest.mark.asyncio
+async def test_a_handler_that_cancels_its_own_task_comes_to_an_end(client, lro_clock, row):
+    """It looks like the end of the event loop, so it runs again: but it costs an attempt."""
+    runs = []
+
+    @client.handler("work")
+    async def work(op):
+        runs.append(op.attempt)
+        asyncio.current_task().cancel()
+        await asyncio.sleep(0)
+
+    op = await client.start("work")
+    for _ in range(10):
+        await lro_clock.advance(30)
+    assert runs == [1, 2, 3, 4, 5]
+    info = error_details_pb2.ErrorInfo()
+    assert (await client.get_operation(op.name)).error.details[0].Unpack(info)
+    assert info.reason == "ATTEMPTS_EXHAUSTED"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"store": 5}, {"store": None}, {"lease": 30}, {"sweep": 1.0}, {"retention": 5}, {"limits": {}}],
+    ids=str,
+)
+def test_an_option_of_the_wrong_kind_is_refused_when_the_client_is_made(options):
+    with pytest.raises(TypeError, match=next(iter(options))):
+        lro.Client(**{"store": "sqlite://", **options})
+
+
+@pytest.mark.asyncio
+async def test_one_registry_needs_no_list_even_if_it_is_filled_later(open_client, store):
+    handlers = lro.Handlers()
+    client = await open_client(store, handlers=handlers)
+
+    @handlers.handler("late")
+    async def late(op):
+        return None
+
+    assert (await client.start("late")).name
 
 
 class _Far:

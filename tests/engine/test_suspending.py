@@ -349,7 +349,25 @@ async def test_a_restart_loses_no_suspended_operation(open_client, tmp_path, lro
     await lro_clock.advance(10)
     assert {(await second.engine.record(op.name)).state for op in (slept, waited)} == {State.SUSPENDED}
     await (await second.operation(child.name)).done()
-    await lro_clock.advance(60)
+    await lro_clock.advance(1)
     assert (await second.get_operation(waited.name)).done
     await lro_clock.advance(500)
     assert (await second.get_operation(slept.name)).done
+
+
+@pytest.mark.asyncio
+async def test_a_child_that_ends_while_the_process_drains_is_seen_by_the_next_at_once(
+    open_client, tmp_path, lro_handlers, lro_clock
+):
+    url = f"sqlite:///{tmp_path}/ops.db"
+    first = await open_client(url, handlers=[lro_handlers])
+    child = await first.create(lease=False)
+    waited = await suspend(first, children=[child.name])
+    await lro_clock.advance(1)
+    await first.drain(0)
+    await child.done()
+    await lro_clock.settle()
+    await first.aclose()
+    second = await open_client(url, handlers=[lro_handlers])
+    await lro_clock.advance(1)
+    assert (await second.get_operation(waited.name)).done

@@ -223,9 +223,7 @@ async def test_failing_polls_are_repeated_and_end_at_the_deadline(foreign, billi
     op = await client.start("invoice", {"children": ["operations/b"], "timeout": 60, "sleep": 5})
     await lro_clock.advance(66)
     assert len(billing.polls) > 10
-    assert not wakes, "the children cannot be read, so the segment waits until they can"
-    billing.failures.clear()
-    await lro_clock.advance(10)
+    # The timeout bounds the wait although nobody can say how the child is: it comes back as not done.
     assert [(why, children) for _, why, children in wakes] == [
         (lro.WakeReason.CHILDREN_TIMEOUT, [("operations/b", False, 0)])
     ]
