@@ -341,7 +341,7 @@ async def test_a_creators_operation_is_ended_by_another_process_after_the_close(
 
 @pytest.mark.asyncio
 async def test_the_end_of_the_event_loop_without_a_close_gives_the_runs_back(tmp_path, forever):
-    """``asyncio.run`` cancels every task. That is no cancel; it costs the attempt, since nobody said it is a shutdown."""
+    """``asyncio.run`` cancels every task. That is no cancel, but costs the attempt: nobody said it is a shutdown."""
     path = tmp_path / "ops.db"
 
     async def main():
