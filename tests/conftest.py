@@ -1,0 +1,8 @@
+"""What every test stands on."""
+
+import signal
+
+# A shell that starts us in the background has SIGINT ignored, and ignored signals pass on to the programs that tests
+# start and interrupt. A handler of our own does not: it is reset there.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
