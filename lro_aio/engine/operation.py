@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
-from google.protobuf import any_pb2, empty_pb2, struct_pb2
+from google.protobuf import empty_pb2
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
@@ -35,6 +35,7 @@ from lro_aio.core.record import Record, WakeReason
 from lro_aio.core.status import error_of, make_status, to_status
 from lro_aio.core.transitions import Holder
 from lro_aio.engine.children import Service, as_service
+from lro_aio.engine.progress import Progress
 from lro_aio.engine.suspension import Named, Suspended, check_children, plan
 from lro_aio.engine.timing import sleep_until
 
@@ -48,9 +49,6 @@ logger = logging.getLogger("lro_aio")
 
 S = TypeVar("S")
 M = TypeVar("M", bound=Message)
-
-PROGRESS_INTERVAL = 1.0
-"""Seconds. Progress is written at most this often; the last one wins."""
 
 _UNREAD: Any = object()
 
@@ -98,10 +96,7 @@ class Operation(Generic[S]):
         self._children: list[operations_pb2.Operation] = []
         self._cancel_reason: CancelReason | None = None
         self._suspended: Suspended | None = None
-        self._metadata = record.metadata
-        self._progress_dirty = False
-        self._progress_written = float("-inf")
-        self._progress_task: asyncio.Task[None] | None = None
+        self._progress = Progress(engine, record.metadata, self._write_metadata)
 
     def __repr__(self) -> str:
         return f"<Operation {self.name} {self._record.state}>"
@@ -226,8 +221,8 @@ class Operation(Generic[S]):
         """
         packed = pack(metadata)
         _check_size("metadata", packed, self._engine.limits.metadata)
-        self._metadata, self._progress_dirty = packed, False
-        await self._write(transitions.save, changes={"metadata": packed})
+        self._progress.replace(packed)
+        await self._write_metadata(packed)
         return self.proto
 
     async def progress(self, fraction: float | None = None, message: str | None = None) -> None:
@@ -253,25 +248,9 @@ class Operation(Generic[S]):
             raise ValueError(f"fraction must be from 0 to 1, not {fraction!r}")
         if self._record.done:
             raise OperationDoneError(self.name, self._record.state)
-        members = struct_pb2.Struct()
-        if self._metadata and not any_pb2.Any.FromString(self._metadata).Unpack(members):
-            raise TypeError(
-                "progress() merges into a google.protobuf.Struct; this operation's metadata is another type"
-            )
-        if fraction is not None:
-            members["progress"] = fraction
-        if message is not None:
-            members["message"] = message
-        packed = pack(members)
+        packed = self._progress.merged(fraction, message)
         _check_size("metadata", packed, self._engine.limits.metadata)
-        self._metadata, self._progress_dirty = packed, True
-        due = self._progress_written + PROGRESS_INTERVAL
-        if self._engine.clock.time() >= due:
-            await self._flush_progress()
-        elif self._progress_task is None:
-            self._progress_task = asyncio.create_task(self._flush_progress_at(due), name="lro-aio-progress")
-            self._engine.flushes.add(self._progress_task)
-            self._progress_task.add_done_callback(self._engine.flushes.discard)
+        await self._progress.put(packed)
 
     async def save(self) -> None:
         """Write ``state`` now. A run after a crash starts the segment with it.
@@ -552,12 +531,8 @@ class Operation(Generic[S]):
 
     def last_changes(self) -> dict[str, Any]:
         """Progress that is not yet written, to go with the operation's next write. For the engine."""
-        if self._progress_task is not None:
-            self._progress_task.cancel()
-        if not self._progress_dirty:
-            return {}
-        self._progress_dirty = False
-        return {"metadata": self._metadata}
+        metadata = self._progress.take()
+        return {"metadata": metadata} if metadata else {}
 
     async def _finish(self, *, response: bytes = b"", error: status_pb2.Status | None = None) -> None:
         await self._write(
@@ -583,24 +558,8 @@ class Operation(Generic[S]):
         if record.revision >= self._record.revision:  # else `learn` has a later one, with a cancel say
             self._record = record
 
-    async def _flush_progress(self) -> None:
-        self._progress_dirty = False
-        self._progress_written = self._engine.clock.time()
-        try:
-            await self._write(transitions.save, changes={"metadata": self._metadata})
-        except BaseException:
-            self._progress_dirty = True
-            raise
-
-    async def _flush_progress_at(self, when: float) -> None:
-        try:
-            await sleep_until(self._engine.clock, when)
-            if self._progress_dirty:
-                await self._flush_progress()
-        except Exception as exc:  # noqa: BLE001 (nobody awaits this; the handler's own next write says the same)
-            logger.debug("progress of %s was not written: %s", self.name, exc)
-        finally:
-            self._progress_task = None
+    async def _write_metadata(self, metadata: bytes) -> None:
+        await self._write(transitions.save, changes={"metadata": metadata})
 
 
 def _check_size(field: str, data: bytes, limit: int) -> None:
