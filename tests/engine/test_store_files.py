@@ -93,7 +93,8 @@ async def test_a_writer_that_keeps_the_file_locked_is_an_outage_that_passes(tmp_
         other.execute("BEGIN IMMEDIATE")
         began = time.monotonic()
         async with loop_watch():
-            with pytest.raises(lro.StoreUnavailableError, match="locked by another writer") as caught:
+            # Or the sweep of this process stands before it in the queue, and waits for the same writer.
+            with pytest.raises(lro.StoreUnavailableError, match=r"locked by another writer|busy for 0\.1 s") as caught:
                 await op.done()
         assert time.monotonic() - began < 3
         assert caught.value.retry_after > 0
