@@ -179,7 +179,7 @@ def _run_each(
         for name in names:
             try:
                 await action(backend, _full(name))
-            except Exception as exc:
+            except Exception as exc:  # `describe` knows which are a user's problem; a defect is raised again
                 problem = describe(exc, "the server" if server else "the store")
                 if problem is None:
                     raise
@@ -206,7 +206,7 @@ def _finish(action: Coroutine[Any, Any, Exit], where: str) -> None:
         code = asyncio.run(action)
     except (KeyboardInterrupt, asyncio.CancelledError):  # Ctrl-C; the demo cancels itself on SIGTERM
         raise typer.Exit(Exit.INTERRUPTED) from None
-    except Exception as exc:
+    except Exception as exc:  # as above
         problem = describe(exc, where)
         if problem is None:
             raise

@@ -165,7 +165,7 @@ async def fetch(service: Service, name: str) -> operations_pb2.Operation:
             operation = await service.GetOperation(operations_pb2.GetOperationRequest(name=name))
         else:
             operation = await service.get_operation(name)
-    except Exception as exc:
+    except Exception as exc:  # every stub has its own NOT_FOUND; whatever is none is raised again
         if to_status(exc).code == Code.NOT_FOUND:
             raise OperationNotFoundError(name) from exc
         raise

@@ -244,7 +244,7 @@ class Gateway:
             return self.store.apply(changes)
         except StoreUnavailableError as exc:
             return [exc] * len(changes)
-        except Exception as exc:
+        except Exception as exc:  # the contract of `Store.apply`: nothing was committed, and the same is refused again
             if len(changes) == 1:
                 logger.warning("the store refused a change of %s: %s", changes[0].name, exc, exc_info=exc)
                 return [exc]

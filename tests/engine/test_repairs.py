@@ -9,6 +9,7 @@ from google.protobuf import struct_pb2, wrappers_pb2
 from google.rpc import error_details_pb2
 
 import lro_aio as lro
+from lro_aio.core.record import State
 
 
 @pytest.mark.asyncio
@@ -70,8 +71,44 @@ async def test_operations_are_taken_where_names_are(client, lro_clock):
 
 
 @pytest.mark.asyncio
-async def test_rows_that_stay_due_hide_none_behind_them(open_client, store, lro_clock):
-    """Rows of a service that only another process has are due all the time; one batch of them must not be the end."""
+async def test_rows_under_grace_hide_none_behind_them(open_client, store, lro_clock):
+    """Rule 4 leaves expired leases alone after an outage: a batch full of them must not be the end of the scan."""
+    client = await open_client(store, sweep=lro.SweepPolicy(batch=2))
+    ended = []
+
+    @client.handler("nap", resume_points=("back",))
+    async def nap(op):
+        if op.resume_point == "":
+            return op.suspend(resume_at="back", sleep=5)
+        ended.append(op.name)
+        return None
+
+    now = lro_clock.time()
+    client.engine.grace_until = now + 3600
+    for index in range(7):
+        expired = client.engine.starter._new_record(
+            "",
+            "nap",
+            None,
+            request_id=None,
+            operation_id=f"gone-{index}",
+            fingerprint=str,
+            state=State.RUNNING,
+            owner="gone",
+            claim=1,
+            attempt=1,
+            lease_expire_time=now - 1,
+            check_time=now - 1,
+        )
+        await client.engine.starter._create(expired)
+    op = await client.start(nap)
+    await lro_clock.advance(60)
+    assert ended == [op.name]
+
+
+@pytest.mark.asyncio
+async def test_rows_of_a_service_that_is_not_here_hide_none_behind_them(open_client, store, lro_clock):
+    """Rows that only another process can watch come due again and again; one batch of them must not be the end."""
     client = await open_client(store, sweep=lro.SweepPolicy(batch=4), services={"far": _Far()})
     ended = []
 

@@ -87,14 +87,14 @@ async def test_a_read_only_store_can_be_read_and_refuses_every_write(tmp_path):
 @pytest.mark.asyncio
 async def test_a_writer_that_keeps_the_file_locked_is_an_outage_that_passes(tmp_path, loop_watch):
     path = tmp_path / "ops.db"
-    async with lro.Client(f"sqlite:///{path}?busy_timeout=0.1") as client:
+    # No worker, so no sweep: one that purges would wait for the same lock, before the call whose words are read here.
+    async with lro.Client(f"sqlite:///{path}?busy_timeout=0.1", worker=False) as client:
         op = await client.create()
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         began = time.monotonic()
         async with loop_watch():
-            # Or the sweep of this process stands before it in the queue, and waits for the same writer.
-            with pytest.raises(lro.StoreUnavailableError, match=r"locked by another writer|busy for 0\.1 s") as caught:
+            with pytest.raises(lro.StoreUnavailableError, match="locked by another writer") as caught:
                 await op.done()
         assert time.monotonic() - began < 3
         assert caught.value.retry_after > 0
