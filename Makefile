@@ -24,7 +24,8 @@ demo: $(VENV)/.demo  ## the main job: index a directory, lose the server half wa
 
 test: $(VENV)/.dev  ## the fast lane, with the coverage gate
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m coverage run -m pytest -n 2 --dist loadfile -m "not slow and not alone" $(PYTEST_ARGS)
+	$(BIN)/python -m coverage run -m pytest -m alone
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
