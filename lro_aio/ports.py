@@ -19,6 +19,7 @@ __all__ = [
     "Clock",
     "GetOperationStub",
     "ListQuery",
+    "Look",
     "OperationsService",
     "Route",
     "Scheduler",
@@ -54,6 +55,18 @@ class ListQuery:
     """(create_time, name) of the last row of the page before."""
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a sweep learns in one round trip."""
+
+    due: list[Record]
+    """The rows that must be looked at now, soonest first."""
+    next_check: float | None = None
+    """Epoch seconds: the least ``check_time`` after now that the routes have. None: none."""
+    unknown: Route | None = None
+    """A route that was not asked for, and whose rows wait too long."""
+
+
 class Store(abc.ABC):
     """Keeps rows and applies changes to them. Blocking, and callable from any thread.
 
@@ -69,6 +82,24 @@ class Store(abc.ABC):
 
     foreign_poll_interval: float | None = None
     """Seconds between calls of ``changed_elsewhere``; None where the store cannot tell and readers have to poll."""
+
+    expires_rows: bool = False
+    """Whether the product removes expired rows by itself. The engine then never calls ``purge``."""
+
+    clock_offset: float = 0.0
+    """Seconds by which the store's clock is ahead of this machine's, as last measured. 0.0 where they are the same."""
+
+    max_cell: int | None = None
+    """Bytes that the store takes in one payload column: the state, or metadata and response together. None: any."""
+
+    max_wait: float | None = None
+    """Seconds after which a waiting row may be removed, by a retention policy that is not the engine's. None: never.
+
+    Known once the store is open.
+    """
+
+    max_wait_reason: str = ""
+    """For people: what would remove the row, and what to do about it."""
 
     @abc.abstractmethod
     def open(self) -> None:
@@ -109,20 +140,36 @@ class Store(abc.ABC):
         """Those of the names whose rows exist, are not deleted and have not ended. One round trip, no payloads."""
 
     @abc.abstractmethod
-    def due(self, *, now: float, routes: Sequence[Route], limit: int, not_owner: str = "") -> list[Record]:
-        """Rows whose ``check_time`` is at or before ``now`` and whose (handler, resume_point) is among the routes.
+    def look(
+        self,
+        *,
+        now: float,
+        routes: Sequence[Route],
+        limit: int,
+        owner: str,
+        own: bool = False,
+        overdue: float | None = None,
+    ) -> Look:
+        """What a sweep must look at, and when it must look again. One round trip.
 
-        Soonest first. Rows of other routes are not counted in ``limit`` (rule 14), nor are those that ``not_owner``
-        holds: they are left out, since their owner renews them. "" leaves out none.
+        Args:
+            now: Epoch seconds.
+            routes: The (handler, resume_point) pairs that this process runs. Rows of others are not counted in
+                ``limit`` (rule 14).
+            limit: Most rows to return. 0: none, and the rest of the answer all the same.
+            owner: Who asks. The rows that it holds are left out of everything, since their owner renews them.
+                "" holds none.
+            own: Return those that ``owner`` holds too, where they are due. They are left out of ``next_check`` all
+                the same.
+            overdue: Epoch seconds, ``now`` at the latest. Look also for a route that nobody here runs and that has a
+                row due at or before this moment. None: do not.
+
+        Returns:
+            ``due``: the rows whose ``check_time`` is at or before ``now``, soonest first. A row that another program
+            ended, and that has no ``expire_time`` yet, is due at once and for everybody, whatever its route.
+            ``next_check``: the least ``check_time`` after ``now``; a due row that found no place in ``limit`` does not
+            count in it. ``unknown``: one such route, any; None where there is none.
         """
-
-    @abc.abstractmethod
-    def next_check(self, *, routes: Sequence[Route], not_owner: str = "") -> float | None:
-        """The least ``check_time`` of the rows that ``due`` with these arguments would ever return; None if none."""
-
-    @abc.abstractmethod
-    def routes(self) -> Sequence[Route]:
-        """Every (handler, resume_point) that a row with a ``check_time`` has, in any order."""
 
     @abc.abstractmethod
     def list(self, query: ListQuery) -> list[Record]:
@@ -148,6 +195,11 @@ class SchedulerHost(Protocol):
     @property
     def lease(self) -> float:
         """Seconds that a claim lasts without renewal: also how long a dead process's waits may go unwatched."""
+        ...
+
+    @property
+    def notices(self) -> bool:
+        """Whether ``listen`` tells of other processes' commits; where it does not, only looking does."""
         ...
 
     async def wake(self, record: Record, reason: WakeReason, *, pending: Sequence[str] = ()) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from lro_aio.core.errors import OperationNotFoundError
 from lro_aio.core.record import Record
 
-__all__ = ["Change", "Outcome"]
+__all__ = ["Change", "Outcome", "run"]
 
 Outcome = Record | None | Exception
 """What became of a change: the row as it is now, None where it was removed, or why nothing was written."""
@@ -29,8 +29,8 @@ class Change:
     """Whether it is for a row that may not exist: only then is ``event`` called with None."""
     size: int = 512
     """Approximate bytes that it adds to a batch."""
-    urgent: bool = False
-    """A claim or a renewal: it goes by a lane of its own, so that a slow batch never costs a lease."""
+    claims: bool = False
+    """A claim: it goes by a lane of its own, since it may have to wait for a lock that a dead process holds."""
 
     def apply(self, row: Record | None) -> Record | None:
         """The row after the change.
@@ -42,3 +42,27 @@ class Change:
         if row is None and not self.creates:
             raise OperationNotFoundError(self.name)
         return self.event(row)  # type: ignore[arg-type]  # None is passed to creating events only
+
+
+def run(changes: Iterable[Change], rows: dict[str, Record | None]) -> list[Outcome]:
+    """Apply changes in their order to ``rows``, in place; give the outcome of each at its place.
+
+    A change that raises is refused alone: its exception is its outcome, and its row stays as it was.
+
+    Args:
+        changes: What to apply.
+        rows: The rows by name, as stored; one that does not exist is absent or None.
+    """
+    return [_outcome(change, rows) for change in changes]
+
+
+def _outcome(change: Change, rows: dict[str, Record | None]) -> Outcome:
+    try:
+        row = change.apply(rows.get(change.name))
+        if row is not None and row.name != change.name:
+            raise ValueError(f"a change of {change.name!r} returned the row {row.name!r}")
+    except Exception as exc:  # noqa: BLE001 - whatever a change raises is its outcome
+        # Without this frame: the outcome may live long, and must not keep every row of the batch alive.
+        return exc.with_traceback(exc.__traceback__ and exc.__traceback__.tb_next)
+    rows[change.name] = row
+    return row

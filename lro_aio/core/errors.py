@@ -23,6 +23,7 @@
     ├── InvalidTokenError              a resume token that is not, or no longer, the row's
     ├── StoreUnavailableError          the store did not answer; the call may be repeated
     ├── StoreSchemaError               the store's schema is missing, newer, or not ours
+    ├── ClockSkewError                 this machine's clock and the store's are too far apart
     ├── SchedulerUnavailableError      the scheduler did not answer; the row is safe
     └── WorkerUnavailableError         this process cannot run the operation now
 
@@ -44,6 +45,7 @@ from google.protobuf import any_pb2
 from lro_aio.core.codes import Code
 
 __all__ = [
+    "ClockSkewError",
     "InvalidFilterError",
     "InvalidOperationNameError",
     "InvalidPageTokenError",
@@ -397,6 +399,26 @@ class StoreSchemaError(LroError):
     def __init__(self, problem: str) -> None:
         self.problem = problem
         super().__init__(problem)
+
+
+class ClockSkewError(LroError):
+    """This machine's clock and the store's are so far apart that leases could not be told from lost ones.
+
+    Attributes:
+        offset: Seconds by which the store's clock is ahead.
+        limit: Seconds that are allowed either way: a quarter of the lease.
+    """
+
+    code = Code.FAILED_PRECONDITION
+    reason = "CLOCK_SKEW"
+
+    def __init__(self, offset: float, limit: float) -> None:
+        self.offset = offset
+        self.limit = limit
+        super().__init__(
+            f"this machine's clock is {abs(offset):.3g} s {'behind' if offset > 0 else 'ahead of'} the store's, where"
+            f" {limit:.3g} s (a quarter of the lease) are allowed; synchronise the clock"
+        )
 
 
 class SchedulerUnavailableError(LroError):

@@ -164,7 +164,7 @@ class SweepPolicy(_Seconds):
     """The repair pass that finds what a lost hint or a dead process left behind."""
 
     interval: float = 30.0
-    """Seconds between passes in one worker, jittered by a fifth."""
+    """Seconds between passes in one worker; up to a fifth longer, at random, so that workers do not march in step."""
     batch: int = 256
     """Rows that one read of the pass takes."""
     purge_batch: int = 500

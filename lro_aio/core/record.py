@@ -131,7 +131,7 @@ class Record:
 
     name: str
     uid: str
-    """Random; tells a row from one that was made later under the same name."""
+    """Random; tells a row from one that was made later under the same name. "": another program made the row."""
     state: State
     create_time: float
     update_time: float
@@ -207,6 +207,11 @@ class Record:
     def done(self) -> bool:
         """Whether the operation has ended."""
         return self.state.terminal
+
+    @property
+    def foreign(self) -> bool:
+        """Whether another program made the row and drives it: without lease, and without a revision that moves."""
+        return not self.uid
 
     @property
     def size(self) -> int:

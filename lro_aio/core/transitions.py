@@ -48,6 +48,7 @@ __all__ = [
     "request_cancel",
     "retry",
     "save",
+    "settle",
     "suspend",
 ]
 
@@ -337,7 +338,8 @@ def request_cancel(
     """Ask for a cancel (rule 6). Of a finished or already cancelled operation: nothing changes.
 
     A running operation is told and may still finish. One that nobody runs ends at once, or is made ready to run
-    its clean-up, with ``token`` as the new resume token.
+    its clean-up, with ``token`` as the new resume token. One that another program drives ends at once too: nobody
+    there looks for a request.
 
     Raises:
         OperationNotFoundError: The row is deleted or expired.
@@ -346,9 +348,20 @@ def request_cancel(
     if record.done or record.cancel_requested:
         return record
     record = record.evolve(cancel_requested=True, cancel_children=cancel_children)
-    if record.state is State.RUNNING:
+    if record.state is State.RUNNING and not record.foreign:
         return _evolve(record, now)
     return _cancel_idle(record, now, retention, token)
+
+
+def settle(record: Record, *, now: float, retention: float) -> Record | None:
+    """Complete a row that another program ended: it wrote the result and nothing else. Retention counts from here.
+
+    Nothing to do for a row that lives, and for one that has its ``expire_time``. A deleted row is removed (rule 13).
+    """
+    if not record.done or record.expire_time is not None:
+        return record
+    ended = _evolve(record, now, **_ending(record, max(now, record.update_time), retention))
+    return _removed_if_deleted(ended)
 
 
 def cascaded(record: Record, *, now: float) -> Record | None:
@@ -484,15 +497,22 @@ def _end(
         state=state,
         response=response,
         error=error.SerializeToString(deterministic=True) if error is not None else b"",
-        end_time=now,
-        expire_time=now + retention,
-        owner="",
-        lease_expire_time=None,
-        wait=None,
-        wake=None,
-        # A cancel that has still to reach the children keeps the row in the sweep's sight.
-        check_time=now if record.cancel_children else None,
+        **_ending(record, now, retention),
     )
+
+
+def _ending(record: Record, now: float, retention: float) -> dict[str, Any]:
+    """What every end writes besides the result."""
+    return {
+        "end_time": now,
+        "expire_time": now + retention,
+        "owner": "",
+        "lease_expire_time": None,
+        "wait": None,
+        "wake": None,
+        # A cancel that has still to reach the children keeps the row in the sweep's sight.
+        "check_time": now if record.cancel_children else None,
+    }
 
 
 def _cancel_idle(record: Record, now: float, retention: float, token: str = "") -> Record | None:

@@ -193,6 +193,11 @@ class Dispatcher:
         """Seconds that a claim lasts without renewal; longer where no other process could take a wait over."""
         return max(self._engine.lease_policy.duration, self._engine.gateway.store.foreign_poll_interval or 0.0)
 
+    @property
+    def notices(self) -> bool:
+        """Whether the store tells of other processes' commits."""
+        return self._engine.gateway.store.foreign_poll_interval is not None
+
     async def wake(self, record: Record, reason: WakeReason, *, pending: Sequence[str] = ()) -> None:
         """Claim a suspended row and run it here, now or as soon as there is a free place."""
         wait = record.wait

@@ -17,9 +17,7 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 from lro_aio.core import names, transitions
 from lro_aio.core.change import Change
 from lro_aio.core.codec import StateCodec
-from lro_aio.core.errors import (
-    OperationNotFoundError,
-)
+from lro_aio.core.errors import ClockSkewError, OperationNotFoundError
 from lro_aio.core.policies import LeasePolicy, Limits, RetentionPolicy, SweepPolicy
 from lro_aio.core.record import Record
 from lro_aio.core.transitions import Claimant
@@ -117,6 +115,7 @@ class Engine:
             RuntimeError: It was opened before.
             StoreSchemaError: The store is not one that can be used.
             StoreUnavailableError: It does not answer.
+            ClockSkewError: Its clock and this machine's are too far apart for the lease.
         """
         if self._loop is not None:
             raise RuntimeError("a client is opened once; make a new one")
@@ -127,6 +126,10 @@ class Engine:
             self._closing = asyncio.create_task(self._undo_open(opening), name="lro-aio-close")
             await asyncio.shield(self._closing)
             raise
+        skew = self.clock_skew()
+        if skew is not None:
+            await asyncio.shield(self._undo_open(opening))
+            raise skew
         self._loop = asyncio.get_running_loop()
         try:
             await self._begin()
@@ -205,6 +208,15 @@ class Engine:
             raise ClosedError("the client is closed: its 'async with' block has ended")
         if asyncio.get_running_loop() is not self._loop:
             raise RuntimeError("the client belongs to the event loop that opened it; make one client per loop")
+
+    def clock_skew(self) -> ClockSkewError | None:
+        """What to say where the store's clock, as last measured, is too far from this machine's; None where not.
+
+        Leases are written with one machine's clock and read with another's. A quarter of a lease apart from the store's
+        each, two machines still renew (at a third) before the other takes the lease for lost.
+        """
+        offset, limit = self.gateway.store.clock_offset, self.lease_policy.duration / 4
+        return ClockSkewError(offset, limit) if abs(offset) > limit else None
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -356,9 +368,9 @@ class Engine:
             latest = changed.get(record.name)
             if stale or record.name not in changed:
                 latest = await self.record(record.name)
-            if latest is None or latest.uid != record.uid:  # removed, or a later one under its name
+            if latest is None or _is_another(latest, record):  # removed, or a later one under its name
                 raise OperationNotFoundError(record.name)
-            if latest.check_visible(self.clock.time()).revision > record.revision:
+            if _is_news(latest.check_visible(self.clock.time()), record):
                 return latest
         return None
 
@@ -368,7 +380,7 @@ class Engine:
         return self.settings.worker or not self.scheduler.local
 
     def _look_again(self) -> None:
-        self.notices.elsewhere()
+        self.notices.look_again()
         self._timer = self.loop.call_later(LOOK_AGAIN, self._look_again)
 
     def _recovered(self) -> None:
@@ -387,3 +399,20 @@ class Engine:
                 quiet += 1
             else:
                 quiet, seen = 0, self.gateway.activity
+
+
+def _is_another(latest: Record, record: Record) -> bool:
+    """Whether a row is a later one under the same name. One that another program wrote over or took back is not."""
+    return bool(latest.uid and record.uid) and latest.uid != record.uid
+
+
+def _is_news(latest: Record, record: Record) -> bool:
+    """Whether a reader must be told. Another program writes the public message alone: no revision tells of it."""
+    if latest.revision != record.revision:
+        return latest.revision > record.revision
+    return (latest.done, latest.metadata, latest.response, latest.error) != (
+        record.done,
+        record.metadata,
+        record.response,
+        record.error,
+    )

@@ -4,8 +4,8 @@ All reads that are asked for while one is under way become the next single read;
 transaction commits become the next one. A thousand callers cost a handful of round trips.
 
 Reads and scans run on anyio's worker threads under a limiter of the engine's own. Changes go through writer threads
-with a queue each: one for a store with one lane, and a further one for urgent changes (claims, renewals) where
-there are several, so that a slow batch never costs a lease.
+with a queue each: one for a store with one lane; where there are several, claims have one more and renewals another,
+so that a slow batch, or a claim that waits for a lock of a dead process, never costs a lease.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ class Gateway:
         self._limiter: anyio.CapacityLimiter | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lanes: list[_Lane] = []
-        self._urgent: _Lane | None = None
+        self._claims: _Lane | None = None
+        self._renewals: _Lane | None = None
         self._wanted: list[tuple[Iterable[str], asyncio.Future[dict[str, Record]]]] = []
         self._reader: asyncio.Task[None] | None = None
         self._pending = 0
@@ -97,14 +98,19 @@ class Gateway:
         await anyio.to_thread.run_sync(self.store.open, limiter=self._limiter)
         self._lanes = [_Lane(self, index, polls=index == 0) for index in range(max(1, self.store.lanes))]
         if self.store.lanes > 1:
-            self._urgent = _Lane(self, len(self._lanes), polls=False)
+            self._claims = _Lane(self, len(self._lanes), polls=False)
+            self._renewals = _Lane(self, len(self._lanes) + 1, polls=False)
 
     async def close(self) -> None:
         """Commit what is queued, stop the threads, close the store."""
         if self._reader is not None:
             await asyncio.wait([self._reader])
         lanes = self._all_lanes()
-        self._lanes, self._urgent = [], None  # before the stop: nobody's change may get behind it, and wait for ever
+        self._lanes, self._claims, self._renewals = (
+            [],
+            None,
+            None,
+        )  # before the stop: nobody's change may get behind it, and wait for ever
         for lane in lanes:
             lane.stop()
         for lane in lanes:
@@ -168,7 +174,7 @@ class Gateway:
         return future
 
     def apply_from_thread(self, changes: Sequence[Change]) -> list[Outcome]:
-        """Commit changes from a thread that must not depend on the event loop; blocks until they are.
+        """Commit renewals from a thread that must not depend on the event loop; blocks until they are.
 
         Raises:
             RuntimeError: The gateway is closed.
@@ -176,18 +182,18 @@ class Gateway:
         slots: list[concurrent.futures.Future[Outcome]] = []
         for change in changes:
             slot: concurrent.futures.Future[Outcome] = concurrent.futures.Future()
-            self._lane(change).queue.put((change, slot))
+            (self._renewals or self._lane(change)).queue.put((change, slot))
             slots.append(slot)
         return [slot.result() for slot in slots]
 
     def _all_lanes(self) -> list[_Lane]:
-        return self._lanes + ([self._urgent] if self._urgent is not None else [])
+        return [*self._lanes, *(lane for lane in (self._claims, self._renewals) if lane is not None)]
 
     def _lane(self, change: Change) -> _Lane:
         if not self._lanes:
             raise ClosedError("the client is closed")
-        if change.urgent and self._urgent is not None:
-            return self._urgent
+        if change.claims and self._claims is not None:
+            return self._claims
         return self._lanes[hash(change.name) % len(self._lanes)]
 
     async def _read_wanted(self) -> None:

@@ -33,10 +33,14 @@ class Notices:
 
     def elsewhere(self) -> None:
         """Another process committed something: whoever waits must look again."""
-        for subscription in self._all:
-            subscription.push_stale()
+        self.look_again()
         for elsewhere in tuple(self._listeners.values()):
             elsewhere()
+
+    def look_again(self) -> None:
+        """Let whoever waits look again, without a sign of any change. Listeners have timers of their own for that."""
+        for subscription in self._all:
+            subscription.push_stale()
 
     def subscribe(self, names: Iterable[str]) -> Subscription:
         """Collect changes of these rows; use as a context manager."""

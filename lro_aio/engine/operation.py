@@ -36,7 +36,7 @@ from lro_aio.core.status import error_of, make_status, to_status
 from lro_aio.core.transitions import Holder
 from lro_aio.engine.children import Service, as_service
 from lro_aio.engine.progress import Progress
-from lro_aio.engine.suspension import Named, Suspended, check_children, plan
+from lro_aio.engine.suspension import Named, Suspended, check_children, check_reach, plan
 from lro_aio.engine.timing import sleep_until
 
 if TYPE_CHECKING:
@@ -379,7 +379,8 @@ class Operation(Generic[S]):
         return await self._engine.starter.start(
             handler,
             state,
-            operation_id=names.child_id(self._record.uid, key),
+            # A row that another program made has no uid; its name stands for it.
+            operation_id=names.child_id(self._record.uid or self.name, key),
             parent=names.parse(self.name).parent,
             parent_operation=self.name,
         )
@@ -466,7 +467,8 @@ class Operation(Generic[S]):
             RuntimeError: Not called from the operation's handler.
             TypeError: ``resume_at`` is not a text, or ``children`` is one.
             UnknownResumePointError: ``resume_at`` is not declared.
-            ValueError: Nothing to wait for, a negative duration, an unknown service, or itself among the children.
+            ValueError: Nothing to wait for, a negative duration, an unknown service, itself among the children, or a
+                sleep or deadline so far away that the store's retention policy might remove the row before it.
             InvalidOperationNameError: A child's name is malformed.
         """
         if not isinstance(resume_at, str):
@@ -475,7 +477,7 @@ class Operation(Generic[S]):
             raise RuntimeError("suspend() works inside the operation's handler; elsewhere, await op.wait(...)")
         if not self._handler.runs(resume_at):
             raise UnknownResumePointError(self._handler.name, resume_at, tuple(self._handler.resume_points))
-        self._suspended = plan(
+        planned = plan(
             own_name=self.name,
             resume_at=resume_at,
             sleep=sleep,
@@ -488,7 +490,10 @@ class Operation(Generic[S]):
             services=self._engine.services,
             poll_endpoint=poll_endpoint,
         )
-        return self._suspended
+        store = self._engine.gateway.store
+        check_reach(planned, now=self._engine.clock.time(), most=store.max_wait, reason=store.max_wait_reason)
+        self._suspended = planned
+        return planned
 
     async def __aenter__(self) -> Self:
         return self

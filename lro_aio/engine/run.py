@@ -245,6 +245,10 @@ def _suspend(engine: Engine, run: Run, operation: Operation[Any], planned: Suspe
 def _retry(engine: Engine, run: Run, operation: Operation[Any], *, after: float, counts: bool) -> Outcome:
     changes = operation.last_changes()  # the state stays as the segment found it, or as save() left it
     token = names.new_id()
+    store = engine.gateway.store
+    if store.max_wait is not None and after > store.max_wait:  # early is harmless, too late is a row that is gone
+        logger.warning("%s runs again after %g s already: %s", operation.name, store.max_wait, store.max_wait_reason)
+        after = store.max_wait
 
     def event(record: Record, *, holder: Holder, now: float) -> Record | None:
         return transitions.retry(

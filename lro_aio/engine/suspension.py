@@ -12,7 +12,7 @@ from lro_aio.core import names
 from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.record import Wait
 
-__all__ = ["Named", "Suspended", "check_children", "plan"]
+__all__ = ["Named", "Suspended", "check_children", "check_reach", "plan"]
 
 
 class Named(Protocol):
@@ -101,6 +101,19 @@ def plan(
         service=service or "",
         poll_endpoint=poll_endpoint or "",
     )
+
+
+def check_reach(planned: Suspended, *, now: float, most: float | None, reason: str) -> None:
+    """Refuse a wait that the product may cut short by removing its row.
+
+    Raises:
+        ValueError: The sleep, or the end of the timeout behind it, is more than ``most`` seconds after ``now``.
+    """
+    end = planned.sleep if planned.until is None else max(0.0, planned.until - now)
+    if planned.children and planned.timeout is not None:
+        end += planned.timeout
+    if most is not None and end > most:
+        raise ValueError(f"a wait of {end:g} s is too long for this store, whose limit is {most:g} s: {reason}")
 
 
 def check_children(own_name: str, children: Sequence[str | Named], *, foreign: bool) -> tuple[str, ...]:

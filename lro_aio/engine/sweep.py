@@ -1,6 +1,7 @@
 """The repair pass: finds by ``check_time`` what a lost hint or a dead process left behind, and what is simply due.
 
-With a local scheduler the pass is also the timer: it runs at the least ``check_time`` of the store. A suspended
+A pass is one round trip where nothing is due (and one more where expired rows are the engine's to remove). With a
+local scheduler it is also the timer: it runs at the least ``check_time`` of the store. A suspended
 operation then costs no task and no memory here, and a restart needs nothing but the rows.
 """
 
@@ -8,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lro_aio.core import transitions
 from lro_aio.core.change import Change
@@ -19,7 +21,7 @@ from lro_aio.core.errors import LroError, StoreUnavailableError
 from lro_aio.core.policies import SweepPolicy
 from lro_aio.core.record import Record, State
 from lro_aio.engine.timing import wait_event
-from lro_aio.ports import Route
+from lro_aio.ports import Look, Route
 
 if TYPE_CHECKING:
     from lro_aio.engine.engine import Engine
@@ -32,6 +34,8 @@ STUCK_DELAY = 1.0
 """Seconds before another pass over rows of which the last one could change nothing."""
 PURGE_ROUNDS = 20
 """Transactions that one pass spends on expired rows at most."""
+UNKNOWN_ROUNDS = 20
+"""Looks that one pass spends on naming the routes that nobody here runs."""
 
 
 class Sweeper:
@@ -42,7 +46,10 @@ class Sweeper:
         self._policy = policy
         self._precise = precise
         self._nudged = asyncio.Event()
-        self._next: float | None = None
+        self._next = math.inf
+        """Epoch seconds: least ``check_time`` that is known, since the last look began."""
+        self._looking = False
+        self._limit = 0
         self._seen: frozenset[tuple[str, int, int]] = frozenset()
         self._stuck = False
         self.saturated = False
@@ -75,89 +82,115 @@ class Sweeper:
         """A row was committed: it may be due before what the loop waits for."""
         if not self._precise or record is None or record.check_time is None:
             return
-        if self._next is None or record.check_time < self._next:
-            if record.owner == self._engine.settings.owner:
-                return  # a lease of our own: renewed long before it ends
-            self._nudged.set()
+        if record.owner == self._engine.settings.owner:
+            return  # a lease of our own: renewed long before it ends
+        if record.check_time < self._next:
+            self._next = record.check_time
+            if not self._looking:  # else the loop sees it when it sets its timer
+                self._nudged.set()
 
     def elsewhere(self) -> None:
         """Another process committed something."""
         if self._precise:
             self._nudged.set()
 
-    async def run_pass(self, *, full: bool = True) -> None:
+    async def run_pass(self, *, full: bool = True) -> float | None:
         """One pass over what is due.
 
         Args:
-            full: Look also for rows that this process owns and nobody here holds any more (a run that a defect ended),
-                and remove what has expired.
+            full: Look also for rows that this process owns and nobody here holds any more (a run that a defect ended)
+                and for routes that nobody runs, and remove what has expired.
+
+        Returns:
+            Epoch seconds at which the next pass has something to do; None where only a commit or the end of a run can
+            bring something.
 
         Raises:
             StoreUnavailableError: The store did not answer.
         """
         async with self._passing:
-            while await self._pass_batch(not_owner="" if full else self._engine.settings.owner):
-                pass
-            if full:
+            overdue = self._engine.clock.time() - self._policy.interval if full else None
+            look = await self._look(own=full, overdue=overdue)
+            unknown = look.unknown
+            while self._more(look):
+                look = await self._look(own=full)
+            if overdue is not None:
+                await self._report_unknown(unknown, overdue)
                 await self._purge()
-                await self._report_unknown()
+            return self._next_pass(look)
 
     async def _loop(self) -> None:
         full_at = asyncio.get_running_loop().time()
         while True:
             self._nudged.clear()
-            interval = self._policy.interval * random.uniform(0.8, 1.2)  # noqa: S311 (so that workers do not march)
+            # Only longer than the policy says, so that workers do not march and an idle one asks once per interval.
+            interval = self._policy.interval * random.uniform(1.0, 1.2)  # noqa: S311 (not for secrets)
             until: float | None = None
             now = asyncio.get_running_loop().time()
+            self._next, self._looking = math.inf, True  # what is committed from here on may have been missed
             try:
-                await self.run_pass(full=now >= full_at)
+                until = await self.run_pass(full=now >= full_at)
                 if now >= full_at:
                     full_at = now + interval
-                until = await self._next_look()
+                    self._watch_clock()
             except StoreUnavailableError as exc:
                 logger.warning("the sweep comes again: %s", exc)
                 interval = min(interval, max(STUCK_DELAY, exc.retry_after or 0.0))
                 self._nudged.clear()  # reads that answer while writes do not would make the loop spin
             except Exception:  # the loop must outlive a defect: it is what repairs everything else
                 logger.exception("the sweep failed and comes again")
-            await wait_event(self._engine.clock, self._nudged, until, at_most=interval)
+            finally:
+                self._looking = False
+            await wait_event(self._engine.clock, self._nudged, self._timer(until), at_most=interval)
 
-    async def _next_look(self) -> float | None:
-        if not self._precise:
+    def _timer(self, until: float | None) -> float | None:
+        """When the loop goes on without being nudged: at the end of the pass, or for what was committed during it."""
+        if self.saturated:
+            self._next = -math.inf  # nothing is more urgent than what waits for a free place
             return None
-        store = self._engine.gateway.store
-        self._next = None  # whatever is committed while the store is asked may have been missed by it: `observe` nudges
-        self._next = await self._engine.gateway.call(
-            partial(store.next_check, routes=self._engine.routes(), not_owner=self._engine.settings.owner)
-        )
-        if self._next is None or self.saturated:
-            return None
-        # Rows that stay due (a lease under grace, a service that only another process has) must not spin the loop.
-        return max(self._next, self._engine.clock.time() + STUCK_DELAY) if self._stuck else self._next
+        if until is not None:
+            self._next = min(self._next, until)
+        return self._next if math.isfinite(self._next) else None
 
-    async def _pass_batch(self, *, not_owner: str) -> bool:
-        """Handle what is due; returns whether there is more."""
+    def _next_pass(self, look: Look) -> float | None:
+        if not self._precise or self.saturated:
+            return None
+        now = self._engine.clock.time()
+        if self._stuck:  # rows that stay due (a lease under grace, say) must not spin the loop
+            return now + STUCK_DELAY
+        # What was due has changed since, and with it what comes next.
+        return now if look.due else look.next_check
+
+    async def _look(self, *, own: bool, overdue: float | None = None) -> Look:
+        """Handle what is due."""
         engine = self._engine
         self.saturated = False
         now = engine.clock.time()
         # What cannot be handled here now must not hide what stands behind it.
         unhandled = len(self._seen) if self._stuck else 0
-        limit = self._policy.batch + unhandled + (0 if not_owner else engine.worker.held)
-        scan = partial(engine.gateway.store.due, now=now, routes=engine.routes(), limit=limit, not_owner=not_owner)
-        due = await engine.gateway.call(scan)
-        seen = frozenset((record.name, record.revision, record.handover) for record in due)
+        self._limit = self._policy.batch + unhandled + (engine.worker.held if own else 0)
+        look = await self._ask(now=now, routes=engine.routes(), limit=self._limit, own=own, overdue=overdue)
+        seen = frozenset((record.name, record.revision, record.handover) for record in look.due)
         self._stuck = bool(seen & self._seen)
-        for failure in await asyncio.gather(*(self._repair(record, now) for record in due), return_exceptions=True):
+        repairs = (self._repair(record, now) for record in look.due)
+        for failure in await asyncio.gather(*repairs, return_exceptions=True):
             if failure is not None:
                 raise failure
         # Rows that only found no free place were not tried: they are no sign of anything.
         self._seen = frozenset() if self.saturated else seen
-        return len(due) == limit and not self.saturated and not self._stuck
+        return look
+
+    def _more(self, look: Look) -> bool:
+        return len(look.due) >= self._limit and not self.saturated and not self._stuck
+
+    async def _ask(self, **arguments: Any) -> Look:
+        gateway = self._engine.gateway
+        return await gateway.call(partial(gateway.store.look, owner=self._engine.settings.owner, **arguments))
 
     async def _repair(self, record: Record, now: float) -> None:
         try:
             if record.done:
-                await self._engine.dispatcher.cascade(record)
+                await self._settle(record)
             elif record.state is State.SUSPENDED:
                 await self._engine.dispatcher.hand_over(record)
             elif record.state is State.PENDING:
@@ -183,23 +216,41 @@ class Sweeper:
         event = partial(transitions.lose_creator, now=now, retention=self._engine.retention.duration)
         await self._engine.apply(Change(record.name, event))
 
-    async def _report_unknown(self) -> None:
+    async def _settle(self, record: Record) -> None:
+        """Finish the bookkeeping of a row that has ended: one that another program ended, or whose cancel goes on."""
+        settled: Record | None = record
+        if record.expire_time is None:
+            event = partial(
+                transitions.settle, now=self._engine.clock.time(), retention=self._engine.retention.duration
+            )
+            settled = await self._engine.apply(Change(record.name, event))
+        if settled is not None and settled.cancel_children:
+            await self._engine.dispatcher.cascade(settled)
+
+    async def _report_unknown(self, route: Route | None, overdue: float) -> None:
         """Say once of each route that no handler here runs, and that rows wait for (rule 14)."""
-        engine = self._engine
-        known = set(engine.routes())
-        for route in await engine.gateway.call(engine.gateway.store.routes):
-            if route in known or route in self._reported:
-                continue
-            due = await engine.gateway.call(partial(engine.gateway.store.next_check, routes=[route]))
-            if due is not None and due <= engine.clock.time() - self._policy.interval:
+        for _ in range(UNKNOWN_ROUNDS):
+            if route is None:
+                return
+            if route not in self._reported:
                 self._reported.add(route)
                 logger.warning("operations wait for handler %r at %r, which is not registered here", *route)
+            routes = [*self._engine.routes(), *self._reported]  # the store names one: behind it there may be others
+            look = await self._ask(now=self._engine.clock.time(), routes=routes, limit=0, overdue=overdue)
+            route = look.unknown
 
     async def _purge(self) -> None:
         engine = self._engine
+        if engine.gateway.store.expires_rows:
+            return
         purge: Callable[[], int] = partial(
             engine.gateway.store.purge, now=engine.clock.time(), limit=self._policy.purge_batch
         )
         for _ in range(PURGE_ROUNDS):
             if await engine.gateway.call(purge) < self._policy.purge_batch:
                 return
+
+    def _watch_clock(self) -> None:
+        skew = self._engine.clock_skew()
+        if skew is not None:
+            logger.warning("leases may be taken for lost: %s", skew)

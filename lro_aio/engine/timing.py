@@ -20,8 +20,8 @@ class SystemClock:
     """The machine's wall clock (``lro_aio.ports.Clock``)."""
 
     def time(self) -> float:
-        """Now, in epoch seconds."""
-        return time.time()
+        """Now, in epoch seconds, to the microsecond: what stores keep, so that times compare exactly everywhere."""
+        return round(time.time(), 6)
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Callable[[], None]:
         """Call ``callback`` on the running loop at ``when``; returns a cancel."""

@@ -96,7 +96,7 @@ class Worker:
         self._engine.check_open()
         now = self._engine.clock.time()
         event = partial(transitions.claim, now=now, by=self._engine.claimant(handler), token=token, wake=wake)
-        future = self._engine.gateway.submit(Change(record.name, event, urgent=True))
+        future = self._engine.gateway.submit(Change(record.name, event, claims=True))
         launched = self.expect(future, handler)
         claimed = await asyncio.shield(future)
         if claimed is not None and not launched:
@@ -217,7 +217,7 @@ class Worker:
             return
         now = self._engine.clock.time()
         changes = [
-            Change(name, partial(transitions.renew, holder=holder, now=now, lease=policy.duration), urgent=True)
+            Change(name, partial(transitions.renew, holder=holder, now=now, lease=policy.duration))
             for name, holder in held
         ]
         try:

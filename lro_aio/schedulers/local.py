@@ -22,7 +22,8 @@ __all__ = ["LocalScheduler"]
 logger = logging.getLogger("lro_aio")
 
 FALLBACK = 10.0
-"""Real seconds between looks at the client's own children; notices come long before."""
+"""Real seconds between looks at the client's own children where notices come long before. Where the store gives none of
+other processes, the ``poll_interval`` of the waits counts instead."""
 FOREIGN_COMMIT_PAUSE = 0.1
 """Real seconds between looks that another process's commits cause, at least."""
 OUTAGE_PAUSE = 1.0
@@ -155,12 +156,12 @@ class LocalScheduler:
             self._look.set()
 
     async def _loop(self, host: SchedulerHost) -> None:
-        look_again = time.monotonic()
+        look_again = looked = time.monotonic()
         while True:
-            left = max(0.0, look_again - time.monotonic()) if self._stale else FALLBACK
+            due = look_again if self._stale else looked + self._interval(host)
             cancel = self._arm(host)
             try:
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(max(0.0, due - time.monotonic())):
                     await self._look.wait()
             except TimeoutError:
                 self._stale = True
@@ -168,6 +169,8 @@ class LocalScheduler:
                 cancel()
             self._look.clear()
             began = time.monotonic()
+            if began >= looked + self._interval(host):  # also where there was always something else to do
+                self._stale = True
             everything = self._stale and began >= look_again
             if everything:
                 self._stale = False
@@ -179,7 +182,15 @@ class LocalScheduler:
                 self._stale, everything, began = True, True, time.monotonic() + OUTAGE_PAUSE
             if everything:
                 # A busy neighbour commits all the time: looking must not cost more than a fifth of this process.
-                look_again = began + max(FOREIGN_COMMIT_PAUSE, 5 * (time.monotonic() - began))
+                looked = time.monotonic()
+                look_again = began + max(FOREIGN_COMMIT_PAUSE, 5 * (looked - began))
+
+    def _interval(self, host: SchedulerHost) -> float:
+        """Real seconds between looks that nothing asks for."""
+        if host.notices:
+            return FALLBACK
+        waits = (watched.record.wait for watched in self._watched.values() if not _service(watched))
+        return min((wait.poll_interval for wait in waits if wait is not None), default=FALLBACK)
 
     def _arm(self, host: SchedulerHost) -> Callable[[], None]:
         """A timer for the next look at a foreign service."""

@@ -26,6 +26,7 @@ from lro_aio.testing._store_rows import (
     LEASE,
     NOW,
     RETENTION,
+    any_of,
     apply_one,
     claimant,
     create_all,
@@ -68,12 +69,12 @@ class LifeContract:
         """Rule 1: a second end is refused, and the row is as the first one left it."""
         create_all(store, row())
         held = claim(store, name_of(1))
-        ended = finish(store, held, response=b"first")
+        ended = finish(store, held, response=any_of(b"first"))
         with pytest.raises(OperationDoneError):
-            finish(store, held, response=b"second")
+            finish(store, held, response=any_of(b"second"))
         assert only(store, held.name) == ended
         assert ended is not None
-        assert ended.response == b"first"
+        assert ended.response == any_of(b"first")
 
     def test_a_removed_row_is_not_made_again_by_a_late_write(self, store: Store) -> None:
         """Rule 1: renewals, ends and cancels of a row that is gone find nothing."""
@@ -267,9 +268,9 @@ class RaceContract:
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda i: store.apply([put(row(i))]), range(8), timeout=PATIENCE))
             found = list(pool.map(lambda i: only(store, name_of(i)).name, range(8), timeout=PATIENCE))
-            due = pool.submit(store.due, now=NOW, routes=[("job", "")], limit=100).result(PATIENCE)
+            look = pool.submit(store.look, now=NOW, routes=[("job", "")], limit=100, owner="").result(PATIENCE)
         assert found == [name_of(i) for i in range(8)]
-        assert len(due) == 8
+        assert len(look.due) == 8
 
 
 def at_once(clients: tuple[Store, Store], changes: list[Change]) -> list[Outcome]:

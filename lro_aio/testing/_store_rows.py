@@ -6,6 +6,9 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from google.protobuf import any_pb2
+from google.rpc import status_pb2
+
 from lro_aio.core.change import Change, Outcome
 from lro_aio.core.record import Record, State, Wait, Wake, WakeReason
 from lro_aio.core.transitions import Claimant, Holder
@@ -15,9 +18,11 @@ __all__ = [
     "LEASE",
     "NOW",
     "RETENTION",
+    "any_of",
     "apply_one",
     "claimant",
     "create_all",
+    "ended",
     "holder",
     "name_of",
     "names",
@@ -26,6 +31,8 @@ __all__ = [
     "put",
     "remove",
     "row",
+    "state_for",
+    "status_of",
     "update",
 ]
 
@@ -52,6 +59,17 @@ def row(number: int | str = 1, *, parent: str = "", **fields: Any) -> Record:
         check_time=NOW,
     )
     return dataclasses.replace(base, **fields)
+
+
+def ended(number: int | str, **fields: Any) -> Record:
+    """A row that SUCCEEDED and is kept for a day."""
+    defaults: dict[str, Any] = {
+        "state": State.SUCCEEDED,
+        "check_time": None,
+        "end_time": NOW,
+        "expire_time": NOW + 86_400,
+    }
+    return row(number, **(defaults | fields))
 
 
 def put(record: Record) -> Change:
@@ -106,6 +124,21 @@ def holder(record: Record) -> Holder:
     return Holder(record.uid, record.claim)
 
 
+def any_of(value: bytes) -> bytes:
+    """A serialized ``Any``: metadata or response, which a store may keep inside an ``Operation``."""
+    return any_pb2.Any(type_url="type.googleapis.com/example.Thing", value=value).SerializeToString()
+
+
+def status_of(message: str) -> bytes:
+    """A serialized ``Status``: the error of an operation that failed."""
+    return status_pb2.Status(code=9, message=message).SerializeToString()
+
+
+def state_for(field: str, state: State) -> State:
+    """The state in which a row can have this field; the given one if it can."""
+    return {"response": State.SUCCEEDED, "error": State.FAILED}.get(field, state)
+
+
 _BYTES = bytes(range(256))
 _TEXT = "Grüße, 世界 🚀 'quoted' \"twice\" %s ? -- \t\n"
 _WAIT = Wait(
@@ -138,6 +171,11 @@ _BY_TYPE: dict[str, tuple[Any, ...]] = {
     "Wait | None": (Wait(token=_TEXT[:5], sleep_until=0.0), _WAIT, None),
     "Wake | None": (Wake(reason=WakeReason.ELAPSED), _WAKE, None),
 }
+_BY_FIELD: dict[str, tuple[Any, ...]] = {
+    "metadata": (any_of(b"\x00"), any_of(_BYTES)),
+    "response": (any_of(b"\x00"), any_of(_BYTES)),
+    "error": (status_of("x"), status_of(_TEXT)),
+}
 
 
 def other_values() -> dict[str, tuple[Any, ...]]:
@@ -145,4 +183,4 @@ def other_values() -> dict[str, tuple[Any, ...]]:
     fields = [item for item in dataclasses.fields(Record) if item.name != "name"]
     missing = {str(item.type) for item in fields} - set(_BY_TYPE)
     assert not missing, f"the suite has no example of the types {missing}"
-    return {item.name: _BY_TYPE[str(item.type)] for item in fields}
+    return {item.name: _BY_FIELD.get(item.name) or _BY_TYPE[str(item.type)] for item in fields}

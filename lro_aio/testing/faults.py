@@ -6,12 +6,13 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 from lro_aio.core.change import Change, Outcome
 from lro_aio.core.errors import StoreUnavailableError
 from lro_aio.core.record import Record
-from lro_aio.ports import ListQuery, Route, Store
+from lro_aio.ports import ListQuery, Look, Route, Store
 
 __all__ = ["FaultyStore"]
 
@@ -36,6 +37,7 @@ class FaultyStore(Store):
         self.url = inner.url
         self.lanes = inner.lanes
         self.foreign_poll_interval = inner.foreign_poll_interval
+        self._describe()
         self.calls: Counter[str] = Counter()
         """Calls by method."""
         self.changes = 0
@@ -89,17 +91,19 @@ class FaultyStore(Store):
         """As the wrapped store."""
         return self._through("unfinished", lambda: self.inner.unfinished(names))
 
-    def due(self, *, now: float, routes: Sequence[Route], limit: int, not_owner: str = "") -> list[Record]:
+    def look(
+        self,
+        *,
+        now: float,
+        routes: Sequence[Route],
+        limit: int,
+        owner: str,
+        own: bool = False,
+        overdue: float | None = None,
+    ) -> Look:
         """As the wrapped store."""
-        return self._through("due", lambda: self.inner.due(now=now, routes=routes, limit=limit, not_owner=not_owner))
-
-    def next_check(self, *, routes: Sequence[Route], not_owner: str = "") -> float | None:
-        """As the wrapped store."""
-        return self._through("next_check", lambda: self.inner.next_check(routes=routes, not_owner=not_owner))
-
-    def routes(self) -> Sequence[Route]:
-        """As the wrapped store."""
-        return self._through("routes", self.inner.routes)
+        look = partial(self.inner.look, now=now, routes=routes, limit=limit, owner=owner, own=own, overdue=overdue)
+        return self._through("look", look)
 
     def list(self, query: ListQuery) -> list[Record]:
         """As the wrapped store."""
@@ -120,9 +124,19 @@ class FaultyStore(Store):
             gate.wait()
         fault = self._faults.get(method)
         if fault is None or fault.times <= 0:
-            return call()
+            answer = call()
+            self._describe()  # some of it is known once the store is open, or measured with every call
+            return answer
         fault.times -= 1
         if fault.when == "after":
             result: Any = call()
             del result
         raise fault.error()
+
+    def _describe(self) -> None:
+        """Say of itself what the wrapped store says."""
+        inner = self.inner
+        self.expires_rows = inner.expires_rows
+        self.clock_offset = inner.clock_offset
+        self.max_cell = inner.max_cell
+        self.max_wait, self.max_wait_reason = inner.max_wait, inner.max_wait_reason

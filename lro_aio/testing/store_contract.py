@@ -24,7 +24,8 @@ import pytest
 from lro_aio.ports import Store
 from lro_aio.testing._store_apply import ApplyContract, ReadContract, RoundTripContract
 from lro_aio.testing._store_life import LifeContract, RaceContract
-from lro_aio.testing._store_scans import DueContract, ListContract, PurgeContract
+from lro_aio.testing._store_looks import LookContract
+from lro_aio.testing._store_scans import ListContract, PurgeContract, UnfinishedContract
 
 __all__ = ["StoreContract"]
 
@@ -35,7 +36,8 @@ class StoreContract(
     RoundTripContract,
     LifeContract,
     RaceContract,
-    DueContract,
+    LookContract,
+    UnfinishedContract,
     ListContract,
     PurgeContract,
 ):

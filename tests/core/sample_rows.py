@@ -50,5 +50,10 @@ def ended(state: State, **changes: object) -> Record:
     return a_row(state, **{**common, **payload, **changes})
 
 
+def foreign() -> Record:
+    """A row that another program made and drives."""
+    return replace(creators(None), uid="", owner="", claim=0, attempt=0, fingerprint="", revision=0)
+
+
 def held(row: Record) -> t.Holder:
     return t.Holder(row.uid, row.claim)

@@ -107,6 +107,18 @@ SAMPLES: list[tuple[LroError, str, Code]] = [
     ),
     (errors.StoreUnavailableError("locked"), "the store is unavailable: locked", Code.UNAVAILABLE),
     (errors.StoreSchemaError("version 9 is newer"), "version 9 is newer", Code.FAILED_PRECONDITION),
+    (
+        errors.ClockSkewError(12.25, 7.5),
+        "this machine's clock is 12.2 s behind the store's, where 7.5 s (a quarter of the lease) are allowed;"
+        " synchronise the clock",
+        Code.FAILED_PRECONDITION,
+    ),
+    (
+        errors.ClockSkewError(-0.5, 0.25),
+        "this machine's clock is 0.5 s ahead of the store's, where 0.25 s (a quarter of the lease) are allowed;"
+        " synchronise the clock",
+        Code.FAILED_PRECONDITION,
+    ),
     (errors.SchedulerUnavailableError("503"), "the scheduler is unavailable: 503", Code.UNAVAILABLE),
     (errors.WorkerUnavailableError("full"), "this worker cannot take the operation: full", Code.UNAVAILABLE),
 ]

@@ -27,7 +27,22 @@ from lro_aio.core.errors import (
 from lro_aio.core.record import Record, State, Wait, Wake, WakeReason
 from lro_aio.core.status import make_status
 
-from .sample_rows import CLEANER, LEASE, NAME, NEXT, NOW, RETENTION, WAIT, WORKER, a_row, creators, ended, held, running
+from .sample_rows import (
+    CLEANER,
+    LEASE,
+    NAME,
+    NEXT,
+    NOW,
+    RETENTION,
+    WAIT,
+    WORKER,
+    a_row,
+    creators,
+    ended,
+    foreign,
+    held,
+    running,
+)
 
 
 def status_of(row: Record | None) -> status_pb2.Status:
@@ -435,3 +450,66 @@ def test_only_a_change_that_creates_is_called_without_a_row() -> None:
     change = Change(NAME, partial(t.create, record=record, now=NOW), creates=True)
     assert change.apply(None) is record
     assert change.apply(record) is record
+
+
+# -- rows that another program wrote ----------------------------------------------------------------------------
+
+
+def test_a_row_without_a_uid_is_another_programs() -> None:
+    assert foreign().foreign
+    assert not creators(None).foreign
+
+
+def test_a_cancel_ends_another_programs_row_at_once() -> None:
+    """Nobody there looks for a request; ours, driven from outside just the same, is asked."""
+    row = t.request_cancel(foreign(), now=NOW, retention=RETENTION, token="t3")
+    assert row is not None
+    assert (row.state, row.end_time, row.expire_time) == (State.CANCELLED, NOW, NOW + RETENTION)
+    assert status_of(row).code == Code.CANCELLED
+    assert row.uid == ""
+    assert t.request_cancel(row, now=NOW, retention=RETENTION, token="t4") is row
+    asked = t.request_cancel(creators(None), now=NOW, retention=RETENTION, token="t3")
+    assert asked is not None
+    assert (asked.state, asked.cancel_requested) == (State.RUNNING, True)
+
+
+@pytest.mark.parametrize(
+    "left",
+    [running(NOW + 10), a_row(State.SUSPENDED, wake=Wake(reason=WakeReason.ELAPSED)), foreign()],
+    ids=["running", "suspended", "foreign"],
+)
+def test_an_end_by_another_program_is_completed(left: Record) -> None:
+    """It wrote the result alone: what our end would have written besides is written now, and the result stays."""
+    row = replace(left, state=State.SUCCEEDED, response=b"\n\x01x", metadata=b"theirs")
+    settled = t.settle(row, now=NOW, retention=RETENTION)
+    assert settled is not None
+    assert settled == replace(
+        row,
+        update_time=NOW,
+        end_time=NOW,
+        expire_time=NOW + RETENTION,
+        owner="",
+        lease_expire_time=None,
+        wait=None,
+        wake=None,
+        check_time=None,
+        revision=row.revision + 1,
+    )
+    assert t.settle(settled, now=NOW + 1, retention=RETENTION) is settled
+
+
+def test_an_end_by_another_program_is_not_older_than_the_row() -> None:
+    row = replace(running(), state=State.SUCCEEDED, response=b"\n\x01x", update_time=NOW + 5)
+    settled = t.settle(row, now=NOW, retention=RETENTION)
+    assert settled is not None
+    assert (settled.end_time, settled.update_time, settled.expire_time) == (NOW + 5, NOW + 5, NOW + 5 + RETENTION)
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_an_end_by_another_program_keeps_the_cancel_of_the_children_in_sight(deleted: bool) -> None:
+    row = running(cancel_requested=True, cancel_children=True, deleted=deleted)
+    settled = t.settle(replace(row, state=State.FAILED, error=b"\x08\x02"), now=NOW, retention=RETENTION)
+    assert settled is not None
+    assert (settled.cancel_children, settled.check_time) == (True, NOW)
+    after = t.cascaded(settled, now=NOW)
+    assert after is None if deleted else after is not None and after.check_time is None

@@ -83,7 +83,7 @@ async def test_no_more_than_max_running_handlers_run_and_nobody_starves(open_cli
         return op.suspend(resume_at="on", sleep=10) if op.resume_point == "" else None
 
     ops = await asyncio.gather(*(client.start("work") for _ in range(40)))
-    await until(lambda: not client.engine.worker.running and store.calls["due"] > 1)
+    await until(lambda: not client.engine.worker.running and store.calls["look"] > 1)
     for _ in range(100):
         await lro_clock.advance(1)
         done = [(await client.get_operation(op.name)).done for op in ops]

@@ -237,12 +237,12 @@ async def test_after_an_outage_nobody_claims_an_expired_lease_for_one_lease(
     second = await open_client(store, handlers=[forever])
     await lro_clock.settle()
     abandon(first)
-    for method in ("read", "due", "next_check", "apply"):
+    for method in ("read", "look", "apply"):
         store.fail(method, times=math.inf)
     with pytest.raises(lro.StoreUnavailableError):
         await second.sweep()
     await lro_clock.advance(40)
-    for method in ("read", "due", "next_check", "apply"):
+    for method in ("read", "look", "apply"):
         store.fail(method, times=0)
     await second.sweep()
     await lro_clock.advance(29)

@@ -6,6 +6,7 @@ import math
 import pytest
 
 import lro_aio as lro
+from lro_aio.testing import FaultyStore
 from lro_aio.testing.scheduler_contract import SchedulerContract
 
 
@@ -139,3 +140,57 @@ async def test_nothing_is_kept_of_operations_that_no_longer_wait(client, lro_clo
     await lro_clock.settle()
     assert not client.scheduler._watched
     assert not client.scheduler._parents
+
+
+class TestWithoutNotices:
+    """A store that does not tell of other processes' commits, as one across a network."""
+
+    @pytest.fixture
+    def stores(self, tmp_path):
+        def make():
+            store = FaultyStore(lro.SqliteStore.from_url(f"sqlite:///{tmp_path / 'operations.db'}"))
+            store.foreign_poll_interval = None
+            return store
+
+        return make
+
+    @pytest.mark.asyncio
+    async def test_children_that_end_elsewhere_are_looked_for_at_the_poll_interval(self, stores, open_client):
+        """Also while there is always something else to do: every new wait asks for a look at its own children."""
+        here, there = await open_client(stores()), await open_client(stores(), worker=False)
+
+        @here.handler("parent", state=list[str], resume_points=("on",))
+        async def parent(op):
+            if op.resume_point == "":
+                return op.suspend(resume_at="on", children=op.state, poll_interval=0.2)
+            return None
+
+        child, other = await there.create(), await there.create()
+        op = await here.start("parent", [child.name])
+        ended = asyncio.create_task(op.result())
+        await child.done()
+        for _ in range(200):
+            await here.start("parent", [other.name])
+            if ended.done():
+                break
+            await asyncio.sleep(0.02)
+        assert ended.done()
+        await ended
+
+    @pytest.mark.asyncio
+    async def test_nobody_looks_more_often(self, stores, open_client):
+        """One look for all of them in each interval, that of the most impatient."""
+        store = stores()
+        here, there = await open_client(store), await open_client(stores(), worker=False)
+
+        @here.handler("parent", state=float, resume_points=("on",))
+        async def parent(op):
+            return op.suspend(resume_at="on", children=[child.name], poll_interval=op.state)
+
+        child = await there.create()
+        for interval in (0.3, 30.0, 30.0):
+            await here.start("parent", interval)
+        await asyncio.sleep(0.2)
+        before = store.calls["unfinished"]
+        await asyncio.sleep(1.0)
+        assert 1 <= store.calls["unfinished"] - before <= 4

@@ -323,7 +323,7 @@ async def test_closing_during_an_outage_ends(tmp_path, forever):
     await client.__aenter__()
     await client.start("forever")
     await until(lambda: forever.log)
-    for method in ("read", "apply", "due", "next_check", "list", "purge"):
+    for method in ("read", "apply", "look", "list", "purge"):
         store.fail(method, times=math.inf)
     await asyncio.wait_for(client.aclose(), 5)
 

@@ -350,10 +350,10 @@ class TestSweep:
     async def test_repairs_what_is_due(self, handlers: lro.Handlers, make_app: Make, http_to: HttpTo) -> None:
         store = FaultyStore(SqliteStore("sqlite://"))
         async with lro.Client(store, handlers=[handlers]) as client, http_to(make_app(client)) as http:
-            before = store.calls["due"]
+            before = store.calls["look"]
             answer = await http.post("/lro/sweep")
             assert (answer.status_code, answer.json()) == (200, {})
-            assert store.calls["due"] > before
+            assert store.calls["look"] > before
             store.fail("due")
             store.fail("purge")
             assert (await http.post("/lro/sweep", json={})).status_code == 503

@@ -66,7 +66,7 @@ def test_a_list_walks_one_index_and_sorts_nothing(
         ),
         (
             "next_check",
-            ("a", "b", "me"),
+            ("a", "b", 1.0, "me"),
             "COVERING INDEX operations_due (handler=? AND resume_point=? AND check_time>?)",
         ),
         ("due_rows", ("[]",), "SEARCH operations USING INTEGER PRIMARY KEY (rowid=?)"),
@@ -86,8 +86,9 @@ def _steps(store: SqliteStore) -> dict[str, int]:
     """Instructions of SQLite's machine for what a worker and a watcher of live rows ask again and again."""
     routes = [("job", ""), ("job", "collect")]
     asked = {
-        "due": lambda: store.due(now=NOW, routes=routes, limit=5),
-        "next": lambda: store.next_check(routes=routes),
+        "due": lambda: store.look(now=NOW, routes=routes, limit=5, owner="me"),
+        "next": lambda: store.look(now=NOW - 1, routes=routes, limit=5, owner="me"),
+        "unknown": lambda: store.look(now=NOW, routes=[], limit=5, owner="me", overdue=NOW - 1),
         "live": lambda: store.list(ListQuery(now=NOW, limit=5, done=False, parent="", handler="job")),
         "failed": lambda: store.list(ListQuery(now=NOW, limit=5, states=frozenset({State.FAILED}))),
         "read": lambda: store.read([name_of(1), name_of(2)]),

@@ -10,7 +10,7 @@ SELECT name FROM operations INDEXED BY sqlite_autoindex_operations_1
 WHERE name IN (SELECT value FROM json_each(?)) AND outcome = 0 AND deleted = 0;
 
 -- :name due
--- (handler, resume_point, now, not_owner, limit): from the index alone, for one route.
+-- (handler, resume_point, now, skipped owner, limit): from the index alone, for one route.
 SELECT check_time, rowid FROM operations INDEXED BY operations_due
 WHERE handler = ? AND resume_point = ? AND check_time <= ? AND (owner = '' OR owner <> ?) ORDER BY check_time LIMIT ?;
 
@@ -18,8 +18,9 @@ WHERE handler = ? AND resume_point = ? AND check_time <= ? AND (owner = '' OR ow
 SELECT {columns} FROM operations WHERE rowid IN (SELECT value FROM json_each(?)) ORDER BY check_time, rowid;
 
 -- :name next_check
+-- (handler, resume_point, now, skipped owner)
 SELECT check_time FROM operations INDEXED BY operations_due
-WHERE handler = ? AND resume_point = ? AND check_time IS NOT NULL AND (owner = '' OR owner <> ?)
+WHERE handler = ? AND resume_point = ? AND check_time > ? AND (owner = '' OR owner <> ?)
 ORDER BY check_time LIMIT 1;
 
 -- :name next_route

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from lro_aio.core.change import Change, Outcome
+from lro_aio.core.change import Change, Outcome, run
 from lro_aio.core.errors import StoreSchemaError
 from lro_aio.core.policies import Duration
 from lro_aio.core.record import Record
-from lro_aio.ports import ListQuery, Route, Store
+from lro_aio.ports import ListQuery, Look, Route, Store
 from lro_aio.stores.sqlite import lists, queries, rows, schema
 from lro_aio.stores.sqlite.connections import Exclusive, Pool, connect
 from lro_aio.stores.sqlite.errors import translated
@@ -136,7 +136,7 @@ class SqliteStore(Store):
         with self._writing() as connection:
             before = {row.name: row for row in _read(connection, [change.name for change in changes])}
             after: dict[str, Record | None] = dict(before)
-            outcomes = [_outcome(change, after) for change in changes]
+            outcomes = run(changes, after)
             _write(connection, before, after)
             return outcomes
 
@@ -145,39 +145,28 @@ class SqliteStore(Store):
         with self._reading() as connection:
             return {name for (name,) in connection.execute(_SQL["unfinished"], (json.dumps(list(names)),))}
 
-    def due(self, *, now: float, routes: Sequence[Route], limit: int, not_owner: str = "") -> list[Record]:
-        """The rows that a sweep must look at, soonest first: one seek per route, then the rows."""
-        if limit <= 0:
-            return []
-        with self._reading() as connection, _snapshot(connection):
-            found: list[tuple[float, int]] = []
-            for handler, resume_point in dict.fromkeys(routes):
-                found += connection.execute(_SQL["due"], (handler, resume_point, now, not_owner, limit))
-            found.sort()
-            rowids = json.dumps([rowid for _, rowid in found[:limit]])
-            return list(map(rows.decode, connection.execute(_SQL["due_rows"], (rowids,))))
+    def look(
+        self,
+        *,
+        now: float,
+        routes: Sequence[Route],
+        limit: int,
+        owner: str,
+        own: bool = False,
+        overdue: float | None = None,
+    ) -> Look:
+        """What a sweep must look at: two seeks per route, then the due rows, all in one snapshot.
 
-    def next_check(self, *, routes: Sequence[Route], not_owner: str = "") -> float | None:
-        """The least ``check_time`` of the routes: one seek each."""
-        with self._reading() as connection:
-            found = [
-                connection.execute(_SQL["next_check"], (*route, not_owner)).fetchone()
-                for route in dict.fromkeys(routes)
-            ]
-        return min((row[0] for row in found if row is not None), default=None)
-
-    def routes(self) -> Sequence[Route]:
-        """Every route of a row that must be looked at: a seek each, however many rows it has."""
-        found: list[Route] = []
+        With ``overdue``, two more seeks for each route that any row has.
+        """
         with self._reading() as connection, _snapshot(connection):
-            if connection.execute(_SQL["next_check"], ("", "", "")).fetchone() is not None:
-                found.append(("", ""))
-            route: Route | None = ("", "")
-            while route is not None:
-                route = connection.execute(_SQL["next_route"], route).fetchone()
-                if route is not None:
-                    found.append(route)
-        return found
+            asked = dict.fromkeys(routes)
+            skipped = "" if own else owner
+            return Look(
+                due=_due(connection, now, asked, limit, skipped),
+                next_check=_next_check(connection, now, asked, owner),
+                unknown=None if overdue is None else _unknown(connection, overdue, asked, owner),
+            )
 
     def list(self, query: ListQuery) -> list[Record]:
         """One page of rows, newest first."""
@@ -266,17 +255,32 @@ def _read(connection: sqlite3.Connection, names: Sequence[str]) -> list[Record]:
     return list(map(rows.decode, connection.execute(_SQL["read"], (json.dumps(list(names)),))))
 
 
-def _outcome(change: Change, rows_by_name: dict[str, Record | None]) -> Outcome:
-    """Apply one change to the rows as the ones before it left them."""
-    try:
-        row = change.apply(rows_by_name.get(change.name))
-        if row is not None and row.name != change.name:
-            raise ValueError(f"a change of {change.name!r} returned the row {row.name!r}")
-    except Exception as exc:  # noqa: BLE001 - whatever a change raises is its outcome
-        # Without this frame: the outcome may live long, and must not keep every row of the batch alive.
-        return exc.with_traceback(exc.__traceback__ and exc.__traceback__.tb_next)
-    rows_by_name[change.name] = row
-    return row
+def _due(connection: sqlite3.Connection, now: float, routes: Iterable[Route], limit: int, skipped: str) -> list[Record]:
+    if limit <= 0:
+        return []
+    found: list[tuple[float, int]] = []
+    for handler, resume_point in routes:
+        found += connection.execute(_SQL["due"], (handler, resume_point, now, skipped, limit))
+    if not found:
+        return []
+    found.sort()
+    rowids = json.dumps([rowid for _, rowid in found[:limit]])
+    return list(map(rows.decode, connection.execute(_SQL["due_rows"], (rowids,))))
+
+
+def _next_check(connection: sqlite3.Connection, now: float, routes: Iterable[Route], owner: str) -> float | None:
+    found = [connection.execute(_SQL["next_check"], (*route, now, owner)).fetchone() for route in routes]
+    return min((row[0] for row in found if row is not None), default=None)
+
+
+def _unknown(connection: sqlite3.Connection, overdue: float, known: Container[Route], owner: str) -> Route | None:
+    """A route that is not known and has a row due at ``overdue``: one step per route, however many rows it has."""
+    route: Route | None = ("", "")
+    while route is not None:
+        if route not in known and connection.execute(_SQL["due"], (*route, overdue, owner, 1)).fetchone() is not None:
+            return route
+        route = connection.execute(_SQL["next_route"], route).fetchone()
+    return None
 
 
 def _write(connection: sqlite3.Connection, before: dict[str, Record], after: dict[str, Record | None]) -> None:
