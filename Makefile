@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: demo test test-all check format bench clean
+.PHONY: demo test test-all test-emulator emulator-host check format bench clean
 
 # One stamp per set of extras, so that a changed pyproject.toml installs again and nothing else does.
 $(VENV)/.demo: pyproject.toml
@@ -31,6 +31,12 @@ test: $(VENV)/.dev  ## the fast lane, with the coverage gate
 
 test-all: $(VENV)/.dev  ## the fast lane and the crash campaigns
 	$(BIN)/python -m pytest -m "slow or not slow" --timeout=900 $(PYTEST_ARGS)
+
+test-emulator: emulator-host $(VENV)/.dev  ## the Spanner tests against the official emulator
+	$(BIN)/python -m pytest tests/spanner $(PYTEST_ARGS)
+
+emulator-host:
+	@test -n "$$SPANNER_EMULATOR_HOST" || { echo "set SPANNER_EMULATOR_HOST to the emulator's HOST:PORT; infra/compose.yaml starts one at 127.0.0.1:9010" >&2; exit 2; }
 
 check: $(VENV)/.dev  ## lint, format, types
 	$(BIN)/ruff check .

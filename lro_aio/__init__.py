@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from lro_aio.client import Client
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import (
+    ClockSkewError,
     InvalidFilterError,
     InvalidOperationNameError,
     InvalidPageTokenError,
@@ -54,6 +55,7 @@ from lro_aio.ports import OperationsService
 from lro_aio.schedulers.local import LocalScheduler
 
 if TYPE_CHECKING:
+    from lro_aio.stores.spanner import SpannerStore
     from lro_aio.stores.sqlite import SqliteStore
 
 __version__ = "0.1.0"
@@ -71,6 +73,7 @@ RESUME_POINT_COLUMN_NAME = "ResumePoint"
 __all__ = [  # noqa: RUF022 (in the order of sorted(), which anybody can check)
     "CancelReason",
     "Client",
+    "ClockSkewError",
     "Code",
     "Handlers",
     "InvalidFilterError",
@@ -102,6 +105,7 @@ __all__ = [  # noqa: RUF022 (in the order of sorted(), which anybody can check)
     "RetryPolicy",
     "STATE_COLUMN_NAME",
     "SchedulerUnavailableError",
+    "SpannerStore",
     "SqliteStore",
     "StateCodecError",
     "StoreSchemaError",
@@ -124,6 +128,11 @@ def __getattr__(name: str) -> Any:
 
         SqliteStore.__module__ = __name__
         return SqliteStore
+    if name == "SpannerStore":
+        from lro_aio.stores.spanner import SpannerStore
+
+        SpannerStore.__module__ = __name__
+        return SpannerStore
     from lro_aio._missing import NAMES, error
 
     if name in NAMES:

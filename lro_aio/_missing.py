@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["NAMES", "error"]
+__all__ = ["NAMES", "error", "needs"]
 
 NAMES = {
-    "SpannerStore": "spanner",
     "WorkflowsScheduler": "workflows",
     "CloudTasksScheduler": "tasks",
     "Client.from_env": "spanner,workflows",
@@ -21,3 +20,8 @@ def error(name: str) -> ImportError:
     extra = NAMES[name]
     when = f"; when it is, it needs the extra: pip install 'lro-aio[{extra}]'" if extra else ""
     return ImportError(f"lro_aio.{name} is not part of this release{when}")
+
+
+def needs(name: str, extra: str) -> ImportError:
+    """What to raise where the name exists and the packages that it stands on are not installed."""
+    return ImportError(f"lro_aio.{name} needs an extra that is not installed: pip install 'lro-aio[{extra}]'")

@@ -61,7 +61,7 @@ class Client:
         clock: For tests.
 
     Raises:
-        ValueError: A malformed URL or option.
+        ValueError: A malformed URL or option, or ``limits`` that let through what the store cannot hold.
         TypeError: Not a store, or not the policy that the option wants.
     """
 
@@ -104,6 +104,8 @@ class Client:
         ):
             if policy is not None and not isinstance(policy, kind):
                 raise TypeError(f"{name} must be a {kind.__name__}, not {type(policy).__name__}")
+        bounds = limits if limits is not None else Limits()
+        _check_cells(self.store, bounds)
         settings = Settings(
             worker=worker,
             dispatch=dispatch if dispatch is not None else ("local" if self.scheduler.local else "scheduler"),
@@ -112,7 +114,7 @@ class Client:
             lease=lease if lease is not None else LeasePolicy(),
             sweep=sweep if sweep is not None else SweepPolicy(),
             retention=retention if retention is not None else RetentionPolicy(),
-            limits=limits if limits is not None else Limits(),
+            limits=bounds,
             max_attempts=max_attempts,
             drain_timeout=seconds(drain_timeout, "drain_timeout"),
             expose_errors=expose_errors,
@@ -133,6 +135,13 @@ class Client:
         raise error("Client.from_env")
 
     async def __aenter__(self) -> Self:
+        """Open store, worker and scheduler.
+
+        Raises:
+            StoreSchemaError: The store is not one that can be used.
+            StoreUnavailableError: It does not answer.
+            ClockSkewError: Its clock and this machine's differ by more than a quarter of the lease.
+        """
         await self.engine.open()
         return self
 
@@ -425,6 +434,33 @@ class Client:
         return unmarshal_operation(await self.get_operation(name), response, metadata)
 
 
+_REST_OF_CELL = 64 * 1024
+"""Bytes for the name, the type URLs and the framing of an Operation message, besides metadata and response."""
+
+
+def _check_cells(store: Store, limits: Limits) -> None:
+    """What the limits let through must fit into one cell of the store: it would be refused when it is too late.
+
+    Raises:
+        ValueError: It does not.
+    """
+    most = store.max_cell
+    if most is None:
+        return
+    if limits.state > most:
+        raise ValueError(
+            f"Limits.state is {limits.state} bytes, and the store {store.url} takes {most} in a cell; lower it to that"
+        )
+    room = most - _REST_OF_CELL
+    if limits.metadata + limits.response > room:
+        metadata = min(limits.metadata, room // 2)
+        raise ValueError(
+            f"Limits.metadata and Limits.response are {limits.metadata + limits.response} bytes together, and a cell of"
+            f" the store {store.url} has room for {room} of them; lower them, for example to"
+            f" Limits(metadata={metadata}, response={room - metadata})"
+        )
+
+
 def _open_url(url: str) -> Store:
     scheme = url.partition(":")[0]
     if scheme == "sqlite":
@@ -432,9 +468,9 @@ def _open_url(url: str) -> Store:
 
         return SqliteStore.from_url(url)
     if scheme == "spanner":
-        from lro_aio._missing import error
+        from lro_aio.stores.spanner import SpannerStore
 
-        raise error("SpannerStore")
+        return SpannerStore.from_url(url)
     raise ValueError(
         f"{url!r} is not a store URL: expected sqlite:///relative.db, sqlite:////absolute.db, sqlite:// (in memory)"
         " or spanner://PROJECT/INSTANCE/DATABASE?table=TABLE"

@@ -7,6 +7,9 @@
     lro wait   NAME [--timeout S]                         lro demo   [--path DIR]
     lro watch  NAME
 
+    lro spanner ddl      [--variant proto|bytes] [--table T]                print the DDL of the table
+    lro spanner migrate  URL [--variant proto|bytes] [--dry-run] [--replace-ttl]      make or upgrade it
+
 Each talks to a gRPC server (``--server HOST:PORT``, or ``LRO_SERVER``) or opens a store (``--store URL``, or
 ``LRO_STORE``); exactly one of the two. ``--json`` writes proto3 JSON, one operation per line. A name without a
 ``/`` stands for ``operations/{name}``. Results go to the output, problems as one sentence to the error output.

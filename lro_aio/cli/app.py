@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 import lro_aio
-from lro_aio.cli import commands
+from lro_aio.cli import commands, spanner
 from lro_aio.cli.backends import Backend, open_server, open_store
 from lro_aio.cli.printing import console
 from lro_aio.cli.problems import CliError, Exit, describe
@@ -39,6 +39,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(spanner.app, name="spanner")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Resource name; a bare id means operations/ID.")]
 Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Resource names; a bare id means operations/ID.")]

@@ -1,0 +1,143 @@
+"""``lro spanner``: the DDL of the table, and the command that makes or upgrades it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from lro_aio.cli.printing import console
+from lro_aio.cli.problems import CliError, Exit, describe
+
+__all__ = ["app"]
+
+INSTALL = "pip install 'lro-aio[spanner,cli]'"
+
+EXIT_CODES = (
+    "0    done as asked",
+    "2    wrong options or URL, or a missing extra",
+    "5    Spanner does not answer, or the table cannot be made or upgraded: the error says why",
+    "130  interrupted; a schema change that was sent goes on",
+)
+EPILOG = "\n\n".join(("Exit codes:", *EXIT_CODES))  # blank lines, or the help would run the lines together
+
+app = typer.Typer(help="The table in Cloud Spanner: print its DDL, make it, upgrade it.", no_args_is_help=True)
+
+
+class Kind(enum.StrEnum):
+    """``--variant``."""
+
+    PROTO = "proto"
+    BYTES = "bytes"
+
+
+@app.command(epilog=EPILOG)
+def ddl(
+    variant: Annotated[
+        Kind, typer.Option("--variant", help="proto: Operation is a message; bytes: no proto bundle is needed.")
+    ] = Kind.PROTO,
+    table: Annotated[str, typer.Option("--table", metavar="TABLE", help="Name of the table.")] = "Operations",
+    descriptors: Annotated[
+        Path | None,
+        typer.Option("--descriptors", metavar="FILE", help="Also write the descriptor set of the proto bundle there."),
+    ] = None,
+) -> None:
+    """Print the statements that make the table in a database that has no proto bundle.
+
+    To use them without this command: gcloud spanner databases ddl update --ddl-file=... --proto-descriptors-file=...
+    """
+    with _problems():
+        from lro_aio.stores.spanner import schema
+
+        try:
+            statements = schema.ddl(table, variant.value)
+        except ValueError as exc:
+            raise CliError(str(exc), Exit.USAGE) from exc
+        if descriptors is not None:
+            _write(descriptors, schema.descriptor_set())
+        _print(statements)
+
+
+@app.command(epilog=EPILOG)
+def migrate(
+    url: Annotated[
+        str, typer.Argument(metavar="URL", help="spanner://PROJECT/INSTANCE/DATABASE?table=TABLE, in quotes.")
+    ],
+    variant: Annotated[
+        Kind | None, typer.Option("--variant", help="Default: that of the table; proto for a new one.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the statements, change nothing.")] = False,
+    replace_ttl: Annotated[
+        bool, typer.Option("--replace-ttl", help="Replace a row deletion policy that is on another column.")
+    ] = False,
+) -> None:
+    """Make the table, or upgrade one that is there, also one made for the Go package. May be repeated.
+
+    Adds what is missing; drops nothing. The database must exist, and the account needs roles/spanner.databaseAdmin;
+    for --dry-run, roles/spanner.databaseReader.
+    """
+    with _problems():
+        from lro_aio.stores.spanner.location import Location
+        from lro_aio.stores.spanner.migrate import migrate as run
+
+        try:
+            location = Location.parse(url)
+        except ValueError as exc:
+            raise CliError(str(exc), Exit.USAGE) from exc
+        done = run(location, variant.value if variant else None, replace_ttl=replace_ttl, dry_run=dry_run)
+        where = f"the table {location.table} in {location.database_path}"
+        errors = console(stderr=True)
+        if dry_run:
+            _print(done.statements)
+        if not done.statements:
+            errors.out(f"{where} is up to date; nothing to do", highlight=False)
+        elif not dry_run:
+            count = "1 statement" if len(done.statements) == 1 else f"{len(done.statements)} statements"
+            errors.out(f"{where} is up to date; {count} applied", highlight=False)
+        if done.kept_policy:
+            errors.out(
+                f"its row deletion policy {done.kept_policy} is kept, so longer waits are refused;"
+                " --replace-ttl replaces it by one on ExpireTime",
+                highlight=False,
+            )
+
+
+@contextmanager
+def _problems() -> Iterator[None]:
+    """One sentence and an exit code for each problem that is the user's."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise typer.Exit(Exit.INTERRUPTED) from None
+    except ImportError as exc:
+        missing = exc.name or getattr(exc.__cause__, "name", None) or ""  # the store's own sentence has the other extra
+        if not missing.startswith("google"):
+            raise
+        _fail(CliError(f"{missing} is not installed; this command needs it: {INSTALL}", Exit.USAGE))
+    except Exception as exc:  # `describe` knows which are a user's problem; a defect is raised again
+        problem = describe(exc, "Spanner")
+        if problem is None:
+            raise
+        _fail(problem)
+
+
+def _fail(problem: CliError) -> None:
+    console(stderr=True).print(f"[bold red]lro:[/] {escape(' '.join(str(problem).split()))}")
+    raise typer.Exit(problem.code)
+
+
+def _print(statements: list[str] | tuple[str, ...]) -> None:
+    for statement in statements:
+        print(f"{statement};\n")  # as it is: for a file or another command
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as exc:
+        raise CliError(f"cannot write {path}: {exc.strerror}", Exit.USAGE) from exc

@@ -1,0 +1,377 @@
+"""The generated client in our hands: one multiplexed session, and every call with a timeout and a bounded retry.
+
+Why not ``google.cloud.spanner.Database``: it retries a stream that is UNAVAILABLE without a pause and for ever, and a
+commit for up to an hour, whatever timeout it is given; and its constructor and ``close`` may block for minutes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import google.auth
+import google.auth.exceptions
+import grpc
+from google.api_core.exceptions import GoogleAPICallError
+from google.cloud.spanner_v1 import types
+from google.cloud.spanner_v1.services.spanner import SpannerClient
+from google.cloud.spanner_v1.services.spanner.transports import SpannerGrpcTransport
+from google.protobuf import struct_pb2
+
+from lro_aio.core.errors import StoreSchemaError, StoreUnavailableError
+from lro_aio.stores.spanner.errors import (
+    AbortedError,
+    Kind,
+    SessionLostError,
+    kind_of,
+    refused_at_open,
+    retry_delay,
+    unavailable,
+)
+from lro_aio.stores.spanner.location import Location
+from lro_aio.stores.spanner.queries import Query
+from lro_aio.stores.spanner.sessions import Sessions
+from lro_aio.stores.spanner.values import values_of
+
+__all__ = ["HIGH", "LOW", "Budget", "Connection", "Rows", "Transaction"]
+
+T = TypeVar("T")
+Rows = list[struct_pb2.ListValue]
+
+FIRST_PAUSE = 0.02
+MAX_PAUSE = 1.0
+"""Seconds between two attempts: the range over which the pause grows, jittered."""
+ROLLBACK_TIMEOUT = 2.0
+"""Seconds. The server forgets an idle transaction by itself after about ten."""
+
+HIGH, LOW = types.RequestOptions.Priority.PRIORITY_HIGH, types.RequestOptions.Priority.PRIORITY_LOW
+_OPTIONS = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.keepalive_time_ms", 120_000),  # as Google's own transports: a dead connection is found out
+    # After an outage a connection is tried within about a second; gRPC's own pause grows to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+]
+
+
+class Budget:
+    """The time that one call of the store may take, and the pauses within it."""
+
+    def __init__(self, location: Location, closing: threading.Event) -> None:
+        self._location = location
+        self._closing = closing
+        self._end = time.monotonic() + location.timeout
+        self._pauses = 0
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return self._end - time.monotonic()
+
+    def attempt(self, because: Exception | None) -> float:
+        """Seconds for one attempt: half of what there is at first, so that a call that hangs is tried again.
+
+        Raises:
+            StoreUnavailableError: Nothing is left, or the store closes.
+        """
+        left = self.left
+        if left <= 0 or self._closing.is_set():
+            raise unavailable(self._location, because) from because
+        return min(left, self._location.timeout / 2)
+
+    def pause(self, asked: float | None, because: Exception) -> None:
+        """Wait before the next attempt: what the server asks, if it does, and longer each time, with jitter.
+
+        Raises:
+            StoreUnavailableError: There is no time for it, or the store closes.
+        """
+        # A server that is asked for the same row by many names the same short time to all of them.
+        first, factor = (FIRST_PAUSE, 2.0) if asked is None else (asked, 1.5)
+        delay = min(max(MAX_PAUSE, first), first * factor ** min(self._pauses, 20)) * random.uniform(0.8, 1.2)  # noqa: S311
+        if asked is not None:
+            delay = max(delay, asked)
+        self._pauses += 1
+        if delay >= self.left or self._closing.wait(delay):
+            raise unavailable(self._location, because) from because
+
+
+class Connection:
+    """A channel to one database, and a multiplexed session on it. Safe for any number of threads.
+
+    Args:
+        location: The database.
+        credentials: ``google.auth`` credentials; None finds the application's default ones at ``open``.
+    """
+
+    def __init__(self, location: Location, credentials: Any = None) -> None:
+        self.location = location
+        self.host = location.host or os.environ.get("SPANNER_EMULATOR_HOST") or None
+        """The emulator's or the fake's; None is the real service."""
+        self.clock_offset = 0.0
+        """Seconds by which Spanner's clock was ahead of this machine's at the last commit or timed read."""
+        self._credentials = credentials
+        self._closing = threading.Event()
+        self._sessions = Sessions(self._make_session)
+        self._channel, self._client = self._connect()
+
+    def close(self) -> None:
+        """Cancel what is under way and let go."""
+        self._closing.set()
+        self._channel.close()
+
+    @property
+    def channel(self) -> grpc.Channel:
+        """For other services of the same database, such as the admin API."""
+        return self._channel
+
+    def open(self) -> None:
+        """Make the session.
+
+        Raises:
+            StoreSchemaError: There is no such database, or it may not be used.
+            StoreUnavailableError: It does not answer.
+        """
+        budget = self.budget()
+        last: GoogleAPICallError | None = None
+        while True:
+            try:
+                self._sessions.shared(budget.attempt(last))
+            except GoogleAPICallError as exc:
+                if kind_of(exc) is not Kind.TRANSIENT:
+                    raise refused_at_open(self.location, exc) from exc
+                last = exc
+                budget.pause(retry_delay(exc), exc)
+            else:
+                return
+
+    def budget(self) -> Budget:
+        """A new one, for one call of the store."""
+        return Budget(self.location, self._closing)
+
+    def read(
+        self, columns: Sequence[str], names: Sequence[str], *, budget: Budget, tag: str, priority: Any = HIGH
+    ) -> Rows:
+        """Rows by key, strongly consistent; missing ones are left out. One call.
+
+        Raises:
+            StoreUnavailableError: No answer within the budget.
+            google.api_core.exceptions.GoogleAPICallError: It is refused: more than 10 MB, for one.
+        """
+        request = self._read_request(columns, names, tag, priority)
+        result: Any = self._call(self._client.read, request, budget)
+        return list(result.rows)
+
+    def query(self, query: Query, *, budget: Budget, tag: str, priority: Any = HIGH, timed: bool = False) -> Rows:
+        """The rows of a statement, strongly consistent. One call; ``timed`` measures ``clock_offset`` by it.
+
+        Raises:
+            StoreUnavailableError: No answer within the budget.
+            google.api_core.exceptions.GoogleAPICallError: It is refused.
+        """
+        request = types.ExecuteSqlRequest(
+            sql=query.sql,
+            param_types=query.types,
+            request_options={"priority": priority, "request_tag": tag},
+        )
+        pb = types.ExecuteSqlRequest.pb(request)
+        for name, value in query.params.items():
+            pb.params.fields[name].CopyFrom(value)
+        if timed:
+            pb.transaction.single_use.read_only.strong = True
+            pb.transaction.single_use.read_only.return_read_timestamp = True
+        sent = time.time()
+        result: Any = self._call(self._client.execute_sql, request, budget)
+        if timed:
+            self._note_clock(result.metadata.transaction.read_timestamp, sent)
+        return list(result.rows)
+
+    def begin(
+        self, columns: Sequence[str], names: Sequence[str], *, previous: bytes, budget: Budget, tag: str
+    ) -> Transaction:
+        """Begin a read-write transaction with the read of these rows, which stay locked until its end. One call.
+
+        Args:
+            columns: To read.
+            names: The keys.
+            previous: The id of the transaction that this one is another attempt of, so that it keeps its age.
+            budget: Of the store's call.
+            tag: For Spanner's statistics.
+
+        Raises:
+            AbortedError: Run it again.
+            StoreUnavailableError: No answer within the budget.
+            google.api_core.exceptions.GoogleAPICallError: It is refused.
+        """
+        request = self._read_request(columns, names, tag, HIGH)
+        pb = types.ReadRequest.pb(request)
+        pb.request_options.transaction_tag = tag
+        pb.transaction.begin.read_write.SetInParent()
+        if previous:
+            pb.transaction.begin.read_write.multiplexed_session_previous_transaction_id = previous
+        result: Any = self._call(self._client.read, request, budget, session=self._sessions.take)
+        return Transaction(pb.session, result.metadata.transaction.id, list(result.rows), result.precommit_token, tag)
+
+    def commit(self, transaction: Transaction, mutations: Sequence[Any], *, budget: Budget) -> None:
+        """Commit what the transaction changes. One call; sent again as long as its answer is lost, which is safe.
+
+        Raises:
+            AbortedError: Nothing is stored; run the transaction again.
+            SessionLostError: Likewise.
+            StoreUnavailableError: No answer within the budget: it may be stored.
+            google.api_core.exceptions.GoogleAPICallError: It is refused, and nothing is stored.
+        """
+        request = types.CommitRequest(session=transaction.session, transaction_id=transaction.id)
+        pb = types.CommitRequest.pb(request)
+        pb.mutations.extend(mutations)
+        pb.request_options.priority = HIGH
+        pb.request_options.transaction_tag = transaction.tag
+        if transaction.token.precommit_token:
+            pb.precommit_token.CopyFrom(transaction.token)
+        unknown: GoogleAPICallError | None = None
+        while True:
+            sent = time.time()
+            try:
+                response = self._client.commit(request=request, retry=None, timeout=budget.attempt(unknown))
+            except GoogleAPICallError as exc:
+                kind = kind_of(exc)
+                gone = exc.grpc_status_code is grpc.StatusCode.NOT_FOUND
+                if kind is Kind.ABORTED and not (gone and unknown):
+                    raise AbortedError(retry_delay(exc)) from exc
+                if kind is Kind.SESSION and unknown is None:
+                    raise SessionLostError from exc
+                if kind is Kind.REFUSED:
+                    raise
+                unknown = exc
+                if kind is not Kind.TRANSIENT:  # who could tell what became of it is gone, or not for us to ask
+                    raise unavailable(self.location, exc) from exc
+                budget.pause(retry_delay(exc), exc)
+                continue
+            except ValueError as exc:
+                raise StoreUnavailableError(f"{self.location.url} was closed while the call was under way") from exc
+            answer = types.CommitResponse.pb(response)
+            if not answer.precommit_token.precommit_token:
+                self._note_clock(answer.commit_timestamp, sent)
+                return
+            # The server asks once more, with this token and without the mutations.
+            del pb.mutations[:]
+            pb.precommit_token.CopyFrom(answer.precommit_token)
+
+    def rollback(self, transaction: Transaction) -> None:
+        """Let go of the locks; best effort, since the server does it by itself after a while."""
+        with contextlib.suppress(GoogleAPICallError, ValueError):
+            self._client.rollback(
+                request=types.RollbackRequest(session=transaction.session, transaction_id=transaction.id),
+                retry=None,
+                timeout=ROLLBACK_TIMEOUT,
+            )
+
+    def end(self, transaction: Transaction, because: BaseException | None = None) -> None:
+        """Note that the transaction is over, one way or the other."""
+        if isinstance(because, SessionLostError):
+            self._sessions.forget(transaction.session)
+        else:
+            self._sessions.give_back(transaction.session)
+
+    def _read_request(self, columns: Sequence[str], names: Sequence[str], tag: str, priority: Any) -> Any:
+        request = types.ReadRequest(table=self.location.table, columns=columns)
+        pb = types.ReadRequest.pb(request)
+        pb.key_set.keys.extend(values_of(name) for name in names)
+        pb.request_options.priority = priority
+        pb.request_options.request_tag = tag
+        return request
+
+    def _call(
+        self, method: Callable[..., Any], request: Any, budget: Budget, *, session: Callable[[float], str] | None = None
+    ) -> Any:
+        """Send a request that may be repeated; gives the raw message.
+
+        ``session``: for the beginning of a transaction. Then an ABORTED is raised as AbortedError; it is repeated
+        otherwise.
+        """
+        last: GoogleAPICallError | None = None
+        while True:
+            timeout = budget.attempt(last)
+            request.session = ""
+            try:
+                request.session = (session or self._sessions.shared)(timeout)
+                response = method(request=request, retry=None, timeout=timeout)
+            except GoogleAPICallError as exc:
+                self._over(request.session, exc, owned=session is not None)
+                kind = kind_of(exc)
+                if kind is Kind.ABORTED and session is not None:
+                    raise AbortedError(retry_delay(exc)) from exc
+                if kind is Kind.REFUSED:
+                    raise
+                if kind is Kind.SETUP:
+                    raise unavailable(self.location, exc) from exc
+                last = exc
+                budget.pause(retry_delay(exc), exc)
+            except ValueError as exc:  # grpc's word for a channel that was closed in the meantime
+                raise StoreUnavailableError(f"{self.location.url} was closed while the call was under way") from exc
+            else:
+                return type(response).pb(response)
+
+    def _over(self, session: str, exc: GoogleAPICallError, *, owned: bool) -> None:
+        if kind_of(exc) is Kind.SESSION:
+            self._sessions.forget(session)
+        elif owned and session:
+            self._sessions.give_back(session)
+
+    def _make_session(self, timeout: float) -> tuple[str, bool]:
+        role = self.location.database_role or ""
+        made = self._client.create_session(
+            request=types.CreateSessionRequest(
+                database=self.location.database_path, session=types.Session(multiplexed=True, creator_role=role)
+            ),
+            retry=None,
+            timeout=timeout,
+        )
+        return made.name, made.multiplexed
+
+    def _note_clock(self, stamp: Any, sent: float) -> None:
+        """A stamp from between sending and receiving says nothing; one from outside, how far the clocks are apart."""
+        received = time.time()
+        there = stamp.seconds + stamp.nanos / 1e9
+        self.clock_offset = there - min(max(there, sent), received)
+
+    def _connect(self) -> tuple[grpc.Channel, SpannerClient]:
+        if self.host is not None:
+            channel = grpc.insecure_channel(self.host, options=_OPTIONS)
+        else:
+            endpoint = self.location.endpoint or SpannerClient.DEFAULT_ENDPOINT
+            channel = SpannerGrpcTransport.create_channel(
+                endpoint if ":" in endpoint else f"{endpoint}:443", credentials=self._found(), options=_OPTIONS
+            )
+        return channel, SpannerClient(transport=SpannerGrpcTransport(channel=channel))
+
+    def _found(self) -> Any:
+        if self._credentials is not None:
+            return self._credentials
+        try:
+            credentials, _ = google.auth.default(scopes=SpannerGrpcTransport.AUTH_SCOPES)
+        except google.auth.exceptions.GoogleAuthError as exc:
+            raise StoreSchemaError(
+                f"no credentials for {self.location.database_path}: {exc}; run `gcloud auth application-default login`,"
+                " let the service run as a service account, or name an emulator with host=HOST:PORT"
+            ) from exc
+        return credentials
+
+
+class Transaction:
+    """A read-write transaction that has begun, and the rows it has read."""
+
+    __slots__ = ("id", "rows", "session", "tag", "token")
+
+    def __init__(self, session: str, id_: bytes, rows: Rows, token: Any, tag: str) -> None:
+        self.session = session
+        self.id = id_
+        self.rows = rows
+        self.token = token
+        self.tag = tag

@@ -1,0 +1,150 @@
+"""What INFORMATION_SCHEMA says of a table that is there, read through whatever runs statements."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from google.protobuf import struct_pb2
+
+from lro_aio.stores.spanner.table import MESSAGE, TTL_COLUMN, Variant
+
+__all__ = ["Execute", "Found", "FoundColumn", "FoundIndex", "read_schema"]
+
+
+Execute = Callable[[str, Mapping[str, str]], Iterable[struct_pb2.ListValue]]
+"""Runs a statement with STRING parameters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundColumn:
+    """A column that is there."""
+
+    name: str
+    type: str
+    """Without backticks; a message type is its name alone."""
+    nullable: bool = True
+    default: str = ""
+    """Expression; "" for none."""
+    generated: str = ""
+    """Expression; "" for none."""
+
+    @property
+    def accepts_null(self) -> bool:
+        """Whether an insert may leave the column out."""
+        return self.nullable or bool(self.default) or bool(self.generated)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundIndex:
+    """A secondary index that is there."""
+
+    name: str
+    keys: tuple[str, ...] = ()
+    """In order, each followed by `` DESC`` if descending."""
+    storing: frozenset[str] = frozenset()
+    null_filtered: bool = False
+    state: str = "READ_WRITE"
+    """Anything else: it is being built, and cannot be read yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A table that is there."""
+
+    columns: Mapping[str, FoundColumn] = field(default_factory=dict)
+    """By name, in their order."""
+    primary_key: tuple[str, ...] = ()
+    indexes: Mapping[str, FoundIndex] = field(default_factory=dict)
+    policy: str = ""
+    """The row deletion policy; "" for none."""
+
+    def column(self, name: str) -> FoundColumn | None:
+        """A column; Spanner does not distinguish capitals in names."""
+        return next((column for column in self.columns.values() if column.name.lower() == name.lower()), None)
+
+    @property
+    def variant(self) -> Variant | None:
+        """What the type of the column Operation says; None: that is neither."""
+        column = self.column("Operation")
+        if column is None:
+            return None
+        if column.type.startswith("BYTES("):
+            return "bytes"
+        return "proto" if column.type == MESSAGE else None
+
+    @property
+    def version(self) -> int:
+        """The schema's version, from the default of SchemaVersion; 0: there is none, the table is another program's."""
+        column = self.column("SchemaVersion")
+        digits = re.search(r"\d+", column.default) if column else None
+        return int(digits[0]) if digits else 0
+
+    @property
+    def foreign_policy(self) -> tuple[str, int] | None:
+        """Column and days of a row deletion policy that counts from something else than our expiry, or None."""
+        parts = _POLICY.fullmatch(self.policy.strip())
+        if parts is None or parts[1].lower() == TTL_COLUMN.lower():
+            return None
+        return parts[1], int(parts[2])
+
+
+_POLICY = re.compile(r"OLDER_THAN\s*\(\s*`?(\w+)`?\s*,\s*INTERVAL\s+(\d+)\s+DAY\s*\)", re.IGNORECASE)
+
+_COLUMNS = """SELECT COLUMN_NAME, SPANNER_TYPE, IS_NULLABLE, COLUMN_DEFAULT, GENERATION_EXPRESSION
+ FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_SCHEMA = '' AND TABLE_NAME = @table ORDER BY ORDINAL_POSITION"""
+_TABLES = """SELECT ROW_DELETION_POLICY_EXPRESSION
+ FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = '' AND TABLE_NAME = @table"""
+_INDEXES = """SELECT INDEX_NAME, INDEX_STATE, IS_NULL_FILTERED
+ FROM INFORMATION_SCHEMA.INDEXES WHERE TABLE_SCHEMA = '' AND TABLE_NAME = @table ORDER BY INDEX_NAME"""
+_INDEX_COLUMNS = """SELECT INDEX_NAME, COLUMN_NAME, COLUMN_ORDERING
+ FROM INFORMATION_SCHEMA.INDEX_COLUMNS WHERE TABLE_SCHEMA = '' AND TABLE_NAME = @table
+ ORDER BY INDEX_NAME, ORDINAL_POSITION"""
+_PRIMARY = "PRIMARY_KEY"
+
+
+def read_schema(execute: Execute, table: str) -> Found | None:
+    """Read what a table looks like: four statements, or one if it is not there. None: there is no such table.
+
+    With fine-grained access control a role sees the tables and columns that it may use, so a role that may not read
+    the table finds none; ``spanner_info_reader`` sees all.
+
+    Raises:
+        Exception: Whatever ``execute`` raises.
+    """
+    columns = dict(map(_column, execute(_COLUMNS, {"table": table})))
+    if not columns:
+        return None
+    policy = "".join(text for (text,) in map(_texts, execute(_TABLES, {"table": table})))
+    indexes: dict[str, FoundIndex] = {}
+    for row in execute(_INDEXES, {"table": table}):
+        name, state, filtered = row.values
+        indexes[name.string_value] = FoundIndex(
+            name=name.string_value, state=state.string_value, null_filtered=filtered.bool_value
+        )
+    for index, column, ordering in map(_texts, execute(_INDEX_COLUMNS, {"table": table})):
+        before = indexes.get(index) or FoundIndex(name=index)
+        if ordering:
+            key = f"{column} DESC" if ordering == "DESC" else column
+            indexes[index] = replace(before, keys=(*before.keys, key))
+        else:
+            indexes[index] = replace(before, storing=before.storing | {column})
+    primary = indexes.pop(_PRIMARY, None)
+    return Found(columns=columns, primary_key=primary.keys if primary else (), indexes=indexes, policy=policy)
+
+
+def _column(row: struct_pb2.ListValue) -> tuple[str, FoundColumn]:
+    name, type_, nullable, default, generated = _texts(row)
+    message = re.fullmatch(r"(?:PROTO<)?`?([\w.`]+\.[\w`]+)>?", type_)
+    return name, FoundColumn(
+        name=name,
+        type=message[1].replace("`", "") if message else type_,
+        nullable=nullable != "NO",
+        default=default,
+        generated=generated,
+    )
+
+
+def _texts(row: struct_pb2.ListValue) -> tuple[str, ...]:
+    return tuple(value.string_value for value in row.values)

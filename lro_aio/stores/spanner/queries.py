@@ -1,0 +1,208 @@
+"""The statements of the scans, and their parameters.
+
+Every index of the table begins with ``Shard``, so that rows of one time are not all written to one place. A statement
+that wants the first rows of all shards seeks into each of them and takes no more than it needs there; what it found is
+then put in order. Constant texts: Spanner keeps their plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.cloud.spanner_v1.types import Type, TypeCode
+
+from lro_aio.core.record import State
+from lro_aio.ports import ListQuery, Route
+from lro_aio.stores.spanner.rows import COLUMNS, OUTCOMES
+from lro_aio.stores.spanner.table import quoted
+from lro_aio.stores.spanner.values import earliest, latest, list_of, values_of
+
+__all__ = ["DUE", "NEXT", "UNKNOWN", "Query", "expired", "listed", "look", "outcomes"]
+
+SHARDS = tuple("0123456789abcdef")
+"""The values of the column ``Shard``."""
+
+DUE, NEXT, UNKNOWN = 0, 1, 2
+"""The kinds of row that ``look`` finds."""
+
+EPOCH = "1970-01-01T00:00:00Z"
+"""``Due`` of a row that another program ended and that has no ``ExpireTime`` yet."""
+
+_EMULATOR_HINT = "@{spanner_emulator.disable_query_null_filtered_index_check=true} "
+_TERMINAL = tuple(state.value for state in State if state.terminal)
+_STRING, _INT64, _TIMESTAMP = (Type(code=code) for code in (TypeCode.STRING, TypeCode.INT64, TypeCode.TIMESTAMP))
+_STRINGS, _INT64S = (Type(code=TypeCode.ARRAY, array_element_type=element) for element in (_STRING, _INT64))
+
+
+@dataclass(slots=True)
+class Query:
+    """A statement with its parameters in Spanner's JSON form."""
+
+    sql: str
+    params: dict[str, Any] = field(default_factory=dict)
+    types: dict[str, Type] = field(default_factory=dict)
+
+    def text(self, **params: str) -> Query:
+        """Bind STRINGs."""
+        return self._bind(params, _STRING)
+
+    def whole(self, **params: int) -> Query:
+        """Bind INT64s."""
+        return self._bind({name: str(value) for name, value in params.items()}, _INT64)
+
+    def time(self, **params: str) -> Query:
+        """Bind TIMESTAMPs."""
+        return self._bind(params, _TIMESTAMP)
+
+    def texts(self, **params: Iterable[str]) -> Query:
+        """Bind ARRAY<STRING>s."""
+        return self._bind({name: list_of(value) for name, value in params.items()}, _STRINGS)
+
+    def wholes(self, **params: Iterable[int]) -> Query:
+        """Bind ARRAY<INT64>s."""
+        return self._bind({name: list_of(value) for name, value in params.items()}, _INT64S)
+
+    def _bind(self, params: Mapping[str, Any], kind: Type) -> Query:
+        for name, value in params.items():
+            self.params[name] = values_of(value).values[0] if isinstance(value, str) else value
+            self.types[name] = kind
+        return self
+
+
+def _route_text(route: Route) -> str:
+    """A route as the statements know it."""
+    return "\n".join(route)
+
+
+def look(
+    table: str,
+    *,
+    now: float,
+    routes: Sequence[Route],
+    limit: int,
+    owner: str,
+    own: bool,
+    overdue: float | None,
+    emulator: bool,
+) -> Query:
+    """The keys that are due, the next time to look, and a stranger's route: (key, Due, Handler, ResumePoint, Kind)."""
+    route = "CONCAT(IFNULL(Handler, ''), '\\n', IFNULL(ResumePoint, ''))"
+    known = f"{route} IN UNNEST(@routes)"
+    held = "IFNULL(Owner, '') <> @owner"
+
+    def part(kind: int, condition: str, limit: str) -> str:
+        return (
+            f"ARRAY(SELECT AS STRUCT key, Due, Handler, ResumePoint, {kind} AS Kind"
+            f" FROM {_indexed(table, 'Due')}"
+            f" WHERE Shard = s AND Due IS NOT NULL AND {condition} ORDER BY Due LIMIT {limit})"
+        )
+
+    skipped = "" if own else f" AND {held}"
+    parts = [
+        part(DUE, f"Due <= @now AND (Due = @epoch OR {known}){skipped}", "@limit"),
+        part(NEXT, f"Due > @now AND {known} AND {held}", "1"),
+    ]
+    if overdue is not None:
+        parts.append(part(UNKNOWN, f"Due > @epoch AND Due <= @overdue AND NOT ({known}) AND {held}", "1"))
+    sql = (
+        "SELECT r.key, r.Due, r.Handler, r.ResumePoint, r.Kind FROM UNNEST(@shards) AS s,"
+        f" UNNEST(ARRAY_CONCAT({', '.join(parts)})) AS r ORDER BY r.Kind, r.Due, r.key"
+    )
+    query = Query(_hinted(sql, emulator)).texts(shards=SHARDS, routes=map(_route_text, routes))
+    query.time(now=latest(now), epoch=EPOCH).text(owner=owner or "\n").whole(limit=limit)
+    return query if overdue is None else query.time(overdue=latest(overdue))
+
+
+def expired(table: str, *, now: float, limit: int, emulator: bool) -> Query:
+    """The keys of rows past their ``ExpireTime``, the longest expired first."""
+    sql = (
+        "SELECT r.key FROM UNNEST(@shards) AS s, UNNEST(ARRAY(SELECT AS STRUCT key, ExpireTime"
+        f" FROM {_indexed(table, 'Expiry')} WHERE Shard = s AND ExpireTime IS NOT NULL"
+        " AND ExpireTime <= @now ORDER BY ExpireTime LIMIT @limit)) AS r ORDER BY r.ExpireTime LIMIT @limit"
+    )
+    return Query(_hinted(sql, emulator)).texts(shards=SHARDS).time(now=latest(now)).whole(limit=limit)
+
+
+def listed(table: str, query: ListQuery, *, limit: int, after: tuple[float, str] | None, emulator: bool) -> Query:
+    """One page of rows of ``COLUMNS``.
+
+    ``Status`` is not the whole truth of a row's state, so rows where it may be wrong are in the page too.
+    """
+    index, conditions = _index(query)
+    bound = (
+        Query("").texts(shards=SHARDS).wholes(outcomes=outcomes(query)).whole(limit=limit).time(now=latest(query.now))
+    )
+    for name, value in (
+        ("handler", query.handler),
+        ("parent", query.parent),
+        ("parent_operation", query.parent_operation),
+    ):
+        if value is not None:
+            bound.text(**{name: value})
+    last = query.created_to
+    if after is not None:
+        conditions.append("(CreateTime < @after_first OR key > @after_key)")
+        bound.time(after_first=earliest(after[0])).text(after_key=after[1])
+        last = after[0] if last is None else min(last, after[0])
+    if last is not None:
+        conditions.append("CreateTime <= @last")
+        bound.time(last=latest(last))
+    if query.created_from is not None:
+        conditions.append("CreateTime >= @first")
+        bound.time(first=earliest(query.created_from))
+    if query.states is not None:
+        conditions.append(f"(Status IS NULL OR Status IN UNNEST(@states) OR {_SUSPECT})")
+        bound.texts(states=[state.value for state in query.states], terminal=_TERMINAL)
+    where = " AND ".join(conditions)
+    bound.sql = _hinted(
+        f"SELECT {', '.join(COLUMNS)} FROM {quoted(table)} WHERE key IN ("
+        "SELECT r.key FROM UNNEST(@shards) AS s, UNNEST(@outcomes) AS o, UNNEST(ARRAY("
+        f"SELECT AS STRUCT key, CreateTime FROM {_indexed(table, index)} WHERE Shard = s AND {where}"
+        " AND NOT IFNULL(Deleted, FALSE) AND (ExpireTime IS NULL OR ExpireTime > @now)"
+        " ORDER BY CreateTime DESC, key LIMIT @limit)) AS r ORDER BY r.CreateTime DESC, r.key LIMIT @limit"
+        ") ORDER BY CreateTime DESC, key",
+        emulator,
+    )
+    return bound
+
+
+_SUSPECT = "(Outcome = 0) = (Status IN UNNEST(@terminal)) OR (Outcome = 1) <> (Status = 'SUCCEEDED')"
+"""True of a row whose ``Status`` another program's ``Operation`` contradicts."""
+
+
+def outcomes(query: ListQuery) -> list[int]:
+    """The values of ``Outcome`` that rows of a page can have; none: no row can be on it."""
+    states = set(State) if query.states is None else query.states
+    if query.done is not None:
+        states = {state for state in states if state.terminal == query.done}
+    return sorted({OUTCOMES[state] for state in states})
+
+
+def _index(query: ListQuery) -> tuple[str, list[str]]:
+    """The index that leaves the fewest rows to look at, and the conditions, its own first."""
+    outcome = "Outcome = o"
+    parent = [] if query.parent is None else ["Parent = @parent"]
+    # Rows of other programs have no handler and no parent operation, as those that have none here.
+    handler = (
+        [] if query.handler is None else ["Handler = @handler" if query.handler else "IFNULL(Handler, '') = @handler"]
+    )
+    family = "ParentOperation = @parent_operation"
+    if query.parent_operation:
+        return "Children", [f"ParentOperation IS NOT NULL AND {family}", outcome, *parent, *handler]
+    rest = [] if query.parent_operation is None else ["IFNULL(ParentOperation, '') = @parent_operation"]
+    if query.handler:
+        return "Handler", [f"Handler IS NOT NULL AND {handler[0]}", outcome, *parent, *rest]
+    if query.parent is not None:
+        return "Parent", [*parent, outcome, *handler, *rest]
+    return "Newest", [outcome, *handler, *rest]
+
+
+def _indexed(table: str, index: str) -> str:
+    return f"{quoted(table)}@{{FORCE_INDEX={table}_{index}}}"
+
+
+def _hinted(sql: str, emulator: bool) -> str:
+    """The emulator cannot tell that a null-filtered index may be used, and must be told."""
+    return _EMULATOR_HINT + sql if emulator else sql

@@ -1,0 +1,70 @@
+"""The session that all calls share, and what stands in for it where a server has no multiplexed ones."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+__all__ = ["Sessions"]
+
+MAX_AGE = 6 * 86400.0
+"""Seconds after which a new session is made. The server keeps one for about 28 days; Google's clients, for 7."""
+
+
+class Sessions:
+    """Hands out names of sessions. Safe for any number of threads.
+
+    One multiplexed session serves every call at a time. The emulator has none, and its sessions hold one transaction
+    each: there, every transaction gets a session of its own for as long as it lasts.
+
+    Args:
+        create: Makes a session within so many seconds; returns its name, and whether it is multiplexed.
+    """
+
+    def __init__(self, create: Callable[[float], tuple[str, bool]]) -> None:
+        self._create = create
+        self._lock = threading.Lock()
+        self._shared = ""
+        self._made = 0.0
+        self._multiplexed = True
+        self._idle: list[str] = []
+
+    def shared(self, timeout: float) -> str:
+        """The session for single calls; made if there is none, or the one there is has grown old."""
+        name = self._fresh()
+        if name:
+            return name
+        with self._lock:
+            name = self._fresh()
+            if not name:
+                name, self._multiplexed = self._create(timeout)
+                self._shared, self._made = name, time.monotonic()
+            return name
+
+    def take(self, timeout: float) -> str:
+        """The session for a transaction, until ``give_back``."""
+        name = self.shared(timeout)
+        if self._multiplexed:
+            return name
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return self._create(timeout)[0]
+
+    def give_back(self, name: str) -> None:
+        """The transaction is over."""
+        if not self._multiplexed:
+            with self._lock:
+                self._idle.append(name)
+
+    def forget(self, name: str) -> None:
+        """The server does not know this session any more."""
+        with self._lock:
+            if self._shared == name:
+                self._shared = ""
+            if name in self._idle:
+                self._idle.remove(name)
+
+    def _fresh(self) -> str:
+        return self._shared if time.monotonic() - self._made < MAX_AGE else ""

@@ -1,0 +1,318 @@
+"""The store on Cloud Spanner."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import grpc
+from google.api_core.exceptions import GoogleAPICallError
+
+from lro_aio.core.change import Change, Outcome
+from lro_aio.core.errors import StoreUnavailableError
+from lro_aio.core.policies import Duration
+from lro_aio.core.record import Record
+from lro_aio.ports import ListQuery, Look, Route, Store
+from lro_aio.stores.spanner import queries, rows, schema
+from lro_aio.stores.spanner.connection import LOW, Budget, Connection, Rows
+from lro_aio.stores.spanner.errors import Kind, kind_of, refused_at_open
+from lro_aio.stores.spanner.found import Found, read_schema
+from lro_aio.stores.spanner.location import TIMEOUT, Location
+from lro_aio.stores.spanner.transactions import Writer, deletions
+from lro_aio.stores.spanner.values import moment, number
+
+__all__ = ["SpannerStore"]
+
+MAX_CELL = 10 * 1024 * 1024
+"""Bytes of one cell: cloud.google.com/spanner/quotas."""
+MAX_KEYS = 10_000
+"""Keys of one read."""
+
+
+class SpannerStore(Store):
+    """Rows in a table of a Cloud Spanner database, which ``lro spanner migrate`` makes.
+
+    A get or a list is one call; a batch of changes is two. Every method may be called from any thread. A store does
+    not survive a fork: the child makes one of its own.
+
+    Args:
+        project: Google Cloud project id.
+        instance: Spanner instance id.
+        database: Database id.
+        table: Table of the operations.
+        database_role: Role for fine-grained access control.
+        host: "HOST:PORT" of an emulator, without TLS or credentials. Default: ``SPANNER_EMULATOR_HOST``.
+        endpoint: A regional endpoint of Google's, instead of the global one.
+        credentials: ``google.auth`` credentials. Default: the application's default ones, found at ``open``.
+        timeout: Seconds, or a timedelta, that one call of the store may take, its retries included. Keep it below a
+            third of the lease (rule 4).
+        lanes: Batches of changes that may be under way at a time.
+
+    Raises:
+        ValueError: An argument is malformed.
+    """
+
+    max_cell = MAX_CELL
+
+    def __init__(
+        self,
+        *,
+        project: str,
+        instance: str,
+        database: str,
+        table: str = "Operations",
+        database_role: str | None = None,
+        host: str | None = None,
+        endpoint: str | None = None,
+        credentials: Any = None,
+        timeout: Duration = TIMEOUT,
+        lanes: int = 4,
+    ) -> None:
+        self._location = Location.of(
+            project=project,
+            instance=instance,
+            database=database,
+            table=table,
+            host=host,
+            endpoint=endpoint,
+            database_role=database_role,
+            timeout=timeout,
+        )
+        if isinstance(lanes, bool) or not isinstance(lanes, int) or lanes < 1:
+            raise ValueError(f"lanes must be a whole number of 1 or more, not {lanes!r}")
+        self.url = self._location.url
+        self.lanes = lanes
+        self._credentials = credentials
+        self._connection: Connection | None = None
+        self._writer: Writer | None = None
+        self._pid = 0
+
+    @classmethod
+    def from_url(cls, url: str) -> SpannerStore:
+        """The store that a "spanner:" URL names.
+
+        Raises:
+            ValueError: Malformed.
+        """
+        location = Location.parse(url)
+        return cls(**{name: getattr(location, name) for name in Location.__dataclass_fields__})
+
+    def __repr__(self) -> str:
+        return f"SpannerStore({self.url!r})"
+
+    @property
+    def clock_offset(self) -> float:  # type: ignore[override]  # measured, not set
+        """Seconds by which Spanner's clock was ahead at the last commit."""
+        return 0.0 if self._connection is None else self._connection.clock_offset
+
+    def open(self) -> None:
+        """Connect, and look whether the table is one that this release can use.
+
+        Raises:
+            StoreSchemaError: No such database or table, a table without the columns, no permission, no credentials.
+            StoreUnavailableError: Spanner does not answer.
+            RuntimeError: The store is open already.
+        """
+        if self._connection is not None:
+            raise RuntimeError(f"{self!r} is open already")
+        connection = Connection(self._location, self._credentials)
+        try:
+            connection.open()
+            found = self._prepared(connection)
+        except BaseException:
+            connection.close()
+            raise
+        policy = found.foreign_policy
+        self.expires_rows = bool(found.policy) and policy is None
+        if policy is not None:
+            column, days = policy
+            self.max_wait = days * 86400.0
+            self.max_wait_reason = (
+                f"the table {self._location.table} has ROW DELETION POLICY ({found.policy}), which removes a row"
+                f" {days} days after its {column}; replace it with"
+                f" `lro spanner migrate {shlex.quote(self.url)} --replace-ttl`"
+            )
+        self._pid = os.getpid()
+        self._connection = connection
+        self._writer = Writer(connection=connection, table=self._location.table, generated_key=found.variant == "proto")
+
+    def close(self) -> None:
+        """Cancel what is under way and let go, within a second."""
+        connection, self._connection, self._writer = self._connection, None, None
+        if connection is not None and self._pid == os.getpid():
+            connection.close()
+
+    def read(self, names: Sequence[str]) -> list[Record]:
+        """The rows with these names: one unary read, unless they are more than it may return."""
+        connection, _ = self._opened()
+        return list(map(rows.decode, self._read(rows.COLUMNS, names, connection.budget())))
+
+    def apply(self, changes: Sequence[Change]) -> list[Outcome]:
+        """Apply changes in one transaction of two calls.
+
+        A batch that Spanner aborts again and again is split, so that one hot row does not hold up the others; then the
+        parts are transactions of their own.
+
+        Raises:
+            StoreUnavailableError: No answer, or no commit, within the timeout.
+            google.api_core.exceptions.GoogleAPICallError: Spanner refuses the batch for good; nothing was committed.
+        """
+        if not changes:
+            return []
+        connection, writer = self._opened()
+        return writer.apply(changes, connection.budget())
+
+    def unfinished(self, names: Sequence[str]) -> set[str]:
+        """Those of the names whose rows have not ended and are not deleted: one read without payloads."""
+        connection, _ = self._opened()
+        budget = connection.budget()
+        found: set[str] = set()
+        unclear: list[str] = []
+        for row in self._read(("key", "Outcome", "Deleted"), names, budget):
+            key, outcome, deleted = row.values
+            if not outcome.string_value:  # another program's row, in a table whose Spanner cannot look into Operation
+                unclear.append(key.string_value)
+            elif number(outcome) == 0 and not deleted.bool_value:
+                found.add(key.string_value)
+        found.update(
+            record.name
+            for record in map(rows.decode, self._read(rows.COLUMNS, unclear, budget))
+            if not record.done and not record.deleted
+        )
+        return found
+
+    def look(
+        self,
+        *,
+        now: float,
+        routes: Sequence[Route],
+        limit: int,
+        owner: str,
+        own: bool = False,
+        overdue: float | None = None,
+    ) -> Look:
+        """What a sweep must look at: one statement on the index, and a read where something is due."""
+        connection, _ = self._opened()
+        budget = connection.budget()
+        query = queries.look(
+            self._location.table,
+            now=now,
+            routes=list(dict.fromkeys(routes)),
+            limit=max(0, limit),
+            owner=owner,
+            own=own,
+            overdue=overdue,
+            emulator=connection.host is not None,
+        )
+        due: dict[str, int] = {}
+        next_check: float | None = None
+        unknown: Route | None = None
+        for row in connection.query(query, budget=budget, tag="lro-look", priority=LOW):
+            key, when, handler, resume_point, kind = row.values
+            if number(kind) == queries.DUE:
+                due.setdefault(key.string_value, len(due))
+            elif number(kind) == queries.NEXT:
+                next_check = moment(when) if next_check is None else next_check
+            else:
+                unknown = (handler.string_value, resume_point.string_value)
+        names = list(due)[: max(0, limit)]
+        found = map(rows.decode, self._read(rows.COLUMNS, names, budget, tag="lro-look", priority=LOW))
+        return Look(sorted(found, key=lambda record: due[record.name]), next_check, unknown)
+
+    def list(self, query: ListQuery) -> list[Record]:
+        """One page of rows, newest first: one statement, unless the page is more than it may return."""
+        connection, _ = self._opened()
+        if not queries.outcomes(query):
+            return []
+        budget = connection.budget()
+        page: list[Record] = []
+        after = query.after
+        size = query.limit
+        while len(page) < query.limit:
+            part = min(size, query.limit - len(page))
+            statement = queries.listed(
+                self._location.table, query, limit=part, after=after, emulator=connection.host is not None
+            )
+            try:
+                found = connection.query(statement, budget=budget, tag="lro-list", priority=LOW)
+            except GoogleAPICallError as exc:
+                if exc.grpc_status_code is not grpc.StatusCode.FAILED_PRECONDITION or size <= 1:
+                    raise
+                size = max(1, part // 4)  # more than the 10 MB of one answer
+                continue
+            records = list(map(rows.decode, found))
+            page += [record for record in records if query.states is None or record.state in query.states]
+            if len(records) < part:
+                break
+            after = (records[-1].create_time, records[-1].name)
+        return page
+
+    def purge(self, *, now: float, limit: int) -> int:
+        """Remove up to ``limit`` expired rows. Not needed where the table's row deletion policy does it."""
+        if limit <= 0:
+            return 0
+        connection, writer = self._opened()
+        budget = connection.budget()
+        table = self._location.table
+        query = queries.expired(table, now=now, limit=limit, emulator=connection.host is not None)
+        names = [
+            row.values[0].string_value for row in connection.query(query, budget=budget, tag="lro-purge", priority=LOW)
+        ]
+
+        def decide(found: Rows) -> tuple[list[Any], int]:
+            # Once more, under the lock: a row may have made way for a new one of its name.
+            times = {row.values[0].string_value: moment(row.values[1]) for row in found}
+            gone = [name for name, when in times.items() if when is not None and when <= now]
+            return deletions(table, gone), len(gone)
+
+        if not names:
+            return 0
+        return writer.transact(("key", "ExpireTime"), names, decide, budget, tag="lro-purge")
+
+    def _read(
+        self, columns: Sequence[str], names: Sequence[str], budget: Budget, *, tag: str = "lro-read", **options: Any
+    ) -> Rows:
+        connection, _ = self._opened()
+        names = list(dict.fromkeys(names))
+        if not names:
+            return []
+        if len(names) > MAX_KEYS:
+            parts = [names[i : i + MAX_KEYS] for i in range(0, len(names), MAX_KEYS)]
+        else:
+            try:
+                return connection.read(columns, names, budget=budget, tag=tag, **options)
+            except GoogleAPICallError as exc:
+                if exc.grpc_status_code is not grpc.StatusCode.FAILED_PRECONDITION or len(names) == 1:
+                    raise
+            half = len(names) // 2  # more than the 10 MB of one answer
+            parts = [names[:half], names[half:]]
+        return [row for part in parts for row in self._read(columns, part, budget, tag=tag, **options)]
+
+    def _opened(self) -> tuple[Connection, Writer]:
+        if self._connection is None or self._writer is None:
+            raise RuntimeError(f"{self!r} is not open: call open() first, or enter the client that has it")
+        if self._pid != os.getpid():
+            raise RuntimeError(
+                f"{self!r} was opened in process {self._pid}, before a fork; make a store of its own in this process"
+            )
+        return self._connection, self._writer
+
+    def _prepared(self, connection: Connection) -> Found:
+        """What is known of the table, if it is one that can be used."""
+        budget = connection.budget()
+
+        def execute(sql: str, params: Mapping[str, str]) -> Rows:
+            return connection.query(queries.Query(sql).text(**params), budget=budget, tag="lro-open", timed=True)
+
+        try:
+            found = read_schema(execute, self._location.table)
+        except StoreUnavailableError as exc:
+            cause = exc.__cause__
+            if isinstance(cause, GoogleAPICallError) and kind_of(cause) is Kind.SETUP:
+                raise refused_at_open(self._location, cause) from cause
+            raise
+        schema.check(found, self._location.table, url=self.url)
+        assert found is not None
+        return found
