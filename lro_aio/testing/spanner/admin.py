@@ -1,0 +1,70 @@
+"""The RPCs of google.spanner.admin.database.v1.DatabaseAdmin that change and show the schema."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from lro_aio.testing.spanner import information
+from lro_aio.testing.spanner.database import Database
+from lro_aio.testing.spanner.messages import Database as DatabaseMessage
+from lro_aio.testing.spanner.messages import Empty, GetDatabaseDdlResponse, Operation, UpdateDatabaseDdlMetadata
+from lro_aio.testing.spanner.problems import SpannerError, not_found
+
+__all__ = ["AdminService"]
+
+
+class AdminService:
+    """One method for each RPC, by its name in snake case. DDL is carried out before its RPC returns."""
+
+    def __init__(self, database: Database, changed: Callable[[str], None]) -> None:
+        self._database = database
+        self._changed = changed
+        self._numbers = itertools.count(1)
+        self._operations: dict[str, Any] = {}
+
+    def update_database_ddl(self, request: Any, _: grpc.ServicerContext) -> Any:
+        """UpdateDatabaseDdl: an operation that is done already."""
+        database = self._database
+        with database.condition:
+            database.check(request.database)
+            name = f"{database.path}/operations/{request.operation_id or f'_auto{next(self._numbers)}'}"
+            if name in self._operations:
+                raise SpannerError(grpc.StatusCode.ALREADY_EXISTS, f"Operation already exists: {name}")
+            stamps, error = database.change_schema(request.statements, request.proto_descriptors)
+            for text in request.statements[: len(stamps)]:
+                self._changed(text)
+            metadata = UpdateDatabaseDdlMetadata(database=database.path, statements=request.statements)
+            for stamp in stamps:
+                metadata.commit_timestamps.add().FromNanoseconds(stamp)
+            operation = self._operations[name] = Operation(name=name, done=True)
+            operation.metadata.Pack(metadata)
+            if error is None:
+                operation.response.Pack(Empty())
+            else:
+                operation.error.CopyFrom(error.to_status())
+            return operation
+
+    def get_operation(self, request: Any, _: grpc.ServicerContext) -> Any:
+        """google.longrunning.Operations.GetOperation."""
+        with self._database.condition:
+            if request.name not in self._operations:
+                raise not_found(f"Operation not found: {request.name}")
+            return self._operations[request.name]
+
+    def get_database_ddl(self, request: Any, _: grpc.ServicerContext) -> Any:
+        """GetDatabaseDdl."""
+        with self._database.condition:
+            self._database.check(request.database)
+            catalog = self._database.catalog
+            return GetDatabaseDdlResponse(
+                statements=information.statements(catalog), proto_descriptors=catalog.descriptors
+            )
+
+    def get_database(self, request: Any, _: grpc.ServicerContext) -> Any:
+        """GetDatabase."""
+        self._database.check(request.name)
+        return DatabaseMessage(name=self._database.path, state="READY")

@@ -1,0 +1,352 @@
+"""``FakeSpanner``: what tests use."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+from google.protobuf import struct_pb2
+
+from lro_aio.stores.spanner.location import Location
+from lro_aio.stores.spanner.schema import Variant, ddl, descriptor_set
+from lro_aio.testing.spanner.admin import AdminService
+from lro_aio.testing.spanner.database import Database
+from lro_aio.testing.spanner.faults import When
+from lro_aio.testing.spanner.gate import Call, Gate
+from lro_aio.testing.spanner.messages import Mutation
+from lro_aio.testing.spanner.server import RPCS, Server
+from lro_aio.testing.spanner.services import SpannerService
+from lro_aio.testing.spanner.values import encode
+
+__all__ = ["Call", "FakeSpanner"]
+
+
+class FakeSpanner:
+    """A Spanner for tests: a gRPC server on the loopback interface with one database in memory.
+
+    A test aid, written from Spanner's documentation and held against Google's emulator; neither a database nor proof
+    of what the service does. ``SpannerStore`` and Google's own clients talk to it over a real socket::
+
+        async with FakeSpanner(variant="proto") as fake:
+            async with Client(fake.url, handlers=handlers) as client: ...
+            assert fake.rpcs["Commit"] == 1
+
+    ``with`` works as well as ``async with``: the server runs on threads of its own and needs no event loop.
+
+    What is modelled, and the rule that says so:
+
+    - Sessions: a lost or unknown one is NOT_FOUND with ``google.rpc.ResourceInfo``; a multiplexed one takes any number
+      of transactions at once and is not deleted, a regular one has one transaction at a time
+      (https://cloud.google.com/spanner/docs/sessions).
+    - Strict serializability by locks that a read-write transaction takes when it reads (rows, also absent ones; the
+      whole table for ranges, indexes and SQL) and when it commits. Wound-wait: the younger one of a conflict is
+      ABORTED, with ``google.rpc.RetryInfo``; the older one is waited for. A transaction that is run again keeps its
+      age. One that was idle for 10 s may be aborted (https://cloud.google.com/spanner/docs/transactions).
+    - Precommit tokens with a rising ``seq_num`` for transactions on multiplexed sessions; a Commit with a stale token
+      or without one is FAILED_PRECONDITION; with ``commit_retry`` each first Commit is answered with a new token, and
+      nothing is applied before Commit comes again with it
+      (https://cloud.google.com/spanner/docs/reference/rpc/google.spanner.v1#commitresponse).
+    - A Commit of a transaction that is committed gives the same answer again; one without a transaction of its own
+      (``single_use_transaction``) is applied again
+      (https://cloud.google.com/spanner/docs/reference/rpc/google.spanner.v1#commitrequest).
+    - Commit timestamps rise strictly, in whole microseconds; ``spanner.commit_timestamp()`` in columns that allow it
+      (https://cloud.google.com/spanner/docs/commit-timestamp).
+    - Mutations in their order, all or none; what each refuses: unknown table or column, wrong type, NULL in NOT NULL,
+      a missing or a duplicate row, generated columns (https://cloud.google.com/spanner/docs/modify-mutation-api).
+    - Generated columns, also as primary key, which no update may change: OUT_OF_RANGE
+      (https://cloud.google.com/spanner/docs/generated-column/how-to).
+    - Default values, for new rows only (https://cloud.google.com/spanner/docs/default-values).
+    - Indexes: NULL_FILTERED, UNIQUE, STORING, descending (https://cloud.google.com/spanner/docs/secondary-indexes).
+    - Proto columns and the proto bundle (https://cloud.google.com/spanner/docs/reference/standard-sql/protocol-buffers).
+    - DDL and INFORMATION_SCHEMA (https://cloud.google.com/spanner/docs/information-schema).
+    - Row deletion policies (https://cloud.google.com/spanner/docs/ttl) are kept and shown; rows go only when a test
+      calls ``expire_rows``.
+    - Limits: 80,000 mutations and 100 MiB a commit, 10 MiB a cell, 2,621,440 characters a STRING, 8 KiB a key, 10 MiB
+      a unary result (https://cloud.google.com/spanner/quotas). How index entries count towards the mutations is an
+      estimate: two for each entry that moves, one for each that comes or goes.
+
+    Stricter than Spanner: request and transaction tags of more than 50 characters are refused, where the service cuts
+    them. Laxer: fine-grained access control, schema changes of running transactions and the order of rows without
+    ORDER BY (here that of the keys). Not modelled, and UNIMPLEMENTED: reads of the past, read-only transactions of
+    several requests, partitions, resumed streams, DML, query plans, BatchWrite, instances and backups. The SQL is what
+    ``SpannerStore`` uses and a little more; what it does not know it refuses.
+    """
+
+    def __init__(
+        self,
+        *,
+        variant: Variant | None = "proto",
+        table: str = "Operations",
+        latency: float = 0.0,
+        port: int = 0,
+        project: str = "test-project",
+        instance: str = "test-instance",
+        database: str = "test-database",
+    ) -> None:
+        """Prepare it; nothing listens yet.
+
+        Args:
+            variant: "proto" or "bytes": the table that ``lro spanner ddl`` prints for it is made. None: no table.
+            table: Name of that table.
+            latency: Seconds added to every call.
+            port: To listen on; 0 is any that is free.
+            project: Of the database's name.
+            instance: Of the database's name.
+            database: Of the database's name.
+        """
+        self.location = Location(project=project, instance=instance, database=database, table=table)
+        self.ddl: list[str] = []
+        """The DDL statements that were carried out, in their order."""
+        self._variant = variant
+        self._port = port
+        self._database = Database(self.location.database_path)
+        self._gate = Gate(self._database)
+        self._gate.latency = latency
+        self._server = Server(SpannerService(self._database), AdminService(self._database, self.ddl.append), self._gate)
+        self._running = False
+        if variant is not None:
+            self._create_table(variant)
+
+    def _create_table(self, variant: Variant) -> None:
+        self.execute_ddl(*ddl(self.location.table, variant), descriptors=descriptor_set())
+
+    # Life cycle
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __enter__(self) -> Self:
+        self._listen()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Go away, as in an outage: connections break and new ones are refused. The rows stay."""
+        self._server.stop()
+        self._running = False
+
+    async def start(self) -> None:
+        """Come back after ``stop``, on the same port and with the same rows, sessions and transactions."""
+        self._listen()
+
+    def _listen(self) -> None:
+        if not self._running:
+            self._port = self._server.start(self._port)
+            self._running = True
+
+    @property
+    def host(self) -> str:
+        """HOST:PORT of the server.
+
+        Raises:
+            RuntimeError: It was never started.
+        """
+        if not self._port:
+            raise RuntimeError("the fake listens nowhere yet: use it in `async with FakeSpanner() as fake:`")
+        return f"127.0.0.1:{self._port}"
+
+    @property
+    def url(self) -> str:
+        """The URL of the table, for ``Client(store=...)`` and ``SpannerStore.from_url``."""
+        parts = self.location
+        return Location(
+            project=parts.project,
+            instance=parts.instance,
+            database=parts.database,
+            table=parts.table,
+            host=self.host,
+        ).url
+
+    @property
+    def database_path(self) -> str:
+        """The database's resource name."""
+        return self._database.path
+
+    # What arrived
+
+    @property
+    def rpcs(self) -> Counter[str]:
+        """How many calls arrived, by the RPC's name ("Read", "Commit", "ExecuteSql", "CreateSession", ...)."""
+        return self._gate.rpcs
+
+    @property
+    def calls(self) -> deque[Call]:
+        """The last 10,000 calls, the newest at the end."""
+        return self._gate.calls
+
+    @property
+    def waiting(self) -> int:
+        """How many commits wait for the lock of an older transaction now."""
+        return self._database.transactions.waiting
+
+    @property
+    def latency(self) -> float:
+        """Seconds added to every call."""
+        return self._gate.latency
+
+    @latency.setter
+    def latency(self, value: float) -> None:
+        self._gate.latency = value
+
+    # Fault points
+
+    def fail(
+        self,
+        rpc: str,
+        code: grpc.StatusCode,
+        times: int = 1,
+        when: When = "before",
+    ) -> None:
+        """Let the next calls of an RPC fail, after those that were asked for already.
+
+        A read that begins a transaction and whose answer is lost leaves the transaction behind with its locks, as it
+        would in Spanner, until it has been idle for ``idle_limit``: set that lower where a test must not wait.
+
+        Args:
+            rpc: Its name, as "Commit".
+            code: What the caller gets. ABORTED also ends the transaction, with its locks.
+            times: How many calls; 0 forgets what was asked for.
+            when: "before": the call does nothing; "after": it is carried out, and only the answer is lost.
+
+        Raises:
+            ValueError: There is no such RPC or fault.
+        """
+        if rpc not in RPCS:
+            raise ValueError(f"there is no RPC {rpc!r}; there are {', '.join(sorted(RPCS))}")
+        self._gate.faults.plan(rpc, code, times, when)
+
+    def chaos(self, rate: float, seed: int = 0) -> None:
+        """Let every call fail with this probability, in any way that it can; ``chaos(0)`` ends it.
+
+        UNAVAILABLE and DEADLINE_EXCEEDED before or after it is carried out; NOT_FOUND for its session, which is gone
+        for this caller only (see ``lose_sessions``); and ABORTED if it belongs to a read-write transaction that is not
+        committed. A transaction whose first answer is lost keeps its locks for ``idle_limit`` seconds. The same seed
+        and the same order of calls give the same faults.
+
+        Raises:
+            ValueError: ``rate`` is not from 0 to 1.
+        """
+        self._gate.faults.randomly(rate, seed)
+
+    @property
+    def faults_injected(self) -> int:
+        """How many calls have failed by ``fail`` and ``chaos``."""
+        return self._gate.faults.injected
+
+    def lose_sessions(self) -> None:
+        """Forget all sessions and their transactions, as the service does after some weeks."""
+        with self._database.condition:
+            for name in list(self._database.sessions):
+                self._database.lose_session(name)
+
+    @property
+    def commit_retry(self) -> bool:
+        """Whether the first Commit of a transaction is answered with a precommit token, not applied."""
+        return self._database.commit_retry
+
+    @commit_retry.setter
+    def commit_retry(self, value: bool) -> None:
+        self._database.commit_retry = value
+
+    @property
+    def clock_offset(self) -> float:
+        """Seconds that the database's clock is ahead of this machine's; timestamps still rise."""
+        return self._database.clock_offset
+
+    @clock_offset.setter
+    def clock_offset(self, value: float) -> None:
+        self._database.clock_offset = value
+
+    @property
+    def idle_limit(self) -> float:
+        """Seconds without a call after which a transaction may be aborted; 10 unless set."""
+        return self._database.transactions.idle_limit
+
+    @idle_limit.setter
+    def idle_limit(self, value: float) -> None:
+        self._database.transactions.idle_limit = value
+
+    # What another program would see and do
+
+    def rows(self, table: str | None = None) -> list[dict[str, Any]]:
+        """The rows of a table in the order of their keys, as Python values.
+
+        STRING ``str``, INT64 ``int``, BOOL ``bool``, BYTES and PROTO ``bytes``, TIMESTAMP ``int`` (nanoseconds since
+        the epoch), NULL ``None``.
+        """
+        with self._database.condition:
+            found = self._database.catalog.table(table or self.location.table)
+            return [dict(row.values) for row in found.primary.scan({}, None)]
+
+    def write(self, table: str, kind: str, columns: Sequence[str], values: Sequence[Sequence[Any]]) -> int:
+        """Commit one mutation as another program would, without an RPC.
+
+        Args:
+            table: Name of the table.
+            kind: "insert", "update", "insert_or_update", "replace", or "delete" (``columns`` are the key's then).
+            columns: Names of the columns.
+            values: Rows of Python values, as ``rows`` gives them.
+
+        Returns:
+            The commit timestamp, in nanoseconds since the epoch.
+
+        Raises:
+            SpannerError: As Spanner refuses it; ``code`` and ``message`` say how.
+            ValueError: There is no such mutation.
+        """
+        mutation = Mutation()
+        with self._database.condition:
+            declared = self._database.catalog.table(table)
+            lists = [
+                struct_pb2.ListValue(
+                    values=[encode(declared.column(name).type, value) for name, value in zip(columns, row, strict=True)]
+                )
+                for row in values
+            ]
+            if kind == "delete":
+                mutation.delete.table = table
+                mutation.delete.key_set.keys.extend(lists)
+            elif kind in ("insert", "update", "insert_or_update", "replace"):
+                write = getattr(mutation, kind)
+                write.table = table
+                write.columns.extend(columns)
+                write.values.extend(lists)
+            else:
+                raise ValueError(f"there is no mutation {kind!r}")
+            return self._database.write([mutation])
+
+    def execute_ddl(self, *statements: str, descriptors: bytes = b"") -> None:
+        """Carry out DDL statements without an RPC.
+
+        Raises:
+            SpannerError: As Spanner refuses them.
+        """
+        with self._database.condition:
+            stamps, error = self._database.change_schema(statements, descriptors)
+            self.ddl.extend(statements[: len(stamps)])
+            if error is not None:
+                raise error
+
+    def expire_rows(self, now: float | None = None) -> int:
+        """Apply the row deletion policies, as Spanner does some time within 72 hours.
+
+        Args:
+            now: Seconds since the epoch; None: by the database's clock.
+
+        Returns:
+            How many rows were deleted.
+        """
+        with self._database.condition:
+            return self._database.expire(self._database.now() if now is None else round(now * 1e9))

@@ -1,0 +1,258 @@
+"""What a commit would change: mutations checked against the declared schema and the committed rows, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+from lro_aio.testing.spanner.ddl import Column
+from lro_aio.testing.spanner.expressions import Bound, EvaluationError
+from lro_aio.testing.spanner.keysets import key_text, keys_of
+from lro_aio.testing.spanner.problems import SpannerError, invalid, not_found, precondition
+from lro_aio.testing.spanner.storage import Row, Table
+from lro_aio.testing.spanner.values import check_size, decode
+
+__all__ = ["MAX_MUTATIONS", "Changes", "plan"]
+
+MAX_MUTATIONS = 80_000
+MAX_KEY = 8192
+
+_COMMIT_TIMESTAMP = "spanner.commit_timestamp()"
+
+
+@dataclass(slots=True)
+class Changes:
+    """The rows after a commit, None for a deleted one, and what has to be locked for it."""
+
+    rows: dict[tuple[str, bytes], Row | None] = field(default_factory=dict)
+    ranges: set[str] = field(default_factory=set)
+    """Tables in which a range of keys is deleted."""
+    cells: int = 0
+    """Mutations as Spanner counts them, but for index entries."""
+
+
+def plan(mutations: Sequence[Any], tables: Mapping[str, Table], timestamp: int) -> Changes:
+    """Check the mutations, each against the result of those before it.
+
+    Args:
+        mutations: ``google.spanner.v1.Mutation`` messages.
+        tables: By name in lower case.
+        timestamp: Of the commit, in nanoseconds since the epoch.
+
+    Raises:
+        SpannerError: As Spanner refuses them.
+    """
+    changes = Changes()
+    for mutation in mutations:
+        kind = mutation.WhichOneof("operation")
+        if kind is None:
+            raise invalid("No value provided for required field: Mutation.operation")
+        if kind in ("insert", "update", "insert_or_update", "replace"):
+            write = getattr(mutation, kind)
+            _Writer(kind, write, _table(tables, write.table), changes, timestamp).run()
+        elif kind == "delete":
+            _delete(mutation.delete, _table(tables, mutation.delete.table), changes)
+        else:
+            raise SpannerError(grpc.StatusCode.UNIMPLEMENTED, f"the fake Spanner has no mutation {kind}")
+    return changes
+
+
+def _table(tables: Mapping[str, Table], name: str) -> Table:
+    try:
+        return tables[name.lower()]
+    except KeyError:
+        raise not_found(f"Table not found: {name}") from None
+
+
+def _delete(delete: Any, table: Table, changes: Changes) -> None:
+    keys = keys_of(delete.key_set, table, table.primary)
+    found = list(keys.keys)
+    for low, high in keys.ranges:
+        changes.ranges.add(table.name)
+        found += [row.key for row in table.primary.between(low, high)]
+        found += [
+            key for name, key in changes.rows if name == table.name and low <= key and (high is None or key < high)
+        ]
+    for key in found:
+        changes.rows[table.name, key] = None
+    changes.cells += len(found)
+
+
+class _Writer:
+    """One insert, update, insert_or_update or replace, of any number of rows."""
+
+    def __init__(self, kind: str, write: Any, table: Table, changes: Changes, timestamp: int) -> None:
+        self.kind, self.table, self.changes, self.timestamp = kind, table, changes, timestamp
+        self.lists = write.values
+        self.columns = [table.column(name) for name in write.columns]
+        self.named = {column.name for column in self.columns}
+        self.keyed = [name for name in table.key_columns if name in table.generated]
+        self._check_columns()
+
+    def run(self) -> None:
+        for values in self.lists:
+            if len(values.values) != len(self.columns):
+                raise invalid(
+                    "Mutation column and value size mismatch: Found:"
+                    f" {len(self.columns)} columns and {len(values.values)} values"
+                )
+            written = {
+                column.name: self._value(column, value)
+                for column, value in zip(self.columns, values.values, strict=True)
+            }
+            self._row(written)
+        self.changes.cells += len(self.lists) * len(self.named.union(self.table.key_columns))
+
+    def _check_columns(self) -> None:
+        table = self.table
+        if len(self.named) < len(self.columns):
+            twice = next(
+                column.name for column in self.columns if [c.name for c in self.columns].count(column.name) > 1
+            )
+            raise invalid(f"Multiple values for column {twice}.")
+        for column in self.columns:
+            if column.generated is not None and not (self.kind == "update" and column.name in self.keyed):
+                raise precondition(f"Cannot write into generated column `{table.name}.{column.name}`.")
+        missing = [name for name in table.key_columns if name not in self.named and name not in self.keyed]
+        if missing and self.kind == "update":
+            raise precondition(f"{missing[0]} must not be NULL in table {table.name}.")
+        if self.kind != "update":
+            required = [
+                column.name
+                for column in table.columns.values()
+                if column.not_null and column.default is None and column.generated is None
+            ]
+            self._refuse_missing([name for name in required if name not in self.named])
+
+    def _refuse_missing(self, names: Sequence[str]) -> None:
+        if names:
+            raise precondition(
+                f"A new row in table {self.table.name} does not specify a non-null value"
+                f" for these NOT NULL columns: {', '.join(names)}"
+            )
+
+    def _value(self, column: Column, value: Any) -> Any:
+        where = f"{self.table.name}.{column.name}"
+        stamped = column.options and dict(column.options).get("allow_commit_timestamp", "").lower() == "true"
+        if column.type.code == "TIMESTAMP" and value.string_value == _COMMIT_TIMESTAMP:
+            if stamped:
+                return self.timestamp
+            raise precondition(
+                "Cannot write commit timestamp because the allow_commit_timestamp column option is not set to true"
+                f" for column {where}, or for all corresponding shared key columns in this table's interleaved"
+                " table hierarchy."
+            )
+        try:
+            found = decode(column.type, value)
+        except ValueError as exc:
+            raise precondition(f"Invalid value for column {column.name} in table {self.table.name}: {exc}") from exc
+        if found is None:
+            if column.not_null:
+                raise precondition(f"{column.name} must not be NULL in table {self.table.name}.")
+        elif stamped and found > self.timestamp:
+            raise precondition(f"Cannot write timestamps in the future into column {where}.")
+        else:
+            _check_size(where, column, found)
+        return found
+
+    def _row(self, written: dict[str, Any]) -> None:
+        key, parts = self._key(written)
+        place = (self.table.name, key)
+        changes = self.changes.rows
+        old = changes[place] if place in changes else self.table.rows.get(key)
+        if self.kind == "insert" and old is not None:
+            raise SpannerError(
+                grpc.StatusCode.ALREADY_EXISTS, f"Row {key_text(parts)} in table {self.table.name} already exists"
+            )
+        if self.kind == "update" and old is None:
+            raise not_found(f"Row {key_text(parts)} in table {self.table.name} is missing. Row cannot be updated.")
+        if old is None or self.kind == "replace":
+            changes[place] = Row(key, self._new(written))
+        else:
+            changes[place] = old.then(self._next(old, written))
+
+    def _key(self, written: dict[str, Any]) -> tuple[bytes, list[Any]]:
+        """The row's primary key: generated parts from their sources, unless the mutation names them."""
+        table = self.table
+        parts = []
+        for name in table.key_columns:
+            if name not in self.keyed:
+                parts.append(written.get(name))
+                continue
+            compute, reads = table.generated[name]
+            if reads <= written.keys():
+                value = self._compute(name, compute, {**dict.fromkeys(table.columns), **written})
+                if name in written and written[name] != value:
+                    raise SpannerError(
+                        grpc.StatusCode.OUT_OF_RANGE,
+                        f"The value of generated primary key column `{table.name}.{name}` cannot be modified when its"
+                        " non-key dependent columns are updated.",
+                    )
+            elif name in written:
+                value = written[name]
+            else:
+                raise self._no_key(name)
+            parts.append(value)
+        key = table.primary.prefix(parts)
+        size = sum(
+            len(part.encode() if isinstance(part, str) else part) for part in parts if isinstance(part, (str, bytes))
+        )
+        if size > MAX_KEY:
+            raise invalid(
+                f"Number of bytes for key of table {table.name} is {size} which exceeds the maximum of {MAX_KEY}."
+            )
+        return key, parts
+
+    def _no_key(self, name: str) -> SpannerError:
+        column = f"The value of generated primary key column `{self.table.name}.{name}`"
+        if self.kind == "update":
+            return precondition(
+                f"{column} must be explicitly specified or else its non-key dependent columns must be specified in"
+                " Update mutations."
+            )
+        return precondition(f"{column} cannot be evaluated since value of all its dependent columns is not specified.")
+
+    def _new(self, written: dict[str, Any]) -> dict[str, Any]:
+        table = self.table
+        values: dict[str, Any] = dict.fromkeys(table.columns)
+        values |= written
+        for name, default in table.defaults.items():
+            if name not in written:
+                values[name] = self._compute(name, default, values)
+        for name, (compute, _) in table.generated.items():
+            values[name] = self._compute(name, compute, values)
+        self._refuse_missing(
+            [name for name, column in table.columns.items() if column.not_null and values[name] is None]
+        )
+        return values
+
+    def _next(self, old: Row, written: dict[str, Any]) -> dict[str, Any]:
+        values = {**old.values, **written}
+        changed = {name for name, value in written.items() if old.values[name] != value}
+        for name, (compute, reads) in self.table.generated.items():
+            if reads & changed:
+                values[name] = self._compute(name, compute, values)
+                if values[name] != old.values[name]:
+                    changed.add(name)
+                    if values[name] is None and self.table.columns[name].not_null:
+                        raise precondition(f"{name} must not be NULL in table {self.table.name}.")
+        return values
+
+    def _compute(self, name: str, compute: Bound, values: Mapping[str, Any]) -> Any:
+        try:
+            found = compute(values, self.timestamp)
+        except EvaluationError as exc:
+            raise SpannerError(grpc.StatusCode.OUT_OF_RANGE, str(exc)) from exc
+        if found is not None:
+            _check_size(f"{self.table.name}.{name}", self.table.columns[name], found)
+        return found
+
+
+def _check_size(where: str, column: Column, value: Any) -> None:
+    try:
+        check_size(column.type, value)
+    except ValueError as exc:
+        raise precondition(f"New value exceeds the maximum size limit for this column: {where}, {exc}") from exc

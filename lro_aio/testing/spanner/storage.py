@@ -1,0 +1,268 @@
+"""The committed rows: tables and their indexes, in memory, in the order of their keys."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from google.protobuf.descriptor_pool import DescriptorPool
+
+from lro_aio.testing.spanner import wire
+from lro_aio.testing.spanner.ddl import Column, CreateIndex, CreateTable, KeyPart
+from lro_aio.testing.spanner.expressions import Bound, Scope, parse_expression
+from lro_aio.testing.spanner.keys import encode_part, successor
+from lro_aio.testing.spanner.problems import not_found
+from lro_aio.testing.spanner.select import KeyRange
+from lro_aio.testing.spanner.values import Type
+
+__all__ = ["Index", "Row", "Table"]
+
+
+class Row:
+    """One version of a row; never changed."""
+
+    __slots__ = ("_cells", "key", "values")
+
+    def __init__(self, key: bytes, values: dict[str, Any]) -> None:
+        self.key = key
+        self.values = values
+        self._cells: dict[str, bytes] = {}
+
+    def then(self, values: dict[str, Any]) -> Row:
+        """The next version, which keeps what is encoded already and has not changed."""
+        following = Row(self.key, values)
+        old = self.values
+        following._cells = {name: cell for name, cell in self._cells.items() if values.get(name) == old[name]}
+        return following
+
+    def cell(self, name: str, type_: Type) -> bytes:
+        """The value of a column as it goes over the wire."""
+        found = self._cells.get(name)
+        if found is None:
+            found = self._cells[name] = wire.cell(type_, self.values[name])
+        return found
+
+
+class Index:
+    """The keys of a table's rows in the order of some of their columns, and then of the primary key."""
+
+    def __init__(
+        self, name: str, rows: dict[bytes, Row], parts: Sequence[KeyPart], declared: CreateIndex | None = None
+    ) -> None:
+        """Over ``rows``, by primary key; ``declared`` is None for the primary key itself."""
+        self.name = name
+        self.parts = tuple(parts)
+        self.declared = declared
+        self._table = rows
+        self._columns = tuple((part.column, part.descending) for part in parts)
+        self._entries: list[bytes] = []
+        self._keys: dict[bytes, bytes] = {}
+        for row in rows.values():
+            if (entry := self.entry(row.values)) is not None:
+                self._keys[entry] = row.key
+        self._entries = sorted(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def null_filtered(self) -> bool:
+        """Whether rows with a NULL in one of the index's columns are left out."""
+        return self.declared is not None and self.declared.null_filtered
+
+    def entry(self, values: Mapping[str, Any]) -> bytes | None:
+        """The key of a row in this index; None: the index leaves it out."""
+        if self.declared is not None and self.declared.null_filtered:
+            for part in self.declared.key:
+                if values[part.column] is None:
+                    return None
+        return b"".join([encode_part(values[column], descending=down) for column, down in self._columns])
+
+    def add(self, row: Row) -> bool:
+        """Enter a row; whether the index has it."""
+        entry = self.entry(row.values)
+        if entry is None:
+            return False
+        insort(self._entries, entry)
+        self._keys[entry] = row.key
+        return True
+
+    def remove(self, row: Row) -> bool:
+        """Take a row out; whether the index had it."""
+        entry = self.entry(row.values)
+        if entry is None:
+            return False
+        del self._entries[bisect_left(self._entries, entry)]
+        del self._keys[entry]
+        return True
+
+    def move(self, old: Row, new: Row) -> int:
+        """Enter the next version of a row; how many entries that wrote and removed."""
+        before, after = old.values, new.values
+        if all(before[column] == after[column] for column, _ in self._columns):
+            return 0
+        return self.remove(old) + self.add(new)
+
+    def twin(self, values: Mapping[str, Any]) -> Row | None:
+        """A row with the same values in the index's own columns; one NULL is like another, if the index has them."""
+        if self.declared is None or self.entry(values) is None:
+            return None
+        prefix = self.prefix([values[part.column] for part in self.declared.key])
+        return next(self.between(prefix, successor(prefix)), None)
+
+    def prefix(self, values: Sequence[Any]) -> bytes:
+        """What all keys with these values in their first parts begin with."""
+        return b"".join(
+            [encode_part(value, descending=down) for value, (_, down) in zip(values, self._columns, strict=False)]
+        )
+
+    def between(self, low: bytes, high: bytes | None) -> Iterator[Row]:
+        """The rows from the key ``low`` on and before ``high`` (None: to the end), in order."""
+        start = bisect_left(self._entries, low)
+        end = len(self._entries) if high is None else bisect_left(self._entries, high, start)
+        rows, keys, entries = self._table, self._keys, self._entries
+        return (rows[keys[entries[position]]] for position in range(start, end))
+
+    def scan(self, equal: Mapping[str, Any], span: KeyRange | None) -> Iterator[Row]:
+        """The rows with these values in the first parts, and within ``span`` in the next one."""
+        prefix = self.prefix([equal[part.column] for part in self.parts[: len(equal)]])
+        if span is None:
+            return self.between(prefix, successor(prefix))
+        return self.between(*_bounds(prefix, span, descending=self.parts[len(equal)].descending))
+
+
+class Table:
+    """A table as declared now, and its rows."""
+
+    def __init__(self, declared: CreateTable, messages: DescriptorPool | None) -> None:
+        self.name = declared.table
+        self.rows: dict[bytes, Row] = {}
+        self.indexes: dict[str, Index] = {}
+        self.declare(declared, messages)
+
+    def declare(self, declared: CreateTable, messages: DescriptorPool | None) -> None:
+        """Take over a changed declaration; ``rebuild`` gives the rows their new columns.
+
+        Raises:
+            ValueError: An expression of a column is wrong.
+        """
+        columns = {column.name: column for column in declared.columns}
+        scope = Scope({name: column.type for name, column in columns.items()}, messages)
+        bound = {
+            name: parse_expression(text).bind(scope)
+            for name, column in columns.items()
+            if (text := column.generated if column.generated is not None else column.default) is not None
+        }
+        self.generated = _in_order(columns, bound)
+        self.defaults = {name: bound[name] for name, column in columns.items() if column.default is not None}
+        self.declared = declared
+        self.columns = columns
+        self.types = {name: column.type for name, column in columns.items()}
+        self.key_columns = tuple(part.column for part in declared.primary_key)
+        self.primary = Index("PRIMARY_KEY", self.rows, declared.primary_key)
+        self.heads: dict[tuple[tuple[str, ...], bool], bytes] = {}
+        self._names = {name.lower(): name for name in columns}
+
+    def column(self, name: str) -> Column:
+        """A column by its name, in any case.
+
+        Raises:
+            SpannerError: NOT_FOUND.
+        """
+        found = self.columns.get(name) or self.columns.get(self._names.get(name.lower(), ""))
+        if found is None:
+            raise not_found(f"Column not found in table {self.name}: {name}")
+        return found
+
+    def index(self, name: str) -> Index:
+        """An index by its name; "" is the primary key.
+
+        Raises:
+            SpannerError: NOT_FOUND.
+        """
+        if not name:
+            return self.primary
+        if name not in self.indexes:
+            raise not_found(f"No index '{name}' was found for table '{self.name}'.")
+        return self.indexes[name]
+
+    def add_index(self, declared: CreateIndex) -> Index:
+        """Make an index over the rows that are there."""
+        own = {part.column for part in declared.key}
+        rest = [part for part in self.declared.primary_key if part.column not in own]
+        index = self.indexes[declared.index] = Index(declared.index, self.rows, [*declared.key, *rest], declared)
+        return index
+
+    def put(self, key: bytes, row: Row | None) -> int:
+        """Replace the row with this key (None: delete it). Returns how many index entries that wrote or removed."""
+        old = self.rows.get(key)
+        if old is not None and row is not None:
+            self.rows[key] = row
+            return sum(index.move(old, row) for index in self.indexes.values())
+        if row is not None:
+            self.rows[key] = row
+            self.primary.add(row)
+            return sum(index.add(row) for index in self.indexes.values())
+        if old is not None:
+            del self.rows[key]
+            self.primary.remove(old)
+            return sum(index.remove(old) for index in self.indexes.values())
+        return 0
+
+    def rebuild(self, now: int) -> None:
+        """Give every row the columns that it lacks, and compute the generated ones anew."""
+        rows = {}
+        for old in self.rows.values():
+            values = {name: old.values.get(name) for name in self.columns}
+            for name, default in self.defaults.items():
+                if name not in old.values:
+                    values[name] = default(values, now)
+            for name, (compute, _) in self.generated.items():
+                values[name] = compute(values, now)
+            rows[old.key] = Row(old.key, values)
+        self.rows = rows
+        self.primary = Index("PRIMARY_KEY", rows, self.declared.primary_key)
+        for name, index in self.indexes.items():
+            self.indexes[name] = Index(name, rows, index.parts, index.declared)
+
+    def head(self, names: tuple[str, ...], *, partial: bool) -> bytes:
+        """The metadata of a read of these columns, made once."""
+        found = self.heads.get((names, partial))
+        if found is None:
+            types = [self.types[name].plain for name in names]
+            found = self.heads[names, partial] = wire.head(names, types, partial=partial)
+        return found
+
+
+def _in_order(columns: Mapping[str, Column], bound: Mapping[str, Bound]) -> dict[str, tuple[Bound, frozenset[str]]]:
+    """The generated columns, each after those that it reads, with the columns that they read."""
+    lower = {name.lower(): name for name in columns}
+    reads = {
+        name: frozenset(lower.get(read.lower(), read) for read in parse_expression(column.generated).columns)
+        for name, column in columns.items()
+        if column.generated is not None
+    }
+    ordered: dict[str, tuple[Bound, frozenset[str]]] = {}
+    while len(ordered) < len(reads):
+        ready = [name for name in reads if name not in ordered and not (reads[name] & reads.keys()) - ordered.keys()]
+        if not ready:
+            raise ValueError("Generated columns refer to each other in a cycle.")
+        ordered |= {name: (bound[name], reads[name]) for name in ready}
+    return ordered
+
+
+def _bounds(prefix: bytes, span: KeyRange, *, descending: bool) -> tuple[bytes, bytes | None]:
+    """First key in, first key out. NULL is in no range; it is the first ascending and the last descending."""
+    low = None if span.low is None else prefix + encode_part(span.low, descending=descending)
+    high = None if span.high is None else prefix + encode_part(span.high, descending=descending)
+    low_open, high_open = span.low_open, span.high_open
+    if descending:
+        low, high, low_open, high_open = high, low, high_open, low_open
+    first = prefix + (b"" if descending else b"\x01") if low is None else (successor(low) if low_open else low)
+    if high is None:
+        after = prefix + b"\xff" if descending else successor(prefix)
+    else:
+        after = high if high_open else successor(high)
+    assert first is not None  # an encoded value has a successor: its last byte or its terminator does
+    return first, after

@@ -1,0 +1,257 @@
+"""Read-write transactions: locks on rows, wounds by age, precommit tokens, and what a finished one remembers.
+
+https://cloud.google.com/spanner/docs/transactions, "Locking" and "Wound-wait": a transaction reads under shared locks
+that it keeps to its end, and writes under exclusive ones when it commits. One that meets the lock of a younger
+transaction aborts it, one that meets the lock of an older transaction waits.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import grpc
+
+from lro_aio.testing.spanner.problems import SpannerError, aborted, invalid, not_found, precondition
+
+__all__ = ["Session", "Transaction", "Transactions"]
+
+Place = tuple[str, bytes | None]
+"""A row by table and key, which need not exist; with None for the key, the whole table."""
+
+
+REMEMBERED = 50_000
+"""How many finished transactions still answer for themselves, at least."""
+
+
+class Session:
+    """A session, and what its retried transactions inherit."""
+
+    def __init__(self, name: str, *, multiplexed: bool, created: int) -> None:
+        self.name = name
+        self.multiplexed = multiplexed
+        self.created = created
+        self.current: Transaction | None = None
+        """Of a regular session: its one transaction."""
+
+
+class Transaction:
+    """A read-write transaction."""
+
+    def __init__(self, number: int, session: Session, age: int) -> None:
+        self.id = b"%d" % number
+        self.session = session
+        self.age = age
+        self.state = "active"
+        self.used = time.monotonic()
+        self.places: set[Place] = set()
+        self.failure: SpannerError | None = None
+        self.response: Any = None
+        self.token: bytes = b""
+        self.seq_num = 0
+        self.pending: Any = None
+        """The mutations of a Commit that was answered with another precommit token."""
+
+
+class Transactions:
+    """All transactions of a database. Not safe for threads, but for the waits: ``condition`` is held around it."""
+
+    def __init__(self, condition: threading.Condition) -> None:
+        self.idle_limit = 10.0
+        self.retry_delay = 0.005
+        self.waiting = 0
+        """How many commits wait for a lock now."""
+        self._condition = condition
+        self._numbers = itertools.count(1)
+        self._all: dict[bytes, Transaction] = {}
+        self._holders: dict[Place, set[Transaction]] = {}
+
+    def outside(self) -> Transaction:
+        """A transaction of another program, older than all: it never waits."""
+        return Transaction(0, Session("", multiplexed=False, created=0), 0)
+
+    def begin(self, session: Session, previous: bytes = b"") -> Transaction:
+        """Begin; a transaction that is run again keeps the age of the one before it."""
+        number = next(self._numbers)
+        age = number
+        if session.multiplexed:
+            before = self._all.get(previous)
+        else:
+            before = session.current
+            if before is not None and before.state == "active":
+                self._end(before, "aborted")
+        if before is not None and before.state == "aborted" and before.session is session:
+            age = before.age
+        transaction = Transaction(number, session, age)
+        self._all[transaction.id] = transaction
+        if len(self._all) > 2 * REMEMBERED:
+            self._forget_the_oldest()
+        session.current = transaction
+        return transaction
+
+    def find(self, session: Session, id_: bytes) -> Transaction:
+        """A transaction of this session, in whatever state.
+
+        Raises:
+            SpannerError: NOT_FOUND.
+        """
+        found = self._all.get(id_)
+        if found is None or found.session is not session:
+            raise not_found(f"Transaction not found: {id_.decode(errors='replace')}")
+        return found
+
+    def active(self, session: Session, id_: bytes) -> Transaction:
+        """A transaction that can still do something.
+
+        Raises:
+            SpannerError: NOT_FOUND, ABORTED, or FAILED_PRECONDITION if it was ended.
+        """
+        found = self.find(session, id_)
+        if found.failure is not None:
+            raise found.failure
+        if found.state == "active" and self._idle(found):
+            self._end(found, "aborted")
+        if found.state == "aborted":
+            raise self.error()
+        if found.state != "active":
+            raise precondition(
+                "Cannot start a read or query within a transaction after Commit() or Rollback() has been called."
+            )
+        found.used = time.monotonic()
+        return found
+
+    def error(self) -> SpannerError:
+        """The ABORTED of a transaction that lost against another."""
+        return aborted("Transaction was aborted.", self.retry_delay)
+
+    def share(self, transaction: Transaction, places: Iterable[Place]) -> None:
+        """Lock for reading; never waits, since exclusive locks are held only inside of a commit."""
+        for place in places:
+            if place not in transaction.places:
+                transaction.places.add(place)
+                self._holders.setdefault(place, set()).add(transaction)
+
+    def own(self, transaction: Transaction, places: set[Place], ranges: set[str], alive: Callable[[], bool]) -> bool:
+        """Lock for writing. False: it had to wait, and the committed state may be another now.
+
+        Raises:
+            SpannerError: ABORTED, for an older transaction wanted what this one had read; CANCELLED, the client left.
+        """
+        older = self._wound(transaction, places, ranges)
+        if not older:
+            return True
+        self.waiting += 1
+        try:
+            while older:
+                if not alive():
+                    raise SpannerError(grpc.StatusCode.CANCELLED, "The call was cancelled while it waited for a lock.")
+                self._condition.wait(0.02)
+                transaction.used = time.monotonic()
+                if transaction.state != "active":
+                    raise self.error()
+                older = self._wound(transaction, places, ranges)
+        finally:
+            self.waiting -= 1
+        return False
+
+    def _wound(self, transaction: Transaction, places: set[Place], ranges: set[str]) -> bool:
+        others: set[Transaction] = set()
+        for place in {*places, *((table, None) for table, _ in places)}:
+            others |= self._holders.get(place, set())
+        for held, holders in self._holders.items() if ranges else ():
+            if held[0] in ranges:
+                others |= holders
+        others.discard(transaction)
+        for other in others:
+            if other.age > transaction.age or self._idle(other):
+                self._end(other, "aborted")
+        return any(other.state == "active" for other in others)
+
+    def give_token(self, transaction: Transaction) -> tuple[bytes, int] | None:
+        """The next precommit token, on a multiplexed session only."""
+        if not transaction.session.multiplexed:
+            return None
+        transaction.seq_num += 1
+        transaction.token = b"%s/%d" % (transaction.id, transaction.seq_num)
+        return transaction.token, transaction.seq_num
+
+    def check_token(self, transaction: Transaction, request: Any) -> None:
+        """Hold the token of a Commit against the last one given.
+
+        Raises:
+            SpannerError: FAILED_PRECONDITION: missing or stale; INVALID_ARGUMENT: there never was one.
+        """
+        if not transaction.session.multiplexed:
+            return
+        if not transaction.seq_num:
+            if request.mutations:
+                raise invalid(
+                    "A read-write transaction on a multiplexed session that only commits mutations must name one of"
+                    " them in BeginTransactionRequest.mutation_key."
+                )
+            return
+        if not request.HasField("precommit_token"):
+            raise precondition("The Commit request is missing the precommit token of the transaction.")
+        if request.precommit_token.precommit_token != transaction.token:
+            raise precondition("The precommit token is not the one with the highest sequence number.")
+
+    def commit(self, transaction: Transaction, response: Any) -> None:
+        """Remember the answer and release the locks."""
+        transaction.response = response
+        self._end(transaction, "committed")
+
+    def committed(self, id_: bytes) -> bool:
+        """Whether a transaction is known to be committed."""
+        found = self._all.get(id_)
+        return found is not None and found.state == "committed"
+
+    def fail(self, transaction: Transaction, error: SpannerError) -> None:
+        """A commit was refused: the transaction answers with that from now on, and holds no lock."""
+        transaction.failure = error
+        self._end(transaction, "failed")
+
+    def roll_back(self, transaction: Transaction) -> None:
+        """End it without a change.
+
+        Raises:
+            SpannerError: FAILED_PRECONDITION: it was committed.
+        """
+        if transaction.state == "committed":
+            raise precondition("Cannot rollback a transaction after it has been committed.")
+        if transaction.state == "active":
+            self._end(transaction, "rolled back")
+
+    def abort(self, session: Session, id_: bytes) -> None:
+        """As a conflict would, if it is active."""
+        transaction = self._all.get(id_)
+        if transaction is not None and transaction.session is session and transaction.state == "active":
+            self._end(transaction, "aborted")
+
+    def forget(self, session: Session) -> None:
+        """Drop the transactions of a lost session."""
+        for id_, transaction in list(self._all.items()):
+            if transaction.session is session:
+                self.abort(session, id_)
+                del self._all[id_]
+
+    def _forget_the_oldest(self) -> None:
+        for id_ in list(self._all)[:REMEMBERED]:
+            if self._all[id_].state != "active":
+                del self._all[id_]
+
+    def _idle(self, transaction: Transaction) -> bool:
+        return time.monotonic() - transaction.used >= self.idle_limit
+
+    def _end(self, transaction: Transaction, state: str) -> None:
+        transaction.state = state
+        transaction.pending = None
+        for place in transaction.places:
+            holders = self._holders[place]
+            holders.discard(transaction)
+            if not holders:
+                del self._holders[place]
+        transaction.places.clear()
+        self._condition.notify_all()

@@ -1,0 +1,62 @@
+"""SpannerStore keeps the contract of stores: in both variants of the table, and with calls that fail at random."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import lro_aio as lro
+from lro_aio.testing import FakeSpanner
+from lro_aio.testing.store_contract import StoreContract
+
+ON_EMULATOR = bool(os.environ.get("SPANNER_EMULATOR_HOST"))
+TIMEOUT = 60.0 if ON_EMULATOR else 8.0
+"""Seconds. The emulator carries out one read-write transaction at a time, and scans whole indexes."""
+
+
+def maker(url: str) -> Callable[[], lro.SpannerStore]:
+    return lambda: lro.SpannerStore.from_url(f"{url}&timeout={TIMEOUT}")
+
+
+@pytest.mark.timeout(240 if ON_EMULATOR else 60)
+class TestProto(StoreContract):
+    """``Operation`` is a PROTO, the key generated from it."""
+
+    @pytest.fixture
+    def make_store(self, spanner_database: Callable[[str], str]) -> Callable[[], lro.SpannerStore]:
+        return maker(spanner_database("proto"))
+
+    @pytest.mark.not_on_emulator("every one of the hundreds of statements scans all rows 48 times there")
+    def test_every_condition_holds_with_every_other(self, store: lro.SpannerStore) -> None:
+        super().test_every_condition_holds_with_every_other(store)
+
+
+@pytest.mark.timeout(240 if ON_EMULATOR else 60)
+class TestBytes(StoreContract):
+    """``Operation`` is BYTES, the key plain."""
+
+    @pytest.fixture
+    def make_store(self, spanner_database: Callable[[str], str]) -> Callable[[], lro.SpannerStore]:
+        return maker(spanner_database("bytes"))
+
+    @pytest.mark.not_on_emulator("every one of the hundreds of statements scans all rows 48 times there")
+    def test_every_condition_holds_with_every_other(self, store: lro.SpannerStore) -> None:
+        super().test_every_condition_holds_with_every_other(store)
+
+
+@pytest.mark.not_on_emulator("it injects no faults")
+@pytest.mark.parametrize("variant", ["proto", "bytes"])
+class TestWithFaults(StoreContract):
+    """One call in twenty fails: before or after it was carried out, aborted, or with the loss of its session."""
+
+    @pytest.fixture
+    def make_store(self, variant: str, request: pytest.FixtureRequest) -> Iterator[Callable[[], lro.SpannerStore]]:
+        with FakeSpanner(variant=variant) as fake:
+            fake.idle_limit = 0.3  # a Read whose answer is lost leaves a transaction that holds locks for so long
+            fake.chaos(0.05, seed=sum(request.node.name.encode()))
+            yield maker(fake.url)
+            failed = fake.faults_injected
+        if sum(fake.rpcs.values()) > 200:
+            assert failed > 0
