@@ -14,6 +14,7 @@ Layers; imports go down only::
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lro_aio.client import Client
@@ -55,6 +56,8 @@ from lro_aio.ports import OperationsService
 from lro_aio.schedulers.local import LocalScheduler
 
 if TYPE_CHECKING:
+    from lro_aio.schedulers.cloud_tasks import CloudTasksScheduler
+    from lro_aio.schedulers.workflows import WorkflowsScheduler
     from lro_aio.stores.spanner import SpannerStore
     from lro_aio.stores.sqlite import SqliteStore
 
@@ -74,6 +77,7 @@ __all__ = [  # noqa: RUF022 (in the order of sorted(), which anybody can check)
     "CancelReason",
     "Client",
     "ClockSkewError",
+    "CloudTasksScheduler",
     "Code",
     "Handlers",
     "InvalidFilterError",
@@ -117,24 +121,32 @@ __all__ = [  # noqa: RUF022 (in the order of sorted(), which anybody can check)
     "WaitDeadlineExceededError",
     "WakeReason",
     "WorkerUnavailableError",
+    "WorkflowsScheduler",
     "unmarshal_operation",
     "wait_operation",
 ]
 
 
+_LAZY = {
+    "CloudTasksScheduler": ("lro_aio.schedulers.cloud_tasks", "tasks"),
+    "SpannerStore": ("lro_aio.stores.spanner", "spanner"),
+    "SqliteStore": ("lro_aio.stores.sqlite", ""),
+    "WorkflowsScheduler": ("lro_aio.schedulers.workflows", "workflows"),
+}
+"""Names that are imported when they are used -> their module, and the extra that it needs."""
+
+
 def __getattr__(name: str) -> Any:
-    if name == "SqliteStore":
-        from lro_aio.stores.sqlite import SqliteStore
+    from lro_aio._missing import NAMES, error, needs
 
-        SqliteStore.__module__ = __name__
-        return SqliteStore
-    if name == "SpannerStore":
-        from lro_aio.stores.spanner import SpannerStore
-
-        SpannerStore.__module__ = __name__
-        return SpannerStore
-    from lro_aio._missing import NAMES, error
-
+    if name in _LAZY:
+        module, extra = _LAZY[name]
+        try:
+            value = getattr(import_module(module), name)
+        except ModuleNotFoundError as exc:
+            raise needs(name, extra) from exc
+        value.__module__ = __name__
+        return value
     if name in NAMES:
         raise error(name)
     raise AttributeError(f"module 'lro_aio' has no attribute {name!r}")

@@ -5,9 +5,6 @@ from __future__ import annotations
 __all__ = ["NAMES", "error", "needs"]
 
 NAMES = {
-    "WorkflowsScheduler": "workflows",
-    "CloudTasksScheduler": "tasks",
-    "Client.from_env": "spanner,workflows",
     "RemoteOperation": "",
     "remote": "",
     "servers.fastapi.accepted": "fastapi",

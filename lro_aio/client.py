@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -9,6 +11,7 @@ from typing import Any, Literal, Self, TypeVar
 from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf.message import Message
 
+from lro_aio._missing import needs
 from lro_aio.core.codec import Upgrade
 from lro_aio.core.policies import (
     Duration,
@@ -30,6 +33,8 @@ from lro_aio.ports import Clock, Scheduler, Store
 from lro_aio.schedulers.local import LocalScheduler
 
 __all__ = ["Client"]
+
+logger = logging.getLogger("lro_aio")
 
 F = TypeVar("F", bound=HandlerFunction)
 M = TypeVar("M", bound=Message)
@@ -124,15 +129,69 @@ class Client:
         )
 
     @classmethod
-    def from_env(cls, *args: object, **options: object) -> Self:  # noqa: ARG003 (not in this release, whatever they are)
-        """A client from the environment variables of the Go package: not part of this release.
+    def from_env(
+        cls,
+        *,
+        project: str | None = None,
+        location: str | None = None,
+        resume_host: str | None = None,
+        table: str | None = None,
+        workflow: str | None = None,
+        spanner_project: str | None = None,
+        instance: str | None = None,
+        database: str | None = None,
+        **options: Any,
+    ) -> Self:
+        """A client on Spanner and Cloud Workflows, from the environment variables of the Go package.
+
+        An argument stands in for its variable.
+
+        Args:
+            project: Project of the workflow; ``ALIS_OS_PROJECT``.
+            location: Its region; ``ALIS_REGION``.
+            resume_host: URL at which the resume endpoints are served; without it,
+                ``https://internal-gateway-{ALIS_RUN_HASH}.run.app``.
+            table: Table of the operations; without it, the project's name with ``_`` for ``-``, and ``_Operations``.
+            workflow: Id of the workflow; "lro-aio" without it.
+            spanner_project: Project of the database; ``ALIS_MANAGED_SPANNER_PROJECT``.
+            instance: Spanner instance; ``ALIS_MANAGED_SPANNER_INSTANCE``.
+            database: Its database; ``ALIS_MANAGED_SPANNER_DB``.
+            **options: The other arguments of ``Client``.
 
         Raises:
-            ImportError: Always; names the extra that will bring it.
+            ValueError: Neither argument nor variable is there, or one is malformed. Names all that are missing.
+            ImportError: An extra is missing: ``lro-aio[spanner,workflows]``.
         """
-        from lro_aio._missing import error
-
-        raise error("Client.from_env")
+        wanted = {
+            "project": (project, "ALIS_OS_PROJECT"),
+            "location": (location, "ALIS_REGION"),
+            "resume_host": (resume_host, "ALIS_RUN_HASH"),
+            "spanner_project": (spanner_project, "ALIS_MANAGED_SPANNER_PROJECT"),
+            "instance": (instance, "ALIS_MANAGED_SPANNER_INSTANCE"),
+            "database": (database, "ALIS_MANAGED_SPANNER_DB"),
+        }
+        found = {name: given or os.environ.get(variable, "") for name, (given, variable) in wanted.items()}
+        missing = [f"{name} (or {wanted[name][1]})" for name, value in found.items() if not value]
+        if missing:
+            raise ValueError(f"Client.from_env needs {', '.join(missing)}")
+        try:
+            from lro_aio.schedulers.workflows import WorkflowsScheduler
+            from lro_aio.stores.spanner import SpannerStore
+        except ImportError as exc:
+            raise needs("Client.from_env", "spanner,workflows") from exc
+        store = SpannerStore(
+            project=found["spanner_project"],
+            instance=found["instance"],
+            database=found["database"],
+            table=table or f"{found['project'].replace('-', '_')}_Operations",
+        )
+        scheduler = WorkflowsScheduler(
+            project=found["project"],
+            location=found["location"],
+            workflow=workflow or "lro-aio",
+            resume_host=resume_host or f"https://internal-gateway-{found['resume_host']}.run.app",
+        )
+        return cls(store, scheduler=scheduler, **options)
 
     async def __aenter__(self) -> Self:
         """Open store, worker and scheduler.
@@ -143,6 +202,12 @@ class Client:
             ClockSkewError: Its clock and this machine's differ by more than a quarter of the lease.
         """
         await self.engine.open()
+        if self.scheduler.local and self.engine.settings.worker and os.environ.get("K_SERVICE"):
+            logger.warning(
+                "this runs on Cloud Run with a local scheduler: background work is frozen between requests, unless CPU"
+                " is always allocated (--no-cpu-throttling) and --min-instances is 1 or more; give"
+                " Client(scheduler=WorkflowsScheduler(...)) to run handlers inside of requests"
+            )
         return self
 
     async def __aexit__(
@@ -395,28 +460,31 @@ class Client:
         name: str,
         token: str,
         *,
-        reason: WakeReason = WakeReason.ELAPSED,
+        reason: WakeReason | None = WakeReason.ELAPSED,
         pending: Sequence[str] = (),
         error: str = "",
     ) -> bool:
         """Wake a suspended operation and run it here; what a scheduler's wake-up calls. Returns once it is claimed.
 
+        It is woken even if what it waits for has not come yet, unless ``reason`` is None.
+
         Args:
             name: Resource name.
             token: The wait's token.
-            reason: Why it wakes.
+            reason: Why it wakes. None: look what is true; a wait that goes on is handed to the scheduler again.
             pending: Children that have not ended.
             error: What the scheduler could not do.
 
         Returns:
-            False for "nothing to do": an old token, an operation that ended, an unknown name.
+            False for "nothing to do": an old token, an operation that ended, an unknown name, a wait that goes on.
 
         Raises:
             OperationBusyError: A live run holds the operation; come back after ``retry_after`` seconds.
             WorkerUnavailableError: This process drains, is full, or does not have the handler.
             StoreUnavailableError: The store did not answer.
         """
-        run = await self.engine.dispatcher.resume(name, token, reason=WakeReason(reason), pending=pending, error=error)
+        why = None if reason is None else WakeReason(reason)
+        run = await self.engine.dispatcher.resume(name, token, reason=why, pending=pending, error=error)
         return run is not None
 
     async def sweep(self) -> None:

@@ -106,6 +106,10 @@ class Wait(_Json):
     rerun: bool = False
     """The wait does not end a segment: a first run handed over, a retry or a clean-up. ``wake`` stays as it is."""
 
+    def over(self, now: float) -> bool:
+        """Whether the timeout of the children part has run out."""
+        return self.deadline is not None and self.deadline <= now
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wake(_Json):

@@ -25,7 +25,7 @@ from lro_aio.core.errors import (
 )
 from lro_aio.core.record import Record, State, Wait, Wake, WakeReason
 from lro_aio.engine.run import Run
-from lro_aio.engine.timing import timeout_at
+from lro_aio.engine.timing import timeout_at, wait_event
 from lro_aio.ports import Clock, ListQuery
 
 if TYPE_CHECKING:
@@ -37,6 +37,10 @@ logger = logging.getLogger("lro_aio")
 
 OUTAGE_PAUSE = 1.0
 """Real seconds before a claim that the store did not answer is repeated."""
+CLOCK_SLACK = 5.0
+"""Seconds by which a wake-up may come early and is kept waiting, not sent back."""
+RETRY_AFTER = 1.0
+"""Seconds after which a foreign service that did not answer is asked again."""
 HANDOVER_RETRY = 5.0
 """Seconds after which a wait that a scheduler did not take is handed over again; doubled up to a minute."""
 
@@ -54,9 +58,29 @@ class Dispatcher:
             await asyncio.wait(self._tasks, timeout=5)
 
     async def resume(
-        self, name: str, token: str, *, reason: WakeReason, pending: Sequence[str] = (), error: str = ""
+        self,
+        name: str,
+        token: str,
+        *,
+        reason: WakeReason | None,
+        pending: Sequence[str] = (),
+        error: str = "",
+        early: bool = True,
+        visit: int | None = None,
     ) -> Run | None:
         """Claim a suspended row and run it here; None for "nothing to do" (rule 7).
+
+        Args:
+            name: Resource name.
+            token: The wait's.
+            reason: Why it wakes. None: whoever calls gave up its watch; what is true is looked for here, and a wait
+                that goes on is handed over again.
+            pending: Children that have not ended.
+            error: What the scheduler could not do.
+            early: Wake it even if its sleep is not over. False hands it over again: a scheduler that reaches less far
+                than the wait comes before its end.
+            visit: The row's ``handover`` when the scheduler took the wait, if it says so. A wait that goes on is handed
+                over again only once that is noted: the new hand-over would pass for the old one.
 
         Raises:
             OperationBusyError: A live run holds the row.
@@ -82,8 +106,18 @@ class Dispatcher:
             raise OperationBusyError(name, max(1.0, self._engine.grace_until - now))
         if self._engine.worker.free <= 0:
             raise WorkerUnavailableError("it is shutting down" if self._engine.draining else "it is full")
+        if record.state is State.SUSPENDED and (reason is None or not early):
+            await self._sit_out(record.wait)
+            if reason is None or record.wait.sleep_until > self.clock.time():
+                reason, pending = await self._look(record.wait)
+            if reason is None:
+                if visit is not None and record.handover <= visit:
+                    raise WorkerUnavailableError("its hand-over is not noted yet", retry_after=RETRY_AFTER)
+                # Whoever brought it is about to end, although the scheduler may still count it as alive.
+                await self.hand_over(record.evolve(schedule_handle=""))
+                return None
         wake = Wake(
-            reason=reason,
+            reason=reason or WakeReason.ELAPSED,
             children=record.wait.children,
             service=record.wait.service,
             pending=tuple(pending),
@@ -95,6 +129,50 @@ class Dispatcher:
             raise
         except (InvalidTokenError, InvalidTransitionError, OperationDoneError, OperationNotFoundError):
             return None
+
+    async def _sit_out(self, wait: Wait) -> None:
+        """Stay for the rest of a sleep that is all but over: the scheduler's clock is a little ahead of ours."""
+        if 0 < wait.sleep_until - self.clock.time() <= CLOCK_SLACK:
+            await wait_event(self.clock, asyncio.Event(), wait.sleep_until)
+
+    async def _look(self, wait: Wait) -> tuple[WakeReason | None, Sequence[str]]:
+        """Why a suspended row may run now, and which children are pending; no reason: it may not."""
+        if wait.sleep_until > self.clock.time():
+            return None, ()
+        if not wait.children:
+            return WakeReason.ELAPSED, ()
+        try:
+            pending = await self.pending(wait)
+        except (WorkerUnavailableError, StoreUnavailableError):
+            if not wait.over(self.clock.time()):
+                raise
+            pending = list(wait.children)  # the timeout bounds the wait also where nobody can tell
+        if not pending:
+            return WakeReason.CHILDREN_DONE, ()
+        return (WakeReason.CHILDREN_TIMEOUT if wait.over(self.clock.time()) else None), pending
+
+    async def pending(self, wait: Wait, among: Sequence[str] | None = None) -> list[str]:
+        """The children of a wait that have not ended, in their order; None of ``among``: all of them.
+
+        Raises:
+            WorkerUnavailableError: The service that has them is not known here.
+            StoreUnavailableError: They cannot be read now.
+        """
+        asked = wait.children if among is None else set(among)
+        children = [name for name in wait.children if name in asked]
+        if not wait.service:
+            unfinished = await self.unfinished(children)
+            return [name for name in children if name in unfinished]
+        if not self.has_service(wait.service):
+            raise WorkerUnavailableError(f"service {wait.service!r} is not known here")
+        try:
+            read = await self.poll(wait.service, children)
+        except LroError:
+            raise
+        except Exception as exc:
+            problem = f"service {wait.service!r} does not give its operations"
+            raise StoreUnavailableError(problem, retry_after=RETRY_AFTER) from exc
+        return [name for name, child in zip(children, read, strict=True) if not child.done]
 
     def freed(self) -> None:
         """A run has ended or a claim was refused: start what waits for a place."""

@@ -157,11 +157,14 @@ class Engine:
 
     async def drain(self, timeout: float | None = None) -> None:
         """Stop claiming and let the runs end, or release them for other processes (rule 5)."""
+        await self._drain(self.settings.drain_timeout if timeout is None else timeout)
+
+    async def _drain(self, timeout: float, *, closing: bool = False) -> None:
         self.check_open()
         self.worker.draining = True
         self.notices.elsewhere()  # whoever waits gets the latest state now, while there is time to answer
         await self.sweeper.stop()
-        await self.worker.drain(self.settings.drain_timeout if timeout is None else timeout)
+        await self.worker.drain(timeout, closing=closing)
 
     async def close(self) -> None:
         """Drain, then close what was opened."""
@@ -170,7 +173,7 @@ class Engine:
         self.check_open()  # on another event loop, nothing could be closed in order
         cut = True
         try:
-            await self.drain()
+            await self._drain(self.settings.drain_timeout, closing=True)
             cut = False
         finally:  # also when whoever closes is cancelled: the rest is quick, and nothing may be left behind
             if self._closing is None:
@@ -180,7 +183,7 @@ class Engine:
     async def _close(self, *, cut: bool) -> None:
         try:
             if cut:
-                await self.worker.drain(0)
+                await self.worker.drain(0, closing=True)
             if self._schedules:
                 await self.scheduler.close()
             await self.dispatcher.close()

@@ -37,6 +37,9 @@ MAX_ROWS = 1000
 MAX_BYTES = 4 * 1024 * 1024
 """Caps of one transaction (rule 16)."""
 
+CLOSE_GRACE = 2.0
+"""Seconds for the last reads and changes of a client that closes; a store that is away must not hold it up."""
+
 Slot = asyncio.Future[Record | None] | concurrent.futures.Future[Outcome]
 Item = tuple[Change, Slot]
 
@@ -85,6 +88,9 @@ class Gateway:
         self._idle = asyncio.Event()
         self._idle.set()
         self._unavailable = False
+        self._hurry: asyncio.TimerHandle | None = None
+        self._abandoning: asyncio.Future[None] | None = None
+        self._abandoned = False
 
     async def open(self) -> None:
         """Open the store and start the writer threads.
@@ -101,6 +107,20 @@ class Gateway:
             self._claims = _Lane(self, len(self._lanes), polls=False)
             self._renewals = _Lane(self, len(self._lanes) + 1, polls=False)
 
+    def hurry(self) -> None:
+        """The client closes: what the store has not answered in a moment fails, whatever the store's own deadline."""
+        if self._hurry is None and self._loop is not None:
+            self._hurry = self._loop.call_later(CLOSE_GRACE, self._begin_abandon)
+
+    def _begin_abandon(self) -> None:
+        assert self._loop is not None
+        self._abandoning = self._loop.run_in_executor(None, self._abandon)
+
+    def _abandon(self) -> None:
+        logger.warning("the store does not answer, and the client closes without it: %s", self.store.url)
+        self._abandoned = True
+        self.store.close()  # what is under way ends by that
+
     async def close(self) -> None:
         """Commit what is queued, stop the threads, close the store."""
         if self._reader is not None:
@@ -115,6 +135,10 @@ class Gateway:
             lane.stop()
         for lane in lanes:
             await anyio.to_thread.run_sync(lane.join)
+        if self._hurry is not None:
+            self._hurry.cancel()
+        if self._abandoning is not None:
+            await asyncio.wait([self._abandoning])
         await anyio.to_thread.run_sync(self.store.close)
         await asyncio.sleep(0)  # what the threads handed to the loop last is delivered before the caller goes on
 
@@ -251,6 +275,9 @@ class Gateway:
         except StoreUnavailableError as exc:
             return [exc] * len(changes)
         except Exception as exc:  # the contract of `Store.apply`: nothing was committed, and the same is refused again
+            if self._abandoned:  # closed under it, which is no fault of the changes
+                gone = StoreUnavailableError(f"{self.store.url} did not answer before the client closed")
+                return [gone] * len(changes)
             if len(changes) == 1:
                 logger.warning("the store refused a change of %s: %s", changes[0].name, exc, exc_info=exc)
                 return [exc]

@@ -232,8 +232,13 @@ class Worker:
         if lost:
             loop.call_soon_threadsafe(self._lost, lost)
 
-    async def drain(self, timeout: float) -> None:
-        """Stop claiming; give the runs ``timeout`` real seconds; then release them for other processes (rule 5)."""
+    async def drain(self, timeout: float, *, closing: bool = False) -> None:
+        """Stop claiming; give the runs ``timeout`` real seconds; then release them for other processes (rule 5).
+
+        Args:
+            timeout: See above.
+            closing: Nobody uses the client any more: from the release on, the store has only a moment.
+        """
         self.draining = True
         woken = [record for record, _ in self._ready]
         self._ready.clear()
@@ -259,6 +264,8 @@ class Worker:
         finally:  # also when whoever closes is cancelled: other processes must not wait for the leases to end
             for run in list(self.running.values()):
                 run.cancel(CancelReason.SHUTDOWN)
+            if closing:
+                self._engine.gateway.hurry()
             await self._release(list(self._held.values()))
 
     def close(self) -> None:

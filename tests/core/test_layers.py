@@ -95,8 +95,9 @@ def layer(name: str) -> str:
 
 
 def product(name: str) -> str:
-    """The folder or module of one product: "stores.sqlite"; "stores" for what is common to all."""
-    return ".".join(name.split(".")[:2])
+    """The folder or module of one product: "stores.sqlite"; "stores" for what is common to all, as "stores._x" is."""
+    parts = name.split(".")[:2]
+    return parts[0] if parts[-1].startswith("_") else ".".join(parts)
 
 
 def test_the_walk_sees_the_package() -> None:

@@ -157,17 +157,20 @@ class TestWithoutNotices:
     @pytest.mark.asyncio
     async def test_children_that_end_elsewhere_are_looked_for_at_the_poll_interval(self, stores, open_client):
         """Also while there is always something else to do: every new wait asks for a look at its own children."""
-        here, there = await open_client(stores()), await open_client(stores(), worker=False)
+        store = stores()
+        here, there = await open_client(store), await open_client(stores(), worker=False)
 
         @here.handler("parent", state=list[str], resume_points=("on",))
         async def parent(op):
             if op.resume_point == "":
-                return op.suspend(resume_at="on", children=op.state, poll_interval=0.2)
+                return op.suspend(resume_at="on", children=op.state, poll_interval=0.5)
             return None
 
         child, other = await there.create(), await there.create()
         op = await here.start("parent", [child.name])
         ended = asyncio.create_task(op.result())
+        while not store.calls["unfinished"]:
+            await asyncio.sleep(0.01)
         await child.done()
         for _ in range(200):
             await here.start("parent", [other.name])

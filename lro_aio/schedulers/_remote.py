@@ -1,0 +1,136 @@
+"""What the schedulers that work elsewhere have in common: where they call back, and how often they look."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import google.auth
+import google.auth.exceptions
+import grpc
+from google.api_core.exceptions import GoogleAPICallError
+
+from lro_aio.core.errors import SchedulerUnavailableError
+from lro_aio.core.record import Wait
+
+__all__ = ["GROWTH", "HORIZON", "Callback", "call", "default_credentials", "origin", "poll_cap"]
+
+T = TypeVar("T")
+
+HORIZON = 6 * 3600.0
+"""Seconds after a hand-over at which the sweep looks whether it was lost."""
+CALL_TIMEOUT = 10.0
+"""Seconds for one attempt of a call."""
+CALL_ATTEMPTS = 3
+FIRST_PAUSE = 0.2
+"""Seconds before the second attempt; doubled for the third."""
+
+GROWTH = 1.25
+"""Growth of the interval from one look at the children to the next."""
+SHORT_CAP, LONG_CAP = 300.0, 3600.0
+DAY = 86400.0
+
+_TRANSIENT = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Callback:
+    """Where a remote scheduler reaches the service."""
+
+    host: str
+    """Origin of the endpoints, as "https://reports-abc-ew.a.run.app"; a path before theirs may follow."""
+    audience: str
+    """For the OIDC tokens."""
+    prefix: str = "/lro"
+
+    @classmethod
+    def of(cls, resume_host: str, audience: str | None, prefix: str) -> Callback:
+        """From a scheduler's arguments; the audience is the host's origin unless given.
+
+        Raises:
+            ValueError: ``resume_host`` is no http(s) URL.
+        """
+        if not isinstance(resume_host, str) or not origin(resume_host):
+            raise ValueError(
+                f"resume_host must be the URL at which the resume endpoints are served,"
+                f" such as https://service.run.app, not {resume_host!r}"
+            )
+        host = resume_host.rstrip("/")
+        return cls(host=host, audience=audience or origin(host), prefix=prefix.rstrip("/"))
+
+    @property
+    def resume_url(self) -> str:
+        """Of the endpoint that wakes an operation."""
+        return f"{self.host}{self.prefix}/resume"
+
+    @property
+    def poll_url(self) -> str:
+        """Of the endpoint that reads the children of a row."""
+        return f"{self.host}{self.prefix}/poll"
+
+
+def origin(url: str) -> str:
+    """Scheme and host of a URL, "" if it is none."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}" if parts.scheme in ("http", "https") and parts.netloc else ""
+
+
+def poll_cap(wait: Wait, now: float) -> float:
+    """Seconds up to which the interval between looks grows: 300 s for waits of a day, 3,600 s at most.
+
+    It is also how late a wait may end. One without a timeout counts as as long as it has been going on.
+    """
+    if wait.max_poll_interval is not None:
+        return max(wait.max_poll_interval, wait.poll_interval)
+    length = (now if wait.deadline is None else wait.deadline) - wait.sleep_until
+    return max(wait.poll_interval, min(LONG_CAP, max(SHORT_CAP, SHORT_CAP * length / DAY)))
+
+
+async def default_credentials(scopes: tuple[str, ...], product: str) -> Any:
+    """The application's default credentials, found off the event loop: that may ask a metadata server.
+
+    Raises:
+        SchedulerUnavailableError: There are none.
+    """
+    try:
+        credentials, _ = await asyncio.to_thread(google.auth.default, scopes=scopes)
+    except google.auth.exceptions.GoogleAuthError as exc:
+        raise SchedulerUnavailableError(
+            f"no credentials for {product}: {exc}; run `gcloud auth application-default login`,"
+            " or let the service run as a service account"
+        ) from exc
+    return credentials
+
+
+async def call(method: Callable[..., Awaitable[T]], request: Any, *, what: str) -> T:
+    """One RPC of Google's asyncio clients, tried a few times.
+
+    Raises:
+        SchedulerUnavailableError: It was not answered, or may not be made.
+        google.api_core.exceptions.GoogleAPICallError: ALREADY_EXISTS, NOT_FOUND or FAILED_PRECONDITION: for the caller.
+    """
+    pause = FIRST_PAUSE
+    for attempt in range(1, CALL_ATTEMPTS + 1):
+        try:
+            return await method(request=request, retry=None, timeout=CALL_TIMEOUT)
+        except GoogleAPICallError as exc:
+            code = exc.grpc_status_code
+            if code in (grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION):
+                raise
+            if attempt == CALL_ATTEMPTS or code not in _TRANSIENT:
+                name = code.name if code is not None else "no status"
+                raise SchedulerUnavailableError(f"{what}: {exc.message} ({name})") from exc
+        except google.auth.exceptions.GoogleAuthError as exc:
+            raise SchedulerUnavailableError(f"{what}: {exc}") from exc
+        await asyncio.sleep(pause)
+        pause *= 2
+    raise AssertionError("unreachable")

@@ -1,0 +1,182 @@
+"""Waits handed to Cloud Tasks: a task calls the resume endpoint when it is time to wake, or to look again."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from google.api_core.exceptions import AlreadyExists, FailedPrecondition, GoogleAPICallError, NotFound
+from google.cloud.tasks_v2 import CloudTasksAsyncClient, HttpMethod, HttpRequest, OidcToken, Task, types
+from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcAsyncIOTransport
+from google.protobuf import duration_pb2
+
+from lro_aio.core.errors import SchedulerUnavailableError
+from lro_aio.core.policies import Duration, seconds
+from lro_aio.core.record import Record, Wait
+from lro_aio.ports import SchedulerHost
+from lro_aio.schedulers._remote import GROWTH, HORIZON, Callback, call, default_credentials, poll_cap
+
+__all__ = ["CloudTasksScheduler"]
+
+LONGEST = 29 * 86400.0
+"""Seconds that a task is scheduled ahead: Cloud Tasks takes 30 days. A longer wait is handed over again on arrival."""
+MAX_DISPATCH = 1800.0
+"""Seconds that a task may wait for its answer, which is how long one segment of a handler may run."""
+
+
+class CloudTasksScheduler:
+    """Cloud Tasks as the scheduler: one task for each wake-up, or for each look at the children.
+
+    Args:
+        project: Google Cloud project id of the queue.
+        location: Its region.
+        queue: Its id.
+        resume_host: URL at which the service serves the resume endpoints.
+        service_account: E-mail of the account in whose name the tasks call.
+        audience: Of the OIDC tokens; the host's origin unless given.
+        dispatch_deadline: Seconds, or a timedelta, for which a task waits for the answer: 15 s to 30 min.
+        transport: Of ``CloudTasksAsyncClient``, for tests. Default: gRPC with the application's default credentials.
+        prefix: Before the endpoints' own names.
+
+    Raises:
+        ValueError: An argument is malformed.
+    """
+
+    local = False
+    horizon = HORIZON
+
+    def __init__(
+        self,
+        *,
+        project: str,
+        location: str,
+        queue: str,
+        resume_host: str,
+        service_account: str,
+        audience: str | None = None,
+        dispatch_deadline: Duration = MAX_DISPATCH,
+        transport: CloudTasksGrpcAsyncIOTransport | None = None,
+        prefix: str = "/lro",
+    ) -> None:
+        for name, value in (("project", project), ("location", location), ("queue", queue)):
+            if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9:._\-]*", value):
+                raise ValueError(f"{name} must be the {name}'s id, not {value!r}")
+        if not isinstance(service_account, str) or "@" not in service_account:
+            raise ValueError(f"service_account must be the e-mail of a service account, not {service_account!r}")
+        self._deadline = seconds(dispatch_deadline, "dispatch_deadline")
+        if not 15 <= self._deadline <= MAX_DISPATCH:
+            raise ValueError(f"dispatch_deadline must be from 15 to {MAX_DISPATCH:.0f} seconds, not {self._deadline:g}")
+        self._callback = Callback.of(resume_host, audience, prefix)
+        self._account = service_account
+        self._parent = f"projects/{project}/locations/{location}/queues/{queue}"
+        self._transport = transport
+        self._given = transport is not None
+        self._client: CloudTasksAsyncClient | None = None
+        self._host: SchedulerHost | None = None
+
+    def __repr__(self) -> str:
+        return f"CloudTasksScheduler({self._parent!r}, resume_host={self._callback.host!r})"
+
+    async def open(self, host: SchedulerHost) -> None:
+        """Connect; nothing is sent before the first wait.
+
+        Raises:
+            SchedulerUnavailableError: There are no credentials.
+        """
+        self._host = host
+        if self._transport is None:
+            credentials = await default_credentials(CloudTasksGrpcAsyncIOTransport.AUTH_SCOPES, "Cloud Tasks")
+            self._transport = CloudTasksGrpcAsyncIOTransport(credentials=credentials)
+        self._client = CloudTasksAsyncClient(transport=self._transport)
+
+    async def close(self) -> None:
+        """Disconnect. The tasks stay."""
+        transport, self._client = self._transport, None
+        if transport is not None and not self._given:
+            self._transport = None
+            await transport.close()  # type: ignore[no-untyped-call]  # google's transports are typed but for this
+
+    async def schedule(self, record: Record) -> str | None:
+        """Create the task for the row's wake-up, or for the next look, unless the one that it has is there.
+
+        Raises:
+            SchedulerUnavailableError: It was not created; the sweep comes again.
+        """
+        wait = record.wait
+        if wait is None:
+            return None
+        if record.schedule_handle and await self._exists(record.schedule_handle):
+            return record.schedule_handle
+        task = self._task(record, wait)
+        request = types.CreateTaskRequest(parent=self._parent, task=task)
+        try:
+            await call(self._opened.create_task, request, what=f"creating a task in {self._parent}")
+        except AlreadyExists:
+            pass  # by an attempt of this hand-over whose answer was lost
+        except NotFound as exc:
+            raise SchedulerUnavailableError(f"there is no queue {self._parent}; create it first") from exc
+        except GoogleAPICallError as exc:
+            raise SchedulerUnavailableError(f"creating a task in {self._parent}: {exc.message}") from exc
+        return str(task.name)
+
+    async def cancel(self, record: Record) -> None:
+        """Delete the task of the row's wait; one that is gone is left alone.
+
+        Raises:
+            SchedulerUnavailableError: It was not answered.
+        """
+        if record.schedule_handle:
+            request = types.DeleteTaskRequest(name=record.schedule_handle)
+            with contextlib.suppress(NotFound, FailedPrecondition):
+                await call(self._opened.delete_task, request, what=f"deleting {record.schedule_handle}")
+
+    async def _exists(self, name: str) -> bool:
+        try:
+            await call(self._opened.get_task, types.GetTaskRequest(name=name), what=f"reading {name}")
+        except (NotFound, FailedPrecondition):
+            return False
+        return True
+
+    def _task(self, record: Record, wait: Wait) -> Task:
+        # The name is the same for each attempt of one hand-over, so that a repeat is one task and a repair is another.
+        key = "\n".join((record.name, wait.token, str(record.handover)))
+        when, reason = self._visit(record, wait)
+        body: dict[str, Any] = {
+            "operation": record.name,
+            "resumeToken": wait.token,
+            "reason": reason,
+            "visit": record.handover,
+        }
+        return Task(
+            name=f"{self._parent}/tasks/{hashlib.sha256(key.encode()).hexdigest()[:40]}",
+            schedule_time=datetime.fromtimestamp(when, UTC),
+            dispatch_deadline=duration_pb2.Duration(seconds=int(self._deadline)),
+            http_request=HttpRequest(
+                url=self._callback.resume_url,
+                http_method=HttpMethod.POST,
+                headers={"Content-Type": "application/json"},
+                body=json.dumps(body).encode(),
+                oidc_token=OidcToken(service_account_email=self._account, audience=self._callback.audience),
+            ),
+        )
+
+    def _visit(self, record: Record, wait: Wait) -> tuple[float, str]:
+        """When the task comes, and what it says: the end of the sleep, or "look for yourself"."""
+        assert self._host is not None
+        now = self._host.clock.time()
+        if wait.sleep_until > now or not wait.children:
+            when = max(now, wait.sleep_until)
+            return min(when, now + LONGEST), "STEP_BUDGET" if wait.children else "ELAPSED"
+        pause = min(poll_cap(wait, now), wait.poll_interval * GROWTH ** min(record.handover, 100))
+        when = now if record.handover == 0 else now + pause
+        return (when if wait.deadline is None else min(when, max(now, wait.deadline))), "STEP_BUDGET"
+
+    @property
+    def _opened(self) -> CloudTasksAsyncClient:
+        if self._client is None:
+            raise SchedulerUnavailableError("the scheduler is not open")
+        return self._client
