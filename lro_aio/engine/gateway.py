@@ -13,10 +13,12 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
+import math
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import anyio
@@ -36,6 +38,8 @@ T = TypeVar("T")
 MAX_ROWS = 1000
 MAX_BYTES = 4 * 1024 * 1024
 """Caps of one transaction (rule 16)."""
+SLOW = 0.25
+"""Seconds after which a transaction counts as slow, and what has nothing to do with its rows takes another lane."""
 
 CLOSE_GRACE = 2.0
 """Seconds for the last reads and changes of a client that closes; a store that is away must not hold it up."""
@@ -79,6 +83,7 @@ class Gateway:
         self._limiter: anyio.CapacityLimiter | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lanes: list[_Lane] = []
+        self._places: dict[str, _Place] = {}
         self._claims: _Lane | None = None
         self._renewals: _Lane | None = None
         self._wanted: list[tuple[Iterable[str], asyncio.Future[dict[str, Record]]]] = []
@@ -218,7 +223,28 @@ class Gateway:
             raise ClosedError("the client is closed")
         if change.claims and self._claims is not None:
             return self._claims
-        return self._lanes[hash(change.name) % len(self._lanes)]
+        if len(self._lanes) == 1:
+            return self._lanes[0]
+        place = self._places.get(change.name)
+        if place is None:
+            place = self._places[change.name] = _Place(self._free_lane())
+        place.changes += 1
+        return place.lane
+
+    def _free_lane(self) -> _Lane:
+        """The first lane that is neither slow nor full, so that what can be one transaction becomes one."""
+        now = time.monotonic()
+        for lane in self._lanes:
+            if now - lane.began < SLOW and lane.queue.qsize() < MAX_ROWS:
+                return lane
+        return min(self._lanes, key=lambda lane: lane.queue.qsize())
+
+    def _leave(self, change: Change) -> None:
+        place = self._places.get(change.name)
+        if place is not None and not change.claims:
+            place.changes -= 1
+            if not place.changes:
+                del self._places[change.name]
 
     async def _read_wanted(self) -> None:
         while self._wanted:
@@ -296,7 +322,9 @@ class Gateway:
                 if future is not None and not future.done():
                     future.set_result(outcome)
                 self._committed(change.name, outcome)
-            asked += future is not None
+            if future is not None:
+                asked += 1
+                self._leave(change)
         if unavailable:
             self._note_failure()
         else:
@@ -321,11 +349,21 @@ class Gateway:
             logger.debug("the event loop is closed; what was committed stays committed")
 
 
+@dataclass(slots=True)
+class _Place:
+    """The lane of a row's changes, as long as one of them is under way: no row is in two transactions at a time."""
+
+    lane: _Lane
+    changes: int = 0
+
+
 class _Lane:
     """A writer thread and its queue."""
 
     def __init__(self, gateway: Gateway, index: int, *, polls: bool) -> None:
         self.queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
+        self.began = math.inf
+        """When the transaction under way began (``time.monotonic``); in no past while there is none."""
         self._gateway = gateway
         self._poll = gateway.store.foreign_poll_interval if polls else None
         self._thread = threading.Thread(target=self._run, name=f"lro-aio-writer-{index}", daemon=True)
@@ -343,7 +381,9 @@ class _Lane:
         while not stopping:
             batch, stopping = self._next_batch()
             if batch:
+                self.began = time.monotonic()
                 self._gateway.commit(batch)
+                self.began = math.inf
             if self._poll is not None and not stopping and time.monotonic() - polled >= self._poll * 0.9:
                 self._gateway.foreign()
                 polled = time.monotonic()

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,14 @@ PATIENCE = 20.0
 
 
 class Workers:
-    """Starts and kills worker processes over one store, through a server that forks them (``worker_process.py``)."""
+    """Starts and kills worker processes over one store, through a server that forks them (``worker_process.py``).
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: For ledger and logs.
+        modules: Imported before the first fork, so that no worker has to.
+    """
+
+    def __init__(self, folder: Path, modules: Sequence[str] = ()) -> None:
         self.folder = folder
         self.ledger = folder / "ledger.jsonl"
         self.log = folder / "workers.log"
@@ -32,7 +37,7 @@ class Workers:
         self._started: list[int] = []
         with (folder / "server.log").open("w") as errors:
             self._server = subprocess.Popen(
-                [sys.executable, str(PROGRAM)],
+                [sys.executable, str(PROGRAM), *modules],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -1,7 +1,8 @@
 """The program that the crash tests kill: a server that forks workers on demand, and the handlers that they run.
 
 ``python worker_process.py`` reads one JSON object a line from its standard input, forks a worker for each and answers
-with its process id. A forked worker has everything imported, so one that takes a killed one's place is there at once.
+with its process id. A forked worker has everything imported, so one that takes a killed one's place is there at once;
+what only some tests need are modules named as arguments.
 At the end of the input the server kills what it forked and ends.
 
 Every run of a handler leaves lines in a ledger outside the store: one file, opened for appending, synced line by line.
@@ -10,6 +11,7 @@ Every run of a handler leaves lines in a ledger outside the store: one file, ope
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import logging
 import os
@@ -279,6 +281,8 @@ def fork(config: dict[str, Any]) -> int:
 def main() -> None:
     """Serve until the input ends."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
+    for module in sys.argv[1:]:
+        importlib.import_module(module)
     forked: list[int] = []
     sys.stdout.write(json.dumps({"path": str(Path(lro.__file__).parent)}) + "\n")
     sys.stdout.flush()

@@ -69,13 +69,25 @@ class TestCalls:
         create_all(store, *(row(i) for i in range(200)))
         assert fake.rpcs == {"Read": 1, "Commit": 1}
 
-    def test_a_batch_that_changes_nothing_lets_go_of_its_locks(
-        self, fake: FakeSpanner, store: lro.SpannerStore
-    ) -> None:
+    def test_a_batch_that_changes_nothing_is_one_call(self, fake: FakeSpanner, store: lro.SpannerStore) -> None:
+        """It has locked nothing, so there is nothing to let go of."""
         create_all(store, row())
         fake.rpcs.clear()
         store.apply([Change(name_of(1), lambda record: record)])
-        assert fake.rpcs == {"Read": 1, "Rollback": 1}
+        assert fake.rpcs == {"Read": 1}
+
+    def test_one_that_locks_and_changes_nothing_lets_go(self, fake: FakeSpanner, store: lro.SpannerStore) -> None:
+        """The third attempt locks what it reads."""
+        create_all(store, row())
+        fake.fail("Commit", ABORTED, times=2)
+        fake.rpcs.clear()
+        turns = iter([1, 2])
+        change = Change(
+            name_of(1), lambda record: dataclasses.replace(record, claim=turn) if (turn := next(turns, 0)) else record
+        )
+        store.apply([change])
+        assert fake.rpcs == {"Read": 3, "Commit": 2, "Rollback": 1}
+        assert only(store, name_of(1)).claim == 0
 
     def test_many_rows_are_one_read(self, fake: FakeSpanner, store: lro.SpannerStore) -> None:
         create_all(store, *(row(i) for i in range(1000)))
@@ -203,7 +215,7 @@ class TestAborts:
         fake.fail("Commit", ABORTED, times=5)
         outcomes = store.apply([step(name_of(i)) for i in (0, 1, 2, 3, 0)])
         assert [o.claim for o in outcomes if isinstance(o, Record)] == [1, 1, 1, 1, 2]
-        assert fake.rpcs == {"Read": 7, "Commit": 7}
+        assert fake.rpcs == {"Read": 9, "Commit": 9}
 
     def test_a_row_that_is_always_aborted_ends_within_the_timeout(
         self, fake: FakeSpanner, store: lro.SpannerStore
@@ -241,18 +253,26 @@ class TestRefusals:
         outcomes = _bisected(store, changes)
         assert [o.claim for o in outcomes if isinstance(o, Record)] == [1, 1, 1]
         assert isinstance(outcomes[2], GoogleAPICallError)
-        assert fake.rpcs["Rollback"] >= 1
         began = time.monotonic()
         assert isinstance(store.apply([step(name_of(2))])[0], Record)
         assert time.monotonic() - began < 1
 
-    def test_an_exception_between_read_and_commit_lets_go_of_the_locks(
+    def test_an_exception_between_read_and_commit_leaves_no_lock(
         self, fake: FakeSpanner, store: lro.SpannerStore
     ) -> None:
+        """Nor does one after attempts that were aborted, from which on the rows are locked."""
         create_all(store, row())
         with pytest.raises(UnicodeError):
             store.apply([update(name_of(1), owner="\ud800")])
+        assert fake.rpcs["Rollback"] == 0
+        fake.fail("Commit", ABORTED, times=2)
+        owners = iter(["a", "b", "\ud800"])
+        with pytest.raises(UnicodeError):
+            store.apply([Change(name_of(1), lambda record: dataclasses.replace(record, owner=next(owners)))])
         assert fake.rpcs["Rollback"] == 1
+        began = time.monotonic()
+        assert isinstance(store.apply([step(name_of(1))])[0], Record)
+        assert time.monotonic() - began < 1
 
     def test_every_code_has_a_kind(self) -> None:
         assert set(KINDS) == set(grpc.StatusCode) - {grpc.StatusCode.OK}

@@ -54,7 +54,6 @@ class TestWithFaults(StoreContract):
     @pytest.fixture
     def make_store(self, variant: str, request: pytest.FixtureRequest) -> Iterator[Callable[[], lro.SpannerStore]]:
         with FakeSpanner(variant=variant) as fake:
-            fake.idle_limit = 0.3  # a Read whose answer is lost leaves a transaction that holds locks for so long
             fake.chaos(0.05, seed=sum(request.node.name.encode()))
             yield maker(fake.url)
             failed = fake.faults_injected

@@ -28,6 +28,7 @@ from lro_aio.stores.spanner.errors import (
     AbortedError,
     Kind,
     SessionLostError,
+    SlowError,
     kind_of,
     refused_at_open,
     retry_delay,
@@ -46,6 +47,8 @@ Rows = list[struct_pb2.ListValue]
 FIRST_PAUSE = 0.02
 MAX_PAUSE = 1.0
 """Seconds between two attempts: the range over which the pause grows, jittered."""
+LEAST_ATTEMPT = 0.05
+"""Seconds: no attempt has less, but the last."""
 ROLLBACK_TIMEOUT = 2.0
 """Seconds. The server forgets an idle transaction by itself after about ten."""
 
@@ -75,8 +78,12 @@ class Budget:
         """Seconds."""
         return self._end - time.monotonic()
 
-    def attempt(self, because: Exception | None) -> float:
+    def attempt(self, because: Exception | None, *, share: float = 1.0) -> float:
         """Seconds for one attempt: half of what there is at first, so that a call that hangs is tried again.
+
+        Args:
+            because: Why the attempt before failed, if there was one.
+            share: Of what is left, the most that this attempt may take.
 
         Raises:
             StoreUnavailableError: Nothing is left, or the store closes.
@@ -84,7 +91,7 @@ class Budget:
         left = self.left
         if left <= 0 or self._closing.is_set():
             raise unavailable(self._location, because) from because
-        return min(left, self._location.timeout / 2)
+        return min(left, max(LEAST_ATTEMPT, left * share), self._location.timeout / 2)
 
     def pause(self, asked: float | None, because: Exception) -> None:
         """Wait before the next attempt: what the server asks, if it does, and longer each time, with jitter.
@@ -193,13 +200,22 @@ class Connection:
         return list(result.rows)
 
     def begin(
-        self, columns: Sequence[str], names: Sequence[str], *, previous: bytes, budget: Budget, tag: str
+        self,
+        columns: Sequence[str],
+        names: Sequence[str],
+        *,
+        locks: bool = True,
+        previous: bytes,
+        budget: Budget,
+        tag: str,
     ) -> Transaction:
-        """Begin a read-write transaction with the read of these rows, which stay locked until its end. One call.
+        """Begin a read-write transaction with the read of these rows. One call.
 
         Args:
             columns: To read.
             names: The keys.
+            locks: The rows stay locked until its end, and longer if nobody is left to end it: the server waits 10 s.
+                Otherwise the commit is aborted if one of them was changed since (OPTIMISTIC).
             previous: The id of the transaction that this one is another attempt of, so that it keeps its age.
             budget: Of the store's call.
             tag: For Spanner's statistics.
@@ -212,18 +228,30 @@ class Connection:
         request = self._read_request(columns, names, tag, HIGH)
         pb = types.ReadRequest.pb(request)
         pb.request_options.transaction_tag = tag
-        pb.transaction.begin.read_write.SetInParent()
+        mode = types.TransactionOptions.ReadWrite.ReadLockMode
+        pb.transaction.begin.read_write.read_lock_mode = mode.PESSIMISTIC if locks else mode.OPTIMISTIC
         if previous:
             pb.transaction.begin.read_write.multiplexed_session_previous_transaction_id = previous
         result: Any = self._call(self._client.read, request, budget, session=self._sessions.take)
-        return Transaction(pb.session, result.metadata.transaction.id, list(result.rows), result.precommit_token, tag)
+        begun = result.metadata.transaction.id
+        locks = locks or not self._sessions.multiplexed  # the emulator locks everything, for everybody
+        return Transaction(pb.session, begun, list(result.rows), result.precommit_token, tag, locks=locks)
 
-    def commit(self, transaction: Transaction, mutations: Sequence[Any], *, budget: Budget) -> None:
+    def commit(
+        self, transaction: Transaction, mutations: Sequence[Any], *, budget: Budget, divisible: bool = False
+    ) -> None:
         """Commit what the transaction changes. One call; sent again as long as its answer is lost, which is safe.
+
+        Args:
+            transaction: It.
+            mutations: What it changes.
+            budget: Of the store's call.
+            divisible: Take it back where it takes half of the time that is left.
 
         Raises:
             AbortedError: Nothing is stored; run the transaction again.
             SessionLostError: Likewise.
+            SlowError: It was taken back; nothing is stored.
             StoreUnavailableError: No answer within the budget: it may be stored.
             google.api_core.exceptions.GoogleAPICallError: It is refused, and nothing is stored.
         """
@@ -235,13 +263,18 @@ class Connection:
         if transaction.token.precommit_token:
             pb.precommit_token.CopyFrom(transaction.token)
         unknown: GoogleAPICallError | None = None
+        taken_back = False
         while True:
             sent = time.time()
+            timeout = budget.attempt(unknown, share=0.5 if divisible else 1.0)
+            until = budget.left - timeout
             try:
-                response = self._client.commit(request=request, retry=None, timeout=budget.attempt(unknown))
+                response = self._client.commit(request=request, retry=None, timeout=timeout)
             except GoogleAPICallError as exc:
                 kind = kind_of(exc)
                 gone = exc.grpc_status_code is grpc.StatusCode.NOT_FOUND
+                if taken_back and (kind is Kind.REFUSED or (kind is Kind.ABORTED and not gone)):
+                    raise SlowError from exc  # had it been committed before, it would have been answered so
                 if kind is Kind.ABORTED and not (gone and unknown):
                     raise AbortedError(retry_delay(exc)) from exc
                 if kind is Kind.SESSION and unknown is None:
@@ -251,7 +284,10 @@ class Connection:
                 unknown = exc
                 if kind is not Kind.TRANSIENT:  # who could tell what became of it is gone, or not for us to ask
                     raise unavailable(self.location, exc) from exc
-                budget.pause(retry_delay(exc), exc)
+                if divisible and not taken_back and budget.left < until + timeout / 10:
+                    taken_back = self.rollback(transaction, min(ROLLBACK_TIMEOUT, max(0.0, budget.left) / 2))
+                else:
+                    budget.pause(retry_delay(exc), exc)
                 continue
             except ValueError as exc:
                 raise StoreUnavailableError(f"{self.location.url} was closed while the call was under way") from exc
@@ -263,21 +299,37 @@ class Connection:
             del pb.mutations[:]
             pb.precommit_token.CopyFrom(answer.precommit_token)
 
-    def rollback(self, transaction: Transaction) -> None:
-        """Let go of the locks; best effort, since the server does it by itself after a while."""
-        with contextlib.suppress(GoogleAPICallError, ValueError):
+    def rollback(self, transaction: Transaction, timeout: float = ROLLBACK_TIMEOUT) -> bool:
+        """Let go of the locks; best effort, since the server does it by itself after a while. False: no answer."""
+        try:
             self._client.rollback(
                 request=types.RollbackRequest(session=transaction.session, transaction_id=transaction.id),
                 retry=None,
-                timeout=ROLLBACK_TIMEOUT,
+                timeout=timeout,
             )
+        except (GoogleAPICallError, ValueError):
+            return False
+        return True
 
     def end(self, transaction: Transaction, because: BaseException | None = None) -> None:
         """Note that the transaction is over, one way or the other."""
+        if isinstance(because, StoreUnavailableError):
+            self._abandon(transaction)
         if isinstance(because, SessionLostError):
             self._sessions.forget(transaction.session)
         else:
             self._sessions.give_back(transaction.session)
+
+    def _abandon(self, transaction: Transaction) -> None:
+        """Roll back without waiting for it: its locks would hold up the next attempt, whose locks the one after it."""
+        request = types.RollbackRequest(session=transaction.session, transaction_id=transaction.id)
+        call: Any = self._client.transport.rollback
+        with contextlib.suppress(ValueError):  # the channel is closed
+            call.future(
+                request,
+                timeout=ROLLBACK_TIMEOUT,
+                metadata=[("x-goog-request-params", f"session={transaction.session}")],
+            )
 
     def _read_request(self, columns: Sequence[str], names: Sequence[str], tag: str, priority: Any) -> Any:
         request = types.ReadRequest(table=self.location.table, columns=columns)
@@ -367,11 +419,12 @@ class Connection:
 class Transaction:
     """A read-write transaction that has begun, and the rows it has read."""
 
-    __slots__ = ("id", "rows", "session", "tag", "token")
+    __slots__ = ("id", "locks", "rows", "session", "tag", "token")
 
-    def __init__(self, session: str, id_: bytes, rows: Rows, token: Any, tag: str) -> None:
+    def __init__(self, session: str, id_: bytes, rows: Rows, token: Any, tag: str, *, locks: bool) -> None:
         self.session = session
         self.id = id_
         self.rows = rows
         self.token = token
         self.tag = tag
+        self.locks = locks

@@ -17,6 +17,7 @@ __all__ = [
     "AbortedError",
     "Kind",
     "SessionLostError",
+    "SlowError",
     "kind_of",
     "refused_at_open",
     "retry_delay",
@@ -63,6 +64,10 @@ class AbortedError(Exception):
     def __init__(self, delay: float | None) -> None:
         super().__init__("the transaction was aborted")
         self.delay = delay
+
+
+class SlowError(Exception):
+    """A commit took too long, waiting for somebody's lock perhaps, and was taken back: nothing of it is stored."""
 
 
 class SessionLostError(Exception):

@@ -30,6 +30,11 @@ class Sessions:
         self._multiplexed = True
         self._idle: list[str] = []
 
+    @property
+    def multiplexed(self) -> bool:
+        """Whether one session serves all transactions."""
+        return self._multiplexed
+
     def shared(self, timeout: float) -> str:
         """The session for single calls; made if there is none, or the one there is has grown old."""
         name = self._fresh()

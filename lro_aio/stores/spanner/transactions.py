@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -16,21 +18,34 @@ from lro_aio.core.errors import StoreUnavailableError
 from lro_aio.core.record import Record
 from lro_aio.stores.spanner import rows
 from lro_aio.stores.spanner.connection import Budget, Connection, Rows, Transaction
-from lro_aio.stores.spanner.errors import AbortedError, SessionLostError
+from lro_aio.stores.spanner.errors import AbortedError, SessionLostError, SlowError
 from lro_aio.stores.spanner.values import values_of
 
 __all__ = ["DivideError", "Writer", "deletions"]
 
 T = TypeVar("T")
 
+FREE_ABORTS = 2
+"""Attempts that are aborted before the next one locks what it reads. The first ones do not: locks of a process that was
+killed, or of a transaction whose answer was lost, keep everybody else out until the server forgets it after 10 s. But
+only among those that lock does Spanner see to it that the oldest gets through
+(https://cloud.google.com/spanner/docs/concurrency-control)."""
 MAX_ABORTS = 5
-"""Attempts of one batch that are aborted before it is split, so that one hot row does not hold up the others."""
+"""Attempts of one batch that are aborted before it is divided, so that one hot row does not hold up the others."""
+MAX_ABORTS_OF_PART = 2
+"""The same of a part: what is in the way is in one of them, and the others are through at once."""
+PARTS = 8
+"""Into how many a batch is divided: of 1,000 rows, any is alone after four times."""
 
 _Mutation: Any = types.Mutation.pb()
 
+_RACED = (grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.NOT_FOUND)
+"""What an insert or an update may meet where the row was not locked: somebody else was faster. With locks they say that
+something is wrong."""
+
 
 class DivideError(Exception):
-    """The batch is aborted again and again, or its rows are more than one read returns: try it in parts."""
+    """The batch is aborted again and again, waits too long for a lock, or is more than one read returns: divide it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +69,19 @@ class Writer:
             StoreUnavailableError: Nothing is known of any of them.
             google.api_core.exceptions.GoogleAPICallError: Refused for good; nothing was committed.
         """
+        try:
+            several = len({change.name for change in changes}) > 1
+            return self._apply(changes, budget, patience=MAX_ABORTS if several else math.inf)
+        except DivideError:
+            return self._in_parts(changes, budget)
+
+    def _apply(self, changes: Sequence[Change], budget: Budget, *, patience: float) -> list[Outcome]:
+        """One transaction; with a limit to the patience it is divisible.
+
+        Raises:
+            DivideError: It ran out.
+            Exception: As ``transact``.
+        """
         names = list(dict.fromkeys(change.name for change in changes))
 
         def decide(found: Rows) -> tuple[list[Any], list[Outcome]]:
@@ -62,11 +90,36 @@ class Writer:
             outcomes = run(changes, after)
             return self._mutations(before, after), outcomes
 
-        try:
-            return self.transact(rows.COLUMNS, names, decide, budget, tag="lro-apply", divisible=True)
-        except DivideError:
-            half = set(names[: len(names) // 2])
-        return self._in_parts(changes, half, budget)
+        return self.transact(rows.COLUMNS, names, decide, budget, tag="lro-apply", patience=patience)
+
+    def _in_parts(self, changes: Sequence[Change], budget: Budget) -> list[Outcome]:
+        """Several transactions instead of one. A part may be committed then, so failures are outcomes.
+
+        Level by level, and a row that is alone and still does not go through comes last: the others are out of its way
+        before it takes the rest of the time.
+        """
+        outcomes: list[Outcome] = [None] * len(changes)
+        parts = deque(_divide(changes, range(len(changes))))
+        while parts:
+            places = parts.popleft()
+            part = [changes[place] for place in places]
+            smaller = _divide(changes, places)
+            try:
+                others = len(smaller) > 1 or bool(parts)
+                done = self._apply(part, budget, patience=MAX_ABORTS_OF_PART if others else math.inf)
+            except DivideError:
+                parts.extend(smaller)
+                continue
+            except StoreUnavailableError as exc:
+                done = [exc] * len(part)
+            except Exception as exc:  # noqa: BLE001 - refused for good: the offender is looked for here
+                if len(smaller) > 1:
+                    parts.extend(smaller)
+                    continue
+                done = [exc] * len(part)
+            for place, outcome in zip(places, done, strict=True):
+                outcomes[place] = outcome
+        return outcomes
 
     def transact(
         self,
@@ -76,80 +129,76 @@ class Writer:
         budget: Budget,
         *,
         tag: str,
-        divisible: bool = False,
+        patience: float = math.inf,
     ) -> T:
         """Read rows, decide, commit; again where the server aborts it. Two calls.
 
         Args:
             columns: To read.
-            names: Keys of the rows, which stay locked meanwhile.
+            names: Keys of the rows, which nobody else changes between read and commit.
             decide: From the rows that exist to mutations and a result. May be called several times.
             budget: Of the store's call.
             tag: For Spanner's statistics.
-            divisible: Give up early where fewer rows would have a better chance.
+            patience: Attempts that may be aborted. A finite number says also that fewer rows, or the same ones after
+                others, have a better chance: what takes too long is given up early.
 
         Raises:
             DivideError: So it is.
             StoreUnavailableError: Nothing is known of it.
             google.api_core.exceptions.GoogleAPICallError: Refused for good; nothing was committed.
         """
+        divisible = patience < math.inf
         previous = b""
         aborts = 0
         while True:
             try:
-                transaction = self.connection.begin(columns, names, previous=previous, budget=budget, tag=tag)
+                transaction = self.connection.begin(
+                    columns, names, locks=aborts >= FREE_ABORTS, previous=previous, budget=budget, tag=tag
+                )
                 previous = transaction.id
-                return self._finish(transaction, decide, budget)
+                return self._finish(transaction, decide, budget, divisible=divisible)
             except AbortedError as exc:
                 aborts += 1
-                if divisible and aborts >= MAX_ABORTS and len(names) > 1:
+                if aborts >= patience:
                     raise DivideError from exc
                 budget.pause(exc.delay, exc)
+            except SlowError as exc:
+                raise DivideError from exc
             except SessionLostError:
                 previous = b""  # the next attempt is in another session
             except GoogleAPICallError as exc:
+                if aborts < FREE_ABORTS and exc.grpc_status_code in _RACED:
+                    aborts = FREE_ABORTS
+                    continue
                 # The code for what no answer can hold: more than 10 MB.
                 if divisible and exc.grpc_status_code is grpc.StatusCode.FAILED_PRECONDITION and len(names) > 1:
                     raise DivideError from exc
                 raise
 
-    def _finish(self, transaction: Transaction, decide: Callable[[Rows], tuple[list[Any], T]], budget: Budget) -> T:
+    def _finish(
+        self,
+        transaction: Transaction,
+        decide: Callable[[Rows], tuple[list[Any], T]],
+        budget: Budget,
+        *,
+        divisible: bool,
+    ) -> T:
         try:
             mutations, result = decide(transaction.rows)
             if mutations:
-                self.connection.commit(transaction, mutations, budget=budget)
-            else:
+                self.connection.commit(transaction, mutations, budget=budget, divisible=divisible)
+            elif transaction.locks:
                 self.connection.rollback(transaction)
-        except (AbortedError, SessionLostError, StoreUnavailableError) as exc:
+        except (AbortedError, SessionLostError, SlowError, StoreUnavailableError) as exc:
             self.connection.end(transaction, exc)  # nothing is left to roll back, or nobody to tell
             raise
         except BaseException:
-            self.connection.rollback(transaction)  # its locks would be in the way of everybody's next attempt
+            if transaction.locks:
+                self.connection.rollback(transaction)  # they would be in the way of everybody's next attempt
             self.connection.end(transaction)
             raise
         self.connection.end(transaction)
         return result
-
-    def _in_parts(self, changes: Sequence[Change], half: set[str], budget: Budget) -> list[Outcome]:
-        """Two batches instead of one. From here on a part may be committed, so failures are outcomes."""
-        outcomes: list[Outcome] = [None] * len(changes)
-        for inside in (True, False):
-            places = [i for i, change in enumerate(changes) if (change.name in half) is inside]
-            part = [changes[i] for i in places]
-            for i, outcome in zip(places, self._settled(part, budget), strict=True):
-                outcomes[i] = outcome
-        return outcomes
-
-    def _settled(self, changes: Sequence[Change], budget: Budget) -> list[Outcome]:
-        try:
-            return self.apply(changes, budget)
-        except StoreUnavailableError as exc:
-            return [exc] * len(changes)
-        except Exception as exc:  # noqa: BLE001 - refused for good: the offender is looked for here
-            names = list(dict.fromkeys(change.name for change in changes))
-            if len(names) == 1:
-                return [exc] * len(changes)
-            return self._in_parts(changes, set(names[: len(names) // 2]), budget)
 
     def _mutations(self, before: dict[str, Record], after: dict[str, Record | None]) -> list[Any]:
         batch = _Batch(self.table)
@@ -169,6 +218,16 @@ class Writer:
                 columns = rows.changed_columns(old, new, generated_key=self.generated_key)
                 batch.add("update", columns, rows.values(new, columns))
         return batch.mutations()
+
+
+def _divide(changes: Sequence[Change], places: Sequence[int]) -> list[list[int]]:
+    """The places in up to ``PARTS`` parts with about as many rows each. No row is in two of them."""
+    names = dict.fromkeys(changes[place].name for place in places)
+    part_of = {name: index * PARTS // max(PARTS, len(names)) for index, name in enumerate(names)}
+    parts: list[list[int]] = [[] for _ in range(min(PARTS, len(names)))]
+    for place in places:
+        parts[part_of[changes[place].name]].append(place)
+    return parts
 
 
 @dataclass(slots=True)

@@ -26,7 +26,7 @@ def values_of(*items: Any) -> struct_pb2.ListValue:
     Raises:
         TypeError: One is none of these.
     """
-    # Put together as bytes: four times as fast as to add one value after the other.
+    # Put together as bytes: a third of the time that adding the values one by one takes.
     return struct_pb2.ListValue.FromString(b"".join([_CELLS[type(item)](item) for item in items]))
 
 

@@ -148,6 +148,7 @@ class Database:
             if ask_again:
                 return self._ask_again(transaction, mutations)
             count = self._apply(changes)
+            self.transactions.changed(changes.rows)
         except SpannerError as exc:
             if exc.code not in (grpc.StatusCode.ABORTED, grpc.StatusCode.CANCELLED):
                 self.transactions.fail(transaction, exc)
@@ -179,6 +180,7 @@ class Database:
             ]
             for key in keys:
                 table.put(key, None)
+            self.transactions.changed((table.name, key) for key in keys)
             gone += len(keys)
         return gone
 
@@ -189,6 +191,7 @@ class Database:
             raise invalid(_TOO_LARGE)
         while True:
             timestamp = self._next_timestamp()
+            self.transactions.validate(transaction)  # before the mutations: it explains a duplicate or a missing row
             changes = plan(mutations, self.catalog.tables, timestamp)
             if changes.cells > MAX_MUTATIONS:
                 raise invalid(_TOO_MANY)

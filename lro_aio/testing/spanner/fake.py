@@ -73,6 +73,17 @@ class FakeSpanner:
     ORDER BY (here that of the keys). Not modelled, and UNIMPLEMENTED: reads of the past, read-only transactions of
     several requests, partitions, resumed streams, DML, query plans, BatchWrite, instances and backups. The SQL is what
     ``SpannerStore`` uses and a little more; what it does not know it refuses.
+
+    Constructing one does nothing yet; entering it, or ``start``, makes it listen.
+
+    Args:
+        variant: "proto" or "bytes": the table that ``lro spanner ddl`` prints for it is made. None: no table.
+        table: Name of that table.
+        latency: Seconds added to every call.
+        port: To listen on; 0 is any that is free.
+        project: Of the database's name.
+        instance: Of the database's name.
+        database: Of the database's name.
     """
 
     def __init__(
@@ -86,17 +97,6 @@ class FakeSpanner:
         instance: str = "test-instance",
         database: str = "test-database",
     ) -> None:
-        """Prepare it; nothing listens yet.
-
-        Args:
-            variant: "proto" or "bytes": the table that ``lro spanner ddl`` prints for it is made. None: no table.
-            table: Name of that table.
-            latency: Seconds added to every call.
-            port: To listen on; 0 is any that is free.
-            project: Of the database's name.
-            instance: Of the database's name.
-            database: Of the database's name.
-        """
         self.location = Location(project=project, instance=instance, database=database, table=table)
         self.ddl: list[str] = []
         """The DDL statements that were carried out, in their order."""
@@ -138,7 +138,7 @@ class FakeSpanner:
         self._running = False
 
     async def start(self) -> None:
-        """Come back after ``stop``, on the same port and with the same rows, sessions and transactions."""
+        """Listen; after ``stop``, on the same port and with the same rows, sessions and transactions."""
         self._listen()
 
     def _listen(self) -> None:
@@ -235,6 +235,10 @@ class FakeSpanner:
         committed. A transaction whose first answer is lost keeps its locks for ``idle_limit`` seconds. The same seed
         and the same order of calls give the same faults.
 
+        Args:
+            rate: From 0 to 1.
+            seed: Of the random numbers.
+
         Raises:
             ValueError: ``rate`` is not from 0 to 1.
         """
@@ -329,6 +333,10 @@ class FakeSpanner:
 
     def execute_ddl(self, *statements: str, descriptors: bytes = b"") -> None:
         """Carry out DDL statements without an RPC.
+
+        Args:
+            statements: In their order.
+            descriptors: A serialized ``FileDescriptorSet``, for a statement about the proto bundle.
 
         Raises:
             SpannerError: As Spanner refuses them.

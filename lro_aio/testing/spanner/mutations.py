@@ -135,15 +135,14 @@ class _Writer:
             )
 
     def _value(self, column: Column, value: Any) -> Any:
-        where = f"{self.table.name}.{column.name}"
         stamped = column.options and dict(column.options).get("allow_commit_timestamp", "").lower() == "true"
         if column.type.code == "TIMESTAMP" and value.string_value == _COMMIT_TIMESTAMP:
             if stamped:
                 return self.timestamp
             raise precondition(
                 "Cannot write commit timestamp because the allow_commit_timestamp column option is not set to true"
-                f" for column {where}, or for all corresponding shared key columns in this table's interleaved"
-                " table hierarchy."
+                f" for column {self.table.name}.{column.name}, or for all corresponding shared key columns in this"
+                " table's interleaved table hierarchy."
             )
         try:
             found = decode(column.type, value)
@@ -153,9 +152,9 @@ class _Writer:
             if column.not_null:
                 raise precondition(f"{column.name} must not be NULL in table {self.table.name}.")
         elif stamped and found > self.timestamp:
-            raise precondition(f"Cannot write timestamps in the future into column {where}.")
+            raise precondition(f"Cannot write timestamps in the future into column {self.table.name}.{column.name}.")
         else:
-            _check_size(where, column, found)
+            self._check_size(column, found)
         return found
 
     def _row(self, written: dict[str, Any]) -> None:
@@ -247,12 +246,15 @@ class _Writer:
         except EvaluationError as exc:
             raise SpannerError(grpc.StatusCode.OUT_OF_RANGE, str(exc)) from exc
         if found is not None:
-            _check_size(f"{self.table.name}.{name}", self.table.columns[name], found)
+            self._check_size(self.table.columns[name], found)
         return found
 
-
-def _check_size(where: str, column: Column, value: Any) -> None:
-    try:
-        check_size(column.type, value)
-    except ValueError as exc:
-        raise precondition(f"New value exceeds the maximum size limit for this column: {where}, {exc}") from exc
+    def _check_size(self, column: Column, value: Any) -> None:
+        if isinstance(value, int | float):
+            return
+        try:
+            check_size(column.type, value)
+        except ValueError as exc:
+            raise precondition(
+                f"New value exceeds the maximum size limit for this column: {self.table.name}.{column.name}, {exc}"
+            ) from exc

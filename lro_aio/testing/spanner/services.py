@@ -171,7 +171,8 @@ class SpannerService:
             return None, result.SerializeToString()
         transactions = self._database.transactions
         if kind == "begin":
-            transaction = transactions.begin(session, _previous(selector.begin))
+            previous, optimistic = _options(selector.begin)
+            transaction = transactions.begin(session, previous, optimistic=optimistic)
             result.metadata.transaction.id = transaction.id
         else:
             transaction = transactions.active(session, selector.id)
@@ -187,7 +188,8 @@ class SpannerService:
         with self._lock:
             session = self._database.session(request.session)
             transactions = self._database.transactions
-            transaction = transactions.begin(session, _previous(request.options))
+            previous, optimistic = _options(request.options)
+            transaction = transactions.begin(session, previous, optimistic=optimistic)
             answer = Transaction(id=transaction.id)
             if request.HasField("mutation_key") and (given := transactions.give_token(transaction)) is not None:
                 answer.precommit_token.precommit_token, answer.precommit_token.seq_num = given
@@ -206,7 +208,8 @@ class SpannerService:
             if kind is None:
                 raise invalid("No value provided for required field: CommitRequest.transaction")
             if kind == "single_use_transaction":
-                transaction = transactions.begin(session, _previous(request.single_use_transaction))
+                previous, optimistic = _options(request.single_use_transaction)
+                transaction = transactions.begin(session, previous, optimistic=optimistic)
             else:
                 transaction = transactions.find(session, request.transaction_id)
                 if transaction.state == "committed":
@@ -274,15 +277,15 @@ def _check_strong(options: Any) -> None:
         raise unsupported("reads of the past")
 
 
-def _previous(options: Any) -> bytes:
-    """Checks the options of a transaction that begins, and names the one that it runs again."""
+def _options(options: Any) -> tuple[bytes, bool]:
+    """The options of a transaction that begins, checked: the one that it runs again, and whether it is optimistic."""
     mode = options.WhichOneof("mode")
     if mode is None:
         raise invalid("No value provided for required field: TransactionOptions.mode")
     if mode != "read_write":
         raise unsupported(f"transactions of several requests that are {mode}")
-    previous: bytes = options.read_write.multiplexed_session_previous_transaction_id
-    return previous
+    wanted = options.read_write
+    return wanted.multiplexed_session_previous_transaction_id, wanted.read_lock_mode == wanted.OPTIMISTIC
 
 
 def _parameters(request: Any) -> Mapping[str, tuple[Type | None, Any]]:

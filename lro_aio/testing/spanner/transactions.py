@@ -3,6 +3,9 @@
 https://cloud.google.com/spanner/docs/transactions, "Locking" and "Wound-wait": a transaction reads under shared locks
 that it keeps to its end, and writes under exclusive ones when it commits. One that meets the lock of a younger
 transaction aborts it, one that meets the lock of an older transaction waits.
+
+An optimistic one locks nothing when it reads; when it commits, it is aborted if what it has read was changed since its
+first read: https://cloud.google.com/spanner/docs/concurrency-control.
 """
 
 from __future__ import annotations
@@ -41,13 +44,16 @@ class Session:
 class Transaction:
     """A read-write transaction."""
 
-    def __init__(self, number: int, session: Session, age: int) -> None:
+    def __init__(self, number: int, session: Session, age: int, snapshot: int | None = None) -> None:
         self.id = b"%d" % number
         self.session = session
         self.age = age
         self.state = "active"
         self.used = time.monotonic()
         self.places: set[Place] = set()
+        """What it has locked, or what it has read if it is optimistic."""
+        self.snapshot = snapshot
+        """Of an optimistic one: the number of the last commit that its reads see."""
         self.failure: SpannerError | None = None
         self.response: Any = None
         self.token: bytes = b""
@@ -68,12 +74,15 @@ class Transactions:
         self._numbers = itertools.count(1)
         self._all: dict[bytes, Transaction] = {}
         self._holders: dict[Place, set[Transaction]] = {}
+        self._commits = 0
+        self._changed: dict[Place, int] = {}
+        """The number of the last commit that changed a row, or any row of a table."""
 
     def outside(self) -> Transaction:
         """A transaction of another program, older than all: it never waits."""
         return Transaction(0, Session("", multiplexed=False, created=0), 0)
 
-    def begin(self, session: Session, previous: bytes = b"") -> Transaction:
+    def begin(self, session: Session, previous: bytes = b"", *, optimistic: bool = False) -> Transaction:
         """Begin; a transaction that is run again keeps the age of the one before it."""
         number = next(self._numbers)
         age = number
@@ -85,7 +94,7 @@ class Transactions:
                 self._end(before, "aborted")
         if before is not None and before.state == "aborted" and before.session is session:
             age = before.age
-        transaction = Transaction(number, session, age)
+        transaction = Transaction(number, session, age, self._commits if optimistic else None)
         self._all[transaction.id] = transaction
         if len(self._all) > 2 * REMEMBERED:
             self._forget_the_oldest()
@@ -130,7 +139,9 @@ class Transactions:
     def share(self, transaction: Transaction, places: Iterable[Place]) -> None:
         """Lock for reading; never waits, since exclusive locks are held only inside of a commit."""
         for place in places:
-            if place not in transaction.places:
+            if transaction.snapshot is not None:
+                transaction.places.add(place)
+            elif place not in transaction.places:
                 transaction.places.add(place)
                 self._holders.setdefault(place, set()).add(transaction)
 
@@ -138,8 +149,10 @@ class Transactions:
         """Lock for writing. False: it had to wait, and the committed state may be another now.
 
         Raises:
-            SpannerError: ABORTED, for an older transaction wanted what this one had read; CANCELLED, the client left.
+            SpannerError: ABORTED, for an older transaction wanted what this one had read, or what an optimistic one
+                had read was changed; CANCELLED, the client left.
         """
+        self.validate(transaction)
         older = self._wound(transaction, places, ranges)
         if not older:
             return True
@@ -156,6 +169,17 @@ class Transactions:
         finally:
             self.waiting -= 1
         return False
+
+    def validate(self, transaction: Transaction) -> None:
+        """Hold what an optimistic transaction has read against what was committed since.
+
+        Raises:
+            SpannerError: ABORTED.
+        """
+        snapshot = transaction.snapshot
+        if snapshot is not None and any(self._changed.get(place, 0) > snapshot for place in transaction.places):
+            self._end(transaction, "aborted")
+            raise self.error()
 
     def _wound(self, transaction: Transaction, places: set[Place], ranges: set[str]) -> bool:
         others: set[Transaction] = set()
@@ -197,6 +221,12 @@ class Transactions:
             raise precondition("The Commit request is missing the precommit token of the transaction.")
         if request.precommit_token.precommit_token != transaction.token:
             raise precondition("The precommit token is not the one with the highest sequence number.")
+
+    def changed(self, places: Iterable[Place]) -> None:
+        """Note a commit that has changed these rows."""
+        self._commits += 1
+        for place in places:
+            self._changed[place] = self._changed[place[0], None] = self._commits
 
     def commit(self, transaction: Transaction, response: Any) -> None:
         """Remember the answer and release the locks."""
@@ -248,7 +278,7 @@ class Transactions:
     def _end(self, transaction: Transaction, state: str) -> None:
         transaction.state = state
         transaction.pending = None
-        for place in transaction.places:
+        for place in transaction.places if transaction.snapshot is None else ():
             holders = self._holders[place]
             holders.discard(transaction)
             if not holders:

@@ -27,7 +27,7 @@ import math
 import re
 import time
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from google.protobuf import struct_pb2
@@ -279,6 +279,7 @@ def check_size(type_: Type, value: Any) -> None:
             raise ValueError(f"size: {len(value)}, limit: {limit}.")
 
 
+@lru_cache(maxsize=4096)  # a row has some times twice
 def parse_timestamp(text: str) -> int:
     """Nanoseconds since the epoch of an RFC 3339 timestamp in UTC (``2026-01-31T12:00:00.5Z``).
 
@@ -296,6 +297,7 @@ def parse_timestamp(text: str) -> int:
     return seconds * 1_000_000_000 + int((match[7] or "0").ljust(9, "0"))
 
 
+@lru_cache(maxsize=4096)
 def format_timestamp(nanoseconds: int) -> str:
     """As Spanner writes it on the wire: only the digits of the fraction that are needed."""
     seconds, rest = divmod(nanoseconds, 1_000_000_000)

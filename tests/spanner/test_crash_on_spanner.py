@@ -1,0 +1,94 @@
+"""Nothing is lost or done twice on Spanner either, however often processes die, and whatever fails on the way there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lro_aio as lro
+from lro_aio.testing import FakeSpanner
+from tests.crash.campaign import Plan, campaign
+from tests.crash.processes import Workers
+
+pytestmark = pytest.mark.not_on_emulator("it carries out one read-write transaction at a time, and injects no faults")
+
+
+@pytest.fixture
+def workers(tmp_path: Path) -> Iterator[Workers]:
+    """Processes that share one database; none outlives the test."""
+    workers = Workers(tmp_path, ["lro_aio.stores.spanner"])
+    try:
+        yield workers
+    finally:
+        workers.close()
+
+
+@pytest.fixture
+def fake(variant: str) -> Iterator[FakeSpanner]:
+    """A Spanner that they share."""
+    with FakeSpanner(variant=variant) as fake:
+        yield fake
+
+
+@pytest.mark.parametrize("variant", ["proto"])
+@pytest.mark.asyncio
+async def test_a_small_campaign(workers: Workers, fake: FakeSpanner) -> None:
+    """The ones below in a few seconds, for the fast lane."""
+    plan = Plan(operations=8, most_work=0.5, least_kills=3, lease=0.6, max_running=4, deadline=50)
+    print(await campaign(fake.url, workers, plan), dict(fake.rpcs))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("variant", ["proto", "bytes"])
+@pytest.mark.asyncio
+async def test_every_operation_ends_once_though_a_process_dies_every_300_ms(
+    workers: Workers, fake: FakeSpanner
+) -> None:
+    print(await campaign(fake.url, workers, Plan(operations=100, seed=1)), dict(fake.rpcs))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("variant", ["proto"])
+@pytest.mark.asyncio
+async def test_every_operation_ends_once_though_calls_fail_as_well(workers: Workers, fake: FakeSpanner) -> None:
+    """One call in twenty fails, before or after it was carried out, is aborted, or loses its session."""
+    fake.chaos(0.05, seed=2)
+    plan = Plan(operations=60, kill_every=0.5, seed=2)
+    print(await campaign(fake.url, workers, plan), dict(fake.rpcs))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("variant", ["proto"])
+@pytest.mark.asyncio
+async def test_every_operation_ends_once_though_some_die_and_some_are_stopped(
+    workers: Workers, fake: FakeSpanner
+) -> None:
+    """As in a deploy that goes wrong: half of the processes get SIGTERM, half SIGKILL."""
+    plan = Plan(operations=60, seed=3, gentle=0.5, least_kills=5)
+    print(await campaign(fake.url, workers, plan), dict(fake.rpcs))
+
+
+@pytest.mark.parametrize("variant", ["proto"])
+@pytest.mark.asyncio
+async def test_a_process_that_dies_between_read_and_commit_does_not_hold_up_others_for_long(
+    workers: Workers, fake: FakeSpanner
+) -> None:
+    """Its transaction stays open on the server, until the server gives it up."""
+    start = [("part", {"index": 7}, "one")]
+    fake.latency = 0.3
+    dying = workers.start(fake.url, lease=30, starts=start)
+    await workers.until(lambda: any(call.rpc == "Read" for call in fake.calls), what="the read has arrived")
+    workers.kill(dying)
+    await asyncio.sleep(0.5)  # it is carried out, and nobody is there for the answer
+    assert (fake.rpcs["Read"], fake.rpcs["Commit"]) == (1, 0)
+    fake.latency = 0.0
+    following = workers.start(fake.url, lease=30, starts=start)
+    (ended,) = await workers.seen("end", pid=following, timeout=8)
+    async with lro.Client(fake.url, worker=False) as client:
+        assert (await client.wait_operation(ended["name"], timeout=8)).HasField("response")
