@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.resources
 import os
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Annotated, Any
@@ -129,6 +130,17 @@ def cancel(names: Names, server: Server = None, store: Store = None, json: Json 
 def delete(names: Names, server: Server = None, store: Store = None, json: Json = False) -> None:
     """Forget operations. That does not stop them: an unfinished one runs to its end unseen."""
     _run_each(names, server, store, lambda backend, name: commands.delete(backend, name, as_json=json))
+
+
+@app.command()
+def workflow() -> None:
+    """Print the workflow that waits for suspended operations in Cloud Workflows.
+
+    To deploy it: lro workflow > workflow.yaml, then gcloud workflows deploy lro-aio --source=workflow.yaml
+    --call-log-level=log-errors-only --service-account=...
+    """
+    definition = importlib.resources.files("lro_aio.schedulers").joinpath("workflow.yaml")
+    print(definition.read_text(encoding="utf-8"), end="")  # as it is: for a file or another command
 
 
 @app.command(epilog=EPILOG)

@@ -17,14 +17,12 @@ from google.cloud.workflows.executions_v1.services.executions.transports import 
 from lro_aio.core.errors import SchedulerUnavailableError
 from lro_aio.core.record import Record, Wait
 from lro_aio.ports import SchedulerHost
-from lro_aio.schedulers._remote import HORIZON, Callback, call, default_credentials, origin, poll_cap
+from lro_aio.schedulers._remote import GROWTH, HORIZON, Callback, call, default_credentials, origin, poll_cap
 
 __all__ = ["WorkflowsScheduler"]
 
 MAX_ARGUMENT = 32 * 1024 - 512
 """Bytes: cloud.google.com/workflows/quotas, less a margin."""
-LONGEST = 300 * 86400.0
-"""Seconds that one execution sleeps: it lives a year at most. A longer wait is handed over again when it arrives."""
 _ALIVE = (Execution.State.ACTIVE, Execution.State.QUEUED)
 
 
@@ -147,20 +145,22 @@ class WorkflowsScheduler:
         argument: dict[str, Any] = {
             "operation": record.name,
             "resumeToken": wait.token,
-            "wakeTime": min(wait.sleep_until, now + LONGEST),
+            "wakeTime": wait.sleep_until,
             "resumeUrl": self._callback.resume_url,
             "resumeAudience": self._callback.audience,
         }
-        if not wait.children or wait.sleep_until > now + LONGEST:
+        if not wait.children:
             return json.dumps(argument)
         foreign = wait.poll_endpoint
+        cap = poll_cap(wait, now)
         argument |= {
             "children": list(wait.children),
             "pollUrl": foreign or self._callback.poll_url,
             "pollStyle": "each" if foreign else "batch",
             "pollAudience": origin(foreign) if foreign else self._callback.audience,
-            "pollInterval": wait.poll_interval,
-            "maxPollInterval": poll_cap(wait, now),
+            # An execution that follows another goes on with looks as rare as they were.
+            "pollInterval": min(cap, wait.poll_interval * GROWTH ** min(record.handover, 100)),
+            "maxPollInterval": cap,
         }
         if wait.deadline is not None:
             argument["deadline"] = wait.deadline

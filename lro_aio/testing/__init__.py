@@ -1,19 +1,23 @@
-"""For tests of services and of stores: a manual clock, fault points, contract suites, fixtures, a fake Spanner."""
+"""For tests of services and stores: a manual clock, fault points, contract suites, fixtures, fakes of Google Cloud."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lro_aio.testing.clock import ManualClock
 from lro_aio.testing.faults import FaultyStore
 
 if TYPE_CHECKING:
+    from lro_aio.testing.oidc import LocalIssuer
     from lro_aio.testing.spanner import FakeSpanner
+    from lro_aio.testing.workflows import FakeWorkflows
 
-__all__ = ["FakeSpanner", "FaultyStore", "ManualClock"]
+__all__ = ["FakeSpanner", "FakeWorkflows", "FaultyStore", "LocalIssuer", "ManualClock"]
+
+_LAZY = {"FakeSpanner": "spanner", "FakeWorkflows": "workflows", "LocalIssuer": "oidc"}
+"""Name -> the module that has it: each needs packages that not everybody has installed."""
 
 
 def __getattr__(name: str) -> Any:
-    if name == "FakeSpanner":
-        from lro_aio.testing.spanner import FakeSpanner
-
-        return FakeSpanner
+    if name in _LAZY:
+        return getattr(import_module(f"lro_aio.testing.{_LAZY[name]}"), name)
     raise AttributeError(f"module 'lro_aio.testing' has no attribute {name!r}")

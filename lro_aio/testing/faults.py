@@ -138,5 +138,5 @@ class FaultyStore(Store):
         inner = self.inner
         self.expires_rows = inner.expires_rows
         self.clock_offset = inner.clock_offset
-        self.max_cell = inner.max_cell
+        self.max_row = inner.max_row
         self.max_wait, self.max_wait_reason = inner.max_wait, inner.max_wait_reason

@@ -1,0 +1,76 @@
+"""A service with resume endpoints on loopback, and a Cloud Workflows that calls it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest_asyncio
+import uvicorn
+
+import lro_aio as lro
+from lro_aio.servers.resume import OidcVerifier, ResumeApp
+from lro_aio.testing import FakeWorkflows, ManualClock
+
+
+class Service:
+    """Serves the resume endpoints of whichever client was opened last and is not closed."""
+
+    def __init__(self, verifier: OidcVerifier) -> None:
+        self.url = ""
+        self.clients: list[lro.Client] = []
+        self.answers: list[tuple[str, int]] = []
+        """(path, status) of every request."""
+        self._verifier = verifier
+        self._apps: dict[int, ResumeApp] = {}
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            return
+
+        async def noting(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                self.answers.append((scope["path"], message["status"]))
+            await send(message)
+
+        for client in reversed(self.clients):
+            try:
+                client.engine.check_open()
+            except RuntimeError:
+                continue
+            app = self._apps.setdefault(id(client), ResumeApp(client, self._verifier))
+            await app(scope, receive, noting)
+            return
+        await noting({"type": "http.response.start", "status": 503, "headers": []})
+        await noting({"type": "http.response.body", "body": b""})
+
+
+@pytest_asyncio.fixture
+async def workflows(lro_clock: ManualClock) -> AsyncIterator[FakeWorkflows]:
+    async with FakeWorkflows(clock=lro_clock) as fake:
+        yield fake
+
+
+@pytest_asyncio.fixture
+async def service(workflows: FakeWorkflows) -> AsyncIterator[Service]:
+    issuer = workflows.issuer
+    service = Service(
+        OidcVerifier(
+            audience="https://reports.example",
+            service_accounts=[issuer.email],
+            issuer=issuer.issuer,
+            certs_url=issuer.certs_url,
+        )
+    )
+    config = uvicorn.Config(service, host="127.0.0.1", port=0, lifespan="off", log_level="warning")
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None  # type: ignore[method-assign]
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    service.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    yield service
+    server.should_exit = True
+    server.force_exit = True
+    await serving
