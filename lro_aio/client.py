@@ -110,7 +110,7 @@ class Client:
             if policy is not None and not isinstance(policy, kind):
                 raise TypeError(f"{name} must be a {kind.__name__}, not {type(policy).__name__}")
         bounds = limits if limits is not None else Limits()
-        _check_cells(self.store, bounds)
+        _check_row(self.store, bounds)
         settings = Settings(
             worker=worker,
             dispatch=dispatch if dispatch is not None else ("local" if self.scheduler.local else "scheduler"),
@@ -502,30 +502,18 @@ class Client:
         return unmarshal_operation(await self.get_operation(name), response, metadata)
 
 
-_REST_OF_CELL = 64 * 1024
-"""Bytes for the name, the type URLs and the framing of an Operation message, besides metadata and response."""
-
-
-def _check_cells(store: Store, limits: Limits) -> None:
-    """What the limits let through must fit into one cell of the store: it would be refused when it is too late.
+def _check_row(store: Store, limits: Limits) -> None:
+    """What the limits let through must fit into one row of the store: it would be refused when it is too late.
 
     Raises:
         ValueError: It does not.
     """
-    most = store.max_cell
-    if most is None:
-        return
-    if limits.state > most:
+    most = store.max_row
+    total = limits.state + limits.metadata + limits.response
+    if most is not None and total > most:
         raise ValueError(
-            f"Limits.state is {limits.state} bytes, and the store {store.url} takes {most} in a cell; lower it to that"
-        )
-    room = most - _REST_OF_CELL
-    if limits.metadata + limits.response > room:
-        metadata = min(limits.metadata, room // 2)
-        raise ValueError(
-            f"Limits.metadata and Limits.response are {limits.metadata + limits.response} bytes together, and a cell of"
-            f" the store {store.url} has room for {room} of them; lower them, for example to"
-            f" Limits(metadata={metadata}, response={room - metadata})"
+            f"Limits.state, metadata and response are {total} bytes together, and the store {store.url} takes {most} in"
+            " a row; lower one of them, and keep large data elsewhere with its address in the state"
         )
 
 

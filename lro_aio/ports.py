@@ -89,8 +89,8 @@ class Store(abc.ABC):
     clock_offset: float = 0.0
     """Seconds by which the store's clock is ahead of this machine's, as last measured. 0.0 where they are the same."""
 
-    max_cell: int | None = None
-    """Bytes that the store takes in one payload column: the state, or metadata and response together. None: any."""
+    max_row: int | None = None
+    """Bytes of payload that the store takes in one row: state, metadata and response together. None: any."""
 
     max_wait: float | None = None
     """Seconds after which a waiting row may be removed, by a retention policy that is not the engine's. None: never.

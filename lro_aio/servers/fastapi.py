@@ -27,7 +27,7 @@ from lro_aio.core.status import make_status
 from lro_aio.engine.gateway import ClosedError
 from lro_aio.engine.operation import Operation
 from lro_aio.servers.calls import MAX_WAIT, Authorize, Calls
-from lro_aio.servers.errors import invalid
+from lro_aio.servers.errors import RequestError, invalid
 from lro_aio.servers.events import KEEP_ALIVE, EventStream
 from lro_aio.servers.http import (
     Receive,
@@ -41,9 +41,17 @@ from lro_aio.servers.http import (
     parse_message,
     read_body,
 )
+from lro_aio.servers.legacy import operation_of_call
 from lro_aio.servers.resume import Endpoints, Verifier
 
-__all__ = ["install_error_handlers", "lifespan", "operation_response", "operations_router", "resume_router"]
+__all__ = [
+    "install_error_handlers",
+    "lifespan",
+    "operation_from_request",
+    "operation_response",
+    "operations_router",
+    "resume_router",
+]
 
 MAX_BODY = 64 * 1024
 """Bytes of a request's body: a name and a timeout."""
@@ -132,6 +140,24 @@ def resume_router(client: Client, verifier: Verifier, *, prefix: str = "/lro") -
     return router
 
 
+async def operation_from_request(
+    client: Client, request: Request, resume_method: str | None = None, *, verifier: Verifier | None = None
+) -> Operation[Any]:
+    """The operation that an endpoint works on: the one that the header ``x-alis-operation-id`` names, else a new one.
+
+    As ``lro_aio.servers.grpc.operation_from_context``, which says what is raised; ``install_error_handlers``
+    answers it.
+
+    Args:
+        client: Open.
+        request: Of the call.
+        resume_method: Name of a registered handler, whose operations the endpoint makes and resumes.
+        verifier: Decides who may resume one. None: nobody.
+    """
+    headers = {key: ", ".join(request.headers.getlist(key)) for key in request.headers}
+    return await operation_of_call(client, headers, resume_method, verifier)
+
+
 def operation_response(operation: Operation[Any] | operations_pb2.Operation, status_code: int = 200) -> Response:
     """An operation as the answer of a service's own endpoint.
 
@@ -159,6 +185,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     app.add_exception_handler(LroError, failed)
     app.add_exception_handler(ClosedError, failed)
+    app.add_exception_handler(RequestError, failed)
     app.add_exception_handler(RequestValidationError, malformed)
 
 

@@ -15,7 +15,6 @@ from google.protobuf import empty_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-import lro_aio
 from lro_aio.client import Client
 from lro_aio.core.codes import Code
 from lro_aio.core.policies import Duration
@@ -23,6 +22,8 @@ from lro_aio.core.status import make_status
 from lro_aio.engine.operation import Operation
 from lro_aio.servers.calls import MAX_WAIT, Authorize, Calls
 from lro_aio.servers.errors import detail_of, status_of
+from lro_aio.servers.legacy import operation_of_call
+from lro_aio.servers.resume import Verifier
 
 __all__ = ["ErrorInterceptor", "add_operations_servicer", "operation_from_context"]
 
@@ -52,7 +53,9 @@ def add_operations_servicer(
     operations_pb2_grpc.add_OperationsServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]  # generated
 
 
-async def operation_from_context(client: Client, context: Context, resume_method: str | None = None) -> Operation[Any]:
+async def operation_from_context(
+    client: Client, context: Context, resume_method: str | None = None, *, verifier: Verifier | None = None
+) -> Operation[Any]:
     """The operation that a service method works on: the one that the caller names, else a new one.
 
     The caller names one in the metadata ``x-alis-operation-id`` (``lro_aio.OPERATION_ID_HEADER``): an id, or a whole
@@ -60,24 +63,36 @@ async def operation_from_context(client: Client, context: Context, resume_method
     cannot drive an operation that has a handler. Without it, ``client.create()`` makes an operation that the method
     drives by hand.
 
+    With a verifier, a caller that it lets in resumes the operation: it must be SUSPENDED, and what comes back is a
+    ``MethodOperation`` that holds a claim under a lease. The method goes on by hand, from ``op.resume_point`` and
+    ``op.state``; see ``lro_aio.servers.legacy`` for what makes this the weaker way to resume. The lease is renewed
+    while the process lives, whether or not the method has answered.
+
     Args:
         client: Open.
         context: Of the call.
-        resume_method: Must be None: resuming a method through a verified callback is not part of this release.
+        resume_method: Name of a registered handler: its rows only are resumed, and a call without the metadata makes
+            one of them, which the method drives by hand, and which the handler goes on with where the method does not.
+        verifier: Such as ``lro_aio.servers.resume.OidcVerifier``. None: no call resumes anything.
 
     Raises:
+        RequestError: UNAUTHENTICATED or PERMISSION_DENIED, before the operation is looked up: the verifier lets the
+            caller not in.
         InvalidOperationNameError: What the caller sent is no id and no name.
         OperationNotFoundError: No such operation.
+        OperationDoneError: It has ended (this one and the next two only with a verifier).
+        OperationBusyError: Somebody runs it, or is about to: UNAVAILABLE, with the time to come back.
+        InvalidTransitionError: It belongs to another handler, or to none.
+        UnknownHandlerError: ``resume_method`` is not registered, and the call makes an operation.
+        WorkerUnavailableError: The process shuts down.
         StoreUnavailableError: The store did not answer.
-        ValueError: ``resume_method`` was given.
+        ValueError: ``resume_method`` without a verifier.
     """
-    if resume_method is not None:
-        raise ValueError("resume_method is not part of this release: register a handler and suspend in it")
+    headers: dict[str, str] = {}
     for key, value in context.invocation_metadata() or ():
-        if key == lro_aio.OPERATION_ID_HEADER and value:
-            name = value.decode("ascii", "replace") if isinstance(value, bytes) else value
-            return await client.operation(name if "/" in name else f"operations/{name}")
-    return await client.create()
+        text = value.decode("latin-1") if isinstance(value, bytes) else value
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return await operation_of_call(client, headers, resume_method, verifier)
 
 
 class _Operations(operations_pb2_grpc.OperationsServicer):

@@ -3,15 +3,23 @@
 ====================  =====================================================  ==================================
 request               body (lowerCamelCase or snake_case)                    answer
 ====================  =====================================================  ==================================
-POST /lro/resume      operation, resumeToken, reason, pending, error         200 ``{"resumed": true | false}``
+POST /lro/resume      operation, resumeToken, reason, pending, error, visit  200 ``{"resumed": true | false}``
 POST /lro/poll        operation, resumeToken, operations                     200 ``{"pending": [names]}``
 POST /lro/sweep       none                                                   200 ``{}``
 ====================  =====================================================  ==================================
 
-A resume answers when the run that it started has suspended, ended, or been given up. 200 with false: nothing to do,
-now or ever, for this token. 425 with ``Retry-After``: a live run has the operation; come back, in case it dies. 503
-with ``Retry-After``: this process cannot run it now, or was stopped while it did. A poll of an operation that does not
-wait with this token answers with nothing pending: the resume that follows has nothing to do then.
+A resume answers when the run that it started has suspended, ended, or been given up. 200 with false: nothing to do
+here for whoever asks, now or ever: the token is an old one, or the wait goes on and was handed to the scheduler again.
+So it is for ``STEP_BUDGET`` ("I cannot watch any longer: look what is true") and, with a remote scheduler, for every
+call that comes before the operation's sleep is over. 425 with ``Retry-After``: a live run has the operation; come back,
+in case it dies. 503 with ``Retry-After``: this process cannot run it now, or was stopped while it did.
+
+``visit`` is the row's hand-over number, where the scheduler says it: a wait that goes on is handed over again only once
+that is noted (503 before).
+
+A poll of an operation that does not wait with this token answers with nothing pending: the resume that follows has
+nothing to do then. Without ``operations`` it is about all that the row waits for. It names 500 that are pending at
+most.
 
 400 is a malformed body, 401 and 403 the verifier's, 413 a body over 1 MiB. Errors have AIP-193 bodies.
 """
@@ -21,26 +29,33 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from google.rpc import status_pb2
 
 from lro_aio.client import Client
 from lro_aio.core.codes import Code
-from lro_aio.core.errors import (
-    InvalidOperationNameError,
-    LroError,
-    OperationBusyError,
-    StoreUnavailableError,
-    WorkerUnavailableError,
-)
+from lro_aio.core.errors import InvalidOperationNameError, OperationBusyError, WorkerUnavailableError
 from lro_aio.core.names import parse
 from lro_aio.core.record import Record, WakeReason
 from lro_aio.core.status import make_status
 from lro_aio.servers.errors import RequestError, invalid
 from lro_aio.servers.http import Receive, Reply, Scope, Send, error_reply, http_error, parse_object, read_body
 
-__all__ = ["MAX_BODY", "Endpoints", "ResumeApp", "UnauthenticatedError", "Verifier", "allow_unverified"]
+if TYPE_CHECKING:
+    from lro_aio.servers.oidc import OidcVerifier
+
+__all__ = [
+    "MAX_BODY",
+    "Endpoints",
+    "OidcVerifier",
+    "ResumeApp",
+    "UnauthenticatedError",
+    "Verifier",
+    "allow_unverified",
+    "check_verifier",
+    "verified",
+]
 
 MAX_BODY = 1024 * 1024
 """Bytes of a request's body."""
@@ -51,8 +66,14 @@ RETRY_AFTER = 1.0
 TOO_EARLY = 425
 """HTTP status (RFC 8470) for "a live run has it": the code's own, 503, would say that this process is the problem."""
 
-REASONS = {reason.value: reason for reason in WakeReason if reason is not WakeReason.CANCEL_REQUESTED}
-"""What a scheduler may say. A cancel is the engine's own reason."""
+MAX_PENDING = 500
+"""Names in the answer to a poll: a Cloud Workflows execution holds 512 KB in all."""
+
+REASONS: dict[str, WakeReason | None] = {
+    **{reason.value: reason for reason in WakeReason if reason is not WakeReason.CANCEL_REQUESTED},
+    "STEP_BUDGET": None,
+}
+"""What a scheduler may say. A cancel is the engine's own reason; None has it look for what is true."""
 
 
 class UnauthenticatedError(PermissionError):
@@ -80,6 +101,44 @@ class Verifier(Protocol):
 async def allow_unverified(headers: Mapping[str, str], /) -> str:  # noqa: ARG001 (nothing is looked at)
     """A verifier that lets everybody in, for local development: whoever reaches the port can wake operations."""
     return "unverified"
+
+
+def check_verifier(verifier: Verifier) -> Verifier:
+    """Return the verifier.
+
+    Raises:
+        TypeError: It is not callable. There is no default that accepts everyone.
+    """
+    if not callable(verifier):
+        raise TypeError(
+            f"verifier must be an async callable from headers to the caller's name, not {verifier!r}: there is no"
+            " default that accepts everyone (for local development, lro_aio.servers.resume.allow_unverified)"
+        )
+    return verifier
+
+
+async def verified(verifier: Verifier, headers: Mapping[str, str]) -> str:
+    """The caller's name.
+
+    Args:
+        verifier: Whom to ask.
+        headers: With lower-case names.
+
+    Raises:
+        RequestError: It lets the caller not in: UNAUTHENTICATED or PERMISSION_DENIED.
+        Exception: Whatever else the verifier raised.
+    """
+    try:
+        principal = verifier(headers)
+        if not inspect.isawaitable(principal):
+            raise TypeError("the verifier is not async: nothing that it returns is trusted")
+        name = await principal
+    except PermissionError as exc:
+        missing = isinstance(exc, UnauthenticatedError) or "authorization" not in headers
+        raise RequestError(_refusal(unauthenticated=missing)) from exc
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"the verifier returned {type(name).__name__}, not the caller's name")
+    return name
 
 
 class ResumeApp:
@@ -134,13 +193,8 @@ class Endpoints:
     VERBS = ("resume", "poll", "sweep")
 
     def __init__(self, client: Client, verifier: Verifier) -> None:
-        if not callable(verifier):
-            raise TypeError(
-                f"verifier must be an async callable from headers to the caller's name, not {verifier!r}: there is no"
-                " default that accepts everyone (for local development, lro_aio.servers.resume.allow_unverified)"
-            )
         self._client = client
-        self._verifier = verifier
+        self._verifier = check_verifier(verifier)
         self._tasks: set[asyncio.Task[Reply]] = set()
 
     async def answer(self, verb: str, headers: Mapping[str, str], receive: Receive) -> Reply:
@@ -154,7 +208,7 @@ class Endpoints:
         work: dict[str, Callable[[dict[str, Any]], Coroutine[Any, Any, Reply]]]
         work = {"resume": self._resume, "poll": self._poll, "sweep": self._sweep}
         try:
-            await self._verify(headers)
+            await verified(self._verifier, headers)
             body = parse_object(await read_body(receive, headers, MAX_BODY))
         except Exception as exc:  # noqa: BLE001 (a verifier may raise anything; each has its answer)
             return error_reply(exc, self._client)
@@ -172,27 +226,23 @@ class Endpoints:
         except Exception as exc:  # noqa: BLE001 (whatever it is, the scheduler gets an answer)
             return error_reply(exc, self._client)
 
-    async def _verify(self, headers: Mapping[str, str]) -> None:
-        try:
-            principal = self._verifier(headers)
-            if not inspect.isawaitable(principal):
-                raise TypeError("the verifier is not async: nothing that it returns is trusted")
-            name = await principal
-        except PermissionError as exc:
-            missing = isinstance(exc, UnauthenticatedError) or "authorization" not in headers
-            raise RequestError(_refusal(unauthenticated=missing)) from exc
-        if not isinstance(name, str) or not name:
-            raise TypeError(f"the verifier returned {type(name).__name__}, not the caller's name")
-
     async def _resume(self, body: dict[str, Any]) -> Reply:
         operation, token = _text(body, "operation"), _text(body, "resumeToken")
-        reason = REASONS.get(_text(body, "reason", WakeReason.ELAPSED.value))
-        if reason is None:
+        said = _text(body, "reason", WakeReason.ELAPSED.value)
+        if said not in REASONS:
             raise invalid("reason", f"must be one of {', '.join(sorted(REASONS))}")
         pending = _texts(body, "pending")
         error = _text(body, "error", "")[:MAX_ERROR]
+        # A remote scheduler comes early where a wait is longer than it reaches; beside a local one, somebody means it.
+        early = self._client.scheduler.local
         run = await self._client.engine.dispatcher.resume(
-            operation, token, reason=reason, pending=pending or (), error=error
+            operation,
+            token,
+            reason=REASONS[said],
+            pending=pending or (),
+            error=error,
+            early=early,
+            visit=_number(body, "visit"),
         )
         if run is not None:
             if run.task is not None:
@@ -208,23 +258,8 @@ class Endpoints:
         record = await self._waiting(operation, token)
         if record is None or record.wait is None:
             return Reply(200, {"pending": []})
-        children = [name for name in record.wait.children if asked is None or name in set(asked)]
-        dispatcher = self._client.engine.dispatcher
-        service = record.wait.service
-        if not service:
-            unfinished = await dispatcher.unfinished(children)
-        elif dispatcher.has_service(service):
-            try:
-                read = await dispatcher.poll(service, children)
-            except LroError:
-                raise
-            except Exception as exc:
-                problem = f"service {service!r} does not give its operations"
-                raise StoreUnavailableError(problem, retry_after=RETRY_AFTER) from exc
-            unfinished = {name for name, child in zip(children, read, strict=True) if not child.done}
-        else:
-            raise WorkerUnavailableError(f"service {service!r} is not known here")
-        return Reply(200, {"pending": [name for name in children if name in unfinished]})
+        pending = await self._client.engine.dispatcher.pending(record.wait, asked)
+        return Reply(200, {"pending": pending[:MAX_PENDING]})
 
     async def _sweep(self, body: dict[str, Any]) -> Reply:  # noqa: ARG002 (the endpoints have one form)
         await self._client.sweep()
@@ -274,6 +309,13 @@ def _text(body: dict[str, Any], name: str, default: str | None = None) -> str:
     return _checked(name, value)
 
 
+def _number(body: dict[str, Any], name: str) -> int | None:
+    value = _member(body, name)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        raise invalid(name, "must be a whole number")
+    return value
+
+
 def _texts(body: dict[str, Any], name: str) -> list[str] | None:
     values = _member(body, name)
     if values is None:
@@ -289,3 +331,11 @@ def _checked(name: str, value: str) -> str:
     except UnicodeEncodeError as exc:  # JSON can spell half of a surrogate pair; no store can hold it
         raise invalid(name, "is not Unicode text") from exc
     return value
+
+
+def __getattr__(name: str) -> Any:
+    if name == "OidcVerifier":  # stands on packages that the base installation does not have
+        from lro_aio.servers.oidc import OidcVerifier
+
+        return OidcVerifier
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

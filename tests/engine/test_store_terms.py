@@ -80,18 +80,16 @@ def test_the_systems_clock_tells_microseconds():
     assert times == [round(time, 6) for time in times]
 
 
-# The cells
+# The row
 
 
-def test_limits_that_no_cell_can_hold_are_refused_when_the_client_is_made(store):
-    store.max_cell = 1_000_000
-    with pytest.raises(ValueError, match=r"Limits\.state is 1048576 bytes, and the store .* takes 1000000 in a cell"):
+def test_limits_that_no_row_can_hold_are_refused_when_the_client_is_made(store):
+    store.max_row = 1_000_000
+    lro.Client(store, limits=lro.Limits(state=500_000, metadata=100_000, response=400_000))
+    with pytest.raises(ValueError, match=r"1000001 bytes together, .* takes 1000000 in a row; lower one"):
+        lro.Client(store, limits=lro.Limits(state=500_000, metadata=100_001, response=400_000))
+    with pytest.raises(ValueError, match="in a row"):
         lro.Client(store)
-    limits = lro.Limits(state=1_000_000, metadata=34_464, response=900_000)
-    lro.Client(store, limits=limits)  # with 65536 for the rest, just what fits
-    wrong = lro.Limits(state=1_000_000, metadata=34_465, response=900_000)
-    with pytest.raises(ValueError, match=r"934465 bytes together.* room for 934464 .*metadata=34465, response=899999"):
-        lro.Client(store, limits=wrong)
 
 
 # The retention of somebody else

@@ -333,7 +333,3 @@ class TestOperationFromContext:
             answered, _, _ = await refused(unary(channel)(ASK, metadata=((lro.OPERATION_ID_HEADER, sent),)))
         assert answered is code
         assert [operation.name async for operation in client.iter_operations()] == []
-
-    async def test_resume_method_is_refused_with_a_sentence(self, client: lro.Client) -> None:
-        with pytest.raises(ValueError, match="resume_method is not part of this release"):
-            await operation_from_context(client, None, "Resume")  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ import lro_aio as lro
 from lro_aio.servers.fastapi import resume_router
 from lro_aio.servers.resume import ResumeApp, UnauthenticatedError, allow_unverified
 from lro_aio.stores.sqlite import SqliteStore
-from lro_aio.testing import FaultyStore
+from lro_aio.testing import FaultyStore, ManualClock
 
 pytestmark = pytest.mark.asyncio
 
@@ -242,8 +242,9 @@ class TestRemoteScheduler:
         """The answer comes after the next wait is handed over: a frozen process could not do it later."""
         gates.go.set()
         scheduler = RemoteScheduler()
+        clock = ManualClock()
         async with (
-            lro.Client("sqlite://", handlers=[handlers], scheduler=scheduler) as client,
+            lro.Client("sqlite://", handlers=[handlers], scheduler=scheduler, clock=clock) as client,
             http_to(make_app(client)) as http,
         ):
 
@@ -261,9 +262,75 @@ class TestRemoteScheduler:
             assert not first.done()
             scheduler.go.set()
             assert (await asyncio.wait_for(first, 10)).json() == {"resumed": True}
+            await clock.advance(3600)
             scheduler.waits.put_nowait(second_wait)
             assert (await asyncio.wait_for(await wake(), 10)).json() == {"resumed": True}
             assert (await client.get_operation(op.name)).done
+
+    @pytest.mark.parametrize("reason", ["ELAPSED", "STEP_BUDGET", "CHILDREN_DONE"])
+    async def test_call_before_the_sleep_is_over_is_handed_over_again(
+        self, handlers: lro.Handlers, make_app: Make, http_to: HttpTo, gates: Any, reason: str
+    ) -> None:
+        """So comes a scheduler that does not reach as far as the wait; the token stays good."""
+        gates.go.set()
+        scheduler = RemoteScheduler()
+        clock = ManualClock()
+        async with (
+            lro.Client("sqlite://", handlers=[handlers], scheduler=scheduler, dispatch="local", clock=clock) as client,
+            http_to(make_app(client)) as http,
+        ):
+            name, token = await suspended(client)
+            await asyncio.wait_for(scheduler.waits.get(), 10)
+            body = {"operation": name, "resumeToken": token, "reason": reason}
+            answer = await http.post("/lro/resume", json=body)
+            assert (answer.status_code, answer.json()) == (200, {"resumed": False})
+            again = await asyncio.wait_for(scheduler.waits.get(), 10)
+            assert (again.name, again.wait.token) == (name, token)
+            await clock.advance(3600)
+            assert (await http.post("/lro/resume", json=body)).json() == {"resumed": True}
+            woken, _ = await client.unmarshal_operation(name, struct_pb2.Struct)
+            assert woken is not None
+            assert woken["reason"] == ("ELAPSED" if reason == "STEP_BUDGET" else reason)
+            assert (await http.post("/lro/resume", json=body)).json() == {"resumed": False}
+
+    async def test_step_budget_resumes_with_the_reason_that_is_true(
+        self, make_app: Make, http_to: HttpTo, gates: Any
+    ) -> None:
+        registry = lro.Handlers()
+
+        @registry.handler("waits", state=list[str], resume_points=("done",))
+        async def waits(op: lro.Operation[list[str]]) -> lro.Suspended | struct_pb2.Struct:
+            if not op.resume_point:
+                return op.suspend(resume_at="done", children=op.state, timeout=3600)
+            woken = struct_pb2.Struct()
+            woken["reason"] = str(op.wake_reason)
+            return woken
+
+        scheduler = RemoteScheduler()
+        clock = ManualClock()
+        async with (
+            lro.Client("sqlite://", handlers=[registry], scheduler=scheduler, dispatch="local", clock=clock) as client,
+            http_to(make_app(client)) as http,
+        ):
+            child = await client.create(lease=False)
+            waiting = [await suspended(client, "waits", [child.name]) for _ in range(2)]
+
+            async def resumed(name: str, token: str) -> Any:
+                body = {"operation": name, "resumeToken": token, "reason": "STEP_BUDGET"}
+                return (await http.post("/lro/resume", json=body)).json()["resumed"]
+
+            async def reason_of_wake(name: str) -> Any:
+                woken, _ = await client.unmarshal_operation(name, struct_pb2.Struct)
+                assert woken is not None
+                return woken["reason"]
+
+            assert await resumed(*waiting[0]) is False
+            await clock.advance(3600)
+            assert await resumed(*waiting[0]) is True
+            assert await reason_of_wake(waiting[0][0]) == "CHILDREN_TIMEOUT"
+            await child.done()
+            assert await resumed(*waiting[1]) is True
+            assert await reason_of_wake(waiting[1][0]) == "CHILDREN_DONE"
 
 
 class TestPoll:
@@ -306,6 +373,14 @@ class TestPoll:
             assert await pending(operations=[]) == {"pending": []}
             await c.delete()
             assert await pending() == {"pending": [a.name]}
+
+    async def test_answer_names_500_at_most(self, waiting: Any, make_app: Make, http_to: HttpTo) -> None:
+        client, wait_for = waiting
+        children = [op.name for op in await asyncio.gather(*(client.create(lease=False) for _ in range(501)))]
+        name, token = await wait_for(children)
+        async with http_to(make_app(client)) as http:
+            answer = await http.post("/lro/poll", json={"operation": name, "resumeToken": token})
+        assert answer.json() == {"pending": children[:500]}
 
     async def test_nothing_is_pending_for_a_wait_that_is_over(
         self, waiting: Any, make_app: Make, http_to: HttpTo

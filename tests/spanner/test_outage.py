@@ -16,6 +16,7 @@ from google.cloud.spanner_v1.services.spanner.transports import SpannerGrpcTrans
 from google.protobuf import struct_pb2, wrappers_pb2
 
 import lro_aio as lro
+from lro_aio.stores.spanner.transactions import FREE_ABORTS
 from lro_aio.testing import FakeSpanner
 
 pytestmark = pytest.mark.skipif(bool(os.environ.get("SPANNER_EMULATOR_HOST")), reason="outages of the fake")
@@ -295,6 +296,25 @@ class Rival:
 
     def close(self):
         self.channel.close()
+
+
+@pytest.mark.asyncio
+async def test_a_transaction_that_is_given_up_leaves_no_lock(fake):
+    """The next one is another writer's: it would wait for the ten seconds after which Spanner forgets the first."""
+    async with (
+        lro.Client(f"{fake.url}&timeout=0.3", drain_timeout=0) as first,
+        lro.Client(f"{fake.url}&timeout=3", drain_timeout=0) as second,
+    ):
+        op = await first.create(lease=False)
+        fake.fail("Commit", grpc.StatusCode.ABORTED, times=FREE_ABORTS)  # from then on it locks
+        fake.fail("Commit", grpc.StatusCode.UNAVAILABLE, times=1000)
+        with pytest.raises(lro.StoreUnavailableError):
+            await op.set_metadata(text("lost"))
+        fake.fail("Commit", grpc.StatusCode.UNAVAILABLE, times=0)
+        await (await second.operation(op.name)).set_metadata(text("kept"))
+        found = wrappers_pb2.StringValue()
+        assert (await op.fetch()).metadata.Unpack(found)
+        assert found.value == "kept"
 
 
 @pytest.mark.asyncio

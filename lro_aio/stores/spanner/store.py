@@ -25,8 +25,8 @@ from lro_aio.stores.spanner.values import moment, number
 
 __all__ = ["SpannerStore"]
 
-MAX_CELL = 10 * 1024 * 1024
-"""Bytes of one cell: cloud.google.com/spanner/quotas."""
+MAX_ROW = 7 * 1024 * 1024
+"""Bytes of payload in one row: one answer to a read holds 10 MiB of it as base64 (``Read`` in spanner.proto)."""
 MAX_KEYS = 10_000
 """Keys of one read."""
 
@@ -54,7 +54,7 @@ class SpannerStore(Store):
         ValueError: An argument is malformed.
     """
 
-    max_cell = MAX_CELL
+    max_row = MAX_ROW
 
     def __init__(
         self,
