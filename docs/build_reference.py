@@ -31,25 +31,36 @@ Every public name, from the docstrings. `lro` is `import lro_aio as lro`. Durati
 
 SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
     "Client": [("lro_aio", ["Client", "OperationsService"]), ("lro_aio.ports", ["GetOperationStub"])],
-    "Operation": [("lro_aio", ["Operation", "Suspended", "CancelReason", "WakeReason"])],
+    "Operation": [
+        ("lro_aio", ["Operation", "Suspended", "CancelReason", "WakeReason"]),
+        ("lro_aio.engine.methods", ["MethodOperation"]),
+    ],
     "Handlers": [("lro_aio", ["Handlers", "RetryLater"])],
     "Policies": [
         ("lro_aio", ["LeasePolicy", "Limits", "PollPolicy", "RetentionPolicy", "RetryPolicy", "SweepPolicy"]),
         ("lro_aio.core.policies", ["Duration"]),
     ],
     "Errors": [],
-    "Stores": [("lro_aio", ["SqliteStore"]), ("lro_aio.ports", ["Store", "ListQuery", "Route"])],
-    "Schedulers": [("lro_aio", ["LocalScheduler"]), ("lro_aio.ports", ["Scheduler", "SchedulerHost", "Clock"])],
+    "Stores": [("lro_aio", ["SqliteStore", "SpannerStore"]), ("lro_aio.ports", ["Store", "ListQuery", "Route"])],
+    "Schedulers": [
+        ("lro_aio", ["LocalScheduler", "WorkflowsScheduler", "CloudTasksScheduler"]),
+        ("lro_aio.ports", ["Scheduler", "SchedulerHost", "Clock"]),
+    ],
     "Servers": [
         ("lro_aio.servers.grpc", []),
         ("lro_aio.servers.fastapi", []),
         ("lro_aio.servers.resume", ["ResumeApp", "Verifier", "UnauthenticatedError", "allow_unverified"]),
+        ("lro_aio.servers.oidc", ["OidcVerifier", "CertificatesUnavailableError"]),
         ("lro_aio.servers.calls", ["Authorize", "MAX_WAIT"]),
     ],
     "Testing": [
         ("lro_aio.testing", []),
+        ("lro_aio.testing.oidc", ["Flaw"]),
+        ("lro_aio.testing.spanner", ["Call", "SpannerError"]),
+        ("lro_aio.testing.workflows", ["Request"]),
         ("lro_aio.testing.plugin", []),
         ("lro_aio.testing.store_contract", []),
+        ("lro_aio.testing.scheduler_contract", []),
     ],
     "Functions": [("lro_aio", ["unmarshal_operation", "wait_operation"])],
     "Constants": [
@@ -65,7 +76,15 @@ SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
 DESCRIBED = {module for title in ("Servers", "Testing") for module, _ in SECTIONS[title]} - {"lro_aio.servers.calls"}
 """Modules whose own docstring is shown."""
 
-PORTS = {"SqliteStore": "Store", "FaultyStore": "Store", "LocalScheduler": "Scheduler", "ManualClock": "Clock"}
+PORTS = {
+    "SqliteStore": "Store",
+    "SpannerStore": "Store",
+    "FaultyStore": "Store",
+    "LocalScheduler": "Scheduler",
+    "WorkflowsScheduler": "Scheduler",
+    "CloudTasksScheduler": "Scheduler",
+    "ManualClock": "Clock",
+}
 """What implements a port repeats none of its methods."""
 
 INTERNAL = "For the engine."
@@ -162,13 +181,13 @@ def documented(body: list[ast.stmt]) -> Iterator[tuple[Definition, str]]:
 
 
 def members(source: Source) -> Iterator[Source]:
-    """What is public in a class and not a method of the port that it implements."""
+    """What is public in a class, and neither a test nor a method of the port that it implements."""
     assert isinstance(source.node, ast.ClassDef)
     port = PORTS.get(source.node.name)
     taken = {name_of(member.node) for member in members(find("lro_aio.ports", port))} if port else set[str]()
     for node, doc in documented(source.node.body):
         name = name_of(node)
-        hidden = name.startswith("_") or name in taken or doc.endswith(INTERNAL)
+        hidden = name.startswith(("_", "test_")) or name in taken or doc.endswith(INTERNAL)
         if name and not hidden and not any(item.endswith(".setter") for item in decorators(node)):
             yield source.inner(node, doc)
 

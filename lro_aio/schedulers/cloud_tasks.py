@@ -27,6 +27,9 @@ LONGEST = 29 * 86400.0
 MAX_DISPATCH = 1800.0
 """Seconds that a task may wait for its answer, which is how long one segment of a handler may run."""
 
+_TASK = "/tasks/"
+"""In the name of each. A handle without it is another scheduler's, which the client had before."""
+
 
 class CloudTasksScheduler:
     """Cloud Tasks as the scheduler: one task for each wake-up, or for each look at the children.
@@ -109,7 +112,7 @@ class CloudTasksScheduler:
         wait = record.wait
         if wait is None:
             return None
-        if record.schedule_handle and await self._exists(record.schedule_handle):
+        if _TASK in record.schedule_handle and await self._exists(record.schedule_handle):
             return record.schedule_handle
         task = self._task(record, wait)
         request = types.CreateTaskRequest(parent=self._parent, task=task)
@@ -129,7 +132,7 @@ class CloudTasksScheduler:
         Raises:
             SchedulerUnavailableError: It was not answered.
         """
-        if record.schedule_handle:
+        if _TASK in record.schedule_handle:
             request = types.DeleteTaskRequest(name=record.schedule_handle)
             with contextlib.suppress(NotFound, FailedPrecondition):
                 await call(self._opened.delete_task, request, what=f"deleting {record.schedule_handle}")

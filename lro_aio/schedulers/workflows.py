@@ -23,6 +23,8 @@ __all__ = ["WorkflowsScheduler"]
 
 MAX_ARGUMENT = 32 * 1024 - 512
 """Bytes: cloud.google.com/workflows/quotas, less a margin."""
+_EXECUTION = "/executions/"
+"""In the name of each. A handle without it is another scheduler's, which the client had before."""
 _ALIVE = (Execution.State.ACTIVE, Execution.State.QUEUED)
 
 
@@ -99,7 +101,7 @@ class WorkflowsScheduler:
         wait = record.wait
         if wait is None:
             return None
-        if record.schedule_handle and await self._alive(record.schedule_handle):
+        if _EXECUTION in record.schedule_handle and await self._alive(record.schedule_handle):
             return record.schedule_handle
         what = f"creating an execution of {self._parent}"
         request = types.CreateExecutionRequest(
@@ -125,7 +127,7 @@ class WorkflowsScheduler:
         Raises:
             SchedulerUnavailableError: It was not answered.
         """
-        if record.schedule_handle:
+        if _EXECUTION in record.schedule_handle:
             request = types.CancelExecutionRequest(name=record.schedule_handle)
             with contextlib.suppress(NotFound, FailedPrecondition):
                 await call(self._opened.cancel_execution, request, what=f"cancelling {record.schedule_handle}")
@@ -165,8 +167,14 @@ class WorkflowsScheduler:
         if wait.deadline is not None:
             argument["deadline"] = wait.deadline
         text = json.dumps(argument)
-        if len(text.encode()) > MAX_ARGUMENT and not foreign:
-            del argument["children"]  # the poll endpoint reads them from the row
+        if len(text.encode()) > MAX_ARGUMENT:
+            # The poll endpoint reads them from the row, and asks a foreign service itself: later than never.
+            del argument["children"]
+            argument |= {
+                "pollUrl": self._callback.poll_url,
+                "pollStyle": "batch",
+                "pollAudience": self._callback.audience,
+            }
             text = json.dumps(argument)
         return text
 

@@ -7,13 +7,19 @@ from lro_aio.testing.clock import ManualClock
 from lro_aio.testing.faults import FaultyStore
 
 if TYPE_CHECKING:
+    from lro_aio.testing.cloud_tasks import FakeCloudTasks
     from lro_aio.testing.oidc import LocalIssuer
     from lro_aio.testing.spanner import FakeSpanner
     from lro_aio.testing.workflows import FakeWorkflows
 
-__all__ = ["FakeSpanner", "FakeWorkflows", "FaultyStore", "LocalIssuer", "ManualClock"]
+__all__ = ["FakeCloudTasks", "FakeSpanner", "FakeWorkflows", "FaultyStore", "LocalIssuer", "ManualClock"]
 
-_LAZY = {"FakeSpanner": "spanner", "FakeWorkflows": "workflows", "LocalIssuer": "oidc"}
+_LAZY = {
+    "FakeCloudTasks": "cloud_tasks",
+    "FakeSpanner": "spanner",
+    "FakeWorkflows": "workflows",
+    "LocalIssuer": "oidc",
+}
 """Name -> the module that has it: each needs packages that not everybody has installed."""
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, Self
@@ -50,6 +51,8 @@ class FakeCloudTasks:
         deliver: Carries out a task's request and returns the HTTP status; without it, it is sent. A ``ManualClock``
             waits for it.
         token: Makes the OIDC token of a task from (audience, service account).
+        patience: Real seconds after which ``settle`` takes an attempt without an answer for idle: its handler may wait
+            for the clock.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class FakeCloudTasks:
         clock: Clock | None = None,
         deliver: Deliver | None = None,
         token: Callable[[str, str], str] | None = None,
+        patience: float = 1.0,
     ) -> None:
         self.rpcs: Counter[str] = Counter()
         """Calls by RPC."""
@@ -68,9 +72,11 @@ class FakeCloudTasks:
         self._clock = clock if clock is not None else SystemClock()
         self._deliver = deliver if deliver is not None else self._send
         self._token = token
+        self._patience = patience
         self._gone: dict[str, float] = {}
         self._timers: dict[str, Callable[[], None]] = {}
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], float] = {}
+        """When each attempt that is under way began (``time.monotonic``)."""
         self._faults: dict[str, deque[tuple[grpc.StatusCode, str]]] = {}
         self._server: grpc.aio.Server | None = None
         self._channel: grpc.aio.Channel | None = None
@@ -120,16 +126,28 @@ class FakeCloudTasks:
     def fail(
         self, rpc: str, code: grpc.StatusCode, times: int = 1, when: Literal["before", "after"] = "before"
     ) -> None:
-        """Let the next calls of an RPC fail, before or after they are carried out; ``times=0`` forgets the plan."""
+        """Let the next calls of an RPC fail, after those that were asked for already.
+
+        Args:
+            rpc: Its name, as "CreateTask".
+            code: What the caller gets.
+            times: How many calls; 0 forgets what was asked for.
+            when: "before": the call does nothing; "after": it is carried out, and only the answer is lost.
+        """
         planned = self._faults.setdefault(rpc, deque())
         if not times:
             planned.clear()
         planned.extend([(code, when)] * times)
 
     async def settle(self) -> None:
-        """Return when no attempt is under way."""
-        while self._running:
-            await asyncio.wait(self._running)
+        """Return when no attempt is under way but those that have waited for their answer for too long."""
+        while True:
+            soonest = time.monotonic() - self._patience
+            busy = {attempt: began for attempt, began in self._running.items() if began > soonest}
+            if not busy:
+                return
+            left = min(busy.values()) - soonest
+            await asyncio.wait(busy, timeout=left, return_when=asyncio.FIRST_COMPLETED)
 
     def _counted(self, name: str, method: Callable[[Any], Any]) -> Callable[[Any, Any], Awaitable[Any]]:
         async def serve(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
@@ -185,8 +203,8 @@ class FakeCloudTasks:
         def begin() -> None:
             self._timers.pop(name, None)
             attempt = asyncio.get_running_loop().create_task(self._attempt(name, backoff), name="fake-cloud-task")
-            self._running.add(attempt)
-            attempt.add_done_callback(self._running.discard)
+            self._running[attempt] = time.monotonic()
+            attempt.add_done_callback(self._running.pop)
 
         self._timers[name] = self._clock.call_at(when, begin)
 

@@ -46,11 +46,14 @@ class SchedulerContract:
     """Engine seconds by which a wake-up may come late that depends on looking at children."""
 
     async def advance(self, clock: ManualClock, seconds: float) -> None:
-        """Let engine time pass, for the scheduler's back end too."""
+        """Move ``clock`` by ``seconds``, and the scheduler's back end with it."""
         await clock.advance(seconds)
 
     def connect(self, scheduler: Scheduler, client: Client) -> None:
-        """Every client passes here before it is opened. Nothing to do for a scheduler that wakes rows by itself."""
+        """Called with every ``client`` and its ``scheduler`` before it is opened.
+
+        Nothing to do for a scheduler that wakes rows by itself.
+        """
 
     @pytest.fixture
     def wakes(self) -> list[tuple[float, WakeReason | None, list[tuple[str, bool]]]]:
@@ -94,13 +97,13 @@ class SchedulerContract:
             yield make
 
     async def suspended(self, client: Client, clock: ManualClock, **waits: Any) -> Operation[Any]:
-        """An operation that has suspended with these arguments."""
+        """Start an operation of ``client`` that suspends with ``waits``, by ``clock``; return once it has."""
         op = await client.start("waiter", waits)
         await self.reached(client, clock, op, State.SUSPENDED)
         return op
 
     async def reached(self, client: Client, clock: ManualClock, op: Operation[Any], *states: State) -> Record:
-        """The operation's row, once it is in one of the states; engine time stands still."""
+        """The row of ``op``, once ``client`` sees it in one of the ``states``; the time of ``clock`` stands still."""
         async with asyncio.timeout(10):
             while (record := await client.engine.record(op.name)).state not in states:
                 await self.advance(clock, 0)

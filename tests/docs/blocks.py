@@ -5,6 +5,7 @@ A directive is an HTML comment, so that readers do not see it::
     <!-- test: file=app.py -->     write the block to app.py instead of running it
     <!-- test: file=app.py append -->  add it to the end of app.py
     <!-- test: raises=ValueError -->   the block must end with this exception
+    <!-- test: checked -->        the commands of the block are looked up, not run: they need an account
     <!-- test: ports=50051,8000 -->    anywhere on the page: these numbers stand for free ports
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 
 _FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,})(?P<info>.*)$")
 _DIRECTIVE = re.compile(r"^ *<!-- test: (?P<words>.*?) -->$")
-KNOWN_DIRECTIVES = {"file", "append", "raises", "ports"}
+KNOWN_DIRECTIVES = {"checked", "file", "append", "raises", "ports"}
 
 
 class DocsError(AssertionError):

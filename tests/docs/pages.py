@@ -19,13 +19,15 @@ from pathlib import Path
 from typing import Any, Self
 
 from .blocks import Block, DocsError, parse, ports_of
+from .google_cloud import check_gcloud, check_sql
+from .lookups import check_account_command
 from .shell import Shell, check_output
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-RUN = ("lro", "python", "kill", "uvicorn")
+RUN = ("lro", "python", "kill", "uvicorn", "export")
 """Commands that are run."""
-CHECKED = ("make", "pip", "cd")
-"""Commands that are looked up instead: they would install things or run this very test."""
+CHECKED = ("make", "pip", "cd", "docker", "gcloud")
+"""Commands that are looked up instead: they would install things, cost money or run this very test."""
 MODULE = "docs_page"
 
 
@@ -107,6 +109,9 @@ class Page:
         for command, expected in _commands(block, text):
             bare = re.sub(r"^[A-Z]+=\$\((.*)\)$", r"\1", command)  # NAME=$(python ...)
             program = shlex.split(bare, comments=True)[0]
+            if "checked" in block.directives and program not in ("pip", "cd", "make"):
+                check_account_command(command, block.place)
+                continue
             if program in CHECKED:
                 check_command(command, block.place)
                 continue
@@ -155,6 +160,10 @@ class Page:
             if line[-1] not in "{};" and not re.fullmatch(r'\w+: "\w+"', line):
                 raise DocsError(f"{block.place}: not a whole statement: {line!r}")
 
+    def _run_sql(self, block: Block, text: str) -> None:
+        """Spanner's; FakeSpanner knows only a part of the language, so that it is read and not run."""
+        check_sql(text, block.place)
+
     def _write(self, block: Block, text: str) -> None:
         name = block.directives.get("file")
         if name is None:
@@ -171,7 +180,7 @@ class Page:
 
 
 def check_command(command: str, place: str) -> None:
-    """A command that is not run names something that exists: a target of the Makefile, this package and its extras.
+    """A command that is not run names something that exists: a target of the Makefile, this package, a file, a role.
 
     Raises:
         DocsError: It does not.
@@ -184,6 +193,10 @@ def check_command(command: str, place: str) -> None:
                 raise DocsError(f"{place}: the Makefile has no target {target!r}")
     elif words[0] == "pip":
         _check_pip(words, place)
+    elif words[0] == "gcloud":
+        check_gcloud(words[1:], place)
+    elif words[0] == "docker":
+        _check_docker(words, place)
 
 
 def _check_pip(words: list[str], place: str) -> None:
@@ -199,6 +212,11 @@ def _check_pip(words: list[str], place: str) -> None:
         for extra in filter(None, inner.removesuffix("]").split(",")):
             if extra not in extras:
                 raise DocsError(f"{place}: there is no extra {extra!r}")
+
+
+def _check_docker(words: list[str], place: str) -> None:
+    if words[:3] != ["docker", "compose", "-f"] or not (REPOSITORY / words[3]).is_file():
+        raise DocsError(f"{place}: only 'docker compose -f FILE ...' with a file of the repository is expected")
 
 
 def check_yaml(text: str, place: str) -> None:

@@ -77,7 +77,6 @@ def rows() -> Iterator[Row]:
 
 ROWS = list(rows())
 HERE = [row for row in ROWS if "Here" in row]
-PLANNED = [row for row in ROWS if "Today" in row]
 
 
 def go_name(row: Row) -> str:
@@ -109,7 +108,7 @@ def test_every_go_name_has_one_row() -> None:
 
 
 def test_every_row_has_a_form_or_a_reason() -> None:
-    assert len(HERE) + len(PLANNED) == len(ROWS)
+    assert HERE == ROWS
     for row in HERE:
         if row["Here"] == "none":
             assert len(row["Remarks"]) > 10, row
@@ -127,18 +126,6 @@ def test_the_form_exists(name: str, form: str) -> None:
     found = resolve(match[1])
     if match[2]:
         assert match[2] in inspect.signature(found).parameters
-
-
-@pytest.mark.parametrize("expression", sorted({spans(row["Today"])[0] for row in PLANNED}))
-def test_what_is_planned_raises_a_clear_error_today(expression: str) -> None:
-    (raised,) = {row["Raises"].strip("`") for row in PLANNED if spans(row["Today"])[0] == expression}
-    names = {"lro": lro, "lro_aio": lro, "client": None, "context": None}
-    with pytest.raises({"ImportError": ImportError, "ValueError": ValueError}[raised]) as caught:
-        result = eval(expression, names)
-        asyncio.run(result)
-    assert "not part of this release" in str(caught.value)
-    if raised == "ImportError":
-        assert re.search(r"pip install 'lro-aio\[[a-z,]+\]'", str(caught.value))
 
 
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)

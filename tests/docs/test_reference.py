@@ -22,6 +22,7 @@ import pytest
 
 import lro_aio as lro
 from lro_aio.servers import resume
+from lro_aio.testing import spanner
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "reference.md"
@@ -102,7 +103,15 @@ def test_the_table_of_errors_says_what_an_instance_says(kind: type) -> None:
         assert row == "| `LroError` | UNKNOWN | `UNKNOWN` | 500 |  |"
         return
     required = [item for item in inspect.signature(kind).parameters.values() if item.default is item.empty]
-    values = {"timeout": 1.0, "retry_after": 1.0, "pending": ("operations/a",), "position": 0, "size": 2, "limit": 1}
+    values = {
+        "timeout": 1.0,
+        "retry_after": 1.0,
+        "pending": ("operations/a",),
+        "position": 0,
+        "size": 2,
+        "limit": 1,
+        "offset": 1.0,
+    }
     exc = kind(*(values.get(item.name, "x") for item in required if item.kind is not item.VAR_POSITIONAL))
     assert isinstance(exc, lro.LroError)
     assert (code, reason, http) == (exc.code.name, f"`{exc.reason}`", str(exc.code.http))
@@ -183,7 +192,7 @@ def raised_in(function: ast.AST) -> set[str]:
 
 
 def is_error(name: str) -> bool:
-    known = getattr(lro, name, None) or getattr(builtins, name, None) or getattr(resume, name, None)
+    known = next((found for module in (lro, builtins, resume, spanner) if (found := getattr(module, name, None))), None)
     return inspect.isclass(known) and issubclass(known, BaseException)
 
 

@@ -204,6 +204,14 @@ async def test_what_is_refused_says_what_to_do(fake, scheduler, lro_clock):
 
 
 @pytest.mark.asyncio
+async def test_the_handle_of_another_scheduler_is_left_alone(fake, scheduler, lro_clock):
+    execution = "projects/acme/locations/l/workflows/w/executions/e"
+    assert await scheduler.schedule(suspended(lro_clock, handle=execution)) in fake.tasks
+    await scheduler.cancel(suspended(lro_clock, handle=execution))
+    assert set(fake.rpcs) == {"CreateTask"}
+
+
+@pytest.mark.asyncio
 async def test_cancel_of_what_is_gone_is_nothing(fake, scheduler, lro_clock):
     await scheduler.cancel(suspended(lro_clock, handle="projects/acme/locations/l/queues/q/tasks/none"))
     await scheduler.cancel(suspended(lro_clock))

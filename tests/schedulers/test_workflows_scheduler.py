@@ -134,6 +134,27 @@ async def test_children_that_do_not_fit_are_read_from_the_row(workflows, schedul
     assert said["pollUrl"].endswith("/lro/poll")
 
 
+@pytest.mark.asyncio
+async def test_foreign_children_that_do_not_fit_are_asked_for_by_our_own_endpoint(workflows, scheduler, lro_clock):
+    """An execution that cannot be created would be a wait without an end."""
+    children = tuple(f"operations/{i:036}" for i in range(2000))
+    record = suspended(lro_clock, children=children, service="other", poll_endpoint="https://other.example/Get")
+    said = argument(workflows, await scheduler.schedule(record))
+    assert "children" not in said
+    assert (said["pollStyle"], said["pollAudience"]) == ("batch", AUDIENCE)
+    assert said["pollUrl"].endswith("/lro/poll")
+
+
+@pytest.mark.asyncio
+async def test_the_handle_of_another_scheduler_is_left_alone(workflows, scheduler, lro_clock):
+    """The service would refuse to read a task's name as an execution's, and the wait would never be handed over."""
+    task = "projects/acme/locations/l/queues/q/tasks/t"
+    handle = await scheduler.schedule(suspended(lro_clock, handle=task))
+    assert handle in workflows.executions
+    await scheduler.cancel(suspended(lro_clock, handle=task))
+    assert set(workflows.rpcs) == {"CreateExecution"}
+
+
 @pytest.mark.parametrize(("length", "cap"), [(3600.0, 300.0), (DAY, 300.0), (4 * DAY, 1200.0), (365 * DAY, 3600.0)])
 @pytest.mark.asyncio
 async def test_the_cap_of_the_interval_grows_with_the_wait(workflows, scheduler, lro_clock, length, cap):
