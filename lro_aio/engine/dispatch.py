@@ -158,8 +158,8 @@ class Dispatcher:
             WorkerUnavailableError: The service that has them is not known here.
             StoreUnavailableError: They cannot be read now.
         """
-        asked = wait.children if among is None else set(among)
-        children = [name for name in wait.children if name in asked]
+        asked = None if among is None else set(among)
+        children = [name for name in wait.children if asked is None or name in asked]
         if not wait.service:
             unfinished = await self.unfinished(children)
             return [name for name in children if name in unfinished]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -22,6 +23,8 @@ class Service:
         self.clients: list[lro.Client] = []
         self.answers: list[tuple[str, int]] = []
         """(path, status) of every request."""
+        self.under_way: list[str] = []
+        """Paths of the requests that are not answered yet."""
         self._verifier = verifier
         self._apps: dict[int, ResumeApp] = {}
 
@@ -34,16 +37,41 @@ class Service:
                 self.answers.append((scope["path"], message["status"]))
             await send(message)
 
+        self.under_way.append(scope["path"])
+        try:
+            await self.answer(scope, receive, noting)
+        finally:
+            self.under_way.remove(scope["path"])
+
+    async def answer(self, scope: Any, receive: Any, send: Any) -> None:
         for client in reversed(self.clients):
             try:
                 client.engine.check_open()
             except RuntimeError:
                 continue
             app = self._apps.setdefault(id(client), ResumeApp(client, self._verifier))
-            await app(scope, receive, noting)
+            await app(scope, receive, send)
             return
-        await noting({"type": "http.response.start", "status": 503, "headers": []})
-        await noting({"type": "http.response.body", "body": b""})
+        await send({"type": "http.response.start", "status": 503, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+@contextlib.asynccontextmanager
+async def serving(service: Service) -> AsyncIterator[None]:
+    """Serve it on a free port of the loopback interface, which ``service.url`` names."""
+    config = uvicorn.Config(service, host="127.0.0.1", port=0, lifespan="off", log_level="warning")
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None  # type: ignore[method-assign]
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    service.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        server.force_exit = True
+        await task
 
 
 @pytest_asyncio.fixture
@@ -63,14 +91,5 @@ async def service(workflows: FakeWorkflows) -> AsyncIterator[Service]:
             certs_url=issuer.certs_url,
         )
     )
-    config = uvicorn.Config(service, host="127.0.0.1", port=0, lifespan="off", log_level="warning")
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[method-assign]
-    serving = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    service.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    yield service
-    server.should_exit = True
-    server.force_exit = True
-    await serving
+    async with serving(service):
+        yield service

@@ -271,10 +271,11 @@ async def test_what_the_largest_limits_let_through_fits_and_is_read_again(fake, 
 
 
 @pytest.mark.asyncio
-async def test_a_wait_that_no_cell_holds_ends_the_operation_with_the_reason(fake, open_client, lro_clock, caplog):
-    """Its children's names are not among the limits: Spanner refuses the row, and only that one."""
+async def test_a_wait_that_no_row_holds_ends_the_operation_with_the_reason(fake, open_client, lro_clock, caplog):
+    """Its children's names are not among the limits. What could be written and not be read again is refused too, and
+    what could be suspended and not be woken; it is the only one."""
     client = await open_client(fake.url, clock=lro_clock, expose_errors=True)
-    children = [f"projects/{'p' * 100}-{i}/operations/{'x' * 100}" for i in range(50_000)]
+    children = [f"operations/{i:036}" for i in range(50_000)]
 
     @client.handler("wait", state=wrappers_pb2.Int64Value, resume_points=("on",))
     async def wait(op):
@@ -285,7 +286,8 @@ async def test_a_wait_that_no_cell_holds_ends_the_operation_with_the_reason(fake
     with pytest.raises(lro.OperationFailedError) as info:
         await large.result()
     assert "the store refuses what the operation has to write" in str(info.value)
-    assert "Operations.Wait, size: 11" in caplog.text
+    assert "with the names of its children; 7471104 fit" in caplog.text
+    await client.sweep()
     assert not (await small.fetch()).done
     assert not [record for record in caplog.records if small.name in record.getMessage()]
 
@@ -319,3 +321,22 @@ async def test_a_clock_that_goes_wrong_later_is_measured_by_every_commit(fake, o
         while not any("synchronise the clock" in entry.getMessage() for entry in caplog.records):
             await asyncio.sleep(0.01)
     assert {entry.levelno for entry in caplog.records} == {logging.WARNING}
+
+
+@pytest.mark.asyncio
+async def test_as_many_children_as_a_row_holds_are_waited_for_and_handed_back(fake, open_client, lro_clock):
+    """40,000: suspended, woken at the timeout with all of them pending, and ended."""
+    client = await open_client(fake.url, clock=lro_clock)
+    children = [f"operations/{i:036}" for i in range(40_000)]
+    for child in children[:2]:
+        await client.create(operation_id=child.partition("/")[2], lease=False)
+
+    @client.handler("wait", resume_points=("on",))
+    async def wait(op):
+        if op.resume_point == "":
+            return op.suspend(resume_at="on", children=children, timeout=60)
+        return wrappers_pb2.Int64Value(value=sum(not child.done for child in op.children))
+
+    op = await client.start(wait)
+    await lro_clock.advance(61)
+    assert await op.result(wrappers_pb2.Int64Value) == wrappers_pb2.Int64Value(value=2)

@@ -302,7 +302,7 @@ class Rival:
 async def test_a_transaction_that_is_given_up_leaves_no_lock(fake):
     """The next one is another writer's: it would wait for the ten seconds after which Spanner forgets the first."""
     async with (
-        lro.Client(f"{fake.url}&timeout=0.3", drain_timeout=0) as first,
+        lro.Client(f"{fake.url}&timeout=1.5", drain_timeout=0) as first,
         lro.Client(f"{fake.url}&timeout=3", drain_timeout=0) as second,
     ):
         op = await first.create(lease=False)

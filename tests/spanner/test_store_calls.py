@@ -242,12 +242,12 @@ class TestAborts:
 
 class TestRefusals:
     def test_the_one_that_spanner_refuses_fails_alone(self, fake: FakeSpanner, store: lro.SpannerStore) -> None:
-        """A cell of more than ten megabytes, in a batch of four; nobody's locks are left behind."""
+        """A text of more characters than a cell takes, in a batch of four; nobody's locks are left behind."""
         create_all(store, *(row(i) for i in range(4)))
         changes = [
             step(name_of(0)),
             step(name_of(1)),
-            update(name_of(2), state_data=bytes(11 * 2**20)),
+            update(name_of(2), owner="x" * 2_621_441),
             step(name_of(3)),
         ]
         outcomes = _bisected(store, changes)

@@ -37,6 +37,7 @@ from lro_aio.stores.spanner.errors import (
 from lro_aio.stores.spanner.location import Location
 from lro_aio.stores.spanner.queries import Query
 from lro_aio.stores.spanner.sessions import Sessions
+from lro_aio.stores.spanner.streams import whole
 from lro_aio.stores.spanner.values import values_of
 
 __all__ = ["HIGH", "LOW", "Budget", "Connection", "Rows", "Transaction"]
@@ -77,6 +78,11 @@ class Budget:
     def left(self) -> float:
         """Seconds."""
         return self._end - time.monotonic()
+
+    @property
+    def for_rollback(self) -> float:
+        """Seconds."""
+        return min(ROLLBACK_TIMEOUT, max(LEAST_ATTEMPT, self.left))
 
     def attempt(self, because: Exception | None, *, share: float = 1.0) -> float:
         """Seconds for one attempt: half of what there is at first, so that a call that hangs is tried again.
@@ -172,11 +178,22 @@ class Connection:
             google.api_core.exceptions.GoogleAPICallError: It is refused: more than 10 MB, for one.
         """
         request = self._read_request(columns, names, tag, priority)
-        result: Any = self._call(self._client.read, request, budget)
+        result = self._call_read(request, budget, rows=len(names))
         return list(result.rows)
 
-    def query(self, query: Query, *, budget: Budget, tag: str, priority: Any = HIGH, timed: bool = False) -> Rows:
-        """The rows of a statement, strongly consistent. One call; ``timed`` measures ``clock_offset`` by it.
+    def query(
+        self,
+        query: Query,
+        *,
+        budget: Budget,
+        tag: str,
+        priority: Any = HIGH,
+        timed: bool = False,
+        streamed: bool = False,
+    ) -> Rows:
+        """The rows of a statement, strongly consistent. One call.
+
+        ``timed`` measures ``clock_offset`` by it. ``streamed``: the answer may have any size.
 
         Raises:
             StoreUnavailableError: No answer within the budget.
@@ -194,7 +211,8 @@ class Connection:
             pb.transaction.single_use.read_only.strong = True
             pb.transaction.single_use.read_only.return_read_timestamp = True
         sent = time.time()
-        result: Any = self._call(self._client.execute_sql, request, budget)
+        method = whole(self._client.execute_streaming_sql) if streamed else self._client.execute_sql
+        result: Any = self._call(method, request, budget)
         if timed:
             self._note_clock(result.metadata.transaction.read_timestamp, sent)
         return list(result.rows)
@@ -232,7 +250,7 @@ class Connection:
         pb.transaction.begin.read_write.read_lock_mode = mode.PESSIMISTIC if locks else mode.OPTIMISTIC
         if previous:
             pb.transaction.begin.read_write.multiplexed_session_previous_transaction_id = previous
-        result: Any = self._call(self._client.read, request, budget, session=self._sessions.take)
+        result = self._call_read(request, budget, rows=len(names), session=self._sessions.take)
         begun = result.metadata.transaction.id
         locks = locks or not self._sessions.multiplexed  # the emulator locks everything, for everybody
         return Transaction(pb.session, begun, list(result.rows), result.precommit_token, tag, locks=locks)
@@ -264,8 +282,8 @@ class Connection:
             pb.precommit_token.CopyFrom(transaction.token)
         unknown: GoogleAPICallError | None = None
         taken_back = False
+        sent = time.time()  # the first time: a commit whose answer is lost has its timestamp from then
         while True:
-            sent = time.time()
             timeout = budget.attempt(unknown, share=0.5 if divisible else 1.0)
             until = budget.left - timeout
             try:
@@ -279,6 +297,11 @@ class Connection:
                     raise AbortedError(retry_delay(exc)) from exc
                 if kind is Kind.SESSION and unknown is None:
                     raise SessionLostError from exc
+                if unknown and exc.grpc_status_code is grpc.StatusCode.FAILED_PRECONDITION:
+                    # The lost answer had a newer precommit token, for one; a lasting reason is met again.
+                    if self.rollback(transaction, budget.for_rollback):
+                        raise AbortedError(None) from exc
+                    raise unavailable(self.location, exc) from exc
                 if kind is Kind.REFUSED:
                     raise
                 unknown = exc
@@ -299,7 +322,7 @@ class Connection:
             del pb.mutations[:]
             pb.precommit_token.CopyFrom(answer.precommit_token)
 
-    def rollback(self, transaction: Transaction, timeout: float = ROLLBACK_TIMEOUT) -> bool:
+    def rollback(self, transaction: Transaction, timeout: float) -> bool:
         """Let go of the locks; best effort, since the server does it by itself after a while. False: no answer."""
         try:
             self._client.rollback(
@@ -339,6 +362,15 @@ class Connection:
         pb.request_options.request_tag = tag
         return request
 
+    def _call_read(self, request: Any, budget: Budget, *, rows: int, **options: Any) -> Any:
+        try:
+            return self._call(self._client.read, request, budget, **options)
+        except GoogleAPICallError as exc:
+            if rows > 1 or exc.grpc_status_code is not grpc.StatusCode.FAILED_PRECONDITION:
+                raise
+        # The code for what no unary answer can hold; of one row that is only another program's.
+        return self._call(whole(self._client.streaming_read), request, budget, **options)
+
     def _call(
         self, method: Callable[..., Any], request: Any, budget: Budget, *, session: Callable[[float], str] | None = None
     ) -> Any:
@@ -353,7 +385,7 @@ class Connection:
             request.session = ""
             try:
                 request.session = (session or self._sessions.shared)(timeout)
-                response = method(request=request, retry=None, timeout=timeout)
+                response = method(request=request, retry=None, timeout=min(timeout, max(LEAST_ATTEMPT, budget.left)))
             except GoogleAPICallError as exc:
                 self._over(request.session, exc, owned=session is not None)
                 kind = kind_of(exc)

@@ -6,7 +6,7 @@ The column ``Operation`` is the truth about what clients see, since programs in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from operator import attrgetter
 from typing import Any, cast
 
@@ -18,7 +18,18 @@ from lro_aio.core.record import Draft, Record, State, Wait, Wake
 from lro_aio.stores.spanner.table import SCHEMA_VERSION
 from lro_aio.stores.spanner.values import blob, field, moment, number, values_of
 
-__all__ = ["COLUMNS", "OUTCOMES", "changed_columns", "decode", "insert_columns", "same_row", "values"]
+__all__ = [
+    "COLUMNS",
+    "MAX_ROW",
+    "OUTCOMES",
+    "changed_columns",
+    "check_size",
+    "decode",
+    "insert_columns",
+    "place",
+    "same_row",
+    "values",
+]
 
 COLUMNS = (
     "key",
@@ -53,6 +64,13 @@ COLUMNS = (
     "Revision",
 )
 """What ``decode`` takes, in its order."""
+
+_CREATE_TIME = COLUMNS.index("CreateTime")
+
+MAX_ROW = 7 * 1024 * 1024
+"""Bytes of payload in one row: one answer to a read holds 10 MiB of it as base64 (``Read`` in spanner.proto)."""
+LARGEST = MAX_ROW + 128 * 1024
+"""The same with the names, the type URLs and everything else that is in a row."""
 
 OUTCOMES = {
     State.PENDING: 0,
@@ -168,6 +186,11 @@ def decode(row: struct_pb2.ListValue) -> Record:
     return cast("Record", draft.finish())
 
 
+def place(row: struct_pb2.ListValue) -> tuple[float, str]:
+    """Where a row of ``COLUMNS`` is in a list: its CreateTime and its key."""
+    return moment(row.values[_CREATE_TIME]) or 0.0, row.values[0].string_value
+
+
 def _see_operation(draft: Any, operation: operations_pb2.Operation, status: str) -> None:
     """Take from the public message what it says, whatever our own columns say."""
     draft.metadata = operation.metadata.SerializeToString() if operation.HasField("metadata") else b""
@@ -225,6 +248,28 @@ def insert_columns(*, generated_key: bool) -> tuple[str, ...]:
 def values(record: Record, columns: Iterable[str]) -> struct_pb2.ListValue:
     """The record's values for these columns, in their order."""
     return values_of(*[_VALUES[column](record) for column in columns])
+
+
+def check_size(record: Record) -> None:
+    """Refuse a row that could be written and never be read again.
+
+    A suspended row counts its children three times: what wakes it writes them down as the wake-up's, and as pending.
+
+    Raises:
+        ValueError: It is larger than one answer holds.
+    """
+    size = record.size
+    wait, wake = record.wait, record.wake
+    if wait is not None and wait.children:
+        size += _length(wait.children) * (3 if record.state is State.SUSPENDED else 1)
+    if wake is not None and wake.children:
+        size += _length(wake.children) + _length(wake.pending)
+    if size > LARGEST:
+        raise ValueError(f"the row of {record.name} has {size} bytes, with the names of its children; {LARGEST} fit")
+
+
+def _length(names: Collection[str]) -> int:
+    return sum(map(len, names)) + 3 * len(names)
 
 
 def same_row(old: Record, new: Record) -> bool:

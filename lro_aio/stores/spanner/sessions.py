@@ -6,10 +6,14 @@ import threading
 import time
 from collections.abc import Callable
 
+from google.api_core import exceptions
+
 __all__ = ["Sessions"]
 
 MAX_AGE = 6 * 86400.0
 """Seconds after which a new session is made. The server keeps one for about 28 days; Google's clients, for 7."""
+LEAST = 0.05
+"""Seconds for making one, at least."""
 
 
 class Sessions:
@@ -25,6 +29,7 @@ class Sessions:
     def __init__(self, create: Callable[[float], tuple[str, bool]]) -> None:
         self._create = create
         self._lock = threading.Lock()
+        self._making = threading.Lock()
         self._shared = ""
         self._made = 0.0
         self._multiplexed = True
@@ -36,16 +41,28 @@ class Sessions:
         return self._multiplexed
 
     def shared(self, timeout: float) -> str:
-        """The session for single calls; made if there is none, or the one there is has grown old."""
+        """The session for single calls; made if there is none, or the one there is has grown old.
+
+        Whoever else makes it is waited for, but no longer than the timeout: a server that hangs would be asked by one
+        after the other, and the last would have waited for all of them.
+
+        Raises:
+            google.api_core.exceptions.DeadlineExceeded: It is still being made.
+        """
         name = self._fresh()
         if name:
             return name
-        with self._lock:
+        end = time.monotonic() + timeout
+        if not self._making.acquire(timeout=timeout):
+            raise exceptions.DeadlineExceeded("the session is being made")  # type: ignore[no-untyped-call]  # not typed
+        try:
             name = self._fresh()
             if not name:
-                name, self._multiplexed = self._create(timeout)
+                name, self._multiplexed = self._create(max(LEAST, end - time.monotonic()))
                 self._shared, self._made = name, time.monotonic()
             return name
+        finally:
+            self._making.release()
 
     def take(self, timeout: float) -> str:
         """The session for a transaction, until ``give_back``."""

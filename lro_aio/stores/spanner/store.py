@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import grpc
 from google.api_core.exceptions import GoogleAPICallError
+from google.protobuf.message import DecodeError
 
 from lro_aio.core.change import Change, Outcome
 from lro_aio.core.errors import StoreUnavailableError
@@ -25,8 +27,8 @@ from lro_aio.stores.spanner.values import moment, number
 
 __all__ = ["SpannerStore"]
 
-MAX_ROW = 7 * 1024 * 1024
-"""Bytes of payload in one row: one answer to a read holds 10 MiB of it as base64 (``Read`` in spanner.proto)."""
+logger = logging.getLogger("lro_aio")
+
 MAX_KEYS = 10_000
 """Keys of one read."""
 
@@ -54,7 +56,7 @@ class SpannerStore(Store):
         ValueError: An argument is malformed.
     """
 
-    max_row = MAX_ROW
+    max_row = rows.MAX_ROW
 
     def __init__(
         self,
@@ -218,7 +220,7 @@ class SpannerStore(Store):
             else:
                 unknown = (handler.string_value, resume_point.string_value)
         names = list(due)[: max(0, limit)]
-        found = map(rows.decode, self._read(rows.COLUMNS, names, budget, tag="lro-look", priority=LOW))
+        found = _readable(self._read(rows.COLUMNS, names, budget, tag="lro-look", priority=LOW))
         return Look(sorted(found, key=lambda record: due[record.name]), next_check, unknown)
 
     def list(self, query: ListQuery) -> list[Record]:
@@ -230,23 +232,25 @@ class SpannerStore(Store):
         page: list[Record] = []
         after = query.after
         size = query.limit
+        streamed = False
         while len(page) < query.limit:
             part = min(size, query.limit - len(page))
             statement = queries.listed(
                 self._location.table, query, limit=part, after=after, emulator=connection.host is not None
             )
             try:
-                found = connection.query(statement, budget=budget, tag="lro-list", priority=LOW)
+                found = connection.query(statement, budget=budget, tag="lro-list", priority=LOW, streamed=streamed)
             except GoogleAPICallError as exc:
-                if exc.grpc_status_code is not grpc.StatusCode.FAILED_PRECONDITION or size <= 1:
+                if exc.grpc_status_code is not grpc.StatusCode.FAILED_PRECONDITION or streamed:
                     raise
                 size = max(1, part // 4)  # more than the 10 MB of one answer
+                streamed = part == 1
                 continue
-            records = list(map(rows.decode, found))
-            page += [record for record in records if query.states is None or record.state in query.states]
-            if len(records) < part:
+            page += [r for r in _readable(found) if query.states is None or r.state in query.states]
+            if len(found) < part:
                 break
-            after = (records[-1].create_time, records[-1].name)
+            size, streamed = 2 * size, False  # what was too much may be behind us
+            after = rows.place(found[-1])
         return page
 
     def purge(self, *, now: float, limit: int) -> int:
@@ -316,3 +320,12 @@ class SpannerStore(Store):
         schema.check(found, self._location.table, url=self.url)
         assert found is not None
         return found
+
+
+def _readable(found: Rows) -> Iterator[Record]:
+    """The records of the rows, without those that cannot be decoded: one of them must not stop a sweep or a list."""
+    for row in found:
+        try:
+            yield rows.decode(row)
+        except (DecodeError, ValueError, KeyError, TypeError) as exc:
+            logger.error("the row %s cannot be read, and is left out: %s", row.values[0].string_value, exc)

@@ -188,13 +188,14 @@ class Writer:
             if mutations:
                 self.connection.commit(transaction, mutations, budget=budget, divisible=divisible)
             elif transaction.locks:
-                self.connection.rollback(transaction)
+                self.connection.rollback(transaction, budget.for_rollback)
         except (AbortedError, SessionLostError, SlowError, StoreUnavailableError) as exc:
             self.connection.end(transaction, exc)  # nothing is left to roll back, or nobody to tell
             raise
         except BaseException:
             if transaction.locks:
-                self.connection.rollback(transaction)  # they would be in the way of everybody's next attempt
+                # Its locks would be in the way of everybody's next attempt.
+                self.connection.rollback(transaction, budget.for_rollback)
             self.connection.end(transaction)
             raise
         self.connection.end(transaction)
@@ -211,6 +212,8 @@ class Writer:
                 old = None
             if new is None:
                 continue
+            if not new.foreign:  # another program's row may have any size, and is still cancelled from here
+                rows.check_size(new)
             if old is None:
                 columns = rows.insert_columns(generated_key=self.generated_key)
                 batch.add("insert", columns, rows.values(new, columns))
