@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 CHECKOV := 3.3.30
 INFRA := .venv-infra
 
-.PHONY: demo test test-all test-emulator emulator-host check check-infra format bench clean
+.PHONY: demo test test-slow test-all test-emulator emulator-host check check-infra format bench clean
 
 # One stamp per set of extras, so that a changed pyproject.toml installs again and nothing else does.
 $(VENV)/.demo: pyproject.toml
@@ -34,8 +34,10 @@ test: $(VENV)/.dev  ## the fast lane, with the coverage gate
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
-test-all: $(VENV)/.dev  ## the fast lane and the crash campaigns
-	$(BIN)/python -m pytest -m "slow or not slow" --timeout=900 $(PYTEST_ARGS)
+test-slow: $(VENV)/.dev  ## crash campaigns and what else takes minutes
+	$(BIN)/python -m pytest -m slow --timeout=900 $(PYTEST_ARGS)
+
+test-all: test test-slow
 
 test-emulator: emulator-host $(VENV)/.dev  ## the Spanner tests against the official emulator
 	$(BIN)/python -m pytest tests/spanner $(PYTEST_ARGS)

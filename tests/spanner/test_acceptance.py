@@ -129,3 +129,18 @@ async def test_a_row_that_cannot_be_read_stops_no_sweep_and_no_list(caplog):
             await asyncio.wait_for(op.result(), 10)
             assert [found.name for found in (await client.list_operations()).operations] == [op.name]
     assert f"the row {name_of(1)} cannot be read" in caplog.text
+
+
+def test_the_rollback_that_nobody_waits_for_is_held_until_it_is_answered(fake, store):
+    """gRPC cancels a call that nobody holds any more, on a busy machine before it is sent: the locks would stay."""
+    connection = store._connection
+    transaction = connection.begin(("key",), [name_of(1)], previous=b"", budget=connection.budget(), tag="test")
+    fake.rpcs.clear()
+    fake.latency = 0.3
+    connection.end(transaction, lro.StoreUnavailableError("test"))
+    assert [call.done() for call in connection._abandoned] == [False]
+    deadline = time.monotonic() + 5
+    while connection._abandoned and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not connection._abandoned
+    assert fake.rpcs["Rollback"] == 1

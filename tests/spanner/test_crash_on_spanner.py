@@ -58,7 +58,7 @@ async def test_every_operation_ends_once_though_a_process_dies_every_300_ms(
 async def test_every_operation_ends_once_though_calls_fail_as_well(workers: Workers, fake: FakeSpanner) -> None:
     """One call in twenty fails, before or after it was carried out, is aborted, or loses its session."""
     fake.chaos(0.05, seed=2)
-    plan = Plan(operations=60, kill_every=0.5, seed=2)
+    plan = Plan(operations=120, kill_every=0.3, seed=2)
     print(await campaign(fake.url, workers, plan), dict(fake.rpcs))
 
 

@@ -131,6 +131,7 @@ class Connection:
         """Seconds by which Spanner's clock was ahead of this machine's at the last commit or timed read."""
         self._credentials = credentials
         self._closing = threading.Event()
+        self._abandoned: set[Any] = set()
         self._sessions = Sessions(self._make_session)
         self._channel, self._client = self._connect()
 
@@ -348,11 +349,13 @@ class Connection:
         request = types.RollbackRequest(session=transaction.session, transaction_id=transaction.id)
         call: Any = self._client.transport.rollback
         with contextlib.suppress(ValueError):  # the channel is closed
-            call.future(
+            future = call.future(
                 request,
                 timeout=ROLLBACK_TIMEOUT,
                 metadata=[("x-goog-request-params", f"session={transaction.session}")],
             )
+            self._abandoned.add(future)  # a call that nobody holds any more is cancelled, sent or not
+            future.add_done_callback(self._abandoned.discard)
 
     def _read_request(self, columns: Sequence[str], names: Sequence[str], tag: str, priority: Any) -> Any:
         request = types.ReadRequest(table=self.location.table, columns=columns)

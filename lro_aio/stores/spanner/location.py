@@ -126,5 +126,7 @@ class Location:
             options["endpoint"] = self.endpoint
         if self.database_role is not None:
             options["database_role"] = self.database_role
+        if self.timeout != TIMEOUT:
+            options["timeout"] = f"{self.timeout:g}"
         query = urlencode(options, safe=":", quote_via=quote)
         return f"spanner://{self.project}/{self.instance}/{self.database}?{query}"
