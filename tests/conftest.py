@@ -1,8 +1,11 @@
 """What every test stands on."""
 
+import os
 import signal
 
 import pytest
+
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # servers that tests cut off are no news; before grpc is imported
 
 # A shell that starts us in the background has SIGINT ignored, and ignored signals pass on to the programs that tests
 # start and interrupt. A handler of our own does not: it is reset there.

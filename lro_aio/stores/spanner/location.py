@@ -118,7 +118,7 @@ class Location:
 
     @property
     def url(self) -> str:
-        """The inverse of ``parse``. Holds no secret."""
+        """For people, and for ``parse``: where the table is, but not the timeout. Holds no secret."""
         options = {"table": self.table}
         if self.host is not None:
             options["host"] = self.host
@@ -126,7 +126,5 @@ class Location:
             options["endpoint"] = self.endpoint
         if self.database_role is not None:
             options["database_role"] = self.database_role
-        if self.timeout != TIMEOUT:
-            options["timeout"] = f"{self.timeout:g}"
         query = urlencode(options, safe=":", quote_via=quote)
         return f"spanner://{self.project}/{self.instance}/{self.database}?{query}"
