@@ -231,13 +231,9 @@ class FakeSpanner:
         """Let every call fail with this probability, in any way that it can; ``chaos(0)`` ends it.
 
         UNAVAILABLE and DEADLINE_EXCEEDED before or after it is carried out; NOT_FOUND for its session, which is gone
-        for this caller only (see ``lose_sessions``); and ABORTED if it belongs to a read-write transaction that is not
-        committed. A transaction whose first answer is lost keeps its locks for ``idle_limit`` seconds. The same seed
-        and the same order of calls give the same faults.
-
-        Args:
-            rate: From 0 to 1.
-            seed: Of the random numbers.
+        for this caller only, and never for a Commit that is sent again (see ``lose_sessions``); and ABORTED if it
+        belongs to a read-write transaction that is not committed. A transaction whose first answer is lost keeps its
+        locks for ``idle_limit`` seconds. The same seed and the same order of calls give the same faults.
 
         Raises:
             ValueError: ``rate`` is not from 0 to 1.

@@ -72,13 +72,15 @@ class Faults:
             self._rate = rate
             self._random = random.Random(seed)  # noqa: S311 (draws faults, not secrets)
 
-    def draw(self, rpc: str, *, transactional: bool, settled: bool = False) -> Fault | None:
+    def draw(self, rpc: str, *, transactional: bool, settled: bool = False, again: bool = False) -> Fault | None:
         """The fault of a call that arrives now.
 
         Args:
             rpc: Its name.
             transactional: Whether it belongs to a read-write transaction, which may be aborted.
             settled: Whether that is committed: Spanner then says so in the end, however often it is asked.
+            again: Whether it is a Commit that was sent before: with its session, the caller would lose the only one
+                who can tell what became of it.
         """
         with self._lock:
             planned = self._planned.get(rpc)
@@ -94,7 +96,7 @@ class Faults:
             ]
             if transactional and not settled and rpc in _ABORTABLE:
                 kinds.append(Fault(grpc.StatusCode.ABORTED, "before"))
-            if not settled and rpc not in _SESSION_FREE:
+            if not settled and not again and rpc not in _SESSION_FREE:
                 kinds.append(Fault(grpc.StatusCode.NOT_FOUND, "before", session_lost=True))
             self.injected += 1
             return self._random.choice(kinds)

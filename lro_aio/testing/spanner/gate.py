@@ -34,6 +34,7 @@ class Gate:
         self.rpcs: Counter[str] = Counter()
         self.calls: deque[Call] = deque(maxlen=10_000)
         self.faults = Faults()
+        self._commits: set[bytes] = set()
         self._database = database
         self._lock = threading.Lock()
 
@@ -52,7 +53,11 @@ class Gate:
         id_ = _transaction_of(request)
         with self._database.condition:
             settled = self._database.transactions.committed(id_ or b"")
-        return self.faults.draw(rpc, transactional=id_ is not None, settled=settled)
+        with self._lock:
+            again = rpc == "Commit" and id_ in self._commits
+            if rpc == "Commit" and id_:
+                self._commits.add(id_)
+        return self.faults.draw(rpc, transactional=id_ is not None, settled=settled, again=again)
 
     def fail(self, fault: Fault, request: Any) -> SpannerError:
         """The error of a fault, its side effects done."""
