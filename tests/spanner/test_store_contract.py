@@ -54,7 +54,7 @@ class TestWithFaults(StoreContract):
     @pytest.fixture
     def make_store(self, variant: str, request: pytest.FixtureRequest) -> Iterator[Callable[[], lro.SpannerStore]]:
         with FakeSpanner(variant=variant) as fake:
-            fake.idle_limit = 0.3  # the third attempt locks: one whose first answer is lost would be in the way for 10 s
+            fake.idle_limit = 0.3  # a begin whose answer is lost, from the third attempt on, holds locks so long
             fake.chaos(0.05, seed=sum(request.node.name.encode()))
             yield maker(fake.url)
             failed = fake.faults_injected
