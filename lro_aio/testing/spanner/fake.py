@@ -235,6 +235,10 @@ class FakeSpanner:
         belongs to a read-write transaction that is not committed. A transaction whose first answer is lost keeps its
         locks for ``idle_limit`` seconds. The same seed and the same order of calls give the same faults.
 
+        Args:
+            rate: From 0 to 1.
+            seed: Of the dice.
+
         Raises:
             ValueError: ``rate`` is not from 0 to 1.
         """
