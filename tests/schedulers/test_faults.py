@@ -511,3 +511,11 @@ async def test_a_handler_may_wait_for_the_clock_inside_of_a_task(queue: World) -
 async def test_a_mix_of_faults_loses_nothing() -> None:
     struck = await run_all(range(15))
     assert min(struck[kind] for kind in Odds.KINDS) > 0, f"no fault of some kind: {struck}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("first", range(0, 500, 50))
+@pytest.mark.asyncio
+async def test_500_mixes_of_faults_lose_nothing(first: int) -> None:
+    print(await run_all(range(first, first + 50)))
