@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import grpc
 
 __all__ = ["HTTP_STATUS", "Code"]
 
@@ -43,6 +47,13 @@ class Code(enum.IntEnum):
     def http(self) -> int:
         """The HTTP status that ``google/rpc/code.proto`` names for this code."""
         return HTTP_STATUS[self]
+
+    @property
+    def grpc_code(self) -> grpc.StatusCode:
+        """The same code as grpc has it. Imports grpc, which nothing else here does."""
+        import grpc
+
+        return grpc.StatusCode[self.name]
 
 
 HTTP_STATUS: dict[Code, int] = {

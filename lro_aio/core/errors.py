@@ -9,7 +9,8 @@
     ├── OperationDoneError             the operation has ended; nothing was written
     ├── OperationNotDoneError          a result was asked of an operation that still runs
     ├── OperationFailedError           the operation ended with an error
-    │   └── OperationCancelledError    ... because it was cancelled
+    │   ├── OperationCancelledError    ... because it was cancelled
+    │   └── failures.NotFoundError ... one class for each other code
     ├── WaitDeadlineExceededError      the wait ran out; the work goes on
     ├── LeaseLostError                 another process holds the operation now
     ├── UnknownHandlerError            no handler of this name is registered here
@@ -20,12 +21,14 @@
     ├── PayloadTooLargeError           metadata, state or response over its limit
     ├── InvalidPageTokenError          a page token that was altered or belongs to other arguments
     ├── InvalidFilterError             a filter that does not parse, or names an unknown field
-    ├── InvalidTokenError              a resume token that is not, or no longer, the row's
+    ├── InvalidTokenError              a resume token that is not the row's; a rehydration token that is none
     ├── StoreUnavailableError          the store did not answer; the call may be repeated
     ├── StoreSchemaError               the store's schema is missing, newer, or not ours
     ├── ClockSkewError                 this machine's clock and the store's are too far apart
     ├── SchedulerUnavailableError      the scheduler did not answer; the row is safe
-    └── WorkerUnavailableError         this process cannot run the operation now
+    ├── WorkerUnavailableError         this process cannot run the operation now
+    ├── RemoteCallError                a call to an operation's service failed; the operation goes on
+    └── RemoteProtocolError            a service's answer makes no sense
 
 A malformed argument of the caller's own code is a plain ``ValueError`` or ``TypeError``.
 
@@ -37,12 +40,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from google.longrunning import operations_proto_pb2 as operations_pb2  # the half without grpc
-from google.protobuf import any_pb2
+from google.protobuf import any_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError, Message
 
 from lro_aio.core.codes import Code
+
+if TYPE_CHECKING:
+    import grpc
 
 __all__ = [
     "ClockSkewError",
@@ -61,6 +68,8 @@ __all__ = [
     "OperationNotDoneError",
     "OperationNotFoundError",
     "PayloadTooLargeError",
+    "RemoteCallError",
+    "RemoteProtocolError",
     "SchedulerUnavailableError",
     "StateCodecError",
     "StoreSchemaError",
@@ -163,28 +172,34 @@ class OperationFailedError(LroError):
     """The operation ended with an error.
 
     Raised by a handler, it ends the operation with exactly this code, message and details: unlike that of other
-    exceptions, its text is meant for clients.
+    exceptions, its text is meant for clients. ``lro_aio.failures`` has a subclass for each code.
+
+    Args:
+        message: For developers, in English.
+        name: Resource name; "" where it is raised by a handler.
+        code: Canonical code; None takes the class's.
+        details: Messages such as ``ErrorInfo``, or packed ones.
 
     Attributes:
         name: Resource name, "" where it is raised by a handler.
         code: Canonical code.
-        details: The ``google.rpc.Status.details``, packed.
+        packed_details: The ``google.rpc.Status.details``, as they travel.
     """
 
     reason = "OPERATION_FAILED"
-    _private = frozenset({"text", "details"})
+    _private = frozenset({"text", "packed_details"})
 
     def __init__(
         self,
         message: str = "the operation failed",
         *,
         name: str = "",
-        code: int = Code.UNKNOWN,
-        details: Sequence[any_pb2.Any] = (),
+        code: int | None = None,
+        details: Sequence[Message] = (),
     ) -> None:
         self.name = name
-        self.code = Code.of(code) or Code.UNKNOWN  # OK, which is 0, is no way to fail
-        self.details = tuple(details)
+        self.code = Code.of(type(self).code if code is None else code) or Code.UNKNOWN  # OK, which is 0, is no failure
+        self.packed_details = tuple(_packed(detail) for detail in details)
         self.text = message
         prefix = f"operation {name!r} ended with {self.code.name}: " if name else ""
         super().__init__(f"{prefix}{message}")
@@ -193,6 +208,19 @@ class OperationFailedError(LroError):
     def message(self) -> str:
         """The message of the ``google.rpc.Status``, as the service wrote it."""
         return self.text
+
+    @property
+    def grpc_code(self) -> grpc.StatusCode:
+        """The code as grpc has it."""
+        return self.code.grpc_code
+
+    @property
+    def details(self) -> tuple[Message, ...]:
+        """What the service says besides (AIP-193): ``ErrorInfo``, ``RetryInfo`` and so on.
+
+        A detail of a type that this process does not know, or that cannot be read, stays an ``Any``.
+        """
+        return tuple(_unpacked(detail) for detail in self.packed_details)
 
 
 class OperationCancelledError(OperationFailedError):
@@ -206,8 +234,8 @@ class OperationCancelledError(OperationFailedError):
         message: str = "the operation was cancelled",
         *,
         name: str = "",
-        code: int = Code.CANCELLED,
-        details: Sequence[any_pb2.Any] = (),
+        code: int | None = None,
+        details: Sequence[Message] = (),
     ) -> None:
         super().__init__(message, name=name, code=code, details=details)
 
@@ -368,14 +396,24 @@ class InvalidFilterError(LroError):
 
 
 class InvalidTokenError(LroError):
-    """The resume token is not, or no longer, the one that the row waits for."""
+    """The resume token is not, or no longer, the one that the row waits for; or a rehydration token is none.
+
+    Attributes:
+        name: The row's; "" for a rehydration token.
+        problem: What is wrong with a rehydration token; "" for a resume token.
+    """
 
     code = Code.INVALID_ARGUMENT
     reason = "INVALID_TOKEN"
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str = "", *, problem: str = "") -> None:
         self.name = name
-        super().__init__(f"the token is not the one that operation {name!r} waits for")
+        self.problem = problem
+        super().__init__(
+            f"invalid rehydration token: {problem}"
+            if problem
+            else f"the token is not the one that operation {name!r} waits for"
+        )
 
 
 class StoreUnavailableError(LroError):
@@ -443,6 +481,77 @@ class WorkerUnavailableError(LroError):
         self.problem = problem
         self.retry_after = retry_after
         super().__init__(f"this worker cannot take the operation: {problem}")
+
+
+class RemoteCallError(LroError):
+    """A call to the service of an operation failed. What becomes of the operation does not depend on it.
+
+    Attributes:
+        name: The operation.
+        code: Canonical code; of an HTTP answer the one that its status stands for.
+        problem: What the service, or the way to it, said.
+        http_status: Of an HTTP answer; None where there was none.
+        transient: Whether the same call has a chance later.
+        packed_details: The ``google.rpc.Status.details`` of the answer, where it carried a status.
+    """
+
+    reason = "REMOTE_CALL_FAILED"
+    _private = frozenset({"transient", "packed_details"})
+
+    def __init__(
+        self,
+        name: str,
+        problem: str,
+        *,
+        code: int = Code.UNKNOWN,
+        transient: bool = False,
+        http_status: int | None = None,
+        retry_after: float | None = None,
+        details: Sequence[any_pb2.Any] = (),
+    ) -> None:
+        self.name = name
+        self.problem = problem
+        self.code = Code.of(code) or Code.UNKNOWN
+        self.transient = transient
+        self.http_status = http_status
+        self.retry_after = retry_after
+        self.packed_details = tuple(details)
+        answered = f"HTTP {http_status}" if http_status is not None else self.code.name
+        super().__init__(f"a call for operation {name!r} failed with {answered}: {problem}")
+
+    @property
+    def details(self) -> tuple[Message, ...]:
+        """As ``OperationFailedError.details``, of the failed call."""
+        return tuple(_unpacked(detail) for detail in self.packed_details)
+
+
+class RemoteProtocolError(LroError):
+    """The service's answer is not one that its protocol knows, or an operation ended without the result it promised."""
+
+    code = Code.INTERNAL
+    reason = "REMOTE_PROTOCOL"
+
+    def __init__(self, name: str, problem: str) -> None:
+        self.name = name
+        self.problem = problem
+        super().__init__(f"the service of operation {name!r} answered what makes no sense: {problem}")
+
+
+def _packed(detail: Message) -> any_pb2.Any:
+    if isinstance(detail, any_pb2.Any):
+        return detail
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    return packed
+
+
+def _unpacked(packed: any_pb2.Any) -> Message:
+    try:
+        descriptor = descriptor_pool.Default().FindMessageTypeByName(packed.TypeName())
+        message: Message = message_factory.GetMessageClass(descriptor)()
+        return message if packed.Unpack(message) else packed
+    except (KeyError, DecodeError):
+        return packed
 
 
 def _listed(names: Sequence[str], most: int = 10) -> str:

@@ -15,7 +15,8 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from lro_aio.core.codes import Code
-from lro_aio.core.errors import LroError, OperationCancelledError, OperationFailedError
+from lro_aio.core.errors import LroError, OperationFailedError
+from lro_aio.core.failures import BY_CODE
 
 __all__ = ["DOMAIN", "HIDDEN_MESSAGE", "error_of", "from_status", "make_status", "to_status"]
 
@@ -73,7 +74,7 @@ def to_status(exc: BaseException, *, expose: bool = False) -> status_pb2.Status:
     their text only with ``expose``.
     """
     if isinstance(exc, OperationFailedError):
-        return make_status(exc.code, exc.message, reason=exc.reason, metadata=exc.metadata, details=exc.details)
+        return make_status(exc.code, exc.message, reason=exc.reason, metadata=exc.metadata, details=exc.packed_details)
     if isinstance(exc, LroError):
         return make_status(exc.code, str(exc), reason=exc.reason, metadata=exc.metadata, retry_after=exc.retry_after)
     code = _foreign_code(exc)
@@ -84,9 +85,9 @@ def to_status(exc: BaseException, *, expose: bool = False) -> status_pb2.Status:
 
 
 def from_status(status: status_pb2.Status, *, name: str = "") -> OperationFailedError:
-    """The exception of a failed operation. Code CANCELLED becomes ``OperationCancelledError``."""
-    kind = OperationCancelledError if status.code == Code.CANCELLED else OperationFailedError
-    return kind(status.message, name=name, code=status.code, details=tuple(status.details))
+    """The exception of a failed operation: the class that its code has in ``failures``."""
+    kind = BY_CODE[Code.of(status.code) or Code.UNKNOWN]
+    return kind(status.message, name=name, details=status.details)
 
 
 def error_of(operation: operations_pb2.Operation) -> OperationFailedError | None:

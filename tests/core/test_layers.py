@@ -34,6 +34,7 @@ RANKS = {
 MESSAGES = {"google.protobuf", "google.rpc", "google.longrunning"}
 FOREIGN = {
     "core": MESSAGES,
+    "core.codes": {"grpc"},
     "core.codec": MESSAGES | {"pydantic", "pydantic_core"},
     "ports": {"google.longrunning"},
     "engine": MESSAGES | {"anyio"},

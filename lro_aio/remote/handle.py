@@ -1,0 +1,347 @@
+"""``RemoteOperation``: one operation of any service, in the hands of a caller."""
+
+from __future__ import annotations
+
+import asyncio
+import typing
+from collections.abc import AsyncIterator, Generator
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
+
+from google.longrunning import operations_proto_pb2 as operations_pb2
+
+from lro_aio.core.errors import OperationNotDoneError, RemoteProtocolError, WaitDeadlineExceededError
+from lro_aio.core.policies import Duration, PollPolicy, RetryPolicy, seconds
+from lro_aio.core.status import from_status
+from lro_aio.remote import tokens
+from lro_aio.remote.payloads import decode
+from lro_aio.remote.polling import poller_of
+from lro_aio.remote.transport import CallOptions, HasTransport, Latest, Metadata, Transport
+
+__all__ = ["RemoteOperation"]
+
+T = TypeVar("T")
+
+
+class RemoteOperation(Generic[T]):
+    """A long-running operation of a service that speaks google.longrunning, over gRPC or HTTP, or the Azure style.
+
+    ::
+
+        handle = RemoteOperation(transport, await stub.CreateReport(request), response_type=Report)
+        report = await handle
+
+    ``await handle`` waits for the end and gives the value. The properties do no I/O: they tell what the last answer
+    said. Cancelling a task that waits stops the wait and not the work; ``await handle.cancel()`` asks for that.
+
+    A service client may subclass it: the type argument is then the response type. ::
+
+        class CreateReportOperation(RemoteOperation[Report]):
+            metadata_type = ReportProgress
+
+    Args:
+        transport: How the service is asked, or a service client that has one as ``transport``.
+        started: What the call that started the operation answered: an ``Operation``, or an ``httpx.Response``.
+        response_type: A protobuf message class, or any type that pydantic knows, for JSON. None: the class's, else
+            the type that the service names.
+        metadata_type: As ``response_type``, of the metadata.
+        poll: How often to look; None takes the transport's.
+        retry: How often a look that fails is repeated; None takes the transport's.
+
+    Raises:
+        TypeError: ``started`` is not what such a service answers.
+        RemoteProtocolError: It says nothing of an operation.
+        RemoteCallError: It says that the start failed.
+    """
+
+    response_type: ClassVar[Any] = None
+    metadata_type: ClassVar[Any] = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "response_type" in vars(cls):
+            return
+        for base in vars(cls).get("__orig_bases__", ()):
+            origin, arguments = typing.get_origin(base), typing.get_args(base)
+            known = isinstance(origin, type) and issubclass(origin, RemoteOperation)
+            if known and arguments and not isinstance(arguments[0], TypeVar | str | typing.ForwardRef):
+                cls.response_type = arguments[0]
+
+    def __init__(
+        self,
+        transport: Transport | HasTransport,
+        started: Any,
+        *,
+        response_type: type[T] | None = None,
+        metadata_type: type[Any] | None = None,
+        poll: PollPolicy | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        asked = _transport(transport)
+        reply = asked.started(started)
+        latest = Latest(reply.place)
+        latest.take(reply)
+        self._set(asked, latest, response_type, metadata_type, poll, retry)
+
+    @classmethod
+    def from_name(
+        cls,
+        transport: Transport | HasTransport,
+        name: str,
+        *,
+        response_type: type[T] | None = None,
+        metadata_type: type[Any] | None = None,
+        poll: PollPolicy | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> Self:
+        """A handle of an operation whose name is known. No I/O: nothing is known of it before the first look.
+
+        Args:
+            transport: As in the class.
+            name: Resource name; in the Azure style the address of its status monitor.
+            response_type: As in the class.
+            metadata_type: As in the class.
+            poll: As in the class.
+            retry: As in the class.
+
+        Raises:
+            ValueError: No such service can have an operation of that name.
+        """
+        asked = _transport(transport)
+        handle = cls.__new__(cls)
+        RemoteOperation._set(handle, asked, Latest(asked.place(name)), response_type, metadata_type, poll, retry)
+        return handle
+
+    @classmethod
+    async def rehydrate(
+        cls,
+        transport: Transport | HasTransport,
+        token: str,
+        *,
+        response_type: type[T] | None = None,
+        metadata_type: type[Any] | None = None,
+        poll: PollPolicy | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> Self:
+        """Come back to an operation by its ``rehydration_token``, with one look at it.
+
+        Args:
+            transport: As in the class, for the same service.
+            token: Of any process and any release since.
+            response_type: As in the class.
+            metadata_type: As in the class.
+            poll: As in the class.
+            retry: As in the class.
+
+        Raises:
+            InvalidTokenError: It is none, was altered, or is for another service or kind of transport.
+            OperationNotFoundError: The service no longer has the operation.
+            RemoteCallError: The look failed.
+        """
+        asked = _transport(transport)
+        handle = cls.__new__(cls)
+        latest = Latest(tokens.place_of(token, asked))
+        RemoteOperation._set(handle, asked, latest, response_type, metadata_type, poll, retry)
+        await handle.update_status()
+        return handle
+
+    def _set(
+        self,
+        transport: Transport,
+        latest: Latest,
+        response_type: Any,
+        metadata_type: Any,
+        poll: PollPolicy | None,
+        retry: RetryPolicy | None,
+    ) -> None:
+        self._transport = transport
+        self._latest = latest
+        self._response_type = response_type if response_type is not None else self.response_type
+        self._metadata_type = metadata_type if metadata_type is not None else self.metadata_type
+        self._poll = poll
+        self._retry = retry
+
+    @property
+    def name(self) -> str:
+        """Resource name; in the Azure style the address of the status monitor."""
+        return self._latest.place.name
+
+    @property
+    def has_completed(self) -> bool:
+        """Whether it has ended, well or not, as far as is known."""
+        return self._latest.done
+
+    @property
+    def value(self) -> T:
+        """The response of the ended operation.
+
+        Raises:
+            OperationNotDoneError: It has not ended, as far as is known.
+            OperationFailedError: It failed; ``lro_aio.failures`` has a subclass for each code.
+            OperationCancelledError: It was cancelled.
+            TypeError: The response is of another type.
+            RemoteProtocolError: A ``response_type`` is declared, and the service gave no response.
+        """
+        reply = self._latest.reply
+        if reply is None or not reply.done:
+            raise OperationNotDoneError(self.name)
+        if reply.error is not None:
+            raise from_status(reply.error, name=self.name)
+        if reply.response is None:
+            if self._response_type is None:
+                return cast("T", None)
+            raise RemoteProtocolError(self.name, "it has ended, and there is no response")
+        return cast("T", decode(reply.response, self._response_type))
+
+    @property
+    def metadata(self) -> Any:
+        """What the service last said of the progress; None where it said nothing.
+
+        Raises:
+            TypeError: A ``metadata_type`` is declared, and it is of another type.
+        """
+        reply = self._latest.reply
+        return None if reply is None or reply.metadata is None else decode(reply.metadata, self._metadata_type)
+
+    @property
+    def proto(self) -> operations_pb2.Operation | None:
+        """What the last answer said, as ``google.longrunning`` has it, in any style. None where nothing was asked yet."""
+        reply = self._latest.reply
+        return None if reply is None else reply.to_operation()
+
+    @property
+    def raw_response(self) -> Any:
+        """The last answer as it came: an ``Operation``, or an ``httpx.Response``. None where nothing was asked yet."""
+        return self._latest.raw
+
+    @property
+    def rehydration_token(self) -> str | None:
+        """Text with which any process comes back to the operation: see ``rehydrate``.
+
+        URL-safe, under 1 KB, without credentials. None where there is nothing to come back to: the service answered the
+        start with its result and names no operation, or an address that lets in whoever has it.
+        """
+        return tokens.encode(self._transport, self._latest.place) if self.name else None
+
+    async def update_status(self, *, timeout: Duration | None = None, metadata: Metadata | None = None) -> Any:
+        """Look once: exactly one request, which is not repeated if it fails.
+
+        Args:
+            timeout: Seconds or a timedelta that the request may take.
+            metadata: gRPC metadata or HTTP headers, besides the transport's.
+
+        Returns:
+            The answer as it came: what ``raw_response`` is now.
+
+        Raises:
+            OperationNotFoundError: The service does not have it.
+            RemoteCallError: The call failed; ``transient`` tells whether a repeat has a chance.
+            RemoteProtocolError: The answer makes no sense.
+        """
+        reply = await self._transport.fetch(self._latest.place, CallOptions.of(timeout, metadata))
+        self._latest.take(reply)
+        return reply.raw
+
+    async def wait_for_completion(
+        self, polling_interval: Duration | None = None, timeout: Duration | None = None
+    ) -> None:
+        """Wait until the operation has ended, well or not. Looks that fail are repeated as ``retry`` says.
+
+        Args:
+            polling_interval: Seconds or a timedelta between looks, instead of ``poll``. The service is then polled even
+                if it could tell of the end; its own Retry-After still wins.
+            timeout: Seconds or a timedelta; None waits for as long as it takes.
+
+        Raises:
+            WaitDeadlineExceededError: The time is up; has the last state and the token. The work goes on.
+            OperationNotFoundError: The service does not have it.
+            RemoteCallError: One look failed for good, or once more than ``retry`` allows.
+            RemoteProtocolError: An answer makes no sense.
+        """
+        limit = None if timeout is None else seconds(timeout, "timeout")
+        poll = self._poll
+        if polling_interval is not None:
+            length = seconds(polling_interval, "polling_interval", positive=True)
+            poll = PollPolicy(interval=length, multiplier=1.0, max_interval=length, jitter=0.0)
+        if self.has_completed:
+            return
+        future = self.watch(poll, polls=polling_interval is not None)
+        try:
+            async with asyncio.timeout(limit):
+                while not self.has_completed:  # where it polls, each change wakes
+                    await future
+                    if not self.has_completed:
+                        future = self.watch(poll, polls=True)
+        except TimeoutError as exc:
+            if limit is None:
+                raise
+            if not self.has_completed:
+                raise self._deadline_error(limit) from exc
+        finally:
+            future.cancel()
+
+    def watch(self, poll: PollPolicy | None = None, *, polls: bool = False) -> asyncio.Future[None]:
+        """A future for the end, or with ``polls`` for the next change; for ``gather`` and the like.
+
+        It holds no result. Cancel it to stop looking.
+        """
+        transport = self._transport
+        return poller_of(transport).watch(
+            self._latest, poll or self._poll or transport.poll, self._retry or transport.retry, polls=polls
+        )
+
+    def _deadline_error(self, limit: float) -> WaitDeadlineExceededError:
+        return WaitDeadlineExceededError(
+            limit, (self.name,), operation=self.proto, rehydration_token=self.rehydration_token
+        )
+
+    def __await__(self) -> Generator[Any, None, T]:
+        yield from self.wait_for_completion().__await__()
+        return self.value
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        """The metadata now and whenever it has changed, until the operation has ended, well or not.
+
+        Some changes may be skipped. Raises as ``wait_for_completion``, and as ``metadata``.
+        """
+        told = None
+        while True:
+            reply = self._latest.reply
+            if reply is not None and reply.metadata is not None and reply.metadata != told:
+                told = reply.metadata
+                yield self.metadata
+                continue  # time has passed
+            if self.has_completed:
+                return
+            future = self.watch(polls=True)
+            try:
+                await future
+            finally:
+                future.cancel()
+
+    async def cancel(self, *, timeout: Duration | None = None, metadata: Metadata | None = None) -> None:
+        """Ask the service to stop the work: one request. It may still end otherwise; wait to see.
+
+        Args:
+            timeout: Seconds or a timedelta that the request may take.
+            metadata: gRPC metadata or HTTP headers, besides the transport's.
+
+        Raises:
+            OperationNotFoundError: The service does not have it.
+            RemoteCallError: The call failed; UNIMPLEMENTED where the service cannot cancel.
+        """
+        await self._transport.cancel(self._latest.place, CallOptions.of(timeout, metadata))
+
+    async def delete(self, *, timeout: Duration | None = None, metadata: Metadata | None = None) -> None:
+        """Have the service forget the operation: one request. That does not stop the work. As ``cancel`` otherwise."""
+        await self._transport.delete(self._latest.place, CallOptions.of(timeout, metadata))
+
+    def __repr__(self) -> str:
+        state = "unknown" if self._latest.reply is None else "ended" if self.has_completed else "running"
+        return f"<{type(self).__name__} {self.name!r}: {state}>"
+
+
+def _transport(given: Transport | HasTransport) -> Transport:
+    found = given if isinstance(given, Transport) else getattr(given, "transport", None)
+    if not isinstance(found, Transport):
+        raise TypeError(f"{type(given).__name__} is no Transport of lro_aio.remote, and has none as .transport")
+    return found

@@ -1,0 +1,113 @@
+"""Operations of a client in the same process, in the clothes of a remote service's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, Protocol, TypeVar
+
+from google.longrunning import operations_proto_pb2 as operations_pb2
+
+from lro_aio.core.codes import Code
+from lro_aio.core.errors import LroError, OperationNotFoundError, RemoteCallError
+from lro_aio.core.names import parse
+from lro_aio.core.policies import Duration, PollPolicy, RetryPolicy
+from lro_aio.remote.messages import reply_of
+from lro_aio.remote.transport import CallOptions, Place, Reply, Transport
+
+__all__ = ["LocalTransport"]
+
+R = TypeVar("R")
+
+
+class LocalClient(Protocol):
+    """The part of ``lro_aio.Client`` that is used."""
+
+    async def get_operation(self, name: str) -> operations_pb2.Operation: ...
+
+    async def wait_operation(self, name: str, timeout: float | None = None) -> operations_pb2.Operation: ...
+
+    async def cancel_operation(self, name: str) -> None: ...
+
+    async def delete_operation(self, name: str) -> None: ...
+
+
+class LocalTransport(Transport):
+    """Asks a ``Client`` of this process: code that takes handles runs without a server, in tests for one.
+
+    Args:
+        client: Open. It is not closed here.
+        timeout: Real seconds or a timedelta that one look may take.
+        poll: How often handles look for changes; ends are told by the client.
+        retry: How often they repeat a look that fails.
+        max_calls: Looks that are under way at a time.
+        max_waits: Handles that wait at a time without polling.
+    """
+
+    kind = "local"
+
+    def __init__(
+        self,
+        client: LocalClient,
+        *,
+        timeout: Duration = 15.0,
+        poll: PollPolicy | None = None,
+        retry: RetryPolicy | None = None,
+        max_calls: int = 64,
+        max_waits: int = 100_000,
+    ) -> None:
+        super().__init__(
+            timeout=timeout, poll=poll, retry=retry, max_calls=max_calls, max_waits=max_waits, long_polls=True
+        )
+        self._client = client
+
+    def place(self, name: str) -> Place:
+        """A resource name of the client's."""
+        try:
+            return Place(str(parse(name)))
+        except LroError as exc:
+            raise ValueError(str(exc)) from exc
+
+    def started(self, answer: Any) -> Reply:
+        """What ``client.start`` or ``client.get_operation`` gave."""
+        return reply_of(getattr(answer, "proto", answer))
+
+    async def fetch(self, place: Place, options: CallOptions) -> Reply:
+        """``client.get_operation``."""
+        return reply_of(await self._call(self._client.get_operation(place.name), place, options), place)
+
+    async def wait(self, place: Place, length: float, options: CallOptions) -> Reply:  # noqa: ARG002 (no call to bound)
+        """``client.wait_operation``."""
+        return reply_of(await _translated(self._client.wait_operation(place.name, length), place), place)
+
+    async def cancel(self, place: Place, options: CallOptions) -> None:
+        """``client.cancel_operation``."""
+        await self._call(self._client.cancel_operation(place.name), place, options)
+
+    async def delete(self, place: Place, options: CallOptions) -> None:
+        """``client.delete_operation``."""
+        await self._call(self._client.delete_operation(place.name), place, options)
+
+    async def _call(self, call: Awaitable[R], place: Place, options: CallOptions) -> R:
+        limit = options.timeout or self.timeout
+        try:
+            async with asyncio.timeout(limit):
+                return await _translated(call, place)
+        except TimeoutError as exc:
+            problem = f"no answer within {limit:g} s"
+            raise RemoteCallError(place.name, problem, code=Code.DEADLINE_EXCEEDED, transient=True) from exc
+
+
+async def _translated(call: Awaitable[R], place: Place) -> R:
+    try:
+        return await call
+    except OperationNotFoundError:
+        raise
+    except LroError as exc:
+        raise RemoteCallError(
+            place.name,
+            exc.message,
+            code=exc.code,
+            transient=exc.code is Code.UNAVAILABLE,
+            retry_after=exc.retry_after,
+        ) from exc

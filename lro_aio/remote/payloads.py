@@ -1,0 +1,153 @@
+"""What operations carry, packed messages or JSON, as the type that the caller declared."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf import any_pb2, json_format, struct_pb2
+from google.protobuf.message import DecodeError, Message
+from google.rpc import status_pb2
+from pydantic import TypeAdapter, ValidationError
+
+from lro_aio.core.codec import unpack
+
+__all__ = ["Json", "Payload", "decode", "status_of_json", "to_any"]
+
+
+@dataclass(frozen=True, slots=True)
+class Json:
+    """A JSON value, as ``json.loads`` gives it."""
+
+    value: Any
+
+
+Payload = any_pb2.Any | Json
+
+
+def decode(payload: Payload, kind: Any) -> Any:
+    """The payload as a value of a type.
+
+    Args:
+        payload: Packed, or JSON: a google ``Any`` with its "@type", or a plain value.
+        kind: A protobuf message class; any type that pydantic knows, for JSON; None for whatever it says that it is. A
+            packed type that this process does not know then stays an ``Any``, and JSON stays JSON.
+
+    Raises:
+        TypeError: It is not of the type.
+    """
+    try:
+        if isinstance(kind, type) and issubclass(kind, Message):
+            return _message(payload, kind)
+        if kind is not None:
+            return _validated(payload, kind)
+        return _undeclared(payload)
+    except DecodeError as exc:
+        raise TypeError(f"what is packed as {to_any(payload).TypeName()!r} cannot be read: {exc}") from exc
+
+
+def to_any(payload: Payload) -> any_pb2.Any:
+    """The payload as ``google.longrunning`` carries it. JSON of no known type becomes a ``Value`` or ``Struct``."""
+    if isinstance(payload, any_pb2.Any):
+        return payload
+    value = payload.value
+    if isinstance(value, dict) and isinstance(value.get("@type"), str):
+        return _any_of_json(value)
+    return _any_of_plain(value)
+
+
+def status_of_json(error: Mapping[str, Any]) -> status_pb2.Status:
+    """A ``google.rpc.Status`` from its proto3 JSON. Details of unknown types are kept as they can be."""
+    code, message, details = error.get("code"), error.get("message"), error.get("details")
+    number = code if isinstance(code, int) and not isinstance(code, bool) and 0 < code < 2**31 else 2
+    status = status_pb2.Status(code=number, message=message if isinstance(message, str) else "")
+    for detail in details if isinstance(details, list) else ():
+        if isinstance(detail, dict) and isinstance(detail.get("@type"), str):
+            status.details.append(_any_of_json(detail))
+    return status
+
+
+def _message(payload: Payload, kind: type[Message]) -> Message:
+    if isinstance(payload, Json) and not (isinstance(payload.value, dict) and "@type" in payload.value):
+        try:
+            return json_format.ParseDict(payload.value, kind(), ignore_unknown_fields=True)
+        except (json_format.ParseError, ValueError, TypeError, AttributeError, RecursionError) as exc:
+            raise TypeError(f"expected {kind.DESCRIPTOR.full_name}: {exc}") from exc
+    return unpack(to_any(payload), kind)
+
+
+def _validated(payload: Payload, kind: Any) -> Any:
+    try:
+        return _adapter(kind).validate_python(_plain(payload))
+    except ValidationError as exc:
+        first = exc.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise TypeError(f"expected {getattr(kind, '__name__', kind)}: {where or 'the value'}: {first['msg']}") from exc
+
+
+def _undeclared(payload: Payload) -> Any:
+    if isinstance(payload, Json):
+        value = payload.value
+        if not (isinstance(value, dict) and isinstance(value.get("@type"), str)):
+            return value
+        packed = _any_of_json(value)
+        if packed.TypeName() != value["@type"].rpartition("/")[2]:
+            return value
+    else:
+        packed = payload
+    try:
+        return unpack(packed)
+    except LookupError:
+        return payload.value if isinstance(payload, Json) else packed
+
+
+def _plain(payload: Payload) -> Any:
+    """As JSON, without the "@type" of an ``Any``."""
+    value = payload.value if isinstance(payload, Json) else json_format.MessageToDict(payload)
+    if not (isinstance(value, dict) and "@type" in value):
+        return value
+    name = str(value["@type"]).rpartition("/")[2]
+    members = {key: item for key, item in value.items() if key != "@type"}
+    return members["value"] if name.startswith("google.protobuf.") and set(members) == {"value"} else members
+
+
+def _any_of_json(value: dict[str, Any]) -> any_pb2.Any:
+    """An ``Any`` from its JSON.
+
+    Of a type that this process does not know: from the base64 of its bytes, as this package's servers print such a
+    one, or else the JSON itself as a ``Struct``.
+    """
+    type_url = value["@type"]
+    if type_url.endswith("/google.protobuf.Empty"):  # Go prints {"value": {}} too, which Python's parser refuses
+        return any_pb2.Any(type_url=type_url)
+    packed = any_pb2.Any()
+    try:
+        return json_format.ParseDict(value, packed, ignore_unknown_fields=True)
+    except (json_format.ParseError, TypeError, ValueError, AttributeError, RecursionError):
+        data = value.get("value")
+        if set(value) == {"@type", "value"} and isinstance(data, str):
+            try:
+                return any_pb2.Any(type_url=type_url, value=base64.b64decode(data, validate=True))
+            except binascii.Error:
+                pass
+        return _any_of_plain(value)
+
+
+def _any_of_plain(value: Any) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    form: Message = struct_pb2.Struct() if isinstance(value, dict) else struct_pb2.Value()
+    try:
+        packed.Pack(json_format.ParseDict(value, form))
+    except (json_format.ParseError, ValueError, RecursionError):  # such as NaN, or too deep
+        packed.Pack(struct_pb2.Value(string_value=json.dumps(value)))
+    return packed
+
+
+@functools.lru_cache(maxsize=256)
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
