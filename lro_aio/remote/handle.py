@@ -204,7 +204,7 @@ class RemoteOperation(Generic[T]):
 
     @property
     def proto(self) -> operations_pb2.Operation | None:
-        """What the last answer said, as ``google.longrunning`` has it, in any style. None where nothing was asked yet."""
+        """What the last answer said, as ``google.longrunning`` has it, in any style. None where nothing was asked."""
         reply = self._latest.reply
         return None if reply is None else reply.to_operation()
 

@@ -1,8 +1,8 @@
 """Rehydration tokens: what another process needs to come back to an operation, as text.
 
 URL-safe base64 of one JSON object, under 1 KB: ``v`` version, ``t`` kind of transport, ``a`` the service's address
-where it is known, ``n`` ``l`` ``r`` ``s`` the place (name, link, result, step), ``c`` a checksum. It holds no credentials
-and no code, and proves nothing: whoever uses one needs the service's permission as for any other call.
+where it is known, ``n`` ``l`` ``r`` ``s`` the place (name, link, result, step), ``c`` a checksum. It holds no
+credentials and no code, and proves nothing: whoever uses one needs the service's permission as for any other call.
 """
 
 from __future__ import annotations
