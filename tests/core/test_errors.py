@@ -228,7 +228,7 @@ def test_every_variable_part_of_the_sentence_is_in_the_metadata(error: LroError,
     init = inspect.signature(type(error).__init__).parameters
     for name in init:
         value = getattr(error, name, None)
-        if name == "self" or value in (None, "", (), 0):
+        if name in ("self", "code", "transient") or value in (None, "", (), 0):  # the code is in the status itself
             continue
         key = re.sub(r"_(.)", lambda m: m[1].upper(), name)
         if isinstance(value, tuple) and value:
