@@ -7,7 +7,6 @@ __all__ = ["NAMES", "error", "needs"]
 NAMES = {
     "RemoteOperation": "",
     "remote": "",
-    "servers.fastapi.accepted": "fastapi",
 }
 """Public name -> the extra that brings its dependencies; "" where the base package has them."""
 
