@@ -16,7 +16,7 @@ from lro_aio.core.names import parse
 from lro_aio.servers.calls import Calls
 from lro_aio.servers.http import Reply
 
-__all__ = ["Act", "Endpoint", "NameOf", "Routes", "path_name", "query_parameters", "response"]
+__all__ = ["Act", "Endpoint", "NameOf", "Routes", "query_parameters", "response"]
 
 Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
 Act = Callable[[Request, str], Awaitable[Response]]

@@ -64,7 +64,8 @@ def status_monitor(record: Record) -> dict[str, Any]:
     ``percentComplete``, from 0 to 100, where the metadata is a ``Struct`` whose ``progress`` is from 0 to 1.
     """
     operation = record.to_operation()
-    monitor: dict[str, Any] = {"id": names.parse(record.name).id, "name": record.name, "kind": record.handler or None}
+    monitor: dict[str, Any] = {"id": record.name.rpartition("/")[2], "name": record.name}
+    monitor["kind"] = record.handler or None
     # One that was handed back by a process that closed waits again, and yet it has been started.
     handed_back = record.state is State.PENDING and record.claim > 0
     monitor["status"] = STATUS[State.RUNNING if handed_back else record.state]
@@ -81,8 +82,8 @@ def status_monitor(record: Record) -> dict[str, Any]:
 def monitor_reply(record: Record, now: float) -> Reply:
     """200 with the status monitor, and while it is unfinished with the time to come back.
 
-    That is a tenth of the operation's age, from 1 to ``MAX_RETRY_AFTER`` seconds: nobody learns of an end later than
-    by a tenth of the time that it took, and old operations are not asked for every second.
+    That is a tenth of the operation's age, from 1 to ``MAX_RETRY_AFTER`` seconds: who keeps to it learns of an end at
+    most a second or a tenth of the time that it took late, and old operations are not asked for every second.
     """
     headers = {}
     if not record.done:

@@ -59,9 +59,6 @@ __all__ = [
 Style = Literal["google", "azure"]
 """Whose APIs the answers look like: operations and AIP-193 errors, or status monitors and Azure's errors."""
 
-PREFIX = "/v1"
-"""Before the names, where nothing else is said."""
-
 MAX_BODY = 64 * 1024
 """Bytes of a request's body: a name and a timeout."""
 
@@ -77,7 +74,7 @@ def operations_router(
     style: Style = "google",
     authorize: Authorize | None = None,
     *,
-    prefix: str = PREFIX,
+    prefix: str = "/v1",
     max_wait: Duration = MAX_WAIT,
     keep_alive: Duration = KEEP_ALIVE,
 ) -> APIRouter:
@@ -196,13 +193,12 @@ def operation_id_from_request(request: Request) -> str | None:
         request: Of the call.
 
     Raises:
-        RequestError: The id is malformed (400), or the caller relies on ``Repeatability-Request-ID``, which is not
-            supported (501).
+        RequestError: It is malformed (400), or there is ``Repeatability-Request-ID``, which is not supported (501).
     """
     return azure.operation_id(_headers(request))
 
 
-def accepted(op: Operation[Any], request: Request, base_url: str | None = None, *, prefix: str = PREFIX) -> Response:
+def accepted(op: Operation[Any], request: Request, base_url: str | None = None, *, prefix: str = "/v1") -> Response:
     """An operation as the answer of a service's own POST or DELETE in Azure's style: 202, also where it has ended.
 
     The body is the status monitor; ``Operation-Location`` is its absolute URL, with the ``api-version`` that the caller
