@@ -147,7 +147,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    from lro_aio._missing import NAMES, error, needs
+    from lro_aio._missing import needs
 
     if name == "remote":
         return import_module("lro_aio.remote")
@@ -156,11 +156,11 @@ def __getattr__(name: str) -> Any:
         try:
             value = getattr(import_module(module), name)
         except ModuleNotFoundError as exc:
+            if not extra:
+                raise
             raise needs(name, extra) from exc
         value.__module__ = __name__
         return value
-    if name in NAMES:
-        raise error(name)
     raise AttributeError(f"module 'lro_aio' has no attribute {name!r}")
 
 

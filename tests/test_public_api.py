@@ -165,11 +165,10 @@ def test_spanner_without_its_extra_names_the_install_command() -> None:
 
 
 def test_every_extra_that_an_error_names_exists() -> None:
-    from lro_aio._missing import NAMES
+    from lro_aio import _LAZY, remote
 
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    named = {extra for listed in NAMES.values() for extra in listed.split(",") if extra}
-    assert named <= set(extras)
+    assert {extra for _, extra in [*_LAZY.values(), *remote._LAZY.values()] if extra} <= set(extras)
 
 
 @pytest.mark.parametrize("missing", ["fastapi", "starlette"])

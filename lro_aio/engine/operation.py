@@ -127,6 +127,11 @@ class Operation(Generic[S]):
         return self._record.to_operation()
 
     @property
+    def record(self) -> Record:
+        """The row as last known, without I/O. For the engine."""
+        return self._record
+
+    @property
     def ended(self) -> bool:
         """Whether the operation was done when last seen, without I/O."""
         return self._record.done
