@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lro_aio.core.codec import unpack
 
-__all__ = ["Json", "Payload", "decode", "status_of_json", "to_any"]
+__all__ = ["Json", "Payload", "decode", "status_of_json", "to_any", "utf8"]
 
 KNOWN = (duration_pb2, empty_pb2, struct_pb2, timestamp_pb2, wrappers_pb2)
 """Imported so that results of these types are what they are in every process, without a declared type."""
@@ -68,11 +68,16 @@ def status_of_json(error: Mapping[str, Any]) -> status_pb2.Status:
     """A ``google.rpc.Status`` from its proto3 JSON. Details of unknown types are kept as they can be."""
     code, message, details = error.get("code"), error.get("message"), error.get("details")
     number = code if isinstance(code, int) and not isinstance(code, bool) and 0 < code < 2**31 else 2
-    status = status_pb2.Status(code=number, message=message if isinstance(message, str) else "")
+    status = status_pb2.Status(code=number, message=utf8(message) if isinstance(message, str) else "")
     for detail in details if isinstance(details, list) else ():
         if isinstance(detail, dict) and isinstance(detail.get("@type"), str):
             status.details.append(_any_of_json(detail))
     return status
+
+
+def utf8(text: str) -> str:
+    """The text as a protobuf string can hold it: in JSON there may be half a surrogate pair."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _message(payload: Payload, kind: type[Message]) -> Message:
@@ -125,7 +130,7 @@ def _any_of_json(value: dict[str, Any]) -> any_pb2.Any:
     Of a type that this process does not know: from the base64 of its bytes, as this package's servers print such a
     one, or else the JSON itself as a ``Struct``.
     """
-    type_url = value["@type"]
+    type_url = utf8(value["@type"])
     if type_url.endswith("/google.protobuf.Empty"):  # Go prints {"value": {}} too, which Python's parser refuses
         return any_pb2.Any(type_url=type_url)
     packed = any_pb2.Any()

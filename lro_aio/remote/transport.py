@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import abc
+import inspect
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.rpc import status_pb2
@@ -21,13 +22,18 @@ __all__ = [
     "HasTransport",
     "Latest",
     "Metadata",
+    "MetadataSource",
     "Place",
     "Reply",
     "Transport",
+    "metadata_of",
 ]
 
 Metadata = Mapping[str, str] | Sequence[tuple[str, str]]
 """gRPC metadata or HTTP headers of a call."""
+
+MetadataSource = Metadata | Callable[[], Metadata | Awaitable[Metadata]]
+"""The same, or a function that gives them for each call."""
 
 DEFAULT_POLL = PollPolicy(interval=1.0, multiplier=1.2, max_interval=20.0, jitter=0.1)
 """How often to look where the service cannot tell of an end by itself."""
@@ -49,6 +55,14 @@ class CallOptions:
         """Options as users give them."""
         pairs = metadata.items() if isinstance(metadata, Mapping) else metadata or ()
         return cls(None if timeout is None else seconds(timeout, "timeout", positive=True), tuple(pairs))
+
+
+async def metadata_of(source: MetadataSource) -> tuple[tuple[str, str], ...]:
+    """What a source gives for the next call."""
+    given = source() if callable(source) else source
+    if inspect.isawaitable(given):
+        given = await given
+    return CallOptions.of(None, given).metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +128,8 @@ class Latest:
         """Learn from an answer. An end is final: a replica that is behind does not take it back."""
         self.raw = reply.raw
         self.seen = time.monotonic()
+        if self.place.step and self.reply is not None and reply.metadata is None:
+            reply = replace(reply, metadata=self.reply.metadata)  # a result by itself says nothing of the progress
         if not self.done:
             self.reply = reply
             self.place = reply.place
@@ -132,7 +148,7 @@ class Transport(abc.ABC):
         max_waits: Long-polls that are open at a time. What exceeds them is polled.
     """
 
-    kind: ClassVar[str]
+    kind: str
     """In tokens: which transport understands them."""
 
     def __init__(

@@ -1,0 +1,82 @@
+"""Where requests may go: the origin of a service's base URL, and those that the caller trusts besides.
+
+Services name URLs in their answers, and tokens carry them. The caller's HTTP client sends its credentials along, so
+neither may choose another host, or the same one without encryption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import httpx
+
+__all__ = ["Addresses"]
+
+Origin = tuple[bytes, bytes, int | None]
+"""Scheme, host and port (None: the scheme's own), as they are sent."""
+
+
+class Addresses:
+    """URLs of one service.
+
+    Args:
+        base_url: Absolute, of http or https, without credentials, query and fragment.
+        origins: Further ones, such as "https://status.example.com".
+
+    Raises:
+        ValueError: Not such a URL.
+    """
+
+    def __init__(self, base_url: str | httpx.URL, origins: Iterable[str] = ()) -> None:
+        if isinstance(origins, str):
+            raise TypeError("origins must be several texts, not one")
+        url = _base(base_url, "base_url")
+        self.base_url = str(url).rstrip("/")
+        self._base = httpx.URL(self.base_url)
+        self._allowed = {_origin(url), *(_origin(_base(origin, "origins")) for origin in origins)}
+
+    def below(self, path: str) -> httpx.URL:
+        """The URL of a path, already percent-encoded, below the base URL."""
+        return httpx.URL(self.base_url + path)
+
+    def resolve(self, address: str, base: httpx.URL | None = None) -> httpx.URL:
+        """The URL that an address means.
+
+        Args:
+            address: A URL, or relative to ``base``.
+            base: None takes the base URL.
+
+        Raises:
+            ValueError: It is none, has credentials in it, or is of an origin that is not allowed.
+        """
+        try:
+            url = (base if base is not None else self._base).join(address)
+        except (httpx.InvalidURL, ValueError) as exc:
+            raise ValueError(f"{address[:200]!r} is not a URL") from exc
+        if url.userinfo:
+            raise ValueError(f"a URL of {url.host!r} has credentials in it")
+        if _origin(url) not in self._allowed:
+            where = f"{url.scheme}://{url.netloc.decode('ascii')}"
+            raise ValueError(f"{where} is neither the origin of base_url nor among the allowed origins")
+        return url.copy_with(fragment=None)
+
+    def short(self, url: httpx.URL) -> str:
+        """The URL as a text that ``resolve`` takes: without the origin where that is the base URL's."""
+        path = url.raw_path.decode("ascii")
+        return path if _origin(url) == _origin(self._base) and not path.startswith("//") else str(url)
+
+
+def _base(text: str | httpx.URL, name: str) -> httpx.URL:
+    try:
+        url = httpx.URL(text)
+    except (httpx.InvalidURL, ValueError) as exc:
+        raise ValueError(f"{name}: {str(text)[:200]!r} is not a URL") from exc
+    if url.userinfo:
+        raise ValueError(f"{name} must have no credentials in it: give them to the httpx client")
+    if url.scheme not in ("http", "https") or not url.host or url.query or url.fragment:
+        raise ValueError(f"{name} must be like 'https://api.example.com' or 'https://example.com/jobs', not {text!r}")
+    return url
+
+
+def _origin(url: httpx.URL) -> Origin:
+    return url.raw_scheme, url.raw_host, url.port

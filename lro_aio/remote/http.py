@@ -1,0 +1,183 @@
+"""Operations of an HTTP service, in Google's style or in Azure's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, ClassVar, Literal, Protocol
+
+import httpx
+
+from lro_aio.core.codes import Code
+from lro_aio.core.errors import RemoteCallError
+from lro_aio.core.policies import Duration, PollPolicy, RetryPolicy
+from lro_aio.remote.addresses import Addresses
+from lro_aio.remote.answers import call_failed, check, refused
+from lro_aio.remote.azure import AzureStyle
+from lro_aio.remote.google_style import GoogleStyle
+from lro_aio.remote.transport import CallOptions, MetadataSource, Place, Reply, Transport, metadata_of
+
+__all__ = ["HttpTransport"]
+
+WAIT_GRACE = 15.0
+"""Seconds beyond the length of a long-poll before the request is given up."""
+
+NO_SUCH_METHOD = (405, 501)
+
+
+class Style(Protocol):
+    """Where operations are, and what answers say of them."""
+
+    kind: str
+    cancel_body: ClassVar[dict[str, Any] | None]
+
+    def place(self, name: str) -> Place: ...
+
+    def check(self, place: Place) -> None: ...
+
+    def started(self, answer: Any) -> Reply: ...
+
+    def next_url(self, place: Place) -> httpx.URL: ...
+
+    def url(self, place: Place, verb: str = "") -> httpx.URL: ...
+
+    def reply(self, response: httpx.Response, place: Place) -> Reply: ...
+
+
+STYLES: dict[str, type[GoogleStyle | AzureStyle]] = {"google": GoogleStyle, "azure": AzureStyle}
+
+
+class HttpTransport(Transport):
+    """Asks with an ``httpx.AsyncClient``.
+
+    =====================  ==============================================  ===================================
+    style                  "google"                                        "azure"
+    =====================  ==============================================  ===================================
+    an operation's name    resource name                                   address of its status monitor
+    what starts one gives  an ``Operation``: the ``httpx.Response``, its   the ``httpx.Response``: it has
+                           JSON, or a message                              ``Operation-Location`` or the like
+    a look                 GET ``{base_url}/v1/{name}``                    GET of the address; after a success
+                                                                           GET of the result, if need be
+    cancel, delete         POST ``...:cancel``, DELETE                     the same
+    =====================  ==============================================  ===================================
+
+    Redirects are followed where the httpx client is told to follow them.
+
+    Args:
+        client: Opened and closed by the caller. Proxies, certificates and credentials are its own. Its timeouts do not
+            count.
+        base_url: Of the service, such as "https://api.example.com" or "https://example.com/jobs". Goes into tokens;
+            elsewhere they are refused.
+        style: How the service tells of operations.
+        headers: Sent with every request: a mapping, pairs, or a function, sync or async, that gives them for each.
+        prefix: Between ``base_url`` and resource names.
+        origins: Further ones, such as "https://status.example.com", to which the service may send the transport. Any
+            other is refused, for the client's credentials would go there.
+        long_polls: Whether to tell ends by ``POST {name}:wait`` ("google"). A service that turns out not to have it is
+            polled.
+        timeout: Seconds or a timedelta that one request may take in all.
+        poll: How often handles look.
+        retry: How often they repeat a look that fails.
+        max_calls: Looks that are under way at a time. Those and ``max_waits`` together should not be more than the
+            connections that the client may open, by default 100.
+        max_waits: Long-polls that are open at a time.
+
+    Raises:
+        ValueError: Another style; ``base_url`` or one of ``origins`` is not an absolute URL of http or https, or has
+            credentials in it.
+    """
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        base_url: str | httpx.URL,
+        *,
+        style: Literal["google", "azure"] = "google",
+        headers: MetadataSource = (),
+        prefix: str = "/v1",
+        origins: Iterable[str] = (),
+        long_polls: bool = False,
+        timeout: Duration = 15.0,
+        poll: PollPolicy | None = None,
+        retry: RetryPolicy | None = None,
+        max_calls: int = 64,
+        max_waits: int = 32,
+    ) -> None:
+        if style not in STYLES:
+            raise ValueError(f'style must be "google" or "azure", not {style!r}')
+        if style == "azure" and long_polls:
+            raise ValueError("services in Azure's style have no long-polls")
+        if prefix and not prefix.startswith("/"):
+            raise ValueError(f"prefix must be empty or begin with a slash, not {prefix!r}")
+        addresses = Addresses(base_url, origins)
+        super().__init__(
+            address=addresses.base_url,
+            timeout=timeout,
+            poll=poll,
+            retry=retry,
+            max_calls=max_calls,
+            max_waits=max_waits,
+            long_polls=None if long_polls else False,
+        )
+        self._client = client
+        self._headers = headers
+        self._style: Style = STYLES[style](addresses, prefix.rstrip("/"))
+        self.kind = self._style.kind
+
+    def place(self, name: str) -> Place:
+        """A resource name; in Azure's style the address of a status monitor, or a name below ``base_url``."""
+        return self._style.place(name)
+
+    def check(self, place: Place) -> None:
+        """As the base class says; no place may be of another origin."""
+        self._style.check(place)
+
+    def started(self, answer: Any) -> Reply:
+        """The answer to the request that started an operation."""
+        return self._style.started(answer)
+
+    async def fetch(self, place: Place, options: CallOptions) -> Reply:
+        """GET."""
+        return self._style.reply(await self._call("GET", self._style.next_url(place), place, options), place)
+
+    async def wait(self, place: Place, length: float, options: CallOptions) -> Reply:
+        """POST ``:wait``."""
+        url, body = self._style.url(place, ":wait"), {"timeout": f"{length:.3f}s"}
+        response = await self._call("POST", url, place, options, json=body, timeout=length + WAIT_GRACE)
+        # Until one was answered, 404 may mean that there is no such route as well as no such operation. A look tells.
+        missing = response.status_code == httpx.codes.NOT_FOUND and self.long_polls is not True
+        if missing or response.status_code in NO_SUCH_METHOD:
+            raise refused(response, place.name, Code.UNIMPLEMENTED)
+        return self._style.reply(response, place)
+
+    async def cancel(self, place: Place, options: CallOptions) -> None:
+        """POST ``:cancel``."""
+        url, body = self._style.url(place, ":cancel"), self._style.cancel_body
+        check(await self._call("POST", url, place, options, json=body), place.name)
+
+    async def delete(self, place: Place, options: CallOptions) -> None:
+        """DELETE."""
+        check(await self._call("DELETE", self._style.url(place), place, options), place.name)
+
+    async def _call(
+        self,
+        method: str,
+        url: httpx.URL,
+        place: Place,
+        options: CallOptions,
+        *,
+        json: Any = None,
+        timeout: float | None = None,
+    ) -> httpx.Response:
+        headers = httpx.Headers({"accept": "application/json"})
+        headers.update(await metadata_of(self._headers))
+        headers.update(options.metadata)
+        limit = options.timeout or timeout or self.timeout
+        try:
+            async with asyncio.timeout(limit):  # httpx itself bounds each read, and not their number
+                return await self._client.request(method, url, headers=headers, json=json, timeout=None)
+        except TimeoutError as exc:
+            problem = f"no answer within {limit:g} s"
+            raise RemoteCallError(place.name, problem, code=Code.DEADLINE_EXCEEDED, transient=True) from exc
+        except httpx.RequestError as exc:
+            raise call_failed(exc, place.name) from exc

@@ -1,0 +1,66 @@
+"""When a service wants to be asked again: the headers of an HTTP answer, or ``RetryInfo``."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+
+from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2
+
+__all__ = ["of_details", "of_headers"]
+
+IN_MILLISECONDS = ("retry-after-ms", "x-ms-retry-after-ms")
+
+_NUMBER = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
+
+
+def of_headers(headers: Mapping[str, str]) -> float | None:
+    """Seconds from now; None where nothing, or nothing that makes sense, is said.
+
+    RFC 9110 knows whole seconds and dates. A date is taken relative to the answer's own ``Date``, so that the clocks
+    need not agree; one that is past is 0. Azure's milliseconds are more exact than both and win.
+
+    Args:
+        headers: Of an answer; the case of their names does not matter to the mapping.
+    """
+    for name in IN_MILLISECONDS:
+        if (milliseconds := _number(headers.get(name))) is not None:
+            return milliseconds / 1000
+    said = headers.get("retry-after")
+    if (whole := _number(said)) is not None:
+        return whole
+    if (then := _date(said)) is None:
+        return None
+    now = _date(headers.get("date"))
+    return max(0.0, then - (time.time() if now is None else now))
+
+
+def of_details(details: Iterable[any_pb2.Any]) -> float | None:
+    """The delay of the first readable ``RetryInfo`` among a status' details."""
+    for detail in details:
+        info = error_details_pb2.RetryInfo()
+        try:
+            found = detail.Unpack(info)
+        except DecodeError:
+            continue
+        if found:
+            return max(0.0, info.retry_delay.seconds + info.retry_delay.nanos / 1e9)
+    return None
+
+
+def _number(text: str | None) -> float | None:
+    return float(text) if text is not None and _NUMBER.fullmatch(text.strip()) else None
+
+
+def _date(text: str | None) -> float | None:
+    """Epoch seconds of an HTTP-date."""
+    try:
+        date = parsedate_to_datetime(text or "")
+        return (date if date.tzinfo is not None else date.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):  # the parser raises any of them
+        return None
