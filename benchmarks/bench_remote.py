@@ -43,6 +43,10 @@ Wait = Callable[[str], Awaitable[float]]
 Contender = Callable[[dict[str, str]], contextlib.AbstractAsyncContextManager[Wait]]
 
 
+STARTS = 32
+"""Requests that start an operation over HTTP, at a time. Those of gRPC are made up: they start by their names."""
+
+
 def _running(name: str) -> operations_pb2.Operation:
     return operations_pb2.Operation(name=name)
 
@@ -92,15 +96,14 @@ async def bare_waits(addresses: dict[str, str]) -> AsyncIterator[Wait]:
 
 @contextlib.asynccontextmanager
 async def ours_in_azure_style(addresses: dict[str, str]) -> AsyncIterator[Wait]:
-    limits = httpx.Limits(max_connections=100, max_keepalive_connections=100)
-    async with httpx.AsyncClient(limits=limits, timeout=60) as http:
+    async with httpx.AsyncClient(base_url=addresses["azure"], timeout=60) as http:
         transport = lro.remote.HttpTransport(http, addresses["azure"], style="azure")
+        starting = asyncio.Semaphore(STARTS)
 
         async def wait(name: str) -> float:
-            handle: lro.RemoteOperation[float] = lro.RemoteOperation(
-                transport, await http.post(f"{addresses['azure']}/{name}"), response_type=float
-            )
-            return await handle
+            async with starting:
+                started = await http.post(f"/{name}")
+            return await lro.RemoteOperation(transport, started, response_type=float)
 
         yield wait
 
@@ -109,10 +112,12 @@ def azure_core(interval: float | None) -> Contender:
     @contextlib.asynccontextmanager
     async def contender(addresses: dict[str, str]) -> AsyncIterator[Wait]:
         async with AsyncPipelineClient(addresses["azure"], policies=[RequestIdPolicy()]) as client:
+            starting = asyncio.Semaphore(STARTS)
 
             async def wait(name: str) -> float:
-                started = await client.send_request(HttpRequest("POST", f"{addresses['azure']}/{name}"))
-                answer = _pipeline_response(client, started)
+                request = HttpRequest("POST", f"{addresses['azure']}/{name}")
+                async with starting:
+                    answer: Any = await client.send_request(request, _return_pipeline_response=True)
                 method = AsyncLROBasePolling() if interval is None else AsyncLROBasePolling(interval)
                 poller: Any = AsyncLROPoller(client, answer, lambda last: last.http_response.json(), method)
                 return float((await poller.result())["result"])
@@ -120,12 +125,6 @@ def azure_core(interval: float | None) -> Contender:
             yield wait
 
     return contender
-
-
-def _pipeline_response(client: Any, response: Any) -> Any:
-    from azure.core.pipeline import PipelineResponse
-
-    return PipelineResponse(response.request, response, None)  # type: ignore[arg-type]
 
 
 CONTENDERS: dict[str, Contender] = {

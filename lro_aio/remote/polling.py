@@ -43,6 +43,8 @@ class _Watch:
     failures: int = 0
     plain: bool = False
     """The next look is no long-poll: the last one ran out without an answer."""
+    due: float = 0.0
+    """When the last look was due: ``time.monotonic()``."""
     timer: asyncio.TimerHandle | None = None
     task: asyncio.Task[None] | None = None
 
@@ -92,6 +94,7 @@ class Poller:
             return 0.0
         asked_for = latest.reply.retry_after
         pause = watch.pause() if asked_for is None else _bounded(asked_for)
+        watch.looks = 1
         return latest.seen + pause - time.monotonic()
 
     def _long(self, watch: _Watch) -> bool:
@@ -118,6 +121,7 @@ class Poller:
                 future.set_result(None) if exc is None else future.set_exception(exc)
 
     def _schedule(self, watch: _Watch, pause: float) -> None:
+        watch.due = time.monotonic() + max(0.0, pause)
         if pause > 0:
             watch.timer = self.loop.call_later(pause, self._due, watch)
         else:
@@ -176,7 +180,6 @@ class Poller:
 
     async def _look(self, watch: _Watch, *, long: bool) -> None:
         transport, latest = self._transport, watch.latest
-        asked = time.monotonic()
         watch.plain = False
         try:
             if long:
@@ -195,16 +198,21 @@ class Poller:
         if latest.done or (watch.polls and (before is None or before.metadata != reply.metadata)):
             self._finish(watch)
         if watch.waiters:
-            self._schedule(watch, self._next_pause(watch, reply, time.monotonic() - asked, long=long))
+            self._schedule(watch, self._next_pause(watch, reply, long=long))
 
-    def _next_pause(self, watch: _Watch, reply: Reply, took: float, *, long: bool) -> float:
+    def _next_pause(self, watch: _Watch, reply: Reply, *, long: bool) -> float:
+        took = time.monotonic() - watch.due
         if long and took >= WAIT_LENGTH / 2:
             watch.looks = 0
             return 0.0
-        pause = watch.pause() if reply.retry_after is None else _bounded(reply.retry_after)
+        if reply.retry_after is not None:
+            return _bounded(reply.retry_after)
+        pause = watch.pause()
         watch.looks += 1
-        # A long-poll may be answered early: it must not become a busy loop.
-        return pause - took if long else pause
+        # From one due moment to the next, so that a crowd that waits its turn does not look later and
+        # later; but a service that answers slowly is left alone for a while, and a long-poll that is answered early
+        # does not become a busy loop.
+        return max(pause - took, pause / 2)
 
     def _failed(self, watch: _Watch, exc: Exception, *, long: bool) -> None:
         """Look again later, or give the error to the waiters."""
