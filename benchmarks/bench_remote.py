@@ -43,7 +43,7 @@ Wait = Callable[[str], Awaitable[float]]
 Contender = Callable[[dict[str, str]], contextlib.AbstractAsyncContextManager[Wait]]
 
 
-STARTS = 32
+STARTS = 8
 """Requests that start an operation over HTTP, at a time. Those of gRPC are made up: they start by their names."""
 
 

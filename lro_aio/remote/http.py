@@ -78,8 +78,8 @@ class HttpTransport(Transport):
         timeout: Seconds or a timedelta that one request may take in all.
         poll: How often handles look.
         retry: How often they repeat a look that fails.
-        max_calls: Looks that are under way at a time. Those and ``max_waits`` together should not be more than the
-            connections that the client may open, by default 100.
+        max_calls: Looks that are under way at a time: by default as many as the connections that an httpx client keeps
+            alive by default, since it is slow with more. With ``max_waits`` not more than it may open, by default 100.
         max_waits: Long-polls that are open at a time.
 
     Raises:
@@ -100,7 +100,7 @@ class HttpTransport(Transport):
         timeout: Duration = 15.0,
         poll: PollPolicy | None = None,
         retry: RetryPolicy | None = None,
-        max_calls: int = 64,
+        max_calls: int = 20,
         max_waits: int = 32,
     ) -> None:
         if style not in STYLES:
