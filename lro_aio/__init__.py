@@ -4,6 +4,7 @@ Layers; imports go down only::
 
     cli, servers, testing   what users touch besides the client
     client                  puts store, scheduler, handlers and clock together
+    remote                  the client side: handles for the operations of any service
     schedulers, stores      one module or folder per product
     engine                  all of the asyncio
     ports                   the seams: Store, Scheduler, Clock, OperationsService
@@ -18,6 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lro_aio.client import Client
+from lro_aio.core import failures as failures
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import (
     ClockSkewError,
@@ -36,6 +38,8 @@ from lro_aio.core.errors import (
     OperationNotDoneError,
     OperationNotFoundError,
     PayloadTooLargeError,
+    RemoteCallError,
+    RemoteProtocolError,
     SchedulerUnavailableError,
     StateCodecError,
     StoreSchemaError,
@@ -56,6 +60,8 @@ from lro_aio.ports import OperationsService
 from lro_aio.schedulers.local import LocalScheduler
 
 if TYPE_CHECKING:
+    from lro_aio import remote as remote
+    from lro_aio.remote import RemoteOperation
     from lro_aio.schedulers.cloud_tasks import CloudTasksScheduler
     from lro_aio.schedulers.workflows import WorkflowsScheduler
     from lro_aio.stores.spanner import SpannerStore
@@ -104,6 +110,9 @@ __all__ = [  # noqa: RUF022 (in the order of sorted(), which anybody can check)
     "PayloadTooLargeError",
     "PollPolicy",
     "RESUME_POINT_COLUMN_NAME",
+    "RemoteCallError",
+    "RemoteOperation",
+    "RemoteProtocolError",
     "RetentionPolicy",
     "RetryLater",
     "RetryPolicy",
@@ -129,6 +138,7 @@ __all__ = [  # noqa: RUF022 (in the order of sorted(), which anybody can check)
 
 _LAZY = {
     "CloudTasksScheduler": ("lro_aio.schedulers.cloud_tasks", "tasks"),
+    "RemoteOperation": ("lro_aio.remote", ""),
     "SpannerStore": ("lro_aio.stores.spanner", "spanner"),
     "SqliteStore": ("lro_aio.stores.sqlite", ""),
     "WorkflowsScheduler": ("lro_aio.schedulers.workflows", "workflows"),
@@ -137,18 +147,20 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    from lro_aio._missing import NAMES, error, needs
+    from lro_aio._missing import needs
 
+    if name == "remote":
+        return import_module("lro_aio.remote")
     if name in _LAZY:
         module, extra = _LAZY[name]
         try:
             value = getattr(import_module(module), name)
         except ModuleNotFoundError as exc:
+            if not extra:
+                raise
             raise needs(name, extra) from exc
         value.__module__ = __name__
         return value
-    if name in NAMES:
-        raise error(name)
     raise AttributeError(f"module 'lro_aio' has no attribute {name!r}")
 
 

@@ -388,7 +388,8 @@ class Client:
             ValueError: A negative ``page_size``.
             StoreUnavailableError: The store did not answer.
         """
-        return await self.engine.list_page(filter=filter, page_size=page_size, page_token=page_token, parent=parent)
+        page = await self.engine.list_page(filter=filter, page_size=page_size, page_token=page_token, parent=parent)
+        return page.response
 
     async def iter_operations(
         self,

@@ -22,8 +22,9 @@ PUBLIC = [
     "Limits", "LocalScheduler", "LroError", "OPERATION_COLUMN_NAME", "OPERATION_ID_HEADER", "Operation",
     "OperationAlreadyExistsError", "OperationBusyError", "OperationCancelledError", "OperationDoneError",
     "OperationFailedError", "OperationNotDoneError", "OperationNotFoundError", "OperationsService",
-    "PayloadTooLargeError", "PollPolicy", "RESUME_POINT_COLUMN_NAME", "RetentionPolicy", "RetryLater",
-    "RetryPolicy", "STATE_COLUMN_NAME", "SchedulerUnavailableError", "SpannerStore", "SqliteStore", "StateCodecError",
+    "PayloadTooLargeError", "PollPolicy", "RESUME_POINT_COLUMN_NAME", "RemoteCallError", "RemoteOperation",
+    "RemoteProtocolError", "RetentionPolicy", "RetryLater", "RetryPolicy", "STATE_COLUMN_NAME",
+    "SchedulerUnavailableError", "SpannerStore", "SqliteStore", "StateCodecError",
     "StoreSchemaError", "StoreUnavailableError", "Suspended", "SweepPolicy", "UnknownHandlerError",
     "UnknownResumePointError", "WaitDeadlineExceededError", "WakeReason", "WorkerUnavailableError",
     "WorkflowsScheduler", "unmarshal_operation", "wait_operation",
@@ -108,7 +109,7 @@ def test_without_any_extra_operations_run() -> None:
     code = """
 import asyncio
 import lro_aio as lro
-import lro_aio.servers.grpc, lro_aio.servers.resume, lro_aio.testing
+import lro_aio.servers.grpc, lro_aio.servers.resume, lro_aio.testing, lro_aio.remote.grpc
 
 handlers = lro.Handlers()
 
@@ -126,15 +127,23 @@ asyncio.run(main())
     assert output(code, without=EXTRAS) == "Empty"
 
 
-@pytest.mark.parametrize("name", ["remote", "RemoteOperation"])
-def test_names_of_later_releases_say_so(name: str) -> None:
-    with pytest.raises(ImportError, match=f"lro_aio.{name} is not part of this release"):
-        getattr(lro, name)
+def test_the_client_side_is_loaded_when_it_is_used_and_grpc_with_its_transport() -> None:
+    code = """
+import lro_aio
+assert "lro_aio.remote" not in sys.modules
+handle, gather = lro_aio.RemoteOperation, lro_aio.remote.gather
+assert handle is lro_aio.remote.RemoteOperation and "grpc" not in sys.modules and "httpx" not in sys.modules
+lro_aio.remote.GrpcTransport
+assert "grpc" in sys.modules and "httpx" not in sys.modules
+print(handle.__module__)
+"""
+    assert output(code) == "lro_aio"
 
 
-def test_from_import_of_a_later_name_says_the_same() -> None:
-    with pytest.raises(ImportError, match="not part of this release"):
-        from lro_aio import RemoteOperation  # type: ignore[attr-defined]  # noqa: F401 (the point of the test)
+def test_the_http_transport_without_its_extra_names_the_install_command() -> None:
+    code = "import lro_aio\ntry:\n    lro_aio.remote.HttpTransport\nexcept ImportError as exc:\n    print(exc)\n"
+    sentence = "lro_aio.remote.HttpTransport needs an extra that is not installed: pip install 'lro-aio[http]'"
+    assert output(code, without=("httpx",)) == sentence
 
 
 @pytest.mark.parametrize(("name", "extra"), [("WorkflowsScheduler", "workflows"), ("CloudTasksScheduler", "tasks")])
@@ -156,11 +165,10 @@ def test_spanner_without_its_extra_names_the_install_command() -> None:
 
 
 def test_every_extra_that_an_error_names_exists() -> None:
-    from lro_aio._missing import NAMES
+    from lro_aio import _LAZY, remote
 
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    named = {extra for listed in NAMES.values() for extra in listed.split(",") if extra}
-    assert named <= set(extras)
+    assert {extra for _, extra in [*_LAZY.values(), *remote._LAZY.values()] if extra} <= set(extras)
 
 
 @pytest.mark.parametrize("missing", ["fastapi", "starlette"])

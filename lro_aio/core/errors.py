@@ -10,7 +10,7 @@
     ├── OperationNotDoneError          a result was asked of an operation that still runs
     ├── OperationFailedError           the operation ended with an error
     │   ├── OperationCancelledError    ... because it was cancelled
-    │   └── failures.NotFoundError ... one class for each other code
+    │   └── failures.NotFoundError     ... with NOT_FOUND; one class for each other code
     ├── WaitDeadlineExceededError      the wait ran out; the work goes on
     ├── LeaseLostError                 another process holds the operation now
     ├── UnknownHandlerError            no handler of this name is registered here

@@ -83,8 +83,11 @@ class Holder:
 def create(existing: Record | None, *, record: Record, now: float) -> Record:
     """Make the row, or find the one that the same request made before (rule 8).
 
+    A child that was deleted is found too: a segment that runs again is not to fail because of it. To all who read it,
+    it does not exist.
+
     Raises:
-        OperationAlreadyExistsError: Another request has the name.
+        OperationAlreadyExistsError: Another request has the name, or the operation was deleted and has not ended yet.
     """
     if existing is None or (existing.hidden(now) and not existing.deleted):
         return record
@@ -93,7 +96,7 @@ def create(existing: Record | None, *, record: Record, now: float) -> Record:
         and existing.handler == record.handler
         and _same_fingerprint(existing.fingerprint, record.fingerprint)
     )
-    if existing.deleted or not same:
+    if not same or (existing.deleted and not record.parent_operation):
         raise OperationAlreadyExistsError(record.name)
     return existing
 

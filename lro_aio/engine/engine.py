@@ -25,7 +25,7 @@ from lro_aio.engine.children import Children, Service
 from lro_aio.engine.dispatch import Dispatcher
 from lro_aio.engine.gateway import ClosedError, Gateway
 from lro_aio.engine.handlers import Handler, Handlers
-from lro_aio.engine.listing import list_page
+from lro_aio.engine.listing import Page, list_page
 from lro_aio.engine.notices import Notices, Subscription
 from lro_aio.engine.operation import Operation
 from lro_aio.engine.starting import Starter
@@ -262,7 +262,7 @@ class Engine:
         page_size: int = 0,
         page_token: str = "",
         parent: str = "",
-    ) -> operations_pb2.ListOperationsResponse:
+    ) -> Page:
         """See ``Client.list_operations``."""
         self.check_open()
         return await list_page(

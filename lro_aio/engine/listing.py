@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
@@ -12,7 +13,14 @@ from lro_aio.core.record import Record
 from lro_aio.engine.gateway import Gateway
 from lro_aio.ports import ListQuery, Store
 
-__all__ = ["list_page"]
+__all__ = ["Page", "list_page"]
+
+
+class Page(NamedTuple):
+    """One page, twice: as rows, and as the message that is made of them."""
+
+    records: list[Record]
+    response: operations_pb2.ListOperationsResponse
 
 
 async def list_page(
@@ -24,7 +32,7 @@ async def list_page(
     page_size: int,
     page_token: str,
     parent: str,
-) -> operations_pb2.ListOperationsResponse:
+) -> Page:
     """One page, newest first.
 
     Conditions that an index serves are pushed down to the store; the rest is evaluated here, over at most
@@ -42,6 +50,7 @@ async def list_page(
     arguments = (collection, filter)
     after = pages.decode(page_token, arguments) if page_token else None
     pushed = wanted.pushdown()
+    records: list[Record] = []
     response = operations_pb2.ListOperationsResponse()
     scanned = used = 0
     while True:
@@ -65,15 +74,16 @@ async def list_page(
                 full = len(response.operations) >= size or (response.operations and used > limits.page_bytes)
                 if full and after is not None:
                     response.next_page_token = pages.encode(after, arguments)
-                    return response
+                    return Page(records, response)
+                records.append(row)
                 response.operations.append(operation)
             after = (row.create_time, row.name)
         scanned += len(rows)
         if len(rows) < query.limit:
-            return response
+            return Page(records, response)
         if scanned >= limits.scan_rows and after is not None:
             response.next_page_token = pages.encode(after, arguments)
-            return response
+            return Page(records, response)
 
 
 def _scan(store: Store, query: ListQuery, wanted: filters.Filter | None) -> tuple[list[Record], list[bool]]:

@@ -127,6 +127,11 @@ class Operation(Generic[S]):
         return self._record.to_operation()
 
     @property
+    def record(self) -> Record:
+        """The row as last known, without I/O. For the engine."""
+        return self._record
+
+    @property
     def ended(self) -> bool:
         """Whether the operation was done when last seen, without I/O."""
         return self._record.done
@@ -363,7 +368,8 @@ class Operation(Generic[S]):
         """Start an operation that belongs to this one.
 
         The child's id comes from this operation and ``key``: when the segment runs again after a crash, the same call
-        finds the same child. Cancelling this operation cancels its children.
+        finds the same child, also one that was deleted before it ended: waiting for it gives NOT_FOUND. Cancelling this
+        operation cancels its children.
 
         Args:
             handler: Name or decorated function.
@@ -461,14 +467,16 @@ class Operation(Generic[S]):
             poll_interval: Between looks at children that give no notice.
             max_poll_interval: Up to which a remote scheduler may let the interval grow.
             service: Name of the foreign service that has the children, from ``Client(services=...)``.
-            poll_endpoint: URL at which a remote scheduler reads a foreign service's children.
+            poll_endpoint: URL at which a remote scheduler polls the children of ``service``, which is needed all the
+                same: they are read from it at the wake-up.
 
         Raises:
             RuntimeError: Not called from the operation's handler.
             TypeError: ``resume_at`` is not a text, or ``children`` is one.
             UnknownResumePointError: ``resume_at`` is not declared.
-            ValueError: Nothing to wait for, a negative duration, an unknown service, itself among the children, or a
-                sleep or deadline so far away that the store's retention policy might remove the row before it.
+            ValueError: Nothing to wait for, a negative duration, an unknown service, ``poll_endpoint`` without one,
+                itself among the children, or a sleep or deadline so far away that the store's retention policy might
+                remove the row before it.
             InvalidOperationNameError: A child's name is malformed.
         """
         if not isinstance(resume_at, str):

@@ -75,7 +75,7 @@ def plan(
 
     Raises:
         ValueError: Nothing to wait for, a negative duration, both ``sleep`` and ``until``, the operation itself among
-            its children, or a service that the client does not have.
+            its children, a service that the client does not have, or a ``poll_endpoint`` without one or that is no URL.
         InvalidOperationNameError: A child's name is malformed.
     """
     slept = seconds(sleep, "sleep")
@@ -88,6 +88,8 @@ def plan(
         raise ValueError(
             f"no service {service!r}: name it in Client(services=...), so that the row can keep it; known: {listed}"
         )
+    if poll_endpoint is not None:
+        _check_endpoint(poll_endpoint, service)
     return Suspended(
         resume_at=resume_at,
         sleep=slept,
@@ -132,6 +134,14 @@ def check_children(own_name: str, children: Sequence[str | Named], *, foreign: b
         if child == own_name and not foreign:
             raise ValueError(f"operation {own_name!r} cannot wait for itself")
     return wanted
+
+
+def _check_endpoint(poll_endpoint: str, service: str | None) -> None:
+    if service is None:
+        # Children would be looked for among the client's own, not be found, and count as ended.
+        raise ValueError("poll_endpoint needs service: the children are read from it when the handler runs again")
+    if not poll_endpoint.startswith(("https://", "http://")):
+        raise ValueError(f"poll_endpoint must be the URL of the service's GetOperation, not {poll_endpoint!r}")
 
 
 def _moment(until: datetime.datetime | float) -> float:

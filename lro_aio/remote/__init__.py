@@ -58,4 +58,6 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(import_module(module), name)
     except ModuleNotFoundError as exc:
+        if not extra:
+            raise
         raise needs(f"remote.{name}", extra) from exc

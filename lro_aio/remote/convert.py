@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from google.rpc import error_details_pb2
+
 from lro_aio.core.errors import OperationFailedError, RemoteCallError
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ def to_api_core(exc: OperationFailedError | RemoteCallError) -> GoogleAPICallErr
         raise ImportError("to_api_core needs google-api-core: pip install google-api-core") from error
 
     message = exc.message if isinstance(exc, OperationFailedError) else exc.problem
+    info = next((detail for detail in exc.details if isinstance(detail, error_details_pb2.ErrorInfo)), None)
     convert: Any = exceptions.from_grpc_status  # untyped
-    made: GoogleAPICallError = convert(exc.code.grpc_code, message, details=list(exc.details))
+    made: GoogleAPICallError = convert(exc.code.grpc_code, message, details=list(exc.details), error_info=info)
     return made

@@ -15,7 +15,7 @@ from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from lro_aio.core.codes import Code
-from lro_aio.core.errors import OperationNotFoundError, RemoteCallError
+from lro_aio.core.errors import OperationNotFoundError, RemoteCallError, RemoteProtocolError
 from lro_aio.core.policies import Duration, PollPolicy, RetryPolicy
 from lro_aio.remote.messages import check_name, reply_of
 from lro_aio.remote.transport import CallOptions, Metadata, Place, Reply, Transport
@@ -120,9 +120,12 @@ class GrpcTransport(Transport):
         metadata = (*await self._own_metadata(), *options.metadata)
         limit = options.timeout or timeout or self.timeout
         try:
-            return await getattr(self._stub, method)(request, timeout=limit, metadata=metadata)
+            answer = await getattr(self._stub, method)(request, timeout=limit, metadata=metadata)
         except grpc.aio.AioRpcError as exc:
             _refuse(exc, place.name)
+        if answer is None:  # what grpc.aio gives for bytes that are not of the message
+            raise RemoteProtocolError(place.name, "it is no message of the expected type")
+        return answer
 
     async def _own_metadata(self) -> Pairs:
         given = self._metadata() if callable(self._metadata) else self._metadata

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from google.protobuf import any_pb2, json_format, struct_pb2
+from google.protobuf import any_pb2, duration_pb2, empty_pb2, json_format, struct_pb2, timestamp_pb2, wrappers_pb2
 from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2
 from pydantic import TypeAdapter, ValidationError
@@ -18,6 +18,9 @@ from pydantic import TypeAdapter, ValidationError
 from lro_aio.core.codec import unpack
 
 __all__ = ["Json", "Payload", "decode", "status_of_json", "to_any", "utf8"]
+
+KNOWN = (duration_pb2, empty_pb2, struct_pb2, timestamp_pb2, wrappers_pb2)
+"""Imported so that results of these types are what they are in every process, without a declared type."""
 
 
 @dataclass(frozen=True, slots=True)

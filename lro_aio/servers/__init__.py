@@ -10,6 +10,7 @@
     calls     what gRPC and HTTP share: the calls of the service, with access control
     errors    what every server answers for an exception
     http      proto3 JSON, AIP-193 bodies, request bodies
+    azure     the same in Azure's style: status monitors and their errors
     events    server-sent events
     legacy    operation_from_context and operation_from_request: the Go package's way to resume
 

@@ -11,6 +11,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import anyio
+import anyio.to_thread
+
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import LroError
 
@@ -105,7 +108,9 @@ class Certificates:
         self._failed = True
         try:
             async with asyncio.timeout(self._timeout):
-                fetched = await asyncio.to_thread(self._load)
+                # One at a time, and in none of the threads that the application shares: an issuer that hangs keeps one.
+                own = anyio.CapacityLimiter(1)
+                fetched = await anyio.to_thread.run_sync(self._load, abandon_on_cancel=True, limiter=own)
         except Exception as exc:  # noqa: BLE001 (whatever it is, there are no certificates)
             logger.warning("certificates cannot be fetched: %s", str(exc) or type(exc).__name__)
             return

@@ -13,6 +13,8 @@ from google.protobuf import duration_pb2
 
 from lro_aio.client import Client
 from lro_aio.core.policies import Duration, seconds
+from lro_aio.core.record import Record
+from lro_aio.engine.listing import Page
 from lro_aio.servers.errors import invalid, permission_denied, unimplemented
 
 __all__ = ["MAX_WAIT", "Authorize", "Calls"]
@@ -66,13 +68,23 @@ class Calls:
         """As ``Client.get_operation``."""
         return await self.client.get_operation(name)
 
+    async def record(self, name: str) -> Record:
+        """The row of the operation, for a face that tells more of its state than ``done``. Raises as ``get``."""
+        return await self.client.engine.record(name)
+
     async def list(self, request: operations_pb2.ListOperationsRequest) -> operations_pb2.ListOperationsResponse:
         """As ``Client.list_operations``; ``request.name`` is the parent."""
+        return (await self.page(request)).response
+
+    async def page(self, request: operations_pb2.ListOperationsRequest) -> Page:
+        """As ``list``, with the rows."""
         if getattr(request, "return_partial_success", False):  # older releases of the messages have no such field
             raise unimplemented("return_partial_success")
         if request.page_size < 0:
             raise invalid("page_size", f"must not be negative, and is {request.page_size}")
-        return await self.client.list_operations(request.filter, request.page_size, request.page_token, request.name)
+        return await self.client.engine.list_page(
+            filter=request.filter, page_size=request.page_size, page_token=request.page_token, parent=request.name
+        )
 
     async def delete(self, name: str) -> None:
         """As ``Client.delete_operation``."""

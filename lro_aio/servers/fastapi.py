@@ -1,10 +1,11 @@
-"""Operations over HTTP, in the style of Google's APIs, and the resume endpoints, as FastAPI routers."""
+"""Operations over HTTP, in the style of Google's APIs or of Azure's, and the resume endpoints, as FastAPI routers."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+from urllib.parse import quote
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.rpc import error_details_pb2, status_pb2
@@ -13,19 +14,18 @@ try:
     from fastapi import APIRouter, FastAPI, Request
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import Response
-    from starlette.exceptions import HTTPException as StarletteHTTPException
 except ImportError as exc:
     raise ImportError("lro_aio.servers.fastapi needs FastAPI: pip install 'lro-aio[fastapi]'") from exc
 
-from lro_aio._missing import error as missing
 from lro_aio.client import Client
 from lro_aio.core.codes import Code
-from lro_aio.core.errors import InvalidOperationNameError, LroError
-from lro_aio.core.names import parse
+from lro_aio.core.errors import LroError
 from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.status import make_status
 from lro_aio.engine.gateway import ClosedError
 from lro_aio.engine.operation import Operation
+from lro_aio.servers import _fastapi_azure, azure
+from lro_aio.servers._routes import Routes, query_parameters, response
 from lro_aio.servers.calls import MAX_WAIT, Authorize, Calls
 from lro_aio.servers.errors import RequestError, invalid
 from lro_aio.servers.events import KEEP_ALIVE, EventStream
@@ -45,32 +45,33 @@ from lro_aio.servers.legacy import operation_of_call
 from lro_aio.servers.resume import Endpoints, Verifier
 
 __all__ = [
+    "Style",
+    "accepted",
     "install_error_handlers",
     "lifespan",
     "operation_from_request",
+    "operation_id_from_request",
     "operation_response",
     "operations_router",
     "resume_router",
 ]
 
+Style = Literal["google", "azure"]
+"""Whose APIs the answers look like: operations and AIP-193 errors, or status monitors and Azure's errors."""
+
 MAX_BODY = 64 * 1024
 """Bytes of a request's body: a name and a timeout."""
 
-LIST_PARAMETERS: dict[str, Any] = {
-    "parameters": [
-        {"name": name, "in": "query", "schema": {"type": kind}, "description": text}
-        for name, kind, text in (
-            ("filter", "string", "AIP-160 filter"),
-            ("pageSize", "integer", "0 takes the default"),
-            ("pageToken", "string", "nextPageToken of the page before"),
-        )
-    ]
-}
+LIST_PARAMETERS = query_parameters(
+    ("filter", "string", "AIP-160 filter"),
+    ("pageSize", "integer", "0 takes the default"),
+    ("pageToken", "string", "nextPageToken of the page before"),
+)
 
 
 def operations_router(
     client: Client,
-    style: Literal["google"] = "google",
+    style: Style = "google",
     authorize: Authorize | None = None,
     *,
     prefix: str = "/v1",
@@ -78,6 +79,8 @@ def operations_router(
     keep_alive: Duration = KEEP_ALIVE,
 ) -> APIRouter:
     """The operations of a client over HTTP.
+
+    In the style of Google, with proto3 JSON, and errors as AIP-193 has them:
 
     ===========================================================  ================================================
     GET, DELETE ``/v1/{name}``                                   an operation; ``{}``
@@ -88,29 +91,41 @@ def operations_router(
     POST ``/google.longrunning.Operations/GetOperation``         body ``{"name": ...}``
     ===========================================================  ================================================
 
-    Bodies are proto3 JSON, errors AIP-193. The routes take every GET and DELETE below the prefix: include this router
-    after the application's own ones there.
+    In the style of Azure, with status monitors, ``Retry-After`` while they are unfinished, and Azure's error bodies:
+
+    ===========================================================  ================================================
+    GET, DELETE ``/v1/{name}``                                   a status monitor; 204
+    GET ``/v1/operations``, ``/v1/{parent}/operations``          a page; ``filter``, ``maxpagesize``
+    POST ``/v1/{name}:cancel``                                   the status monitor
+    ===========================================================  ================================================
+
+    The routes take every GET and DELETE below the prefix: include this router after the application's own ones there.
 
     Args:
         client: Opened and closed elsewhere, by ``lifespan(client)`` for one.
-        style: Only "google" exists.
+        style: "google" or "azure".
         authorize: ``authorize(request, verb, name)``, sync or async, with ``verb`` "get", "list", "delete", "cancel" or
             "wait" (for ``:wait`` and ``:watch``). False or ``PermissionError`` refuses the request with 403, before the
             name is looked at (AIP-211). An ``HTTPException`` that it raises is answered by FastAPI. None, the default,
             lets every caller do everything.
         prefix: Before the names.
-        max_wait: Seconds or a timedelta after which ``:wait`` answers, whatever the caller asked for.
+        max_wait: Seconds or a timedelta after which ``:wait`` answers, whatever the caller asked for. As the next one
+            for Google's style alone.
         keep_alive: Seconds or a timedelta of silence after which an event stream sends a comment.
 
     Raises:
         ValueError: Another style.
     """
-    if style != "google":
-        raise ValueError(f'style must be "google", the only one that exists, not {style!r}')
+    _check_style(style)
     calls = Calls(client, authorize, max_wait)
+    silence = seconds(keep_alive, "keep_alive", positive=True)
     router = APIRouter(tags=["operations"])
-    _add_reads(router, calls, prefix, seconds(keep_alive, "keep_alive", positive=True))
-    _add_writes(router, calls, prefix)
+    if style == "azure":
+        _fastapi_azure.add_routes(router, calls, prefix)
+    else:
+        routes = Routes(router, calls, prefix, error_reply)
+        _add_reads(routes, silence)
+        _add_writes(routes)
     return router
 
 
@@ -130,8 +145,7 @@ def resume_router(client: Client, verifier: Verifier, *, prefix: str = "/lro") -
 
     def endpoint(verb: str) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         async def answer(request: Request) -> Response:
-            headers = {key: ", ".join(request.headers.getlist(key)) for key in request.headers}
-            return _response(await endpoints.answer(verb, headers, request.receive))
+            return response(await endpoints.answer(verb, _headers(request), request.receive))
 
         return answer
 
@@ -154,8 +168,7 @@ async def operation_from_request(
         resume_method: Name of a registered handler, whose operations the endpoint makes and resumes.
         verifier: Decides who may resume one. None: nobody.
     """
-    headers = {key: ", ".join(request.headers.getlist(key)) for key in request.headers}
-    return await operation_of_call(client, headers, resume_method, verifier)
+    return await operation_of_call(client, _headers(request), resume_method, verifier)
 
 
 def operation_response(operation: Operation[Any] | operations_pb2.Operation, status_code: int = 200) -> Response:
@@ -166,22 +179,69 @@ def operation_response(operation: Operation[Any] | operations_pb2.Operation, sta
         status_code: The HTTP status.
     """
     proto = operation if isinstance(operation, operations_pb2.Operation) else operation.proto
-    return _response(Reply(status_code, operation_json(proto)))
+    return response(Reply(status_code, operation_json(proto)))
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Answer errors of this package that leave the application's own endpoints with AIP-193 bodies.
+def operation_id_from_request(request: Request) -> str | None:
+    """What the header ``Operation-Id`` asks for, to be given to ``client.start(operation_id=...)``; None without one.
+
+    It can be a dependency: ``Annotated[str | None, Depends(operation_id_from_request)]``. The same request with the
+    same id finds the operation that the first one started; another request is ``OperationAlreadyExistsError``.
+    ``install_error_handlers(app, style="azure")`` answers that, and what this function raises.
+
+    Args:
+        request: Of the call.
+
+    Raises:
+        RequestError: It is malformed (400), or there is ``Repeatability-Request-ID``, which is not supported (501).
+    """
+    return azure.operation_id(_headers(request))
+
+
+def accepted(op: Operation[Any], request: Request, base_url: str | None = None, *, prefix: str = "/v1") -> Response:
+    """An operation as the answer of a service's own POST or DELETE in Azure's style: 202, also where it has ended.
+
+    The body is the status monitor; ``Operation-Location`` is its absolute URL, with the ``api-version`` that the caller
+    sent; ``Operation-Id`` is its id; ``Retry-After`` says when to come back, while it is unfinished.
+
+    Args:
+        op: As ``client.start`` returned it.
+        request: Of the call.
+        base_url: Where clients reach the application that serves the status monitors. None takes the request's own
+            scheme and host, with the path at which this application is mounted: right, unless a proxy hides them.
+        prefix: Of the router that serves the status monitors.
+
+    Raises:
+        ValueError: ``base_url`` is not an absolute URL of HTTP.
+    """
+    if base_url is None:
+        base_url = f"{request.url.scheme}://{request.url.netloc}{quote(request.scope.get('root_path', ''))}"
+    location = azure.operation_location(base_url, prefix, op.name, request.query_params.get("api-version"))
+    return response(azure.accepted_reply(op.record, op.client.clock.time(), location))
+
+
+def install_error_handlers(app: FastAPI, style: Style = "google") -> None:
+    """Answer errors of this package that leave the application's own endpoints with bodies of a style.
 
     Also: use of a client that is not open (503), and requests that FastAPI's validation refuses (400, with a field
     violation each). All other exceptions stay FastAPI's.
+
+    Args:
+        app: The application.
+        style: "google" (AIP-193) or "azure", where ``OperationAlreadyExistsError`` is 400.
+
+    Raises:
+        ValueError: Another style.
     """
+    _check_style(style)
+    reply, form = (azure.error_reply, azure.azure_error) if style == "azure" else (error_reply, http_error)
 
     async def failed(request: Request, exc: Exception) -> Response:  # noqa: ARG001 (FastAPI's signature)
-        return _response(error_reply(exc))
+        return response(reply(exc))
 
     async def malformed(request: Request, exc: Exception) -> Response:  # noqa: ARG001 (as above)
         assert isinstance(exc, RequestValidationError)
-        return _response(http_error(_violations(exc)))
+        return response(form(_violations(exc)))
 
     app.add_exception_handler(LroError, failed)
     app.add_exception_handler(ClosedError, failed)
@@ -200,16 +260,23 @@ def lifespan(client: Client) -> Callable[[FastAPI], AbstractAsyncContextManager[
     return opened
 
 
-Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
-Act = Callable[[Request, str], Awaitable[Response]]
+def _check_style(style: str) -> None:
+    if style not in get_args(Style):
+        raise ValueError(f'style must be "google" or "azure", not {style!r}')
 
 
-def _add_reads(router: APIRouter, calls: Calls, prefix: str, keep_alive: float) -> None:
+def _headers(request: Request) -> dict[str, str]:
+    return {key: ", ".join(request.headers.getlist(key)) for key in request.headers}
+
+
+def _add_reads(routes: Routes, keep_alive: float) -> None:
+    calls = routes.calls
+
     async def get(request: Request, name: str) -> Response:  # noqa: ARG001 (of the form of the others)
         return operation_response(await calls.get(name))
 
     async def page(request: Request, parent: str) -> Response:
-        return _response(Reply(200, list_json(await calls.list(_list_request(request, parent)))))
+        return response(Reply(200, list_json(await calls.list(_list_request(request, parent)))))
 
     async def watch(request: Request, name: str) -> Response:  # noqa: ARG001 (as above)
         snapshots = calls.watch(name)
@@ -221,28 +288,12 @@ def _add_reads(router: APIRouter, calls: Calls, prefix: str, keep_alive: float) 
         stream = EventStream(snapshots, first, lambda exc: error_reply(exc, calls.client), keep_alive=keep_alive)
         return _StreamResponse(stream)
 
-    list_children = _endpoint(calls, "list", page, _collection)
-    get_named_so = _endpoint(calls, "get", get, _collection)
-
-    async def list_of_parent(request: Request) -> Response:
-        try:
-            parse(await _collection(request))
-        except InvalidOperationNameError:
-            return await list_children(request)
-        return await get_named_so(request)  # an operation whose id is "operations"
-
-    def add(path: str, endpoint: Endpoint, name: str, extra: dict[str, Any] | None = None) -> None:
-        router.add_api_route(
-            path, endpoint, methods=["GET"], response_model=None, name=name, openapi_extra=extra, summary=name
-        )
-
-    add(f"{prefix}/operations", _endpoint(calls, "list", page, _top_level), "ListOperations", LIST_PARAMETERS)
-    add(f"{prefix}/{{name:path}}/operations", list_of_parent, "ListOperationsOfParent", LIST_PARAMETERS)
-    add(f"{prefix}/{{name:path}}:watch", _endpoint(calls, "wait", watch), "WatchOperation")
-    add(f"{prefix}/{{name:path}}", _endpoint(calls, "get", get), "GetOperation")
-    router.add_api_route(
+    routes.add_lists(page, get, LIST_PARAMETERS)
+    routes.add("GET", "/{name:path}:watch", routes.endpoint("wait", watch), "WatchOperation")
+    routes.add("GET", "/{name:path}", routes.endpoint("get", get), "GetOperation")
+    routes.router.add_api_route(
         "/google.longrunning.Operations/GetOperation",
-        _endpoint(calls, "get", get, _name_in_body),
+        routes.endpoint("get", get, _name_in_body),
         methods=["POST"],
         response_model=None,
         name="GetOperationByMessage",
@@ -250,7 +301,9 @@ def _add_reads(router: APIRouter, calls: Calls, prefix: str, keep_alive: float) 
     )
 
 
-def _add_writes(router: APIRouter, calls: Calls, prefix: str) -> None:
+def _add_writes(routes: Routes) -> None:
+    calls = routes.calls
+
     async def wait(request: Request, name: str) -> Response:
         asked = parse_message(await _body(request), operations_pb2.WaitOperationRequest())
         asked.name = name
@@ -259,53 +312,15 @@ def _add_writes(router: APIRouter, calls: Calls, prefix: str) -> None:
     async def cancel(request: Request, name: str) -> Response:
         parse_message(await _body(request), operations_pb2.CancelOperationRequest())
         await calls.cancel(name)
-        return _response(Reply(200, {}))
+        return response(Reply(200, {}))
 
     async def delete(request: Request, name: str) -> Response:  # noqa: ARG001 (of the form of the others)
         await calls.delete(name)
-        return _response(Reply(200, {}))
+        return response(Reply(200, {}))
 
-    for suffix, method, verb, act, title in (
-        (":wait", "POST", "wait", wait, "WaitOperation"),
-        (":cancel", "POST", "cancel", cancel, "CancelOperation"),
-        ("", "DELETE", "delete", delete, "DeleteOperation"),
-    ):
-        endpoint = _endpoint(calls, verb, act)
-        path = f"{prefix}/{{name:path}}{suffix}"
-        router.add_api_route(path, endpoint, methods=[method], response_model=None, name=title, summary=title)
-
-
-def _endpoint(
-    calls: Calls, verb: str, act: Act, name_of: Callable[[Request], Awaitable[str]] | None = None
-) -> Endpoint:
-    """The endpoint of one verb: who may, then the call, then the AIP-193 body of what it raised."""
-
-    async def endpoint(request: Request) -> Response:
-        try:
-            name = await (name_of or _name)(request)
-            await calls.allow(request, verb, name)
-            return await act(request, name)
-        except StarletteHTTPException:
-            raise  # FastAPI's to answer
-        except Exception as exc:  # noqa: BLE001 (whatever it is, the caller gets an AIP-193 body)
-            return _response(error_reply(exc, calls.client))
-
-    return endpoint
-
-
-async def _name(request: Request) -> str:
-    """The name in the path. An encoded slash separates nothing: the name keeps it, and is then no valid one."""
-    name: str = request.path_params["name"]
-    raw: bytes = request.scope.get("raw_path") or b""
-    return name.replace("/", "%2F") if b"%2f" in raw.partition(b"?")[0].lower() else name
-
-
-async def _collection(request: Request) -> str:
-    return f"{await _name(request)}/operations"
-
-
-async def _top_level(request: Request) -> str:  # noqa: ARG001 (of the form of the others)
-    return "operations"
+    routes.add("POST", "/{name:path}:wait", routes.endpoint("wait", wait), "WaitOperation")
+    routes.add("POST", "/{name:path}:cancel", routes.endpoint("cancel", cancel), "CancelOperation")
+    routes.add("DELETE", "/{name:path}", routes.endpoint("delete", delete), "DeleteOperation")
 
 
 async def _name_in_body(request: Request) -> str:
@@ -343,10 +358,6 @@ class _StreamResponse(Response):
         await self._stream(scope, receive, send)
 
 
-def _response(reply: Reply) -> Response:
-    return Response(reply.content(), reply.status, dict(reply.headers), "application/json")
-
-
 def _violations(exc: RequestValidationError) -> status_pb2.Status:
     """What FastAPI found, without the values that the caller sent."""
     violations = [
@@ -362,9 +373,3 @@ def _violations(exc: RequestValidationError) -> status_pb2.Status:
     )
     status.details.add().Pack(error_details_pb2.BadRequest(field_violations=violations))
     return status
-
-
-def __getattr__(name: str) -> Any:
-    if name == "accepted":
-        raise missing("servers.fastapi.accepted")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -31,6 +31,7 @@ __all__ = [
     "operation_json",
     "parse_message",
     "parse_object",
+    "printed",
     "read_body",
     "status_json",
 ]
@@ -108,10 +109,18 @@ def any_json(packed: any_pb2.Any) -> dict[str, Any]:
     What cannot be printed (a type that this process does not know, bytes that are not of it, a value that JSON cannot
     hold) comes as ``{"@type": ..., "value": <base64 of the bytes>}``: a stored operation can always be read.
     """
+    members = printed(packed)
+    if members is None:
+        return {"@type": packed.type_url, "value": base64.b64encode(packed.value).decode()}
+    return members
+
+
+def printed(packed: any_pb2.Any) -> dict[str, Any] | None:
+    """proto3 JSON of an ``Any`` as the protobuf library prints it; None where it cannot."""
     try:
         members: dict[str, Any] = json_format.MessageToDict(packed)
     except Exception:  # noqa: BLE001 (the printer raises many kinds, RecursionError too)
-        return {"@type": packed.type_url, "value": base64.b64encode(packed.value).decode()}
+        return None
     return members
 
 
@@ -136,18 +145,25 @@ def http_error(status: status_pb2.Status, http: int | None = None) -> Reply:
     return Reply(number, {"error": members}, headers)
 
 
-def error_reply(exc: BaseException, client: Client | None = None, *, http: int | None = None) -> Reply:
+def error_reply(
+    exc: BaseException,
+    client: Client | None = None,
+    *,
+    http: int | None = None,
+    form: Callable[[status_pb2.Status, int | None], Reply] = http_error,
+) -> Reply:
     """What to answer for an exception; see ``status_of``.
 
     Args:
         exc: The exception.
         client: Of the server, where it has one.
         http: The HTTP status, where it is another than the code's.
+        form: Makes the answer of a status.
     """
     expose = client is not None and client.engine.expose_errors
     if http is None and isinstance(exc, RequestError):
         http = exc.http
-    return http_error(status_of(exc, client=client, expose=expose), http)
+    return form(status_of(exc, client=client, expose=expose), http)
 
 
 async def read_body(receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import anyio
+import anyio.to_thread
+
 try:
     import google.auth.transport.requests  # noqa: F401 (what fetches the certificates)
     from google.auth import jwt
@@ -33,6 +36,8 @@ MAX_TOKEN = 8192
 """Characters. Google's have about 1,000."""
 MAX_SKEW = 300.0
 """Seconds."""
+THREADS = 4
+"""Signatures that are checked at a time."""
 
 FAR = 1e12
 """No time is as far from now. NaN and the infinities, which Python's JSON takes, are not below it."""
@@ -109,6 +114,8 @@ class OidcVerifier:
         interval = seconds(refetch_interval, "refetch_interval", positive=True)
         self._certificates = Certificates(partial(fetch, certs_url, limit), timeout=limit, interval=interval)
         self._cloud_run_iam = cloud_run_iam
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._limiter: anyio.CapacityLimiter | None = None
 
     def __repr__(self) -> str:
         return f"OidcVerifier(audience={sorted(self._audiences)}, service_accounts={sorted(self._accounts)})"
@@ -128,13 +135,20 @@ class OidcVerifier:
                 certificate = await self._certificates.find(token.key_id)
                 if certificate is None:
                     raise _BadTokenError(f"the issuer has no key {token.key_id!r}")
-                await asyncio.to_thread(self._check_signature, token, certificate)
+                await anyio.to_thread.run_sync(self._check_signature, token, certificate, limiter=self._threads())
             else:
                 self._check_removed()
         except _BadTokenError as exc:
             logger.info("a token is refused: %s", exc)
             raise UnauthenticatedError("the token is not good") from exc
         return self._account(token.claims)
+
+    def _threads(self) -> anyio.CapacityLimiter:
+        """Places of its own: what else the application does in threads keeps no check waiting."""
+        loop = asyncio.get_running_loop()
+        if self._limiter is None or self._loop is not loop:
+            self._loop, self._limiter = loop, anyio.CapacityLimiter(THREADS)
+        return self._limiter
 
     def _check_signature(self, token: _Token, certificate: str) -> None:
         """The signature; and the times and the audience, as google-auth checks them. Blocks."""

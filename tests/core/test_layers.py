@@ -34,7 +34,8 @@ RANKS = {
 MESSAGES = {"google.protobuf", "google.rpc", "google.longrunning"}
 FOREIGN = {
     "core": MESSAGES,
-    "core.codes": {"grpc"},
+    "core.codes": {"grpc"},  # lazily: `code.grpc_code`
+    "core.errors": MESSAGES | {"grpc"},  # for an annotation
     "core.codec": MESSAGES | {"pydantic", "pydantic_core"},
     "ports": {"google.longrunning"},
     "engine": MESSAGES | {"anyio"},

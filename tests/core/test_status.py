@@ -15,7 +15,7 @@ from google.longrunning import operations_pb2
 from google.protobuf import any_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from lro_aio.core import errors
+from lro_aio.core import errors, failures
 from lro_aio.core.codes import HTTP_STATUS, Code
 from lro_aio.core.status import DOMAIN, HIDDEN_MESSAGE, error_of, from_status, make_status, to_status
 
@@ -68,7 +68,7 @@ def test_a_failed_operation_comes_out_of_its_status_as_it_went_in(code: Code) ->
     detail = any_pb2.Any(type_url="type.googleapis.com/acme.Detail", value=b"v")
     status = to_status(errors.OperationFailedError("no disk", code=code, details=[detail]))
     error = from_status(status, name="operations/a")
-    assert type(error) is (errors.OperationCancelledError if code == Code.CANCELLED else errors.OperationFailedError)
+    assert type(error) is failures.BY_CODE[code]
     assert (error.code, error.message, error.name) == (code, "no disk", "operations/a")
     assert error.details[0] == detail
     assert to_status(error) == status, "a second passage adds nothing"

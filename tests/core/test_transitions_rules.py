@@ -348,6 +348,16 @@ def test_rule_8_another_handler_is_another_request() -> None:
         t.create(running(), record=replace(a_row(), uid="u2", handler="other"), now=NOW)
 
 
+def test_rule_8_a_child_that_was_deleted_is_found_by_its_parent_and_made_by_nobody() -> None:
+    """A segment that runs again asks for it again, and is not to fail because somebody deleted it meanwhile."""
+    child = running(parent_operation="operations/p", deleted=True)
+    again = replace(a_row(), uid="u2", parent_operation="operations/p")
+    assert t.create(child, record=again, now=NOW) is child
+    for other in (replace(again, handler="other"), replace(again, parent_operation="")):
+        with pytest.raises(OperationAlreadyExistsError):
+            t.create(child, record=other, now=NOW)
+
+
 def test_rule_8_the_same_write_twice_is_one_operation_even_without_a_fingerprint() -> None:
     """A commit whose answer was lost is sent again."""
     record = a_row(fingerprint="")

@@ -51,7 +51,7 @@ def test_the_defaults_are_those_of_the_workflow(member: str) -> None:
 def test_the_reasons_are_those_that_the_endpoint_takes_and_the_workflow_gives() -> None:
     rows = table("Reason", "Meaning")
     assert {row[0].strip("`") for row in rows} == set(resume.REASONS)
-    assert set(re.findall(r"- reason: ([A-Z_]+)$", WORKFLOW, re.MULTILINE)) == set(resume.REASONS)
+    assert set(re.findall(r"^ +reason: ([A-Z_]+)$", WORKFLOW, re.MULTILINE)) == set(resume.REASONS)
     for said, _, seen in rows:
         meant = resume.REASONS[said.strip("`")]
         assert seen.startswith(f"`{meant.value}`" if meant is not None else "never seen")

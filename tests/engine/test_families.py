@@ -111,6 +111,37 @@ async def test_a_key_that_stands_for_another_child_is_refused(client):
 
 
 @pytest.mark.asyncio
+async def test_a_child_that_was_deleted_meanwhile_is_one_that_does_not_exist(client, lro_clock, store, row):
+    """The child is made, the answer is lost, somebody deletes it, and the segment runs again."""
+    started, seen = [], []
+
+    @client.handler("child")
+    async def child(op):
+        started.append(op.name)
+        await asyncio.Event().wait()
+
+    @client.handler("parent", resume_points=("collect",), retry=lro.RetryPolicy(on=(lro.StoreUnavailableError,)))
+    async def parent(op):
+        if op.resume_point == "collect":
+            seen.extend((child.done, child.error.code) for child in op.children)
+            return None
+        made = await op.start_child("child", key="a")
+        if len(seen) == 0:
+            seen.append(made.name)
+            await client.delete_operation(made.name)
+            raise lro.StoreUnavailableError("the answer is lost")
+        return op.suspend(resume_at="collect", children=[made])
+
+    op = await client.start("parent")
+    await lro_clock.advance(60)
+    assert (await op.fetch()).done
+    await asyncio.wait_for(op.result(), 5)
+    assert started == seen[:1], "it is not started again"
+    assert seen[1:] == [(True, lro.Code.NOT_FOUND)]
+    assert row(started[0]).deleted
+
+
+@pytest.mark.asyncio
 async def test_cancelling_the_parent_cancels_the_whole_tree(client, lro_clock, families):
     op = await client.start("tree", 3)
     await lro_clock.settle()

@@ -149,8 +149,8 @@ async def test_a_result_that_the_store_refuses_for_good_fails_the_operation_at_o
     op = await client.start("work")
     with pytest.raises(lro.OperationFailedError) as failed:
         await op.result()
-    info = error_details_pb2.ErrorInfo()
-    assert failed.value.details[0].Unpack(info)
+    info = failed.value.details[0]
+    assert isinstance(info, error_details_pb2.ErrorInfo)
     assert (failed.value.code, info.reason) == (lro.Code.INTERNAL, "NOT_STORABLE")
 
 

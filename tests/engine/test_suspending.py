@@ -208,6 +208,11 @@ async def complaint(client, **arguments):
         (ValueError, "until", {"until": float("nan")}),
         (ValueError, "until", {"until": float("inf")}),
         (ValueError, "no service 'billing'", {"children": ["operations/a"], "service": "billing"}),
+        (
+            ValueError,
+            "poll_endpoint needs service",
+            {"children": ["operations/a"], "poll_endpoint": "https://b.test/g"},
+        ),
         (TypeError, "children", {"children": "operations/a"}),
         (TypeError, "sleep", {"sleep": "1"}),
         (TypeError, "resume_at", {"resume_at": None, "sleep": 1}),
@@ -224,6 +229,16 @@ async def test_bad_arguments_are_refused_and_leave_no_trace(client, error, match
     raised = await complaint(client, **{"resume_at": "on", **arguments})
     assert isinstance(raised, error)
     assert match in str(raised)
+
+
+@pytest.mark.asyncio
+async def test_a_poll_endpoint_is_a_url(open_client, client):
+    second = await open_client("sqlite://", services={"billing": client})
+    raised = await complaint(
+        second, resume_at="on", children=["operations/a"], service="billing", poll_endpoint="billing/GetOperation"
+    )
+    assert isinstance(raised, ValueError)
+    assert "must be the URL" in str(raised)
 
 
 @pytest.mark.asyncio

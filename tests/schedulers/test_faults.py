@@ -359,17 +359,29 @@ async def test_a_resume_with_a_bad_token_wakes_nothing_and_is_repeated_with_a_go
 
 @pytest.mark.parametrize("flaw", FLAWS)
 @pytest.mark.asyncio
-async def test_a_poll_with_a_bad_token_learns_nothing_and_ends_the_wait_as_failed(world: World, flaw: Any) -> None:
+async def test_a_poll_with_a_bad_token_learns_nothing_and_is_repeated_with_a_good_one(world: World, flaw: Any) -> None:
     child = await world.client.create(lease=False)
     await world.suspended(children=[child.name])
-    world.workflows.spoil(flaw, path="/lro/poll")
-    await world.clock.advance(60)
-    (refused,) = [request for request in world.workflows.requests if request.flaw == flaw]
-    assert refused.status in REFUSED
-    assert "pending" not in refused.answer
+    world.workflows.spoil(flaw, times=3, path="/lro/poll")
+    await child.done()
+    await world.clock.advance(HOUR)
+    refused = [request for request in world.workflows.requests if request.flaw == flaw]
+    assert [request.status in REFUSED for request in refused] == [True] * 3
+    assert not any("pending" in request.answer for request in refused)
+    assert world.wakes == [lro.WakeReason.CHILDREN_DONE]
+
+
+@pytest.mark.parametrize("flaw", ["audience", "email"])
+@pytest.mark.asyncio
+async def test_polls_that_are_refused_for_half_an_hour_end_the_wait_as_failed(world: World, flaw: Any) -> None:
+    child = await world.client.create(lease=False)
+    await world.suspended(children=[child.name])
+    world.workflows.spoil(flaw, times=100, path="/lro/poll")
+    await child.done()
+    await world.clock.advance(HOUR)
     ((_, reason, error),) = world.runs[1:]
     assert reason is lro.WakeReason.POLL_FAILED
-    assert str(refused.status) in error
+    assert ("status 403" if flaw == "email" else "status 401") in error
 
 
 @pytest.mark.parametrize("path", ["/lro/resume", "/lro/poll", "/lro/sweep"])

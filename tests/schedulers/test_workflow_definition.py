@@ -18,6 +18,7 @@ from .workflow_runs import DAY, HOUR, NOW, Run, Script
 
 YEAR = 365 * DAY
 RETRIED = [408, 425, 429, 500, 502, 503, 504]
+REFUSED = [401, 403]  # keys rotate, and a grant takes minutes to be seen
 BROKEN = ["refused", "dropped", "timeout"]
 OK = (200, {"resumed": True})
 
@@ -100,7 +101,7 @@ class TestTheText:
         assert len(calls) == 3
         for call in calls:
             assert call["args"]["auth"]["type"] == "OIDC"
-            assert call["args"]["auth"]["audience"].endswith("_audience}")
+            assert call["args"]["auth"]["audience"].endswith("Audience}")
 
     def test_it_logs_errors_and_nothing_else(self):
         logs = [step for _, step in steps_of(engine.load(DEFINITION)) if step.get("call") == "sys.log"]
@@ -205,7 +206,7 @@ class TestBatch:
         server.answer("/poll", lambda body: pending() if run.time >= NOW + 60 else pending("a"))
         assert poll(deadline=NOW + 60)["reason"] == "CHILDREN_DONE"
 
-    @pytest.mark.parametrize("fault", [*RETRIED, *BROKEN])
+    @pytest.mark.parametrize("fault", [*RETRIED, *REFUSED, *BROKEN])
     def test_a_poll_that_fails_is_tried_again(self, server, caller, poll, run, fault):
         server.answer("/poll", pending())
         caller.fail(fault, 5, "/poll", "before")
@@ -230,7 +231,7 @@ class TestBatch:
         assert poll()["reason"] == "CHILDREN_DONE"
         assert len(server.bodies("/poll")) == 4
 
-    @pytest.mark.parametrize("fault", [503, "refused", "dropped", "timeout"])
+    @pytest.mark.parametrize("fault", [503, 403, "refused", "dropped", "timeout"])
     def test_a_poll_that_keeps_failing_resumes_with_the_reason(self, server, caller, poll, run, fault):
         server.answer("/poll", pending("b"))
         caller.fail(500, 0, "/poll", "before")
@@ -241,7 +242,7 @@ class TestBatch:
         assert len([url for _, url, _ in run.sent if url.endswith("/poll")]) == 2 + 13
         assert 20 * 60 < run.time - NOW < HOUR
 
-    @pytest.mark.parametrize("status", [400, 401, 403, 404, 413])
+    @pytest.mark.parametrize("status", [400, 404, 413])
     def test_what_no_retry_mends_resumes_at_once(self, server, poll, run, status):
         server.answer("/poll", (status, "no"))
         said = poll()
@@ -300,7 +301,7 @@ class TestEach:
         said = each({"a": [(404, {"error": {"code": 404}})], "b": [self.DONE]})
         assert (said["reason"], said["error"]) == ("CHILDREN_DONE", "")
 
-    @pytest.mark.parametrize("status", RETRIED)
+    @pytest.mark.parametrize("status", [*RETRIED, *REFUSED])
     def test_a_poll_that_fails_is_tried_again_for_that_child_only(self, server, each, status):
         said = each({"a": [self.PENDING, self.DONE], "b": [(status, "no"), (status, "no"), self.PENDING, self.DONE]})
         assert (said["reason"], said["error"]) == ("CHILDREN_DONE", "")
@@ -318,7 +319,7 @@ class TestEach:
         assert 20 * 60 < run.time - NOW < HOUR
 
     def test_what_no_retry_mends_resumes_at_once(self, each, run):
-        said = each({"a": [self.PENDING], "b": [(403, "no")]})
+        said = each({"a": [self.PENDING], "b": [(400, "no")]})
         assert said["reason"] == "POLL_FAILED"
         assert sorted(said["pending"]) == ["a", "b"]
         assert run.time == NOW
@@ -359,7 +360,7 @@ class TestUnusable:
 
 
 class TestResuming:
-    @pytest.mark.parametrize("fault", [*RETRIED, 401, 403, *BROKEN])
+    @pytest.mark.parametrize("fault", [*RETRIED, *REFUSED, *BROKEN])
     def test_it_is_tried_twenty_times_more(self, caller, start, run, fault):
         caller.fail(fault, 20, "/resume", "before")
         assert start()["reason"] == "ELAPSED"
@@ -372,7 +373,7 @@ class TestResuming:
         first, second = server.bodies("/resume")
         assert first == second
 
-    @pytest.mark.parametrize("status", [401, 403])
+    @pytest.mark.parametrize("status", REFUSED)
     def test_a_refusal_is_logged(self, caller, start, run, status):
         caller.fail(status, 2, "/resume", "before")
         start()

@@ -475,7 +475,9 @@ class TestApplication:
             "/google.longrunning.Operations/GetOperation",
         }
 
-    @pytest.mark.parametrize("style", ["azure", "", None])
+    @pytest.mark.parametrize("style", ["Azure", "", None])
     async def test_other_styles_are_refused_with_those_that_exist(self, client: lro.Client, style: Any) -> None:
-        with pytest.raises(ValueError, match='style must be "google"'):
+        with pytest.raises(ValueError, match='style must be "google" or "azure"'):
             operations_router(client, style)
+        with pytest.raises(ValueError, match='style must be "google" or "azure"'):
+            install_error_handlers(FastAPI(), style)

@@ -11,8 +11,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, get_args
 
+import anyio.to_thread
 import httpx
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -326,6 +328,32 @@ class TestIssuer:
         await make(issuer)(bearer(issuer.token()))
         assert threads
         assert threading.get_ident() not in threads
+
+    async def test_threads_of_the_application_and_its_own_do_not_wait_for_each_other(self, issuer: Issuer) -> None:
+        """One thread of the loop's executor, and one of anyio's: each of them hangs, or none is left for the test."""
+        free = threading.Event()
+        verifier = make(issuer)
+        with ThreadPoolExecutor(1) as executor:
+            asyncio.get_running_loop().set_default_executor(executor)
+            anyio.to_thread.current_default_thread_limiter().total_tokens = 1
+            busy = [asyncio.create_task(run(free.wait)) for run in (asyncio.to_thread, anyio.to_thread.run_sync)]
+            try:
+                async with asyncio.timeout(5):
+                    assert await verifier(bearer(issuer.token())) == ACCOUNT
+                    free.set()
+                    await asyncio.gather(*busy)
+                    issuer.go.clear()
+                    asking = asyncio.create_task(make(issuer)(bearer(issuer.token())))
+                    while issuer.fetches < 2:
+                        await asyncio.sleep(0.005)
+                    assert await asyncio.to_thread(lambda: "done") == "done"
+                    assert await anyio.to_thread.run_sync(lambda: "done") == "done"
+                    assert not asking.done()
+                    issuer.go.set()
+                    assert await asking == ACCOUNT
+            finally:
+                free.set()
+                issuer.go.set()
 
     @pytest.mark.parametrize("status", [404, 429, 500, 503, 302])
     async def test_issuer_that_answers_errors_is_503_not_401(self, issuer: Issuer, status: int) -> None:

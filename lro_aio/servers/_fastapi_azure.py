@@ -1,0 +1,68 @@
+"""The routes of ``operations_router(client, style="azure")``."""
+
+from __future__ import annotations
+
+import contextlib
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from google.longrunning import operations_proto_pb2 as operations_pb2
+
+from lro_aio.core.errors import OperationNotFoundError
+from lro_aio.servers._routes import Routes, query_parameters, response
+from lro_aio.servers.azure import error_reply, monitor_reply, page_json, refuse_repeatability
+from lro_aio.servers.calls import Calls
+from lro_aio.servers.errors import invalid
+from lro_aio.servers.http import Reply
+
+__all__ = ["add_routes"]
+
+LIST_PARAMETERS = query_parameters(
+    ("filter", "string", "AIP-160 filter"),
+    ("maxpagesize", "integer", "0 takes the default"),
+    ("pageToken", "string", "in the nextLink of the page before"),
+)
+
+
+def add_routes(router: APIRouter, calls: Calls, prefix: str) -> None:
+    """Add the routes, in the order in which they are tried."""
+
+    async def get(request: Request, name: str) -> Response:  # noqa: ARG001 (of the form of the others)
+        return response(monitor_reply(await calls.record(name), calls.client.clock.time()))
+
+    async def page(request: Request, parent: str) -> Response:
+        found = await calls.page(_list_request(request, parent))
+        token = found.response.next_page_token
+        next_link = str(request.url.include_query_params(pageToken=token)) if token else None
+        return response(Reply(200, page_json(found.records, next_link)))
+
+    async def cancel(request: Request, name: str) -> Response:
+        refuse_repeatability(request.headers)
+        await calls.cancel(name)
+        return await get(request, name)
+
+    async def delete(request: Request, name: str) -> Response:  # noqa: ARG001 (of the form of the others)
+        with contextlib.suppress(OperationNotFoundError):  # Azure's DELETE is 204 for what is not there, too
+            await calls.delete(name)
+        return Response(status_code=204)
+
+    routes = Routes(router, calls, prefix, error_reply)
+    routes.add_lists(page, get, LIST_PARAMETERS)
+    routes.add("GET", "/{name:path}", routes.endpoint("get", get), "GetStatusMonitor")
+    routes.add("POST", "/{name:path}:cancel", routes.endpoint("cancel", cancel), "CancelOperation")
+    routes.add("DELETE", "/{name:path}", routes.endpoint("delete", delete), "DeleteStatusMonitor")
+
+
+def _list_request(request: Request, parent: str) -> operations_pb2.ListOperationsRequest:
+    query = request.query_params
+    for name in ("top", "skip", "orderby", "select", "expand"):
+        if name in query:
+            raise invalid(name, "is not supported")
+    asked = operations_pb2.ListOperationsRequest(
+        name=parent, filter=query.get("filter", ""), page_token=query.get("pageToken", "")
+    )
+    try:
+        asked.page_size = int(query.get("maxpagesize", "0"))
+    except ValueError as exc:
+        raise invalid("maxpagesize", "is not of its type") from exc
+    return asked

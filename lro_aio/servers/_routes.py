@@ -1,0 +1,120 @@
+"""What the FastAPI routers of every style share: who may, then the call, then the style's answer to what it raised."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from lro_aio.client import Client
+from lro_aio.core.errors import InvalidOperationNameError
+from lro_aio.core.names import parse
+from lro_aio.servers.calls import Calls
+from lro_aio.servers.http import Reply
+
+__all__ = ["Act", "Endpoint", "NameOf", "Routes", "query_parameters", "response"]
+
+Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
+Act = Callable[[Request, str], Awaitable[Response]]
+NameOf = Callable[[Request], Awaitable[str]]
+
+
+def response(reply: Reply) -> Response:
+    """A reply as FastAPI wants it."""
+    return Response(reply.content(), reply.status, dict(reply.headers), "application/json")
+
+
+async def path_name(request: Request) -> str:
+    """The name in the path. An encoded slash separates nothing: the name keeps it, and is then no valid one."""
+    name: str = request.path_params["name"]
+    raw: bytes = request.scope.get("raw_path") or b""
+    return name.replace("/", "%2F") if b"%2f" in raw.partition(b"?")[0].lower() else name
+
+
+async def _collection(request: Request) -> str:
+    return f"{await path_name(request)}/operations"
+
+
+async def _top_level(request: Request) -> str:  # noqa: ARG001 (of the form of the others)
+    return "operations"
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """The routes of one router below one prefix.
+
+    Args:
+        router: Gets them.
+        calls: What they do.
+        prefix: Before the names.
+        on_error: The style's answer for an exception.
+    """
+
+    router: APIRouter
+    calls: Calls
+    prefix: str
+    on_error: Callable[[BaseException, Client], Reply]
+
+    def endpoint(self, verb: str, act: Act, name_of: NameOf = path_name) -> Endpoint:
+        """The endpoint of one verb."""
+
+        async def endpoint(request: Request) -> Response:
+            try:
+                name = await name_of(request)
+                await self.calls.allow(request, verb, name)
+                return await act(request, name)
+            except StarletteHTTPException:
+                raise  # FastAPI's to answer
+            except Exception as exc:  # noqa: BLE001 (whatever it is, the caller gets the style's error body)
+                return response(self.on_error(exc, self.calls.client))
+
+        return endpoint
+
+    def add(
+        self, method: str, path: str, endpoint: Endpoint, name: str, parameters: dict[str, Any] | None = None
+    ) -> None:
+        """Add a route. The first one that matches is taken."""
+        self.router.add_api_route(
+            f"{self.prefix}{path}",
+            endpoint,
+            methods=[method],
+            response_model=None,
+            name=name,
+            openapi_extra=parameters,
+            summary=name,
+        )
+
+    def add_lists(self, page: Act, get: Act, parameters: dict[str, Any]) -> None:
+        """Add the lists of the top level and of every parent.
+
+        Args:
+            page: The list of the parent that it is given.
+            get: Answers for an operation whose id is "operations".
+            parameters: OpenAPI, of the query.
+        """
+        list_children = self.endpoint("list", page, _collection)
+        get_named_so = self.endpoint("get", get, _collection)
+
+        async def list_of_parent(request: Request) -> Response:
+            try:
+                parse(await _collection(request))
+            except InvalidOperationNameError:
+                return await list_children(request)
+            return await get_named_so(request)
+
+        self.add("GET", "/operations", self.endpoint("list", page, _top_level), "ListOperations", parameters)
+        self.add("GET", "/{name:path}/operations", list_of_parent, "ListOperationsOfParent", parameters)
+
+
+def query_parameters(*parameters: tuple[str, str, str]) -> dict[str, Any]:
+    """OpenAPI of (name, type, description) each, all optional."""
+    return {
+        "parameters": [
+            {"name": name, "in": "query", "schema": {"type": kind}, "description": text}
+            for name, kind, text in parameters
+        ]
+    }
