@@ -43,6 +43,8 @@ class Answer:
     """Hang up in the middle of the body."""
     silent: bool = False
     """Do not answer at all."""
+    trickle: bool = False
+    """A body without end, of which a byte comes now and then."""
 
     def encoded(self) -> bytes:
         body = self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
@@ -78,11 +80,14 @@ class Service:
             body = await reader.readexactly(int(headers.get("content-length", "0")))
             self.asked.append(Asked(method, target, headers, body))
             answer = self.queue.popleft() if self.queue else self.otherwise(self.asked[-1])
-            if answer.silent:
-                await reader.read()  # until the client has had enough
-            else:
+            if not answer.silent:
                 writer.write(answer.encoded())
                 await writer.drain()
+            if answer.silent or answer.trickle:
+                gone = asyncio.ensure_future(reader.read())  # until the client has had enough
+                while not gone.done():
+                    await asyncio.wait({gone}, timeout=0.02)
+                    writer.write(b" " if answer.trickle else b"")
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the client went away, as some of them shall
         finally:

@@ -19,7 +19,8 @@ import lro_aio as lro
 from lro_aio.core import failures
 from lro_aio.core.errors import RemoteCallError, RemoteProtocolError
 from lro_aio.remote import HttpTransport, RemoteOperation
-from lro_aio.remote.transport import CallOptions
+from lro_aio.remote.tokens import encode
+from lro_aio.remote.transport import CallOptions, Place
 
 from .http_services import FAST, QUICK, Answer, Asked, Service, scripted
 
@@ -169,6 +170,12 @@ class TestConstructor:
 
     async def test_address_is_normalised(self, http: httpx.AsyncClient) -> None:
         assert HttpTransport(http, "HTTPS://Example.com:443/Jobs/").address == "https://example.com/Jobs"
+
+    async def test_token_has_no_more_parts_than_such_a_service_needs(self, transport: HttpTransport) -> None:
+        token = encode(transport, Place(NAME, link="/elsewhere"))
+        assert token is not None
+        with pytest.raises(lro.InvalidTokenError, match="more parts"):
+            await RemoteOperation.rehydrate(transport, token)
 
     async def test_token_is_for_one_service_and_style(self, http: httpx.AsyncClient, service: Service) -> None:
         service.answers(DONE)
@@ -325,7 +332,7 @@ class TestFailedLooks:
         service.answers(broken, DONE)
         transport = HttpTransport(http, service.url, poll=FAST, retry=QUICK, timeout=0.2)
         assert (await RemoteOperation.from_name(transport, NAME)).value == "ok"
-        assert len(service.asked) == 2
+        assert len(service.asked) >= 2
 
     async def test_one_look_is_not_repeated(self, handle: RemoteOperation[Any], service: Service) -> None:
         service.answers(Answer(429, {"error": {"code": 429, "message": "slow down"}}, {"Retry-After": "7"}), DONE)
@@ -336,26 +343,14 @@ class TestFailedLooks:
         assert (problem.transient, problem.retry_after) == (True, 7.0)
         assert len(service.asked) == 1
 
-    async def test_service_that_trickles_is_given_up_after_the_timeout(self, http: httpx.AsyncClient) -> None:
+    async def test_service_that_trickles_is_given_up_after_the_timeout(
+        self, handle: RemoteOperation[Any], service: Service
+    ) -> None:
         """Each read is quick; the request as a whole is not."""
-
-        async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-            while not reader.at_eof():
-                writer.write(b" ")
-                await asyncio.wait({asyncio.ensure_future(reader.read())}, timeout=0.02)
-                if writer.is_closing():
-                    break
-            writer.close()
-
-        server = await asyncio.start_server(trickle, "127.0.0.1", 0)
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        handle = RemoteOperation.from_name(HttpTransport(http, url), NAME)
+        service.answers(Answer(headers={"Content-Length": "100000"}, trickle=True))
         with pytest.raises(RemoteCallError, match=r"no answer within 0.2 s") as caught:
             await handle.update_status(timeout=0.2)
         assert (caught.value.code, caught.value.transient) == (lro.Code.DEADLINE_EXCEEDED, True)
-        server.close()
 
     async def test_nobody_listening_is_unavailable(self, http: httpx.AsyncClient) -> None:
         async with scripted() as gone:

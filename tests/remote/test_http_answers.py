@@ -12,7 +12,7 @@ import httpx
 import pytest
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lro_aio.core.codes import HTTP_STATUS, Code
@@ -107,11 +107,13 @@ class TestCodes:
         found = problem(400, {"error": {"code": 400, "message": "m", "status": "INVALID_ARGUMENT", "details": [info]}})
         assert found.details == (error_details_pb2.ErrorInfo(reason="R", domain="d"),)
 
+    @settings(deadline=None)
     @given(json_values, st.integers(300, 599))
     def test_any_json_becomes_an_error(self, body: Any, status: int) -> None:
         response = httpx.Response(status, content=json.dumps(body).encode())
         assert isinstance(refused(response, "operations/a"), RemoteCallError)
 
+    @settings(deadline=None)
     @given(st.binary(), st.integers(300, 599))
     def test_any_bytes_become_an_error(self, body: bytes, status: int) -> None:
         assert problem(status, body).http_status == status
@@ -176,6 +178,7 @@ class TestRetryAfter:
         assert retry_after.of_headers({"retry-after": "2", name: "1500"}) == 1.5
         assert retry_after.of_headers({"retry-after": "2", name: "soon"}) == 2.0
 
+    @settings(deadline=None)
     @given(st.text() | st.from_regex(r"\A[A-Z][a-z]{2}, \d+ [A-Z][a-z]{2} \d+ [\d:]+ \S*\Z"), st.text())
     @example("Mon, 01 Jan 0001 00:00:00 +2359", "")
     @example("Mon, 01 Jan 99999 00:00:00 GMT", "")
@@ -254,6 +257,7 @@ class TestAddresses:
         with pytest.raises(ValueError):
             self.addresses.resolve(text)
 
+    @settings(deadline=None)
     @given(
         st.text(max_size=30)
         | st.lists(

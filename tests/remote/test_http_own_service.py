@@ -180,6 +180,7 @@ async def test_each_look_is_exactly_one_request(house: House) -> None:
 async def test_wait_that_runs_out_gives_a_token_and_the_work_goes_on(house: House) -> None:
     op = await house.client.create(metadata=struct(step=7))
     handle = RemoteOperation.from_name(house.transport(), op.name)
+    await handle.update_status()
     with pytest.raises(lro.WaitDeadlineExceededError) as caught:
         await handle.wait_for_completion(timeout=0.1)
     assert caught.value.pending == (op.name,)
