@@ -9,7 +9,9 @@
     handle.py     RemoteOperation: one operation
     many.py       gather, as_completed: many at once
     transport.py  the seam: Transport, Place, Reply
-    grpc.py  http.py  azure.py  local.py    the services that there are
+    grpc.py  http.py  local.py              the ways to a service
+    google_style.py  azure.py               what the answers of HTTP services say
+    answers.py  azure_errors.py  retry_after.py  addresses.py    ... when they say no, and where they may lead
     polling.py    the looking, shared by the handles of a transport
     tokens.py  payloads.py  messages.py     texts and messages in and out
 """

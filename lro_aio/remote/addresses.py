@@ -68,7 +68,7 @@ class Addresses:
 
 def _base(text: str | httpx.URL, name: str) -> httpx.URL:
     try:
-        url = httpx.URL(text)
+        url = httpx.URL(str(httpx.URL(text)))  # "HTTPS://h:443" takes two passes to become "https://h"
     except (httpx.InvalidURL, ValueError) as exc:
         raise ValueError(f"{name}: {str(text)[:200]!r} is not a URL") from exc
     if url.userinfo:

@@ -13,7 +13,7 @@ from lro_aio.remote import retry_after
 from lro_aio.remote.azure_errors import code_of, status_of_error
 from lro_aio.remote.payloads import status_of_json
 
-__all__ = ["call_failed", "check", "json_of", "refused"]
+__all__ = ["call_failed", "check", "json_of", "object_of", "refused"]
 
 MISSING = (404, 410)
 
@@ -115,13 +115,19 @@ def json_of(response: httpx.Response, name: str) -> Any:
         raise RemoteProtocolError(name, f"no JSON, but {_hint(response)}") from exc
 
 
-def _status(response: httpx.Response) -> status_pb2.Status:
-    """What the answer says by its body, its headers and at least its number."""
+def object_of(response: httpx.Response) -> dict[str, Any]:
+    """The body's JSON object; {} where it is anything else."""
     try:
         body = response.json()
     except (ValueError, RecursionError):
-        body = None
-    error = body.get("error", body) if isinstance(body, dict) else None
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _status(response: httpx.Response) -> status_pb2.Status:
+    """What the answer says by its body, its headers and at least its number."""
+    body = object_of(response)
+    error = body.get("error", body)
     error = dict(error) if isinstance(error, dict) else {}
     if "x-ms-error-code" in response.headers:
         error.setdefault("code", response.headers["x-ms-error-code"])

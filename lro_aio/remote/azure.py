@@ -24,7 +24,7 @@ from lro_aio.core.codes import Code
 from lro_aio.core.errors import RemoteProtocolError
 from lro_aio.remote import retry_after
 from lro_aio.remote.addresses import Addresses
-from lro_aio.remote.answers import check, json_of, refused
+from lro_aio.remote.answers import check, json_of, object_of, refused
 from lro_aio.remote.azure_errors import status_of_error
 from lro_aio.remote.payloads import Json
 from lro_aio.remote.transport import Place, Reply
@@ -79,15 +79,14 @@ class AzureStyle:
         if not answer.is_success:
             raise refused(answer, "")
         after = retry_after.of_headers(answer.headers)
-        monitor, location = self._monitor_link(answer, ""), self._link(answer, "location", "")
-        if monitor:
-            place = Place(monitor, result=self._final(answer, location))
+        if monitor := self._monitor_link(answer, ""):
+            place = Place(monitor, result=self._final(answer))
             if self._is_monitor(answer, monitor):
                 return self._monitor(answer, place)
             return Reply(place, answer, done=False, retry_after=after)
         if answer.status_code != httpx.codes.ACCEPTED:  # a Location with 201 is the new resource's
             return _ended(Place(""), answer)
-        if location:
+        if location := self._link(answer, "location", ""):
             return Reply(Place(location, step=LOCATION), answer, done=False, retry_after=after)
         raise RemoteProtocolError("", "202 without Operation-Location and Location")
 
@@ -111,7 +110,7 @@ class AzureStyle:
     def _landed(self, response: httpx.Response, place: Place) -> Reply:
         if response.status_code != httpx.codes.ACCEPTED:
             return _ended(place, response)
-        moved = replace(place, link=self._link(response, "location", place.name) or place.link)
+        moved = _moved(place, self._link(response, "location", place.name))
         return Reply(moved, response, done=False, retry_after=retry_after.of_headers(response.headers))
 
     def _monitor(self, response: httpx.Response, place: Place) -> Reply:
@@ -132,27 +131,23 @@ class AzureStyle:
             case "failed" | "canceled" | "cancelled" as end:
                 error = _error(body.get("error"), cancelled=end != "failed")
                 return Reply(place, response, done=True, metadata=metadata, error=error)
-        link = self._monitor_link(response, place.name)
-        moved = replace(place, link=link if link != place.name else "") if link else place
+        moved = _moved(place, self._monitor_link(response, place.name))
         after = retry_after.of_headers(response.headers)
         return Reply(moved, response, done=False, metadata=metadata, retry_after=after)
 
     def _is_monitor(self, started: httpx.Response, monitor: str) -> bool:
         """Whether the answer to a start is the status monitor already, as the guidelines want, and not a resource."""
-        if started.status_code != httpx.codes.ACCEPTED or not started.content.strip():
-            return False
-        body = json_of(started, monitor)
-        known = isinstance(body, dict) and isinstance(body.get("status"), str) and isinstance(body.get("id"), str)
-        return known and self._addresses.resolve(monitor).path.rpartition("/")[2] == body["id"]
+        body, own_id = object_of(started), self._addresses.resolve(monitor).path.rpartition("/")[2]
+        return started.status_code == httpx.codes.ACCEPTED and body.get("id") == own_id and "status" in body
 
-    def _final(self, started: httpx.Response, location: str) -> str:
+    def _final(self, started: httpx.Response) -> str:
         """Where the result will be, if the status monitor does not have it or say so."""
         request = _request(started)
         if request is None:
             return ""
         if request.method in ("PUT", "PATCH"):
             return self._resolved(str(request.url), started, "")
-        return location if request.method == "POST" else ""
+        return self._link(started, "location", "") if request.method == "POST" else ""
 
     def _monitor_link(self, response: httpx.Response, name: str) -> str:
         return next(filter(None, (self._link(response, header, name) for header in MONITOR_HEADERS)), "")
@@ -177,6 +172,11 @@ def _request(response: httpx.Response) -> httpx.Request | None:
         return response.request
     except RuntimeError:
         return None
+
+
+def _moved(place: Place, link: str) -> Place:
+    """The place, if the service named where to go on."""
+    return replace(place, link="" if link == place.name else link) if link else place
 
 
 def _ended(place: Place, response: httpx.Response) -> Reply:

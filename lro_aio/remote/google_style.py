@@ -11,7 +11,7 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 from lro_aio.core.errors import RemoteProtocolError
 from lro_aio.remote import retry_after
 from lro_aio.remote.addresses import Addresses
-from lro_aio.remote.answers import json_of, refused
+from lro_aio.remote.answers import check, json_of, refused
 from lro_aio.remote.messages import check_name, reply_of
 from lro_aio.remote.payloads import Json, status_of_json
 from lro_aio.remote.transport import Place, Reply
@@ -53,7 +53,7 @@ class GoogleStyle:
             raise TypeError(f"expected an httpx.Response, JSON or an Operation, not {type(answer).__name__}")
         if not answer.is_success:
             raise refused(answer, "")
-        return self.reply(answer)
+        return _reply(json_of(answer, ""), answer, after=retry_after.of_headers(answer.headers))
 
     def next_url(self, place: Place) -> httpx.URL:
         """The operation itself."""
@@ -63,10 +63,10 @@ class GoogleStyle:
         """The name percent-encoded as google/api/http.proto has it for ``{name=**}``."""
         return self._addresses.below(f"{self._prefix}/{quote(place.name, safe='/')}{verb}")
 
-    def reply(self, response: httpx.Response, place: Place | None = None) -> Reply:
+    def reply(self, response: httpx.Response, place: Place) -> Reply:
         """An ``Operation``."""
-        body = json_of(response, "" if place is None else place.name)
-        return _reply(body, response, place, retry_after.of_headers(response.headers))
+        check(response, place.name)
+        return _reply(json_of(response, place.name), response, place, retry_after.of_headers(response.headers))
 
 
 def _reply(body: Any, raw: Any, place: Place | None = None, after: float | None = None) -> Reply:

@@ -61,7 +61,7 @@ class HttpTransport(Transport):
     cancel, delete         POST ``...:cancel``, DELETE                     the same
     =====================  ==============================================  ===================================
 
-    Redirects are followed where the httpx client is told to follow them.
+    Redirects are followed where the httpx client is told to follow them, wherever they lead.
 
     Args:
         client: Opened and closed by the caller. Proxies, certificates and credentials are its own. Its timeouts do not

@@ -1,0 +1,135 @@
+"""HTTP services on loopback sockets: one that the tests script, byte for byte, and any ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import uvicorn
+
+import lro_aio as lro
+
+FAST = lro.PollPolicy(interval=0.01, multiplier=1.0, max_interval=0.01, jitter=0.0)
+QUICK = lro.RetryPolicy(max_attempts=10, initial_delay=0.01, multiplier=1.0, max_delay=0.01, jitter=0.0)
+
+
+@dataclass
+class Asked:
+    """A request as it came."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.target}"
+
+
+@dataclass
+class Answer:
+    """What to answer: JSON, or bytes as they are."""
+
+    status: int = 200
+    body: Any = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    cut: bool = False
+    """Hang up in the middle of the body."""
+    silent: bool = False
+    """Do not answer at all."""
+    trickle: bool = False
+    """A body without end, of which a byte comes now and then."""
+
+    def encoded(self) -> bytes:
+        body = self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}
+        lines = [f"HTTP/1.1 {self.status} Scripted"]
+        lines += [f"{name}: {value}" for name, value in (headers | self.headers).items()]
+        head = "\r\n".join([*lines, "", ""]).encode()
+        return head + (body[: len(body) // 2] if self.cut else body)
+
+
+@dataclass
+class Service:
+    """Answers what is queued, then what ``otherwise`` says."""
+
+    url: str = ""
+    queue: deque[Answer] = field(default_factory=deque)
+    otherwise: Callable[[Asked], Answer] = lambda asked: Answer(404, {"error": {"code": 404, "message": "not here"}})
+    asked: list[Asked] = field(default_factory=list)
+
+    def answers(self, *answers: Answer) -> None:
+        """Queue answers; the last one is for all requests from then on."""
+        self.queue.extend(answers)
+        self.otherwise = lambda asked: answers[-1]
+
+    def lines(self) -> list[str]:
+        return [str(asked) for asked in self.asked]
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+            headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:-2])}
+            method, target, _ = head[0].split(" ")
+            body = await reader.readexactly(int(headers.get("content-length", "0")))
+            self.asked.append(Asked(method, target, headers, body))
+            answer = self.queue.popleft() if self.queue else self.otherwise(self.asked[-1])
+            if not answer.silent:
+                writer.write(answer.encoded())
+                await writer.drain()
+            if answer.silent or answer.trickle:
+                gone = asyncio.ensure_future(reader.read())  # until the client has had enough
+                while not gone.done():
+                    await asyncio.wait({gone}, timeout=0.02)
+                    writer.write(b" " if answer.trickle else b"")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the client went away, as some of them shall
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def scripted() -> AsyncIterator[Service]:
+    """A service without answers."""
+    service = Service()
+    server = await asyncio.start_server(service.serve, "127.0.0.1", 0)
+    service.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield service
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+@asynccontextmanager
+async def served(app: Any) -> AsyncIterator[str]:
+    """The base URL of an ASGI application on a real server."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=5)
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server._serve())  # serve() would take over the process' signals
+    try:
+        async with asyncio.timeout(10):
+            while not server.started:
+                await asyncio.sleep(0.01)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await asyncio.wait_for(serving, 10)
+
+
+@asynccontextmanager
+async def counting_client(**options: Any) -> AsyncIterator[tuple[httpx.AsyncClient, list[str]]]:
+    """A client, and the requests that it has sent."""
+    sent: list[str] = []
+
+    async def note(request: httpx.Request) -> None:
+        sent.append(f"{request.method} {request.url.raw_path.decode()}")
+
+    async with httpx.AsyncClient(event_hooks={"request": [note]}, **options) as client:
+        yield client, sent
