@@ -282,7 +282,7 @@ class RemoteOperation(Generic[T]):
     def watch(self, poll: PollPolicy | None = None, *, polls: bool = False) -> asyncio.Future[None]:
         """A future for the end, or with ``polls`` for the next change; for ``gather`` and the like.
 
-        It holds no result. Cancel it to stop looking.
+        It holds no result. Cancel it to stop looking. ``poll`` is taken instead of the handle's.
         """
         transport = self._transport
         return poller_of(transport).watch(
@@ -332,7 +332,7 @@ class RemoteOperation(Generic[T]):
         await self._transport.cancel(self._latest.place, CallOptions.of(timeout, metadata))
 
     async def delete(self, *, timeout: Duration | None = None, metadata: Metadata | None = None) -> None:
-        """Have the service forget the operation: one request. That does not stop the work. As ``cancel`` otherwise."""
+        """Have the service forget the operation: one request. That does not stop the work. Otherwise: as ``cancel``."""
         await self._transport.delete(self._latest.place, CallOptions.of(timeout, metadata))
 
     def __repr__(self) -> str:
