@@ -10,9 +10,10 @@
     lro spanner ddl      [--variant proto|bytes] [--table T]                print the DDL of the table
     lro spanner migrate  URL [--variant proto|bytes] [--dry-run] [--replace-ttl]      make or upgrade it
 
-Each talks to a gRPC server (``--server HOST:PORT``, or ``LRO_SERVER``) or opens a store (``--store URL``, or
-``LRO_STORE``); exactly one of the two. ``--json`` writes proto3 JSON, one operation per line. A name without a
-``/`` stands for ``operations/{name}``. Results go to the output, problems as one sentence to the error output.
+Each talks to a service (``--server HOST:PORT`` for gRPC without TLS, ``--url URL`` for any, or ``LRO_SERVER``,
+``LRO_URL``) or opens a store (``--store URL``, or ``LRO_STORE``); exactly one of them. ``--json`` writes proto3 JSON,
+one operation per line. A name without a ``/`` stands for ``operations/{name}``; a rehydration token will do, too.
+Results go to the output, problems as one sentence to the error output.
 
 Exit codes:
 

@@ -6,16 +6,18 @@ import asyncio
 import importlib.resources
 import os
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Annotated, Any
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.markup import escape
 
 import lro_aio
 from lro_aio.cli import commands, spanner
-from lro_aio.cli.backends import Backend, open_server, open_store
+from lro_aio.cli.backends import Backend, is_token, open_store
 from lro_aio.cli.printing import console
 from lro_aio.cli.problems import CliError, Exit, describe
+from lro_aio.cli.services import Service, address_in, open_service
 
 __all__ = ["app"]
 
@@ -43,8 +45,9 @@ app = typer.Typer(
 
 app.add_typer(spanner.app, name="spanner")
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Resource name; a bare id means operations/ID.")]
-Names = Annotated[list[str], typer.Argument(metavar="NAME...", help="Resource names; a bare id means operations/ID.")]
+NAMED = "a bare id means operations/ID; or a rehydration token."
+Name = Annotated[str, typer.Argument(metavar="NAME", help=f"Resource name; {NAMED}")]
+Names = Annotated[list[str], typer.Argument(metavar="NAME...", help=f"Resource names; {NAMED}")]
 Server = Annotated[
     str | None,
     typer.Option("--server", metavar="HOST:PORT", help="A gRPC server, without TLS. Default: $LRO_SERVER."),
@@ -52,6 +55,21 @@ Server = Annotated[
 Store = Annotated[
     str | None,
     typer.Option("--store", metavar="URL", help="A store, such as sqlite:///operations.db. Default: $LRO_STORE."),
+]
+Url = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help="A service: grpc://, grpcs://, http:// or https://. Default: $LRO_URL."),
+]
+Style = Annotated[
+    str,
+    typer.Option(
+        "--style", metavar="STYLE", envvar="LRO_STYLE", show_envvar=False,
+        help="How a service at http(s):// speaks: google or azure. Default: $LRO_STYLE, or google.", show_default=False,
+    ),
+]  # fmt: skip
+Header = Annotated[
+    list[str] | None,
+    typer.Option("--header", metavar="'NAME: VALUE'", help="Sent with every call to a --url; may be repeated."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Proto3 JSON, one operation per line.")]
 
@@ -84,20 +102,32 @@ def list_command(
     limit: Annotated[int, typer.Option("--limit", min=0, help="Operations at most; 0 is all.")] = 50,
     server: Server = None,
     store: Store = None,
+    url: Url = None,
+    style: Style = "google",
+    header: Header = None,
     json: Json = False,
 ) -> None:
     """List operations, newest first."""
     _run(
-        server,
-        store,
+        Where(server, store, url, style, header),
         lambda backend: commands.list_(backend, filter_=filter_, parent=parent, limit=limit, as_json=json),
     )
 
 
 @app.command(epilog=EPILOG)
-def get(name: Name, server: Server = None, store: Store = None, json: Json = False) -> None:
+def get(
+    name: Name,
+    server: Server = None,
+    store: Store = None,
+    url: Url = None,
+    style: Style = "google",
+    header: Header = None,
+    json: Json = False,
+) -> None:
     """Show one operation."""
-    _run(server, store, lambda backend: commands.get(backend, _full(name), as_json=json))
+    _run(
+        Where(server, store, url, style, header, name), lambda backend: commands.get(backend, _full(name), as_json=json)
+    )
 
 
 @app.command(epilog=EPILOG)
@@ -108,28 +138,69 @@ def wait(
     ] = None,
     server: Server = None,
     store: Store = None,
+    url: Url = None,
+    style: Style = "google",
+    header: Header = None,
     json: Json = False,
 ) -> None:
     """Wait until an operation ends, and show it. Exits with 1 if it failed."""
-    _run(server, store, lambda backend: commands.wait(backend, _full(name), timeout=timeout, as_json=json))
+    _run(
+        Where(server, store, url, style, header, name),
+        lambda backend: commands.wait(backend, _full(name), timeout=timeout, as_json=json),
+    )
 
 
 @app.command(epilog=EPILOG)
-def watch(name: Name, server: Server = None, store: Store = None, json: Json = False) -> None:
+def watch(
+    name: Name,
+    server: Server = None,
+    store: Store = None,
+    url: Url = None,
+    style: Style = "google",
+    header: Header = None,
+    json: Json = False,
+) -> None:
     """Show the progress of an operation until it ends. Exits with 1 if it failed."""
-    _run(server, store, lambda backend: commands.watch(backend, _full(name), as_json=json))
+    _run(
+        Where(server, store, url, style, header, name),
+        lambda backend: commands.watch(backend, _full(name), as_json=json),
+    )
 
 
 @app.command(epilog=EPILOG)
-def cancel(names: Names, server: Server = None, store: Store = None, json: Json = False) -> None:
+def cancel(
+    names: Names,
+    server: Server = None,
+    store: Store = None,
+    url: Url = None,
+    style: Style = "google",
+    header: Header = None,
+    json: Json = False,
+) -> None:
     """Ask for operations to be cancelled. They may still end otherwise; a finished one stays as it is."""
-    _run_each(names, server, store, lambda backend, name: commands.cancel(backend, name, as_json=json))
+    _run_each(
+        names,
+        Where(server, store, url, style, header, names[0]),
+        lambda backend, name: commands.cancel(backend, name, as_json=json),
+    )
 
 
 @app.command(epilog=EPILOG)
-def delete(names: Names, server: Server = None, store: Store = None, json: Json = False) -> None:
+def delete(
+    names: Names,
+    server: Server = None,
+    store: Store = None,
+    url: Url = None,
+    style: Style = "google",
+    header: Header = None,
+    json: Json = False,
+) -> None:
     """Forget operations. That does not stop them: an unfinished one runs to its end unseen."""
-    _run_each(names, server, store, lambda backend, name: commands.delete(backend, name, as_json=json))
+    _run_each(
+        names,
+        Where(server, store, url, style, header, names[0]),
+        lambda backend, name: commands.delete(backend, name, as_json=json),
+    )
 
 
 @app.command()
@@ -169,49 +240,78 @@ def demo(
         _finish(run_demo(path=path, store=store, plain=plain, pace=pace, timeout=timeout), "the demo's server")
 
 
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where the operations are, as the options say."""
+
+    server: str | None
+    store: str | None
+    url: str | None
+    style: str = "google"
+    header: list[str] | None = None
+    name: str = ""
+    """What is asked for: a rehydration token may say where."""
+
+    def place(self) -> Service | str:
+        """The service, or the URL of the store.
+
+        Raises:
+            CliError: It is not said, or more than once.
+        """
+        server, store, url = self.server, self.store, self.url
+        if not (server or store or url) and is_token(self.name) and (found := address_in(self.name)) is not None:
+            return replace(found, headers=self._headers())
+        if server is None and store is None and url is None:
+            server, store, url = (os.environ.get(f"LRO_{kind}") or None for kind in ("SERVER", "STORE", "URL"))
+        given = [text for text in (server, store, url) if text]
+        if len(given) != 1:
+            problem = "only one of them" if given else "or set LRO_SERVER, LRO_STORE or LRO_URL"
+            options = "--server HOST:PORT or --store URL, or --url URL"
+            raise CliError(f"say where the operations are: {options}; {problem}", Exit.USAGE)
+        if store:
+            return store
+        return Service(url or f"grpc://{server}", self.style, self._headers())
+
+    def _headers(self) -> tuple[tuple[str, str], ...]:
+        pairs = [header.partition(":") for header in self.header or ()]
+        if not all(key.strip() and colon for key, colon, _ in pairs):
+            raise CliError("--header must be 'NAME: VALUE'", Exit.USAGE)
+        return tuple((key.strip(), value.strip()) for key, _, value in pairs)
+
+
 def _full(name: str) -> str:
-    return name if "/" in name else f"operations/{name}"
+    return name if "/" in name or is_token(name) else f"operations/{name}"
 
 
-def _run(server: str | None, store: str | None, action: Action, *, writes: bool = False) -> None:
-    async def run() -> Exit:
-        async with open_server(server) if server else open_store(store or "", writes=writes) as backend:
+def _run(where: Where, action: Action, *, writes: bool = False) -> None:
+    async def run(place: Service | str) -> Exit:
+        opened = open_service(place) if isinstance(place, Service) else open_store(place, writes=writes)
+        async with opened as backend:
             return await action(backend)
 
     try:
-        server, store = _target(server, store)
-    except CliError as exc:
-        _fail(exc)
-    _finish(run(), f"the server {server}" if server else f"the store {store}")
+        place = where.place()
+    except (CliError, lro_aio.LroError) as exc:
+        _fail_of(exc, "")
+    else:
+        _finish(run(place), str(place) if isinstance(place, Service) else f"the store {place}")
 
 
-def _run_each(
-    names: list[str], server: str | None, store: str | None, action: Callable[[Backend, str], Awaitable[Exit]]
-) -> None:
+def _run_each(names: list[str], where: Where, action: Callable[[Backend, str], Awaitable[Exit]]) -> None:
     async def each(backend: Backend) -> Exit:
         worst = Exit.OK
         for name in names:
             try:
                 await action(backend, _full(name))
             except Exception as exc:  # `describe` knows which are a user's problem; a defect is raised again
-                problem = describe(exc, "the server" if server else "the store")
+                problem = describe(exc, "the store" if where.store else "the server")
                 if problem is None:
                     raise
                 _complain(problem)
                 worst = max(worst, problem.code)
         return worst
 
-    _run(server, store, each, writes=True)
-
-
-def _target(server: str | None, store: str | None) -> tuple[str | None, str | None]:
-    """The one of the two that is given; the environment counts where neither option is."""
-    if server is None and store is None:
-        server, store = os.environ.get("LRO_SERVER") or None, os.environ.get("LRO_STORE") or None
-    if bool(server) == bool(store):
-        both = "not both" if server else "or set LRO_SERVER or LRO_STORE"
-        raise CliError(f"say where the operations are: --server HOST:PORT or --store URL, {both}", Exit.USAGE)
-    return server, store
+    _run(where, each, writes=True)
 
 
 def _finish(action: Coroutine[Any, Any, Exit], where: str) -> None:
@@ -220,16 +320,20 @@ def _finish(action: Coroutine[Any, Any, Exit], where: str) -> None:
         code = asyncio.run(action)
     except (KeyboardInterrupt, asyncio.CancelledError):  # Ctrl-C; the demo cancels itself on SIGTERM
         raise typer.Exit(Exit.INTERRUPTED) from None
-    except Exception as exc:  # as above
-        problem = describe(exc, where)
-        if problem is None:
-            raise
-        _fail(problem)
+    except Exception as exc:  # noqa: BLE001 (as above)
+        _fail_of(exc, where)
     else:
         raise typer.Exit(code)
 
 
-def _fail(problem: CliError) -> None:
+def _fail_of(exc: Exception, where: str) -> NoReturn:
+    problem = describe(exc, where)
+    if problem is None:
+        raise exc
+    _fail(problem)
+
+
+def _fail(problem: CliError) -> NoReturn:
     _complain(problem)
     raise typer.Exit(problem.code)
 

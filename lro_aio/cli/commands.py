@@ -62,7 +62,7 @@ async def wait(backend: Backend, name: str, *, timeout: float | None, as_json: b
     operation = await backend.wait(name, timeout)
     _print(operation, as_json=as_json)
     if not operation.done:
-        raise CliError(f"{name} has not ended within {timeout or 0:g} s; it goes on", Exit.TIMEOUT)
+        raise CliError(f"{operation.name} has not ended within {timeout or 0:g} s; it goes on", Exit.TIMEOUT)
     return _outcome(operation)
 
 

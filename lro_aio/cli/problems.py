@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import enum
 
-import grpc
 import grpc.aio
 
 from lro_aio.core.codes import Code
-from lro_aio.core.errors import LroError, StoreSchemaError
+from lro_aio.core.errors import LroError, RemoteCallError, StoreSchemaError
 
 __all__ = ["CliError", "Exit", "describe"]
 
@@ -54,20 +53,21 @@ def describe(exc: Exception, where: str) -> CliError | None:
         return exc
     if isinstance(exc, StoreSchemaError):
         return CliError(str(exc), Exit.UNAVAILABLE)
+    if isinstance(exc, RemoteCallError):
+        return _of_call(exc.code, exc.problem, where)
     if isinstance(exc, LroError):
         return CliError(exc.message, _BY_CODE.get(exc.code, Exit.REFUSED))
     if isinstance(exc, grpc.aio.AioRpcError):
-        return _of_call(exc, where)
+        return _of_call(Code.of(exc.code().value[0]), exc.details() or "it gave no reason", where)
     return None
 
 
-def _of_call(exc: grpc.aio.AioRpcError, where: str) -> CliError:
-    status = exc.code()
-    code = _BY_CODE.get(Code.of(status.value[0]), Exit.REFUSED)
-    details = " ".join((exc.details() or "it gave no reason").split())
-    if status is grpc.StatusCode.UNAVAILABLE:
+def _of_call(status: Code, problem: str, where: str) -> CliError:
+    code = _BY_CODE.get(status, Exit.REFUSED)
+    details = " ".join(problem.split())
+    if status is Code.UNAVAILABLE:
         return CliError(f"{where} does not answer: {details}", code)
-    if status is grpc.StatusCode.DEADLINE_EXCEEDED:
+    if status is Code.DEADLINE_EXCEEDED:
         return CliError(f"{where} did not answer in time", code)
     if code is Exit.REFUSED:
         return CliError(f"{where} refused with {status.name}: {details}", code)

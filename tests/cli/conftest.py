@@ -17,12 +17,15 @@ class Site:
     """A running server and the store under it."""
 
     server: str
+    url: str
     store: str
     gates: Path
     process: subprocess.Popen
 
     def at(self, kind):
-        """The option that names one of the two."""
+        """The options that name it."""
+        if kind == "azure":
+            return ["--url", f"{self.url}/azure", "--style", "azure"]
         return [f"--{kind}", getattr(self, kind)]
 
     def open_gate(self, number, after=0.0):
@@ -40,7 +43,8 @@ def start_site(directory, *, port=0):
     )
     line = process.stdout.readline()
     assert line, "the test's server did not start"
-    return Site(f"127.0.0.1:{int(line)}", store, Path(directory), process)
+    grpc, http = line.split()
+    return Site(f"127.0.0.1:{grpc}", f"http://127.0.0.1:{http}", store, Path(directory), process)
 
 
 def stop_site(site):
@@ -60,9 +64,9 @@ def site(tmp_path_factory):
     stop_site(started)
 
 
-@pytest.fixture(params=["server", "store"])
+@pytest.fixture(params=["server", "url", "store"])
 def where(request, site):
-    """The same operations, over gRPC and in the store."""
+    """The same operations, over gRPC, over HTTP, and in the store."""
     return site.at(request.param)
 
 
@@ -71,6 +75,8 @@ def lro(monkeypatch):
     """Run ``lro`` in this process; a defect is raised here and not shown as exit code 1."""
     monkeypatch.delenv("LRO_SERVER", raising=False)
     monkeypatch.delenv("LRO_STORE", raising=False)
+    monkeypatch.delenv("LRO_URL", raising=False)
+    monkeypatch.delenv("LRO_STYLE", raising=False)
     monkeypatch.delenv("FORCE_COLOR", raising=False)
 
     def run(*arguments, env=None):

@@ -1,6 +1,7 @@
-"""A server process for the tests of ``lro``: a gRPC ``Operations`` service over a store with operations of every kind.
+"""A server process for the tests of ``lro``: a store with operations of every kind, on gRPC and HTTP.
 
-Writes its port to its output once it answers; ends when its input does.
+Writes its two ports to its output once it answers; ends when its input does. Over HTTP, Google's style is below ``/v1``
+and Azure's below ``/azure/v1``.
 """
 
 import asyncio
@@ -9,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc.aio
+import uvicorn
+from fastapi import FastAPI
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, struct_pb2, wrappers_pb2
 
 import lro_aio as lro
+from lro_aio.servers.fastapi import operations_router
 from lro_aio.servers.grpc import add_operations_servicer
 
 handlers = lro.Handlers()
@@ -67,9 +71,9 @@ async def fill(client, gates):
     nan = struct_pb2.Struct()
     nan.update({"progress": float("nan")})
     await client.create(operation_id="nan", lease=False, metadata=nan)
-    for number in range(12):
+    for number in range(36):
         await client.start("gated", Gate(f"{gates}/gate-{number}"), operation_id=f"gate-{number}")
-    for number in range(3):
+    for number in range(4):
         await client.create(operation_id=f"spare-{number}", lease=False)
 
 
@@ -82,10 +86,19 @@ async def main(url, gates, port):
             await fill(client, gates)
         bound = server.add_insecure_port(f"127.0.0.1:{port}")
         await server.start()
-        print(bound, flush=True)
+        app = FastAPI()
+        app.include_router(operations_router(client))
+        app.include_router(operations_router(client, style="azure", prefix="/azure/v1"))
+        http = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
+        serving = asyncio.create_task(http._serve())
+        while not http.started:
+            await asyncio.sleep(0.01)
+        print(bound, http.servers[0].sockets[0].getsockname()[1], flush=True)
         reader = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
         await reader.read()
+        http.should_exit = True
+        await serving
         await server.stop(None)
 
 

@@ -9,6 +9,14 @@ def lines_of(result):
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
+KINDS = ("--server", "--store", "--url")
+
+
+def number_of(where, first):
+    """The gate that a test uses up in this place."""
+    return first + 12 * KINDS.index(where[0])
+
+
 def problem_of(result):
     """The one sentence on the error output."""
     assert result.stdout == ""
@@ -113,8 +121,8 @@ class TestWait:
         assert lines_of(result)[0]["done"] is True
 
     def test_it_returns_when_the_operation_ends(self, lro, site, where):
-        number = 1 if "--server" in where else 2
-        site.open_gate(number, after=0.4)
+        number = number_of(where, 1)
+        site.open_gate(number, after=1.0)
         result = lro("wait", f"gate-{number}", "--timeout", "20", "--json", *where)
         assert result.exit_code == 0
         assert lines_of(result)[0]["response"]["value"] == "opened"
@@ -128,8 +136,8 @@ class TestWait:
 
 class TestWatch:
     def test_json_lines_from_now_to_the_end(self, lro, site, where):
-        number = 5 if "--server" in where else 6
-        site.open_gate(number, after=0.4)
+        number = number_of(where, 5)
+        site.open_gate(number, after=1.0)
         result = lro("watch", f"gate-{number}", "--json", *where)
         shown = lines_of(result)
         assert result.exit_code == 0
@@ -139,8 +147,8 @@ class TestWatch:
         assert all("done" not in one for one in shown[:-1])
 
     def test_lines_without_a_terminal(self, lro, site, where):
-        number = 7 if "--server" in where else 8
-        site.open_gate(number, after=0.4)
+        number = number_of(where, 7)
+        site.open_gate(number, after=1.0)
         result = lro("watch", f"gate-{number}", *where)
         assert result.exit_code == 0
         assert result.stdout.splitlines()[0] == "running  50%  half [bold]way[/] ?[31m"
@@ -152,7 +160,7 @@ class TestWatch:
 
 class TestCancelAndDelete:
     def test_cancel_a_running_operation(self, lro, where):
-        number = 9 if "--server" in where else 10
+        number = number_of(where, 9)
         result = lro("cancel", f"gate-{number}", *where)
         assert (result.exit_code, result.stdout) == (0, f"operations/gate-{number}: cancel requested\n")
         (shown,) = lines_of(lro("wait", f"gate-{number}", "--timeout", "20", "--json", *where))
@@ -163,14 +171,14 @@ class TestCancelAndDelete:
         assert lines_of(lro("get", "done", "--json", *where))[0]["response"]["value"] == "7"
 
     def test_delete_forgets(self, lro, where):
-        number = 0 if "--server" in where else 1
+        number = KINDS.index(where[0])
         assert lro("delete", f"spare-{number}", *where).exit_code == 0
         assert lro("get", f"spare-{number}", *where).exit_code == 3
 
     def test_of_several_names_a_bad_one_stops_nothing(self, lro, site):
-        result = lro("delete", "nope", "spare-2", *site.at("store"))
+        result = lro("delete", "nope", "spare-3", *site.at("store"))
         assert result.exit_code == 3
-        assert result.stdout == "operations/spare-2: deleted\n"
+        assert result.stdout == "operations/spare-3: deleted\n"
         assert result.stderr == "lro: operation 'operations/nope' does not exist\n"
 
 

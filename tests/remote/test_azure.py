@@ -129,6 +129,13 @@ class TestStarted:
         handle = await start(transport, service, accepted(body=body))
         assert (handle.has_completed, handle.metadata) == (False, None)
 
+    async def test_body_of_200_and_201_is_a_resource_whatever_its_members(
+        self, transport: HttpTransport, service: Service
+    ) -> None:
+        for status in (200, 201):
+            answer = accepted(status=status, body={"id": "1", "status": "Failed"})
+            assert not (await start(transport, service, answer, method="PUT")).has_completed
+
     async def test_response_that_was_made_by_hand_is_relative_to_the_base_url(self, transport: HttpTransport) -> None:
         answer = httpx.Response(202, headers={"Operation-Location": MONITOR})
         assert RemoteOperation[Any](transport, answer).name == MONITOR

@@ -1,0 +1,198 @@
+"""Services that ``lro`` asks over the network: gRPC, HTTP in Google's style, and in Azure's."""
+
+from __future__ import annotations
+
+import contextlib
+import urllib.parse
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+from google.longrunning import operations_pb2, operations_pb2_grpc
+
+from lro_aio.cli.backends import Backend, is_token
+from lro_aio.cli.problems import CliError, Exit
+from lro_aio.core.errors import WaitDeadlineExceededError
+from lro_aio.core.policies import PollPolicy, RetryPolicy
+from lro_aio.remote import RemoteOperation, Transport, tokens
+from lro_aio.remote.grpc import GrpcTransport
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["Service", "address_in", "open_service"]
+
+CALL_TIMEOUT = 15.0
+"""Seconds that a service gets to answer one call."""
+WATCH = PollPolicy(interval=0.5, multiplier=1.0, max_interval=0.5, jitter=0.0)
+"""Between looks, where somebody looks on."""
+PATIENCE = RetryPolicy(max_attempts=24, initial_delay=0.5, multiplier=1.5, max_delay=3.0, jitter=0.1)
+"""For about a minute a service that has answered before may be away (a deploy, say) while something is waited for."""
+
+Pairs = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Where a service is, and how it speaks."""
+
+    url: str
+    """``grpc://``, ``grpcs://`` (with TLS), ``http://`` or ``https://``."""
+    style: str = "google"
+    """Over HTTP: "google" or "azure"."""
+    headers: Pairs = ()
+    """Sent with every call."""
+
+    def __str__(self) -> str:
+        return f"the server {self.url.removeprefix('grpc://')}"
+
+
+def address_in(token: str) -> Service | None:
+    """The service that a rehydration token is for, where it says so."""
+    found = tokens.decode(token)
+    if found.kind not in ("http", "azure") or not found.address:
+        return None
+    return Service(found.address, "azure" if found.kind == "azure" else "google")
+
+
+class _Service(Backend):
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def get(self, name: str) -> operations_pb2.Operation:
+        return _proto(await self._look(name))
+
+    async def wait(self, name: str, timeout: float | None) -> operations_pb2.Operation:
+        handle = await self._look(name)  # once, without patience: a service that was never there is told at once
+        with contextlib.suppress(WaitDeadlineExceededError):
+            await handle.wait_for_completion(timeout=timeout)
+        return _proto(handle)
+
+    async def watch(self, name: str) -> AsyncIterator[operations_pb2.Operation]:
+        handle = await self._look(name)
+        yield _proto(handle)
+        async for _ in handle:
+            yield _proto(handle)
+        yield _proto(handle)
+
+    async def cancel(self, name: str) -> None:
+        await (await self._handle(name)).cancel()
+
+    async def delete(self, name: str) -> None:
+        await (await self._handle(name)).delete()
+
+    async def _handle(self, name: str) -> RemoteOperation[Any]:
+        if is_token(name):
+            return await RemoteOperation.rehydrate(self._transport, name)
+        try:
+            return RemoteOperation.from_name(self._transport, name)
+        except ValueError as exc:
+            raise CliError(str(exc), Exit.USAGE) from exc
+
+    async def _look(self, name: str) -> RemoteOperation[Any]:
+        handle = await self._handle(name)
+        if handle.raw_response is None:
+            await handle.update_status()
+        return handle
+
+
+class _AzureService(_Service):
+    async def page(self, *_: str | int) -> operations_pb2.ListOperationsResponse:
+        raise CliError("services in Azure's style have no lists that all agree on", Exit.USAGE)
+
+
+class _GrpcService(_Service):
+    """It has lists, too."""
+
+    def __init__(self, transport: Transport, channel: grpc.aio.Channel, metadata: Pairs) -> None:
+        super().__init__(transport)
+        self._stub = operations_pb2_grpc.OperationsStub(channel)  # type: ignore[no-untyped-call]  # generated code
+        self._metadata = tuple(metadata)
+
+    async def page(self, filter_: str, parent: str, size: int, token: str) -> operations_pb2.ListOperationsResponse:
+        request = operations_pb2.ListOperationsRequest(
+            name=parent or "operations", filter=filter_, page_size=size, page_token=token
+        )
+        page: operations_pb2.ListOperationsResponse = await self._stub.ListOperations(
+            request, timeout=CALL_TIMEOUT, metadata=self._metadata
+        )
+        return page
+
+
+class _GoogleHttpService(_Service):
+    """It has lists, too."""
+
+    def __init__(self, transport: Transport, client: httpx.AsyncClient, service: Service) -> None:
+        super().__init__(transport)
+        self._client = client
+        self._service = service
+
+    async def page(self, filter_: str, parent: str, size: int, token: str) -> operations_pb2.ListOperationsResponse:
+        import httpx
+
+        from lro_aio.remote import answers
+
+        above = parent.removesuffix("operations").rstrip("/")
+        collection = f"{above}/operations" if above else "operations"
+        params = {"filter": filter_, "pageSize": str(size), "pageToken": token}
+        url = f"{self._service.url.rstrip('/')}/v1/{urllib.parse.quote(collection)}"
+        try:
+            response = await self._client.get(
+                url, params=params, headers=list(self._service.headers), timeout=CALL_TIMEOUT
+            )
+        except httpx.RequestError as exc:
+            raise answers.call_failed(exc, collection) from exc
+        answers.check(response, collection)
+        body = answers.object_of(response)
+        found = [self._transport.started(operation).to_operation() for operation in body.get("operations", ())]
+        return operations_pb2.ListOperationsResponse(operations=found, next_page_token=body.get("nextPageToken", ""))
+
+
+@contextlib.asynccontextmanager
+async def open_service(service: Service) -> AsyncIterator[Backend]:
+    """A service. Nothing is sent before the first call.
+
+    Raises:
+        CliError: The URL is malformed, or an extra is missing.
+    """
+    scheme, _, rest = service.url.partition("://")
+    if scheme in ("grpc", "grpcs"):
+        if not rest or "/" in rest:
+            raise CliError(f"{service.url!r} is not {scheme}://HOST:PORT", Exit.USAGE)
+        metadata = tuple((key.lower(), value) for key, value in service.headers)
+        async with _channel(rest, tls=scheme == "grpcs") as channel:
+            transport = GrpcTransport(channel, metadata=metadata, timeout=CALL_TIMEOUT, poll=WATCH, retry=PATIENCE)
+            yield _GrpcService(transport, channel, metadata)
+    elif scheme in ("http", "https"):
+        try:
+            import httpx
+
+            from lro_aio.remote.http import HttpTransport
+        except ModuleNotFoundError as exc:
+            raise CliError(f"--url {scheme}:// needs {exc.name}: pip install 'lro-aio[cli,http]'", Exit.USAGE) from exc
+        async with httpx.AsyncClient() as client:
+            try:
+                style: Any = service.style
+                over_http = HttpTransport(
+                    client, service.url, style=style, headers=service.headers, timeout=CALL_TIMEOUT, poll=WATCH,
+                    retry=PATIENCE,
+                )  # fmt: skip
+            except ValueError as exc:
+                raise CliError(str(exc), Exit.USAGE) from exc
+            yield _GoogleHttpService(over_http, client, service) if style == "google" else _AzureService(over_http)
+    else:
+        raise CliError(f"{service.url!r} is not a URL of grpc, grpcs, http or https", Exit.USAGE)
+
+
+def _channel(target: str, *, tls: bool) -> grpc.aio.Channel:
+    if tls:
+        return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials())
+    return grpc.aio.insecure_channel(target)
+
+
+def _proto(handle: RemoteOperation[Any]) -> operations_pb2.Operation:
+    proto = handle.proto
+    assert proto is not None, "it was looked at"
+    return proto

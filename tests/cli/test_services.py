@@ -1,0 +1,174 @@
+"""``lro --url``: services over the network, by their names and by rehydration tokens."""
+
+import asyncio
+import base64
+import json
+
+import grpc.aio
+import httpx
+import pytest
+
+import lro_aio
+from lro_aio.remote import GrpcTransport, HttpTransport, LocalTransport, RemoteOperation
+
+from .test_commands import lines_of, problem_of
+
+
+@pytest.fixture(params=["google", "azure", "grpc"])
+def url(request, site):
+    """The same operations in each of the three styles."""
+    return {
+        "google": ["--url", site.url],
+        "azure": ["--url", f"{site.url}/azure", "--style", "azure"],
+        "grpc": ["--url", f"grpc://{site.server}"],
+    }[request.param]
+
+
+def tokens_of(site, name):
+    """Of each kind of transport."""
+
+    async def made():
+        async with httpx.AsyncClient() as http, grpc.aio.insecure_channel("127.0.0.1:1") as channel:
+            transports = {
+                "google": HttpTransport(http, site.url),
+                "azure": HttpTransport(http, f"{site.url}/azure", style="azure"),
+                "grpc": GrpcTransport(channel),
+                "store": LocalTransport(lro_aio.Client("sqlite://")),
+            }
+            handles = {kind: RemoteOperation.from_name(transport, name) for kind, transport in transports.items()}
+            return {kind: handle.rehydration_token for kind, handle in handles.items()}
+
+    return asyncio.run(made())
+
+
+def test_get_wait_and_watch_work_in_every_style(lro, url):
+    for verb in ("get", "wait", "watch"):
+        result = lro(verb, "done", *url, "--json")
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert lines_of(result)[-1]["done"] is True
+        assert str(lines_of(result)[-1]["response"]["value"]) == "7"
+    result = lro("wait", "failed", *url, "--json")
+    assert result.exit_code == 1
+    error = lines_of(result)[0]["error"]
+    assert (error["code"], error["message"]) == (8, "the disk is full [red]")
+
+
+def test_cancel_works_in_every_style(lro, url, site):
+    number = 10 + 12 * (0 if "azure" in url else 1 if url[1].startswith("grpc") else 2)
+    assert lro("cancel", f"gate-{number}", *url).exit_code == 0
+    assert lro("wait", f"gate-{number}", "--timeout", "20", *url).exit_code == 1
+    assert lines_of(lro("get", f"gate-{number}", "--json", *site.at("store")))[0]["error"]["code"] == 1
+
+
+def test_an_unknown_name_is_3_in_every_style(lro, url):
+    result = lro("get", "nope", *url)
+    assert result.exit_code == 3
+    assert problem_of(result).endswith("nope' does not exist")
+
+
+def test_the_timeout_of_a_wait_is_4_in_every_style(lro, url):
+    result = lro("wait", "gate-0", "--timeout", "0.3", *url)
+    assert result.exit_code == 4
+    assert "has not ended within 0.3 s" in result.stderr
+
+
+@pytest.mark.parametrize("kind", ["google", "azure"])
+def test_a_token_alone_is_enough_where_it_says_where(lro, site, kind):
+    token = tokens_of(site, "operations/done")[kind]
+    result = lro("wait", token, "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert str(lines_of(result)[0]["response"]["value"]) == "7"
+
+
+@pytest.mark.parametrize(("kind", "place"), [("grpc", "server"), ("store", "store")])
+def test_other_tokens_need_the_place(lro, site, kind, place):
+    token = tokens_of(site, "operations/done")[kind]
+    for verb in ("get", "wait", "watch", "cancel"):
+        result = lro(verb, token, *site.at(place))
+        assert (result.exit_code, result.stderr) == (0, "")
+    assert lro("wait", token).exit_code == 2
+
+
+def test_a_token_that_is_none_is_2_and_says_why(lro, site):
+    token = tokens_of(site, "operations/done")["google"]
+    altered = base64.urlsafe_b64encode(json.dumps({"v": 1, "t": "http", "n": "operations/x"}).encode()).decode()
+    for bad, problem in (
+        (token[:-4], "not the text of a token"),
+        (altered.rstrip("="), "altered or cut"),
+        (tokens_of(site, "operations/done")["azure"], "is for the transport 'azure', not 'http'"),
+    ):
+        result = lro("wait", bad, *site.at("url"))
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "invalid rehydration token" in problem_of(result)
+        assert problem in problem_of(result)
+    assert lro("wait", token[:-4]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--url", "ftp://host"], ["--url", "host:80"], ["--url", "grpc://"], ["--url", "grpc://host/path"],
+        ["--url", "http://user:secret@host"], ["--url", "http://host", "--style", "soap"],
+        ["--url", "http://host", "--header", "no colon"], ["--url", "http://host", "--server", "host:1"],
+    ],
+)  # fmt: skip
+def test_what_cannot_be_right_is_2(lro, options):
+    result = lro("get", "done", *options)
+    assert result.exit_code == 2
+    assert "secret" not in problem_of(result)
+
+
+def test_a_service_that_is_not_there_is_5(lro):
+    for options in (["--url", "http://127.0.0.1:1"], ["--url", "grpc://127.0.0.1:1"], ["--url", "grpcs://127.0.0.1:1"]):
+        result = lro("get", "done", *options)
+        assert result.exit_code == 5
+        assert "does not answer" in problem_of(result)
+
+
+def test_the_environment_names_service_and_style(lro, site):
+    env = {"LRO_URL": f"{site.url}/azure", "LRO_STYLE": "azure"}
+    assert lro("get", "/azure/v1/operations/done", env=env).exit_code == 0
+
+
+def test_headers_are_sent(lro):
+    """A server of the test's own looks at them."""
+    import http.server
+    import threading
+
+    seen = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append(self.headers["authorization"])
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"name": "operations/x", "done": true}')
+
+        def log_message(self, *arguments):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}"
+            assert lro("get", "x", "--url", url, "--header", "Authorization: Bearer abc").exit_code == 0
+        finally:
+            server.shutdown()
+            thread.join()
+    assert seen == ["Bearer abc"]
+
+
+def test_azure_s_style_has_no_lists(lro, site):
+    result = lro("list", *site.at("azure"))
+    assert (result.exit_code, problem_of(result)) == (
+        2,
+        "lro: services in Azure's style have no lists that all agree on",
+    )
+
+
+def test_a_list_over_http_is_the_one_over_grpc(lro, site):
+    over_http, over_grpc = (
+        lro("list", "--json", "--filter", "done = true", *site.at(kind)).stdout for kind in ("url", "server")
+    )
+    assert over_http == over_grpc
