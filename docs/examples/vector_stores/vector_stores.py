@@ -34,7 +34,7 @@ class VectorStoreClient:
     def __init__(self, http: httpx.AsyncClient, base_url: str) -> None:
         self.transport = lro.remote.HttpTransport(http, base_url)
         self._http = http
-        self._url = f"{base_url}/v1/vectorStores"
+        self._url = f"{self.transport.address}/v1/vectorStores"
 
     async def create_vector_store(
         self, new: NewVectorStore, *, wait_until_completed: bool
