@@ -30,7 +30,8 @@ class RemoteOperation(Generic[T]):
         handle = RemoteOperation(transport, await stub.CreateReport(request), response_type=Report)
         report = await handle
 
-    ``await handle`` waits for the end and gives the value. The properties do no I/O: they tell what the last answer
+    ``await handle`` waits for the end and gives the value; ``async for metadata in handle`` tells how it gets on, until
+    then. The properties do no I/O: they tell what the last answer
     said. Cancelling a task that waits stops the wait and not the work; ``await handle.cancel()`` asks for that.
 
     A service client may subclass it: the type argument is then the response type. ::
@@ -54,7 +55,9 @@ class RemoteOperation(Generic[T]):
     """
 
     response_type: ClassVar[Any] = None
+    """Of a subclass, where it is not its type argument."""
     metadata_type: ClassVar[Any] = None
+    """Of a subclass."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
