@@ -164,7 +164,9 @@ class Poller:
             self._calls -= 1
         if watch.task is task:
             watch.task = None
-        if not task.cancelled() and (exc := task.exception()) is not None:
+        # A look without waiters was cancelled here; one with waiters by what it called, such as a channel that closed.
+        exc = _cancelled(watch) if task.cancelled() else task.exception()
+        if exc is not None:
             self._finish(watch, exc)
         self._pump()
 
@@ -245,6 +247,11 @@ def poller_of(transport: Transport) -> Poller:
     if poller is None or poller.loop is not loop:
         poller = transport.poller = Poller(transport, loop)
     return poller
+
+
+def _cancelled(watch: _Watch) -> RemoteCallError:
+    problem = "the call was cancelled in this process, as when its channel is closed"
+    return RemoteCallError(watch.latest.place.name, problem, code=Code.CANCELLED)
 
 
 def _bounded(pause: float) -> float:

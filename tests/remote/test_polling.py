@@ -1,0 +1,49 @@
+"""What the poller of a transport does when waiters come, leave and fail in the middle of things."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from google.longrunning import operations_pb2
+
+import lro_aio as lro
+from lro_aio.remote import GrpcTransport
+
+from .conftest import FAST, QUICK, Script, until
+
+pytestmark = pytest.mark.asyncio
+
+NAME = "operations/a"
+
+
+def handle_of(transport: GrpcTransport, name: str = NAME) -> lro.RemoteOperation[Any]:
+    return lro.RemoteOperation(transport, operations_pb2.Operation(name=name))
+
+
+async def hold(request: Any, context: Any) -> None:
+    await asyncio.Event().wait()
+
+
+class TestCalls:
+    async def test_a_long_poll_that_ends_with_its_channel_leaves_no_waiter_behind(
+        self, channel: grpc.aio.Channel, script: Script
+    ) -> None:
+        """grpc.aio raises CancelledError then, though nobody cancelled the task."""
+        script.answers["WaitOperation"] = hold
+        waiter = asyncio.create_task(handle_of(GrpcTransport(channel)).wait_for_completion())
+        await until(lambda: script.open == 1)
+        await channel.close()
+        with pytest.raises(lro.RemoteCallError, match="the call was cancelled") as caught:
+            await asyncio.wait_for(waiter, 10)
+        assert (caught.value.code, caught.value.name) == (lro.Code.CANCELLED, NAME)
+
+    async def test_metadata_that_cannot_be_had_leaves_no_waiter_behind(self, channel: grpc.aio.Channel) -> None:
+        async def refreshed() -> list[tuple[str, str]]:
+            raise asyncio.CancelledError  # as of a shared refresh that somebody else cancelled
+
+        with pytest.raises(lro.RemoteCallError, match="the call was cancelled"):
+            await asyncio.wait_for(handle_of(GrpcTransport(channel, metadata=refreshed)).wait_for_completion(), 10)
