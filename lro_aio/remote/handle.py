@@ -266,13 +266,13 @@ class RemoteOperation(Generic[T]):
             return
         future = self.watch(poll, polls=polling_interval is not None)
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(limit) as time:
                 while not self.has_completed:  # where it polls, each change wakes
                     await future
                     if not self.has_completed:
                         future = self.watch(poll, polls=True)
         except TimeoutError as exc:
-            if limit is None:
+            if limit is None or not time.expired():  # what a look raised, out of the caller's own functions
                 raise
             if not self.has_completed:
                 raise self._deadline_error(limit) from exc

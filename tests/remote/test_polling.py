@@ -47,3 +47,12 @@ class TestCalls:
 
         with pytest.raises(lro.RemoteCallError, match="the call was cancelled"):
             await asyncio.wait_for(handle_of(GrpcTransport(channel, metadata=refreshed)).wait_for_completion(), 10)
+
+    async def test_a_timeout_of_the_callers_own_function_is_not_the_wait_s(self, channel: grpc.aio.Channel) -> None:
+        async def fetched() -> list[tuple[str, str]]:
+            raise TimeoutError("the token server is slow")
+
+        handle = handle_of(GrpcTransport(channel, metadata=fetched))
+        with pytest.raises(TimeoutError, match="the token server is slow") as caught:
+            await handle.wait_for_completion(timeout=60)
+        assert not isinstance(caught.value, lro.LroError)
