@@ -42,7 +42,7 @@ class _Watch:
     looks: int = 0
     failures: int = 0
     plain: bool = False
-    """The next look is no long-poll: the last one ran out without an answer."""
+    """The next look is no long-poll: the last one failed or ran out without an answer."""
     due: float = 0.0
     """When the last look was due: ``time.monotonic()``."""
     timer: asyncio.TimerHandle | None = None
@@ -236,6 +236,7 @@ class Poller:
             self._finish(watch, exc)
             return
         asked_for = exc.retry_after if isinstance(exc, RemoteCallError) else None
+        watch.plain = long  # proxies cut long-polls with any code: a look tells whether the service is away
         if watch.waiters:
             self._schedule(watch, max(watch.retry.delay(watch.failures - 1), _bounded(asked_for or 0.0)))
 

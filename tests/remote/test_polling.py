@@ -56,3 +56,28 @@ class TestCalls:
         with pytest.raises(TimeoutError, match="the token server is slow") as caught:
             await handle.wait_for_completion(timeout=60)
         assert not isinstance(caught.value, lro.LroError)
+
+    async def test_a_proxy_that_cuts_every_long_poll_ends_no_wait(
+        self, transport: GrpcTransport, script: Script
+    ) -> None:
+        """Between two of them a look tells that the service is there."""
+
+        async def cut(request: Any, context: Any) -> None:
+            if script.count("WaitOperation") > 2 * QUICK.max_attempts:
+                script.finish() if not script.operation.done else None
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "upstream request timeout")
+
+        script.answers["WaitOperation"] = cut
+        await handle_of(transport).wait_for_completion(timeout=30)
+        assert script.count("GetOperation") >= QUICK.max_attempts
+
+    async def test_a_service_that_is_away_is_given_up_after_as_many_calls_as_allowed(
+        self, transport: GrpcTransport, script: Script
+    ) -> None:
+        async def away(request: Any, context: Any) -> None:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "away")
+
+        script.answers |= {"WaitOperation": away, "GetOperation": away}
+        with pytest.raises(lro.RemoteCallError, match="away"):
+            await handle_of(transport)
+        assert len(script.asked) == QUICK.max_attempts
