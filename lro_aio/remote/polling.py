@@ -141,7 +141,7 @@ class Poller:
             long = self._long(watch)
             if long and self._waits >= self._transport.max_waits:
                 long, watch.plain = False, True
-                if (pause := self._first_pause(watch)) > 0:
+                if watch.looks == 0 and (pause := self._first_pause(watch)) > 0:
                     self._schedule(watch, pause)
                     continue
             if long and self._transport.long_polls is None:

@@ -81,3 +81,17 @@ class TestCalls:
         with pytest.raises(lro.RemoteCallError, match="away"):
             await handle_of(transport)
         assert len(script.asked) == QUICK.max_attempts
+
+
+class TestPauses:
+    async def test_what_exceeds_the_long_polls_is_polled_ever_less_often(
+        self, channel: grpc.aio.Channel, script: Script
+    ) -> None:
+        script.answers["WaitOperation"] = hold
+        doubling = lro.PollPolicy(interval=0.02, multiplier=2, max_interval=60, jitter=0)
+        transport = GrpcTransport(channel, poll=doubling, max_waits=1)
+        waiters = [asyncio.create_task(handle_of(transport, f"operations/{n}").wait_for_completion()) for n in "ab"]
+        await asyncio.sleep(2)  # 0.02 + 0.04 + ... + 1.28 is more
+        assert 4 <= script.count("GetOperation") <= 8
+        for waiter in waiters:
+            waiter.cancel()
