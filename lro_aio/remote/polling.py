@@ -86,6 +86,8 @@ class Poller:
         future.add_done_callback(functools.partial(self._left, watch))
         if len(watch.waiters) == 1:
             self._schedule(watch, self._first_pause(watch))
+        else:
+            self._hurry(watch, poll)
         return future
 
     def _first_pause(self, watch: _Watch) -> float:
@@ -96,6 +98,17 @@ class Poller:
         pause = watch.pause() if asked_for is None else _bounded(asked_for)
         watch.looks = 1
         return latest.seen + pause - time.monotonic()
+
+    def _hurry(self, watch: _Watch, poll: PollPolicy) -> None:
+        """Look sooner for a waiter that came later, unless it is the service that wants to be left alone."""
+        reply = watch.latest.reply
+        if watch.timer is None or watch.failures or (reply is not None and reply.retry_after is not None):
+            return
+        due = watch.latest.seen + poll.delay(0)
+        if due < watch.due:
+            watch.timer.cancel()
+            watch.timer = None
+            self._schedule(watch, due - time.monotonic())
 
     def _long(self, watch: _Watch) -> bool:
         return not watch.polls and not watch.plain and self._transport.long_polls is not False

@@ -9,6 +9,9 @@ import grpc
 import grpc.aio
 import pytest
 from google.longrunning import operations_pb2
+from google.protobuf import duration_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
 
 import lro_aio as lro
 from lro_aio.remote import GrpcTransport
@@ -95,3 +98,33 @@ class TestPauses:
         assert 4 <= script.count("GetOperation") <= 8
         for waiter in waiters:
             waiter.cancel()
+
+    async def test_who_comes_later_and_is_in_a_hurry_does_not_wait_for_the_others_pause(
+        self, transport: GrpcTransport, script: Script
+    ) -> None:
+        handle = handle_of(transport)
+        slow = asyncio.create_task(handle.wait_for_completion(polling_interval=30))
+        await until(lambda: transport.poller is not None and transport.poller._watches)
+        script.finish()
+        await handle.wait_for_completion(polling_interval=0.05, timeout=10)
+        await slow
+        assert script.count("GetOperation") == 1
+
+    async def test_who_comes_later_keeps_to_the_pause_that_the_service_asked_for(
+        self, transport: GrpcTransport, script: Script
+    ) -> None:
+        status = status_pb2.Status(code=code_pb2.UNAVAILABLE, message="a deploy")
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=30)))
+        trailers = tuple(rpc_status.to_status(status).trailing_metadata)
+
+        async def later(request: Any, context: Any) -> None:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "a deploy", trailers)
+
+        script.answers["GetOperation"] = later
+        handle = handle_of(transport)
+        slow = asyncio.create_task(handle.wait_for_completion(polling_interval=0.01))
+        await until(lambda: script.count("GetOperation") == 1 and script.open == 0)
+        with pytest.raises(lro.WaitDeadlineExceededError):
+            await handle.wait_for_completion(polling_interval=0.01, timeout=0.3)
+        assert script.count("GetOperation") == 1
+        slow.cancel()
