@@ -8,6 +8,7 @@ exceeds that, and every operation of another service, is polled, ``Transport.max
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import time
 from collections import deque
@@ -39,6 +40,8 @@ class _Watch:
     polls: bool
     """It is looked at, also where the service could tell of its end."""
     waiters: dict[asyncio.Future[None], PollPolicy] = field(default_factory=dict)
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
+    """Of the first waiter. Looks are made in it: metadata functions may depend on it, and so do traces."""
     looks: int = 0
     failures: int = 0
     plain: bool = False
@@ -167,7 +170,8 @@ class Poller:
                 self._waits += 1
             else:
                 self._calls += 1
-            watch.task = self.loop.create_task(self._look(watch, long=long), name="lro-aio-remote-look")
+            look = self._look(watch, long=long)
+            watch.task = self.loop.create_task(look, name="lro-aio-remote-look", context=watch.context)
             watch.task.add_done_callback(functools.partial(self._looked, watch, long))
 
     def _looked(self, watch: _Watch, long: bool, task: asyncio.Task[None]) -> None:

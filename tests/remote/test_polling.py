@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from typing import Any
 
 import grpc
@@ -128,3 +129,29 @@ class TestPauses:
             await handle.wait_for_completion(polling_interval=0.01, timeout=0.3)
         assert script.count("GetOperation") == 1
         slow.cancel()
+
+
+USER: contextvars.ContextVar[str] = contextvars.ContextVar("USER")
+
+
+async def test_each_is_looked_at_in_the_context_of_who_waits_for_it(channel: grpc.aio.Channel, script: Script) -> None:
+    """Whoever starts the next look, its metadata are not another user's."""
+    transport = GrpcTransport(
+        channel, metadata=lambda: {"user": USER.get()}, wait_operation=False, max_calls=1, poll=FAST
+    )
+    asked: list[tuple[str, str]] = []
+
+    async def get(request: Any, context: Any) -> operations_pb2.Operation:
+        asked.append((request.name, dict(context.invocation_metadata())["user"]))
+        return operations_pb2.Operation(name=request.name)
+
+    async def wait_as(user: str) -> None:
+        USER.set(user)
+        await handle_of(transport, f"operations/{user}").wait_for_completion()
+
+    script.answers["GetOperation"] = get
+    waiters = [asyncio.create_task(wait_as(user)) for user in ("anna", "ben", "cleo")]
+    await until(lambda: len(asked) > 12)
+    for waiter in waiters:
+        waiter.cancel()
+    assert set(asked) == {(f"operations/{user}", user) for user in ("anna", "ben", "cleo")}
