@@ -264,15 +264,16 @@ class RemoteOperation(Generic[T]):
             poll = PollPolicy(interval=length, multiplier=1.0, max_interval=length, jitter=0.0)
         if self.has_completed:
             return
+        time_left = asyncio.timeout(limit)
         future = self.watch(poll, polls=polling_interval is not None)
         try:
-            async with asyncio.timeout(limit) as time:
+            async with time_left:
                 while not self.has_completed:  # where it polls, each change wakes
                     await future
                     if not self.has_completed:
                         future = self.watch(poll, polls=True)
         except TimeoutError as exc:
-            if limit is None or not time.expired():  # what a look raised, out of the caller's own functions
+            if limit is None or not time_left.expired():  # what a look raised, out of the caller's own functions
                 raise
             if not self.has_completed:
                 raise self._deadline_error(limit) from exc

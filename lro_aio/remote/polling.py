@@ -66,7 +66,9 @@ class Poller:
         self._ready: deque[_Watch] = deque()
         self._calls = 0
         self._waits = 0
-        self._probing = False
+        self._probe: _Watch | None = None
+        self._probe_end: asyncio.TimerHandle | None = None
+        self._assumed = False
         self._held: list[_Watch] = []
 
     def watch(
@@ -160,12 +162,12 @@ class Poller:
                 if watch.looks == 0 and (pause := self._first_pause(watch)) > 0:
                     self._schedule(watch, pause)
                     continue
-            if long and self._transport.long_polls is None:
-                if self._probing:
+            if long and self._transport.long_polls is None and not self._assumed:
+                if self._probe is not None:
                     self._held.append(watch)
                     continue
-                self._probing = True
-                self.loop.call_later(PROBE, self._probed)
+                self._probe = watch
+                self._probe_end = self.loop.call_later(PROBE, self._unanswered)
             if long:
                 self._waits += 1
             else:
@@ -181,18 +183,25 @@ class Poller:
             self._calls -= 1
         if watch.task is task:
             watch.task = None
+        if long and watch is self._probe:  # if it left, or failed in a way that tells nothing, another one tries
+            self._probed()
         # A look without waiters was cancelled here; one with waiters by what it called, such as a channel that closed.
         exc = _cancelled(watch) if task.cancelled() else task.exception()
         if exc is not None:
             self._finish(watch, exc)
         self._pump()
 
+    def _unanswered(self) -> None:
+        """Nobody has refused the first long-poll for a while: the service seems to have them."""
+        self._assumed = True
+        self._probed()
+
     def _probed(self) -> None:
-        """The first long-poll is answered, or nobody has refused it for a while: the service seems to have them."""
-        self._probing = False
+        """Let those go on that were held back."""
+        if self._probe_end is not None:
+            self._probe_end.cancel()
+        self._probe, self._probe_end = None, None
         held, self._held = self._held, []
-        if self._transport.long_polls is None and held:
-            self._transport.long_polls = True
         for watch in held:
             if watch.waiters:
                 self._schedule(watch, self._first_pause(watch))
@@ -210,7 +219,6 @@ class Poller:
             return
         if long and transport.long_polls is None:
             transport.long_polls = True
-            self._probed()
         watch.failures = 0
         before = latest.reply
         latest.take(reply)
@@ -238,7 +246,6 @@ class Poller:
         transport = self._transport
         if long and isinstance(exc, RemoteCallError) and exc.code is Code.UNIMPLEMENTED:
             transport.long_polls = False
-            self._probed()
             if watch.waiters:
                 self._schedule(watch, self._first_pause(watch))
             return

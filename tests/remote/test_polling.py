@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import httpx
 import pytest
 from google.longrunning import operations_pb2
 from google.protobuf import duration_pb2
@@ -15,9 +16,10 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 import lro_aio as lro
-from lro_aio.remote import GrpcTransport
+from lro_aio.remote import GrpcTransport, HttpTransport, polling
 
 from .conftest import FAST, QUICK, Script, until
+from .http_services import Answer, Asked, scripted
 
 pytestmark = pytest.mark.asyncio
 
@@ -85,6 +87,41 @@ class TestCalls:
         with pytest.raises(lro.RemoteCallError, match="away"):
             await handle_of(transport)
         assert len(script.asked) == QUICK.max_attempts
+
+
+class TestProbe:
+    """The first long-poll shows whether the service has them."""
+
+    async def test_another_takes_its_place_if_its_waiter_leaves(self, transport: GrpcTransport, script: Script) -> None:
+        async def slow(request: Any, context: Any) -> None:
+            await asyncio.sleep(0.1)
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "no such method")
+
+        script.answers["WaitOperation"] = slow
+        waiters = [
+            asyncio.create_task(handle_of(transport, f"operations/{n}").wait_for_completion()) for n in range(50)
+        ]
+        await until(lambda: script.open == 1)
+        waiters[0].cancel()
+        await until(lambda: script.count("GetOperation") > 50)
+        assert script.count("WaitOperation") == 2
+        for waiter in waiters:
+            waiter.cancel()
+
+    async def test_a_404_that_comes_late_is_still_a_missing_route_and_no_missing_operation(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(polling, "PROBE", 0.0)
+
+        def answer(asked: Asked) -> Answer:
+            return Answer(404) if asked.method == "POST" else Answer(body={"name": NAME, "done": True})
+
+        async with scripted() as service, httpx.AsyncClient() as http:
+            service.otherwise = answer
+            transport = HttpTransport(http, service.url, long_polls=True, poll=FAST, retry=QUICK)
+            handles = [lro.RemoteOperation[Any].from_name(transport, f"operations/{n}") for n in range(5)]
+            assert await lro.remote.gather(*handles, timeout=30) == [None] * 5
+        assert transport.long_polls is False
 
 
 class TestPauses:
