@@ -12,6 +12,7 @@ import functools
 import inspect
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,23 @@ SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
         ("lro_aio.engine.methods", ["MethodOperation"]),
     ],
     "Handlers": [("lro_aio", ["Handlers", "RetryLater"])],
+    "Remote": [
+        ("lro_aio", ["RemoteOperation"]),
+        (
+            "lro_aio.remote",
+            [
+                "GrpcTransport",
+                "HttpTransport",
+                "LocalTransport",
+                "Transport",
+                "gather",
+                "as_completed",
+                "to_api_core",
+                "DEFAULT_POLL",
+                "DEFAULT_RETRY",
+            ],
+        ),
+    ],
     "Policies": [
         ("lro_aio", ["LeasePolicy", "Limits", "PollPolicy", "RetentionPolicy", "RetryPolicy", "SweepPolicy"]),
         ("lro_aio.core.policies", ["Duration"]),
@@ -77,15 +95,21 @@ DESCRIBED = {module for title in ("Servers", "Testing") for module, _ in SECTION
 """Modules whose own docstring is shown."""
 
 PORTS = {
-    "SqliteStore": "Store",
-    "SpannerStore": "Store",
-    "FaultyStore": "Store",
-    "LocalScheduler": "Scheduler",
-    "WorkflowsScheduler": "Scheduler",
-    "CloudTasksScheduler": "Scheduler",
-    "ManualClock": "Clock",
+    "SqliteStore": "lro_aio.ports.Store",
+    "SpannerStore": "lro_aio.ports.Store",
+    "FaultyStore": "lro_aio.ports.Store",
+    "LocalScheduler": "lro_aio.ports.Scheduler",
+    "WorkflowsScheduler": "lro_aio.ports.Scheduler",
+    "CloudTasksScheduler": "lro_aio.ports.Scheduler",
+    "ManualClock": "lro_aio.ports.Clock",
 }
 """What implements a port repeats none of its methods."""
+
+SHORT = {"lro_aio": "lro", "lro_aio.remote": "lro.remote"}
+"""Modules under the names that users write."""
+
+OPAQUE = {"Transport", "GrpcTransport", "HttpTransport", "LocalTransport"}
+"""Classes that users make and hand over; their methods are called by the package alone."""
 
 INTERNAL = "For the engine."
 """At the end of the docstring of a method that only other modules of the package use."""
@@ -167,8 +191,10 @@ def name_of(node: ast.AST) -> str:
 
 
 def documented(body: list[ast.stmt]) -> Iterator[tuple[Definition, str]]:
-    """Every definition of a body with its docstring; that of a variable stands below it."""
+    """Every definition of a body with its docstring; that of a variable stands below it. Overloads are left out."""
     for node, following in zip(body, [*body[1:], None], strict=True):
+        if "overload" in decorators(node):
+            continue
         match node:
             case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
                 yield node, ast.get_docstring(node) or ""
@@ -183,8 +209,10 @@ def documented(body: list[ast.stmt]) -> Iterator[tuple[Definition, str]]:
 def members(source: Source) -> Iterator[Source]:
     """What is public in a class, and neither a test nor a method of the port that it implements."""
     assert isinstance(source.node, ast.ClassDef)
-    port = PORTS.get(source.node.name)
-    taken = {name_of(member.node) for member in members(find("lro_aio.ports", port))} if port else set[str]()
+    if source.node.name in OPAQUE:
+        return
+    module, _, port = PORTS.get(source.node.name, "").rpartition(".")
+    taken = {name_of(member.node) for member in members(find(module, port))} if port else set[str]()
     for node, doc in documented(source.node.body):
         name = name_of(node)
         hidden = name.startswith(("_", "test_")) or name in taken or doc.endswith(INTERNAL)
@@ -201,6 +229,8 @@ def decorators(node: ast.AST) -> list[str]:
 # Writing Markdown
 
 SECTION = re.compile(r"(Args|Attributes|Raises|Returns|Yields):")
+COLONS = re.compile(r"(^|\s+):$")
+"""What is left of the "::" before a literal block where it stands apart: nothing is shown."""
 ENTRY = re.compile(r"([*\w.]+): (.*)", re.DOTALL)
 
 
@@ -213,7 +243,7 @@ def markdown(doc: str) -> str:
         title, _, rest = block.partition("\n")
         section = SECTION.fullmatch(title)
         if section and rest:
-            parts.append(f"**{section[1]}**\n\n{entries(section[1], inspect.cleandoc(rest))}")
+            parts.append(f"**{section[1]}**\n\n{entries(section[1], textwrap.dedent(rest))}")
             literal = False
         elif literal and block.startswith("    "):
             parts.append(block)
@@ -221,8 +251,8 @@ def markdown(doc: str) -> str:
             parts.append(table(block.splitlines()))
         else:
             literal = block.endswith("::")
-            parts.append(prose(block.removesuffix("::") + ":" if literal else block))
-    return "\n\n".join(parts)
+            parts.append(prose(COLONS.sub("", block.removesuffix(":")) if literal else block))
+    return "\n\n".join(filter(None, parts))
 
 
 def prose(text: str) -> str:
@@ -238,7 +268,12 @@ def table(lines: list[str]) -> str:
     borders = [number for number, line in enumerate(lines) if line.startswith("=")]
     headed = len(borders) == 3
     head = rows[1] if headed else [""] * len(spans)
-    body = rows[borders[1] + 1 : borders[2]] if headed else rows[1 : borders[1]]
+    body: list[list[str]] = []
+    for row in rows[borders[1] + 1 : borders[2]] if headed else rows[1 : borders[1]]:
+        if row[0] or not body:
+            body.append(row)
+        else:  # the row above goes on
+            body[-1] = [f"{above} {cell}".strip() for above, cell in zip(body[-1], row, strict=True)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(spans), *body))
 
 
@@ -317,7 +352,7 @@ def variable(source: Source, *, of: str = "") -> str:
 def entry(module: str, name: str) -> list[str]:
     """A heading and what stands below it, for one name of a module."""
     source = find(module, name)
-    shown = f"lro.{name}" if module == "lro_aio" else f"{module}.{name}"
+    shown = f"{SHORT.get(module, module)}.{name}"
     node = source.node
     match node:
         case ast.ClassDef():
@@ -350,7 +385,7 @@ def a_class(source: Source, name: str) -> list[str]:
         lines.append(signature(source, name, init, bound=True))
     lines.append(markdown(source.doc))
     if name in PORTS:
-        lines.append(f"Implements `lro_aio.ports.{PORTS[name]}`, whose methods are described there.")
+        lines.append(f"Implements `{PORTS[name]}`, whose methods are described there.")
     fields: list[str] = []
     methods: list[str] = []
     for member in members(source):
@@ -398,8 +433,21 @@ def errors() -> list[str]:
     ]
     for kind in (lro.LroError, lro.OperationFailedError, lro.WaitDeadlineExceededError):
         lines += [f"### `lro.{kind.__name__}`", *a_class(find("lro_aio", kind.__name__), kind.__name__)]
-    lines += ["### Reasons of failed operations", *reasons()]
+    lines += ["### `lro.failures`", *failures(), "### Reasons of failed operations", *reasons()]
     return lines
+
+
+def failures() -> list[str]:
+    """The classes of failed operations, by their codes."""
+    import lro_aio as lro
+
+    kinds = sorted(lro.failures.BY_CODE.items())
+    rows = [f"| {code.name} | `{kind.__name__}` |" for code, kind in kinds if kind.__module__ != "lro_aio"]
+    return [
+        markdown(parsed_doc("lro_aio.core.failures")),
+        "`BY_CODE` is all of them by their codes. They take the arguments of `lro.OperationFailedError`.",
+        "\n".join(["| Code | Class |", "|---|---|", *rows]),
+    ]
 
 
 def error_rows(kind: type) -> Iterator[str]:

@@ -487,7 +487,7 @@ class RemoteCallError(LroError):
     """A call to the service of an operation failed. What becomes of the operation does not depend on it.
 
     Attributes:
-        name: The operation.
+        name: The operation; "" where the call was to start one.
         code: Canonical code; of an HTTP answer the one that its status stands for.
         problem: What the service, or the way to it, said.
         http_status: Of an HTTP answer; None where there was none.
@@ -517,7 +517,8 @@ class RemoteCallError(LroError):
         self.retry_after = retry_after
         self.packed_details = tuple(details)
         answered = f"HTTP {http_status}" if http_status is not None else self.code.name
-        super().__init__(f"a call for operation {name!r} failed with {answered}: {problem}")
+        call = f"a call for operation {name!r}" if name else "the call that starts an operation"
+        super().__init__(f"{call} failed with {answered}: {problem}")
 
     @property
     def details(self) -> tuple[Message, ...]:

@@ -114,16 +114,17 @@ class PollPolicy(_Seconds):
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy(_Seconds):
-    """Which exceptions of a handler run the same segment again, and when."""
+    """Which failures are tried again, and when: runs of a handler's segment, or a caller's looks at an operation."""
 
     on: tuple[type[Exception], ...] = ()
-    """Exception classes that are worth another run. ``RetryLater`` always is."""
+    """Exception classes that are worth another try. For a handler, ``RetryLater`` always is; for a look, every
+    ``RemoteCallError`` that is transient."""
     max_attempts: int = 5
-    """Runs of one segment in all. The last failure ends the operation."""
+    """Tries in all, of one segment or of one look. The last failure ends the operation, or the wait for it."""
     initial_delay: float = 1.0
-    """Seconds before the second run."""
+    """Seconds before the second try."""
     multiplier: float = 2.0
-    """Growth of the delay from run to run."""
+    """Growth of the delay from try to try."""
     max_delay: float = 300.0
     """Seconds; the delay grows no further."""
     jitter: float = 0.1

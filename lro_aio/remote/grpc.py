@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable, Callable
 from typing import Any, Never
 
 import grpc
 import grpc.aio
 from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf import duration_pb2
-from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
@@ -18,12 +15,10 @@ from lro_aio.core.codes import Code
 from lro_aio.core.errors import OperationNotFoundError, RemoteCallError, RemoteProtocolError
 from lro_aio.core.policies import Duration, PollPolicy, RetryPolicy
 from lro_aio.remote.messages import check_name, reply_of
-from lro_aio.remote.transport import CallOptions, Metadata, Place, Reply, Transport
+from lro_aio.remote.retry_after import of_details
+from lro_aio.remote.transport import CallOptions, MetadataSource, Place, Reply, Transport, metadata_of
 
 __all__ = ["GrpcTransport"]
-
-Pairs = tuple[tuple[str, str], ...]
-MetadataSource = Metadata | Callable[[], Metadata | Awaitable[Metadata]]
 
 WAIT_GRACE = 15.0
 """Seconds beyond the length of a long-poll before the call is given up."""
@@ -117,7 +112,7 @@ class GrpcTransport(Transport):
     async def _call(
         self, method: str, request: Any, place: Place, options: CallOptions, timeout: float | None = None
     ) -> Any:
-        metadata = (*await self._own_metadata(), *options.metadata)
+        metadata = (*await metadata_of(self._metadata), *options.metadata)
         limit = options.timeout or timeout or self.timeout
         try:
             answer = await getattr(self._stub, method)(request, timeout=limit, metadata=metadata)
@@ -127,12 +122,6 @@ class GrpcTransport(Transport):
             raise RemoteProtocolError(place.name, "it is no message of the expected type")
         return answer
 
-    async def _own_metadata(self) -> Pairs:
-        given = self._metadata() if callable(self._metadata) else self._metadata
-        if inspect.isawaitable(given):
-            given = await given
-        return CallOptions.of(None, given).metadata
-
 
 def _refuse(exc: grpc.aio.AioRpcError, name: str) -> Never:
     """Raise the error of this package that stands for a failed call."""
@@ -140,14 +129,15 @@ def _refuse(exc: grpc.aio.AioRpcError, name: str) -> Never:
     if code is Code.NOT_FOUND:
         raise OperationNotFoundError(name) from exc
     status = _rich(exc)
+    details = () if status is None else tuple(status.details)
     problem = status.message if status is not None and status.message else exc.details() or "it gave no reason"
     raise RemoteCallError(
         name,
         " ".join(problem.split()),
         code=code,
         transient=code in TRANSIENT,
-        retry_after=_retry_after(status),
-        details=() if status is None else tuple(status.details),
+        retry_after=of_details(details),
+        details=details,
     ) from exc
 
 
@@ -157,14 +147,3 @@ def _rich(exc: grpc.aio.AioRpcError) -> Status | None:
     except Exception:  # noqa: BLE001 (garbage in the trailers; the code and the sentence are enough)
         return None
     return found
-
-
-def _retry_after(status: Status | None) -> float | None:
-    for detail in () if status is None else status.details:
-        info = error_details_pb2.RetryInfo()
-        try:
-            if detail.Unpack(info):
-                return info.retry_delay.seconds + info.retry_delay.nanos / 1e9
-        except Exception:  # noqa: BLE001 (as above)
-            return None
-    return None

@@ -30,7 +30,8 @@ class RemoteOperation(Generic[T]):
         handle = RemoteOperation(transport, await stub.CreateReport(request), response_type=Report)
         report = await handle
 
-    ``await handle`` waits for the end and gives the value. The properties do no I/O: they tell what the last answer
+    ``await handle`` waits for the end and gives the value; ``async for metadata in handle`` tells how it gets on, until
+    then. The properties do no I/O: they tell what the last answer
     said. Cancelling a task that waits stops the wait and not the work; ``await handle.cancel()`` asks for that.
 
     A service client may subclass it: the type argument is then the response type. ::
@@ -54,7 +55,9 @@ class RemoteOperation(Generic[T]):
     """
 
     response_type: ClassVar[Any] = None
+    """Of a subclass, where it is not its type argument."""
     metadata_type: ClassVar[Any] = None
+    """Of a subclass."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -283,7 +286,7 @@ class RemoteOperation(Generic[T]):
     def watch(self, poll: PollPolicy | None = None, *, polls: bool = False) -> asyncio.Future[None]:
         """A future for the end, or with ``polls`` for the next change; for ``gather`` and the like.
 
-        It holds no result. Cancel it to stop looking.
+        It holds no result. Cancel it to stop looking. ``poll`` is taken instead of the handle's.
         """
         transport = self._transport
         return poller_of(transport).watch(
@@ -333,7 +336,7 @@ class RemoteOperation(Generic[T]):
         await self._transport.cancel(self._latest.place, CallOptions.of(timeout, metadata))
 
     async def delete(self, *, timeout: Duration | None = None, metadata: Metadata | None = None) -> None:
-        """Have the service forget the operation: one request. That does not stop the work. As ``cancel`` otherwise."""
+        """Have the service forget the operation: one request. That does not stop the work. Otherwise: as ``cancel``."""
         await self._transport.delete(self._latest.place, CallOptions.of(timeout, metadata))
 
     def __repr__(self) -> str:

@@ -141,11 +141,16 @@ class Transport(abc.ABC):
     ``fetch``, ``wait``, ``cancel`` and ``delete`` make exactly one request each.
 
     Args:
+        address: Of the service; "" where it is not known.
         timeout: Seconds or a timedelta that one request may take.
         poll: How often handles look where nothing else is said.
         retry: How often they repeat a look that fails. ``RetryPolicy.on`` may name further exceptions.
         max_calls: Looks that are under way at a time, of all handles together.
         max_waits: Long-polls that are open at a time. What exceeds them is polled.
+        long_polls: Whether the service has them; None: not known yet.
+
+    Raises:
+        ValueError: A limit that is not a whole number of 1 or more.
     """
 
     kind: str

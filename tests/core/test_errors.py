@@ -52,6 +52,11 @@ SAMPLES: list[tuple[LroError, str, Code]] = [
         Code.RESOURCE_EXHAUSTED,
     ),
     (
+        errors.RemoteCallError("", "no such template", code=Code.INVALID_ARGUMENT, http_status=400),
+        "the call that starts an operation failed with HTTP 400: no such template",
+        Code.INVALID_ARGUMENT,
+    ),
+    (
         errors.RemoteProtocolError("operations/a", "it has no status"),
         "the service of operation 'operations/a' answered what makes no sense: it has no status",
         Code.INTERNAL,

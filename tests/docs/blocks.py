@@ -7,6 +7,7 @@ A directive is an HTML comment, so that readers do not see it::
     <!-- test: raises=ValueError -->   the block must end with this exception
     <!-- test: checked -->        the commands of the block are looked up, not run: they need an account
     <!-- test: ports=50051,8000 -->    anywhere on the page: these numbers stand for free ports
+    <!-- test: files=examples/a -->    anywhere on the page: the files of this directory lie in the reader's
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 _FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,})(?P<info>.*)$")
 _DIRECTIVE = re.compile(r"^ *<!-- test: (?P<words>.*?) -->$")
-KNOWN_DIRECTIVES = {"checked", "file", "append", "raises", "ports"}
+KNOWN_DIRECTIVES = {"checked", "file", "append", "raises", "ports", "files"}
 
 
 class DocsError(AssertionError):
@@ -77,6 +78,12 @@ def ports_of(page: Path) -> list[str]:
     """The port numbers of the page that stand for free ones."""
     found = re.search(r"^<!-- test: ports=([0-9,]+) -->$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return found[1].split(",") if found else []
+
+
+def files_of(page: Path) -> list[Path]:
+    """The programs that a reader of the page has from the start."""
+    found = re.search(r"^<!-- test: files=(\S+) -->$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return sorted((page.parent / found[1]).glob("*.py")) if found else []
 
 
 def _words(words: str, place: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ import types
 from pathlib import Path
 from typing import Any, Self
 
-from .blocks import Block, DocsError, parse, ports_of
+from .blocks import Block, DocsError, files_of, parse, ports_of
 from .google_cloud import check_gcloud, check_sql
 from .lookups import check_account_command
 from .shell import Shell, check_output
@@ -47,6 +47,9 @@ class Page:
 
     def __enter__(self) -> Self:
         sys.modules[MODULE] = self._module
+        for path in files_of(self.path):
+            self.files[path.name] = text = path.read_text(encoding="utf-8")
+            (self.directory / path.name).write_text(self._with_ports(text), encoding="utf-8")
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -83,6 +83,23 @@ def test_every_server_and_testing_name_is_on_the_page() -> None:
             assert f"### `{module}.{name}`\n" in TEXT
 
 
+def test_every_name_of_the_client_side_is_on_the_page() -> None:
+    for name in lro.remote.__all__:
+        assert f"### `lro.remote.{name}`\n" in TEXT or f"### `lro.{name}`\n" in TEXT
+    for code, kind in lro.failures.BY_CODE.items():
+        assert f"| {code.name} | `{kind.__name__}` |" in TEXT or f"| `{kind.__name__}` | {code.name} |" in TEXT
+
+
+def test_docstrings_are_shown_as_they_are_meant() -> None:
+    """An entry that goes on in the next line, colons that stand apart, a row that goes on."""
+    wrapped = "Do.\n\nRaises:\n    ValueError: A long\n        story."
+    assert reference.markdown(wrapped) == "Do.\n\n**Raises**\n\n- `ValueError`: A long\n  story."
+    for given, shown in (("Do::", "Do:"), ("Do. ::", "Do."), ("Do.\n\n::", "Do.")):
+        assert reference.markdown(f"{given}\n\n    x = 1") == f"{shown}\n\n    x = 1"
+    rows = ["==  ======", "a   one", "    two", "b   three", "==  ======"]
+    assert reference.table(rows).splitlines()[2:] == ["| a | one two |", "| b | three |"]
+
+
 def test_no_name_is_shown_without_a_word_about_it() -> None:
     """A heading is followed by text and not by the next heading, nor by a signature alone."""
     parts = re.split(r"^#{3,4} ", TEXT, flags=re.MULTILINE)[1:]

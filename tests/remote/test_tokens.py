@@ -27,7 +27,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 GOLDEN = {
     # version, transport, address, place -> the token that a release wrote for it
-    (1, "grpc", "", Place("operations/a")): ("eyJ2IjoxLCJ0IjoiZ3JwYyIsIm4iOiJvcGVyYXRpb25zL2EiLCJjIjoiM2U2ZDRjY2QifQ"),
+    (1, "grpc", "", Place("operations/a")): "eyJ2IjoxLCJ0IjoiZ3JwYyIsIm4iOiJvcGVyYXRpb25zL2EiLCJjIjoiM2U2ZDRjY2QifQ",
+    (1, "http", "https://a.example/api", Place("projects/p/operations/ä")): (
+        "eyJ2IjoxLCJ0IjoiaHR0cCIsImEiOiJodHRwczovL2EuZXhhbXBsZS9hcGkiLCJuIjoicHJvamVjdHMvcC9vcGVyYXRpb25zL1x1MDBlNCIs"
+        "ImMiOiI5NTdiNGNlZSJ9"
+    ),
+    (1, "azure", "https://a.example", Place("/v1/operations/a?api-version=1", "", "/things/1", "location")): (
+        "eyJ2IjoxLCJ0IjoiYXp1cmUiLCJhIjoiaHR0cHM6Ly9hLmV4YW1wbGUiLCJuIjoiL3YxL29wZXJhdGlvbnMvYT9hcGktdmVyc2lvbj0xIiwi"
+        "ciI6Ii90aGluZ3MvMSIsInMiOiJsb2NhdGlvbiIsImMiOiJmOWZiMWNkZiJ9"
+    ),
 }
 """Of every version that was ever shipped. Never change one, only add."""
 
