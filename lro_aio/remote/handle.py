@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import typing
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncGenerator, Generator
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
@@ -302,7 +302,7 @@ class RemoteOperation(Generic[T]):
         yield from self.wait_for_completion().__await__()
         return self.value
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
+    async def __aiter__(self) -> AsyncGenerator[Any, None]:
         """The metadata now and whenever it has changed, until the operation has ended, well or not.
 
         Some changes may be skipped. Raises as ``wait_for_completion``, and as ``metadata``.
