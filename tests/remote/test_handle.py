@@ -205,6 +205,12 @@ class TestUpdateStatus:
             await handle.update_status(timeout=0.05)
         assert (caught.value.code, caught.value.transient) == (lro.Code.DEADLINE_EXCEEDED, True)
 
+    async def test_metadata_may_be_written_as_headers_are(self, channel: grpc.aio.Channel, script: Script) -> None:
+        """HTTP/2 has lower case only: grpc refuses other keys, and code that serves both transports has them."""
+        handle = lro.RemoteOperation[Any](GrpcTransport(channel, metadata={"Authorization": "Bearer a"}), running())
+        await handle.update_status(metadata={"X-Trace": "1"})
+        assert (script.metadata[0]["authorization"], script.metadata[0]["x-trace"]) == ("Bearer a", "1")
+
     async def test_a_stale_answer_does_not_take_the_end_back(self, transport: GrpcTransport, script: Script) -> None:
         handle: lro.RemoteOperation[Any] = lro.RemoteOperation(transport, ended(text("ok")))
         raw = await handle.update_status()
