@@ -22,6 +22,9 @@ __all__ = ["Json", "Payload", "decode", "status_of_json", "to_any", "utf8"]
 KNOWN = (duration_pb2, empty_pb2, struct_pb2, timestamp_pb2, wrappers_pb2)
 """Imported so that results of these types are what they are in every process, without a declared type."""
 
+UNREADABLE = (json_format.ParseError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+"""What ``json_format`` raises for JSON that is not of the message."""
+
 
 @dataclass(frozen=True, slots=True)
 class Json:
@@ -84,7 +87,7 @@ def _message(payload: Payload, kind: type[Message]) -> Message:
     if isinstance(payload, Json) and not (isinstance(payload.value, dict) and "@type" in payload.value):
         try:
             return json_format.ParseDict(payload.value, kind(), ignore_unknown_fields=True)
-        except (json_format.ParseError, ValueError, TypeError, AttributeError, RecursionError) as exc:
+        except UNREADABLE as exc:
             raise TypeError(f"expected {kind.DESCRIPTOR.full_name}: {exc}") from exc
     return unpack(to_any(payload), kind)
 
@@ -136,7 +139,7 @@ def _any_of_json(value: dict[str, Any]) -> any_pb2.Any:
     packed = any_pb2.Any()
     try:
         return json_format.ParseDict(value, packed, ignore_unknown_fields=True)
-    except (json_format.ParseError, TypeError, ValueError, AttributeError, RecursionError):
+    except UNREADABLE:
         data = value.get("value")
         if set(value) == {"@type", "value"} and isinstance(data, str):
             try:
@@ -151,7 +154,7 @@ def _any_of_plain(value: Any) -> any_pb2.Any:
     form: Message = struct_pb2.Struct() if isinstance(value, dict) else struct_pb2.Value()
     try:
         packed.Pack(json_format.ParseDict(value, form))
-    except (json_format.ParseError, ValueError, RecursionError):  # such as NaN, or too deep
+    except UNREADABLE:  # such as NaN, too deep, or a number that no double can hold
         packed.Pack(struct_pb2.Value(string_value=json.dumps(value)))
     return packed
 
