@@ -13,7 +13,7 @@ from lro_aio.core.errors import OperationNotDoneError, RemoteProtocolError, Wait
 from lro_aio.core.policies import Duration, PollPolicy, RetryPolicy, seconds
 from lro_aio.core.status import from_status
 from lro_aio.remote import tokens
-from lro_aio.remote.payloads import decode
+from lro_aio.remote.payloads import decode, may_be_none
 from lro_aio.remote.polling import poller_of
 from lro_aio.remote.transport import CallOptions, HasTransport, Latest, Metadata, Transport
 
@@ -190,7 +190,7 @@ class RemoteOperation(Generic[T]):
         if reply.error is not None:
             raise from_status(reply.error, name=self.name)
         if reply.response is None:
-            if self._response_type is None:
+            if may_be_none(self._response_type):
                 return cast("T", None)
             raise RemoteProtocolError(self.name, "it has ended, and there is no response")
         return cast("T", decode(reply.response, self._response_type))

@@ -12,6 +12,7 @@ import grpc.aio
 import pytest
 from google.longrunning import operations_pb2
 from google.protobuf import any_pb2, duration_pb2, empty_pb2, struct_pb2, wrappers_pb2
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 import lro_aio as lro
@@ -149,6 +150,31 @@ class TestTypes:
         with pytest.raises(TypeError, match=r"expected google.protobuf.StringValue"):
             _ = handle.value
         assert isinstance(CopyOperation.from_name(transport, NAME), CopyOperation)
+
+    @pytest.mark.parametrize("response", [None, empty_pb2.Empty()])
+    async def test_a_subclass_may_promise_nothing(self, transport: GrpcTransport, response: Any) -> None:
+        """Such as a deletion, which ends with Empty (AIP-151)."""
+
+        class DeleteOperation(lro.RemoteOperation[None]):
+            pass
+
+        assert await DeleteOperation(transport, ended(response)) is None
+
+    @pytest.mark.parametrize("anything", [Any, Message])
+    async def test_a_subclass_may_promise_anything(self, transport: GrpcTransport, anything: Any) -> None:
+        class SomeOperation(lro.RemoteOperation[anything]):
+            pass
+
+        assert await SomeOperation(transport, ended(text("x"))) == text("x")
+
+    async def test_a_result_that_may_be_missing_is_none_then(self, transport: GrpcTransport) -> None:
+        class PerhapsOperation(lro.RemoteOperation[dict[str, str] | None]):
+            pass
+
+        members = struct_pb2.Struct()
+        members["a"] = "b"
+        assert await PerhapsOperation(transport, ended(members)) == {"a": "b"}
+        assert await PerhapsOperation(transport, ended()) is None
 
     async def test_an_end_without_a_result_is_none_or_a_broken_promise(self, transport: GrpcTransport) -> None:
         """The proto allows it: "some services might not provide the result"."""
