@@ -23,6 +23,9 @@ __all__ = ["Poller", "poller_of"]
 
 WAIT_LENGTH = 60.0
 """Seconds of one long-poll."""
+HELD = 5.0
+"""Seconds after which a long-poll that tells of no end was held, and not answered early: the next one follows at once.
+Services and proxies have limits of their own, below what was asked for."""
 PROBE = 0.25
 """Seconds for which the other operations hold back while the first long-poll shows whether the service has them."""
 MIN_PAUSE, MAX_PAUSE = 0.1, 3600.0
@@ -229,7 +232,7 @@ class Poller:
 
     def _next_pause(self, watch: _Watch, reply: Reply, *, long: bool) -> float:
         took = time.monotonic() - watch.due
-        if long and took >= WAIT_LENGTH / 2:
+        if long and took >= HELD:
             watch.looks = 0
             return 0.0
         if reply.retry_after is not None:

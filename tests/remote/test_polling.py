@@ -167,6 +167,21 @@ class TestPauses:
         assert script.count("GetOperation") == 1
         slow.cancel()
 
+    async def test_a_service_that_holds_long_polls_for_less_than_asked_is_never_without_one(
+        self, channel: grpc.aio.Channel, script: Script, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(polling, "HELD", 0.1)
+
+        async def capped(request: Any, context: Any) -> operations_pb2.Operation:
+            await asyncio.sleep(0.15)
+            return operations_pb2.Operation(name=NAME)
+
+        script.answers["WaitOperation"] = capped
+        growing = lro.PollPolicy(interval=1, multiplier=10, max_interval=60, jitter=0)
+        with pytest.raises(lro.WaitDeadlineExceededError):
+            await handle_of(GrpcTransport(channel, poll=growing)).wait_for_completion(timeout=1.5)
+        assert script.count("WaitOperation") >= 6
+
 
 USER: contextvars.ContextVar[str] = contextvars.ContextVar("USER")
 
