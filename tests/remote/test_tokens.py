@@ -187,6 +187,13 @@ def test_another_transport_s_or_another_service_s_token_is_refused() -> None:
         "https://host/monitor?sig=abc",
         "https://host/monitor?a=1&access_token=abc",
         "https://host/monitor?api-key=abc",
+        "https://host/monitor?sasToken=abc",
+        "https://host/monitor?clientSecret=abc",
+        "https://host/monitor?a=1&API_KEY=abc",
+        "https://host/monitor?subscription-key=abc",
+        "https://host/monitor?X-Amz-Security-Token=abc",
+        "https://host/monitor?X-Goog-Signature=abc",
+        "/runtime/webhooks/durabletask/instances/a?taskHub=h&connection=Storage&code=abc",
         "https://user:secret@host/monitor",
     ],
 )
@@ -195,7 +202,7 @@ def test_an_address_that_lets_in_whoever_has_it_has_no_token(name: str) -> None:
     assert tokens.encode(Nowhere("azure"), Place("ok", result=name)) is None
 
 
-@pytest.mark.parametrize("name", ["https://host/monitor?api-version=2024-01-01&design=x", "operations/[x", "//[x"])
+@pytest.mark.parametrize("name", ["https://host/monitor?api-version=2024-01-01&design=x&monkey=y", "operations/[x", "//[x"])
 def test_other_addresses_have_one(name: str) -> None:
     assert tokens.encode(Nowhere("azure"), Place(name)) is not None
 
