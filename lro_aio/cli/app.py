@@ -6,7 +6,7 @@ import asyncio
 import importlib.resources
 import os
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -260,7 +260,9 @@ class Where:
         """
         server, store, url = self.server, self.store, self.url
         if not (server or store or url) and is_token(self.name) and (found := address_in(self.name)) is not None:
-            return replace(found, headers=self._headers())
+            if self.header:  # whoever made the token must not choose who is told a password
+                raise CliError(f"--header needs the place said: is it --url {found.url}?", Exit.USAGE)
+            return found
         if server is None and store is None and url is None:
             server, store, url = (os.environ.get(f"LRO_{kind}") or None for kind in ("SERVER", "STORE", "URL"))
         given = [text for text in (server, store, url) if text]

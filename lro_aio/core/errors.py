@@ -91,6 +91,13 @@ class LroError(Exception):
 
     _private: ClassVar[frozenset[str]] = frozenset()
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """As it is: ``args`` is the sentence, which is not what ``__init__`` of most classes takes.
+
+        Process pools pickle exceptions, and one that cannot be read again breaks the whole pool.
+        """
+        return Exception.__new__, (type(self), *self.args), vars(self)
+
     @property
     def message(self) -> str:
         """The sentence, without the class name."""

@@ -112,7 +112,8 @@ class GrpcTransport(Transport):
     async def _call(
         self, method: str, request: Any, place: Place, options: CallOptions, timeout: float | None = None
     ) -> Any:
-        metadata = (*await metadata_of(self._metadata), *options.metadata)
+        pairs = (*await metadata_of(self._metadata), *options.metadata)
+        metadata = tuple((key.lower(), value) for key, value in pairs)  # grpc refuses any other spelling
         limit = options.timeout or timeout or self.timeout
         try:
             answer = await getattr(self._stub, method)(request, timeout=limit, metadata=metadata)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import typing
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncGenerator, Generator
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
@@ -13,7 +13,7 @@ from lro_aio.core.errors import OperationNotDoneError, RemoteProtocolError, Wait
 from lro_aio.core.policies import Duration, PollPolicy, RetryPolicy, seconds
 from lro_aio.core.status import from_status
 from lro_aio.remote import tokens
-from lro_aio.remote.payloads import decode
+from lro_aio.remote.payloads import decode, may_be_none
 from lro_aio.remote.polling import poller_of
 from lro_aio.remote.transport import CallOptions, HasTransport, Latest, Metadata, Transport
 
@@ -190,7 +190,7 @@ class RemoteOperation(Generic[T]):
         if reply.error is not None:
             raise from_status(reply.error, name=self.name)
         if reply.response is None:
-            if self._response_type is None:
+            if may_be_none(self._response_type):
                 return cast("T", None)
             raise RemoteProtocolError(self.name, "it has ended, and there is no response")
         return cast("T", decode(reply.response, self._response_type))
@@ -267,15 +267,16 @@ class RemoteOperation(Generic[T]):
             poll = PollPolicy(interval=length, multiplier=1.0, max_interval=length, jitter=0.0)
         if self.has_completed:
             return
+        time_left = asyncio.timeout(limit)
         future = self.watch(poll, polls=polling_interval is not None)
         try:
-            async with asyncio.timeout(limit):
+            async with time_left:
                 while not self.has_completed:  # where it polls, each change wakes
                     await future
                     if not self.has_completed:
                         future = self.watch(poll, polls=True)
         except TimeoutError as exc:
-            if limit is None:
+            if limit is None or not time_left.expired():  # what a look raised, out of the caller's own functions
                 raise
             if not self.has_completed:
                 raise self._deadline_error(limit) from exc
@@ -301,7 +302,7 @@ class RemoteOperation(Generic[T]):
         yield from self.wait_for_completion().__await__()
         return self.value
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
+    async def __aiter__(self) -> AsyncGenerator[Any, None]:
         """The metadata now and whenever it has changed, until the operation has ended, well or not.
 
         Some changes may be skipped. Raises as ``wait_for_completion``, and as ``metadata``.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from typing import Any, Literal, TypeVar, overload
 
 from lro_aio.core.errors import WaitDeadlineExceededError
@@ -60,8 +60,10 @@ async def gather(
 
 async def as_completed(
     handles: Iterable[RemoteOperation[T]], *, timeout: Duration | None = None
-) -> AsyncIterator[RemoteOperation[T]]:
+) -> AsyncGenerator[RemoteOperation[T], None]:
     """Each handle when its operation has ended, well or not: ``handle.value`` tells.
+
+    Who leaves the loop early and keeps the iterator closes it, as with ``contextlib.aclosing``: until then it looks on.
 
     Args:
         handles: Any number.

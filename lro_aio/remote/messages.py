@@ -15,7 +15,7 @@ __all__ = ["check_name", "reply_of"]
 MAX_NAME = 2048
 """Characters. Services that are not this package's may have longer names than it allows itself."""
 
-_NAME = re.compile(r"[^\x00-\x20\x7f/\ud800-\udfff]+(/[^\x00-\x20\x7f/\ud800-\udfff]+)*")
+_NAME = re.compile(r"[^\x00-\x20\x7f-\x9f/\ud800-\udfff]+(/[^\x00-\x20\x7f-\x9f/\ud800-\udfff]+)*")
 
 
 def check_name(name: str) -> str:

@@ -8,7 +8,8 @@ import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 from google.protobuf import any_pb2, duration_pb2, empty_pb2, json_format, struct_pb2, timestamp_pb2, wrappers_pb2
 from google.protobuf.message import DecodeError, Message
@@ -17,10 +18,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from lro_aio.core.codec import unpack
 
-__all__ = ["Json", "Payload", "decode", "status_of_json", "to_any", "utf8"]
+__all__ = ["Json", "Payload", "decode", "may_be_none", "status_of_json", "to_any", "utf8"]
 
 KNOWN = (duration_pb2, empty_pb2, struct_pb2, timestamp_pb2, wrappers_pb2)
 """Imported so that results of these types are what they are in every process, without a declared type."""
+
+UNDECLARED = (None, Any, object, Message)
+"""Types that say nothing."""
+
+UNREADABLE = (json_format.ParseError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+"""What ``json_format`` raises for JSON that is not of the message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +45,28 @@ def decode(payload: Payload, kind: Any) -> Any:
 
     Args:
         payload: Packed, or JSON: a google ``Any`` with its "@type", or a plain value.
-        kind: A protobuf message class; any type that pydantic knows, for JSON; None for whatever it says that it is. A
-            packed type that this process does not know then stays an ``Any``, and JSON stays JSON.
+        kind: A protobuf message class; any type that pydantic knows, for JSON; None, ``Any`` or ``Message`` for
+            whatever it says that it is: a packed type that this process does not know then stays an ``Any``, and JSON
+            stays JSON. ``NoneType`` for nothing: what there is, such as an Empty, is dropped.
 
     Raises:
         TypeError: It is not of the type.
     """
     try:
+        if kind in UNDECLARED:
+            return _undeclared(payload)
+        if kind is NoneType:
+            return None
         if isinstance(kind, type) and issubclass(kind, Message):
             return _message(payload, kind)
-        if kind is not None:
-            return _validated(payload, kind)
-        return _undeclared(payload)
+        return _validated(payload, kind)
     except DecodeError as exc:
         raise TypeError(f"what is packed as {to_any(payload).TypeName()!r} cannot be read: {exc}") from exc
+
+
+def may_be_none(kind: Any) -> bool:
+    """Whether a result of the type may be missing."""
+    return kind in (None, Any, object, NoneType) or NoneType in get_args(kind)
 
 
 def to_any(payload: Payload) -> any_pb2.Any:
@@ -84,7 +99,7 @@ def _message(payload: Payload, kind: type[Message]) -> Message:
     if isinstance(payload, Json) and not (isinstance(payload.value, dict) and "@type" in payload.value):
         try:
             return json_format.ParseDict(payload.value, kind(), ignore_unknown_fields=True)
-        except (json_format.ParseError, ValueError, TypeError, AttributeError, RecursionError) as exc:
+        except UNREADABLE as exc:
             raise TypeError(f"expected {kind.DESCRIPTOR.full_name}: {exc}") from exc
     return unpack(to_any(payload), kind)
 
@@ -136,7 +151,7 @@ def _any_of_json(value: dict[str, Any]) -> any_pb2.Any:
     packed = any_pb2.Any()
     try:
         return json_format.ParseDict(value, packed, ignore_unknown_fields=True)
-    except (json_format.ParseError, TypeError, ValueError, AttributeError, RecursionError):
+    except UNREADABLE:
         data = value.get("value")
         if set(value) == {"@type", "value"} and isinstance(data, str):
             try:
@@ -151,7 +166,7 @@ def _any_of_plain(value: Any) -> any_pb2.Any:
     form: Message = struct_pb2.Struct() if isinstance(value, dict) else struct_pb2.Value()
     try:
         packed.Pack(json_format.ParseDict(value, form))
-    except (json_format.ParseError, ValueError, RecursionError):  # such as NaN, or too deep
+    except UNREADABLE:  # such as NaN, too deep, or a number that no double can hold
         packed.Pack(struct_pb2.Value(string_value=json.dumps(value)))
     return packed
 

@@ -8,6 +8,7 @@ exceeds that, and every operation of another service, is polled, ``Transport.max
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import time
 from collections import deque
@@ -22,6 +23,9 @@ __all__ = ["Poller", "poller_of"]
 
 WAIT_LENGTH = 60.0
 """Seconds of one long-poll."""
+HELD = 5.0
+"""Seconds after which a long-poll that tells of no end was held, and not answered early: the next one follows at once.
+Services and proxies have limits of their own, below what was asked for."""
 PROBE = 0.25
 """Seconds for which the other operations hold back while the first long-poll shows whether the service has them."""
 MIN_PAUSE, MAX_PAUSE = 0.1, 3600.0
@@ -39,10 +43,12 @@ class _Watch:
     polls: bool
     """It is looked at, also where the service could tell of its end."""
     waiters: dict[asyncio.Future[None], PollPolicy] = field(default_factory=dict)
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
+    """Of the first waiter. Looks are made in it: metadata functions may depend on it, and so do traces."""
     looks: int = 0
     failures: int = 0
     plain: bool = False
-    """The next look is no long-poll: the last one ran out without an answer."""
+    """The next look is no long-poll: the last one failed or ran out without an answer."""
     due: float = 0.0
     """When the last look was due: ``time.monotonic()``."""
     timer: asyncio.TimerHandle | None = None
@@ -63,7 +69,9 @@ class Poller:
         self._ready: deque[_Watch] = deque()
         self._calls = 0
         self._waits = 0
-        self._probing = False
+        self._probe: _Watch | None = None
+        self._probe_end: asyncio.TimerHandle | None = None
+        self._assumed = False
         self._held: list[_Watch] = []
 
     def watch(
@@ -86,6 +94,8 @@ class Poller:
         future.add_done_callback(functools.partial(self._left, watch))
         if len(watch.waiters) == 1:
             self._schedule(watch, self._first_pause(watch))
+        else:
+            self._hurry(watch, poll)
         return future
 
     def _first_pause(self, watch: _Watch) -> float:
@@ -96,6 +106,17 @@ class Poller:
         pause = watch.pause() if asked_for is None else _bounded(asked_for)
         watch.looks = 1
         return latest.seen + pause - time.monotonic()
+
+    def _hurry(self, watch: _Watch, poll: PollPolicy) -> None:
+        """Look sooner for a waiter that came later, unless it is the service that wants to be left alone."""
+        reply = watch.latest.reply
+        if watch.timer is None or watch.failures or (reply is not None and reply.retry_after is not None):
+            return
+        due = watch.latest.seen + poll.delay(0)
+        if due < watch.due:
+            watch.timer.cancel()
+            watch.timer = None
+            self._schedule(watch, due - time.monotonic())
 
     def _long(self, watch: _Watch) -> bool:
         return not watch.polls and not watch.plain and self._transport.long_polls is not False
@@ -141,20 +162,21 @@ class Poller:
             long = self._long(watch)
             if long and self._waits >= self._transport.max_waits:
                 long, watch.plain = False, True
-                if (pause := self._first_pause(watch)) > 0:
+                if watch.looks == 0 and (pause := self._first_pause(watch)) > 0:
                     self._schedule(watch, pause)
                     continue
-            if long and self._transport.long_polls is None:
-                if self._probing:
+            if long and self._transport.long_polls is None and not self._assumed:
+                if self._probe is not None:
                     self._held.append(watch)
                     continue
-                self._probing = True
-                self.loop.call_later(PROBE, self._probed)
+                self._probe = watch
+                self._probe_end = self.loop.call_later(PROBE, self._unanswered)
             if long:
                 self._waits += 1
             else:
                 self._calls += 1
-            watch.task = self.loop.create_task(self._look(watch, long=long), name="lro-aio-remote-look")
+            look = self._look(watch, long=long)
+            watch.task = self.loop.create_task(look, name="lro-aio-remote-look", context=watch.context)
             watch.task.add_done_callback(functools.partial(self._looked, watch, long))
 
     def _looked(self, watch: _Watch, long: bool, task: asyncio.Task[None]) -> None:
@@ -164,16 +186,25 @@ class Poller:
             self._calls -= 1
         if watch.task is task:
             watch.task = None
-        if not task.cancelled() and (exc := task.exception()) is not None:
+        if long and watch is self._probe:  # if it left, or failed in a way that tells nothing, another one tries
+            self._probed()
+        # A look without waiters was cancelled here; one with waiters by what it called, such as a channel that closed.
+        exc = _cancelled(watch) if task.cancelled() else task.exception()
+        if exc is not None:
             self._finish(watch, exc)
         self._pump()
 
+    def _unanswered(self) -> None:
+        """Nobody has refused the first long-poll for a while: the service seems to have them."""
+        self._assumed = True
+        self._probed()
+
     def _probed(self) -> None:
-        """The first long-poll is answered, or nobody has refused it for a while: the service seems to have them."""
-        self._probing = False
+        """Let those go on that were held back."""
+        if self._probe_end is not None:
+            self._probe_end.cancel()
+        self._probe, self._probe_end = None, None
         held, self._held = self._held, []
-        if self._transport.long_polls is None and held:
-            self._transport.long_polls = True
         for watch in held:
             if watch.waiters:
                 self._schedule(watch, self._first_pause(watch))
@@ -191,7 +222,6 @@ class Poller:
             return
         if long and transport.long_polls is None:
             transport.long_polls = True
-            self._probed()
         watch.failures = 0
         before = latest.reply
         latest.take(reply)
@@ -202,7 +232,7 @@ class Poller:
 
     def _next_pause(self, watch: _Watch, reply: Reply, *, long: bool) -> float:
         took = time.monotonic() - watch.due
-        if long and took >= WAIT_LENGTH / 2:
+        if long and took >= HELD:
             watch.looks = 0
             return 0.0
         if reply.retry_after is not None:
@@ -219,7 +249,6 @@ class Poller:
         transport = self._transport
         if long and isinstance(exc, RemoteCallError) and exc.code is Code.UNIMPLEMENTED:
             transport.long_polls = False
-            self._probed()
             if watch.waiters:
                 self._schedule(watch, self._first_pause(watch))
             return
@@ -234,6 +263,7 @@ class Poller:
             self._finish(watch, exc)
             return
         asked_for = exc.retry_after if isinstance(exc, RemoteCallError) else None
+        watch.plain = long  # proxies cut long-polls with any code: a look tells whether the service is away
         if watch.waiters:
             self._schedule(watch, max(watch.retry.delay(watch.failures - 1), _bounded(asked_for or 0.0)))
 
@@ -245,6 +275,11 @@ def poller_of(transport: Transport) -> Poller:
     if poller is None or poller.loop is not loop:
         poller = transport.poller = Poller(transport, loop)
     return poller
+
+
+def _cancelled(watch: _Watch) -> RemoteCallError:
+    problem = "the call was cancelled in this process, as when its channel is closed"
+    return RemoteCallError(watch.latest.place.name, problem, code=Code.CANCELLED)
 
 
 def _bounded(pause: float) -> float:

@@ -28,10 +28,9 @@ MAX_TOKEN = 1023
 _FORM = re.compile(r"[A-Za-z0-9_-]+")
 _PRINTABLE = re.compile(r"[^\x00-\x20\x7f-\x9f]+")
 _SECRET = re.compile(
-    r"(^|[^a-z])(sig|signature|key|api_?key|code|secret|password|passwd|token|access_?token|auth|credentials?)$",
-    re.IGNORECASE,
+    r"(^|_)(sig|signature|key|apikey|code|secret|password|passwd|pwd|token|accesstoken|auth|credentials?|jwt)$"
 )
-"""Names of query parameters whose values let in whoever has them."""
+"""Names of query parameters whose values let in whoever has them, as ``_words`` spells them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,4 +124,9 @@ def _holds_secret(address: str) -> bool:
         return False
     if "@" in parts.netloc:
         return True
-    return any(_SECRET.search(key) for key, _ in urllib.parse.parse_qsl(parts.query, keep_blank_values=True))
+    return any(_SECRET.search(_words(key)) for key, _ in urllib.parse.parse_qsl(parts.query, keep_blank_values=True))
+
+
+def _words(key: str) -> str:
+    """``sasToken``, ``X-Amz-Security-Token`` and the like as ``sas_token``, ``x_amz_security_token``."""
+    return re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).lower())

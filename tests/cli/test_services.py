@@ -80,6 +80,14 @@ def test_a_token_alone_is_enough_where_it_says_where(lro, site, kind):
     assert str(lines_of(result)[0]["response"]["value"]) == "7"
 
 
+def test_a_token_does_not_choose_who_gets_the_headers(lro, site):
+    token, header = tokens_of(site, "operations/done")["google"], ["--header", "Authorization: Bearer secret"]
+    result = lro("wait", token, *header)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert problem_of(result) == f"lro: --header needs the place said: is it --url {site.url}?"
+    assert lro("wait", token, *header, "--url", site.url).exit_code == 0
+
+
 @pytest.mark.parametrize(("kind", "place"), [("grpc", "server"), ("store", "store")])
 def test_other_tokens_need_the_place(lro, site, kind, place):
     token = tokens_of(site, "operations/done")[kind]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import copy
 import inspect
+import pickle
 import re
 from typing import Any
 
@@ -206,6 +208,14 @@ def test_every_error_class_has_a_sample_here() -> None:
 def test_the_class_builds_the_sentence(error: LroError, sentence: str, code: Code) -> None:
     assert str(error) == sentence
     assert error.code is code
+
+
+@BY_CLASS
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
+def test_copies_are_the_same_in_other_processes_too(error: LroError, sentence: str, code: Code, copied: Any) -> None:
+    """A process pool breaks when an exception cannot be read again."""
+    again = copied(error)
+    assert (type(again), str(again), vars(again)) == (type(error), sentence, vars(error))
 
 
 @BY_CLASS

@@ -12,6 +12,7 @@ import grpc.aio
 import pytest
 from google.longrunning import operations_pb2
 from google.protobuf import any_pb2, duration_pb2, empty_pb2, struct_pb2, wrappers_pb2
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 import lro_aio as lro
@@ -150,6 +151,31 @@ class TestTypes:
             _ = handle.value
         assert isinstance(CopyOperation.from_name(transport, NAME), CopyOperation)
 
+    @pytest.mark.parametrize("response", [None, empty_pb2.Empty()])
+    async def test_a_subclass_may_promise_nothing(self, transport: GrpcTransport, response: Any) -> None:
+        """Such as a deletion, which ends with Empty (AIP-151)."""
+
+        class DeleteOperation(lro.RemoteOperation[None]):
+            pass
+
+        assert await DeleteOperation(transport, ended(response)) is None
+
+    @pytest.mark.parametrize("anything", [Any, Message])
+    async def test_a_subclass_may_promise_anything(self, transport: GrpcTransport, anything: Any) -> None:
+        class SomeOperation(lro.RemoteOperation[anything]):
+            pass
+
+        assert await SomeOperation(transport, ended(text("x"))) == text("x")
+
+    async def test_a_result_that_may_be_missing_is_none_then(self, transport: GrpcTransport) -> None:
+        class PerhapsOperation(lro.RemoteOperation[dict[str, str] | None]):
+            pass
+
+        members = struct_pb2.Struct()
+        members["a"] = "b"
+        assert await PerhapsOperation(transport, ended(members)) == {"a": "b"}
+        assert await PerhapsOperation(transport, ended()) is None
+
     async def test_an_end_without_a_result_is_none_or_a_broken_promise(self, transport: GrpcTransport) -> None:
         """The proto allows it: "some services might not provide the result"."""
         assert await lro.RemoteOperation[Any](transport, ended()) is None
@@ -204,6 +230,12 @@ class TestUpdateStatus:
         with pytest.raises(lro.RemoteCallError) as caught:
             await handle.update_status(timeout=0.05)
         assert (caught.value.code, caught.value.transient) == (lro.Code.DEADLINE_EXCEEDED, True)
+
+    async def test_metadata_may_be_written_as_headers_are(self, channel: grpc.aio.Channel, script: Script) -> None:
+        """HTTP/2 has lower case only: grpc refuses other keys, and code that serves both transports has them."""
+        handle = lro.RemoteOperation[Any](GrpcTransport(channel, metadata={"Authorization": "Bearer a"}), running())
+        await handle.update_status(metadata={"X-Trace": "1"})
+        assert (script.metadata[0]["authorization"], script.metadata[0]["x-trace"]) == ("Bearer a", "1")
 
     async def test_a_stale_answer_does_not_take_the_end_back(self, transport: GrpcTransport, script: Script) -> None:
         handle: lro.RemoteOperation[Any] = lro.RemoteOperation(transport, ended(text("ok")))

@@ -251,6 +251,18 @@ class TestAnswers:
         assert handle.proto.response.Unpack(packed)
         assert packed["size"] == 3
 
+    async def test_numbers_that_no_double_can_hold_are_kept_as_text(
+        self, handle: RemoteOperation[Any], service: Service
+    ) -> None:
+        huge = {"@type": "type.googleapis.com/google.protobuf.DoubleValue", "value": 10**400}
+        error = {"code": 9, "message": "no", "details": [UNKNOWN | {"size": 10**400}, huge]}
+        service.answers(Answer(body={"name": NAME, "done": True, "error": error, "metadata": {"size": 10**400}}))
+        with pytest.raises(failures.FailedPreconditionError) as caught:
+            await handle
+        assert ["1" + "0" * 400 in detail.string_value for detail in caught.value.details] == [True, True]
+        assert handle.metadata == {"size": 10**400}
+        assert handle.proto is not None
+
     async def test_response_is_read_as_a_type_of_pydantic(self, transport: HttpTransport, service: Service) -> None:
         service.answers(Answer(body={"name": NAME, "done": True, "response": UNKNOWN}))
         assert await RemoteOperation.from_name(transport, NAME, response_type=Report) == Report(size=3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import grpc
@@ -158,6 +159,16 @@ class TestAsCompleted:
             async for handle in as_completed(handles, timeout=0.2):
                 seen.append(handle)  # noqa: PERF401 (the loop raises)
         assert (seen, caught.value.pending) == ([handles[1]], (handles[0].name,))
+
+    async def test_closing_it_stops_the_looking(self, transport: GrpcTransport, service: Service) -> None:
+        handles = handles_of(transport, 3)
+        service.end(handles[1].name)
+        async with contextlib.aclosing(as_completed(handles)) as ends:
+            async for handle in ends:
+                assert handle is handles[1]
+                break
+            assert transport.poller._watches
+        await until(lambda: not transport.poller._watches)
 
     async def test_one_that_cannot_be_looked_at_is_raised(self, transport: GrpcTransport, script: Script) -> None:
         async def gone(request: Any, context: Any) -> None:

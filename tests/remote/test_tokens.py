@@ -13,12 +13,13 @@ from typing import Any
 
 import grpc.aio
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import lro_aio as lro
 from lro_aio.core.errors import InvalidTokenError
 from lro_aio.remote import GrpcTransport, LocalTransport, tokens
+from lro_aio.remote.messages import check_name
 from lro_aio.remote.transport import Place, Transport
 
 from .conftest import Script
@@ -187,6 +188,13 @@ def test_another_transport_s_or_another_service_s_token_is_refused() -> None:
         "https://host/monitor?sig=abc",
         "https://host/monitor?a=1&access_token=abc",
         "https://host/monitor?api-key=abc",
+        "https://host/monitor?sasToken=abc",
+        "https://host/monitor?clientSecret=abc",
+        "https://host/monitor?a=1&API_KEY=abc",
+        "https://host/monitor?subscription-key=abc",
+        "https://host/monitor?X-Amz-Security-Token=abc",
+        "https://host/monitor?X-Goog-Signature=abc",
+        "/runtime/webhooks/durabletask/instances/a?taskHub=h&connection=Storage&code=abc",
         "https://user:secret@host/monitor",
     ],
 )
@@ -195,9 +203,24 @@ def test_an_address_that_lets_in_whoever_has_it_has_no_token(name: str) -> None:
     assert tokens.encode(Nowhere("azure"), Place("ok", result=name)) is None
 
 
-@pytest.mark.parametrize("name", ["https://host/monitor?api-version=2024-01-01&design=x", "operations/[x", "//[x"])
+@pytest.mark.parametrize(
+    "name", ["https://host/monitor?api-version=2024-01-01&design=x&monkey=y", "operations/[x", "//[x"]
+)
 def test_other_addresses_have_one(name: str) -> None:
     assert tokens.encode(Nowhere("azure"), Place(name)) is not None
+
+
+@given(st.text(max_size=40))
+@example("a\x85b")
+@example("a/\u2028")
+def test_every_name_that_is_taken_comes_back_out_of_its_token(name: str) -> None:
+    try:
+        taken = check_name(name)
+    except ValueError:
+        return
+    token = tokens.encode(Nowhere(), Place(taken))
+    assert token is not None
+    assert tokens.decode(token).place == Place(taken)
 
 
 def test_a_name_that_is_too_long_for_a_token_has_none() -> None:

@@ -1,0 +1,209 @@
+"""What the poller of a transport does when waiters come, leave and fail in the middle of things."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from typing import Any
+
+import grpc
+import grpc.aio
+import httpx
+import pytest
+from google.longrunning import operations_pb2
+from google.protobuf import duration_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+import lro_aio as lro
+from lro_aio.remote import GrpcTransport, HttpTransport, polling
+
+from .conftest import FAST, QUICK, Script, until
+from .http_services import Answer, Asked, scripted
+
+pytestmark = pytest.mark.asyncio
+
+NAME = "operations/a"
+
+
+def handle_of(transport: GrpcTransport, name: str = NAME) -> lro.RemoteOperation[Any]:
+    return lro.RemoteOperation(transport, operations_pb2.Operation(name=name))
+
+
+async def hold(request: Any, context: Any) -> None:
+    await asyncio.Event().wait()
+
+
+class TestCalls:
+    async def test_a_long_poll_that_ends_with_its_channel_leaves_no_waiter_behind(
+        self, channel: grpc.aio.Channel, script: Script
+    ) -> None:
+        """grpc.aio raises CancelledError then, though nobody cancelled the task."""
+        script.answers["WaitOperation"] = hold
+        waiter = asyncio.create_task(handle_of(GrpcTransport(channel)).wait_for_completion())
+        await until(lambda: script.open == 1)
+        await channel.close()
+        with pytest.raises(lro.RemoteCallError, match="the call was cancelled") as caught:
+            await asyncio.wait_for(waiter, 10)
+        assert (caught.value.code, caught.value.name) == (lro.Code.CANCELLED, NAME)
+
+    async def test_metadata_that_cannot_be_had_leaves_no_waiter_behind(self, channel: grpc.aio.Channel) -> None:
+        async def refreshed() -> list[tuple[str, str]]:
+            raise asyncio.CancelledError  # as of a shared refresh that somebody else cancelled
+
+        with pytest.raises(lro.RemoteCallError, match="the call was cancelled"):
+            await asyncio.wait_for(handle_of(GrpcTransport(channel, metadata=refreshed)).wait_for_completion(), 10)
+
+    async def test_a_timeout_of_the_callers_own_function_is_not_the_wait_s(self, channel: grpc.aio.Channel) -> None:
+        async def fetched() -> list[tuple[str, str]]:
+            raise TimeoutError("the token server is slow")
+
+        handle = handle_of(GrpcTransport(channel, metadata=fetched))
+        with pytest.raises(TimeoutError, match="the token server is slow") as caught:
+            await handle.wait_for_completion(timeout=60)
+        assert not isinstance(caught.value, lro.LroError)
+
+    async def test_a_proxy_that_cuts_every_long_poll_ends_no_wait(
+        self, transport: GrpcTransport, script: Script
+    ) -> None:
+        """Between two of them a look tells that the service is there."""
+
+        async def cut(request: Any, context: Any) -> None:
+            if script.count("WaitOperation") > 2 * QUICK.max_attempts:
+                script.finish() if not script.operation.done else None
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "upstream request timeout")
+
+        script.answers["WaitOperation"] = cut
+        await handle_of(transport).wait_for_completion(timeout=30)
+        assert script.count("GetOperation") >= QUICK.max_attempts
+
+    async def test_a_service_that_is_away_is_given_up_after_as_many_calls_as_allowed(
+        self, transport: GrpcTransport, script: Script
+    ) -> None:
+        async def away(request: Any, context: Any) -> None:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "away")
+
+        script.answers |= {"WaitOperation": away, "GetOperation": away}
+        with pytest.raises(lro.RemoteCallError, match="away"):
+            await handle_of(transport)
+        assert len(script.asked) == QUICK.max_attempts
+
+
+class TestProbe:
+    """The first long-poll shows whether the service has them."""
+
+    async def test_another_takes_its_place_if_its_waiter_leaves(self, transport: GrpcTransport, script: Script) -> None:
+        async def slow(request: Any, context: Any) -> None:
+            await asyncio.sleep(0.1)
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "no such method")
+
+        script.answers["WaitOperation"] = slow
+        waiters = [
+            asyncio.create_task(handle_of(transport, f"operations/{n}").wait_for_completion()) for n in range(50)
+        ]
+        await until(lambda: script.open == 1)
+        waiters[0].cancel()
+        await until(lambda: script.count("GetOperation") > 50)
+        assert script.count("WaitOperation") == 2
+        for waiter in waiters:
+            waiter.cancel()
+
+    async def test_a_404_that_comes_late_is_still_a_missing_route_and_no_missing_operation(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(polling, "PROBE", 0.0)
+
+        def answer(asked: Asked) -> Answer:
+            return Answer(404) if asked.method == "POST" else Answer(body={"name": NAME, "done": True})
+
+        async with scripted() as service, httpx.AsyncClient() as http:
+            service.otherwise = answer
+            transport = HttpTransport(http, service.url, long_polls=True, poll=FAST, retry=QUICK)
+            handles = [lro.RemoteOperation[Any].from_name(transport, f"operations/{n}") for n in range(5)]
+            assert await lro.remote.gather(*handles, timeout=30) == [None] * 5
+        assert transport.long_polls is False
+
+
+class TestPauses:
+    async def test_what_exceeds_the_long_polls_is_polled_ever_less_often(
+        self, channel: grpc.aio.Channel, script: Script
+    ) -> None:
+        script.answers["WaitOperation"] = hold
+        doubling = lro.PollPolicy(interval=0.02, multiplier=2, max_interval=60, jitter=0)
+        transport = GrpcTransport(channel, poll=doubling, max_waits=1)
+        waiters = [asyncio.create_task(handle_of(transport, f"operations/{n}").wait_for_completion()) for n in "ab"]
+        await asyncio.sleep(2)  # 0.02 + 0.04 + ... + 1.28 is more
+        assert 4 <= script.count("GetOperation") <= 8
+        for waiter in waiters:
+            waiter.cancel()
+
+    async def test_who_comes_later_and_is_in_a_hurry_does_not_wait_for_the_others_pause(
+        self, transport: GrpcTransport, script: Script
+    ) -> None:
+        handle = handle_of(transport)
+        slow = asyncio.create_task(handle.wait_for_completion(polling_interval=30))
+        await until(lambda: transport.poller is not None and transport.poller._watches)
+        script.finish()
+        await handle.wait_for_completion(polling_interval=0.05, timeout=10)
+        await slow
+        assert script.count("GetOperation") == 1
+
+    async def test_who_comes_later_keeps_to_the_pause_that_the_service_asked_for(
+        self, transport: GrpcTransport, script: Script
+    ) -> None:
+        status = status_pb2.Status(code=code_pb2.UNAVAILABLE, message="a deploy")
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=30)))
+        trailers = tuple(rpc_status.to_status(status).trailing_metadata)
+
+        async def later(request: Any, context: Any) -> None:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "a deploy", trailers)
+
+        script.answers["GetOperation"] = later
+        handle = handle_of(transport)
+        slow = asyncio.create_task(handle.wait_for_completion(polling_interval=0.01))
+        await until(lambda: script.count("GetOperation") == 1 and script.open == 0)
+        with pytest.raises(lro.WaitDeadlineExceededError):
+            await handle.wait_for_completion(polling_interval=0.01, timeout=0.3)
+        assert script.count("GetOperation") == 1
+        slow.cancel()
+
+    async def test_a_service_that_holds_long_polls_for_less_than_asked_is_never_without_one(
+        self, channel: grpc.aio.Channel, script: Script, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(polling, "HELD", 0.1)
+
+        async def capped(request: Any, context: Any) -> operations_pb2.Operation:
+            await asyncio.sleep(0.15)
+            return operations_pb2.Operation(name=NAME)
+
+        script.answers["WaitOperation"] = capped
+        growing = lro.PollPolicy(interval=1, multiplier=10, max_interval=60, jitter=0)
+        with pytest.raises(lro.WaitDeadlineExceededError):
+            await handle_of(GrpcTransport(channel, poll=growing)).wait_for_completion(timeout=1.5)
+        assert script.count("WaitOperation") >= 6
+
+
+USER: contextvars.ContextVar[str] = contextvars.ContextVar("USER")
+
+
+async def test_each_is_looked_at_in_the_context_of_who_waits_for_it(channel: grpc.aio.Channel, script: Script) -> None:
+    """Whoever starts the next look, its metadata are not another user's."""
+    transport = GrpcTransport(
+        channel, metadata=lambda: {"user": USER.get()}, wait_operation=False, max_calls=1, poll=FAST
+    )
+    asked: list[tuple[str, str]] = []
+
+    async def get(request: Any, context: Any) -> operations_pb2.Operation:
+        asked.append((request.name, dict(context.invocation_metadata())["user"]))
+        return operations_pb2.Operation(name=request.name)
+
+    async def wait_as(user: str) -> None:
+        USER.set(user)
+        await handle_of(transport, f"operations/{user}").wait_for_completion()
+
+    script.answers["GetOperation"] = get
+    waiters = [asyncio.create_task(wait_as(user)) for user in ("anna", "ben", "cleo")]
+    await until(lambda: len(asked) > 12)
+    for waiter in waiters:
+        waiter.cancel()
+    assert set(asked) == {(f"operations/{user}", user) for user in ("anna", "ben", "cleo")}
