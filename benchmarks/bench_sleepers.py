@@ -25,10 +25,10 @@ def cases(plan: Plan) -> list[Case]:
     idle = plan.pick(5.0, 1.0)
     everybody = frozenset(side.name for side in sides(plan))
     few = frozenset({"lro", "floor"})
-    doing = {200: everybody, 1000: everybody, 10_000: everybody if plan.long else few | {"restate"}, 100_000: few}
+    doing = {100: everybody, 1000: everybody, 10_000: everybody if plan.long else few | {"restate"}, 100_000: few}
     return [
         Case(title=f"{number:,} sleepers", order={"do": "sleepers", "count": number, "idle": idle}, sides=doing[number])
-        for number in plan.pick((1000, 10_000, 100_000), (200,))
+        for number in plan.pick((1000, 10_000, 100_000), (100,))
     ]
 
 

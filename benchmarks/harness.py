@@ -26,7 +26,7 @@ from benchmarks.model import ROOT, Aim, Benchmark, Case, Figures, Plan, Side, Ta
 Line = dict[str, Any]
 PATIENCE = 1800.0
 """Seconds for one answer."""
-START = 180.0
+START = 900.0
 """Seconds for the first: a store may have to be filled."""
 
 

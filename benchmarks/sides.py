@@ -25,7 +25,7 @@ def peers(plan: Plan) -> list[Side]:
     dbos = _peer("dbos", "DBOS on SQLite", "dbos_peer")
     found = [
         dbos,
-        replace(dbos, name="dbos-wal", title="DBOS on SQLite, WAL switched on", options=("--wal", "1")),
+        _with_wal(dbos, plan),
         _on_postgresql(dbos, plan),
     ]
     return [_unless_unwanted(side, plan) for side in (*found, _restate())]
@@ -33,6 +33,11 @@ def peers(plan: Plan) -> list[Side]:
 
 def _unless_unwanted(side: Side, plan: Plan) -> Side:
     return side if plan.peers else replace(side, missing="`--no-peers` was given")
+
+
+def _with_wal(dbos: Side, plan: Plan) -> Side:
+    side = replace(dbos, name="dbos-wal", title="DBOS on SQLite, WAL switched on", options=("--wal", "1"))
+    return replace(side, missing=side.missing or "only in a full run") if plan.quick else side
 
 
 def _on_postgresql(dbos: Side, plan: Plan) -> Side:
