@@ -81,10 +81,21 @@ class Commits:
     """Transactions of the system database that wrote something."""
 
     def __init__(self, engine: sqlalchemy.Engine) -> None:
-        self.count = 0
-        sqlalchemy.event.listen(engine, "begin", self._begun)
-        sqlalchemy.event.listen(engine, "before_cursor_execute", self._executed)
-        sqlalchemy.event.listen(engine, "commit", self._committed)
+        self._engine = engine
+        self._counted = 0
+        if engine.dialect.name == "sqlite":
+            sqlalchemy.event.listen(engine, "begin", self._begun)
+            sqlalchemy.event.listen(engine, "before_cursor_execute", self._executed)
+            sqlalchemy.event.listen(engine, "commit", self._committed)
+
+    @property
+    def count(self) -> int:
+        """So far. PostgreSQL gives a number to each transaction that writes; some commit by themselves there."""
+        if self._engine.dialect.name == "sqlite":
+            return self._counted
+        with self._engine.connect() as connection:
+            found = connection.exec_driver_sql("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint").scalar()
+        return int(found or 0)
 
     def _begun(self, connection: sqlalchemy.Connection) -> None:
         connection.info["wrote"] = False
@@ -94,7 +105,7 @@ class Commits:
             connection.info["wrote"] = True
 
     def _committed(self, connection: sqlalchemy.Connection) -> None:
-        self.count += bool(connection.info.pop("wrote", False))
+        self._counted += bool(connection.info.pop("wrote", False))
 
 
 class Program:
