@@ -206,7 +206,7 @@ async def sleepers(
     await _all_woken(first, woken, patience=60)
 
     before = resident(*others)
-    due = time.time() + 2 * settle + idle + 2 * count * each
+    due = time.time() + 2 * settle + idle + 3 * count * each
     meter = Meter(others)
     await begin(count, due)
     await _all_asleep(count, asleep)

@@ -128,6 +128,24 @@ def test_finished_rows_cost_the_live_ones_nothing(store: SqliteStore) -> None:
     assert few["due"] > 0
 
 
+def test_sleeping_rows_cost_the_sweep_nothing(store: SqliteStore) -> None:
+    """The same number of steps with ten rows that are not due and with three thousand, on two routes."""
+
+    def asleep(number: int) -> Record:
+        route = ("job", "collect") if number % 2 else ("other", "later")
+        later = NOW + 1000 + number
+        return row(number, state=State.SUSPENDED, handler=route[0], resume_point=route[1], check_time=later)
+
+    create_all(store, *(asleep(i) for i in range(10)))
+    _steps(store)  # as above
+    few = _steps(store)
+    create_all(store, *(asleep(i) for i in range(10, 3010)))
+    many = _steps(store)
+    looks = ("due", "next", "unknown")
+    assert {what: many[what] for what in looks} == {what: few[what] for what in looks}
+    assert few["unknown"] > 0
+
+
 _NOT_RESULTS = (
     # Actions of the authorizer, limits and settings share the prefix with the result codes.
     "SQLITE_LIMIT_",
