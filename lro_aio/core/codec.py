@@ -249,12 +249,12 @@ def pack(message: Message) -> bytes:
         raise TypeError(f"expected a protobuf message, not {type(message).__name__}")
     if isinstance(message, any_pb2.Any):
         return message.SerializeToString(deterministic=True)
-    packed = any_pb2.Any()
     try:
-        packed.Pack(message, deterministic=True)
+        data = message.SerializeToString(deterministic=True)
     except EncodeError as exc:
         raise ValueError(str(exc)) from exc
-    return packed.SerializeToString(deterministic=True)
+    type_url = f"type.googleapis.com/{message.DESCRIPTOR.full_name}"
+    return any_pb2.Any(type_url=type_url, value=data).SerializeToString(deterministic=True)
 
 
 def unpack(packed: any_pb2.Any, kind: type[M] | M | None = None) -> M | Message:

@@ -99,8 +99,13 @@ def new_id() -> str:
         block = os.urandom(16 * 256)
         _entropy.extend(block[start : start + 16] for start in range(0, len(block), 16))
         entropy = _entropy.pop()
-    return str(uuid.UUID(bytes=entropy, version=4))
+    # As str(uuid.UUID(bytes=entropy, version=4)), in a quarter of its time.
+    text = entropy.hex()
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:]}"
 
+
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+"""RFC 9562, section 4.1: the two highest bits of this digit are 10."""
 
 _entropy: list[bytes] = []
 os.register_at_fork(after_in_child=_entropy.clear)  # or parent and child would draw the same ids

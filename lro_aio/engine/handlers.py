@@ -139,8 +139,12 @@ class Handlers:
     def find(self, handler: str | HandlerFunction) -> Handler | None:
         """By name, or by the decorated function."""
         if isinstance(handler, str):
-            own = self._by_name.get(handler)
-            return own if own is not None else next((known for known in self if known.name == handler), None)
+            found = self._by_name.get(handler)
+            for other in self._included:
+                if found is not None:
+                    break
+                found = other.find(handler)
+            return found
         return next((known for known in self if known.function is handler), None)
 
     def get(self, handler: str | HandlerFunction) -> Handler:

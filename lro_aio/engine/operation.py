@@ -96,7 +96,14 @@ class Operation(Generic[S]):
         self._children: list[operations_pb2.Operation] = []
         self._cancel_reason: CancelReason | None = None
         self._suspended: Suspended | None = None
-        self._progress = Progress(engine, record.metadata, self._write_metadata)
+        self._writes: Progress | None = None
+
+    @property
+    def _progress(self) -> Progress:
+        """Made when it is asked for: few operations tell of theirs."""
+        if self._writes is None:
+            self._writes = Progress(self._engine, self._record.metadata, self._write_metadata)
+        return self._writes
 
     def __repr__(self) -> str:
         return f"<Operation {self.name} {self._record.state}>"
@@ -544,7 +551,7 @@ class Operation(Generic[S]):
 
     def last_changes(self) -> dict[str, Any]:
         """Progress that is not yet written, to go with the operation's next write. For the engine."""
-        metadata = self._progress.take()
+        metadata = self._writes.take() if self._writes is not None else None
         return {"metadata": metadata} if metadata else {}
 
     async def _finish(self, *, response: bytes = b"", error: status_pb2.Status | None = None) -> None:

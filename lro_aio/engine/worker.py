@@ -28,7 +28,7 @@ from lro_aio.engine import run as runs
 from lro_aio.engine.handlers import Handler
 from lro_aio.engine.operation import CancelReason, Operation
 from lro_aio.engine.run import Run
-from lro_aio.engine.timing import sleep_until
+from lro_aio.engine.timing import shielded, sleep_until
 
 if TYPE_CHECKING:
     from lro_aio.engine.engine import Engine
@@ -107,7 +107,7 @@ class Worker:
         event = partial(transitions.claim, now=now, by=self._engine.claimant(handler), token=token, wake=wake)
         future = self._engine.gateway.submit(Change(record.name, event, claims=True))
         launched = self.expect(future, handler)
-        claimed = await asyncio.shield(future)
+        claimed = await shielded(future)
         if claimed is not None and not launched:
             await self._engine.dispatcher.after_run(claimed)  # the claim ended it: a cancel may have to be passed on
         return launched[0] if launched else None
