@@ -5,8 +5,11 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 CHECKOV := 3.3.30
 INFRA := .venv-infra
+PEERS := .venv-peers
+BENCH_ARGS ?=
 
-.PHONY: demo test test-slow test-all test-emulator emulator-host check check-infra format bench clean
+.PHONY: demo test test-slow test-all test-emulator emulator-host check check-infra format clean
+.PHONY: bench bench-quick bench-report bench-peers bench-spanner
 
 # One stamp per set of extras, so that a changed pyproject.toml installs again and nothing else does.
 $(VENV)/.demo: pyproject.toml
@@ -65,9 +68,35 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.bench_lifecycle
+$(VENV)/.bench: benchmarks/requirements.txt $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --requirement benchmarks/requirements.txt
+	@touch $@
+
+bench: $(VENV)/.dev  ## measure everything, and write docs/benchmarks.md; BENCH_ARGS='--only a,c --pg DSN' says what
+	$(BIN)/python -m benchmarks run --json docs/benchmarks/results.jsonl $(BENCH_ARGS)
+	$(MAKE) bench-report
+
+bench-quick: $(VENV)/.dev  ## a short look at every benchmark, to see that it runs
+	$(BIN)/python -m benchmarks run --quick $(BENCH_ARGS) >/dev/null
+
+bench-report: $(VENV)/.bench  ## docs/benchmarks.md from the results that are there
+	$(BIN)/python -m benchmarks report
+
+bench-spanner: $(VENV)/.dev  ## Spanner's client library against ours, on a fake
 	$(BIN)/python -m benchmarks.bench_spanner
 
+# Each peer in an environment of its own: they pin what the package must not be held to. One that cannot be installed
+# here is left out, and the report says so.
+bench-peers:  ## install what the benchmarks compare with
+	$(PYTHON) -m venv $(PEERS)/dbos
+	-$(PEERS)/dbos/bin/python -m pip install --quiet --requirement benchmarks/peers/dbos.txt
+	$(PYTHON) -m venv $(PEERS)/api-core
+	-$(PEERS)/api-core/bin/python -m pip install --quiet --requirement benchmarks/peers/api-core.txt
+	$(PYTHON) -m venv $(PEERS)/restate
+	-$(PEERS)/restate/bin/python -m pip install --quiet --requirement benchmarks/peers/restate.txt
+	mkdir -p $(PEERS)/restate-server
+	cp benchmarks/peers/package.json $(PEERS)/restate-server/
+	-cd $(PEERS)/restate-server && npm install --silent --ignore-scripts --no-audit --no-fund
+
 clean:
-	rm -rf $(VENV) $(INFRA) .ruff_cache .mypy_cache .coverage .coverage.* dist
+	rm -rf $(VENV) $(INFRA) $(PEERS) .ruff_cache .mypy_cache .coverage .coverage.* dist

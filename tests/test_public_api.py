@@ -41,7 +41,13 @@ CONSTANTS = {
 HEAVY = (
     "google.cloud", "google.auth", "google.api_core", "fastapi", "starlette", "httpx", "uvicorn", "typer", "rich",
     "click", "grpc", "grpc_status", "pytest", "lro_aio.servers", "lro_aio.cli", "lro_aio.testing",
+    "lro_aio.stores.spanner", "lro_aio.schedulers.workflows", "lro_aio.schedulers.cloud_tasks",
+    "google.longrunning.operations_pb2_grpc", "google.longrunning.operations_grpc_pb2",
+    "h11", "requests", "urllib3", "certifi", "yaml", "jsonschema", "cryptography", "proto", "opentelemetry",
+    "sqlalchemy", "uvloop", "hypothesis", "matplotlib", "benchmarks",
+    "unittest", "multiprocessing", "http.server", "xmlrpc", "pdb", "doctest", "tkinter",
 )  # fmt: skip
+"""What it must not load (benchmark h measures what it does)."""
 
 EXTRAS = ("fastapi", "starlette", "httpx", "uvicorn", "typer", "rich", "click", "pytest", "pytest_asyncio")
 """What an installation without extras may lack."""

@@ -41,6 +41,8 @@ SETTLE_ROUNDS = 20
 """Turns of the event loop without a request to the store, after which a driven clock takes the engine for idle."""
 LOOK_AGAIN = 10.0
 """Real seconds between looks of everybody who waits, that no notice asked for: a belt beside the braces."""
+NOTICE = 1.0
+"""Seconds in which a notice of another process's commit has certainly come, on a store that gives any."""
 WATCH_POLL = 1.0
 """Engine seconds between reads of a watched row on a store that gives no notice of other processes."""
 
@@ -145,7 +147,7 @@ class Engine:
 
     async def _begin(self) -> None:
         self._undo = [
-            self.notices.listen(self.worker.observe, lambda: None),
+            self.notices.listen(self.worker.observe, self.worker.elsewhere),
             self.notices.listen(self.sweeper.observe, self.sweeper.elsewhere),
             self.clock.attach(self._settle),
         ]
@@ -279,10 +281,24 @@ class Engine:
         """Wait until the operation has ended, or until the time is up; returns it as last seen."""
         deadline = None if timeout is None else self.clock.time() + timeout
         with self.notices.subscribe((name,)) as changes:
-            record = await self.record(name)  # under the subscription: nothing falls between the two
+            record = self._running_here(name, timeout)
+            if record is None:
+                record = await self.record(name)  # under the subscription: nothing falls between the two
             while (later := await self._later(record, changes, deadline)) is not None:
                 record = later
         return record.to_operation()
+
+    def _running_here(self, name: str, timeout: float | None) -> Record | None:
+        """What a wait begins with, without a read: its row if it runs here and nobody else has changed anything.
+
+        Where the store gives notice of other processes, a change of theirs that this misses is told to the subscription
+        in a moment; a wait that ends before that must read.
+        """
+        self.check_open()
+        if self.gateway.store.foreign_poll_interval is None or (timeout is not None and timeout < NOTICE):
+            return None
+        record = self.worker.latest(name)
+        return None if record is None else record.check_visible(self.clock.time())
 
     async def watch(self, name: str) -> AsyncIterator[operations_pb2.Operation]:
         """Yield the operation now and whenever it has changed; ends with the terminal one."""

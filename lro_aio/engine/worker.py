@@ -56,6 +56,8 @@ class Worker:
         """Leases to renew, by uid: those of runs, and of operations that this process made and drives."""
         self._driven: weakref.WeakValueDictionary[str, Operation[Any]] = weakref.WeakValueDictionary()
         self._cancelled_early: dict[str, Record] = {}
+        self._latest: dict[str, Record] = {}
+        """By name: rows that run under this owner, as last committed, while no other process has committed anything."""
         self._claiming = 0
         self._ready: deque[tuple[Record, Wake]] = deque()
         self._ready_names: set[str] = set()
@@ -178,10 +180,27 @@ class Worker:
         """Tell the operation of a cancel, for as long as its creator keeps it."""
         self._driven[operation.uid] = operation
 
-    def observe(self, _name: str, record: Record | None) -> None:
+    def latest(self, name: str) -> Record | None:
+        """The row of an operation that runs here, as it is in the store, without a look at it; None where unknown.
+
+        Another process may have changed it so short a time ago that no notice of it has come yet: for who waits for
+        such a notice anyhow.
+        """
+        return self._latest.get(name)
+
+    def elsewhere(self) -> None:
+        """Another process committed something: what was committed here before may no longer be what is stored."""
+        self._latest.clear()
+
+    def observe(self, name: str, record: Record | None) -> None:
         """A row was committed: stop its run where it is another's now, or was cancelled."""
         if record is None or record.state is not State.RUNNING:
+            self._latest.pop(name, None)
             return
+        if record.owner == self.owner:
+            self._latest[name] = record
+        else:
+            self._latest.pop(name, None)
         driven = self._driven.get(record.uid)
         if driven is not None:
             driven.learn(record)

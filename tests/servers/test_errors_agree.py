@@ -33,6 +33,8 @@ SAMPLES: list[errors.LroError] = [
     errors.OperationFailedError("no disk", name="operations/a", code=lro.Code.DATA_LOSS),
     errors.OperationCancelledError(name="operations/a"),
     errors.WaitDeadlineExceededError(2.5, ["operations/a", "operations/b"]),
+    errors.RemoteCallError("operations/a", "no route", code=lro.Code.UNAVAILABLE, retry_after=2),
+    errors.RemoteProtocolError("operations/a", "it has no status"),
     errors.LeaseLostError("operations/a", 7),
     errors.UnknownHandlerError("nobody", ["b", "a"]),
     errors.UnknownResumePointError("report", "nowhere", ["collect"]),

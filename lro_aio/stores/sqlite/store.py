@@ -17,6 +17,7 @@ from lro_aio.ports import ListQuery, Look, Route, Store
 from lro_aio.stores.sqlite import lists, queries, rows, schema
 from lro_aio.stores.sqlite.connections import Exclusive, Pool, connect
 from lro_aio.stores.sqlite.errors import translated
+from lro_aio.stores.sqlite.kept import KeptRows, data_version
 from lro_aio.stores.sqlite.location import BUSY_TIMEOUT, Location
 
 __all__ = ["SqliteStore"]
@@ -57,6 +58,7 @@ class SqliteStore(Store):
         self._readers: Exclusive | Pool | None = None
         self._pid = 0
         self._data_version = 0
+        self._kept = KeptRows()
 
     @classmethod
     def from_url(cls, url: str) -> SqliteStore:
@@ -97,11 +99,12 @@ class SqliteStore(Store):
                     memory=location.path is None,
                     timeout=location.busy_timeout,
                 )
-                self._data_version = _data_version(connection)
+                self._data_version = data_version(connection)
             except BaseException:
                 connection.close()
                 raise
         self._pid = os.getpid()
+        self._kept = KeptRows()  # versions are of one connection
         self._writer = Exclusive(connection, self._where, location.busy_timeout)
         # A second connection to ":memory:" would be another, empty database.
         self._readers = self._writer if location.path is None else Pool(lambda: connect(location, writer=False))
@@ -134,10 +137,11 @@ class SqliteStore(Store):
         if not changes:
             return []
         with self._writing() as connection:
-            before = {row.name: row for row in _read(connection, [change.name for change in changes])}
+            before = self._kept.before(connection, [change.name for change in changes], _read)
             after: dict[str, Record | None] = dict(before)
             outcomes = run(changes, after)
             _write(connection, before, after)
+            self._kept.written(after)
             return outcomes
 
     def unfinished(self, names: Sequence[str]) -> set[str]:
@@ -194,7 +198,7 @@ class SqliteStore(Store):
         if self._location.path is None:
             return False
         with self._translated(), self._opened()[0].use() as connection:
-            version = _data_version(connection)
+            version = data_version(connection)
             changed = version != self._data_version
             self._data_version = version
             return changed
@@ -217,6 +221,7 @@ class SqliteStore(Store):
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
+                self._kept.forget()
                 if connection.in_transaction:  # a full disk ends it by itself
                     with suppress(sqlite3.Error):
                         connection.execute("ROLLBACK")
@@ -244,11 +249,6 @@ def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
     finally:
         if connection.in_transaction:
             connection.execute("COMMIT")
-
-
-def _data_version(connection: sqlite3.Connection) -> int:
-    (version,) = connection.execute("PRAGMA data_version").fetchone()
-    return int(version)
 
 
 def _read(connection: sqlite3.Connection, names: Sequence[str]) -> list[Record]:

@@ -1,0 +1,74 @@
+"""f. kill -9 with operations in flight, and the time until another process has finished them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import Program
+from benchmarks.model import Aim, Benchmark, Case, Figure, Plan, Side, Taken
+from benchmarks.sides import floor, ours, peers
+
+LEASE = 10.0
+QUICK_LEASE = 2.0
+
+ABOUT = f"""\
+1,000 handlers are in the middle of their work when their process is killed with SIGKILL (with Restate, server and
+service both). Another process is started at once; there, the work takes no time. *Until finished* runs from its
+start, with the interpreter's own, to the last commit. Ours waits for the dead process's leases to end ({LEASE:g} s
+here; 30 s is the default): another machine's process could still be alive. DBOS recovers at launch what its own
+executor id left, without leases: with several processes, its Conductor, a service, has to say which of them is dead.
+Restate's server knows that its connections are gone. The floor updates the rows in one transaction."""
+
+
+def sides(plan: Plan) -> list[Side]:
+    lease = plan.pick(LEASE, QUICK_LEASE)
+    found = [side for side in peers(plan) if side.name not in ("dbos-wal", "dbos-pg")]
+    everybody = [ours("lro_recovers", "--lease", str(lease)), *found]
+    return [*(replace(side, again=("--go", "1")) for side in everybody), floor()]
+
+
+def cases(plan: Plan) -> list[Case]:
+    count = plan.pick(1000, 100)
+    return [Case(title=f"{count:,} in flight", order={"count": count})]
+
+
+def take(side: Side, cases: Sequence[Case], folder: Path, said: dict[str, Any]) -> Taken:
+    """Two lives of a program: the first is killed."""
+    for case in cases:
+        with Program(side, folder) as first:
+            first.ask(replace(case, order={"do": "leave_running", **case.order}))
+            first.kill()
+        began = time.perf_counter()
+        with Program(side, folder, again=True) as second:
+            up = time.perf_counter() - began
+            said[side.name] = second.hello
+            figures = second.ask(replace(case, order={"do": "recover", **case.order}))
+            yield case, {**figures, "seconds": time.perf_counter() - began, "up": up}
+
+
+BENCHMARK = Benchmark(
+    key="f",
+    title="Recovery",
+    about=ABOUT,
+    sides=sides,
+    cases=cases,
+    figures=(
+        Figure(key="seconds", title="until finished, s", digits=2),
+        Figure(key="up", title="of it until the new process is up, s", digits=2),
+    ),
+    compared="seconds",
+    more_is_better=False,
+    aims=(
+        Aim(
+            what=f"f. 1,000 in flight, leases of {LEASE:g} s: seconds until all are finished",
+            case="1,000 in flight",
+            figure="seconds",
+            at_most=LEASE + 3,
+        ),
+    ),
+    take=take,
+)

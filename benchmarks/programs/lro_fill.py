@@ -1,0 +1,96 @@
+"""Fills a store with rows as the engine would have left them: finished a while ago, or asleep for long."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+from google.protobuf import any_pb2, wrappers_pb2
+
+import lro_aio as lro
+from lro_aio.core import names, transitions
+from lro_aio.core.record import Record, State, Wait
+from lro_aio.stores.sqlite import queries, rows
+
+SPAN = 14 * 86400.0
+"""Seconds over which the rows were made, up to now."""
+SLEEP = 30 * 86400.0
+"""Seconds for which the suspended ones still sleep, at least."""
+RETENTION = 30 * 86400.0
+BATCH = 10_000
+
+
+def fill(path: Path, *, finished: int, suspended: int) -> None:
+    """Make a store with so many rows.
+
+    The rows are written with the store's own statement, yet without waiting for the disk: nothing is measured here.
+    """
+    store = lro.SqliteStore(path)
+    store.open()
+    store.close()
+    insert = queries.load()["insert"]
+    total = finished + suspended
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA cache_size = -262144")  # KiB
+        values = map(rows.insert_values, _records(finished, suspended))
+        for first in range(0, total, BATCH):
+            batch = sorted(next(values) for _ in range(min(BATCH, total - first)))
+            connection.execute("BEGIN")
+            connection.executemany(insert, batch)
+            connection.execute("COMMIT")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _records(finished: int, suspended: int) -> Iterator[Record]:
+    """Of the kind of ``lro_runs``; the sleepers are spread evenly among the others."""
+    total, now = finished + suspended, time.time()
+    terms = transitions.Claimant(owner="benchmark:1:0", lease=30.0, max_attempts=5, retention=RETENTION)
+    for index in range(total):
+        asleep = (index + 1) * suspended // total > index * suspended // total
+        made = now - SPAN * (1 - index / total)
+        yield _sleeper(made, now, terms) if asleep else _trivial(made, terms)
+
+
+def _trivial(made: float, terms: transitions.Claimant) -> Record:
+    row = _claimed("trivial", made, terms)
+    response = any_pb2.Any()
+    response.Pack(wrappers_pb2.StringValue(value=row.name.rpartition("/")[2]))
+    ended = _held(transitions.finish, row, retention=RETENTION, response=response.SerializeToString())
+    assert ended is not None
+    return ended
+
+
+def _sleeper(made: float, now: float, terms: transitions.Claimant) -> Record:
+    row = _claimed("sleeper", made, terms)
+    wait = Wait(token=names.new_id(), sleep_until=made - now + SPAN + now + SLEEP)
+    asleep = _held(transitions.suspend, row, retention=RETENTION, wait=wait, resume_point="woken")
+    assert asleep is not None
+    return asleep.evolve(state_data=str(wait.sleep_until).encode(), state_codec="json;v=1")
+
+
+def _claimed(handler: str, made: float, terms: transitions.Claimant) -> Record:
+    row = Record(
+        name=f"operations/{names.new_id()}",
+        uid=names.new_id(),
+        state=State.PENDING,
+        create_time=made,
+        update_time=made,
+        check_time=made,
+        handler=handler,
+    )
+    claimed = transitions.claim(row, now=made, by=terms)
+    assert claimed is not None
+    return claimed
+
+
+def _held(event: partial[Record | None] | object, row: Record, **arguments: object) -> Record | None:
+    holder = transitions.Holder(row.uid, row.claim)
+    return event(row, holder=holder, now=row.create_time + 0.001, **arguments)  # type: ignore[operator]

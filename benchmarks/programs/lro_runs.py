@@ -1,0 +1,114 @@
+"""``lro_aio``: start -> result of a trivial handler, one parent of many children, and both on a full store."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from google.protobuf import wrappers_pb2
+
+import lro_aio as lro
+from benchmarks.programs.common import Figures, Meter, callers, main, spread
+from benchmarks.programs.lro_common import CountedStore, hello
+from benchmarks.programs.lro_fill import fill
+
+handlers = lro.Handlers()
+
+
+@handlers.handler("trivial")
+async def trivial(op: lro.Operation[None]) -> wrappers_pb2.StringValue:
+    return wrappers_pb2.StringValue(value=op.id)
+
+
+@handlers.handler("family", state=int, resume_points=("gather",))
+async def family(op: lro.Operation[int]) -> wrappers_pb2.Int64Value | lro.Suspended:
+    if op.resume_point == "":
+        children = await asyncio.gather(*(op.start_child("trivial", key=str(index)) for index in range(op.state)))
+        return op.suspend(resume_at="gather", children=[child.name for child in children])
+    return wrappers_pb2.Int64Value(value=sum(child.HasField("response") for child in op.children))
+
+
+@handlers.handler("sleeper", state=float, resume_points=("woken",))
+async def sleeper(op: lro.Operation[float]) -> lro.Suspended | None:
+    """Of the rows that fill a store: they sleep for longer than any measurement."""
+    return op.suspend(resume_at="woken", until=op.state) if op.resume_point == "" else None
+
+
+class Program:
+    def __init__(self, store: CountedStore, client: lro.Client) -> None:
+        self._store = store
+        self._client = client
+
+    async def lifecycle(self, concurrency: int, seconds: float) -> Figures:
+        async def once() -> None:
+            operation = await self._client.start("trivial")
+            await operation.result(wrappers_pb2.StringValue)
+
+        return await callers(once, concurrency, seconds, commits=lambda: self._store.commits)
+
+    async def fan_out(self, children: int) -> Figures:
+        commits, meter = self._store.commits, Meter()
+        operation = await self._client.start("family", children)
+        done = await operation.result(wrappers_pb2.Int64Value)
+        wall, cpu = meter.wall, meter.cpu
+        assert done.value == children, done
+        return {
+            "seconds": wall,
+            "cpu": cpu / children * 1e6,
+            "commits": (self._store.commits - commits) / children,
+        }
+
+    async def lists(self, repeats: int) -> Figures:
+        """A page of what lives, found by a filter, newest first."""
+        latencies = []
+        for _ in range(repeats):
+            began = time.perf_counter()
+            await self._client.list_operations(filter='done = false AND handler = "sleeper"', page_size=100)
+            latencies.append(time.perf_counter() - began)
+        return spread(latencies)
+
+    async def size(self) -> Figures:
+        """Bytes of the file for each of its rows, those of the write-ahead log not counted."""
+        with self._store.reading() as connection:
+            (rows,) = connection.execute("SELECT count(*) FROM operations").fetchone()
+            (pages,) = connection.execute("PRAGMA page_count").fetchone()
+            (page,) = connection.execute("PRAGMA page_size").fetchone()
+        return {"bytes": pages * page / rows}
+
+    async def sweeps(self, repeats: int) -> Figures:
+        """The repair pass that finds nothing due."""
+        latencies = []
+        for _ in range(repeats):
+            began = time.perf_counter()
+            await self._client.sweep()
+            latencies.append(time.perf_counter() - began)
+        return spread(latencies)
+
+
+@asynccontextmanager
+async def program(arguments: argparse.Namespace) -> AsyncIterator[tuple[Any, Any]]:
+    path = arguments.folder / "operations.db"
+    counts = [int(count) for count in arguments.fill.split(",") if count]
+    if counts and not path.exists():
+        fill(path, finished=counts[0], suspended=counts[1])
+    store = CountedStore(path)
+    async with lro.Client(store, handlers=[handlers], max_running=256) as client:
+        running = Program(store, client)
+        yield (
+            hello(store.durability()),
+            {
+                "lifecycle": running.lifecycle,
+                "fan_out": running.fan_out,
+                "list": running.lists,
+                "sweep": running.sweeps,
+                "size": running.size,
+            },
+        )
+
+
+if __name__ == "__main__":
+    main(program, "fill")

@@ -1,0 +1,70 @@
+"""Rows that need not be read back: what this connection wrote last, as long as no other one has committed."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from lro_aio.core.record import Record, State
+
+__all__ = ["KeptRows", "data_version"]
+
+MOST = 4096
+"""Rows that are kept."""
+LARGEST = 8192
+"""Bytes of a row's payloads beyond which it is not worth its memory."""
+
+
+def data_version(connection: sqlite3.Connection) -> int:
+    """A number that differs from the last one where another connection has committed meanwhile."""
+    (version,) = connection.execute("PRAGMA data_version").fetchone()
+    return int(version)
+
+
+class KeptRows:
+    """The running rows of one writer's connection, as they are in the file.
+
+    A row that runs is changed again soon, as a rule by the process that runs it. Only for whoever holds the connection,
+    inside its transaction: then nobody else can commit, and the version tells whether somebody has before it began.
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[str, Record] = {}
+        self._version = -1
+
+    def before(
+        self,
+        connection: sqlite3.Connection,
+        names: Iterable[str],
+        read: Callable[[sqlite3.Connection, Sequence[str]], list[Record]],
+    ) -> dict[str, Record]:
+        """The rows with these names: from memory, the others by ``read``."""
+        version = data_version(connection)
+        if version != self._version:
+            self._rows.clear()
+            self._version = version
+        found: dict[str, Record] = {}
+        unknown: list[str] = []
+        for name in names:
+            row = self._rows.get(name)
+            if row is None:
+                unknown.append(name)
+            else:
+                found[name] = row
+        if unknown:
+            found.update((row.name, row) for row in read(connection, unknown))
+        return found
+
+    def written(self, rows: Mapping[str, Record | None]) -> None:
+        """What is about to be committed; ``forget`` where it is not."""
+        for name, row in rows.items():
+            if row is not None and row.state is State.RUNNING and row.size <= LARGEST:
+                self._rows[name] = row
+            else:
+                self._rows.pop(name, None)
+        while len(self._rows) > MOST:
+            del self._rows[next(iter(self._rows))]  # whoever has run for longest
+
+    def forget(self) -> None:
+        """The transaction failed: what the file holds is not known."""
+        self._rows.clear()

@@ -1,0 +1,142 @@
+"""Who waits for an operation that runs in this process needs no look at the store, and misses nothing all the same."""
+
+import asyncio
+
+import pytest
+from google.protobuf import wrappers_pb2
+
+import lro_aio as lro
+from lro_aio.testing import FaultyStore
+
+
+@pytest.fixture
+def started():
+    """A handler "held" that runs until ``go`` is set."""
+    handlers = lro.Handlers()
+    go = asyncio.Event()
+
+    @handlers.handler("held")
+    async def held(op):
+        await go.wait()
+        return wrappers_pb2.StringValue(value="done")
+
+    return handlers, go
+
+
+@pytest.mark.asyncio
+async def test_a_result_of_what_runs_here_costs_no_read(open_client, store, started):
+    handlers, go = started
+    client = await open_client(store, handlers=[handlers])
+    operation = await client.start("held")
+    waiter = asyncio.create_task(operation.result(wrappers_pb2.StringValue, timeout=60))
+    await asyncio.sleep(0)
+    go.set()
+    assert (await waiter).value == "done"
+    assert store.calls["read"] == 0
+
+
+@pytest.mark.asyncio
+async def test_a_result_of_what_has_ended_is_read(open_client, store, started):
+    handlers, go = started
+    go.set()
+    client = await open_client(store, handlers=[handlers])
+    operation = await client.start("held")
+    await operation.result()
+    reads = store.calls["read"]
+    assert (await operation.result(wrappers_pb2.StringValue)).value == "done"
+    assert store.calls["read"] == reads + 1
+
+
+@pytest.mark.asyncio
+async def test_what_this_process_has_deleted_is_not_found_at_once(open_client, store, started):
+    handlers, _ = started
+    client = await open_client(store, handlers=[handlers])
+    operation = await client.start("held")
+    await operation.delete()
+    with pytest.raises(lro.OperationNotFoundError):
+        await operation.result()
+
+
+@pytest.mark.asyncio
+async def test_a_wait_that_ends_before_any_notice_reads(open_client, store, started):
+    """Its answer is the latest state at its end, and nobody tells it in time what others did."""
+    handlers, _ = started
+    client = await open_client(store, handlers=[handlers])
+    operation = await client.start("held")
+    with pytest.raises(lro.WaitDeadlineExceededError):
+        await operation.result(timeout=0)
+    assert store.calls["read"] == 1
+
+
+@pytest.mark.asyncio
+async def test_a_store_that_gives_no_notices_is_read(open_client, store, started):
+    handlers, go = started
+    store.foreign_poll_interval = None
+    client = await open_client(store, handlers=[handlers])
+    operation = await client.start("held")
+    waiter = asyncio.create_task(operation.result())
+    await asyncio.sleep(0)
+    go.set()
+    await waiter
+    assert store.calls["read"] >= 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("before", [True, False])
+async def test_what_another_process_deletes_is_not_found(tmp_path, started, before):
+    """Whether it did so before the wait began or after: the notice ends what is remembered, and wakes who waits."""
+    handlers, _ = started
+    path = tmp_path / "operations.db"
+    store = FaultyStore(lro.SqliteStore(path))
+    async with (
+        lro.Client(store, handlers=[handlers], drain_timeout=0) as client,
+        lro.Client(lro.SqliteStore(path), worker=False) as other,
+    ):
+        operation = await client.start("held")
+        if before:
+            await other.delete_operation(operation.name)
+        waiter = asyncio.create_task(operation.result())
+        if not before:
+            await asyncio.sleep(0)
+            await other.delete_operation(operation.name)
+        with pytest.raises(lro.OperationNotFoundError):
+            await asyncio.wait_for(waiter, 10)
+
+
+@pytest.mark.asyncio
+async def test_what_is_remembered_goes_when_another_process_commits(tmp_path, started):
+    """Each row that another process may have changed is read once more."""
+    handlers, go = started
+    path = tmp_path / "operations.db"
+    store = FaultyStore(lro.SqliteStore(path))
+    async with (
+        lro.Client(store, handlers=[handlers]) as client,
+        lro.Client(lro.SqliteStore(path), worker=False) as other,
+    ):
+        operation = await client.start("held")
+        worker = client.engine.worker
+        assert worker.latest(operation.name) is not None
+        noticed = asyncio.Event()
+        undo = client.engine.notices.listen(lambda _name, _record: None, noticed.set)
+        await other.create(lease=False)
+        await asyncio.wait_for(noticed.wait(), 10)
+        undo()
+        assert worker.latest(operation.name) is None
+        reads = store.calls["read"]
+        waiter = asyncio.create_task(operation.result())
+        while store.calls["read"] == reads:
+            await asyncio.sleep(0.01)
+        go.set()
+        await waiter
+
+
+@pytest.mark.asyncio
+async def test_nothing_is_remembered_of_what_has_ended(open_client, store, started):
+    handlers, go = started
+    go.set()
+    client = await open_client(store, handlers=[handlers])
+    for operation in await asyncio.gather(*(client.start("held") for _ in range(20))):
+        await operation.result()
+    driven = await client.create()
+    await driven.done()
+    assert client.engine.worker._latest == {}
