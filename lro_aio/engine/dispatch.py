@@ -24,6 +24,7 @@ from lro_aio.core.errors import (
     WorkerUnavailableError,
 )
 from lro_aio.core.record import Record, State, Wait, Wake, WakeReason
+from lro_aio.engine.handlers import Handler
 from lro_aio.engine.run import Run
 from lro_aio.engine.timing import timeout_at, wait_event
 from lro_aio.ports import Clock, ListQuery
@@ -178,7 +179,7 @@ class Dispatcher:
         """A run has ended or a claim was refused: start what waits for a place."""
         for record, wake in self._engine.worker.take_ready():
             self._spawn(self._claim_queued(record, wake))
-        self._engine.sweeper.freed()
+        self._engine.sweeper.freed(self._engine.worker.waiting)
 
     async def after_run(self, record: Record) -> None:
         """Do what a commit asks for next: hand a wait over, run a clean-up, pass a cancel on.
@@ -236,13 +237,10 @@ class Dispatcher:
             return
         if self._engine.worker.free <= 0:
             self._engine.sweeper.saturated = True
+            if not self._engine.draining:
+                self._engine.worker.queue(record, None)
             return
-        try:
-            await self._engine.worker.claim(record, handler)
-        except StoreUnavailableError:
-            raise
-        except LroError as exc:
-            logger.debug("%s was not claimed: %s", record.name, exc)  # another process was first
+        await self._claim_due(record, handler)
 
     async def cascade(self, record: Record) -> None:
         """Pass a cancel on to the operations that this one started; then note that it was."""
@@ -335,22 +333,28 @@ class Dispatcher:
         handler = self._engine.handlers.find(record.handler)
         if handler is None or not handler.runs(record.resume_point) or record.wait is None:
             return
+        await self._claim_due(record, handler, token=record.wait.token, wake=wake)
+
+    async def _claim_due(
+        self, record: Record, handler: Handler, *, token: str | None = None, wake: Wake | None = None
+    ) -> None:
         try:
-            await self._engine.worker.claim(record, handler, token=record.wait.token, wake=wake)
+            await self._engine.worker.claim(record, handler, token=token, wake=wake)
         except StoreUnavailableError:
             raise
         except LroError as exc:
-            logger.debug("%s was not woken: %s", record.name, exc)  # another was first
+            logger.debug("%s was not claimed: %s", record.name, exc)  # another process was first
 
-    async def _claim_queued(self, record: Record, wake: Wake) -> None:
-        """Claim what waited for a place, if it is still free; a claim that the store did not answer is repeated."""
-        if self._engine.worker.free <= 0:
-            self._engine.worker.queue(record, wake)
-            return
+    async def _claim_queued(self, record: Record, wake: Wake | None) -> None:
+        """Claim what waited for a place; a claim that the store did not answer is repeated."""
+        self._engine.worker.claim_reserved()
         try:
-            await self._claim_woken(record, wake)
+            if wake is None:
+                await self.run_or_hand_over(record)
+            else:
+                await self._claim_woken(record, wake)
         except StoreUnavailableError as exc:
-            logger.warning("%s could not be woken and is again: %s", record.name, exc)
+            logger.warning("%s could not be claimed and is again: %s", record.name, exc)
             self._engine.worker.queue(record, wake)
             self._engine.loop.call_later(OUTAGE_PAUSE, self.freed)
 

@@ -54,6 +54,8 @@ class Sweeper:
         self._stuck = False
         self.saturated = False
         """Rows are due that found no free place."""
+        self._behind = False
+        """The last look was cut: more rows are due."""
         self._task: asyncio.Task[None] | None = None
         self._passing = asyncio.Lock()
         self._reported: set[Route] = set()
@@ -73,9 +75,14 @@ class Sweeper:
         """Something may be due now."""
         self._nudged.set()
 
-    def freed(self) -> None:
-        """A place is free."""
-        if self.saturated:
+    def freed(self, waiting: int) -> None:
+        """A place is free.
+
+        Args:
+            waiting: Rows of the last look that still wait for one: another look before they are few would find them
+                again and little else.
+        """
+        if self.saturated and (not waiting or (self._behind and waiting <= self._policy.batch // 4)):
             self._nudged.set()
 
     def observe(self, _name: str, record: Record | None) -> None:
@@ -112,7 +119,7 @@ class Sweeper:
             overdue = self._engine.clock.time() - self._policy.interval if full else None
             look = await self._look(own=full, overdue=overdue)
             unknown = look.unknown
-            while self._more(look):
+            while self._more():
                 look = await self._look(own=full)
             if overdue is not None:
                 await self._report_unknown(unknown, overdue)
@@ -168,8 +175,9 @@ class Sweeper:
         now = engine.clock.time()
         # What cannot be handled here now must not hide what stands behind it.
         unhandled = len(self._seen) if self._stuck else 0
-        self._limit = self._policy.batch + unhandled + (engine.worker.held if own else 0)
+        self._limit = self._policy.batch + unhandled + engine.worker.waiting + (engine.worker.held if own else 0)
         look = await self._ask(now=now, routes=engine.routes(), limit=self._limit, own=own, overdue=overdue)
+        self._behind = len(look.due) >= self._limit
         seen = frozenset((record.name, record.revision, record.handover) for record in look.due)
         self._stuck = bool(seen & self._seen)
         repairs = (self._repair(record, now) for record in look.due)
@@ -180,8 +188,8 @@ class Sweeper:
         self._seen = frozenset() if self.saturated else seen
         return look
 
-    def _more(self, look: Look) -> bool:
-        return len(look.due) >= self._limit and not self.saturated and not self._stuck
+    def _more(self) -> bool:
+        return self._behind and not self.saturated and not self._stuck
 
     async def _ask(self, **arguments: Any) -> Look:
         gateway = self._engine.gateway

@@ -59,7 +59,8 @@ class Worker:
         self._latest: dict[str, Record] = {}
         """By name: rows that run under this owner, as last committed, while no other process has committed anything."""
         self._claiming = 0
-        self._ready: deque[tuple[Record, Wake]] = deque()
+        self._reserved = 0
+        self._ready: deque[tuple[Record, Wake | None]] = deque()
         self._ready_names: set[str] = set()
         self._stop_ticker: Callable[[], None] | None = None
         self._alive = time.monotonic()
@@ -72,7 +73,13 @@ class Worker:
     @property
     def free(self) -> int:
         """Runs that may start now."""
-        return 0 if self.draining else max(0, self.max_running - len(self.running) - self._claiming)
+        taken = len(self.running) + self._claiming + self._reserved
+        return 0 if self.draining else max(0, self.max_running - taken)
+
+    @property
+    def waiting(self) -> int:
+        """Rows that are due and wait for a free place."""
+        return len(self._ready)
 
     def launch(self, record: Record, handler: Handler) -> Run:
         """Run a row that this process has just claimed."""
@@ -139,20 +146,30 @@ class Worker:
         """Whether a repeated start found a row that this process claimed without ever hearing that it did."""
         return row.owner == self.owner and not self.holds(row.uid)
 
-    def queue(self, record: Record, wake: Wake) -> None:
-        """Wake a suspended row as soon as there is a free place."""
+    def queue(self, record: Record, wake: Wake | None) -> None:
+        """Claim a row as soon as there is a free place.
+
+        Args:
+            record: Nobody holds it yet: another process may well be first.
+            wake: Why a suspended row wakes; None for one that waits for nothing.
+        """
         if record.name not in self._ready_names:
             self._ready_names.add(record.name)
             self._ready.append((record, wake))
 
-    def take_ready(self) -> list[tuple[Record, Wake]]:
-        """As many of the queued wake-ups as there are free places."""
-        taken: list[tuple[Record, Wake]] = []
-        while self._ready and len(taken) < self.free:
+    def take_ready(self) -> list[tuple[Record, Wake | None]]:
+        """As many of the queued rows as there are free places, which are kept for them until ``claim_reserved``."""
+        taken: list[tuple[Record, Wake | None]] = []
+        while self._ready and self.free:
             record, wake = self._ready.popleft()
             self._ready_names.discard(record.name)
             taken.append((record, wake))
+            self._reserved += 1
         return taken
+
+    def claim_reserved(self) -> None:
+        """The claim for which a place was kept is made now, or never."""
+        self._reserved -= 1
 
     def hold(self, record: Record) -> None:
         """Renew this row's lease from now on."""
