@@ -14,7 +14,7 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 
 from lro_aio.cli.backends import Backend, is_token
 from lro_aio.cli.problems import CliError, Exit
-from lro_aio.core.errors import WaitDeadlineExceededError
+from lro_aio.core.errors import RemoteProtocolError, WaitDeadlineExceededError
 from lro_aio.core.policies import PollPolicy, RetryPolicy
 from lro_aio.remote import RemoteOperation, Transport, tokens
 from lro_aio.remote.grpc import GrpcTransport
@@ -146,8 +146,13 @@ class _GoogleHttpService(_Service):
             raise answers.call_failed(exc, collection) from exc
         answers.check(response, collection)
         body = answers.object_of(response)
-        found = [self._transport.started(operation).to_operation() for operation in body.get("operations", ())]
-        return operations_pb2.ListOperationsResponse(operations=found, next_page_token=body.get("nextPageToken", ""))
+        listed, next_token = body.get("operations") or [], body.get("nextPageToken") or ""
+        if not (
+            isinstance(listed, list) and all(isinstance(one, dict) for one in listed) and isinstance(next_token, str)
+        ):
+            raise RemoteProtocolError(collection, "its JSON is no list of operations")
+        found = [self._transport.started(operation).to_operation() for operation in listed]
+        return operations_pb2.ListOperationsResponse(operations=found, next_page_token=next_token)
 
 
 @contextlib.asynccontextmanager

@@ -82,12 +82,20 @@ def to_any(payload: Payload) -> any_pb2.Any:
 def status_of_json(error: Mapping[str, Any]) -> status_pb2.Status:
     """A ``google.rpc.Status`` from its proto3 JSON. Details of unknown types are kept as they can be."""
     code, message, details = error.get("code"), error.get("message"), error.get("details")
-    number = code if isinstance(code, int) and not isinstance(code, bool) and 0 < code < 2**31 else 2
-    status = status_pb2.Status(code=number, message=utf8(message) if isinstance(message, str) else "")
+    status = status_pb2.Status(code=_number(code), message=utf8(message) if isinstance(message, str) else "")
     for detail in details if isinstance(details, list) else ():
         if isinstance(detail, dict) and isinstance(detail.get("@type"), str):
             status.details.append(_any_of_json(detail))
     return status
+
+
+def _number(code: Any) -> int:
+    """The code, which proto3 JSON has as a number (5.0 too, as a Struct makes it of 5) or as text; else UNKNOWN."""
+    try:
+        number = 0 if isinstance(code, bool) else int(code) if not isinstance(code, float) or code.is_integer() else 0
+    except (TypeError, ValueError):
+        return 2
+    return number if 0 < number < 2**31 else 2
 
 
 def utf8(text: str) -> str:

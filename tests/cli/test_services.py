@@ -2,7 +2,10 @@
 
 import asyncio
 import base64
+import contextlib
+import http.server
 import json
+import threading
 
 import grpc.aio
 import httpx
@@ -138,19 +141,17 @@ def test_the_environment_names_service_and_style(lro, site):
     assert lro("get", "/azure/v1/operations/done", env=env).exit_code == 0
 
 
-def test_headers_are_sent(lro):
-    """A server of the test's own looks at them."""
-    import http.server
-    import threading
-
+@contextlib.contextmanager
+def served(body):
+    """The URL of a server that answers everything with ``body``, and the headers that it was sent."""
     seen = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            seen.append(self.headers["authorization"])
+            seen.append(self.headers)
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(b'{"name": "operations/x", "done": true}')
+            self.wfile.write(body)
 
         def log_message(self, *arguments):
             pass
@@ -159,12 +160,29 @@ def test_headers_are_sent(lro):
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            url = f"http://127.0.0.1:{server.server_port}"
-            assert lro("get", "x", "--url", url, "--header", "Authorization: Bearer abc").exit_code == 0
+            yield f"http://127.0.0.1:{server.server_port}", seen
         finally:
             server.shutdown()
             thread.join()
-    assert seen == ["Bearer abc"]
+
+
+def test_headers_are_sent(lro):
+    with served(b'{"name": "operations/x", "done": true}') as (url, seen):
+        assert lro("get", "x", "--url", url, "--header", "Authorization: Bearer abc").exit_code == 0
+    assert [headers["authorization"] for headers in seen] == ["Bearer abc"]
+
+
+def test_a_list_whose_members_are_null_is_empty(lro):
+    with served(b'{"operations": null, "nextPageToken": null}') as (url, _):
+        assert lro("list", "--url", url).exit_code == 0
+
+
+@pytest.mark.parametrize("body", [b'{"operations": 5}', b'{"operations": ["x"]}', b'{"nextPageToken": 5}'])
+def test_a_list_that_is_none_is_said_to_be_none(lro, body):
+    with served(body) as (url, _):
+        result = lro("list", "--url", url)
+    assert result.exit_code == 6
+    assert "its JSON is no list of operations" in problem_of(result)
 
 
 def test_azure_s_style_has_no_lists(lro, site):

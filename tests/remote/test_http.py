@@ -251,6 +251,19 @@ class TestAnswers:
         assert handle.proto.response.Unpack(packed)
         assert packed["size"] == 3
 
+    @pytest.mark.parametrize(
+        ("code", "expected"),
+        [(5, 5), (5.0, 5), ("5", 5), (5.5, 2), (True, 2), ("NotFound", 2), (None, 2), ([], 2), (-5, 2), (10**30, 2),
+         (float("inf"), 2), (0, 2)],
+    )  # fmt: skip
+    async def test_code_of_a_failure_is_any_form_that_proto3_json_has(
+        self, handle: RemoteOperation[Any], service: Service, code: Any, expected: int
+    ) -> None:
+        service.answers(Answer(body={"name": NAME, "done": True, "error": {"code": code}}))
+        with pytest.raises(lro.OperationFailedError) as caught:
+            await handle
+        assert caught.value.code == expected
+
     async def test_numbers_that_no_double_can_hold_are_kept_as_text(
         self, handle: RemoteOperation[Any], service: Service
     ) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import random
+import time
 from typing import Any
 
 import grpc
@@ -17,6 +20,7 @@ from grpc_status import rpc_status
 
 import lro_aio as lro
 from lro_aio.remote import GrpcTransport, HttpTransport, polling
+from lro_aio.remote.transport import Place, Reply, Transport
 
 from .conftest import FAST, QUICK, Script, until
 from .http_services import Answer, Asked, scripted
@@ -207,3 +211,91 @@ async def test_each_is_looked_at_in_the_context_of_who_waits_for_it(channel: grp
     for waiter in waiters:
         waiter.cancel()
     assert set(asked) == {(f"operations/{user}", user) for user in ("anna", "ben", "cleo")}
+
+
+class Moody(Transport):
+    """Ends each operation within half a second, and fails now and then in every way that there is."""
+
+    kind = "moody"
+
+    def __init__(self, seed: int, long_polls: bool | None) -> None:
+        super().__init__(
+            long_polls=False if long_polls is False else None,
+            max_calls=4,
+            max_waits=20,
+            poll=lro.PollPolicy(interval=0.02, multiplier=1.3, max_interval=0.2),
+            retry=lro.RetryPolicy(max_attempts=5, initial_delay=0.01, max_delay=0.05),
+        )
+        self.random = random.Random(seed)
+        self.has_long_polls = long_polls is True
+        self.ends: dict[str, float] = {}
+        self.open = self.most = 0
+
+    def place(self, name: str) -> Place:
+        return Place(name)
+
+    def started(self, answer: Any) -> Reply:
+        return Reply(Place(answer), answer, done=False)
+
+    def answer(self, place: Place) -> Reply:
+        if (mood := self.random.random()) < 0.1:
+            code = self.random.choice([lro.Code.UNAVAILABLE, lro.Code.DEADLINE_EXCEEDED])
+            raise lro.RemoteCallError(place.name, "away", code=code, transient=True)
+        if mood < 0.11:
+            raise asyncio.CancelledError
+        if mood < 0.12:
+            raise ZeroDivisionError
+        end = self.ends.setdefault(place.name, time.monotonic() + self.random.random() / 2)
+        return Reply(place, place, done=time.monotonic() >= end)
+
+    async def fetch(self, place: Place, options: Any) -> Reply:
+        self.open += 1
+        self.most = max(self.most, self.open)
+        try:
+            await asyncio.sleep(self.random.random() / 300)
+            return self.answer(place)
+        finally:
+            self.open -= 1
+
+    async def wait(self, place: Place, length: float, options: Any) -> Reply:
+        await asyncio.sleep(self.random.random() / 30)
+        if not self.has_long_polls:
+            raise lro.RemoteCallError(place.name, "no such method", code=lro.Code.UNIMPLEMENTED)
+        while not (reply := self.answer(place)).done and self.random.random() < 0.9:
+            await asyncio.sleep(0.01)
+        return reply
+
+    async def cancel(self, place: Place, options: Any) -> None:
+        raise AssertionError
+
+    delete = cancel
+
+
+@pytest.mark.parametrize("long_polls", [True, False, None])
+@pytest.mark.parametrize("seed", range(3))
+async def test_whoever_leaves_or_fails_every_other_waiter_is_woken_and_nothing_is_left(
+    seed: int, long_polls: bool | None
+) -> None:
+    transport = Moody(seed, long_polls)
+    handles = [lro.RemoteOperation[Any](transport, f"operations/{number}") for number in range(100)]
+    dice = random.Random(seed)
+
+    async def wait(handle: lro.RemoteOperation[Any]) -> None:
+        while not handle.has_completed:
+            interval = dice.choice([None, 0.01, 0.05])
+            with contextlib.suppress(lro.WaitDeadlineExceededError, lro.RemoteCallError, ZeroDivisionError):
+                await handle.wait_for_completion(interval, timeout=dice.choice([None, 0.05, 0.2]))
+
+    waiters = [asyncio.create_task(wait(dice.choice(handles))) for _ in range(300)]
+    await asyncio.sleep(0.1)
+    leaving = dice.sample(waiters, 100)
+    for waiter in leaving:
+        waiter.cancel()
+    async with asyncio.timeout(30):
+        await asyncio.gather(*set(waiters) - set(leaving))
+        await asyncio.wait(leaving)
+    await until(lambda: not transport.poller._calls and not transport.poller._waits)
+    poller = transport.poller
+    assert (poller._watches, list(poller._ready), poller._held, poller._probe) == ({}, [], [], None)
+    assert transport.most <= transport.max_calls
+    assert "lro-aio-remote-look" not in {task.get_name() for task in asyncio.all_tasks()}
