@@ -49,6 +49,8 @@ class _Watch:
     failures: int = 0
     plain: bool = False
     """The next look is no long-poll: the last one failed or ran out without an answer."""
+    refused: bool = False
+    """The service lets nobody long-poll this operation, or not this caller."""
     due: float = 0.0
     """When the last look was due: ``time.monotonic()``."""
     timer: asyncio.TimerHandle | None = None
@@ -119,7 +121,8 @@ class Poller:
             self._schedule(watch, due - time.monotonic())
 
     def _long(self, watch: _Watch) -> bool:
-        return not watch.polls and not watch.plain and self._transport.long_polls is not False
+        may = not (watch.polls or watch.plain or watch.refused)
+        return may and self._transport.long_polls is not False
 
     def _left(self, watch: _Watch, future: asyncio.Future[None]) -> None:
         """A waiter went away by itself: without any, nothing is looked for."""
@@ -246,26 +249,33 @@ class Poller:
 
     def _failed(self, watch: _Watch, exc: Exception, *, long: bool) -> None:
         """Look again later, or give the error to the waiters."""
-        transport = self._transport
-        if long and isinstance(exc, RemoteCallError) and exc.code is Code.UNIMPLEMENTED:
-            transport.long_polls = False
+        call = exc if isinstance(exc, RemoteCallError) else None
+        if long and call is not None and (pause := self._without_long_poll(watch, call)) is not None:
             if watch.waiters:
-                self._schedule(watch, self._first_pause(watch))
-            return
-        if long and isinstance(exc, RemoteCallError) and exc.code is Code.DEADLINE_EXCEEDED:
-            watch.plain = True  # the service holds such calls for longer than it was asked to, or is away: look
-            if watch.waiters:
-                self._schedule(watch, 0.0)
+                self._schedule(watch, pause)
             return
         watch.failures += 1
-        transient = isinstance(exc, RemoteCallError) and exc.transient
-        if not (transient or isinstance(exc, watch.retry.on)) or watch.failures >= watch.retry.max_attempts:
+        worth_it = (call is not None and call.transient) or isinstance(exc, watch.retry.on)
+        if not worth_it or watch.failures >= watch.retry.max_attempts:
             self._finish(watch, exc)
             return
-        asked_for = exc.retry_after if isinstance(exc, RemoteCallError) else None
+        asked_for = (call.retry_after if call is not None else None) or 0.0
         watch.plain = long  # proxies cut long-polls with any code: a look tells whether the service is away
         if watch.waiters:
-            self._schedule(watch, max(watch.retry.delay(watch.failures - 1), _bounded(asked_for or 0.0)))
+            self._schedule(watch, max(watch.retry.delay(watch.failures - 1), _bounded(asked_for)))
+
+    def _without_long_poll(self, watch: _Watch, exc: RemoteCallError) -> float | None:
+        """Seconds until a plain look, where that is all that a failed long-poll asks for; None where it is not."""
+        if exc.code is Code.UNIMPLEMENTED:
+            self._transport.long_polls = False
+            return self._first_pause(watch)
+        if exc.code is Code.DEADLINE_EXCEEDED:  # held for longer than was asked for, or the service is away
+            watch.plain = True
+            return 0.0
+        if not exc.transient:  # the operation may well be looked at, and if not, that tells why
+            watch.refused = True
+            return 0.0
+        return None
 
 
 def poller_of(transport: Transport) -> Poller:

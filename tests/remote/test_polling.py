@@ -51,6 +51,27 @@ class TestCalls:
             await asyncio.wait_for(waiter, 10)
         assert (caught.value.code, caught.value.name) == (lro.Code.CANCELLED, NAME)
 
+    async def test_who_may_look_and_not_wait_polls(self, channel: grpc.aio.Channel, script: Script) -> None:
+        async def refuse(request: Any, context: Any) -> None:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "operations.wait is not yours")
+
+        script.answers["WaitOperation"] = refuse
+        handle = handle_of(GrpcTransport(channel, poll=FAST, retry=QUICK))
+        waiter = asyncio.create_task(handle.wait_for_completion())
+        await until(lambda: script.count("GetOperation") >= 3)
+        script.finish()
+        await waiter
+        assert script.count("WaitOperation") == 1
+
+    async def test_who_may_do_neither_is_told_so(self, channel: grpc.aio.Channel, script: Script) -> None:
+        async def refuse(request: Any, context: Any) -> None:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "not yours")
+
+        script.answers["WaitOperation"] = script.answers["GetOperation"] = refuse
+        with pytest.raises(lro.RemoteCallError, match="failed with PERMISSION_DENIED: not yours"):
+            await handle_of(GrpcTransport(channel, poll=FAST, retry=QUICK)).wait_for_completion()
+        assert [method for method, _ in script.asked] == ["WaitOperation", "GetOperation"]
+
     async def test_metadata_that_cannot_be_had_leaves_no_waiter_behind(self, channel: grpc.aio.Channel) -> None:
         async def refreshed() -> list[tuple[str, str]]:
             raise asyncio.CancelledError  # as of a shared refresh that somebody else cancelled
