@@ -9,9 +9,9 @@ from benchmarks.sides import ours
 
 ABOUT = """\
 Benchmark a on an empty store, and on one that already holds 1,000,000 finished and 100,000 suspended operations. On
-both, a page of 100 operations that live is listed with a filter (`done = false AND handler = "sleeper"`), and the
-repair pass is run that looks for what is due and for what has expired. The rows are those that the engine would have
-left behind, made over the last two weeks."""
+both, a page of 100 operations that live is listed with a filter (`done = false AND handler = "sleeper"`), whose page
+is empty on the empty store, and the repair pass is run that looks for what is due and for what has expired. The rows
+are those that the engine would have left behind, made over the last two weeks."""
 
 FULL = "lro-full"
 

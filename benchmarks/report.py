@@ -26,6 +26,9 @@ Nobody's settings were tuned: each side has its defaults, with the durability th
 Each section says what is not alike. [Performance](performance.md) says where the time goes.
 """
 
+ENOUGH = 3
+"""Rounds of which a median means something."""
+
 
 def page(lines: Sequence[Line], benchmarks: Mapping[str, Benchmark], charts: Mapping[str, str]) -> str:
     """The whole page.
@@ -79,7 +82,11 @@ def _section(benchmark: Benchmark, lines: Sequence[Line], chart: str) -> str:
 
 
 def _machine(run: Line) -> str:
-    quick = " **A quick look only: these figures mean little.**" if run["quick"] else ""
+    quick = ""
+    if run["quick"]:
+        quick = " **A quick look only: these figures mean little.**"
+    elif run["rounds"] < ENOUGH:
+        quick = " **Provisional: too few rounds for a median.**"
     return (
         f"Measured {run['time']} on {run['cores']} cores of {run['processor']}, {run['memory GB']} GB,"
         f" {run['platform']}, with a load of {run['load before']:g} before it began; rounds: {run['rounds']}.{quick}\n"

@@ -59,6 +59,8 @@ def test_a_page_says_where_how_and_who_was_left_out():
     assert "- Left out: Restate (not installed)." in text
     assert "![Fan-out](benchmarks/b.png)" in text
     assert "A quick look" not in text
+    assert "Provisional" in text  # two rounds
+    assert "Provisional" not in page([{**RUN, "rounds": 3}, *LINES[1:]], BENCHMARKS, {})
     assert "A quick look" in page([{**RUN, "quick": True}, *LINES[1:]], BENCHMARKS, {})
 
 
