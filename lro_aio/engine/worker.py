@@ -7,7 +7,6 @@ import contextlib
 import logging
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -60,8 +59,8 @@ class Worker:
         """By name: rows that run under this owner, as last committed, while no other process has committed anything."""
         self._claiming = 0
         self._reserved = 0
-        self._ready: deque[tuple[Record, Wake | None]] = deque()
-        self._ready_names: set[str] = set()
+        self._ready: dict[str, tuple[Record, Wake | None]] = {}
+        """By name, in the order in which they get a place."""
         self._stop_ticker: Callable[[], None] | None = None
         self._alive = time.monotonic()
         self.draining = False
@@ -84,6 +83,7 @@ class Worker:
     def launch(self, record: Record, handler: Handler) -> Run:
         """Run a row that this process has just claimed."""
         run = Run(record, handler)
+        self._ready.pop(record.name, None)  # a look that began before the claim may have found it due
         self.running[record.uid] = run
         self.hold(record)
         run.task = asyncio.get_running_loop().create_task(self._run(run), name=f"lro-aio-run {record.name}")
@@ -153,17 +153,13 @@ class Worker:
             record: Nobody holds it yet: another process may well be first.
             wake: Why a suspended row wakes; None for one that waits for nothing.
         """
-        if record.name not in self._ready_names:
-            self._ready_names.add(record.name)
-            self._ready.append((record, wake))
+        self._ready.setdefault(record.name, (record, wake))
 
     def take_ready(self) -> list[tuple[Record, Wake | None]]:
         """As many of the queued rows as there are free places, which are kept for them until ``claim_reserved``."""
         taken: list[tuple[Record, Wake | None]] = []
         while self._ready and self.free:
-            record, wake = self._ready.popleft()
-            self._ready_names.discard(record.name)
-            taken.append((record, wake))
+            taken.append(self._ready.pop(next(iter(self._ready))))
             self._reserved += 1
         return taken
 
@@ -276,9 +272,8 @@ class Worker:
             closing: Nobody uses the client any more: from the release on, the store has only a moment.
         """
         self.draining = True
-        woken = [record for record, _ in self._ready]
+        woken = [record for record, _ in self._ready.values()]
         self._ready.clear()
-        self._ready_names.clear()
         try:
             await self._engine.dispatcher.hand_back(woken)
             with contextlib.suppress(TimeoutError):

@@ -65,7 +65,7 @@ async def test_sleepers_are_measured_from_their_common_moment():
         late.clear()
         return new
 
-    figures = await sleepers(10, 0.01, begin=begin, asleep=lambda: 10, woken=woken, settle=0.5)
+    figures = await sleepers(10, 0.01, begin=begin, asleep=lambda: 10, woken=woken, settle=1.5)
     assert (figures["p50"], figures["p99"], figures["last"]) == (250.0, 250.0, 0.25)
     assert figures["idle"] is not None
 
