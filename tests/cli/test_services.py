@@ -195,6 +195,6 @@ def test_azure_s_style_has_no_lists(lro, site):
 
 def test_a_list_over_http_is_the_one_over_grpc(lro, site):
     over_http, over_grpc = (
-        lro("list", "--json", "--filter", "done = true", *site.at(kind)).stdout for kind in ("url", "server")
+        lines_of(lro("list", "--json", "--filter", "done = true", *site.at(kind))) for kind in ("url", "server")
     )
     assert over_http == over_grpc
