@@ -24,16 +24,17 @@ WHERE handler = ? AND resume_point = ? AND check_time > ? AND (owner = '' OR own
 ORDER BY check_time LIMIT 1;
 
 -- :name next_route
+-- (handler, resume_point, handler)
 -- One step of a loose scan: the next distinct route behind a given one, by at most two seeks. A comparison of row
 -- values would be one, yet SQLite walks through all rows of the given route to get behind it.
 SELECT * FROM (
     SELECT handler, resume_point FROM operations INDEXED BY operations_due
-    WHERE check_time IS NOT NULL AND handler = ?1 AND resume_point > ?2 ORDER BY resume_point LIMIT 1
+    WHERE check_time IS NOT NULL AND handler = ? AND resume_point > ? ORDER BY resume_point LIMIT 1
 )
 UNION ALL
 SELECT * FROM (
     SELECT handler, resume_point FROM operations INDEXED BY operations_due
-    WHERE check_time IS NOT NULL AND handler > ?1 ORDER BY handler, resume_point LIMIT 1
+    WHERE check_time IS NOT NULL AND handler > ? ORDER BY handler, resume_point LIMIT 1
 )
 LIMIT 1;
 

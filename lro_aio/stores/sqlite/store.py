@@ -279,7 +279,7 @@ def _unknown(connection: sqlite3.Connection, overdue: float, known: Container[Ro
     while route is not None:
         if route not in known and connection.execute(_SQL["due"], (*route, overdue, owner, 1)).fetchone() is not None:
             return route
-        route = connection.execute(_SQL["next_route"], route).fetchone()
+        route = connection.execute(_SQL["next_route"], (*route, route[0])).fetchone()
     return None
 
 
