@@ -1,11 +1,14 @@
-"""A sweep that found no free place for a row must not be late for the next one."""
+"""A sweep that found no free place for a row must not be late for the next one, nor look all the time."""
 
 from __future__ import annotations
+
+import asyncio
 
 import pytest
 from google.protobuf import empty_pb2
 
 import lro_aio as lro
+from lro_aio.testing import FaultyStore
 
 
 @pytest.mark.asyncio
@@ -38,3 +41,22 @@ async def test_a_row_that_waited_for_a_place_delays_no_other(lro_clock) -> None:
         client.engine.worker.max_running = 2  # as if a run that is not in our way had ended
         await lro_clock.advance(1)
         assert began["nap"] - start == pytest.approx(10.2)
+
+
+@pytest.mark.asyncio
+async def test_a_backlog_is_looked_at_when_what_is_at_hand_runs_out_and_not_for_each_free_place() -> None:
+    """A look reads a whole batch of rows: one for each run that ends would read the backlog over and over."""
+    done: list[str] = []
+    handlers = lro.Handlers()
+
+    @handlers.handler("quick")
+    async def quick(op):
+        done.append(op.id)
+        return empty_pb2.Empty()
+
+    store = FaultyStore(lro.SqliteStore("sqlite://"))
+    async with lro.Client(store, handlers=[handlers], max_running=1) as client:
+        operations = await asyncio.gather(*(client.start("quick") for _ in range(100)))
+        await asyncio.gather(*(operation.result(timeout=30) for operation in operations))
+        assert len(set(done)) == len(done) == 100
+        assert store.calls["look"] < 20
