@@ -12,6 +12,8 @@ from typing import Any, Protocol
 from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.rpc import status_pb2
 
+from lro_aio.core.codes import Code
+from lro_aio.core.errors import RemoteCallError
 from lro_aio.core.policies import Duration, PollPolicy, RetryPolicy, seconds
 from lro_aio.remote.payloads import Payload, to_any
 
@@ -219,12 +221,12 @@ class Transport(abc.ABC):
             RemoteProtocolError: The answer makes no sense.
         """
 
-    async def wait(self, place: Place, length: float, options: CallOptions) -> Reply:
+    async def wait(self, place: Place, length: float, options: CallOptions) -> Reply:  # noqa: ARG002
         """Ask once, for an answer when the operation has ended or after ``length`` seconds. Raises as ``fetch``.
 
-        Only called where ``long_polls`` is not False.
+        Only called where ``long_polls`` is not False. Here: refused, after which the service is polled.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no long-polls")  # says so by long_polls=False
+        raise RemoteCallError(place.name, f"{type(self).__name__} has no long-polls", code=Code.UNIMPLEMENTED)
 
     @abc.abstractmethod
     async def cancel(self, place: Place, options: CallOptions) -> None:
