@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from google.protobuf import any_pb2, wrappers_pb2
@@ -15,7 +16,7 @@ from google.protobuf import any_pb2, wrappers_pb2
 import lro_aio as lro
 from lro_aio.core import names, transitions
 from lro_aio.core.record import Record, State, Wait
-from lro_aio.stores.sqlite import queries, rows
+from lro_aio.stores.sqlite.writes import write
 
 SPAN = 14 * 86400.0
 """Seconds over which the rows were made, up to now."""
@@ -33,16 +34,15 @@ def fill(path: Path, *, finished: int, suspended: int) -> None:
     store = lro.SqliteStore(path)
     store.open()
     store.close()
-    insert = queries.load()["insert"]
     total = finished + suspended
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("PRAGMA cache_size = -262144")  # KiB
-        values = map(rows.insert_values, _records(finished, suspended))
+        records = _records(finished, suspended)
         for first in range(0, total, BATCH):
-            batch = sorted(next(values) for _ in range(min(BATCH, total - first)))
+            batch = {record.name: record for record in islice(records, min(BATCH, total - first))}
             connection.execute("BEGIN")
-            connection.executemany(insert, batch)
+            write(connection, {}, batch)
             connection.execute("COMMIT")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     with path.open("rb") as file:

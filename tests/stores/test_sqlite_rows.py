@@ -96,8 +96,8 @@ def test_a_decoded_record_is_like_any_other(store: SqliteStore) -> None:
 @given(name=_name)
 @settings(max_examples=50)
 def test_the_parent_is_what_names_says(name: str) -> None:
-    assert rows.insert_values(row(1, handler="x"))[1] == ""
-    assert rows.insert_values(dataclasses.replace(row(1), name=name))[1] == core_names.parse(name).parent
+    assert rows.encode(row(1, handler="x"))[1] == ""
+    assert rows.encode(dataclasses.replace(row(1), name=name))[1] == core_names.parse(name).parent
 
 
 def test_zero_bytes_in_texts_come_back(store: SqliteStore) -> None:

@@ -43,32 +43,41 @@ SELECT {columns} FROM operations INDEXED BY {index}
 WHERE {conditions} AND deleted = 0 AND (expire_time IS NULL OR expire_time > :now)
 ORDER BY create_time DESC, name LIMIT :limit;
 
--- :name insert
+-- :name write
+-- {rows} of values: makes a row, or changes the one that is there. Leaves out what never changes in the life of a row:
+-- SQLite rewrites every index that has a column of the SET list.
 INSERT INTO operations (
     name, parent, uid, state, outcome, deleted, create_time, update_time, end_time, expire_time, handler, resume_point,
     parent_operation, owner, lease_expire_time, claim, attempt, retries, check_time, handover, schedule_handle,
     cleaning, cancel_requested, cancel_children, fingerprint, traceparent, revision, state_codec, wait, wake, metadata,
     error, state_data, response
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
-
--- :name update
--- Leaves out what never changes in the life of a row: SQLite rewrites every index that has a column of the SET list.
-UPDATE operations SET
-    outcome = ?, end_time = ?, expire_time = ?,
-    state = ?, deleted = ?, update_time = ?, resume_point = ?, owner = ?, lease_expire_time = ?, claim = ?, attempt = ?,
-    retries = ?, check_time = ?, handover = ?, schedule_handle = ?, cleaning = ?, cancel_requested = ?,
-    cancel_children = ?, revision = ?, state_codec = ?, wait = ?, wake = ?, metadata = ?, error = ?, state_data = ?,
-    response = ?
-WHERE name = ?;
+) VALUES {rows}
+ON CONFLICT (name) DO UPDATE SET
+    outcome = excluded.outcome, end_time = excluded.end_time, expire_time = excluded.expire_time, state =
+    excluded.state, deleted = excluded.deleted, update_time = excluded.update_time, resume_point =
+    excluded.resume_point, owner = excluded.owner, lease_expire_time = excluded.lease_expire_time, claim =
+    excluded.claim, attempt = excluded.attempt, retries = excluded.retries, check_time = excluded.check_time, handover
+    = excluded.handover, schedule_handle = excluded.schedule_handle, cleaning = excluded.cleaning, cancel_requested =
+    excluded.cancel_requested, cancel_children = excluded.cancel_children, revision = excluded.revision, state_codec =
+    excluded.state_codec, wait = excluded.wait, wake = excluded.wake, metadata = excluded.metadata, error =
+    excluded.error, state_data = excluded.state_data, response = excluded.response;
 
 -- :name progress
--- The same for a row that did not end: leaves the indexes on outcome and expire_time alone too.
-UPDATE operations SET
-    state = ?, deleted = ?, update_time = ?, resume_point = ?, owner = ?, lease_expire_time = ?, claim = ?, attempt = ?,
-    retries = ?, check_time = ?, handover = ?, schedule_handle = ?, cleaning = ?, cancel_requested = ?,
-    cancel_children = ?, revision = ?, state_codec = ?, wait = ?, wake = ?, metadata = ?, error = ?, state_data = ?,
-    response = ?
-WHERE name = ?;
+-- The same for rows that did not end: leaves the indexes on outcome and expire_time alone too.
+INSERT INTO operations (
+    name, parent, uid, state, outcome, deleted, create_time, update_time, end_time, expire_time, handler, resume_point,
+    parent_operation, owner, lease_expire_time, claim, attempt, retries, check_time, handover, schedule_handle,
+    cleaning, cancel_requested, cancel_children, fingerprint, traceparent, revision, state_codec, wait, wake, metadata,
+    error, state_data, response
+) VALUES {rows}
+ON CONFLICT (name) DO UPDATE SET
+    state = excluded.state, deleted = excluded.deleted, update_time = excluded.update_time, resume_point =
+    excluded.resume_point, owner = excluded.owner, lease_expire_time = excluded.lease_expire_time, claim =
+    excluded.claim, attempt = excluded.attempt, retries = excluded.retries, check_time = excluded.check_time, handover
+    = excluded.handover, schedule_handle = excluded.schedule_handle, cleaning = excluded.cleaning, cancel_requested =
+    excluded.cancel_requested, cancel_children = excluded.cancel_children, revision = excluded.revision, state_codec =
+    excluded.state_codec, wait = excluded.wait, wake = excluded.wake, metadata = excluded.metadata, error =
+    excluded.error, state_data = excluded.state_data, response = excluded.response;
 
 -- :name remove
 DELETE FROM operations WHERE name = ?;

@@ -9,12 +9,11 @@ from lro_aio.core.record import Draft, Record, State, Wait, Wake
 __all__ = [
     "COLUMNS",
     "OUTCOMES",
+    "WIDTH",
     "decode",
+    "encode",
     "ended_alike",
-    "insert_values",
-    "progress_values",
     "same_row",
-    "update_values",
 ]
 
 COLUMNS = (
@@ -52,6 +51,9 @@ COLUMNS = (
     "response",
 )
 """What ``decode`` takes, in its order."""
+
+WIDTH = len(COLUMNS) + 2
+"""Values of a row: ``parent`` and ``outcome`` are derived from the others."""
 
 OUTCOMES = {
     State.PENDING: 0,
@@ -114,8 +116,8 @@ def decode(row: Any) -> Record:
     return cast("Record", draft.finish())
 
 
-def insert_values(record: Record) -> tuple[Any, ...]:
-    """For the statement ``insert``."""
+def encode(record: Record) -> tuple[Any, ...]:
+    """The values of one row for the statements ``write`` and ``progress``."""
     return (
         record.name,
         record.name.rpartition("/operations/")[0],  # as names.parse, which was through with the name long ago
@@ -154,43 +156,8 @@ def insert_values(record: Record) -> tuple[Any, ...]:
     )
 
 
-def update_values(record: Record) -> tuple[Any, ...]:
-    """For the statement ``update``."""
-    return (OUTCOMES[record.state], record.end_time, record.expire_time, *progress_values(record))
-
-
-def progress_values(record: Record) -> tuple[Any, ...]:
-    """For the statement ``progress``."""
-    return (
-        _TEXTS[record.state],
-        +record.deleted,
-        record.update_time,
-        record.resume_point,
-        record.owner,
-        record.lease_expire_time,
-        record.claim,
-        record.attempt,
-        record.retries,
-        record.check_time,
-        record.handover,
-        record.schedule_handle,
-        +record.cleaning,
-        +record.cancel_requested,
-        +record.cancel_children,
-        record.revision,
-        record.state_codec,
-        None if record.wait is None else record.wait.to_json(),
-        None if record.wake is None else record.wake.to_json(),
-        record.metadata,
-        record.error,
-        record.state_data,
-        record.response,
-        record.name,
-    )
-
-
 def same_row(old: Record, new: Record) -> bool:
-    """Whether ``update`` can make one of the other: nothing differs that it leaves out."""
+    """Whether ``write`` can make one of the other: nothing differs that it leaves out."""
     return (
         old.uid == new.uid
         and old.create_time == new.create_time

@@ -19,6 +19,7 @@ from lro_aio.stores.sqlite.connections import Exclusive, Pool, connect
 from lro_aio.stores.sqlite.errors import translated
 from lro_aio.stores.sqlite.kept import KeptRows, data_version
 from lro_aio.stores.sqlite.location import BUSY_TIMEOUT, Location
+from lro_aio.stores.sqlite.writes import write
 
 __all__ = ["SqliteStore"]
 
@@ -140,7 +141,7 @@ class SqliteStore(Store):
             before = self._kept.before(connection, [change.name for change in changes], _read)
             after: dict[str, Record | None] = dict(before)
             outcomes = run(changes, after)
-            _write(connection, before, after)
+            write(connection, before, after)
             self._kept.written(after)
             return outcomes
 
@@ -281,30 +282,3 @@ def _unknown(connection: sqlite3.Connection, overdue: float, known: Container[Ro
             return route
         route = connection.execute(_SQL["next_route"], (*route, route[0])).fetchone()
     return None
-
-
-def _write(connection: sqlite3.Connection, before: dict[str, Record], after: dict[str, Record | None]) -> None:
-    """Write the rows that differ, each with the statement that touches the fewest indexes."""
-    removed: list[tuple[str]] = []
-    inserted: list[tuple[Any, ...]] = []
-    updated: list[tuple[Any, ...]] = []
-    progressed: list[tuple[Any, ...]] = []
-    for name, new in after.items():
-        old = before.get(name)
-        if new is old:
-            continue
-        if old is not None and (new is None or not rows.same_row(old, new)):
-            removed.append((name,))
-            old = None
-        if new is None:
-            continue
-        if old is None:
-            inserted.append(rows.insert_values(new))
-        elif rows.ended_alike(old, new):
-            progressed.append(rows.progress_values(new))
-        else:
-            updated.append(rows.update_values(new))
-    inserted.sort()  # by name: neighbours share pages of the index on it
-    for statement, values in (("remove", removed), ("insert", inserted), ("update", updated), ("progress", progressed)):
-        if values:
-            connection.executemany(_SQL[statement], values)

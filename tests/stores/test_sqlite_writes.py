@@ -1,0 +1,106 @@
+"""A batch is a handful of statements: each of its steps may wait for the interpreter's lock."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from lro_aio.core.change import Change
+from lro_aio.core.record import Record, State
+from lro_aio.stores.sqlite import SqliteStore, rows
+from lro_aio.testing._store_rows import create_all, name_of, put, row, update
+
+
+def _written(store: SqliteStore, *changes: Change) -> list[str]:
+    """The statements that write rows, and what they begin with."""
+    ran: list[str] = []
+    writer, _ = store._opened()
+    with writer.use() as connection:
+        connection.set_trace_callback(ran.append)
+    store.apply(list(changes))
+    with writer.use() as connection:
+        connection.set_trace_callback(None)
+    return [statement for statement in ran if statement.startswith(("INSERT", "UPDATE", "DELETE"))]
+
+
+@pytest.mark.parametrize(("count", "statements"), [(1, 1), (2, 1), (100, 3), (127, 7), (128, 1), (1000, 10)])
+def test_a_batch_is_few_statements_whatever_its_size(store: SqliteStore, count: int, statements: int) -> None:
+    made = [row(number, handler="job") for number in range(count)]
+    assert len(_written(store, *(put(record) for record in made))) == statements
+    ended = [update(name_of(number), state=State.SUCCEEDED, response=b"r%d" % number) for number in range(count)]
+    assert len(_written(store, *ended)) == statements
+    found = {record.name: record for record in store.read([record.name for record in made])}
+    assert len(found) == count
+    for number, record in enumerate(made):
+        assert found[record.name] == record.evolve(state=State.SUCCEEDED, response=b"r%d" % number)
+
+
+def test_new_rows_ends_and_progress_in_one_batch_are_all_what_they_should_be(store: SqliteStore) -> None:
+    create_all(store, *(row(number, handler="job", state=State.RUNNING) for number in range(30)))
+    changes = [
+        *(put(row(number, handler="new")) for number in range(30, 37)),
+        *(
+            update(name_of(number), state=State.FAILED, error=b"e", end_time=5.0, expire_time=9.0)
+            for number in range(11)
+        ),
+        *(update(name_of(number), lease_expire_time=7.0, check_time=7.0) for number in range(11, 30)),
+    ]
+    store.apply(changes)
+    found = {record.name: record for record in store.read([name_of(number) for number in range(37)])}
+    for number in range(37):
+        expected = row(number, handler="new")
+        if number < 30:
+            expected = row(number, handler="job", state=State.RUNNING, lease_expire_time=7.0, check_time=7.0)
+        if number < 11:
+            expected = row(number, handler="job", state=State.FAILED, error=b"e", end_time=5.0, expire_time=9.0)
+        assert found[name_of(number)] == expected
+
+
+def test_a_library_that_takes_few_values_gets_smaller_statements(store: SqliteStore) -> None:
+    """SQLite before 3.32 takes 999 values to a statement."""
+    writer, _ = store._opened()
+    with writer.use() as connection:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
+    made = [row(number) for number in range(100)]
+    written = _written(store, *(put(record) for record in made))
+    assert len(written) > 100 * rows.WIDTH // 999
+    assert sorted(store.read([record.name for record in made]), key=lambda record: record.name) == sorted(
+        made, key=lambda record: record.name
+    )
+
+
+@pytest.fixture
+def busy() -> Iterator[None]:
+    """Another thread computes without a pause, as an event loop under load does."""
+    stop = threading.Event()
+
+    def compute() -> None:
+        while not stop.is_set():
+            sum(range(1000))
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+
+
+def test_a_batch_beside_a_busy_thread_waits_for_the_lock_a_few_times_not_once_a_row(
+    store: SqliteStore, busy: None
+) -> None:
+    made = [row(number, handler="job") for number in range(400)]
+
+    def ended(record: Record | None) -> Record:
+        assert record is not None
+        return record.evolve(state=State.SUCCEEDED)
+
+    began = time.monotonic()
+    create_all(store, *made)
+    store.apply([Change(record.name, ended) for record in made])
+    waited = time.monotonic() - began
+    assert waited < 400 * sys.getswitchinterval()  # once a row would be twice that at the least
