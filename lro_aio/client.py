@@ -423,7 +423,8 @@ class Client:
             OperationNotFoundError: Never made, expired, or deleted meanwhile.
             StoreUnavailableError: The store did not answer.
         """
-        return await self.engine.wait(name, None if timeout is None else seconds(timeout, "timeout"))
+        record = await self.engine.wait(name, None if timeout is None else seconds(timeout, "timeout"))
+        return record.to_operation()
 
     def watch(self, name: str) -> AsyncIterator[operations_pb2.Operation]:
         """Yield the operation now and whenever it has changed; ends with the terminal state, or when the client drains.

@@ -15,6 +15,7 @@ __all__ = [
     "OperationName",
     "check_id",
     "child_id",
+    "make",
     "new_id",
     "parse",
     "parse_parent",
@@ -47,6 +48,18 @@ class OperationName(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.parent}/operations/{self.id}" if self.parent else f"operations/{self.id}"
+
+
+def make(parent: str, identifier: str) -> str:
+    """The name of an operation, from a parent that ``parse_parent`` returned and an id that was checked.
+
+    Raises:
+        InvalidOperationNameError: The parent is the wildcard.
+    """
+    name = f"{parent}/operations/{identifier}" if parent else f"operations/{identifier}"
+    if parent == ANY_PARENT:
+        raise InvalidOperationNameError(name)
+    return name
 
 
 def parse(name: str) -> OperationName:

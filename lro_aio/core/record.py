@@ -32,6 +32,8 @@ class State(enum.StrEnum):
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
 
+    __hash__ = str.__hash__  # an enum's own is a Python function, and every table of states asks for it
+
     @property
     def terminal(self) -> bool:
         """Whether the operation has ended: the state never changes again."""
@@ -240,7 +242,7 @@ class Record:
     @property
     def done(self) -> bool:
         """Whether the operation has ended."""
-        return self.state.terminal
+        return self.state in _TERMINAL
 
     @property
     def foreign(self) -> bool:

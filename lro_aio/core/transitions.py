@@ -15,7 +15,7 @@ there is nothing to write, None where the row is to be removed, and raises a typ
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf import any_pb2
 from google.rpc import status_pb2
@@ -69,8 +69,7 @@ class Claimant:
     """The clean-up that the claimant's handler declares."""
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(NamedTuple):
     """What a write must name (rule 2): the row's uid and the claim that the writer holds.
 
     Claim 0 is the one of somebody who holds nothing: valid only for a row without a handler.

@@ -347,7 +347,7 @@ class Dispatcher:
 
     async def _claim_queued(self, record: Record, wake: Wake | None) -> None:
         """Claim what waited for a place; a claim that the store did not answer is repeated."""
-        self._engine.worker.claim_reserved()
+        self._engine.worker.claim_reserved(record.name)
         try:
             if wake is None:
                 await self.run_or_hand_over(record)

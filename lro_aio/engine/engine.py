@@ -94,6 +94,8 @@ class Engine:
             failed=lambda: None,
             recovered=self._recovered,
         )
+        self._claimants: dict[str, Claimant] = {}
+        """By clean-up."""
         self.children = Children(self.gateway, self.notices, clock)
         places = settings.max_running if settings.worker else 0  # a front end runs nothing, even what it knows
         self.worker = Worker(self, owner=settings.owner, max_running=places)
@@ -277,7 +279,7 @@ class Engine:
             parent=parent,
         )
 
-    async def wait(self, name: str, timeout: float | None) -> operations_pb2.Operation:
+    async def wait(self, name: str, timeout: float | None) -> Record:
         """Wait until the operation has ended, or until the time is up; returns it as last seen."""
         deadline = None if timeout is None else self.clock.time() + timeout
         with self.notices.subscribe((name,)) as changes:
@@ -286,7 +288,7 @@ class Engine:
                 record = await self.record(name)  # under the subscription: nothing falls between the two
             while (later := await self._later(record, changes, deadline)) is not None:
                 record = later
-        return record.to_operation()
+        return record
 
     def _running_here(self, name: str, timeout: float | None) -> Record | None:
         """What a wait begins with, without a read: its row if it runs here and nobody else has changed anything.
@@ -351,13 +353,16 @@ class Engine:
 
     def claimant(self, handler: Handler) -> Claimant:
         """The terms on which this process claims rows of a handler."""
-        return Claimant(
-            owner=self.settings.owner,
-            lease=self.lease_policy.duration,
-            max_attempts=self.settings.max_attempts,
-            retention=self.retention.duration,
-            on_cancel=handler.on_cancel,
-        )
+        known = self._claimants.get(handler.on_cancel)
+        if known is None:
+            known = self._claimants[handler.on_cancel] = Claimant(
+                owner=self.settings.owner,
+                lease=self.lease_policy.duration,
+                max_attempts=self.settings.max_attempts,
+                retention=self.retention.duration,
+                on_cancel=handler.on_cancel,
+            )
+        return known
 
     def routes(self) -> list[Route]:
         """What a sweep of this process may touch: rows that it can run, and those that their creators drive."""

@@ -45,7 +45,8 @@ CLOSE_GRACE = 2.0
 """Seconds for the last reads and changes of a client that closes; a store that is away must not hold it up."""
 
 Slot = asyncio.Future[Record | None] | concurrent.futures.Future[Outcome]
-Item = tuple[Change, Slot]
+Answered = Callable[[Outcome], None]
+Item = tuple[Change, Slot, Answered | None]
 
 
 class ClosedError(RuntimeError):
@@ -187,18 +188,22 @@ class Gateway:
         self._note_success()
         return result
 
-    def submit(self, change: Change) -> asyncio.Future[Record | None]:
+    def submit(self, change: Change, answered: Answered | None = None) -> asyncio.Future[Record | None]:
         """Commit a change with whatever else is waiting; gives the row after it, None if it was removed.
 
         Cancelling the future does not take the change back. It may get an LroError: the transition's refusal, or
         StoreUnavailableError, and then nothing is known of the change.
+
+        Args:
+            change: See above.
+            answered: Called on the loop with what became of it, also where nobody waits for the future any more.
 
         Raises:
             RuntimeError: The gateway is closed.
         """
         assert self._loop is not None, "the gateway is not open"
         future: asyncio.Future[Record | None] = self._loop.create_future()
-        self._lane(change).queue.put((change, future))
+        self._lane(change).queue.put((change, future, answered))
         self._begin(1)
         return future
 
@@ -211,7 +216,7 @@ class Gateway:
         slots: list[concurrent.futures.Future[Outcome]] = []
         for change in changes:
             slot: concurrent.futures.Future[Outcome] = concurrent.futures.Future()
-            (self._renewals or self._lane(change)).queue.put((change, slot))
+            (self._renewals or self._lane(change)).queue.put((change, slot, None))
             slots.append(slot)
         return [slot.result() for slot in slots]
 
@@ -284,15 +289,11 @@ class Gateway:
 
     def commit(self, batch: list[Item]) -> None:
         """Apply a batch on the calling writer thread and hand the outcomes back."""
-        outcomes = self._apply([change for change, _ in batch])
-        waiting: list[tuple[Change, Outcome, asyncio.Future[Record | None] | None]] = []
-        for (change, slot), outcome in zip(batch, outcomes, strict=True):
-            if isinstance(slot, asyncio.Future):
-                waiting.append((change, outcome, slot))
-            else:
+        outcomes = self._apply([change for change, _, _ in batch])
+        for (_, slot, _), outcome in zip(batch, outcomes, strict=True):
+            if isinstance(slot, concurrent.futures.Future):
                 slot.set_result(outcome)
-                waiting.append((change, outcome, None))
-        self._to_loop(self._deliver, waiting)
+        self._to_loop(self._deliver, batch, outcomes)
 
     def _apply(self, changes: list[Change]) -> list[Outcome]:
         """Bisects a batch that is refused for good, so that only the offender fails (rule 16)."""
@@ -310,26 +311,36 @@ class Gateway:
             half = len(changes) // 2
             return self._apply(changes[:half]) + self._apply(changes[half:])
 
-    def _deliver(self, results: list[tuple[Change, Outcome, asyncio.Future[Record | None] | None]]) -> None:
+    def _deliver(self, batch: list[Item], outcomes: list[Outcome]) -> None:
         asked = 0
         unavailable = False
-        for change, outcome, future in results:
-            if isinstance(outcome, Exception):
-                unavailable = unavailable or isinstance(outcome, StoreUnavailableError)
-                if future is not None and not future.done():
-                    future.set_exception(outcome)
-            else:
-                if future is not None and not future.done():
-                    future.set_result(outcome)
-                self._committed(change.name, outcome)
-            if future is not None:
+        for (change, slot, answered), outcome in zip(batch, outcomes, strict=True):
+            if isinstance(slot, asyncio.Future):
                 asked += 1
                 self._leave(change)
+                if slot.done():  # whoever asked was cancelled
+                    pass
+                elif isinstance(outcome, Exception):
+                    slot.set_exception(outcome)
+                else:
+                    slot.set_result(outcome)
+            if answered is not None:
+                self._tell(answered, outcome)
+            if not isinstance(outcome, Exception):
+                self._committed(change.name, outcome)
+            elif isinstance(outcome, StoreUnavailableError):
+                unavailable = True
         if unavailable:
             self._note_failure()
         else:
             self._note_success()
         self._end(asked)
+
+    def _tell(self, answered: Answered, outcome: Outcome) -> None:
+        try:
+            answered(outcome)
+        except Exception:  # a defect of ours must not keep the others of the batch from their answers
+            logger.exception("an answer of the store was not taken")
 
     def foreign(self) -> None:
         """Called on the writer thread of the first lane between batches."""

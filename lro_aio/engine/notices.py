@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Self
 
 from lro_aio.core.record import Record
-from lro_aio.engine.timing import wait_event
 from lro_aio.ports import Clock
 
 __all__ = ["Notices", "Subscription"]
@@ -22,19 +21,19 @@ class Notices:
     def __init__(self) -> None:
         self._subscriptions: dict[str, set[Subscription]] = {}
         self._all: set[Subscription] = set()
-        self._listeners: dict[Listener, Callable[[], None]] = {}
+        self._listeners: tuple[tuple[Listener, Callable[[], None]], ...] = ()
 
     def publish(self, name: str, record: Record | None) -> None:
         """A row was committed by this process, or seen to have changed; None: it was removed."""
         for subscription in self._subscriptions.get(name, ()):
             subscription.push(name, record)
-        for listener in tuple(self._listeners):
-            listener(name, record)
+        for committed, _ in self._listeners:
+            committed(name, record)
 
     def elsewhere(self) -> None:
         """Another process committed something: whoever waits must look again."""
         self.look_again()
-        for elsewhere in tuple(self._listeners.values()):
+        for _, elsewhere in self._listeners:
             elsewhere()
 
     def look_again(self) -> None:
@@ -48,8 +47,13 @@ class Notices:
 
     def listen(self, commit: Listener, elsewhere: Callable[[], None]) -> Callable[[], None]:
         """Call ``commit`` for every published row, ``elsewhere`` for every foreign commit; returns the undo."""
-        self._listeners[commit] = elsewhere
-        return lambda: self._listeners.pop(commit, None) and None
+        listener = (commit, elsewhere)
+        self._listeners = (*self._listeners, listener)
+
+        def undo() -> None:
+            self._listeners = tuple(known for known in self._listeners if known is not listener)
+
+        return undo
 
     def add(self, subscription: Subscription) -> None:
         """Called by the subscription."""
@@ -76,7 +80,7 @@ class Subscription:
         self._notices = notices
         self._changed: dict[str, Record | None] = {}
         self._stale = False
-        self._event = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
 
     def __enter__(self) -> Self:
         self._notices.add(self)
@@ -90,20 +94,32 @@ class Subscription:
     def push(self, name: str, record: Record | None) -> None:
         """Called by the notices."""
         self._changed[name] = record
-        self._event.set()
+        self._wake()
 
     def push_stale(self) -> None:
         """Called by the notices."""
         self._stale = True
-        self._event.set()
+        self._wake()
 
     async def wait(self, clock: Clock, until: float | None) -> None:
         """Return when there is something to take, or at ``until`` on the clock."""
-        await wait_event(clock, self._event, until)
+        if self._changed or self._stale or (until is not None and clock.time() >= until):
+            return
+        self._waiter = asyncio.get_running_loop().create_future()
+        cancel = clock.call_at(until, self._wake) if until is not None else None
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+            if cancel is not None:
+                cancel()
 
     def take(self) -> tuple[dict[str, Record | None], bool]:
         """The rows that changed, and whether others may have changed unseen."""
         taken = self._changed, self._stale
         self._changed, self._stale = {}, False
-        self._event.clear()
         return taken
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

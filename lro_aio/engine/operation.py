@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
-from google.protobuf import empty_pb2
+from google.protobuf import any_pb2, empty_pb2
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
@@ -31,7 +31,7 @@ from lro_aio.core.errors import (
     WorkerUnavailableError,
 )
 from lro_aio.core.policies import Duration, seconds
-from lro_aio.core.record import Record, WakeReason
+from lro_aio.core.record import Record, State, WakeReason
 from lro_aio.core.status import error_of, make_status, to_status
 from lro_aio.core.transitions import Holder
 from lro_aio.engine.children import Service, as_service
@@ -93,6 +93,7 @@ class Operation(Generic[S]):
         self._codec = codec if codec is not None else (handler.codec if handler is not None else None)
         self._in_handler = in_handler
         self._state: Any = _UNREAD
+        self._used = False
         self._children: list[operations_pb2.Operation] = []
         self._cancel_reason: CancelReason | None = None
         self._suspended: Suspended | None = None
@@ -116,7 +117,7 @@ class Operation(Generic[S]):
     @property
     def id(self) -> str:
         """The name's last segment: stable over every run, so a key for what the handler does elsewhere."""
-        return names.parse(self._record.name).id
+        return self._record.name.rpartition("/")[2]
 
     @property
     def uid(self) -> str:
@@ -150,14 +151,24 @@ class Operation(Generic[S]):
         Raises:
             StateCodecError: What is stored cannot be read.
         """
-        if self._state is _UNREAD:
-            codec = self._codec if self._codec is not None else StateCodec[Any](None)
-            self._state = codec.decode(self._record.state_data, self._record.state_codec)
+        self.decode()
+        self._used = True  # it may be changed in place
         return cast("S", self._state)
 
     @state.setter
     def state(self, value: S) -> None:
         self._state = value
+        self._used = True
+
+    def decode(self) -> None:
+        """Read the state, for whoever looks at it later. For the engine.
+
+        Raises:
+            StateCodecError: What is stored cannot be read.
+        """
+        if self._state is _UNREAD:
+            codec = self._codec if self._codec is not None else StateCodec[Any](None)
+            self._state = codec.decode(self._record.state_data, self._record.state_codec)
 
     @property
     def resume_point(self) -> str:
@@ -361,15 +372,16 @@ class Operation(Generic[S]):
             TypeError: The response is another message.
         """
         limit = None if timeout is None else seconds(timeout, "timeout")
-        operation = await self._engine.wait(self.name, limit)
-        if not operation.done and (limit is None or self._engine.draining):
-            raise WorkerUnavailableError("the client is closing; the operation goes on")
-        if not operation.done:
-            raise WaitDeadlineExceededError(limit or 0.0, (self.name,), operation=operation)
+        record = await self._engine.wait(self.name, limit)
+        if record.state is State.SUCCEEDED:
+            return unpack(any_pb2.Any.FromString(record.response), response_type)
+        operation = record.to_operation()
         error = error_of(operation)
         if error is not None:
             raise error
-        return unpack(operation.response, response_type)
+        if limit is None or self._engine.draining:
+            raise WorkerUnavailableError("the client is closing; the operation goes on")
+        raise WaitDeadlineExceededError(limit, (self.name,), operation=operation)
 
     async def start_child(self, handler: str | HandlerFunction, state: Any = None, *, key: str) -> Operation[Any]:
         """Start an operation that belongs to this one.
@@ -535,7 +547,7 @@ class Operation(Generic[S]):
 
     def state_changes(self) -> dict[str, Any]:
         """The state as columns to write; empty where nobody looked at it or set it. For the engine."""
-        if self._state is _UNREAD:
+        if not self._used:
             return {}
         codec = self._codec
         if codec is None:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from google.protobuf import empty_pb2
 from google.protobuf.message import Message
@@ -47,8 +47,7 @@ STRAY_DELAY = 1.0
 Event = Callable[..., Record | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a run has to commit: a transition that still wants ``holder`` and ``now``."""
 
     event: Event
@@ -68,11 +67,11 @@ class Run:
     in_handler: bool = False
     """Only then does a cancel reach the task: a commit is never torn."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    holder: Holder = field(init=False)
+    """What the run's writes name."""
 
-    @property
-    def holder(self) -> Holder:
-        """What the run's writes name."""
-        return Holder(self.record.uid, self.record.claim)
+    def __post_init__(self) -> None:
+        self.holder = Holder(self.record.uid, self.record.claim)
 
     def cancel(self, reason: CancelReason) -> None:
         """Stop the handler; one that has not started yet is stopped at its start.
@@ -108,7 +107,9 @@ async def execute(engine: Engine, run: Run) -> Outcome | None:
     run.operation = operation
     operation._cancel_reason = run.cancel_reason  # noqa: SLF001 (as in Run.cancel)
     try:
-        await _prepare(engine, run, operation)
+        operation.decode()  # before the handler's own code runs: what cannot be read fails here, with the bytes kept
+        if run.record.wake is not None and run.record.wake.children:
+            await _prepare_children(engine, run, run.record.wake, operation)
         returned = await _call(engine, run, operation)
         return _returned(engine, run, operation, returned)
     except asyncio.CancelledError:
@@ -122,12 +123,8 @@ async def execute(engine: Engine, run: Run) -> Outcome | None:
         return _raised(engine, run, operation, exc)
 
 
-async def _prepare(engine: Engine, run: Run, operation: Operation[Any]) -> None:
-    """Decode the state before the handler's own code runs, and read the children that it waited for."""
-    operation.state  # noqa: B018 (decodes: what cannot be read fails here, with the bytes kept)
-    wake = run.record.wake
-    if wake is None or not wake.children:
-        return
+async def _prepare_children(engine: Engine, run: Run, wake: Wake, operation: Operation[Any]) -> None:
+    """Read the children that it waited for."""
     run.in_handler = True  # a read may be cut like a handler: nothing is torn by it
     try:
         await _read_children(engine, wake, operation)

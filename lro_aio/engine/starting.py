@@ -17,7 +17,6 @@ from lro_aio.core.record import Record, State, Wait
 from lro_aio.engine.dispatch import HANDOVER_RETRY
 from lro_aio.engine.handlers import Handler, HandlerFunction
 from lro_aio.engine.operation import Operation
-from lro_aio.engine.timing import shielded
 
 if TYPE_CHECKING:
     from lro_aio.engine.engine import Engine
@@ -132,7 +131,7 @@ class Starter:
         now = self._engine.clock.time()
         columns.setdefault("check_time", now)
         return _BLANK.evolve(
-            name=str(names.parse(str(names.OperationName(collection, identifier)))),
+            name=names.make(collection, identifier),
             uid=names.new_id(),
             create_time=now,
             update_time=now,
@@ -145,11 +144,11 @@ class Starter:
 
     async def _create(self, record: Record, claimed_for: Handler | None = None) -> Record:
         event = partial(transitions.create, record=record, now=record.create_time)
-        future = self._engine.gateway.submit(Change(record.name, event, creates=True, size=record.size))
-        if claimed_for is not None:
-            self._engine.worker.expect(future, claimed_for, uid=record.uid)
-        # Shielded: a caller that goes away must not keep a committed row from being run.
-        created = await shielded(future)
+        change = Change(record.name, event, creates=True, size=record.size)
+        if claimed_for is None:
+            created = await self._engine.gateway.submit(change)
+        else:
+            created = await self._engine.worker.submit(change, claimed_for, uid=record.uid)
         assert created is not None
         return created
 

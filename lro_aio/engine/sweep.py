@@ -8,6 +8,7 @@ operation then costs no task and no memory here, and a restart needs nothing but
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import math
 import random
@@ -50,6 +51,8 @@ class Sweeper:
         """Epoch seconds: least ``check_time`` that is known, since the last look began."""
         self._looking = False
         self._limit = 0
+        self._changed: set[str] | None = None
+        """Rows that this process has committed since the look began; None while there is none."""
         self._seen: frozenset[tuple[str, int, int]] = frozenset()
         self._stuck = False
         self.saturated = False
@@ -85,8 +88,10 @@ class Sweeper:
         if self.saturated and (not waiting or (self._behind and waiting <= self._policy.batch // 4)):
             self._nudged.set()
 
-    def observe(self, _name: str, record: Record | None) -> None:
+    def observe(self, name: str, record: Record | None) -> None:
         """A row was committed: it may be due before what the loop waits for."""
+        if self._changed is not None:
+            self._changed.add(name)
         if not self._precise or record is None or record.check_time is None:
             return
         if record.owner == self._engine.settings.owner:
@@ -175,18 +180,32 @@ class Sweeper:
         now = engine.clock.time()
         # What cannot be handled here now must not hide what stands behind it.
         unhandled = len(self._seen) if self._stuck else 0
-        self._limit = self._policy.batch + unhandled + engine.worker.waiting + (engine.worker.held if own else 0)
-        look = await self._ask(now=now, routes=engine.routes(), limit=self._limit, own=own, overdue=overdue)
+        self._limit = self._policy.batch + unhandled + engine.worker.coming + (engine.worker.held if own else 0)
+        self._changed = set()
+        try:
+            look = await self._ask(now=now, routes=engine.routes(), limit=self._limit, own=own, overdue=overdue)
+            due = [record for record in look.due if self._is_news(record)]
+        finally:
+            self._changed = None
         self._behind = len(look.due) >= self._limit
-        seen = frozenset((record.name, record.revision, record.handover) for record in look.due)
+        self.saturated = self.saturated or engine.worker.waiting > 0
+        seen = frozenset((record.name, record.revision, record.handover) for record in due)
         self._stuck = bool(seen & self._seen)
-        repairs = (self._repair(record, now) for record in look.due)
+        repairs = (self._repair(record, now) for record in due)
         for failure in await asyncio.gather(*repairs, return_exceptions=True):
             if failure is not None:
                 raise failure
         # Rows that only found no free place were not tried: they are no sign of anything.
         self._seen = frozenset() if self.saturated else seen
-        return look
+        return dataclasses.replace(look, due=due)
+
+    def _is_news(self, record: Record) -> bool:
+        """Whether a row that was found due may still be: not one that is about to be claimed here, or was meanwhile.
+
+        Such a one would find no place, stand among those that wait for one, and so keep others waiting.
+        """
+        changed = self._changed is not None and record.name in self._changed
+        return not changed and not self._engine.worker.expects(record.name)
 
     def _more(self) -> bool:
         return self._behind and not self.saturated and not self._stuck

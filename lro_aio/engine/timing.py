@@ -7,14 +7,11 @@ import contextlib
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import partial
-from typing import Any, TypeVar
 
 from lro_aio.ports import Clock
 
-__all__ = ["SystemClock", "shielded", "sleep_until", "timeout_at", "wait_event"]
+__all__ = ["SystemClock", "sleep_until", "timeout_at", "wait_event"]
 
-T = TypeVar("T")
 
 MAX_HOP = 60.0
 """Seconds. A long timer is re-armed in hops, so that a wall clock that is set is noticed within one."""
@@ -25,7 +22,7 @@ class SystemClock:
 
     def time(self) -> float:
         """Now, in epoch seconds, to the microsecond: what stores keep, so that times compare exactly everywhere."""
-        return round(time.time(), 6)
+        return time.time_ns() // 1000 / 1_000_000  # as round(time.time(), 6), in a third of its time
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Callable[[], None]:
         """Call ``callback`` on the running loop at ``when``; returns a cancel."""
@@ -68,24 +65,6 @@ class SystemClock:
     def attach(self, settle: Callable[[], Awaitable[None]]) -> Callable[[], None]:  # noqa: ARG002 (nobody drives it)
         """Nothing to do: real time moves by itself."""
         return lambda: None
-
-
-async def shielded(future: asyncio.Future[T]) -> T:
-    """As ``await asyncio.shield(future)``, for a future that nobody cancels, at half the cost.
-
-    An error that comes when the waiter is gone is nobody's: it is not reported as never retrieved.
-    """
-    waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    future.add_done_callback(partial(_told, waiter))
-    await waiter
-    return future.result()
-
-
-def _told(waiter: asyncio.Future[None], future: asyncio.Future[Any]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
-    elif not future.cancelled():
-        future.exception()
 
 
 async def sleep_until(clock: Clock, when: float) -> None:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lro_aio.core import transitions
-from lro_aio.core.change import Change
+from lro_aio.core.change import Change, Outcome
 from lro_aio.core.errors import (
     LeaseLostError,
     LroError,
@@ -27,7 +27,7 @@ from lro_aio.engine import run as runs
 from lro_aio.engine.handlers import Handler
 from lro_aio.engine.operation import CancelReason, Operation
 from lro_aio.engine.run import Run
-from lro_aio.engine.timing import shielded, sleep_until
+from lro_aio.engine.timing import sleep_until
 
 if TYPE_CHECKING:
     from lro_aio.engine.engine import Engine
@@ -57,8 +57,10 @@ class Worker:
         self._cancelled_early: dict[str, Record] = {}
         self._latest: dict[str, Record] = {}
         """By name: rows that run under this owner, as last committed, while no other process has committed anything."""
-        self._claiming = 0
-        self._reserved = 0
+        self._claiming: dict[str, int] = {}
+        """By name: how many claims are under way."""
+        self._taken: set[str] = set()
+        """Names: rows that have a place and are about to be claimed."""
         self._ready: dict[str, tuple[Record, Wake | None]] = {}
         """By name, in the order in which they get a place."""
         self._stop_ticker: Callable[[], None] | None = None
@@ -72,13 +74,22 @@ class Worker:
     @property
     def free(self) -> int:
         """Runs that may start now."""
-        taken = len(self.running) + self._claiming + self._reserved
+        taken = len(self.running) + len(self._claiming) + len(self._taken)
         return 0 if self.draining else max(0, self.max_running - taken)
 
     @property
     def waiting(self) -> int:
         """Rows that are due and wait for a free place."""
         return len(self._ready)
+
+    @property
+    def coming(self) -> int:
+        """Rows that are about to be claimed, and that a look at the store may still find due."""
+        return len(self._ready) + len(self._taken) + len(self._claiming)
+
+    def expects(self, name: str) -> bool:
+        """Whether it is one of them."""
+        return name in self._ready or name in self._taken or name in self._claiming
 
     def launch(self, record: Record, handler: Handler) -> Run:
         """Run a row that this process has just claimed."""
@@ -105,42 +116,45 @@ class Worker:
         self._engine.check_open()
         now = self._engine.clock.time()
         event = partial(transitions.claim, now=now, by=self._engine.claimant(handler), token=token, wake=wake)
-        future = self._engine.gateway.submit(Change(record.name, event, claims=True))
-        launched = self.expect(future, handler)
-        claimed = await shielded(future)
+        launched: list[Run] = []
+        claimed = await self.submit(Change(record.name, event, claims=True), handler, launched=launched)
         if claimed is not None and not launched:
             await self._engine.dispatcher.after_run(claimed)  # the claim ended it: a cancel may have to be passed on
         return launched[0] if launched else None
 
-    def expect(self, claim: asyncio.Future[Record | None], handler: Handler, uid: str = "") -> list[Run]:
-        """Keep one place until a claim is answered, and launch it then.
+    def submit(
+        self, change: Change, handler: Handler, *, uid: str = "", launched: list[Run] | None = None
+    ) -> asyncio.Future[Record | None]:
+        """Submit a claim, keep one place until it is answered, and launch it then.
 
         Not the caller's part: one that is cancelled meanwhile would leave a row that is claimed and that nobody runs.
 
         Args:
-            claim: What the gateway gave for it; to be awaited under a shield.
+            change: The claim.
             handler: The row's handler.
             uid: Launch only this row; "" for any.
-
-        Returns:
-            A list that holds the run once it is launched.
+            launched: Gets the run once it is launched.
         """
-        launched: list[Run] = []
-        self._claiming += 1
+        future = self._engine.gateway.submit(change, partial(self._answered, change.name, handler, uid, launched))
+        self._claiming[change.name] = self._claiming.get(change.name, 0) + 1
         self._no_claims.clear()
+        return future
 
-        def answered(done: asyncio.Future[Record | None]) -> None:
-            self._claiming -= 1
-            if not self._claiming:
-                self._no_claims.set()
-            if not done.cancelled() and done.exception() is None:
-                row = done.result()
-                if row is not None and row.state is State.RUNNING and (uid in ("", row.uid) or self._orphaned(row)):
-                    launched.append(self.launch(row, handler))
-            self._engine.dispatcher.freed()
-
-        claim.add_done_callback(answered)
-        return launched
+    def _answered(self, name: str, handler: Handler, uid: str, launched: list[Run] | None, outcome: Outcome) -> None:
+        left = self._claiming.pop(name) - 1
+        if left:
+            self._claiming[name] = left
+        if not self._claiming:
+            self._no_claims.set()
+        if (
+            isinstance(outcome, Record)
+            and outcome.state is State.RUNNING
+            and (uid in ("", outcome.uid) or self._orphaned(outcome))
+        ):
+            run = self.launch(outcome, handler)
+            if launched is not None:
+                launched.append(run)
+        self._engine.dispatcher.freed()
 
     def _orphaned(self, row: Record) -> bool:
         """Whether a repeated start found a row that this process claimed without ever hearing that it did."""
@@ -159,13 +173,14 @@ class Worker:
         """As many of the queued rows as there are free places, which are kept for them until ``claim_reserved``."""
         taken: list[tuple[Record, Wake | None]] = []
         while self._ready and self.free:
-            taken.append(self._ready.pop(next(iter(self._ready))))
-            self._reserved += 1
+            name = next(iter(self._ready))
+            taken.append(self._ready.pop(name))
+            self._taken.add(name)
         return taken
 
-    def claim_reserved(self) -> None:
+    def claim_reserved(self, name: str) -> None:
         """The claim for which a place was kept is made now, or never."""
-        self._reserved -= 1
+        self._taken.discard(name)
 
     def hold(self, record: Record) -> None:
         """Renew this row's lease from now on."""
