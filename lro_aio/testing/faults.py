@@ -43,7 +43,7 @@ class FaultyStore(Store):
         self.changes = 0
         """Changes in all ``apply`` calls."""
         self._faults: dict[str, _Fault] = {}
-        self._gates: dict[str, threading.Event] = {}
+        self._gates: dict[str, tuple[threading.Event, str]] = {}
 
     def fail(
         self,
@@ -63,9 +63,15 @@ class FaultyStore(Store):
         """
         self._faults[method] = _Fault(times, when, error)
 
-    def hold(self, method: str) -> Callable[[], None]:
-        """Make calls of a method wait until the returned function is called."""
-        gate = self._gates[method] = threading.Event()
+    def hold(self, method: str, *, when: Literal["before", "after"] = "before") -> Callable[[], None]:
+        """Make calls of a method wait until the returned function is called.
+
+        Args:
+            method: Name of a method of ``Store``.
+            when: Whether they wait before they have any effect, or with their answer.
+        """
+        gate = threading.Event()
+        self._gates[method] = (gate, when)
         return gate.set
 
     def open(self) -> None:
@@ -74,7 +80,7 @@ class FaultyStore(Store):
 
     def close(self) -> None:
         """As the wrapped store, after letting held calls go."""
-        for gate in self._gates.values():
+        for gate, _ in self._gates.values():
             gate.set()
         self.inner.close()
 
@@ -119,13 +125,15 @@ class FaultyStore(Store):
 
     def _through(self, method: str, call: Callable[[], T]) -> T:
         self.calls[method] += 1
-        gate = self._gates.get(method)
-        if gate is not None:
+        gate, held = self._gates.get(method, (None, ""))
+        if gate is not None and held == "before":
             gate.wait()
         fault = self._faults.get(method)
         if fault is None or fault.times <= 0:
             answer = call()
             self._describe()  # some of it is known once the store is open, or measured with every call
+            if gate is not None and held == "after":
+                gate.wait()
             return answer
         fault.times -= 1
         if fault.when == "after":

@@ -60,3 +60,43 @@ async def test_a_backlog_is_looked_at_when_what_is_at_hand_runs_out_and_not_for_
         await asyncio.gather(*(operation.result(timeout=30) for operation in operations))
         assert len(set(done)) == len(done) == 100
         assert store.calls["look"] < 20
+
+
+@pytest.mark.asyncio
+async def test_a_row_that_began_while_the_sweep_looked_does_not_stand_among_those_that_wait() -> None:
+    """It would make the others wait: while rows wait for a place, no timer is set for what is due next."""
+    began: list[str] = []
+    places = {name: asyncio.Event() for name in ("first", "second")}
+    handlers = lro.Handlers()
+
+    @handlers.handler("busy")
+    async def busy(op):
+        began.append(op.id)
+        await places[op.id].wait()
+        return empty_pb2.Empty()
+
+    @handlers.handler("nap", resume_points=("awake",))
+    async def nap(op):
+        return op.suspend(resume_at="awake", sleep=0.3) if op.resume_point == "" else None
+
+    store = FaultyStore(lro.SqliteStore("sqlite://"))
+    async with lro.Client(store, handlers=[handlers], max_running=2, drain_timeout=0) as client:
+        engine = client.engine
+        nap = await client.start("nap")
+        engine.worker.max_running = 1
+        await client.start("busy", operation_id="first")
+        await client.start("busy", operation_id="second")
+        while not engine.worker.waiting:
+            await asyncio.sleep(0.001)
+        looks = store.calls["look"]
+        answer = store.hold("look", when="after")
+        engine.sweeper.nudge()
+        while store.calls["look"] == looks:
+            await asyncio.sleep(0.001)
+        places["first"].set()  # the second is claimed, while the look still says that it is due
+        while began != ["first", "second"]:
+            await asyncio.sleep(0.001)
+        answer()
+        engine.worker.max_running = 2
+        await nap.result(timeout=10)
+        places["second"].set()
