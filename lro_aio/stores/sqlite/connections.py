@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from lro_aio.core.errors import StoreSchemaError, StoreUnavailableError
 from lro_aio.stores.sqlite.errors import not_a_database
@@ -89,23 +91,32 @@ class Exclusive:
         self._lock = threading.Lock()
         self._closing = False
 
-    @contextmanager
-    def use(self) -> Iterator[sqlite3.Connection]:
-        """The connection, for one thread.
+    def use(self) -> Self:
+        """The connection, for one thread: to be entered, which a generator would make two microseconds dearer."""
+        return self
+
+    def __enter__(self) -> sqlite3.Connection:
+        """Wait for the other threads.
 
         Raises:
-            StoreUnavailableError: Other threads had it for as long as the busy timeout.
+            StoreUnavailableError: They had it for as long as the busy timeout, or it is closed.
         """
         if not self._lock.acquire(timeout=self._timeout):
             raise StoreUnavailableError(f"other calls of this process kept {self._where} busy for {self._timeout:g} s")
-        try:
-            if self._closing:
-                raise StoreUnavailableError(f"{self._where} was closed while the call was under way")
-            yield self._connection
-        finally:
-            self._lock.release()
-            if self._closing:
-                self._close_if_free(0)
+        if self._closing:
+            self._give_back()
+            raise StoreUnavailableError(f"{self._where} was closed while the call was under way")
+        return self._connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._give_back()
+
+    def _give_back(self) -> None:
+        self._lock.release()
+        if self._closing:
+            self._close_if_free(0)
 
     def close(self) -> None:
         """Close now, or have the thread that is in the middle of something do it when it is through."""
