@@ -92,8 +92,10 @@ def parse_parent(parent: str) -> str:
     Raises:
         InvalidOperationNameError: A segment is malformed, or the whole is longer than ``MAX_PARENT``.
     """
-    segments = parent.split("/") if parent else []
-    if segments and segments[-1] == "operations":
+    if not parent:
+        return ""
+    segments = parent.split("/")
+    if segments[-1] == "operations":
         segments.pop()
     if segments == [ANY_PARENT]:
         return ANY_PARENT

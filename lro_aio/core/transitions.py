@@ -41,6 +41,7 @@ __all__ = [
     "create",
     "delete",
     "finish",
+    "first_claim",
     "handed_over",
     "lose_creator",
     "release",
@@ -153,6 +154,19 @@ def claim(
         attempt=record.attempt + 1,
         schedule_handle="",
     )
+
+
+def first_claim(*, now: float, by: Claimant) -> dict[str, Any]:
+    """The columns of a row that is claimed in the write that makes it: what ``claim`` makes of a new one."""
+    return {
+        "state": State.RUNNING,
+        "owner": by.owner,
+        "lease_expire_time": now + by.lease,
+        "check_time": now + by.lease,
+        "claim": 1,
+        "attempt": 1,
+        "revision": 2,
+    }
 
 
 def renew(record: Record, *, holder: Holder, now: float, lease: float) -> Record:

@@ -177,8 +177,9 @@ class Dispatcher:
 
     def freed(self) -> None:
         """A run has ended or a claim was refused: start what waits for a place."""
-        for record, wake in self._engine.worker.take_ready():
-            self._spawn(self._claim_queued(record, wake))
+        if self._engine.worker.waiting:
+            for record, wake in self._engine.worker.take_ready():
+                self._spawn(self._claim_queued(record, wake))
         self._engine.sweeper.freed(self._engine.worker.waiting)
 
     async def after_run(self, record: Record) -> None:

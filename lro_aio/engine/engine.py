@@ -286,7 +286,7 @@ class Engine:
             record = self._running_here(name, timeout)
             if record is None:
                 record = await self.record(name)  # under the subscription: nothing falls between the two
-            while (later := await self._later(record, changes, deadline)) is not None:
+            while not record.done and (later := await self._later(record, changes, deadline)) is not None:
                 record = later
         return record
 

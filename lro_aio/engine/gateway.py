@@ -317,7 +317,8 @@ class Gateway:
         for (change, slot, answered), outcome in zip(batch, outcomes, strict=True):
             if isinstance(slot, asyncio.Future):
                 asked += 1
-                self._leave(change)
+                if self._places:
+                    self._leave(change)
                 if slot.done():  # whoever asked was cancelled
                     pass
                 elif isinstance(outcome, Exception):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from google.protobuf.message import Message
 
@@ -54,6 +55,7 @@ class Starter:
             state = codec.default()
         data, tag = codec.encode(state)
         _check_size("state", len(data), self._engine.limits.state)
+        here = self._has_place_for(known)
         record = self._new_record(
             parent,
             handler_name,
@@ -61,6 +63,7 @@ class Starter:
             request_id=request_id,
             operation_id=operation_id,
             fingerprint=lambda: fingerprint_of(handler_name, state, fingerprint),
+            claimed_by=self._engine.claimant(known) if known is not None and here else None,
             state_data=data,
             state_codec=tag,
             parent_operation=parent_operation,
@@ -68,7 +71,8 @@ class Starter:
         )
         if self._engine.settings.dispatch == "scheduler":
             return await self._start_elsewhere(record, known)
-        return await self._start_here(record, known)
+        created = await self._create(record, known if here else None)
+        return Operation(self._engine, created, handler=known)
 
     async def create(
         self,
@@ -117,6 +121,7 @@ class Starter:
         request_id: str | None,
         operation_id: str | None,
         fingerprint: Callable[[], str],
+        claimed_by: transitions.Claimant | None = None,
         **columns: Any,
     ) -> Record:
         collection = names.parse_parent(parent)
@@ -130,6 +135,8 @@ class Starter:
         _check_size("metadata", len(packed), self._engine.limits.metadata)
         now = self._engine.clock.time()
         columns.setdefault("check_time", now)
+        if claimed_by is not None:
+            columns.update(transitions.first_claim(now=now, by=claimed_by))
         return _BLANK.evolve(
             name=names.make(collection, identifier),
             uid=names.new_id(),
@@ -142,26 +149,24 @@ class Starter:
             **columns,
         )
 
-    async def _create(self, record: Record, claimed_for: Handler | None = None) -> Record:
+    def _has_place_for(self, handler: Handler | None) -> bool:
+        """Whether the row is claimed in the write that makes it; else it waits for a place, or for another process."""
+        settings = self._engine.settings
+        if settings.dispatch == "scheduler":
+            return False
+        if handler is not None and settings.worker and self._engine.worker.free > 0:
+            return True
+        self._engine.sweeper.saturated = True
+        return False
+
+    def _create(self, record: Record, claimed_for: Handler | None = None) -> asyncio.Future[Record]:
         event = partial(transitions.create, record=record, now=record.create_time)
         change = Change(record.name, event, creates=True, size=record.size)
         if claimed_for is None:
-            created = await self._engine.gateway.submit(change)
+            created = self._engine.gateway.submit(change)
         else:
-            created = await self._engine.worker.submit(change, claimed_for, uid=record.uid)
-        assert created is not None
-        return created
-
-    async def _start_here(self, record: Record, handler: Handler | None) -> Operation[Any]:
-        """Claim in the same write where there is a free place; else the row waits for one, or for another process."""
-        if handler is None or not self._engine.settings.worker or self._engine.worker.free <= 0:
-            self._engine.sweeper.saturated = True
-            return Operation(self._engine, await self._create(record), handler=handler)
-        now = record.create_time
-        claimed = transitions.claim(record, now=now, by=self._engine.claimant(handler))
-        assert claimed is not None
-        created = await self._create(claimed, handler)
-        return Operation(self._engine, created, handler=handler)
+            created = self._engine.worker.submit(change, claimed_for, uid=record.uid)
+        return cast("asyncio.Future[Record]", created)  # to create is not to remove
 
     async def _start_elsewhere(self, record: Record, handler: Handler | None) -> Operation[Any]:
         """Commit the first run as a wait of zero and hand it over (dispatch="scheduler")."""

@@ -96,7 +96,7 @@ class Worker:
         run = Run(record, handler)
         self._ready.pop(record.name, None)  # a look that began before the claim may have found it due
         self.running[record.uid] = run
-        self.hold(record)
+        self._hold(record.name, run.holder)
         run.task = asyncio.get_running_loop().create_task(self._run(run), name=f"lro-aio-run {record.name}")
         early = self._cancelled_early.pop(record.uid, record)
         if early.cancel_requested and not record.cleaning:
@@ -184,8 +184,11 @@ class Worker:
 
     def hold(self, record: Record) -> None:
         """Renew this row's lease from now on."""
+        self._hold(record.name, Holder(record.uid, record.claim))
+
+    def _hold(self, name: str, holder: Holder) -> None:
         self._alive = time.monotonic()  # the loop lives: while nothing was held, nobody asked it
-        self._held[record.uid] = (record.name, Holder(record.uid, record.claim))
+        self._held[holder.uid] = (name, holder)
         if self._stop_ticker is None and not self._closed:
             self._stop_ticker = self._engine.clock.every(self._engine.lease_policy.renew_interval, self.renew)
 
@@ -356,7 +359,7 @@ class Worker:
                 run.operation.retire()
             run.ended.set()
             self._engine.dispatcher.freed()
-        if after is not None:
+        if after is not None and (not after.done or after.cancel_children):
             await self._engine.dispatcher.after_run(after)
 
     async def _commit(self, run: Run, outcome: runs.Outcome) -> Record | None:

@@ -65,6 +65,8 @@ OUTCOMES = {
 }
 """The column ``outcome``, by which the partial indexes tell live rows from ended ones."""
 
+_NOTHING = bytearray()
+"""Not ``bytes``, for which Python 3.11 looks for an adapter and a protocol (PEP 246) before it takes them."""
 _TEXTS = {state: state.value for state in State}  # sqlite3 takes an exact str five times as fast as a subclass
 _STATES = {state.value: state for state in State}
 
@@ -149,10 +151,10 @@ def encode(record: Record) -> tuple[Any, ...]:
         record.state_codec,
         None if record.wait is None else record.wait.to_json(),
         None if record.wake is None else record.wake.to_json(),
-        record.metadata,
-        record.error,
-        record.state_data,
-        record.response,
+        bytearray(record.metadata) if record.metadata else _NOTHING,
+        bytearray(record.error) if record.error else _NOTHING,
+        bytearray(record.state_data) if record.state_data else _NOTHING,
+        bytearray(record.response) if record.response else _NOTHING,
     )
 
 
