@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -69,18 +70,29 @@ class _Json:
     def to_json(self) -> str:
         """Compact JSON without the members that have their default."""
         members: dict[str, Any] = {}
-        for item in dataclasses.fields(self):  # type: ignore[arg-type]  # the mixin is used on dataclasses only
-            value = getattr(self, item.name)
-            if value != item.default and value != ():
-                members[item.name] = value
-        return json.dumps(members, separators=(",", ":"))
+        kind: Any = type(self)
+        for name, default in _defaults(kind).items():
+            value = getattr(self, name)
+            if value != default and value != ():
+                members[name] = value
+        return _encode(members)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """The inverse of ``to_json``."""
-        known = {item.name for item in dataclasses.fields(cls)}  # type: ignore[arg-type]  # as above
+        kind: Any = cls
+        known = _defaults(kind)
         members: Mapping[str, Any] = json.loads(text)
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in members.items() if k in known})
+
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+@functools.cache
+def _defaults(kind: Any) -> dict[str, Any]:
+    """The members of a dataclass, and the default of each."""
+    return {item.name: item.default for item in dataclasses.fields(kind)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -191,10 +191,17 @@ class Sweeper:
         self.saturated = self.saturated or engine.worker.waiting > 0
         seen = frozenset((record.name, record.revision, record.handover) for record in due)
         self._stuck = bool(seen & self._seen)
-        repairs = (self._repair(record, now) for record in due)
+        places = engine.worker.free
+        repairs = []
+        for record in due:
+            if places > 0 or not engine.dispatcher.put_off(record, now):
+                repairs.append(self._repair(record, now))
+                places -= 1
         for failure in await asyncio.gather(*repairs, return_exceptions=True):
             if failure is not None:
                 raise failure
+        if repairs and engine.worker.waiting and engine.worker.free > 0:
+            engine.dispatcher.freed()  # what was repaired did not need the places
         # Rows that only found no free place were not tried: they are no sign of anything.
         self._seen = frozenset() if self.saturated else seen
         return dataclasses.replace(look, due=due)

@@ -249,7 +249,7 @@ def test_every_event_on_another_programs_rows_has_its_outcome(event: str, kind: 
 
 def test_the_table_names_every_transition_and_every_state() -> None:
     listed = {event for event, _, _ in cells(TABLE)}
-    functions = {name for name in t.__all__ if name not in ("Claimant", "Holder")}
+    functions = {name for name in t.__all__ if name not in ("Claimant", "Holder", "first_claim")}
     assert {event.partition(",")[0].partition(":")[0] for event in listed} == functions
     assert listed == set(EVENTS)
     assert {row.state for row in ROWS.values()} == set(State)
@@ -263,6 +263,12 @@ def test_rule_2_a_write_with_another_claim_or_uid_is_lost_in_every_state(kind: s
     holder = held(replace(ROWS[kind], **stale))
     with pytest.raises(LeaseLostError):
         HELD[event](ROWS[kind], holder=holder, now=NOW)
+
+
+def test_a_row_that_is_made_claimed_is_what_a_claim_makes_of_a_new_one() -> None:
+    new = Record(name="operations/x", uid="u", state=State.PENDING, create_time=NOW, update_time=NOW, handler="h")
+    by = t.Claimant(owner="me", lease=30.0, max_attempts=1, retention=RETENTION)
+    assert replace(new, **t.first_claim(now=NOW, by=by)) == t.claim(replace(new, check_time=NOW), now=NOW, by=by)
 
 
 # -- rules 1 and 2 ------------------------------------------------------------------------------------------
