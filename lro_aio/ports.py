@@ -83,6 +83,9 @@ class Store(abc.ABC):
     foreign_poll_interval: float | None = None
     """Seconds between calls of ``changed_elsewhere``; None where the store cannot tell and readers have to poll."""
 
+    ordered_names: bool = False
+    """Whether names that rise with time are stored best: in one b-tree, not in ranges that are spread over machines."""
+
     expires_rows: bool = False
     """Whether the product removes expired rows by itself. The engine then never calls ``purge``."""
 

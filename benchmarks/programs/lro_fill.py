@@ -78,7 +78,7 @@ def _sleeper(made: float, now: float, terms: transitions.Claimant) -> Record:
 
 def _claimed(handler: str, made: float, terms: transitions.Claimant) -> Record:
     row = Record(
-        name=f"operations/{names.new_id()}",
+        name=f"operations/{names.ordered_id(made)}",
         uid=names.new_id(),
         state=State.PENDING,
         create_time=made,

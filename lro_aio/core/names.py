@@ -17,6 +17,7 @@ __all__ = [
     "child_id",
     "make",
     "new_id",
+    "ordered_id",
     "parse",
     "parse_parent",
     "request_id",
@@ -107,16 +108,32 @@ def parse_parent(parent: str) -> str:
 
 def new_id() -> str:
     """A random id (UUID4: spreads over Spanner's key space, and Go services accept no other form)."""
+    # As str(uuid.UUID(bytes=entropy, version=4)), in a quarter of its time.
+    text = _random().hex()
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:]}"
+
+
+def ordered_id(now: float) -> str:
+    """An id that sorts by its time, then at random (UUID7: RFC 9562, section 5.7).
+
+    For a store that keeps names in one b-tree: new ones are neighbours, and touch few pages of it.
+
+    Args:
+        now: Epoch seconds. Whoever reads the id can tell it, to the millisecond.
+    """
+    time, text = f"{int(now * 1000) & 0xFFFF_FFFF_FFFF:012x}", _random().hex()
+    return f"{time[:8]}-{time[8:]}-7{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:]}"
+
+
+def _random() -> bytes:
+    """16 random bytes."""
     try:
-        entropy = _entropy.pop()
+        return _entropy.pop()
     except IndexError:
         # A call to the system gives the interpreter's lock away, and gets it back late while a writer thread works.
         block = os.urandom(16 * 256)
         _entropy.extend(block[start : start + 16] for start in range(0, len(block), 16))
-        entropy = _entropy.pop()
-    # As str(uuid.UUID(bytes=entropy, version=4)), in a quarter of its time.
-    text = entropy.hex()
-    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:]}"
+        return _entropy.pop()
 
 
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}

@@ -292,18 +292,18 @@ class Dispatcher:
 
     def put_off(self, record: Record, now: float) -> bool:
         """Keep a due row that only wants a place until there is one; whether it was."""
-        handler = self._engine.handlers.find(record.handler)
-        if self._engine.draining or handler is None or not handler.runs(record.resume_point):
+        engine, handler = self._engine, self._engine.handlers.find(record.handler)
+        if not engine.settings.worker or engine.draining or handler is None or not handler.runs(record.resume_point):
             return False
         wait, wake = record.wait, None
         if record.state is State.SUSPENDED and wait is not None:
-            if not self._engine.scheduler.local or wait.children or wait.sleep_until > now:
+            if not engine.scheduler.local or wait.children or wait.sleep_until > now:
                 return False
             wake = Wake(reason=WakeReason.ELAPSED)
-        elif record.state is not State.PENDING or (wait is not None and self._engine.settings.dispatch == "scheduler"):
+        elif record.state is not State.PENDING or (wait is not None and engine.settings.dispatch == "scheduler"):
             return False
-        self._engine.sweeper.saturated = True
-        self._engine.worker.queue(record, wake)
+        engine.sweeper.saturated = True
+        engine.worker.queue(record, wake)
         return True
 
     async def hand_back(self, records: Sequence[Record]) -> None:

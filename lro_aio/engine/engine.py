@@ -351,6 +351,10 @@ class Engine:
         self.check_open()
         return await self.gateway.submit(change)
 
+    def new_id(self, now: float) -> str:
+        """The id of an operation that is made now, as its store likes it."""
+        return names.ordered_id(now) if self.gateway.store.ordered_names else names.new_id()
+
     def claimant(self, handler: Handler) -> Claimant:
         """The terms on which this process claims rows of a handler."""
         known = self._claimants.get(handler.on_cancel)

@@ -96,7 +96,7 @@ async def start_by_hand(engine: Engine, handler: str) -> MethodOperation[Any]:
     now = engine.clock.time()
     data, tag = known.codec.encode(known.codec.default())
     record = Record(
-        name=f"operations/{names.new_id()}",
+        name=f"operations/{engine.new_id(now)}",
         uid=names.new_id(),
         state=State.PENDING,
         create_time=now,

@@ -124,16 +124,16 @@ class Starter:
         claimed_by: transitions.Claimant | None = None,
         **columns: Any,
     ) -> Record:
+        now = self._engine.clock.time()
         collection = names.parse_parent(parent)
         if request_id and operation_id is not None:
             raise ValueError("give request_id or operation_id, not both")
         if request_id:
             identifier = names.request_id(collection, handler, request_id)
         else:
-            identifier = names.new_id() if operation_id is None else names.check_id(operation_id)
+            identifier = self._engine.new_id(now) if operation_id is None else names.check_id(operation_id)
         packed = pack(metadata) if metadata is not None else b""
         _check_size("metadata", len(packed), self._engine.limits.metadata)
-        now = self._engine.clock.time()
         columns.setdefault("check_time", now)
         if claimed_by is not None:
             columns.update(transitions.first_claim(now=now, by=claimed_by))

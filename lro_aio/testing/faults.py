@@ -37,6 +37,7 @@ class FaultyStore(Store):
         self.url = inner.url
         self.lanes = inner.lanes
         self.foreign_poll_interval = inner.foreign_poll_interval
+        self.ordered_names = inner.ordered_names
         self._describe()
         self.calls: Counter[str] = Counter()
         """Calls by method."""

@@ -102,6 +102,18 @@ def test_an_id_of_the_caller_is_a_value_error_where_it_is_no_id(identifier: str)
         names.check_id(identifier)
 
 
+def test_ordered_ids_are_uuid7s_of_their_time_and_sort_by_it() -> None:
+    moments = [0.0, 1.0, 1764.2, 1_764_293_799.123, 1_764_293_799.124, 2.0**38]
+    made = [names.ordered_id(moment) for moment in moments]
+    assert made == sorted(made)
+    for moment, identifier in zip(moments, made, strict=True):
+        parsed = uuid.UUID(identifier)
+        assert (str(parsed), parsed.version, parsed.variant) == (identifier, 7, uuid.RFC_4122)
+        assert parsed.int >> 80 == int(moment * 1000)
+        assert names.check_id(identifier) == identifier
+    assert len({names.ordered_id(1.0) for _ in range(1000)}) == 1000
+
+
 def test_new_ids_are_random_uuid4s() -> None:
     made = {names.new_id() for _ in range(100)}
     assert len(made) == 100

@@ -1,6 +1,7 @@
 """Starting and making operations: names, states, repeats, and arguments that leave no trace."""
 
 import asyncio
+import uuid
 from dataclasses import dataclass, field
 
 import pytest
@@ -9,6 +10,7 @@ from google.protobuf import struct_pb2, wrappers_pb2
 
 import lro_aio as lro
 from lro_aio.core.record import State
+from lro_aio.stores.spanner import SpannerStore
 from lro_aio.testing import FaultyStore
 
 
@@ -274,3 +276,26 @@ async def test_a_caller_that_goes_away_does_not_keep_its_operation_from_running(
         while not runs:
             await asyncio.sleep(0)
     assert len(runs) == 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("ordered", "version"), [(True, 7), (False, 4)])
+async def test_an_id_is_what_the_store_keeps_best(lro_handlers, lro_clock, ordered: bool, version: int) -> None:
+    """Names that rise with time are neighbours in the b-tree of a file, and a hot spot in Spanner."""
+    store = FaultyStore(lro.SqliteStore("sqlite://"))
+    store.ordered_names = ordered
+    made = []
+    async with lro.Client(store, handlers=[lro_handlers], clock=lro_clock) as client:
+        for _ in range(20):
+            await lro_clock.advance(0.01)
+            made.append((await client.start("order")).id)
+            made.append((await client.create()).id)
+            await lro_clock.advance(0.01)
+    assert {uuid.UUID(identifier).version for identifier in made} == {version}
+    in_order = [identifier for pair in zip(made[::2], made[1::2], strict=True) for identifier in sorted(pair)]
+    assert (in_order == sorted(made)) is ordered
+
+
+def test_only_stores_of_one_file_want_names_in_order() -> None:
+    assert lro.SqliteStore("sqlite://").ordered_names
+    assert not SpannerStore.ordered_names

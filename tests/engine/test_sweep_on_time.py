@@ -100,3 +100,18 @@ async def test_a_row_that_began_while_the_sweep_looked_does_not_stand_among_thos
         engine.worker.max_running = 2
         await nap.result(timeout=10)
         places["second"].set()
+
+
+@pytest.mark.asyncio
+async def test_the_sweep_of_a_front_end_keeps_no_row_for_a_place_that_never_comes(tmp_path) -> None:
+    handlers = lro.Handlers()
+
+    @handlers.handler("quick")
+    async def quick(op):
+        return None
+
+    url = f"sqlite:///{tmp_path}/operations.db"
+    async with lro.Client(url, handlers=[handlers], worker=False) as front:
+        await front.start("quick")
+        await front.sweep()
+        assert front.engine.worker.coming == 0

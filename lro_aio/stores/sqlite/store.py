@@ -49,6 +49,7 @@ class SqliteStore(Store):
     """
 
     lanes = 1
+    ordered_names = True
 
     def __init__(self, path_or_url: str | os.PathLike[str], *, busy_timeout: Duration = BUSY_TIMEOUT) -> None:
         self._location = Location.of(path_or_url, busy_timeout=busy_timeout)
