@@ -290,21 +290,23 @@ class Dispatcher:
             return
         await self._claim_woken(record, wake)
 
-    def put_off(self, record: Record, now: float) -> bool:
-        """Keep a due row that only wants a place until there is one; whether it was."""
+    def wants_place(self, record: Record, now: float) -> bool:
+        """Whether a due row only wants a place here, and nothing else before."""
         engine, handler = self._engine, self._engine.handlers.find(record.handler)
         if not engine.settings.worker or engine.draining or handler is None or not handler.runs(record.resume_point):
             return False
-        wait, wake = record.wait, None
-        if record.state is State.SUSPENDED and wait is not None:
-            if not engine.scheduler.local or wait.children or wait.sleep_until > now:
-                return False
-            wake = Wake(reason=WakeReason.ELAPSED)
-        elif record.state is not State.PENDING or (wait is not None and engine.settings.dispatch == "scheduler"):
+        wait = record.wait
+        if record.state is State.PENDING:
+            return wait is None or engine.settings.dispatch != "scheduler"
+        if record.state is not State.SUSPENDED or wait is None:
             return False
-        engine.sweeper.saturated = True
-        engine.worker.queue(record, wake)
-        return True
+        return engine.scheduler.local and not wait.children and wait.sleep_until <= now
+
+    def put_off(self, record: Record) -> None:
+        """Keep a row that only wants a place until there is one."""
+        self._engine.sweeper.saturated = True
+        wake = Wake(reason=WakeReason.ELAPSED) if record.state is State.SUSPENDED else None
+        self._engine.worker.queue(record, wake)
 
     async def hand_back(self, records: Sequence[Record]) -> None:
         """Make these waits due at once, so that another process watches them; best effort."""

@@ -343,6 +343,7 @@ class Engine:
         """One repair pass."""
         self.check_open()
         await self.sweeper.run_pass()
+        self.sweeper.nudge()  # what the loop waits for was known before this pass
 
     # What worker, sweep and operations call
 

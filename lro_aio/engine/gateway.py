@@ -325,23 +325,19 @@ class Gateway:
                     slot.set_exception(outcome)
                 else:
                     slot.set_result(outcome)
-            if answered is not None:
-                self._tell(answered, outcome)
-            if not isinstance(outcome, Exception):
-                self._committed(change.name, outcome)
-            elif isinstance(outcome, StoreUnavailableError):
-                unavailable = True
+            unavailable = unavailable or isinstance(outcome, StoreUnavailableError)
+            try:
+                if answered is not None:
+                    answered(outcome)
+                if not isinstance(outcome, Exception):
+                    self._committed(change.name, outcome)
+            except Exception:  # a defect of ours must not keep the others of the batch from their answers
+                logger.exception("what became of %s was not taken", change.name)
         if unavailable:
             self._note_failure()
         else:
             self._note_success()
         self._end(asked)
-
-    def _tell(self, answered: Answered, outcome: Outcome) -> None:
-        try:
-            answered(outcome)
-        except Exception:  # a defect of ours must not keep the others of the batch from their answers
-            logger.exception("an answer of the store was not taken")
 
     def foreign(self) -> None:
         """Called on the writer thread of the first lane between batches."""

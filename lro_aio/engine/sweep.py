@@ -51,8 +51,10 @@ class Sweeper:
         """Epoch seconds: least ``check_time`` that is known, since the last look began."""
         self._looking = False
         self._limit = 0
-        self._changed: set[str] | None = None
-        """Rows that this process has committed since the look began; None while there is none."""
+        self._changed: dict[str, Record | None] | None = None
+        """What this process has committed since the look began, by name; None while there is none."""
+        self._passed_over = False
+        """The last look left out rows whose claims were under way: these may be refused."""
         self._seen: frozenset[tuple[str, int, int]] = frozenset()
         self._stuck = False
         self.saturated = False
@@ -91,7 +93,7 @@ class Sweeper:
     def observe(self, name: str, record: Record | None) -> None:
         """A row was committed: it may be due before what the loop waits for."""
         if self._changed is not None:
-            self._changed.add(name)
+            self._changed[name] = record
         if not self._precise or record is None or record.check_time is None:
             return
         if record.owner == self._engine.settings.owner:
@@ -165,9 +167,11 @@ class Sweeper:
         return self._next if math.isfinite(self._next) else None
 
     def _next_pass(self, look: Look) -> float | None:
+        now = self._engine.clock.time()
+        if self._passed_over and not self.saturated:
+            return now + STUCK_DELAY
         if not self._precise or self.saturated:
             return None
-        now = self._engine.clock.time()
         if self._stuck:  # rows that stay due (a lease under grace, say) must not spin the loop
             return now + STUCK_DELAY
         # What was due has changed since, and with it what comes next.
@@ -181,38 +185,51 @@ class Sweeper:
         # What cannot be handled here now must not hide what stands behind it.
         unhandled = len(self._seen) if self._stuck else 0
         self._limit = self._policy.batch + unhandled + engine.worker.coming + (engine.worker.held if own else 0)
-        self._changed = set()
+        self._changed = {}
         try:
             look = await self._ask(now=now, routes=engine.routes(), limit=self._limit, own=own, overdue=overdue)
-            due = [record for record in look.due if self._is_news(record)]
+            latest = (self._latest(record, now) for record in look.due)
+            found = [record for record in latest if record is not None]
         finally:
             self._changed = None
         self._behind = len(look.due) >= self._limit
-        self.saturated = self.saturated or engine.worker.waiting > 0
+        # To try these again would make them a sign of a want of places.
+        due = [record for record in found if not engine.worker.expects(record.name)]
+        waiting = sum(engine.worker.queued(record.name) for record in found)
+        self.saturated = self.saturated or waiting > 0
+        self._passed_over = len(due) + waiting < len(found)
         seen = frozenset((record.name, record.revision, record.handover) for record in due)
         self._stuck = bool(seen & self._seen)
         places = engine.worker.free
         repairs = []
         for record in due:
-            if places > 0 or not engine.dispatcher.put_off(record, now):
-                repairs.append(self._repair(record, now))
-                places -= 1
+            wants_place = engine.dispatcher.wants_place(record, now)
+            if wants_place and places <= 0:
+                engine.dispatcher.put_off(record)
+                continue
+            repairs.append(self._repair(record, now))
+            places -= 1 if wants_place else 0
         for failure in await asyncio.gather(*repairs, return_exceptions=True):
             if failure is not None:
                 raise failure
-        if repairs and engine.worker.waiting and engine.worker.free > 0:
-            engine.dispatcher.freed()  # what was repaired did not need the places
         # Rows that only found no free place were not tried: they are no sign of anything.
         self._seen = frozenset() if self.saturated else seen
         return dataclasses.replace(look, due=due)
 
-    def _is_news(self, record: Record) -> bool:
-        """Whether a row that was found due may still be: not one that is about to be claimed here, or was meanwhile.
+    def _latest(self, record: Record, now: float) -> Record | None:
+        """A row that was found due as it is by now; None where it no longer is: it was claimed here, or has ended.
 
         Such a one would find no place, stand among those that wait for one, and so keep others waiting.
         """
-        changed = self._changed is not None and record.name in self._changed
-        return not changed and not self._engine.worker.expects(record.name)
+        if self._changed is None or record.name not in self._changed:
+            return record
+        latest = self._changed[record.name]
+        if latest is None:
+            return None
+        if latest.revision < record.revision:  # another process was later
+            return record
+        ours = latest.owner == self._engine.settings.owner
+        return None if ours or latest.check_time is None or latest.check_time > now else latest
 
     def _more(self) -> bool:
         return self._behind and not self.saturated and not self._stuck

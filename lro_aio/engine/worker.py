@@ -58,7 +58,7 @@ class Worker:
         self._latest: dict[str, Record] = {}
         """By name: rows that run under this owner, as last committed, while no other process has committed anything."""
         self._claiming: dict[str, int] = {}
-        """By name: how many claims are under way."""
+        """How many claims are under way: by name, those of starts by uid."""
         self._taken: set[str] = set()
         """Names: rows that have a place and are about to be claimed."""
         self._ready: dict[str, tuple[Record, Wake | None]] = {}
@@ -90,6 +90,10 @@ class Worker:
     def expects(self, name: str) -> bool:
         """Whether it is one of them."""
         return name in self._ready or name in self._taken or name in self._claiming
+
+    def queued(self, name: str) -> bool:
+        """Whether it is one of them, and waits for a free place."""
+        return name in self._ready
 
     def launch(self, record: Record, handler: Handler) -> Run:
         """Run a row that this process has just claimed."""
@@ -135,15 +139,16 @@ class Worker:
             uid: Launch only this row; "" for any.
             launched: Gets the run once it is launched.
         """
-        future = self._engine.gateway.submit(change, partial(self._answered, change.name, handler, uid, launched))
-        self._claiming[change.name] = self._claiming.get(change.name, 0) + 1
+        key = uid or change.name
+        future = self._engine.gateway.submit(change, partial(self._answered, key, handler, uid, launched))
+        self._claiming[key] = self._claiming.get(key, 0) + 1
         self._no_claims.clear()
         return future
 
-    def _answered(self, name: str, handler: Handler, uid: str, launched: list[Run] | None, outcome: Outcome) -> None:
-        left = self._claiming.pop(name) - 1
+    def _answered(self, key: str, handler: Handler, uid: str, launched: list[Run] | None, outcome: Outcome) -> None:
+        left = self._claiming.pop(key) - 1
         if left:
-            self._claiming[name] = left
+            self._claiming[key] = left
         if not self._claiming:
             self._no_claims.set()
         if (
@@ -158,7 +163,7 @@ class Worker:
 
     def _orphaned(self, row: Record) -> bool:
         """Whether a repeated start found a row that this process claimed without ever hearing that it did."""
-        return row.owner == self.owner and not self.holds(row.uid)
+        return row.owner == self.owner and not self.holds(row.uid) and row.name not in self._claiming
 
     def queue(self, record: Record, wake: Wake | None) -> None:
         """Claim a row as soon as there is a free place.
@@ -167,7 +172,9 @@ class Worker:
             record: Nobody holds it yet: another process may well be first.
             wake: Why a suspended row wakes; None for one that waits for nothing.
         """
-        self._ready.setdefault(record.name, (record, wake))
+        known = self._ready.get(record.name)
+        if known is None or known[0].revision < record.revision:
+            self._ready[record.name] = (record, wake)
 
     def take_ready(self) -> list[tuple[Record, Wake | None]]:
         """As many of the queued rows as there are free places, which are kept for them until ``claim_reserved``."""

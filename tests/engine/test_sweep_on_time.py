@@ -115,3 +115,69 @@ async def test_the_sweep_of_a_front_end_keeps_no_row_for_a_place_that_never_come
         await front.start("quick")
         await front.sweep()
         assert front.engine.worker.coming == 0
+
+
+@pytest.mark.asyncio
+async def test_a_row_whose_claim_was_under_way_is_looked_at_again_soon(lro_clock) -> None:
+    """The claim may be refused, and nobody else would say so before the next interval."""
+    ran: list[str] = []
+    handlers = lro.Handlers()
+
+    @handlers.handler("quick")
+    async def quick(op):
+        ran.append(op.id)
+
+    store = lro.SqliteStore("sqlite://")
+    async with lro.Client(store, handlers=[handlers], clock=lro_clock, max_running=1) as client:
+        engine = client.engine
+        engine.worker.max_running = 0
+        op = await client.start("quick")
+        await lro_clock.settle()
+        engine.worker.max_running = 1
+        [(record, _)] = engine.worker.take_ready()  # it has a place, and is about to be claimed
+        assert record.name == op.name
+        assert await engine.sweeper.run_pass() == lro_clock.time() + 1
+        assert engine.worker.free == 0
+        assert not ran
+        engine.worker.claim_reserved(record.name)  # it never was
+        await engine.sweeper.run_pass()
+        await lro_clock.settle()
+        assert ran == [op.id]
+
+
+@pytest.mark.asyncio
+async def test_rows_that_need_no_place_take_none_from_those_that_do(lro_clock, tmp_path) -> None:
+    """Waits for children are handed over whether or not there is a place; so many rows more may run."""
+    release = asyncio.Event()
+    ran: list[str] = []
+    handlers = lro.Handlers()
+
+    @handlers.handler("parent", resume_points=("done",))
+    async def parent(op):
+        if op.resume_point == "":
+            child = await op.start_child("child", key="only")
+            return op.suspend(resume_at="done", children=[child])
+        return None
+
+    @handlers.handler("child")
+    async def child(op):
+        await release.wait()
+
+    @handlers.handler("quick")
+    async def quick(op):
+        ran.append(op.id)
+        await release.wait()
+
+    url = f"sqlite:///{tmp_path}/operations.db"
+    async with lro.Client(url, handlers=[handlers], clock=lro_clock, max_running=9, drain_timeout=0) as before:
+        await asyncio.gather(*(before.start("parent") for _ in range(3)))
+        await lro_clock.settle()
+        before.engine.worker.max_running = 0
+        await asyncio.gather(*(before.start("quick") for _ in range(4)))
+        await lro_clock.settle()
+    async with lro.Client(url, handlers=[handlers], clock=lro_clock, max_running=7, drain_timeout=0) as after:
+        await lro_clock.settle()
+        assert len(after.engine.worker.running) == 7
+        assert len(ran) == 4
+        assert after.engine.worker.waiting == 0
+        release.set()

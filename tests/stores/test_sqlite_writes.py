@@ -13,6 +13,7 @@ import pytest
 from lro_aio.core.change import Change
 from lro_aio.core.record import Record, State
 from lro_aio.stores.sqlite import SqliteStore, rows
+from lro_aio.stores.sqlite.writes import write
 from lro_aio.testing._store_rows import create_all, name_of, put, row, update
 
 
@@ -72,6 +73,13 @@ def test_a_library_that_takes_few_values_gets_smaller_statements(store: SqliteSt
     assert sorted(store.read([record.name for record in made]), key=lambda record: record.name) == sorted(
         made, key=lambda record: record.name
     )
+
+
+def test_a_row_that_was_taken_for_new_is_never_written_over_another_ones(store: SqliteStore) -> None:
+    create_all(store, row(1, uid="theirs"))
+    with pytest.raises(sqlite3.IntegrityError), store._writing() as connection:
+        write(connection, {}, {name_of(1): row(1, uid="ours")})
+    assert store.read([name_of(1)]) == [row(1, uid="theirs")]
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ ORDER BY create_time DESC, name LIMIT :limit;
 
 -- :name write
 -- {rows} of values: makes a row, or changes the one that is there. Leaves out what never changes in the life of a row:
--- SQLite rewrites every index that has a column of the SET list.
+-- SQLite rewrites every index that has a column of the SET list. Never changes another row of the same name.
 INSERT INTO operations (
     name, parent, uid, state, outcome, deleted, create_time, update_time, end_time, expire_time, handler, resume_point,
     parent_operation, owner, lease_expire_time, claim, attempt, retries, check_time, handover, schedule_handle,
@@ -60,7 +60,8 @@ ON CONFLICT (name) DO UPDATE SET
     = excluded.handover, schedule_handle = excluded.schedule_handle, cleaning = excluded.cleaning, cancel_requested =
     excluded.cancel_requested, cancel_children = excluded.cancel_children, revision = excluded.revision, state_codec =
     excluded.state_codec, wait = excluded.wait, wake = excluded.wake, metadata = excluded.metadata, error =
-    excluded.error, state_data = excluded.state_data, response = excluded.response;
+    excluded.error, state_data = excluded.state_data, response = excluded.response
+WHERE operations.uid = excluded.uid;
 
 -- :name progress
 -- The same for rows that did not end: leaves the indexes on outcome and expire_time alone too.
@@ -77,7 +78,8 @@ ON CONFLICT (name) DO UPDATE SET
     = excluded.handover, schedule_handle = excluded.schedule_handle, cleaning = excluded.cleaning, cancel_requested =
     excluded.cancel_requested, cancel_children = excluded.cancel_children, revision = excluded.revision, state_codec =
     excluded.state_codec, wait = excluded.wait, wake = excluded.wake, metadata = excluded.metadata, error =
-    excluded.error, state_data = excluded.state_data, response = excluded.response;
+    excluded.error, state_data = excluded.state_data, response = excluded.response
+WHERE operations.uid = excluded.uid;
 
 -- :name remove
 DELETE FROM operations WHERE name = ?;

@@ -60,7 +60,9 @@ def _put(connection: sqlite3.Connection, statement: str, values: list[tuple[Any,
     done = 0
     while done < len(values):
         count = 1 << min(most, len(values) - done).bit_length() - 1
-        connection.execute(_text(statement, count), tuple(chain.from_iterable(values[done : done + count])))
+        cursor = connection.execute(_text(statement, count), tuple(chain.from_iterable(values[done : done + count])))
+        if cursor.rowcount != count:
+            raise sqlite3.IntegrityError("a row that was made just now is another one's")
         done += count
 
 
