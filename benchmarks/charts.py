@@ -55,7 +55,7 @@ def _draw(benchmark: Benchmark, results: Sequence[Line], titles: Mapping[str, st
     cases = list(dict.fromkeys(line["case"] for line in results))
     sides = list(dict.fromkeys(line["side"] for line in results))
     values = {(line["case"], line["side"]): line["median"][benchmark.compared] for line in results}
-    figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8, 3.9), layout="constrained")
     wide = 0.8 / len(sides)
     for place, side in enumerate(sides):
         found = [(index, values[case, side]) for index, case in enumerate(cases) if (case, side) in values]
@@ -80,5 +80,6 @@ def _finish(axes: Any, benchmark: Benchmark, cases: Sequence[str], values: Seque
     axes.set_ylabel(unit)
     axes.set_xticks(range(len(cases)), cases)
     axes.set_title(f"{benchmark.title}: {'more' if benchmark.more_is_better else 'less'} is better", size=10)
-    axes.legend(fontsize=7, frameon=False)
+    # Below the picture: inside, it would hide the figures of some chart.
+    axes.figure.legend(loc="outside lower center", ncols=4, fontsize=7, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
