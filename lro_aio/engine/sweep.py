@@ -167,15 +167,17 @@ class Sweeper:
         return self._next if math.isfinite(self._next) else None
 
     def _next_pass(self, look: Look) -> float | None:
-        now = self._engine.clock.time()
-        if self._passed_over and not self.saturated:
-            return now + STUCK_DELAY
-        if not self._precise or self.saturated:
+        if self.saturated:
             return None
+        now = self._engine.clock.time()
+        again = now + STUCK_DELAY if self._passed_over else None
+        if not self._precise:
+            return again
         if self._stuck:  # rows that stay due (a lease under grace, say) must not spin the loop
             return now + STUCK_DELAY
         # What was due has changed since, and with it what comes next.
-        return now if look.due else look.next_check
+        soonest = now if look.due else look.next_check
+        return min((when for when in (soonest, again) if when is not None), default=None)
 
     async def _look(self, *, own: bool, overdue: float | None = None) -> Look:
         """Handle what is due."""

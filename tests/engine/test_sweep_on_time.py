@@ -127,9 +127,16 @@ async def test_a_row_whose_claim_was_under_way_is_looked_at_again_soon(lro_clock
     async def quick(op):
         ran.append(op.id)
 
+    @handlers.handler("nap", resume_points=("awake",))
+    async def nap(op):
+        return op.suspend(resume_at="awake", sleep=50) if op.resume_point == "" else None
+
     store = lro.SqliteStore("sqlite://")
     async with lro.Client(store, handlers=[handlers], clock=lro_clock, max_running=1) as client:
         engine = client.engine
+        slept = lro_clock.time()
+        await client.start("nap")
+        await lro_clock.settle()
         engine.worker.max_running = 0
         op = await client.start("quick")
         await lro_clock.settle()
@@ -137,6 +144,8 @@ async def test_a_row_whose_claim_was_under_way_is_looked_at_again_soon(lro_clock
         [(record, _)] = engine.worker.take_ready()  # it has a place, and is about to be claimed
         assert record.name == op.name
         assert await engine.sweeper.run_pass() == lro_clock.time() + 1
+        await lro_clock.advance(49.5)
+        assert await engine.sweeper.run_pass() == slept + 50
         assert engine.worker.free == 0
         assert not ran
         engine.worker.claim_reserved(record.name)  # it never was
