@@ -57,7 +57,7 @@ def make(parent: str, identifier: str) -> str:
     Raises:
         InvalidOperationNameError: The parent is the wildcard.
     """
-    name = f"{parent}/operations/{identifier}" if parent else f"operations/{identifier}"
+    name = str(OperationName(parent, identifier))
     if parent == ANY_PARENT:
         raise InvalidOperationNameError(name)
     return name

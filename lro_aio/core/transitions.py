@@ -144,29 +144,13 @@ def claim(
     if record.state is State.SUSPENDED and record.wait is not None and not record.wait.rerun:
         record = record.evolve(wake=wake)
     return _evolve(
-        record,
-        now,
-        state=State.RUNNING,
-        owner=by.owner,
-        lease_expire_time=now + by.lease,
-        check_time=now + by.lease,
-        claim=record.claim + 1,
-        attempt=record.attempt + 1,
-        schedule_handle="",
+        record, now, **_held(now, by), claim=record.claim + 1, attempt=record.attempt + 1, schedule_handle=""
     )
 
 
 def first_claim(*, now: float, by: Claimant) -> dict[str, Any]:
     """The columns of a row that is claimed in the write that makes it: what ``claim`` makes of a new one."""
-    return {
-        "state": State.RUNNING,
-        "owner": by.owner,
-        "lease_expire_time": now + by.lease,
-        "check_time": now + by.lease,
-        "claim": 1,
-        "attempt": 1,
-        "revision": 2,
-    }
+    return {**_held(now, by), "claim": 1, "attempt": 1, "revision": 2}
 
 
 def renew(record: Record, *, holder: Holder, now: float, lease: float) -> Record:
@@ -447,6 +431,15 @@ def handed_over(
         schedule_handle=handle or record.schedule_handle,
         check_time=check_time,
     )
+
+
+def _held(now: float, by: Claimant) -> dict[str, Any]:
+    return {
+        "state": State.RUNNING,
+        "owner": by.owner,
+        "lease_expire_time": now + by.lease,
+        "check_time": now + by.lease,
+    }
 
 
 def _evolve(record: Record, now: float, **changes: Any) -> Record:

@@ -170,7 +170,7 @@ class Dispatcher:
             read = await self.poll(wait.service, children)
         except LroError:
             raise
-        except Exception as exc:
+        except Exception as exc:  # a foreign stub raises what it likes
             problem = f"service {wait.service!r} does not give its operations"
             raise StoreUnavailableError(problem, retry_after=RETRY_AFTER) from exc
         return [name for name, child in zip(children, read, strict=True) if not child.done]

@@ -46,6 +46,7 @@ ORDER BY create_time DESC, name LIMIT :limit;
 -- :name write
 -- {rows} of values: makes a row, or changes the one that is there. Leaves out what never changes in the life of a row:
 -- SQLite rewrites every index that has a column of the SET list. Never changes another row of the same name.
+-- {ended} is the next part for rows that may have ended, and nothing for those that did not.
 INSERT INTO operations (
     name, parent, uid, state, outcome, deleted, create_time, update_time, end_time, expire_time, handler, resume_point,
     parent_operation, owner, lease_expire_time, claim, attempt, retries, check_time, handover, schedule_handle,
@@ -53,33 +54,19 @@ INSERT INTO operations (
     error, state_data, response
 ) VALUES {rows}
 ON CONFLICT (name) DO UPDATE SET
-    outcome = excluded.outcome, end_time = excluded.end_time, expire_time = excluded.expire_time, state =
-    excluded.state, deleted = excluded.deleted, update_time = excluded.update_time, resume_point =
-    excluded.resume_point, owner = excluded.owner, lease_expire_time = excluded.lease_expire_time, claim =
-    excluded.claim, attempt = excluded.attempt, retries = excluded.retries, check_time = excluded.check_time, handover
-    = excluded.handover, schedule_handle = excluded.schedule_handle, cleaning = excluded.cleaning, cancel_requested =
-    excluded.cancel_requested, cancel_children = excluded.cancel_children, revision = excluded.revision, state_codec =
-    excluded.state_codec, wait = excluded.wait, wake = excluded.wake, metadata = excluded.metadata, error =
-    excluded.error, state_data = excluded.state_data, response = excluded.response
+    {ended}
+    state = excluded.state, deleted = excluded.deleted, update_time = excluded.update_time,
+    resume_point = excluded.resume_point, owner = excluded.owner, lease_expire_time = excluded.lease_expire_time,
+    claim = excluded.claim, attempt = excluded.attempt, retries = excluded.retries, check_time = excluded.check_time,
+    handover = excluded.handover, schedule_handle = excluded.schedule_handle, cleaning = excluded.cleaning,
+    cancel_requested = excluded.cancel_requested, cancel_children = excluded.cancel_children,
+    revision = excluded.revision, state_codec = excluded.state_codec, wait = excluded.wait, wake = excluded.wake,
+    metadata = excluded.metadata, error = excluded.error, state_data = excluded.state_data,
+    response = excluded.response
 WHERE operations.uid = excluded.uid;
 
--- :name progress
--- The same for rows that did not end: leaves the indexes on outcome and expire_time alone too.
-INSERT INTO operations (
-    name, parent, uid, state, outcome, deleted, create_time, update_time, end_time, expire_time, handler, resume_point,
-    parent_operation, owner, lease_expire_time, claim, attempt, retries, check_time, handover, schedule_handle,
-    cleaning, cancel_requested, cancel_children, fingerprint, traceparent, revision, state_codec, wait, wake, metadata,
-    error, state_data, response
-) VALUES {rows}
-ON CONFLICT (name) DO UPDATE SET
-    state = excluded.state, deleted = excluded.deleted, update_time = excluded.update_time, resume_point =
-    excluded.resume_point, owner = excluded.owner, lease_expire_time = excluded.lease_expire_time, claim =
-    excluded.claim, attempt = excluded.attempt, retries = excluded.retries, check_time = excluded.check_time, handover
-    = excluded.handover, schedule_handle = excluded.schedule_handle, cleaning = excluded.cleaning, cancel_requested =
-    excluded.cancel_requested, cancel_children = excluded.cancel_children, revision = excluded.revision, state_codec =
-    excluded.state_codec, wait = excluded.wait, wake = excluded.wake, metadata = excluded.metadata, error =
-    excluded.error, state_data = excluded.state_data, response = excluded.response
-WHERE operations.uid = excluded.uid;
+-- :name ended
+outcome = excluded.outcome, end_time = excluded.end_time, expire_time = excluded.expire_time,
 
 -- :name remove
 DELETE FROM operations WHERE name = ?;

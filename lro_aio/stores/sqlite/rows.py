@@ -119,7 +119,7 @@ def decode(row: Any) -> Record:
 
 
 def encode(record: Record) -> tuple[Any, ...]:
-    """The values of one row for the statements ``write`` and ``progress``."""
+    """The values of one row for the statement ``write``."""
     return (
         record.name,
         record.name.rpartition("/operations/")[0],  # as names.parse, which was through with the name long ago
@@ -171,7 +171,7 @@ def same_row(old: Record, new: Record) -> bool:
 
 
 def ended_alike(old: Record, new: Record) -> bool:
-    """Whether ``progress`` is enough: neither the outcome nor the times of the end differ."""
+    """Whether the part ``ended`` can be left out: neither the outcome nor the times of the end differ."""
     return (
         OUTCOMES[old.state] == OUTCOMES[new.state]
         and old.end_time == new.end_time

@@ -49,24 +49,24 @@ def write(connection: sqlite3.Connection, before: Mapping[str, Record], after: M
             written.append(rows.encode(new))
     if removed:
         connection.executemany(_SQL["remove"], removed)
-    _put(connection, "write", written)
-    _put(connection, "progress", progressed)
+    _put(connection, written, ended=True)
+    _put(connection, progressed, ended=False)
 
 
-def _put(connection: sqlite3.Connection, statement: str, values: list[tuple[Any, ...]]) -> None:
+def _put(connection: sqlite3.Connection, values: list[tuple[Any, ...]], *, ended: bool) -> None:
     """In statements of 128, 64, 32 ... rows: few texts, so that all of them stay prepared."""
     values.sort()  # by name: neighbours share pages of the index on it
     most = min(MOST, connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // rows.WIDTH)
     done = 0
     while done < len(values):
         count = 1 << min(most, len(values) - done).bit_length() - 1
-        cursor = connection.execute(_text(statement, count), tuple(chain.from_iterable(values[done : done + count])))
+        cursor = connection.execute(_text(count, ended), tuple(chain.from_iterable(values[done : done + count])))
         if cursor.rowcount != count:
             raise sqlite3.IntegrityError("a row that was made just now is another one's")
         done += count
 
 
 @functools.cache
-def _text(statement: str, count: int) -> str:
+def _text(count: int, ended: bool) -> str:
     row = f"({', '.join('?' * rows.WIDTH)})"
-    return _SQL[statement].replace("{rows}", ", ".join([row] * count))
+    return _SQL["write"].replace("{rows}", ", ".join([row] * count)).replace("{ended}", _SQL["ended"] if ended else "")
