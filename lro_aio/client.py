@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -25,10 +26,12 @@ from lro_aio.core.policies import (
 from lro_aio.core.record import WakeReason
 from lro_aio.core.results import unmarshal_operation
 from lro_aio.engine.children import Service, as_service
-from lro_aio.engine.engine import Engine, Settings
+from lro_aio.engine.clock import SystemClock
+from lro_aio.engine.engine import Engine
 from lro_aio.engine.handlers import HandlerFunction, Handlers
 from lro_aio.engine.operation import Operation
-from lro_aio.engine.timing import SystemClock
+from lro_aio.engine.serving import ServerHost
+from lro_aio.engine.settings import Settings
 from lro_aio.ports import Clock, Scheduler, Store
 from lro_aio.schedulers.local import LocalScheduler
 
@@ -114,7 +117,6 @@ class Client:
         settings = Settings(
             worker=worker,
             dispatch=dispatch if dispatch is not None else ("local" if self.scheduler.local else "scheduler"),
-            services={name: as_service(service) for name, service in (services or {}).items()},
             max_running=max_running,
             lease=lease if lease is not None else LeasePolicy(),
             sweep=sweep if sweep is not None else SweepPolicy(),
@@ -124,9 +126,10 @@ class Client:
             drain_timeout=seconds(drain_timeout, "drain_timeout"),
             expose_errors=expose_errors,
         )
-        self.engine = Engine(
-            self, self.store, self.scheduler, self.handlers, clock if clock is not None else SystemClock(), settings
-        )
+        self.clock: Clock = clock if clock is not None else SystemClock()
+        """Engine time."""
+        named = {name: as_service(service) for name, service in (services or {}).items()}
+        self.engine = Engine(self, self.store, self.scheduler, self.handlers, self.clock, settings, named)
 
     @classmethod
     def from_env(
@@ -228,9 +231,19 @@ class Client:
         await self.engine.drain(None if timeout is None else seconds(timeout, "timeout"))
 
     @property
-    def clock(self) -> Clock:
-        """Engine time."""
-        return self.engine.clock
+    def is_open(self) -> bool:
+        """Whether it takes calls: after ``async with`` has begun, and before it has ended."""
+        return self.engine.life.begun and not self.engine.life.closed
+
+    @property
+    def expose_errors(self) -> bool:
+        """Whether clients see the text of exceptions that are not this package's."""
+        return self.engine.settings.expose_errors
+
+    @property
+    def server_host(self) -> ServerHost:
+        """What the servers of this package ask of it, besides the methods here."""
+        return self.engine.server_host
 
     def handler(
         self,
@@ -293,7 +306,7 @@ class Client:
             InvalidOperationNameError: A malformed ``parent``.
             StoreUnavailableError: Nothing is known of the start; with a ``request_id`` a repeat is safe.
         """
-        return await self.engine.starter.start(
+        holding = await self.engine.starter.start(
             handler,
             state,
             metadata=metadata,
@@ -303,6 +316,7 @@ class Client:
             fingerprint=fingerprint,
             traceparent=traceparent,
         )
+        return Operation(holding)
 
     async def create(
         self,
@@ -330,15 +344,16 @@ class Client:
         Raises:
             As ``start``.
         """
-        return await self.engine.starter.create(
+        holding = await self.engine.starter.create(
             metadata=metadata,
-            lease=lease if lease is not None else LeasePolicy(),
+            lease=lease,
             request_id=request_id,
             operation_id=operation_id,
             parent=parent,
             fingerprint=fingerprint,
             state=state,
         )
+        return Operation(holding)
 
     async def operation(self, name: str, *, state: type[Any] | None = None) -> Operation[Any]:
         """An existing operation, in the hands of a visitor.
@@ -362,7 +377,7 @@ class Client:
             OperationNotFoundError: Never made, deleted or expired.
             StoreUnavailableError: The store did not answer.
         """
-        return (await self.engine.record(name)).to_operation()
+        return (await self.engine.rows.record(name)).to_operation()
 
     async def list_operations(
         self,
@@ -388,7 +403,9 @@ class Client:
             ValueError: A negative ``page_size``.
             StoreUnavailableError: The store did not answer.
         """
-        page = await self.engine.list_page(filter=filter, page_size=page_size, page_token=page_token, parent=parent)
+        page = await self.engine.server_host.page(
+            filter=filter, page_size=page_size, page_token=page_token, parent=parent
+        )
         return page.response
 
     async def iter_operations(
@@ -423,15 +440,17 @@ class Client:
             OperationNotFoundError: Never made, expired, or deleted meanwhile.
             StoreUnavailableError: The store did not answer.
         """
-        record = await self.engine.wait(name, None if timeout is None else seconds(timeout, "timeout"))
+        record = await self.engine.rows.wait(name, None if timeout is None else seconds(timeout, "timeout"))
         return record.to_operation()
 
-    def watch(self, name: str) -> AsyncIterator[operations_pb2.Operation]:
+    async def watch(self, name: str) -> AsyncIterator[operations_pb2.Operation]:
         """Yield the operation now and whenever it has changed; ends with the terminal state, or when the client drains.
 
         Revisions never go back; some may be skipped. Raises as ``wait_operation``.
         """
-        return self.engine.watch(name)
+        async with contextlib.aclosing(self.engine.rows.watch(name)) as records:
+            async for record in records:
+                yield record.to_operation()
 
     async def cancel_operation(self, name: str, *, cancel_children: bool = True) -> None:
         """Ask for a cancel. It may still end otherwise; of a finished operation, nothing happens.
@@ -445,7 +464,7 @@ class Client:
             OperationNotFoundError: Never made, deleted or expired.
             StoreUnavailableError: The store did not answer.
         """
-        await self.engine.cancel(name, cancel_children=cancel_children)
+        await self.engine.canceller.cancel(name, cancel_children=cancel_children)
 
     async def delete_operation(self, name: str) -> None:
         """Forget the operation. It does not stop the work: an unfinished one is hidden and runs to its end.
@@ -455,7 +474,7 @@ class Client:
             OperationNotFoundError: Never made, deleted or expired.
             StoreUnavailableError: The store did not answer.
         """
-        await self.engine.delete(name)
+        await self.engine.rows.delete(name)
 
     async def resume(
         self,

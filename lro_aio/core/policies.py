@@ -10,6 +10,8 @@ import random
 from dataclasses import dataclass, fields
 from datetime import timedelta
 
+from lro_aio.core.errors import PayloadTooLargeError
+
 __all__ = [
     "Duration",
     "LeasePolicy",
@@ -194,3 +196,17 @@ class Limits(_Seconds):
 
     def __post_init__(self) -> None:
         self._counts(*(field.name for field in fields(self)))
+
+    def check(self, field: str, size: int) -> None:
+        """Refuse a payload that is too large for its column (rule 9).
+
+        Args:
+            field: "metadata", "state" or "response".
+            size: Its bytes.
+
+        Raises:
+            PayloadTooLargeError: Names the field and its limit.
+        """
+        limit: int = getattr(self, field)
+        if size > limit:
+            raise PayloadTooLargeError(field, size, limit)

@@ -9,7 +9,7 @@ import dataclasses
 import enum
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -123,6 +123,25 @@ class Wait(_Json):
     def over(self, now: float) -> bool:
         """Whether the timeout of the children part has run out."""
         return self.deadline is not None and self.deadline <= now
+
+    def reason(self, now: float, pending: Sequence[str]) -> WakeReason | None:
+        """Why the operation may run now; None while it has to wait.
+
+        Args:
+            now: Epoch seconds.
+            pending: The children that have not ended.
+        """
+        if now < self.sleep_until:
+            return None
+        if not self.children:
+            return WakeReason.ELAPSED
+        if not pending:
+            return WakeReason.CHILDREN_DONE
+        return WakeReason.CHILDREN_TIMEOUT if self.over(now) else None
+
+    def wake(self, reason: WakeReason, pending: Sequence[str] = (), error: str = "") -> Wake:
+        """What the next run is told: why it runs, and what it waited for."""
+        return Wake(reason=reason, children=self.children, service=self.service, pending=tuple(pending), error=error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,18 +7,28 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from google.longrunning import operations_proto_pb2 as operations_pb2  # the half without grpc
 from google.protobuf import any_pb2, duration_pb2
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import LroError, OperationFailedError
 from lro_aio.core.failures import BY_CODE
 
-__all__ = ["DOMAIN", "HIDDEN_MESSAGE", "error_of", "from_status", "make_status", "to_status"]
+__all__ = [
+    "DOMAIN",
+    "HIDDEN_MESSAGE",
+    "cancelled",
+    "error_of",
+    "from_status",
+    "make_status",
+    "reason_of",
+    "retry_delay",
+    "to_status",
+]
 
 DOMAIN = "lro-aio"
 """``ErrorInfo.domain`` of the errors that this package words."""
@@ -65,6 +75,35 @@ def make_status(
         if packed.type_url not in present:
             status.details.append(packed)
     return status
+
+
+def cancelled() -> status_pb2.Status:
+    """How a cancelled operation ends."""
+    return make_status(Code.CANCELLED, "the operation was cancelled", reason="CANCELLED")
+
+
+def retry_delay(details: Iterable[any_pb2.Any]) -> float | None:
+    """Seconds of the first ``RetryInfo`` among the details of a status that can be read; None without one."""
+    for detail in details:
+        info = error_details_pb2.RetryInfo()
+        try:
+            if detail.Unpack(info):
+                return max(0.0, info.retry_delay.seconds + info.retry_delay.nanos / 1e9)
+        except DecodeError:
+            continue
+    return None
+
+
+def reason_of(status: status_pb2.Status) -> str:
+    """The reason of the status' ``ErrorInfo`` (AIP-193); "" without one that can be read."""
+    for detail in status.details:
+        info = error_details_pb2.ErrorInfo()
+        try:
+            if detail.Unpack(info):
+                return info.reason
+        except DecodeError:
+            continue
+    return ""
 
 
 def to_status(exc: BaseException, *, expose: bool = False) -> status_pb2.Status:

@@ -30,7 +30,7 @@ from lro_aio.core.errors import (
     OperationDoneError,
 )
 from lro_aio.core.record import Record, State, Wait, Wake, WakeReason
-from lro_aio.core.status import make_status
+from lro_aio.core.status import cancelled, make_status
 
 __all__ = [
     "Claimant",
@@ -131,7 +131,7 @@ def claim(
     if record.cancel_requested and not record.cleaning:
         # The run that was asked to stop died or was handed back: what is left is the clean-up, where one is declared.
         if not by.on_cancel:
-            return _removed_if_deleted(_end(record, now, by.retention, State.CANCELLED, error=_cancelled()))
+            return _removed_if_deleted(_end(record, now, by.retention, State.CANCELLED, error=cancelled()))
         record = _to_cleanup(record, now, by.on_cancel)
     if record.attempt >= by.max_attempts:
         status = make_status(
@@ -303,7 +303,7 @@ def finish(
     if changes:
         record = record.evolve(**changes)
     if error is None and record.cleaning:
-        error = _cancelled()
+        error = cancelled()
     if error is None:
         return _removed_if_deleted(_end(record, now, retention, State.SUCCEEDED, response=response or _EMPTY))
     state = State.FAILED
@@ -397,7 +397,7 @@ def lose_creator(record: Record, *, now: float, retention: float) -> Record | No
     if record.handler or record.lease_live(now):
         raise InvalidTransitionError(record.name, record.state, "lose_creator")
     if record.cancel_requested:
-        return _removed_if_deleted(_end(record, now, retention, State.CANCELLED, error=_cancelled()))
+        return _removed_if_deleted(_end(record, now, retention, State.CANCELLED, error=cancelled()))
     status = make_status(Code.ABORTED, "the process that created the operation is gone", reason="CREATOR_LOST")
     return _removed_if_deleted(_end(record, now, retention, State.FAILED, error=status))
 
@@ -529,7 +529,7 @@ def _cancel_idle(record: Record, now: float, retention: float, token: str = "") 
     on_cancel = record.wait.on_cancel if record.wait is not None else ""
     if on_cancel and not record.cleaning:
         return _to_cleanup(record, now, on_cancel, token)
-    return _removed_if_deleted(_end(record, now, retention, State.CANCELLED, error=_cancelled()))
+    return _removed_if_deleted(_end(record, now, retention, State.CANCELLED, error=cancelled()))
 
 
 def _to_cleanup(record: Record, now: float, on_cancel: str, token: str = "") -> Record:
@@ -572,10 +572,6 @@ def _relabelled(error: status_pb2.Status, code: Code) -> status_pb2.Status:
     copy.CopyFrom(error)
     copy.code = code
     return copy
-
-
-def _cancelled() -> status_pb2.Status:
-    return make_status(Code.CANCELLED, "the operation was cancelled", reason="CANCELLED")
 
 
 def _same_fingerprint(left: str, right: str) -> bool:

@@ -14,18 +14,22 @@ import math
 import random
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lro_aio.core import transitions
 from lro_aio.core.change import Change
 from lro_aio.core.errors import LroError, StoreUnavailableError
-from lro_aio.core.policies import SweepPolicy
 from lro_aio.core.record import Record, State
-from lro_aio.engine.timing import wait_event
-from lro_aio.ports import Look, Route
-
-if TYPE_CHECKING:
-    from lro_aio.engine.engine import Engine
+from lro_aio.engine.cancelling import Canceller
+from lro_aio.engine.clock import clock_skew, wait_event
+from lro_aio.engine.dispatch import Dispatcher
+from lro_aio.engine.handlers import Runnable
+from lro_aio.engine.leases import Leases
+from lro_aio.engine.logs import about, event
+from lro_aio.engine.rows import Rows
+from lro_aio.engine.settings import Settings
+from lro_aio.engine.slots import Slots
+from lro_aio.ports import Clock, Look, Route
 
 __all__ = ["Sweeper"]
 
@@ -42,9 +46,30 @@ UNKNOWN_ROUNDS = 20
 class Sweeper:
     """Owns the sweep of one engine."""
 
-    def __init__(self, engine: Engine, policy: SweepPolicy, *, precise: bool) -> None:
-        self._engine = engine
-        self._policy = policy
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        canceller: Canceller,
+        *,
+        rows: Rows,
+        slots: Slots,
+        leases: Leases,
+        runnable: Runnable,
+        settings: Settings,
+        clock: Clock,
+        precise: bool,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._canceller = canceller
+        self._rows = rows
+        self._slots = slots
+        self._leases = leases
+        self._runnable = runnable
+        self._clock = clock
+        self._owner = settings.owner
+        self._policy = settings.sweep
+        self._lease = settings.lease
+        self._retention = settings.retention.duration
         self._precise = precise
         self._nudged = asyncio.Event()
         self._next = math.inf
@@ -57,8 +82,6 @@ class Sweeper:
         """The last look left out rows whose claims were under way: these may be refused."""
         self._seen: frozenset[tuple[str, int, int]] = frozenset()
         self._stuck = False
-        self.saturated = False
-        """Rows are due that found no free place."""
         self._behind = False
         """The last look was cut: more rows are due."""
         self._task: asyncio.Task[None] | None = None
@@ -80,14 +103,10 @@ class Sweeper:
         """Something may be due now."""
         self._nudged.set()
 
-    def freed(self, waiting: int) -> None:
-        """A place is free.
-
-        Args:
-            waiting: Rows of the last look that still wait for one: another look before they are few would find them
-                again and little else.
-        """
-        if self.saturated and (not waiting or (self._behind and waiting <= self._policy.batch // 4)):
+    def note_free(self) -> None:
+        """A slot is free. Another scan before few rows of the last one wait would find those again and little else."""
+        waiting = self._slots.waiting
+        if self._slots.starved and (not waiting or (self._behind and waiting <= self._policy.batch // 4)):
             self._nudged.set()
 
     def observe(self, name: str, record: Record | None) -> None:
@@ -96,7 +115,7 @@ class Sweeper:
             self._changed[name] = record
         if not self._precise or record is None or record.check_time is None:
             return
-        if record.owner == self._engine.settings.owner:
+        if record.owner == self._owner:
             return  # a lease of our own: renewed long before it ends
         if record.check_time < self._next:
             self._next = record.check_time
@@ -123,7 +142,7 @@ class Sweeper:
             StoreUnavailableError: The store did not answer.
         """
         async with self._passing:
-            overdue = self._engine.clock.time() - self._policy.interval if full else None
+            overdue = self._clock.time() - self._policy.interval if full else None
             look = await self._look(own=full, overdue=overdue)
             unknown = look.unknown
             while self._more():
@@ -148,18 +167,18 @@ class Sweeper:
                     full_at = now + interval
                     self._watch_clock()
             except StoreUnavailableError as exc:
-                logger.warning("the sweep comes again: %s", exc)
+                logger.warning("the sweep is repeated: %s", exc, extra=event("sweep_unavailable"))
                 interval = min(interval, max(STUCK_DELAY, exc.retry_after or 0.0))
                 self._nudged.clear()  # reads that answer while writes do not would make the loop spin
             except Exception:  # the loop must outlive a defect: it is what repairs everything else
-                logger.exception("the sweep failed and comes again")
+                logger.exception("the sweep failed and is repeated", extra=event("sweep_failed"))
             finally:
                 self._looking = False
-            await wait_event(self._engine.clock, self._nudged, self._timer(until), at_most=interval)
+            await wait_event(self._clock, self._nudged, self._timer(until), at_most=interval)
 
     def _timer(self, until: float | None) -> float | None:
         """When the loop goes on without being nudged: at the end of the pass, or for what was committed during it."""
-        if self.saturated:
+        if self._slots.starved:
             self._next = -math.inf  # nothing is more urgent than what waits for a free place
             return None
         if until is not None:
@@ -167,9 +186,9 @@ class Sweeper:
         return self._next if math.isfinite(self._next) else None
 
     def _next_pass(self, look: Look) -> float | None:
-        if self.saturated:
+        if self._slots.starved:
             return None
-        now = self._engine.clock.time()
+        now = self._clock.time()
         again = now + STUCK_DELAY if self._passed_over else None
         if not self._precise:
             return again
@@ -181,41 +200,40 @@ class Sweeper:
 
     async def _look(self, *, own: bool, overdue: float | None = None) -> Look:
         """Handle what is due."""
-        engine = self._engine
-        self.saturated = False
-        now = engine.clock.time()
+        self._slots.starved = False
+        now = self._clock.time()
         # What cannot be handled here now must not hide what stands behind it.
         unhandled = len(self._seen) if self._stuck else 0
-        self._limit = self._policy.batch + unhandled + engine.worker.coming + (engine.worker.held if own else 0)
+        self._limit = self._policy.batch + unhandled + self._slots.coming + (self._leases.held if own else 0)
         self._changed = {}
         try:
-            look = await self._ask(now=now, routes=engine.routes(), limit=self._limit, own=own, overdue=overdue)
+            look = await self._ask(now=now, routes=self._runnable.routes(), limit=self._limit, own=own, overdue=overdue)
             latest = (self._latest(record, now) for record in look.due)
             found = [record for record in latest if record is not None]
         finally:
             self._changed = None
         self._behind = len(look.due) >= self._limit
         # To try these again would make them a sign of a want of places.
-        due = [record for record in found if not engine.worker.expects(record.name)]
-        waiting = sum(engine.worker.queued(record.name) for record in found)
-        self.saturated = self.saturated or waiting > 0
+        due = [record for record in found if not self._slots.expects(record.name)]
+        waiting = sum(self._slots.waits(record.name) for record in found)
+        self._slots.starved = self._slots.starved or waiting > 0
         self._passed_over = len(due) + waiting < len(found)
         seen = frozenset((record.name, record.revision, record.handover) for record in due)
         self._stuck = bool(seen & self._seen)
-        places = engine.worker.free
+        free = self._slots.free
         repairs = []
         for record in due:
-            wants_place = engine.dispatcher.wants_place(record, now)
-            if wants_place and places <= 0:
-                engine.dispatcher.put_off(record)
+            wants_slot = self._dispatcher.wants_slot(record, now)
+            if wants_slot and free <= 0:
+                self._dispatcher.put_off(record)
                 continue
             repairs.append(self._repair(record, now))
-            places -= 1 if wants_place else 0
+            free -= 1 if wants_slot else 0
         for failure in await asyncio.gather(*repairs, return_exceptions=True):
             if failure is not None:
                 raise failure
         # Rows that only found no free place were not tried: they are no sign of anything.
-        self._seen = frozenset() if self.saturated else seen
+        self._seen = frozenset() if self._slots.starved else seen
         return dataclasses.replace(look, due=due)
 
     def _latest(self, record: Record, now: float) -> Record | None:
@@ -230,55 +248,54 @@ class Sweeper:
             return None
         if latest.revision < record.revision:  # another process was later
             return record
-        ours = latest.owner == self._engine.settings.owner
+        ours = latest.owner == self._owner
         return None if ours or latest.check_time is None or latest.check_time > now else latest
 
     def _more(self) -> bool:
-        return self._behind and not self.saturated and not self._stuck
+        return self._behind and not self._slots.starved and not self._stuck
 
     async def _ask(self, **arguments: Any) -> Look:
-        gateway = self._engine.gateway
-        return await gateway.call(partial(gateway.store.look, owner=self._engine.settings.owner, **arguments))
+        return await self._rows.scan(partial(self._rows.store.look, owner=self._owner, **arguments))
 
     async def _repair(self, record: Record, now: float) -> None:
         try:
             if record.done:
                 await self._settle(record)
             elif record.state is State.SUSPENDED:
-                await self._engine.dispatcher.hand_over(record)
+                await self._dispatcher.hand_over(record)
             elif record.state is State.PENDING:
-                await self._engine.dispatcher.run_or_hand_over(record)
-            elif not record.lease_live(now) and self._may_claim(record, now):
+                await self._dispatcher.run_or_hand_over(record)
+            elif not record.lease_live(now) and self._dispatcher.may_take_over(record, now):
                 await self._take_over(record, now)
         except StoreUnavailableError:
             raise
         except LroError as exc:
-            logger.debug("%s needs no repair any more: %s", record.name, exc)  # another process was first
+            # Another process was first.
+            logger.debug("%s needs no repair any more: %s", record.name, exc, extra=about(record, "repaired_elsewhere"))
         except Exception:  # one poisonous row must never stop a sweep (rule 3)
-            logger.exception("the sweep could not repair %s", record.name)
-
-    def _may_claim(self, record: Record, now: float) -> bool:
-        """Rule 4: our own leases are renewed, not claimed; after an outage everybody gets time to renew first."""
-        return not self._engine.worker.holds(record.uid) and now >= self._engine.grace_until
+            logger.exception("the sweep could not repair %s", record.name, extra=about(record, "repair_failed"))
 
     async def _take_over(self, record: Record, now: float) -> None:
         if record.handler:
-            logger.warning("the lease of %s (owner %s) is over; it runs again", record.name, record.owner)
-            await self._engine.dispatcher.run_or_hand_over(record)
+            logger.warning(
+                "the lease of %s (owner %s) is over; it runs again",
+                record.name,
+                record.owner,
+                extra=about(record, "lease_expired"),
+            )
+            await self._dispatcher.run_or_hand_over(record)
             return
-        event = partial(transitions.lose_creator, now=now, retention=self._engine.retention.duration)
-        await self._engine.apply(Change(record.name, event))
+        lost = partial(transitions.lose_creator, now=now, retention=self._retention)
+        await self._rows.submit(Change(record.name, lost))
 
     async def _settle(self, record: Record) -> None:
         """Finish the bookkeeping of a row that has ended: one that another program ended, or whose cancel goes on."""
         settled: Record | None = record
         if record.expire_time is None:
-            event = partial(
-                transitions.settle, now=self._engine.clock.time(), retention=self._engine.retention.duration
-            )
-            settled = await self._engine.apply(Change(record.name, event))
+            change = partial(transitions.settle, now=self._clock.time(), retention=self._retention)
+            settled = await self._rows.submit(Change(record.name, change))
         if settled is not None and settled.cancel_children:
-            await self._engine.dispatcher.cascade(settled)
+            await self._canceller.pass_on(settled)
 
     async def _report_unknown(self, route: Route | None, overdue: float) -> None:
         """Say once of each route that no handler here runs, and that rows wait for (rule 14)."""
@@ -287,23 +304,25 @@ class Sweeper:
                 return
             if route not in self._reported:
                 self._reported.add(route)
-                logger.warning("operations wait for handler %r at %r, which is not registered here", *route)
-            routes = [*self._engine.routes(), *self._reported]  # the store names one: behind it there may be others
-            look = await self._ask(now=self._engine.clock.time(), routes=routes, limit=0, overdue=overdue)
+                logger.warning(
+                    "operations wait for handler %r at %r, which is not registered here",
+                    *route,
+                    extra=event("handler_not_registered", handler=route[0]),
+                )
+            routes = [*self._runnable.routes(), *self._reported]  # the store names one: behind it there may be others
+            look = await self._ask(now=self._clock.time(), routes=routes, limit=0, overdue=overdue)
             route = look.unknown
 
     async def _purge(self) -> None:
-        engine = self._engine
-        if engine.gateway.store.expires_rows:
+        store = self._rows.store
+        if store.expires_rows:
             return
-        purge: Callable[[], int] = partial(
-            engine.gateway.store.purge, now=engine.clock.time(), limit=self._policy.purge_batch
-        )
+        purge: Callable[[], int] = partial(store.purge, now=self._clock.time(), limit=self._policy.purge_batch)
         for _ in range(PURGE_ROUNDS):
-            if await engine.gateway.call(purge) < self._policy.purge_batch:
+            if await self._rows.scan(purge) < self._policy.purge_batch:
                 return
 
     def _watch_clock(self) -> None:
-        skew = self._engine.clock_skew()
+        skew = clock_skew(self._rows.store, self._lease)
         if skew is not None:
-            logger.warning("leases may be taken for lost: %s", skew)
+            logger.warning("leases may be taken for lost: %s", skew, extra=event("clock_skew"))

@@ -70,7 +70,7 @@ class Calls:
 
     async def record(self, name: str) -> Record:
         """The row of the operation, for a face that tells more of its state than ``done``. Raises as ``get``."""
-        return await self.client.engine.record(name)
+        return await self.client.server_host.record(name)
 
     async def list(self, request: operations_pb2.ListOperationsRequest) -> operations_pb2.ListOperationsResponse:
         """As ``Client.list_operations``; ``request.name`` is the parent."""
@@ -82,7 +82,7 @@ class Calls:
             raise unimplemented("return_partial_success")
         if request.page_size < 0:
             raise invalid("page_size", f"must not be negative, and is {request.page_size}")
-        return await self.client.engine.list_page(
+        return await self.client.server_host.page(
             filter=request.filter, page_size=request.page_size, page_token=request.page_token, parent=request.name
         )
 

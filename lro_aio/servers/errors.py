@@ -13,7 +13,7 @@ from lro_aio.core.codes import Code
 from lro_aio.core.errors import LroError
 from lro_aio.core.names import MAX_NAME
 from lro_aio.core.status import make_status, to_status
-from lro_aio.engine.gateway import ClosedError
+from lro_aio.engine.life import ClosedError
 
 __all__ = ["RequestError", "detail_of", "invalid", "permission_denied", "retry_delay", "status_of", "unimplemented"]
 
@@ -85,7 +85,7 @@ def status_of(exc: BaseException, *, client: Client | None = None, expose: bool 
         return exc.status
     if isinstance(exc, LroError):
         return to_status(exc)
-    if isinstance(exc, ClosedError) or (isinstance(exc, RuntimeError) and client is not None and _closed(client)):
+    if isinstance(exc, ClosedError) or (isinstance(exc, RuntimeError) and client is not None and not client.is_open):
         sentence = "this process does not serve operations now: it is starting or shutting down"
         return make_status(Code.UNAVAILABLE, sentence, reason="CLIENT_CLOSED", retry_after=CLOSED_RETRY)
     logger.error("a server call failed", exc_info=exc)
@@ -107,13 +107,3 @@ def detail_of(status: status_pb2.Status, kind: type[M]) -> M | None:
             except DecodeError:
                 return None
     return None
-
-
-def _closed(client: Client) -> bool:
-    try:
-        client.engine.check_open()
-    except ClosedError:
-        return True
-    except RuntimeError:
-        return False
-    return False

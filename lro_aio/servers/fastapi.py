@@ -22,7 +22,7 @@ from lro_aio.core.codes import Code
 from lro_aio.core.errors import LroError
 from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.status import make_status
-from lro_aio.engine.gateway import ClosedError
+from lro_aio.engine.life import ClosedError
 from lro_aio.engine.operation import Operation
 from lro_aio.servers import _fastapi_azure, azure
 from lro_aio.servers._routes import Routes, query_parameters, response

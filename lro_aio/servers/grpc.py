@@ -135,7 +135,7 @@ class _Operations(operations_pb2_grpc.OperationsServicer):
             return await call()
 
         client = self._calls.client
-        return await _guarded(context, allowed(), client=client, expose=client.engine.expose_errors)
+        return await _guarded(context, allowed(), client=client, expose=client.expose_errors)
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):

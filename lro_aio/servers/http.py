@@ -160,7 +160,7 @@ def error_reply(
         http: The HTTP status, where it is another than the code's.
         form: Makes the answer of a status.
     """
-    expose = client is not None and client.engine.expose_errors
+    expose = client is not None and client.expose_errors
     if http is None and isinstance(exc, RequestError):
         http = exc.http
     return form(status_of(exc, client=client, expose=expose), http)

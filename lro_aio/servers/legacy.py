@@ -21,7 +21,6 @@ from typing import Any
 
 import lro_aio
 from lro_aio.client import Client
-from lro_aio.engine.methods import claim_suspended, start_by_hand
 from lro_aio.engine.operation import Operation
 from lro_aio.servers.resume import Verifier, check_verifier, verified
 
@@ -48,9 +47,9 @@ async def operation_of_call(
         )
     sent = headers.get(lro_aio.OPERATION_ID_HEADER, "")
     if not sent:
-        return await (client.create() if resume_method is None else start_by_hand(client.engine, resume_method))
+        return await (client.create() if resume_method is None else client.server_host.start_by_hand(resume_method))
     name = sent if "/" in sent else f"operations/{sent}"
     if verifier is None:
         return await client.operation(name)
     await verified(verifier, headers)
-    return await claim_suspended(client.engine, name, handler=resume_method or "")
+    return await client.server_host.claim_suspended(name, handler=resume_method or "")

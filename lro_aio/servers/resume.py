@@ -35,9 +35,8 @@ from google.rpc import status_pb2
 
 from lro_aio.client import Client
 from lro_aio.core.codes import Code
-from lro_aio.core.errors import InvalidOperationNameError, OperationBusyError, WorkerUnavailableError
-from lro_aio.core.names import parse
-from lro_aio.core.record import Record, WakeReason
+from lro_aio.core.errors import OperationBusyError, WorkerUnavailableError
+from lro_aio.core.record import WakeReason
 from lro_aio.core.status import make_status
 from lro_aio.servers.errors import RequestError, invalid
 from lro_aio.servers.http import Receive, Reply, Scope, Send, error_reply, http_error, parse_object, read_body
@@ -235,7 +234,7 @@ class Endpoints:
         error = _text(body, "error", "")[:MAX_ERROR]
         # A remote scheduler comes early where a wait is longer than it reaches; beside a local one, somebody means it.
         early = self._client.scheduler.local
-        run = await self._client.engine.dispatcher.resume(
+        run = await self._client.server_host.resume(
             operation,
             token,
             reason=REASONS[said],
@@ -248,35 +247,22 @@ class Endpoints:
             if run.task is not None:
                 await asyncio.wait({run.task})  # with what follows the commit: the next wait is handed over
             await run.ended.wait()
-            if await self._waiting(operation, token) is not None:
+            if await self._client.server_host.waiting(operation, token) is not None:
                 raise WorkerUnavailableError("the run was given up before its end", retry_after=RETRY_AFTER)
         return Reply(200, {"resumed": run is not None})
 
     async def _poll(self, body: dict[str, Any]) -> Reply:
         operation, token = _text(body, "operation"), _text(body, "resumeToken")
         asked = _texts(body, "operations")
-        record = await self._waiting(operation, token)
+        record = await self._client.server_host.waiting(operation, token)
         if record is None or record.wait is None:
             return Reply(200, {"pending": []})
-        pending = await self._client.engine.dispatcher.pending(record.wait, asked)
+        pending = await self._client.server_host.pending(record.wait, asked)
         return Reply(200, {"pending": pending[:MAX_PENDING]})
 
     async def _sweep(self, body: dict[str, Any]) -> Reply:  # noqa: ARG002 (the endpoints have one form)
         await self._client.sweep()
         return Reply(200, {})
-
-    async def _waiting(self, operation: str, token: str) -> Record | None:
-        """The row, if the token still stands for its wait: no run that it started has got anywhere."""
-        try:
-            parse(operation)
-        except InvalidOperationNameError:
-            return None
-        engine = self._client.engine
-        engine.check_open()
-        record = await engine.gateway.read(operation)
-        if record is None or record.done or record.wait is None or record.wait.token != token:
-            return None
-        return record
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

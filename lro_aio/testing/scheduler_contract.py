@@ -105,7 +105,7 @@ class SchedulerContract:
     async def reached(self, client: Client, clock: ManualClock, op: Operation[Any], *states: State) -> Record:
         """The row of ``op``, once ``client`` sees it in one of the ``states``; the time of ``clock`` stands still."""
         async with asyncio.timeout(10):
-            while (record := await client.engine.record(op.name)).state not in states:
+            while (record := await client.server_host.record(op.name)).state not in states:
                 await self.advance(clock, 0)
                 await asyncio.sleep(0.005)
         return record
@@ -198,7 +198,7 @@ class SchedulerContract:
         child = await client.create()
         slept = await self.suspended(client, lro_clock, sleep=100)
         waited = await self.suspended(client, lro_clock, children=[child.name])
-        records = [await client.engine.record(op.name) for op in (slept, waited)]
+        records = [await client.server_host.record(op.name) for op in (slept, waited)]
         for _ in range(3):
             for record in records:
                 await client.scheduler.schedule(record)
@@ -218,12 +218,12 @@ class SchedulerContract:
         """The operation has ended; a wake-up that comes all the same has nothing to do."""
         client = await open_client()
         op = await self.suspended(client, lro_clock, sleep=100)
-        record = await client.engine.record(op.name)
+        record = await client.server_host.record(op.name)
         await op.cancel()
         for _ in range(2):
             await client.scheduler.cancel(record)
         await self.advance(lro_clock, 1000)
-        assert (await client.engine.record(op.name)).state is State.CANCELLED
+        assert (await client.server_host.record(op.name)).state is State.CANCELLED
         assert not wakes
 
     @pytest.mark.asyncio

@@ -54,7 +54,7 @@ def abandon():
             raise lro.StoreUnavailableError("a process that died writes nothing", retry_after=0.0)
 
         client.store.apply = gone
-        client.engine.worker.close()  # no renewals
+        client.engine.leases.close()  # no renewals
 
     return kill
 

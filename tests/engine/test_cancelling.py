@@ -239,7 +239,7 @@ async def test_a_cancel_between_claim_and_handler_start_is_not_lost(client, stor
     await lro_clock.settle()
     let_go = store.hold("apply")
     advancing = asyncio.create_task(lro_clock.advance(10))
-    while store.calls["apply"] < 3 and not client.engine.worker._claiming:
+    while store.calls["apply"] < 3 and not client.engine.slots._claiming:
         await asyncio.sleep(0)
     cancelling = asyncio.create_task(op.cancel())
     await asyncio.sleep(0.05)
@@ -263,7 +263,7 @@ async def test_a_cancel_in_the_batch_of_the_start_is_not_lost(client, store, lro
     from lro_aio.core import transitions
     from lro_aio.core.change import Change
 
-    client.engine.gateway.submit(
+    client.engine.batcher.submit(
         Change(
             "operations/one",
             lambda record: transitions.request_cancel(record, now=lro_clock.time(), retention=60, token="t"),

@@ -194,7 +194,7 @@ async def test_an_idle_client_asks_its_store_nothing(tmp_path):
 async def test_a_slow_store_never_blocks_the_event_loop(client, store, loop_watch, method):
     op = await client.create()
     other = await client.create()
-    await client.engine._settle()
+    await client.engine.batcher.settle()
     let_go = store.hold(method)
     async with loop_watch():
         calls = [

@@ -77,7 +77,7 @@ async def test_a_write_that_fails_or_whose_answer_is_lost_leads_to_exactly_one_r
     assert ends[0].response.Unpack(value)
     assert value.value == 2
     assert store.inner.read([op.name])[0].owner == ""
-    assert client.engine.worker.held == 0
+    assert client.engine.leases.held == 0
 
 
 @pytest.mark.asyncio
@@ -212,10 +212,10 @@ async def test_a_run_whose_claim_was_lost_is_told_so_and_writes_nothing(open_cli
     op = await first.start("work")
     await lro_clock.settle()
     second = await open_client(url, handlers=[handlers])
-    first.engine.worker.close()  # its renewals stop, its loop lives: a process that was stopped for a while
+    first.engine.leases.close()  # its renewals stop, its loop lives: a process that was stopped for a while
     await lro_clock.advance(31)
     assert (await asyncio.wait_for(second.wait_operation(op.name), 5)).done
-    await asyncio.to_thread(first.engine.worker.renew)
+    await asyncio.to_thread(first.engine.leases.renew)
     await lro_clock.settle()
     assert seen in (
         [lro.CancelReason.LEASE_LOST, lro.LeaseLostError],
@@ -307,7 +307,7 @@ async def test_a_handler_that_blocks_the_loop_keeps_its_lease_up_to_the_stall_li
 @pytest.mark.asyncio
 async def test_a_client_that_held_nothing_for_long_renews_its_first_lease(client, lro_clock, row, monkeypatch):
     """The sign of life of the loop is asked for only while something is held."""
-    monkeypatch.setattr(client.engine.worker, "_alive", time.monotonic() - 3600)
+    monkeypatch.setattr(client.engine.leases, "_alive", time.monotonic() - 3600)
     op = await client.create()
     first = row(op.name).lease_expire_time
     await lro_clock.advance(10)

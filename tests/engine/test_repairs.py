@@ -84,7 +84,7 @@ async def test_rows_under_grace_hide_none_behind_them(open_client, store, lro_cl
         return None
 
     now = lro_clock.time()
-    client.engine.grace_until = now + 3600
+    client.engine.leases.grace_until = now + 3600
     for index in range(7):
         expired = client.engine.starter._new_record(
             "",
@@ -126,7 +126,7 @@ async def test_rows_of_a_service_that_is_not_here_hide_none_behind_them(open_cli
     for _ in range(10):
         await client.start(far)
     await lro_clock.settle()
-    client.engine.services.clear()  # as in a process that does not have the service
+    client.engine.children.services.clear()  # as in a process that does not have the service
     await client.scheduler.close()
     await client.scheduler.open(client.engine.dispatcher)
     op = await client.start(near)

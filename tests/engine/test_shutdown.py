@@ -211,7 +211,7 @@ async def test_a_handler_that_ignores_its_cancellation_does_not_hold_up_the_clos
     assert (left.state, left.owner, left.attempt) == (State.PENDING, "", 0)
     assert "ignore their cancellation" in caplog.text
     stop.set()
-    await client.engine._settle()
+    await client.engine.batcher.settle()
     assert row(op.name).state is State.PENDING, "what it does afterwards is not written"
 
 

@@ -10,7 +10,7 @@ from google.protobuf import wrappers_pb2
 import lro_aio as lro
 from lro_aio.core.change import Change
 from lro_aio.core.record import State
-from lro_aio.engine.timing import SystemClock
+from lro_aio.engine.clock import SystemClock
 from lro_aio.testing import FaultyStore
 
 
@@ -209,7 +209,7 @@ async def test_an_idle_client_looks_once_per_interval(tmp_path):
 @pytest.mark.asyncio
 async def test_an_idle_client_is_not_woken_by_the_look_again_of_who_waits(store, monkeypatch):
     """That belt is for readers alone; the sweep has its interval."""
-    monkeypatch.setattr("lro_aio.engine.engine.LOOK_AGAIN", 0.01)
+    monkeypatch.setattr("lro_aio.engine.engine.POLL_AGAIN", 0.01)
     async with lro.Client(store) as client:
         op = await client.create(lease=False)
         await until(lambda: store.calls["look"])

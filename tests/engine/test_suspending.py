@@ -362,7 +362,7 @@ async def test_a_restart_loses_no_suspended_operation(open_client, tmp_path, lro
     await first.aclose()
     second = await open_client(url, handlers=[lro_handlers])
     await lro_clock.advance(10)
-    assert {(await second.engine.record(op.name)).state for op in (slept, waited)} == {State.SUSPENDED}
+    assert {(await second.server_host.record(op.name)).state for op in (slept, waited)} == {State.SUSPENDED}
     await (await second.operation(child.name)).done()
     await lro_clock.advance(1)
     assert (await second.get_operation(waited.name)).done

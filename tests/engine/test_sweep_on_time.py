@@ -38,7 +38,7 @@ async def test_a_row_that_waited_for_a_place_delays_no_other(lro_clock) -> None:
         await client.start("busy", operation_id="second")
         await lro_clock.advance(10)  # the first ends, and the second has the place
         assert began["second"] - start == pytest.approx(10)
-        client.engine.worker.max_running = 2  # as if a run that is not in our way had ended
+        client.engine.slots.most = 2  # as if a run that is not in our way had ended
         await lro_clock.advance(1)
         assert began["nap"] - start == pytest.approx(10.2)
 
@@ -83,10 +83,10 @@ async def test_a_row_that_began_while_the_sweep_looked_does_not_stand_among_thos
     async with lro.Client(store, handlers=[handlers], max_running=2, drain_timeout=0) as client:
         engine = client.engine
         nap = await client.start("nap")
-        engine.worker.max_running = 1
+        engine.slots.most = 1
         await client.start("busy", operation_id="first")
         await client.start("busy", operation_id="second")
-        while not engine.worker.waiting:
+        while not engine.slots.waiting:
             await asyncio.sleep(0.001)
         looks = store.calls["look"]
         answer = store.hold("look", when="after")
@@ -97,7 +97,7 @@ async def test_a_row_that_began_while_the_sweep_looked_does_not_stand_among_thos
         while began != ["first", "second"]:
             await asyncio.sleep(0.001)
         answer()
-        engine.worker.max_running = 2
+        engine.slots.most = 2
         await nap.result(timeout=10)
         places["second"].set()
 
@@ -114,7 +114,7 @@ async def test_the_sweep_of_a_front_end_keeps_no_row_for_a_place_that_never_come
     async with lro.Client(url, handlers=[handlers], worker=False) as front:
         await front.start("quick")
         await front.sweep()
-        assert front.engine.worker.coming == 0
+        assert front.engine.slots.coming == 0
 
 
 @pytest.mark.asyncio
@@ -137,10 +137,10 @@ async def test_a_row_whose_claim_was_under_way_is_looked_at_again_soon(lro_clock
         slept = lro_clock.time()
         await client.start("nap")
         await lro_clock.settle()
-        engine.worker.max_running = 0
+        engine.slots.most = 0
         op = await client.start("quick")
         await lro_clock.settle()
-        engine.worker.max_running = 1
+        engine.slots.most = 1
         [(record, _)] = engine.worker.take_ready()  # it has a place, and is about to be claimed
         assert record.name == op.name
         assert await engine.sweeper.run_pass() == lro_clock.time() + 1
@@ -181,12 +181,12 @@ async def test_rows_that_need_no_place_take_none_from_those_that_do(lro_clock, t
     async with lro.Client(url, handlers=[handlers], clock=lro_clock, max_running=9, drain_timeout=0) as before:
         await asyncio.gather(*(before.start("parent") for _ in range(3)))
         await lro_clock.settle()
-        before.engine.worker.max_running = 0
+        before.engine.slots.most = 0
         await asyncio.gather(*(before.start("quick") for _ in range(4)))
         await lro_clock.settle()
     async with lro.Client(url, handlers=[handlers], clock=lro_clock, max_running=7, drain_timeout=0) as after:
         await lro_clock.settle()
         assert len(after.engine.worker.running) == 7
         assert len(ran) == 4
-        assert after.engine.worker.waiting == 0
+        assert after.engine.slots.waiting == 0
         release.set()

@@ -139,7 +139,7 @@ async def test_a_resume_whose_caller_goes_away_still_runs(opened, lro_clock, ste
     let_go = client.store.hold("apply")
     caller = asyncio.create_task(client.resume(op.name, token))
     async with asyncio.timeout(5):
-        while not client.engine.worker._claiming:
+        while not client.engine.slots._claiming:
             await asyncio.sleep(0)
     caller.cancel()
     await asyncio.wait([caller])

@@ -117,7 +117,7 @@ async def test_what_is_remembered_goes_when_another_process_commits(tmp_path, st
         worker = client.engine.worker
         assert worker.latest(operation.name) is not None
         noticed = asyncio.Event()
-        undo = client.engine.notices.listen(lambda _name, _record: None, noticed.set)
+        undo = client.engine.feed.listen(lambda _name, _record: None, noticed.set)
         await other.create(lease=False)
         await asyncio.wait_for(noticed.wait(), 10)
         undo()
@@ -139,4 +139,4 @@ async def test_nothing_is_remembered_of_what_has_ended(open_client, store, start
         await operation.result()
     driven = await client.create()
     await driven.done()
-    assert client.engine.worker._latest == {}
+    assert client.engine.rows._own == {}

@@ -46,7 +46,7 @@ class Service:
     async def answer(self, scope: Any, receive: Any, send: Any) -> None:
         for client in reversed(self.clients):
             try:
-                client.engine.check_open()
+                client.engine.life.check_open()
             except RuntimeError:
                 continue
             app = self._apps.setdefault(id(client), ResumeApp(client, self._verifier))

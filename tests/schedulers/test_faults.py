@@ -61,7 +61,7 @@ class World:
         return record
 
     async def row(self, op: lro.Operation[Any]) -> Record:
-        return await self.client.engine.record(op.name)
+        return await self.client.server_host.record(op.name)
 
     @property
     def wakes(self) -> list[lro.WakeReason | None]:

@@ -180,7 +180,7 @@ class TestWait:
 async def gates_settle(client: lro.Client) -> None:
     """Return when some call waits for a change of an operation."""
     async with asyncio.timeout(10):
-        while not client.engine.notices._all:
+        while not client.engine.feed._all:
             await asyncio.sleep(0.005)
 
 

@@ -554,7 +554,7 @@ class TestAnswers:
     async def test_bad_token_wakes_nothing(self, http: httpx.AsyncClient, issuer: Issuer, client: lro.Client) -> None:
         op = await client.start("sleeps")
         async with asyncio.timeout(10):
-            while (record := await client.engine.record(op.name)).state != "SUSPENDED":
+            while (record := await client.server_host.record(op.name)).state != "SUSPENDED":
                 await asyncio.sleep(0.005)
         assert record.wait is not None
         body = {"operation": op.name, "resumeToken": record.wait.token}
@@ -562,4 +562,4 @@ class TestAnswers:
             for bad in ("unsigned", "expired", "another audience", "signed by somebody else"):
                 answer = await http.post("/lro/resume", json=body, headers=bearer(NOT_GOOD[bad](issuer)))
                 assert answer.status_code == 401
-            assert await client.engine.record(op.name) == record
+            assert await client.server_host.record(op.name) == record

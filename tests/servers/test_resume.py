@@ -49,7 +49,7 @@ async def suspended(client: lro.Client, handler: str = "sleeps", state: Any = No
     """Name and token of an operation that waits."""
     op = await client.start(handler, state)
     async with asyncio.timeout(10):
-        while (record := await client.engine.record(op.name)).state != "SUSPENDED":
+        while (record := await client.server_host.record(op.name)).state != "SUSPENDED":
             await asyncio.sleep(0.005)
     assert record.wait is not None
     return op.name, record.wait.token
@@ -254,7 +254,7 @@ class TestRemoteScheduler:
                 return asyncio.create_task(http.post("/lro/resume", json=body))
 
             op = await client.start("sleeps")
-            assert (await client.engine.record(op.name)).claim == 0
+            assert (await client.server_host.record(op.name)).claim == 0
             first = await wake()
             scheduler.go.clear()
             second_wait = await asyncio.wait_for(scheduler.waits.get(), 10)
@@ -487,7 +487,7 @@ class TestVerifier:
                     assert answer.status_code == status
                     assert "secret" not in answer.text
         assert ("www-authenticate" in answer.headers) == (status == 401)
-        assert (await client.engine.record(name)).state == "SUSPENDED"
+        assert (await client.server_host.record(name)).state == "SUSPENDED"
 
     @pytest.mark.parametrize("returned", [None, "", False, True, 7])
     async def test_one_that_names_nobody_lets_nobody_in(

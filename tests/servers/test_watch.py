@@ -54,7 +54,7 @@ async def take(stream: AsyncIterator[tuple[str, Any]]) -> tuple[str, Any]:
 
 async def nobody_watches(client: lro.Client) -> None:
     async with asyncio.timeout(10):
-        while client.engine.notices._all:
+        while client.engine.feed._all:
             await asyncio.sleep(0.005)
 
 
@@ -97,7 +97,7 @@ class TestEvents:
         async with serve_http(app_of(client)) as http:
             async with http.stream("GET", f"/v1/{op.name}:watch") as answer:
                 await take(events(answer))
-                assert client.engine.notices._all
+                assert client.engine.feed._all
             await nobody_watches(client)
 
     async def test_operation_that_is_deleted_meanwhile_ends_with_an_error_event(

@@ -8,9 +8,11 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from lro_aio.ports import Clock
+from lro_aio.core.errors import ClockSkewError
+from lro_aio.core.policies import LeasePolicy
+from lro_aio.ports import Clock, Store
 
-__all__ = ["SystemClock", "sleep_until", "timeout_at", "wait_event"]
+__all__ = ["SystemClock", "clock_skew", "sleep_until", "timeout_at", "wait_event"]
 
 
 MAX_HOP = 60.0
@@ -65,6 +67,16 @@ class SystemClock:
     def attach(self, settle: Callable[[], Awaitable[None]]) -> Callable[[], None]:  # noqa: ARG002 (nobody drives it)
         """Nothing to do: real time moves by itself."""
         return lambda: None
+
+
+def clock_skew(store: Store, lease: LeasePolicy) -> ClockSkewError | None:
+    """What to say where the store's clock, as last measured, is too far from this machine's; None where not.
+
+    Leases are written with one machine's clock and read with another's. A quarter of a lease apart from the store's
+    each, two machines still renew (at a third) before the other takes the lease for lost.
+    """
+    offset, limit = store.clock_offset, lease.duration / 4
+    return ClockSkewError(offset, limit) if abs(offset) > limit else None
 
 
 async def sleep_until(clock: Clock, when: float) -> None:
