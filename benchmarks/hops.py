@@ -11,6 +11,7 @@ import asyncio
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ class Hops:
         self.calls: Counter[str] = Counter()
         self._here = ""
 
-    def __call__(self, frame: Any, event: str, argument: object) -> None:
+    def __call__(self, frame: Any, event: str, _argument: object) -> None:
         path = frame.f_code.co_filename
         if event != "call" or not path.startswith(ROOT):
             return
@@ -59,7 +60,7 @@ async def measure() -> dict[str, Hops]:
     running = asyncio.Event()
 
     @handlers.handler("ends")
-    async def ends(op: lro.Operation[Any]) -> None:
+    async def ends(_op: lro.Operation[Any]) -> None:
         return None
 
     @handlers.handler("sleeps", resume_points=("rested",))
@@ -67,7 +68,7 @@ async def measure() -> dict[str, Hops]:
         return op.suspend(resume_at="rested", sleep=2 * SETTLED) if op.resume_point == "" else None
 
     @handlers.handler("runs")
-    async def runs(op: lro.Operation[Any]) -> None:
+    async def runs(_op: lro.Operation[Any]) -> None:
         running.set()
         await asyncio.Event().wait()
 
@@ -83,7 +84,7 @@ async def measure() -> dict[str, Hops]:
             op = await client.start("runs")
             await running.wait()
             await asyncio.sleep(SETTLED)
-            found["cancel"] = await counted(lambda: client.cancel_operation(op.name))
+            found["cancel"] = await counted(partial(client.cancel_operation, op.name))
     return found
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "OperationName",
     "check_id",
     "child_id",
+    "id_at",
     "make",
     "new_id",
     "ordered_id",
@@ -111,6 +112,16 @@ def new_id() -> str:
     # As str(uuid.UUID(bytes=entropy, version=4)), in a quarter of its time.
     text = _random().hex()
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:]}"
+
+
+def id_at(now: float, *, ordered: bool) -> str:
+    """The id of an operation that is made now.
+
+    Args:
+        now: Epoch seconds.
+        ordered: Whether its store keeps names that rise with time best.
+    """
+    return ordered_id(now) if ordered else new_id()
 
 
 def ordered_id(now: float) -> str:

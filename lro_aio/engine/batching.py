@@ -3,8 +3,7 @@
 All reads that are asked for while one is under way become the next single read; all changes that arrive while a
 transaction commits become the next one. A thousand callers cost a handful of round trips.
 
-Reads and scans run on anyio's worker threads under a limiter of the engine's own, changes on the writer threads of
-``lanes``.
+Reads and scans run on worker threads, changes on the writer threads of ``lanes``.
 """
 
 from __future__ import annotations
@@ -13,15 +12,16 @@ import asyncio
 import concurrent.futures
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
-import anyio
 import anyio.to_thread
 
 from lro_aio.core.change import Change, Outcome
 from lro_aio.core.errors import StoreUnavailableError
 from lro_aio.core.record import Record
 from lro_aio.engine.lanes import Answered, Item, Lanes
+from lro_aio.engine.life import Life
 from lro_aio.ports import Store
 
 __all__ = ["Batcher"]
@@ -43,6 +43,7 @@ class Batcher:
 
     Args:
         store: Opened and closed here.
+        life: Whether the client is open.
         committed: Called on the loop for every row that a change left behind, in the order of commit.
         elsewhere: Called on the loop when another process has committed.
         recovered: Called on the loop when the store answers again after an outage.
@@ -51,16 +52,18 @@ class Batcher:
     def __init__(
         self,
         store: Store,
+        life: Life,
         *,
         committed: Callable[[str, Record | None], None],
         elsewhere: Callable[[], None],
         recovered: Callable[[], None],
     ) -> None:
         self.store = store
+        self._life = life
         self._committed = committed
         self._elsewhere = elsewhere
         self._recovered = recovered
-        self._limiter: anyio.CapacityLimiter | None = None
+        self._readers: concurrent.futures.ThreadPoolExecutor | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lanes = Lanes(self._commit, self._poll_elsewhere, store.foreign_poll_interval)
         self._wanted: list[tuple[Iterable[str], asyncio.Future[dict[str, Record]]]] = []
@@ -81,9 +84,9 @@ class Batcher:
             StoreSchemaError: The store is not one that can be used.
             StoreUnavailableError: It does not answer.
         """
+        await anyio.to_thread.run_sync(self.store.open)
         self._loop = asyncio.get_running_loop()
-        self._limiter = anyio.CapacityLimiter(READERS)
-        await anyio.to_thread.run_sync(self.store.open, limiter=self._limiter)
+        self._readers = concurrent.futures.ThreadPoolExecutor(READERS, thread_name_prefix="lro-aio-reader")
         self._lanes.open(self.store.lanes)
 
     def hurry(self) -> None:
@@ -113,6 +116,8 @@ class Batcher:
             self._hurry.cancel()
         if self._abandoning is not None:
             await asyncio.wait([self._abandoning])
+        if self._readers is not None:
+            await anyio.to_thread.run_sync(self._readers.shutdown)
         await anyio.to_thread.run_sync(self.store.close)
         await asyncio.sleep(0)  # what the threads handed to the loop last is delivered before the caller goes on
 
@@ -141,18 +146,34 @@ class Batcher:
             self._reader = loop.create_task(self._read_wanted(), name="lro-aio-reader")
         return await future
 
-    async def call(self, function: Callable[..., T], *args: Any) -> T:
-        """Run a blocking scan of the store on a worker thread."""
-        self._begin(1)
-        try:
-            result = await anyio.to_thread.run_sync(lambda: function(*args), limiter=self._limiter)
-        except StoreUnavailableError:
-            self._unavailable = True
-            raise
-        finally:
-            self._end(1)
-        self._note_answer()
-        return result
+    def call(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        """Run a blocking read or scan of the store on a worker thread.
+
+        Cancelling the future does not stop it. It may get StoreUnavailableError, or what the store raises.
+
+        Raises:
+            ClosedError: The client is not open, or no longer.
+            RuntimeError: On another event loop.
+        """
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop or self._readers is None:
+            self._life.check_open()
+        future: asyncio.Future[T] = loop.run_in_executor(self._readers, function)
+        self._pending += 1
+        self._activity += 1
+        self._idle.clear()
+        future.add_done_callback(self._called)
+        return future
+
+    def _called(self, future: asyncio.Future[Any]) -> None:
+        if not future.cancelled():
+            if isinstance(future.exception(), StoreUnavailableError):
+                self._unavailable = True
+            elif self._unavailable:
+                self._note_answer()
+        self._pending -= 1
+        if not self._pending:
+            self._idle.set()
 
     def submit(self, change: Change, answered: Answered | None = None) -> asyncio.Future[Record | None]:
         """Commit a change with whatever else is waiting; gives the row after it, None if it was removed.
@@ -165,12 +186,17 @@ class Batcher:
             answered: Called on the loop with what became of it, even where nobody waits for the future any more.
 
         Raises:
-            ClosedError: The client is closed.
+            ClosedError: The client is not open, or no longer.
+            RuntimeError: On another event loop.
         """
-        assert self._loop is not None, "the batcher is not open"
-        future: asyncio.Future[Record | None] = self._loop.create_future()
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._life.check_open()  # says what is wrong
+        future: asyncio.Future[Record | None] = loop.create_future()
         self._lanes.put((change, future, answered))
-        self._begin(1)
+        self._pending += 1
+        self._activity += 1
+        self._idle.clear()
         return future
 
     def apply_from_thread(self, changes: Sequence[Change]) -> list[Outcome]:
@@ -191,7 +217,7 @@ class Batcher:
             wanted, self._wanted = self._wanted, []
             names = list({name for group, _ in wanted for name in group})
             try:
-                records = await self.call(self.store.read, names)
+                records = await self.call(partial(self.store.read, names))
             except Exception as exc:  # noqa: BLE001 (every reader gets it)
                 for _, future in wanted:
                     if not future.done():
@@ -202,16 +228,6 @@ class Batcher:
                 if not future.done():
                     future.set_result(by_name)
         self._reader = None
-
-    def _begin(self, count: int) -> None:
-        self._pending += count
-        self._activity += count
-        self._idle.clear()
-
-    def _end(self, count: int) -> None:
-        self._pending -= count
-        if self._pending == 0:
-            self._idle.set()
 
     def _note_answer(self) -> None:
         if self._unavailable:
@@ -254,7 +270,8 @@ class Batcher:
         for (change, promise, answered), outcome in zip(batch, outcomes, strict=True):
             if isinstance(promise, asyncio.Future):
                 asked += 1
-                self._lanes.answered(change)
+                if self._lanes.berths:
+                    self._lanes.answered(change)
                 if promise.done():  # whoever asked was cancelled
                     pass
                 elif isinstance(outcome, Exception):
@@ -275,9 +292,11 @@ class Batcher:
                 )
         if unavailable:
             self._unavailable = True
-        else:
+        elif self._unavailable:
             self._note_answer()
-        self._end(asked)
+        self._pending -= asked
+        if not self._pending:
+            self._idle.set()
 
     def _poll_elsewhere(self) -> None:
         """Ask, on a writer thread between batches, whether another process has committed."""

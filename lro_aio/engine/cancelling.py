@@ -38,8 +38,8 @@ class Canceller:
         self._dispatcher = dispatcher
         self._clock = clock
         self._retention = retention
-        self._passing: set[str] = set()
-        """Uids of rows whose cancel is being passed on here: a sweep that finds one has nothing to do."""
+        self._passing: dict[str, bool] = {}
+        """By uid: rows whose cancel is being passed on here, and whether that must be done once more."""
 
     async def cancel(self, name: str, *, cancel_children: bool = True) -> None:
         """See ``Client.cancel_operation``."""
@@ -81,21 +81,30 @@ class Canceller:
         Raises:
             LroError: A child could not be cancelled, or the children not be read.
         """
-        if record.uid in self._passing and not record.done:
+        if record.uid in self._passing:
+            self._passing[record.uid] = record.done  # it started more children before it ended, maybe
             return
-        self._passing.add(record.uid)
+        done, again = record.done, True
         try:
-            await self._cancel_children(record)
-            if record.done:
+            while again:
+                self._passing[record.uid] = False
+                await self._cancel_children(record)
+                again = self._passing[record.uid]
+                done = done or again
+            if done:
                 await self._rows.submit(Change(record.name, partial(transitions.cascaded, now=self._clock.time())))
         finally:
-            self._passing.discard(record.uid)
+            del self._passing[record.uid]
+
+    def is_passing_on(self, record: Record) -> bool:
+        """Whether this process is at it: a sweep that finds such a row has nothing to do."""
+        return record.uid in self._passing
 
     async def _cancel_children(self, record: Record) -> None:
         after: tuple[float, str] | None = None
         while True:
             query = ListQuery(now=self._clock.time(), limit=PAGE, parent_operation=record.name, done=False, after=after)
-            children = await self._rows.scan(self._rows.store.list, query)
+            children = await self._rows.scan(partial(self._rows.store.list, query))
             cancels = (self.cancel(child.name) for child in children)
             for result in await asyncio.gather(*cancels, return_exceptions=True):
                 if isinstance(result, BaseException) and not isinstance(result, OperationNotFoundError):

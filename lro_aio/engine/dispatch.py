@@ -163,9 +163,8 @@ class Dispatcher:
 
     def fill_slots(self) -> None:
         """Slots may be free: claim what waits for one."""
-        if self._slots.waiting:
-            for record, wake in self._slots.take_waiting():
-                self._tasks.spawn(self._claim_queued(record, wake))
+        for record, wake in self._slots.take_waiting():
+            self._tasks.spawn(self._claim_queued(record, wake))
 
     async def go_on(self, record: Record) -> None:
         """Do what a commit asks for next: hand a wait over, or run a clean-up.
@@ -242,20 +241,26 @@ class Dispatcher:
         if record.wait is not None and handler is not None:
             await self._claim_or_wait(record, handler, record.wait.wake(reason, pending))
 
-    def wants_slot(self, record: Record, now: float) -> bool:
-        """Whether a due row wants nothing but a slot here."""
-        if self._life.draining or self._runnable.find(record) is None:
-            return False
+    def wants_slot(self, record: Record, now: float) -> Handler | None:
+        """The handler of a due row that wants nothing but a slot here; None for any other row."""
+        handler = self._runnable.find(record)
+        if handler is None or self._slots.closed:
+            return None
         wait = record.wait
         if record.state is State.PENDING:
-            return wait is None or self._settings.dispatch != "scheduler"
-        if record.state is not State.SUSPENDED or wait is None:
-            return False
-        return self._scheduler.local and not wait.children and wait.sleep_until <= now
+            return handler if wait is None or self._settings.dispatch != "scheduler" else None
+        if record.state is not State.SUSPENDED or wait is None or not self._scheduler.local:
+            return None
+        return handler if not wait.children and wait.sleep_until <= now else None
 
-    def put_off(self, record: Record) -> None:
-        """Keep a row that wants nothing but a slot until there is one."""
-        self._slots.wait(record, Wake(reason=WakeReason.ELAPSED) if record.state is State.SUSPENDED else None)
+    def claim_due(self, record: Record, handler: Handler) -> asyncio.Future[Record | None] | None:
+        """Claim a row that wants nothing but a slot, and run it; None where it waits for one."""
+        wait = record.wait if record.state is State.SUSPENDED else None
+        wake = None if wait is None else wait.wake(WakeReason.ELAPSED)
+        if not self._slots.has_free():
+            self._slots.wait(record, wake)
+            return None
+        return self._worker.begin_claim(record, handler, token=None if wait is None else wait.token, wake=wake)
 
     async def hand_back(self, records: Sequence[Record]) -> None:
         """Make these waits due at once, so that another process watches them; best effort."""

@@ -62,7 +62,7 @@ class Engine:
         feed = self.feed = Feed()
         slots = self.slots = Slots(settings.max_running if settings.worker else 0)
         runnable = Runnable(handlers, worker=settings.worker)
-        self.batcher = Batcher(store, committed=feed.publish, elsewhere=feed.elsewhere, recovered=self._recovered)
+        self.batcher = Batcher(store, life, committed=feed.publish, elsewhere=feed.elsewhere, recovered=self._recovered)
         rows = self.rows = Rows(self.batcher, feed, clock, life, settings.owner)
         leases = self.leases = Leases(self.batcher, clock, life, settings.lease, self._lost)
         children = self.children = Children(rows, feed, clock, services)
@@ -154,7 +154,7 @@ class Engine:
         self._closing = None
 
     async def _begin(self) -> None:
-        self.slots.on_free(self._slot_free)
+        self.slots.on_free(self.dispatcher.fill_slots, self.sweeper.note_free)
         self._undo = [
             self.rows.listen(),
             self.feed.listen(self.worker.observe, lambda: None),
@@ -174,6 +174,7 @@ class Engine:
     async def _drain(self, timeout: float, *, closing: bool = False) -> None:
         self.life.check_open()
         self.life.drain()
+        self.slots.close()
         self.feed.elsewhere()  # whoever waits gets the latest state now, while there is time to answer
         await self.sweeper.stop()
         await self._stop_runs(timeout, closing=closing)
@@ -186,7 +187,7 @@ class Engine:
             closing: Nobody uses the client any more: from the release on, the store has only a moment.
         """
         try:
-            await self.dispatcher.hand_back(self.slots.close())
+            await self.dispatcher.hand_back(self.slots.give_back())
             await self.worker.drain(timeout)
         finally:  # also when whoever closes is cancelled: other processes must not wait for the leases to end
             self.worker.stop()
@@ -249,10 +250,6 @@ class Engine:
 
     async def _after(self, record: Record) -> None:
         await self.canceller.go_on(record)
-
-    def _slot_free(self) -> None:
-        self.dispatcher.fill_slots()
-        self.sweeper.note_free()
 
     def _poll_again(self) -> None:
         self.feed.look_again()

@@ -49,7 +49,8 @@ class Lanes:
         self._lanes: list[_Lane] = []
         self._claims: _Lane | None = None
         self._renewals: _Lane | None = None
-        self._berths: dict[str, _Berth] = {}
+        self.berths: dict[str, _Berth] = {}
+        """By name: rows whose changes are under way. Empty where there is one lane."""
 
     def open(self, count: int) -> None:
         """Start the threads: ``count`` of them, and two more where that is more than one."""
@@ -90,24 +91,22 @@ class Lanes:
 
     def answered(self, change: Change) -> None:
         """The change is no longer under way: its row may take another lane."""
-        if not self._berths or change.claims:
-            return
-        berth = self._berths.get(change.name)
-        if berth is not None:
+        berth = self.berths.get(change.name)
+        if berth is not None and not change.claims:
             berth.changes -= 1
             if not berth.changes:
-                del self._berths[change.name]
+                del self.berths[change.name]
 
     def _choose(self, change: Change) -> _Lane:
         if not self._lanes:
-            raise ClosedError("the client is closed")
+            raise ClosedError("the client is closed: its 'async with' block has ended")
         if change.claims and self._claims is not None:
             return self._claims
         if len(self._lanes) == 1:
             return self._lanes[0]
-        berth = self._berths.get(change.name)
+        berth = self.berths.get(change.name)
         if berth is None:
-            berth = self._berths[change.name] = _Berth(self._free())
+            berth = self.berths[change.name] = _Berth(self._free())
         berth.changes += 1
         return berth.lane
 

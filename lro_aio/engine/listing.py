@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
@@ -65,7 +66,7 @@ async def list_page(
             created_to=pushed.created_to,
             after=after,
         )
-        found, matching = await rows.scan(_scan, rows.store, query, None if pushed.exact else wanted)
+        found, matching = await rows.scan(partial(_scan, rows.store, query, None if pushed.exact else wanted))
         for row, matches in zip(found, matching, strict=True):
             if matches:
                 operation = row.to_operation()

@@ -105,7 +105,7 @@ class Methods:
         now = self._clock.time()
         data, tag = known.codec.encode(known.codec.default())
         record = Record(
-            name=f"operations/{self._rows.new_id(now)}",
+            name=f"operations/{names.id_at(now, ordered=self._rows.store.ordered_names)}",
             uid=names.new_id(),
             state=State.PENDING,
             create_time=now,

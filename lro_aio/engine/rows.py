@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from asyncio import Future
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
-from typing import TypeVar
 
 from lro_aio.core import names, transitions
 from lro_aio.core.change import Change
@@ -13,13 +12,10 @@ from lro_aio.core.errors import OperationNotFoundError
 from lro_aio.core.record import Record, State
 from lro_aio.engine.batching import Batcher
 from lro_aio.engine.changes import Feed, Subscription
-from lro_aio.engine.lanes import Answered
 from lro_aio.engine.life import Life
-from lro_aio.ports import Clock, Store
+from lro_aio.ports import Clock
 
 __all__ = ["Rows"]
-
-T = TypeVar("T")
 
 NOTICE = 1.0
 """Seconds in which a notice of another process's commit has certainly come, on a store that gives any."""
@@ -44,17 +40,18 @@ class Rows:
         self._clock = clock
         self._life = life
         self._owner = owner
+        self.submit = batcher.submit
+        """Commit a change; see ``Batcher.submit``."""
+        self.scan = batcher.call
+        """Run a blocking scan of the store on a worker thread; see ``Batcher.call``."""
+        self.store = batcher.store
+        """For its terms: what it can hold, and for how long."""
         self._own: dict[str, Record] = {}
         """By name: rows that run under this owner, as last committed, while no other process has committed anything."""
 
     def listen(self) -> Callable[[], None]:
         """Learn what is committed; returns the undo."""
         return self._feed.listen(self._observe, self._own.clear)
-
-    @property
-    def store(self) -> Store:
-        """For its terms: what it can hold, and for how long."""
-        return self._batcher.store
 
     @property
     def has_notices(self) -> bool:
@@ -64,10 +61,6 @@ class Rows:
     def check_open(self) -> None:
         """Refuse use of a client that is not open; see ``Life.check_open``."""
         self._life.check_open()
-
-    def new_id(self, now: float) -> str:
-        """The id of an operation that is made now, as its store likes it."""
-        return names.ordered_id(now) if self._batcher.store.ordered_names else names.new_id()
 
     async def record(self, name: str) -> Record:
         """The row of a visible operation.
@@ -93,23 +86,14 @@ class Rows:
         """The rows that exist, hidden or not, by name."""
         return await self._batcher.read_many(wanted)
 
-    async def scan(self, function: Callable[..., T], *args: object) -> T:
-        """Run a blocking scan of the store on a worker thread."""
-        return await self._batcher.call(function, *args)
-
-    async def unfinished(self, wanted: list[str]) -> set[str]:
+    def unfinished(self, wanted: list[str]) -> asyncio.Future[set[str]]:
         """Those of the operations that have not ended."""
-        return await self._batcher.call(self._batcher.store.unfinished, wanted)
+        return self.scan(partial(self._batcher.store.unfinished, wanted))
 
     async def delete(self, name: str) -> None:
         """See ``Client.delete_operation``."""
         names.parse(name)
         await self.submit(Change(name, partial(transitions.delete, now=self._clock.time())))
-
-    def submit(self, change: Change, answered: Answered | None = None) -> Future[Record | None]:
-        """Commit a change; see ``Batcher.submit``."""
-        self._life.check_open()
-        return self._batcher.submit(change, answered)
 
     def own(self, name: str) -> Record | None:
         """The row of an operation that runs here, as it is in the store, without a read; None where that is not known.

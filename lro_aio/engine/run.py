@@ -59,17 +59,14 @@ class Run:
     record: Record
     handler: Handler
     holding: Holding
+    holder: Holder
+    """What the run's writes name."""
     task: asyncio.Task[None] | None = None
     cancel_reason: CancelReason | None = None
     reasons: set[CancelReason] = field(default_factory=set)
     in_handler: bool = False
     """Only then does a cancel reach the task: a commit is never torn."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def holder(self) -> Holder:
-        """What the run's writes name."""
-        return self.holding.holder
 
     def cancel(self, reason: CancelReason) -> None:
         """Stop the handler; one that has not started yet is stopped at its start.
@@ -110,7 +107,8 @@ class Runner:
     def run_of(self, record: Record, handler: Handler) -> Run:
         """The run of a row that this process has just claimed."""
         holder = Holder(record.uid, record.claim)
-        return Run(record, handler, Holding(self._host, record, handler=handler, holder=holder, in_handler=True))
+        holding = Holding(self._host, record, handler=handler, holder=holder, in_handler=True)
+        return Run(record, handler, holding, holder)
 
     async def execute(self, run: Run) -> Outcome | None:
         """Run the handler once; returns what to commit, None where there is nothing to.

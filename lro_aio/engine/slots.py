@@ -37,11 +37,17 @@ class Slots:
         """By name, in the order in which they get a slot."""
         self._no_claims = asyncio.Event()
         self._no_claims.set()
-        self._freed: Callable[[], None] = lambda: None
+        self._fill: Callable[[], None] = lambda: None
+        self._rescan: Callable[[], None] = lambda: None
 
-    def on_free(self, callback: Callable[[], None]) -> None:
-        """Call this whenever a slot may have become free."""
-        self._freed = callback
+    def on_free(self, fill: Callable[[], None], rescan: Callable[[], None]) -> None:
+        """Say who is told that a slot is free.
+
+        Args:
+            fill: Claims what waits; called where something does.
+            rescan: Scans for more; called where rows are due that found no slot.
+        """
+        self._fill, self._rescan = fill, rescan
 
     @property
     def free(self) -> int:
@@ -104,13 +110,23 @@ class Slots:
         self._claiming[key] = self._claiming.get(key, 0) + 1
         self._no_claims.clear()
 
-    def end_claim(self, key: str) -> None:
-        """A claim was answered."""
+    def end_claim(self, key: str, running: Record | None = None) -> None:
+        """A claim was answered.
+
+        Args:
+            key: As it began.
+            running: The row that runs here now, if it does: it keeps the slot.
+        """
         left = self._claiming.pop(key) - 1
         if left:
             self._claiming[key] = left
         if not self._claiming:
             self._no_claims.set()
+        if running is None:
+            self.tell_free()
+        else:
+            self._waiting.pop(running.name, None)  # a scan that began before the claim may have found it due
+            self._running.add(running.uid)
 
     def claiming(self, key: str) -> bool:
         """Whether a claim of this row is under way."""
@@ -120,11 +136,6 @@ class Slots:
         """Return when no claim is under way."""
         await self._no_claims.wait()
 
-    def fill(self, record: Record) -> None:
-        """The row runs here now."""
-        self._waiting.pop(record.name, None)  # a scan that began before the claim may have found it due
-        self._running.add(record.uid)
-
     def clear(self, record: Record) -> None:
         """Its run has ended."""
         self._running.discard(record.uid)
@@ -132,11 +143,17 @@ class Slots:
 
     def tell_free(self) -> None:
         """A slot may be free: a run has ended, or a claim was answered."""
-        self._freed()
+        if self._waiting:
+            self._fill()
+        if self.starved:
+            self._rescan()
 
-    def close(self) -> list[Record]:
-        """Give no slot any more; returns the rows that wait for one."""
+    def close(self) -> None:
+        """Give no slot any more."""
         self.closed = True
+
+    def give_back(self) -> list[Record]:
+        """The rows that wait for a slot, and now no longer."""
         left = [record for record, _ in self._waiting.values()]
         self._waiting.clear()
         return left

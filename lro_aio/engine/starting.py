@@ -70,7 +70,6 @@ class Starter:
         traceparent: str = "",
     ) -> Holding:
         """See ``Client.start``."""
-        self._rows.check_open()
         handlers, settings = self._runnable.handlers, self._settings
         known = handlers.find(handler)
         if known is None and (settings.worker or not isinstance(handler, str)):
@@ -126,7 +125,6 @@ class Starter:
         state: type[Any] | None = None,
     ) -> Holding:
         """See ``Client.create``."""
-        self._rows.check_open()
         until = self._clock.time() + self._settings.lease.duration if lease else None
         record = self._new_record(
             parent,
@@ -168,19 +166,21 @@ class Starter:
         if request_id:
             identifier = names.request_id(collection, handler, request_id)
         else:
-            identifier = self._rows.new_id(now) if operation_id is None else names.check_id(operation_id)
-        packed = pack(metadata) if metadata is not None else b""
-        self._settings.limits.check("metadata", len(packed))
+            ordered = self._rows.store.ordered_names
+            identifier = names.id_at(now, ordered=ordered) if operation_id is None else names.check_id(operation_id)
+        name, uid = names.make(collection, identifier), names.new_id()
+        if metadata is not None:
+            columns["metadata"] = packed = pack(metadata)
+            self._settings.limits.check("metadata", len(packed))
         columns.setdefault("check_time", now)
         if claimed_by is not None:
             columns.update(transitions.first_claim(now=now, by=claimed_by))
         return _BLANK.evolve(
-            name=names.make(collection, identifier),
-            uid=names.new_id(),
+            name=name,
+            uid=uid,
             create_time=now,
             update_time=now,
             handler=handler,
-            metadata=packed,
             # Only a request that may come twice has something to be compared with.
             fingerprint=fingerprint() if request_id or operation_id is not None else "",
             **columns,

@@ -8,7 +8,6 @@ operation then costs no task and no memory here, and a restart needs nothing but
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import math
 import random
@@ -82,6 +81,8 @@ class Sweeper:
         """The last look left out rows whose claims were under way: these may be refused."""
         self._seen: frozenset[tuple[str, int, int]] = frozenset()
         self._stuck = False
+        self._left = False
+        """The last scan found rows that nobody has changed since: they are due still."""
         self._behind = False
         """The last look was cut: more rows are due."""
         self._task: asyncio.Task[None] | None = None
@@ -106,7 +107,7 @@ class Sweeper:
     def note_free(self) -> None:
         """A slot is free. Another scan before few rows of the last one wait would find those again and little else."""
         waiting = self._slots.waiting
-        if self._slots.starved and (not waiting or (self._behind and waiting <= self._policy.batch // 4)):
+        if not waiting or (self._behind and waiting <= self._policy.batch // 4):
             self._nudged.set()
 
     def observe(self, name: str, record: Record | None) -> None:
@@ -143,10 +144,10 @@ class Sweeper:
         """
         async with self._passing:
             overdue = self._clock.time() - self._policy.interval if full else None
-            look = await self._look(own=full, overdue=overdue)
+            look = await self._scan(own=full, overdue=overdue)
             unknown = look.unknown
             while self._more():
-                look = await self._look(own=full)
+                look = await self._scan(own=full)
             if overdue is not None:
                 await self._report_unknown(unknown, overdue)
                 await self._purge()
@@ -194,12 +195,11 @@ class Sweeper:
             return again
         if self._stuck:  # rows that stay due (a lease under grace, say) must not spin the loop
             return now + STUCK_DELAY
-        # What was due has changed since, and with it what comes next.
-        soonest = now if look.due else look.next_check
+        soonest = now if self._left else look.next_check  # `observe` knows what the commits of this pass made due
         return min((when for when in (soonest, again) if when is not None), default=None)
 
-    async def _look(self, *, own: bool, overdue: float | None = None) -> Look:
-        """Handle what is due."""
+    async def _scan(self, *, own: bool, overdue: float | None = None) -> Look:
+        """Scan for what is due, and handle it."""
         self._slots.starved = False
         now = self._clock.time()
         # What cannot be handled here now must not hide what stands behind it.
@@ -208,33 +208,57 @@ class Sweeper:
         self._changed = {}
         try:
             look = await self._ask(now=now, routes=self._runnable.routes(), limit=self._limit, own=own, overdue=overdue)
-            latest = (self._latest(record, now) for record in look.due)
-            found = [record for record in latest if record is not None]
+            self._behind = len(look.due) >= self._limit
+            due = self._to_handle(look.due, now)
+            await self._handle(due, now)
+            self._left = any(record.name not in self._changed for record in due)
         finally:
             self._changed = None
-        self._behind = len(look.due) >= self._limit
-        # To try these again would make them a sign of a want of places.
-        due = [record for record in found if not self._slots.expects(record.name)]
-        waiting = sum(self._slots.waits(record.name) for record in found)
+        return look
+
+    def _to_handle(self, due: list[Record], now: float) -> list[Record]:
+        """Those of the due rows that are still due, and that this process does not handle already."""
+        latest = (self._latest(record, now) for record in due)
+        found = [record for record in latest if record is not None]
+        # To try these again would make them a sign of a want of slots.
+        left = [record for record in found if not self._slots.expects(record.name)]
+        waiting = sum(self._slots.waits(record.name) for record in found) if len(left) < len(found) else 0
         self._slots.starved = self._slots.starved or waiting > 0
-        self._passed_over = len(due) + waiting < len(found)
+        self._passed_over = len(left) + waiting < len(found)
+        return left
+
+    async def _handle(self, due: list[Record], now: float) -> None:
         seen = frozenset((record.name, record.revision, record.handover) for record in due)
         self._stuck = bool(seen & self._seen)
-        free = self._slots.free
+        claims: dict[str, asyncio.Future[Record | None]] = {}
         repairs = []
         for record in due:
-            wants_slot = self._dispatcher.wants_slot(record, now)
-            if wants_slot and free <= 0:
-                self._dispatcher.put_off(record)
-                continue
-            repairs.append(self._repair(record, now))
-            free -= 1 if wants_slot else 0
-        for failure in await asyncio.gather(*repairs, return_exceptions=True):
-            if failure is not None:
+            handler = self._dispatcher.wants_slot(record, now)
+            if handler is None:
+                repairs.append(self._repair(record, now))
+            elif (claim := self._dispatcher.claim_due(record, handler)) is not None:
+                claims[record.name] = claim
+        outcomes = await asyncio.gather(*claims.values(), *repairs, return_exceptions=True)
+        for name, outcome in zip(claims, outcomes, strict=False):
+            await self._claimed(name, outcome)
+        for failure in outcomes[len(claims) :]:
+            if isinstance(failure, BaseException):
                 raise failure
-        # Rows that only found no free place were not tried: they are no sign of anything.
+        # Rows that only found no free slot were not tried: they are no sign of anything.
         self._seen = frozenset() if self._slots.starved else seen
-        return dataclasses.replace(look, due=due)
+
+    async def _claimed(self, name: str, outcome: Record | BaseException | None) -> None:
+        """What became of the claim of a due row."""
+        if isinstance(outcome, StoreUnavailableError):
+            raise outcome
+        if isinstance(outcome, LroError):  # another process was first
+            logger.debug("%s was not claimed: %s", name, outcome, extra=event("not_claimed", operation=name))
+        elif isinstance(outcome, BaseException):  # one poisonous row must never stop a sweep (rule 3)
+            logger.error(
+                "the sweep could not claim %s", name, exc_info=outcome, extra=event("repair_failed", operation=name)
+            )
+        elif outcome is not None and outcome.done:
+            await self._canceller.go_on(outcome)  # the claim ended it: a cancel may have to be passed on
 
     def _latest(self, record: Record, now: float) -> Record | None:
         """A row that was found due as it is by now; None where it no longer is: it was claimed here, or has ended.
@@ -254,8 +278,8 @@ class Sweeper:
     def _more(self) -> bool:
         return self._behind and not self._slots.starved and not self._stuck
 
-    async def _ask(self, **arguments: Any) -> Look:
-        return await self._rows.scan(partial(self._rows.store.look, owner=self._owner, **arguments))
+    def _ask(self, **arguments: Any) -> asyncio.Future[Look]:
+        return self._rows.scan(partial(self._rows.store.look, owner=self._owner, **arguments))
 
     async def _repair(self, record: Record, now: float) -> None:
         try:
@@ -294,7 +318,7 @@ class Sweeper:
         if record.expire_time is None:
             change = partial(transitions.settle, now=self._clock.time(), retention=self._retention)
             settled = await self._rows.submit(Change(record.name, change))
-        if settled is not None and settled.cancel_children:
+        if settled is not None and settled.cancel_children and not self._canceller.is_passing_on(settled):
             await self._canceller.pass_on(settled)
 
     async def _report_unknown(self, route: Route | None, overdue: float) -> None:

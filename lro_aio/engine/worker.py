@@ -93,13 +93,25 @@ class Worker:
         Raises:
             LroError: The refusal of ``transitions.claim``, or StoreUnavailableError.
         """
-        by = self._settings.claimant(handler.on_cancel)
-        claim = partial(transitions.claim, now=self._clock.time(), by=by, token=token, wake=wake)
         launched: list[Run] = []
-        claimed = await self.submit(Change(record.name, claim, claims=True), handler, launched=launched)
+        claimed = await self.begin_claim(record, handler, token=token, wake=wake, launched=launched)
         if claimed is not None and not launched:
             await self._after(claimed)  # the claim ended it: a cancel may have to be passed on
         return launched[0] if launched else None
+
+    def begin_claim(
+        self,
+        record: Record,
+        handler: Handler,
+        *,
+        token: str | None,
+        wake: Wake | None,
+        launched: list[Run] | None = None,
+    ) -> asyncio.Future[Record | None]:
+        """Send the claim of a row; it runs once that is answered. What the claim itself ended is the caller's part."""
+        by = self._settings.claimant(handler.on_cancel)
+        claim = partial(transitions.claim, now=self._clock.time(), by=by, token=token, wake=wake)
+        return self.submit(Change(record.name, claim, claims=True), handler, launched=launched)
 
     def submit(
         self, change: Change, handler: Handler, *, uid: str = "", launched: list[Run] | None = None
@@ -178,32 +190,33 @@ class Worker:
         return [run.task for run in self.running.values() if run.task is not None]
 
     def _answered(self, key: str, handler: Handler, uid: str, launched: list[Run] | None, outcome: Outcome) -> None:
-        self._slots.end_claim(key)
         if (
             isinstance(outcome, Record)
             and outcome.state is State.RUNNING
-            and (uid in ("", outcome.uid) or self._orphaned(outcome))
+            and (uid in ("", outcome.uid) or self._orphaned(outcome, key))
         ):
+            self._slots.end_claim(key, outcome)
             run = self._launch(outcome, handler)
             if launched is not None:
                 launched.append(run)
-        self._slots.tell_free()
+        else:
+            self._slots.end_claim(key)
 
-    def _orphaned(self, row: Record) -> bool:
+    def _orphaned(self, row: Record, key: str) -> bool:
         """Whether a repeated start found a row that this process claimed without ever hearing that it did."""
-        return row.owner == self._settings.owner and not self.holds(row.uid) and not self._slots.claiming(row.name)
+        mine = row.owner == self._settings.owner and not self.holds(row.uid)
+        return mine and (key == row.name or not self._slots.claiming(row.name))
 
     def _launch(self, record: Record, handler: Handler) -> Run:
         """Run a row that this process has just claimed."""
         run = self._runner.run_of(record, handler)
-        self._slots.fill(record)
         self.running[record.uid] = run
         self._leases.hold(record.name, run.holder)
         run.task = asyncio.get_running_loop().create_task(self._run(run), name=f"lro-aio-run {record.name}")
         early = self._cancelled_early.pop(record.uid, record)
         if early.cancel_requested and not record.cleaning:
             run.cancel(CancelReason.CANCEL_REQUESTED)
-        if self._life.draining:
+        if self._slots.closed:
             run.cancel(CancelReason.SHUTDOWN)
         return run
 

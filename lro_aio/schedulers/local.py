@@ -142,9 +142,9 @@ class LocalScheduler:
         watched = self._watched.get(name)
         if watched is not None and (record is None or record.state not in (State.SUSPENDED, State.PENDING)):
             self._forget(name)  # cancelled, or woken by somebody else
-        if record is not None and not record.done and not record.deleted:
+        if name not in self._parents or (record is not None and not record.done and not record.deleted):
             return
-        for parent in self._parents.get(name, ()):
+        for parent in self._parents[name]:
             watched = self._watched[parent]
             watched.pending.discard(name)
             if not watched.pending:

@@ -42,7 +42,8 @@ from lro_aio.servers.http import (
     read_body,
 )
 from lro_aio.servers.legacy import operation_of_call
-from lro_aio.servers.resume import Endpoints, Verifier
+from lro_aio.servers.resume import Endpoints
+from lro_aio.servers.verifying import Verifier
 
 __all__ = [
     "Style",

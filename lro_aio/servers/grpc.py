@@ -23,7 +23,7 @@ from lro_aio.engine.operation import Operation
 from lro_aio.servers.calls import MAX_WAIT, Authorize, Calls
 from lro_aio.servers.errors import detail_of, status_of
 from lro_aio.servers.legacy import operation_of_call
-from lro_aio.servers.resume import Verifier
+from lro_aio.servers.verifying import Verifier
 
 __all__ = ["ErrorInterceptor", "add_operations_servicer", "operation_from_context"]
 

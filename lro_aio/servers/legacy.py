@@ -22,7 +22,7 @@ from typing import Any
 import lro_aio
 from lro_aio.client import Client
 from lro_aio.engine.operation import Operation
-from lro_aio.servers.resume import Verifier, check_verifier, verified
+from lro_aio.servers.verifying import Verifier, check_verifier, verified
 
 __all__ = ["operation_of_call"]
 

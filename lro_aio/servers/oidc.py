@@ -24,7 +24,7 @@ except ImportError as exc:
 
 from lro_aio.core.policies import Duration, seconds
 from lro_aio.servers._certificates import Certificates, CertificatesUnavailableError, fetch
-from lro_aio.servers.resume import UnauthenticatedError
+from lro_aio.servers.verifying import UnauthenticatedError
 
 __all__ = ["CertificatesUnavailableError", "OidcVerifier"]
 

@@ -141,14 +141,14 @@ async def test_a_row_whose_claim_was_under_way_is_looked_at_again_soon(lro_clock
         op = await client.start("quick")
         await lro_clock.settle()
         engine.slots.most = 1
-        [(record, _)] = engine.worker.take_ready()  # it has a place, and is about to be claimed
+        [(record, _)] = engine.slots.take_waiting()  # it has a place, and is about to be claimed
         assert record.name == op.name
         assert await engine.sweeper.run_pass() == lro_clock.time() + 1
         await lro_clock.advance(49.5)
         assert await engine.sweeper.run_pass() == slept + 50
-        assert engine.worker.free == 0
+        assert engine.slots.free == 0
         assert not ran
-        engine.worker.claim_reserved(record.name)  # it never was
+        engine.slots.give_up(record.name)  # it never was
         await engine.sweeper.run_pass()
         await lro_clock.settle()
         assert ran == [op.id]

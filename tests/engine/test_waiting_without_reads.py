@@ -114,14 +114,14 @@ async def test_what_is_remembered_goes_when_another_process_commits(tmp_path, st
         lro.Client(lro.SqliteStore(path), worker=False) as other,
     ):
         operation = await client.start("held")
-        worker = client.engine.worker
-        assert worker.latest(operation.name) is not None
+        rows = client.engine.rows
+        assert rows.own(operation.name) is not None
         noticed = asyncio.Event()
         undo = client.engine.feed.listen(lambda _name, _record: None, noticed.set)
         await other.create(lease=False)
         await asyncio.wait_for(noticed.wait(), 10)
         undo()
-        assert worker.latest(operation.name) is None
+        assert rows.own(operation.name) is None
         reads = store.calls["read"]
         waiter = asyncio.create_task(operation.result())
         while store.calls["read"] == reads:

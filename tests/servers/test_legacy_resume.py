@@ -341,7 +341,7 @@ class TestRefusals:
                 return stale
 
             with monkeypatch.context() as patch:
-                patch.setattr(client.engine, "record", record)
+                patch.setattr(client.engine.rows, "record", record)
                 code, _, info = await refused(call(name, GOOD))
         assert (code, info.reason) == (grpc.StatusCode.UNAVAILABLE, "OPERATION_BUSY")
         assert await client.server_host.record(name) == now
