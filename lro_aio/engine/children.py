@@ -21,8 +21,8 @@ from lro_aio.core.policies import Duration, PollPolicy, seconds
 from lro_aio.core.record import Record, Wait, Wake, WakeReason
 from lro_aio.core.status import to_status
 from lro_aio.engine.changes import Feed
-from lro_aio.engine.clock import SystemClock, sleep_until, timeout_at
 from lro_aio.engine.rows import Rows
+from lro_aio.engine.timing import SystemClock, sleep_until, timeout_at
 from lro_aio.ports import Clock, GetOperationStub, OperationsService
 
 __all__ = ["Children", "as_service", "fetch", "missing", "wait_operation"]

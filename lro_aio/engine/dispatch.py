@@ -25,7 +25,6 @@ from lro_aio.core.errors import (
 from lro_aio.core.record import Record, State, Wait, Wake, WakeReason
 from lro_aio.engine.changes import Feed
 from lro_aio.engine.children import RETRY_AFTER, Children
-from lro_aio.engine.clock import timeout_at, wait_event
 from lro_aio.engine.handlers import Handler, Runnable
 from lro_aio.engine.leases import Leases
 from lro_aio.engine.life import Life
@@ -35,6 +34,7 @@ from lro_aio.engine.run import Run
 from lro_aio.engine.settings import Settings
 from lro_aio.engine.slots import Slots
 from lro_aio.engine.tasks import Tasks
+from lro_aio.engine.timing import timeout_at, wait_event
 from lro_aio.engine.worker import Worker
 from lro_aio.ports import Clock, Scheduler
 

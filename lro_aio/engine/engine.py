@@ -13,7 +13,6 @@ from lro_aio.engine.batching import Batcher
 from lro_aio.engine.cancelling import Canceller
 from lro_aio.engine.changes import Feed
 from lro_aio.engine.children import Children, Service
-from lro_aio.engine.clock import clock_skew
 from lro_aio.engine.dispatch import Dispatcher
 from lro_aio.engine.handlers import HandlerFunction, Handlers, Runnable
 from lro_aio.engine.holding import Holding
@@ -29,6 +28,7 @@ from lro_aio.engine.slots import Slots
 from lro_aio.engine.starting import Starter
 from lro_aio.engine.sweep import Sweeper
 from lro_aio.engine.tasks import Tasks
+from lro_aio.engine.timing import clock_skew
 from lro_aio.engine.worker import Worker
 from lro_aio.ports import Clock, Scheduler, Store
 
@@ -219,7 +219,7 @@ class Engine:
         finally:
             self.life.closed = True
             self.host.tasks.cancel()
-            await asyncio.to_thread(self.leases.close)
+            await asyncio.to_thread(self.worker.close)
             if self._timer is not None:
                 self._timer.cancel()
             for undo in self._undo:

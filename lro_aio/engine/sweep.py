@@ -20,7 +20,6 @@ from lro_aio.core.change import Change
 from lro_aio.core.errors import LroError, StoreUnavailableError
 from lro_aio.core.record import Record, State
 from lro_aio.engine.cancelling import Canceller
-from lro_aio.engine.clock import clock_skew, wait_event
 from lro_aio.engine.dispatch import Dispatcher
 from lro_aio.engine.handlers import Runnable
 from lro_aio.engine.leases import Leases
@@ -28,6 +27,7 @@ from lro_aio.engine.logs import about, event
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.settings import Settings
 from lro_aio.engine.slots import Slots
+from lro_aio.engine.timing import clock_skew, wait_event
 from lro_aio.ports import Clock, Look, Route
 
 __all__ = ["Sweeper"]

@@ -21,7 +21,6 @@ from lro_aio.core.policies import PollPolicy
 from lro_aio.core.record import Record, State, Wake
 from lro_aio.core.transitions import Holder
 from lro_aio.engine import run as runs
-from lro_aio.engine.clock import sleep_until
 from lro_aio.engine.handlers import Handler
 from lro_aio.engine.holding import CancelReason
 from lro_aio.engine.leases import Leases
@@ -31,6 +30,7 @@ from lro_aio.engine.rows import Rows
 from lro_aio.engine.run import Run, Runner
 from lro_aio.engine.settings import Settings
 from lro_aio.engine.slots import Slots
+from lro_aio.engine.timing import sleep_until
 from lro_aio.ports import Clock
 
 __all__ = ["Worker"]
@@ -180,6 +180,10 @@ class Worker:
                 stuck[:5],
                 extra=event("cancellation_ignored"),
             )
+
+    def close(self) -> None:
+        """Renew nothing any more. Blocks until a renewal that is under way has ended."""
+        self._leases.close()
 
     def stop(self) -> None:
         """Cancel every handler, for another process to go on."""

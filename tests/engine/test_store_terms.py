@@ -10,7 +10,7 @@ from google.protobuf import wrappers_pb2
 import lro_aio as lro
 from lro_aio.core.change import Change
 from lro_aio.core.record import State
-from lro_aio.engine.clock import SystemClock
+from lro_aio.engine.timing import SystemClock
 from lro_aio.testing import FaultyStore
 
 
