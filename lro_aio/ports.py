@@ -310,14 +310,26 @@ class GetOperationStub(Protocol):
 
 
 class Clock(Protocol):
-    """Engine time: epoch seconds, and a way to wait for them. Tests drive it by hand."""
+    """Engine time: the time of day for what is stored, monotonic time for what lasts. Tests drive both by hand."""
 
     def time(self) -> float:
-        """Now, in epoch seconds."""
+        """Now, in epoch seconds. It may be set, forward and back."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary moment. It only rises, and nobody can set it."""
         ...
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call ``callback`` on the running event loop once ``time()`` has reached ``when``; returns a cancel."""
+        """Call ``callback`` on the running event loop once ``time()`` has reached ``when``; returns a cancel.
+
+        A clock that is set forward makes it come sooner. One that is set back does not make it come later than it
+        would have come.
+        """
+        ...
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback`` on the running event loop after ``delay`` seconds of monotonic time; returns a cancel."""
         ...
 
     def every(self, interval: float, tick: Callable[[], None]) -> Callable[[], None]:

@@ -33,7 +33,7 @@ from lro_aio.engine.handlers import HandlerFunction
 from lro_aio.engine.holding import CancelReason, Holding, OperationHost
 from lro_aio.engine.logs import about
 from lro_aio.engine.suspension import Named, Suspended, check_children, check_reach, plan
-from lro_aio.engine.timing import sleep_until
+from lro_aio.engine.timing import sleep_for
 
 __all__ = ["CancelReason", "Operation"]
 
@@ -380,9 +380,9 @@ class Operation(Generic[S]):
         if not slept and not wanted:
             raise ValueError("nothing to wait for: give sleep or children")
         clock = self._host.clock
-        end = clock.time() + slept
+        end = clock.monotonic() + slept
         if slept:
-            await sleep_until(clock, end)
+            await sleep_for(clock, slept)
         if not wanted:
             return []
         deadline = None if limit is None else end + limit

@@ -154,8 +154,7 @@ class Runner:
         """Call the user's function. A cancel that it swallows leaves no mark on the task."""
         stop_timer: Callable[[], None] | None = None
         if run.handler.run_timeout is not None:
-            due = self._clock.time() + run.handler.run_timeout
-            stop_timer = self._clock.call_at(due, lambda: run.cancel(CancelReason.RUN_TIMEOUT))
+            stop_timer = self._clock.call_later(run.handler.run_timeout, lambda: run.cancel(CancelReason.RUN_TIMEOUT))
         if run.cancel_reason is not None:
             raise asyncio.CancelledError
         run.in_handler = True

@@ -37,6 +37,14 @@ class ManualClock:
         """Now, in epoch seconds."""
         return self._now
 
+    def monotonic(self) -> float:
+        """As ``time``: nobody sets this clock back."""
+        return self._now
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback`` when the clock has moved by ``delay`` seconds; returns a cancel."""
+        return self.call_at(self._now + delay, callback)
+
     def call_at(self, when: float, callback: Callable[[], None]) -> Callable[[], None]:
         """Call ``callback`` when the clock has reached ``when``; returns a cancel."""
         if when <= self._now:

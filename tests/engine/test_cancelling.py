@@ -317,7 +317,7 @@ async def test_the_clean_up_of_a_run_that_died_is_run_by_another_process(
     second = await open_client(url, handlers=[handlers])
     abandon(first)
     await second.cancel_operation(op.name)
-    await lro_clock.advance(31)
+    await lro_clock.advance(46)  # a lease, and what it takes to know that nobody renews it
     ended = await asyncio.wait_for(second.wait_operation(op.name), 5)
     assert ended.error.code == lro.Code.CANCELLED
     assert log == ["", "cleanup"]
