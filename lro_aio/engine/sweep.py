@@ -92,6 +92,8 @@ class Sweeper:
         """The clock was set back, and has not caught up yet."""
         self._doubt_at: float | None = None
         """Epoch seconds at which rows of our own that nobody here holds are looked for."""
+        self._found: set[str] = set()
+        """Names of the rows that this pass found due."""
         self._left = False
         """The last scan found rows that nobody has changed since: they are due still."""
         self._behind = False
@@ -154,12 +156,15 @@ class Sweeper:
             StoreUnavailableError: The store did not answer.
         """
         async with self._passing:
+            self._found.clear()
             overdue = self._clock.time() - self._policy.interval if full else None
             look = await self._scan(own=full, overdue=overdue)
             unknown = look.unknown
             while self._more():
                 look = await self._scan(own=full)
             await self._scan_set_back()
+            if not self._behind:
+                self._evidence.keep(self._found)
             if overdue is not None:
                 await self._report_unknown(unknown, overdue)
                 await self._purge()
@@ -176,6 +181,7 @@ class Sweeper:
             return
         look = await self._ask(now=now, routes=self._runnable.routes(), limit=self._policy.batch, own=False)
         due = [record for record in look.due if record.update_time > wall]
+        self._found.update(record.name for record in due)
         await self._handle([record for record in due if not self._slots.expects(record.name)], now)
 
     def doubt(self) -> None:
@@ -247,8 +253,7 @@ class Sweeper:
         try:
             look = await self._ask(now=now, routes=self._runnable.routes(), limit=self._limit, own=own, overdue=overdue)
             self._behind = len(look.due) >= self._limit
-            if not self._behind:
-                self._evidence.keep({record.name for record in look.due})
+            self._found.update(record.name for record in look.due)
             due = self._to_handle(look.due, now)
             await self._handle(due, now)
             self._left = any(record.name not in self._changed for record in due)
