@@ -19,7 +19,7 @@ __all__ = ["Evidence"]
 INTERVALS = 1.5
 """Renew intervals for which a lease that is over must stand still. A live holder renews within one."""
 ROUNDING = 1e-3
-"""Seconds. A timer for the end of the interval goes by the time of day, whose floats hold a quarter of a microsecond."""
+"""Seconds. A timer for the end of the interval goes by the time of day, which a float holds to a quarter of a us."""
 MOST = 100_000
 """Rows that are remembered. Beyond it, all begin anew: a take-over comes later, and never too early."""
 

@@ -77,6 +77,7 @@ async def test_a_process_that_dies_after_a_step_back_is_replaced_within_two_leas
     clock.set_by -= 3600
     await clock.advance(5)
     abandon(first)
+    await second.sweep()  # in real time, each of its intervals brings one
     await clock.advance(60)
     assert runs == [(first, 1), (second, 2)]
     assert (await second.operation(op.name)).record.state is State.RUNNING
