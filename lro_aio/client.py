@@ -28,6 +28,7 @@ from lro_aio.core.results import unmarshal_operation
 from lro_aio.engine.children import Service, as_service
 from lro_aio.engine.engine import Engine
 from lro_aio.engine.handlers import HandlerFunction, Handlers
+from lro_aio.engine.life import ClosedError
 from lro_aio.engine.operation import Operation
 from lro_aio.engine.serving import ServerHost
 from lro_aio.engine.settings import Settings
@@ -46,8 +47,10 @@ M = TypeVar("M", bound=Message)
 class Client:
     """Starts, runs and watches long-running operations over one store.
 
-    Constructing one does no I/O; ``async with client:`` opens it, and leaving the block drains and closes it. It
-    belongs to the event loop that opened it, is not safe for use from other threads, and must be made after a fork.
+    Constructing one does no I/O; ``async with client:`` opens it, and leaving the block drains and closes it. It can be
+    opened again then, in another event loop too. While it is open, it belongs to the event loop that opened it, and is
+    not safe for use from other threads. One that is constructed before a fork may be opened in each process; one that
+    was opened before the fork refuses.
 
     Args:
         store: A URL (``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite://`` in memory) or a ``Store``.
@@ -114,7 +117,7 @@ class Client:
                 raise TypeError(f"{name} must be a {kind.__name__}, not {type(policy).__name__}")
         bounds = limits if limits is not None else Limits()
         _check_row(self.store, bounds)
-        settings = Settings(
+        self._settings = Settings(
             worker=worker,
             dispatch=dispatch if dispatch is not None else ("local" if self.scheduler.local else "scheduler"),
             max_running=max_running,
@@ -128,8 +131,8 @@ class Client:
         )
         self.clock: Clock = clock if clock is not None else SystemClock()
         """Engine time."""
-        named = {name: as_service(service) for name, service in (services or {}).items()}
-        self.engine = Engine(self, self.store, self.scheduler, self.handlers, self.clock, settings, named)
+        self._services = {name: as_service(service) for name, service in (services or {}).items()}
+        self._engine: Engine | None = None
 
     @classmethod
     def from_env(
@@ -203,9 +206,22 @@ class Client:
             StoreSchemaError: The store is not one that can be used.
             StoreUnavailableError: It does not answer.
             ClockSkewError: Its clock and this machine's differ by more than a quarter of the lease.
+            RuntimeError: It is open already, or was opened by the process that this one was forked from.
         """
-        await self.engine.open()
-        if self.scheduler.local and self.engine.settings.worker and os.environ.get("K_SERVICE"):
+        if self._engine is not None and self._engine.life.begun and not self._engine.life.closed:
+            self._engine.life.check_open()  # on another loop, or in a process that was forked: says what to do
+            raise RuntimeError("the client is open already")
+        self._engine = Engine(
+            self,
+            self.store,
+            self.scheduler,
+            self.handlers,
+            self.clock,
+            self._settings.for_a_life(),
+            self._services,
+        )
+        await self._engine.open()
+        if self.scheduler.local and self._settings.worker and os.environ.get("K_SERVICE"):
             logger.warning(
                 "this runs on Cloud Run with a local scheduler: background work is frozen between requests, unless CPU"
                 " is always allocated (--no-cpu-throttling) and --min-instances is 1 or more; give"
@@ -220,7 +236,8 @@ class Client:
 
     async def aclose(self) -> None:
         """Drain and close; what still runs is released for other processes. May be called twice."""
-        await self.engine.close()
+        if self._engine is not None:
+            await self._engine.close()
 
     async def drain(self, timeout: Duration | None = None) -> None:
         """Take no more work and let the runs end; to be called on SIGTERM, while the server still answers.
@@ -231,14 +248,26 @@ class Client:
         await self.engine.drain(None if timeout is None else seconds(timeout, "timeout"))
 
     @property
+    def engine(self) -> Engine:
+        """The present life of the client, or its last one.
+
+        Raises:
+            ClosedError: It was never opened.
+        """
+        if self._engine is None:
+            raise ClosedError("the client is not open: use it inside 'async with client:'")
+        return self._engine
+
+    @property
     def is_open(self) -> bool:
         """Whether it takes calls: after ``async with`` has begun, and before it has ended."""
-        return self.engine.life.begun and not self.engine.life.closed
+        life = None if self._engine is None else self._engine.life
+        return life is not None and life.begun and not life.closed
 
     @property
     def expose_errors(self) -> bool:
         """Whether clients see the text of exceptions that are not this package's."""
-        return self.engine.settings.expose_errors
+        return self._settings.expose_errors
 
     @property
     def server_host(self) -> ServerHost:

@@ -156,7 +156,7 @@ class Batcher:
             RuntimeError: On another event loop.
         """
         loop = asyncio.get_running_loop()
-        if loop is not self._loop or self._readers is None:
+        if loop is not self._loop or self._readers is None or self._life.forked:
             self._life.check_open()
         future: asyncio.Future[T] = loop.run_in_executor(self._readers, function)
         self._pending += 1
@@ -190,7 +190,7 @@ class Batcher:
             RuntimeError: On another event loop.
         """
         loop = asyncio.get_running_loop()
-        if loop is not self._loop:
+        if loop is not self._loop or self._life.forked:
             self._life.check_open()  # says what is wrong
         future: asyncio.Future[Record | None] = loop.create_future()
         self._lanes.put((change, future, answered))

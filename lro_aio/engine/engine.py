@@ -128,13 +128,10 @@ class Engine:
         """Open the store, then start scheduler and sweep.
 
         Raises:
-            RuntimeError: It was opened before.
             StoreSchemaError: The store is not one that can be used.
             StoreUnavailableError: It does not answer.
             ClockSkewError: Its clock and this machine's are too far apart for the lease.
         """
-        if self.life.begun:
-            raise RuntimeError("a client is opened once; make a new one")
         opening = asyncio.create_task(self.batcher.open(), name="lro-aio-open")
         try:
             await asyncio.shield(opening)
@@ -203,7 +200,7 @@ class Engine:
 
     async def close(self) -> None:
         """Drain, then close what was opened."""
-        if self.life.closed or not self.life.begun:
+        if self.life.closed or not self.life.begun or self.life.forked:
             return
         self.life.check_open()  # on another event loop, nothing could be closed in order
         cut = True

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import weakref
 
 __all__ = ["ClosedError", "Life"]
 
@@ -15,6 +17,9 @@ class Life:
     """One life of a client: opened once, drained, closed once."""
 
     def __init__(self) -> None:
+        self.forked = False
+        """This process is a child of the one that opened it."""
+        _LIVES.add(self)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.closed = False
         self._draining = False
@@ -48,11 +53,24 @@ class Life:
 
         Raises:
             ClosedError: Not open yet, or no longer; a sentence says what to do.
-            RuntimeError: On another event loop.
+            RuntimeError: On another event loop, or in a process that was forked from the one that opened it.
         """
+        if self.forked and self._loop is not None:
+            raise RuntimeError("the client was opened before this process was forked; open one in each process")
         if self._loop is None:
             raise ClosedError("the client is not open: use it inside 'async with client:'")
         if self.closed:
             raise ClosedError("the client is closed: its 'async with' block has ended")
         if asyncio.get_running_loop() is not self._loop:
             raise RuntimeError("the client belongs to the event loop that opened it; make one client per loop")
+
+
+_LIVES: weakref.WeakSet[Life] = weakref.WeakSet()
+
+
+def _note_fork() -> None:
+    for life in _LIVES:
+        life.forked = True
+
+
+os.register_at_fork(after_in_child=_note_fork)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from lro_aio.core.policies import LeasePolicy, Limits, RetentionPolicy, SweepPolicy
@@ -28,9 +28,15 @@ class Settings:
     max_attempts: int
     drain_timeout: float
     expose_errors: bool
-    owner: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}")
-    """Who this process is, in the rows that it holds."""
+    owner: str = ""
+    """Who this process is, in the rows that it holds. Drawn when a client is opened: processes that were forked from
+    one that made it are not one owner, and neither are two lives of one client."""
     _claimants: dict[str, Claimant] = field(default_factory=dict, repr=False, compare=False)
+
+    def for_a_life(self) -> Settings:
+        """The same, with an owner of its own."""
+        owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        return replace(self, owner=owner, _claimants={})
 
     def claimant(self, on_cancel: str = "") -> Claimant:
         """The terms on which this process claims rows.

@@ -154,7 +154,7 @@ def test_rule_4_a_renewal_is_not_a_change_that_a_reader_sees() -> None:
 
 
 def test_rule_4_a_renewal_never_shortens_a_lease() -> None:
-    """A clock that stepped back, or a batch that came late, must not make a live run look dead. It moves all the same."""
+    """A clock that stepped back, or a batch that came late, must not make a live run look dead. It moves anyway."""
     row = running(NOW + 25)
     renewed = renew(row, now=NOW - 100)
     assert renewed.lease_expire_time == renewed.check_time == NOW + 25.000001

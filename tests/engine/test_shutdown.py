@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os
 import threading
 
 import pytest
@@ -91,16 +92,91 @@ async def test_use_from_another_event_loop_is_refused_and_breaks_nothing(client,
 
 
 @pytest.mark.asyncio
-async def test_a_client_is_opened_once_and_closed_as_often_as_you_like():
+async def test_a_client_is_open_once_at_a_time_and_closed_as_often_as_you_like():
     client = lro.Client("sqlite://")
     await client.aclose()
     async with client:
-        with pytest.raises(RuntimeError, match="opened once"):
+        with pytest.raises(RuntimeError, match="open already"):
             await client.__aenter__()
         await client.create()
     await client.aclose()
-    with pytest.raises(RuntimeError, match="opened once"):
-        await client.__aenter__()
+    await client.aclose()
+
+
+def test_a_client_can_be_opened_again_in_another_event_loop_too(tmp_path):
+    """As two ``TestClient`` blocks of one application do. Each life is an owner of its own, and runs what it finds."""
+    client = lro.Client(f"sqlite:///{tmp_path}/ops.db", drain_timeout=0)
+    owners, ran = [], []
+
+    @client.handler("nap", resume_points=("up",))
+    async def nap(op):
+        if op.resume_point == "":
+            return op.suspend(resume_at="up", sleep=0.1)
+        ran.append(op.record.owner)
+        return None
+
+    async def life():
+        async with client:
+            op = await client.start("nap", operation_id="one" if not owners else None)
+            owners.append(client.engine.settings.owner)
+            await op.result(timeout=10)
+            assert (await client.get_operation("operations/one")).done
+
+    for _ in range(3):
+        asyncio.run(life())
+    assert ran == owners
+    assert len(set(owners)) == 3
+
+
+def test_clients_that_were_constructed_before_a_fork_are_owners_of_their_own(tmp_path):
+    """As the workers of a pre-forking server: one request is one run, whichever of them it comes to."""
+    client = lro.Client(f"sqlite:///{tmp_path}/ops.db", drain_timeout=0)
+    runs = tmp_path / "runs"
+
+    @client.handler("charge")
+    async def charge(op):
+        with runs.open("a") as log:
+            log.write(f"{op.claim}\n")
+        await asyncio.sleep(0.5)  # real time: the other processes ask meanwhile
+
+    async def worker():
+        async with client:
+            await (await client.start("charge", request_id="order-7")).result(timeout=20)
+
+    children = []
+    for _ in range(3):
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                asyncio.run(worker())
+                status = 0
+            finally:
+                os._exit(status)
+        children.append(pid)
+    assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0, 0]
+    assert runs.read_text() == "1\n"
+
+
+@pytest.mark.asyncio
+async def test_a_client_that_was_opened_before_a_fork_refuses_in_the_child(tmp_path):
+    client = lro.Client(f"sqlite:///{tmp_path}/ops.db", drain_timeout=0)
+    async with client:
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            said = "nothing"
+            try:
+                asyncio.run(client.create())
+            except RuntimeError as exc:
+                said = str(exc)
+            finally:
+                os.write(write, said.encode())
+                os._exit(0)
+        os.waitpid(pid, 0)
+        assert "before this process was forked" in os.read(read, 1000).decode()
+        os.close(read)
+        os.close(write)
 
 
 @pytest.mark.asyncio
