@@ -4,15 +4,17 @@ import itertools
 import json
 
 import pytest
+import yaml
 from google.auth import jwt
 from typer.testing import CliRunner
 
 from lro_aio.cli.app import app
 from lro_aio.testing import LocalIssuer
-from lro_aio.testing.workflows import engine
-from lro_aio.testing.workflows.expressions import MAX_EXPRESSION, expressions
+from lro_aio.testing.workflows.expressions import MAX_EXPRESSION
 from lro_aio.testing.workflows.fake import DEFINITION
+from lro_aio.testing.workflows.reader import load
 from lro_aio.testing.workflows.requests import Caller
+from lro_aio.testing.workflows.values import WorkflowError
 
 from .workflow_runs import DAY, HOUR, NOW, Run, Script
 
@@ -70,6 +72,11 @@ def pending(*names):
     return 200, {"pending": list(names)}
 
 
+def plain():
+    """The definition as YAML has it."""
+    return yaml.safe_load(DEFINITION.read_text(encoding="utf-8"))
+
+
 def steps_of(value):
     """(name, step) of every step of a definition, in its order."""
     if isinstance(value, list):
@@ -85,26 +92,25 @@ def steps_of(value):
 
 class TestTheText:
     def test_it_keeps_the_limits_of_a_source(self):
-        definition = engine.load(DEFINITION)
         assert DEFINITION.stat().st_size < 128 * 1024
-        texts = list(expressions(definition))
+        texts = load(DEFINITION).expressions
         assert len(texts) > 50
-        assert max(map(len, texts)) + len("${}") <= MAX_EXPRESSION
+        assert max(map(len, texts)) <= MAX_EXPRESSION
 
     def test_step_names_are_unique(self):
-        names = [name for name, _ in steps_of(engine.load(DEFINITION))]
+        names = [name for name, _ in steps_of(plain())]
         assert sorted(names) == sorted(set(names))
 
     def test_every_call_over_http_has_an_identity_token_with_an_audience(self):
-        calls = [step for _, step in steps_of(engine.load(DEFINITION)) if "http" in str(step.get("call", ""))]
-        calls += [step["try"] for _, step in steps_of(engine.load(DEFINITION)) if "call" in step.get("try", {})]
+        calls = [step for _, step in steps_of(plain()) if "http" in str(step.get("call", ""))]
+        calls += [step["try"] for _, step in steps_of(plain()) if "call" in step.get("try", {})]
         assert len(calls) == 3
         for call in calls:
             assert call["args"]["auth"]["type"] == "OIDC"
             assert call["args"]["auth"]["audience"].endswith("Audience}")
 
     def test_it_logs_errors_and_nothing_else(self):
-        logs = [step for _, step in steps_of(engine.load(DEFINITION)) if step.get("call") == "sys.log"]
+        logs = [step for _, step in steps_of(plain()) if step.get("call") == "sys.log"]
         assert logs
         assert {step["args"]["severity"] for step in logs} == {"ERROR"}
         assert not any("oken}" in step["args"]["text"] or "oken +" in step["args"]["text"] for step in logs)
@@ -355,7 +361,7 @@ class TestUnusable:
     def test_an_argument_without_a_way_back_fails(self, run, missing):
         argument = {"operation": "operations/a", "resumeToken": "t", "resumeUrl": "http://127.0.0.1:1/resume"}
         del argument[missing]
-        with pytest.raises(engine.WorkflowError, match=missing):
+        with pytest.raises(WorkflowError, match=missing):
             run.execute(argument)
 
 
@@ -388,7 +394,7 @@ class TestResuming:
 
     def test_at_the_end_of_the_tries_it_fails_and_says_so(self, caller, server, run, start):
         caller.fail(503, 100, "/resume", "before")
-        with pytest.raises(engine.WorkflowError, match="503"):
+        with pytest.raises(WorkflowError, match="503"):
             start()
         assert len(run.sent) == 21
         assert "operations/parent" in run.logged[-1]["text"]
@@ -397,7 +403,7 @@ class TestResuming:
     @pytest.mark.parametrize("status", [400, 404, 413])
     def test_what_no_retry_mends_is_not_tried_again(self, caller, start, run, status):
         caller.fail(status, 100, "/resume", "before")
-        with pytest.raises(engine.WorkflowError):
+        with pytest.raises(WorkflowError):
             start()
         assert len(run.sent) == 1
 
