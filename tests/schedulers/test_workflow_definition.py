@@ -143,12 +143,32 @@ class TestSleeping:
         start(wakeTime=NOW + 0.3)
         assert run.time >= NOW + 0.3
 
-    def test_a_year_is_slept_in_one_execution(self, start, run):
-        assert start(wakeTime=NOW + YEAR)["reason"] == "ELAPSED"
+    def test_a_year_but_for_a_day_is_slept_in_one_execution(self, start, run):
+        assert start(wakeTime=NOW + YEAR - DAY)["reason"] == "ELAPSED"
+        assert run.time == NOW + YEAR - DAY
 
-    def test_more_than_a_year_goes_on_in_another_execution_before_this_one_ends(self, start, run):
-        assert start(wakeTime=NOW + YEAR + 60)["reason"] == "STEP_BUDGET"
-        assert NOW + 300 * DAY < run.time <= NOW + YEAR - DAY
+    @pytest.mark.parametrize("wake", [YEAR - DAY + 2, YEAR - 5, YEAR, YEAR + 60, 3 * YEAR])
+    def test_longer_ones_go_on_in_another_execution_before_this_one_ends(self, caller, start, run, wake):
+        """With a day to spare: an execution ends after a year, in the middle of its retries too."""
+        caller.fail(503, 5, "/resume", "before")
+        assert start(wakeTime=NOW + wake)["reason"] == "STEP_BUDGET"
+        assert NOW + YEAR - DAY <= run.time < NOW + YEAR - DAY + 60
+
+    def test_a_day_is_long_enough_for_every_retry_of_the_call_back(self):
+        calls = []
+
+        def slow(url, body):
+            calls.append(body["reason"])
+            run.time += 1800
+            if len(calls) <= 20:
+                raise WorkflowError("no answer in time", "TimeoutError")
+            return {"resumed": True}
+
+        run = Run(slow)
+        argument = {"operation": "o", "resumeToken": "t", "resumeUrl": "http://x/r", "wakeTime": NOW + YEAR - DAY}
+        assert run.execute(argument) == "ELAPSED"
+        assert len(calls) == 21
+        assert run.time < NOW + YEAR - DAY / 3
 
     def test_children_come_after_the_sleep(self, server, poll, run):
         server.answer("/poll", pending())
@@ -448,10 +468,10 @@ class TestLimits:
     @pytest.mark.parametrize("children", [1, 500])
     def test_a_year_takes_less_than_half_of_the_steps(self, children):
         run, reason = self.waits(
-            children, answer=lambda names: {"pending": names}, deadline=NOW + YEAR, maxPollInterval=HOUR
+            children, answer=lambda names: {"pending": names}, deadline=NOW + YEAR - DAY, maxPollInterval=HOUR
         )
         assert reason == "CHILDREN_TIMEOUT"
-        assert run.time - NOW == YEAR
+        assert run.time - NOW == YEAR - DAY
         assert 40_000 < run.steps < 50_000
 
     def test_rounds_that_come_often_go_on_in_another_execution_before_the_limit(self):
@@ -481,9 +501,10 @@ class TestLimits:
         assert reason == "STEP_BUDGET"
         assert 300 * DAY < run.time - NOW <= YEAR - DAY
 
-    def test_a_deadline_in_more_than_a_year_is_for_the_execution_after_this_one(self):
+    @pytest.mark.parametrize("deadline", [YEAR - 5, YEAR, 2 * YEAR])
+    def test_a_deadline_later_than_that_is_for_the_execution_after_this_one(self, deadline):
         run, reason = self.waits(
-            1, answer=lambda names: {"pending": names}, maxPollInterval=DAY, deadline=NOW + 2 * YEAR
+            1, answer=lambda names: {"pending": names}, maxPollInterval=DAY, deadline=NOW + deadline
         )
         assert reason == "STEP_BUDGET"
         assert run.time - NOW <= YEAR - DAY

@@ -456,6 +456,15 @@ class TestLimits:
         with pytest.raises(WorkflowError, match="cannot sleep"):
             execute(main("{a: {call: sys.sleep, args: {seconds: '${args}'}}}"), seconds)
 
+    def test_an_execution_ends_after_a_year(self):
+        text = main("{a: {call: sys.sleep, args: {seconds: '${args}'}}}, {b: {return: ok}}")
+        assert result(text, YEAR - 1) == "ok"
+        with pytest.raises(ResourceLimitError, match="has lasted for a year"):
+            execute(text, YEAR)
+        rounds = main("{a: {call: sys.sleep, args: {seconds: 86400}, next: a}}")
+        with pytest.raises(ResourceLimitError, match="has lasted for a year"):
+            execute(rounds)
+
     def test_an_http_call_lasts_1800_s_at_most(self):
         """https://cloud.google.com/workflows/docs/reference/stdlib/http/post."""
         text = main("{a: {call: http.post, args: {url: u, body: 1, timeout: '${args}'}}}")

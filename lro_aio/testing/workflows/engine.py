@@ -44,7 +44,7 @@ __all__ = ["Host", "run"]
 
 MAX_STEPS = 100_000
 MAX_SECONDS = 31_536_000
-"""Of one ``sys.sleep``: a year."""
+"""Of an execution, and of one ``sys.sleep``: a year."""
 MAX_DEPTH = 20
 """Calls of subworkflows within each other."""
 MAX_PARALLEL = 20
@@ -211,6 +211,7 @@ class _Execution:
         self.host = host
         self.memory = _Memory(host)
         self._workflows = definition.workflows
+        self._ends = host.now() + MAX_SECONDS
         self.lock = threading.RLock()
         """Held while a variable is read and written in one go."""
         self._calls: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -238,6 +239,8 @@ class _Execution:
     def _count(self, name: str) -> None:
         if self.host.step(name) > MAX_STEPS:
             raise ResourceLimitError("the execution has taken more than 100,000 steps")
+        if self.host.now() >= self._ends:
+            raise ResourceLimitError("the execution has lasted for a year")
 
     def _block(self, block: Block, scope: _Scope) -> _Outcome:
         position = 0
@@ -325,7 +328,7 @@ class _Execution:
         seconds = _number("seconds", args["seconds"])
         if not 0 <= seconds <= MAX_SECONDS:
             raise WorkflowError(f"cannot sleep for {seconds:g} seconds", "ValueError")
-        self.host.sleep(seconds)
+        self.host.sleep(min(seconds, max(0.0, self._ends - self.host.now())))
 
     def _log(self, args: dict[str, Any]) -> None:
         said = [args[name] for name in ("data", "text", "json") if args.get(name) is not None]

@@ -52,7 +52,7 @@ class FakeWorkflows:
 
     A definition of your own may use the part of the language that ``reader.py`` in this folder names: all that the
     definition in this package needs, and what is close to it. Anything else is refused with a sentence when the fake is
-    entered. These limits of the service are enforced: 100,000 steps, 512 KB of variables, 256 KB a string, 400
+    entered. These limits of the service are enforced: a year, 100,000 steps, 512 KB of variables, 256 KB a string, 400
     characters an expression, 31,536,000 s a sleep, 20 nested calls, 20 parallel iterations, 1,800 s an HTTP call, 2 MB
     an answer, 32 KB an argument. The number of executions is not limited. There are no callbacks, no connectors, no
     filters of lists, and none of the other services of Workflows.
