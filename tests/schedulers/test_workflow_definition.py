@@ -14,7 +14,7 @@ from lro_aio.testing.workflows.expressions import MAX_EXPRESSION
 from lro_aio.testing.workflows.fake import DEFINITION
 from lro_aio.testing.workflows.reader import load
 from lro_aio.testing.workflows.requests import Caller
-from lro_aio.testing.workflows.values import WorkflowError
+from lro_aio.testing.workflows.values import WorkflowError, size
 
 from .workflow_runs import DAY, HOUR, NOW, Run, Script
 
@@ -508,6 +508,76 @@ class TestLimits:
         )
         assert reason == "STEP_BUDGET"
         assert run.time - NOW <= YEAR - DAY
+
+    def test_a_large_error_of_a_poll_is_a_failed_poll(self):
+        """It is a variable; a second copy of it would end the execution, and no `except` catches that."""
+        calls = iter(range(100))
+
+        def answer(names):
+            if next(calls) < 3:
+                page = ["x" * 1000] * 400  # 400 KB
+                raise WorkflowError("m" * 10_000, "HttpError", code=503, headers={}, body=page)
+            return {"pending": []}
+
+        run, reason = self.waits(2, answer=answer)
+        assert (reason, len(run.sent)) == ("CHILDREN_DONE", 5)
+        assert 400_000 < run.peak < 512 * 1024
+
+    def test_of_an_error_500_characters_are_kept(self, server, poll, start):
+        server.answer("/poll", (400, "x" * 100_000))
+        assert len(poll()["error"]) < 600
+
+    @pytest.mark.parametrize("style", ["batch", "each"])
+    def test_only_the_beginning_of_a_message_is_kept(self, style):
+        def answer(names):
+            raise WorkflowError("m" * 10_000, "HttpError", code=400)
+
+        run, reason = self.waits(2, answer=answer, pollStyle=style)
+        said = run.sent[-1][2]["body"]
+        assert (reason, len(said["error"].split(": ")[-1])) == ("POLL_FAILED", 500)
+
+    def test_a_large_error_of_the_call_back_is_tried_again(self):
+        answers = iter([WorkflowError("no", "HttpError", code=503, headers={}, body=["x" * 1000] * 400)] * 3)
+
+        def caller(url, body):
+            for error in answers:
+                raise error
+            return {}
+
+        run = Run(caller)
+        assert run.execute({"operation": "o", "resumeToken": "t", "resumeUrl": "http://x/r"}) == "ELAPSED"
+        assert len(run.sent) == 4
+
+    @pytest.mark.parametrize("children", [1, 500])
+    @pytest.mark.parametrize("status", [200, 503])
+    def test_in_style_each_ten_answers_of_20_kb_fit_beside_the_lists(self, children, status):
+        """As many as are read at a time. The lists are measured with answers of a few bytes."""
+        answers = itertools.cycle([WorkflowError("no", "HttpError", code=503), {"done": False}])
+
+        def answer(names):
+            said = next(answers)
+            if isinstance(said, WorkflowError):
+                raise said
+            return said
+
+        run, reason = self.waits(children, answer=answer, pollStyle="each", deadline=NOW + 100)
+        assert reason == "CHILDREN_TIMEOUT"
+        large = {
+            "code": status,
+            "headers": {},
+            "body": {"done": True, "response": "x" * 20 * 1024},
+            "message": "",
+            "tags": [],
+        }
+        (parallel,) = (step["parallel"] for _, step in steps_of(plain()) if "parallel" in step)
+        assert run.peak + parallel["concurrency_limit"] * size(large) < 512 * 1024
+
+    def test_in_style_batch_answers_of_128_kb_fit(self):
+        names = [f"operations/{number:0100d}" for number in range(1120)]
+        assert 127_000 < len(json.dumps({"pending": names})) < 128 * 1024
+        run, reason = self.waits(500, answer=lambda _: {"pending": names}, deadline=NOW + HOUR)
+        assert reason == "CHILDREN_TIMEOUT"
+        assert run.peak < 400 * 1024
 
     def test_the_variables_hold_the_longest_lists(self):
         long = ["operations/" + "x" * 300 + str(number) for number in range(500)]
