@@ -9,6 +9,8 @@ from google.auth import jwt
 from typer.testing import CliRunner
 
 from lro_aio.cli.app import app
+from lro_aio.schedulers.workflows import MAX_NAMES
+from lro_aio.servers.resume import MAX_PENDING_BYTES
 from lro_aio.testing import LocalIssuer
 from lro_aio.testing.workflows.expressions import MAX_EXPRESSION
 from lro_aio.testing.workflows.fake import DEFINITION
@@ -571,6 +573,26 @@ class TestLimits:
         }
         (parallel,) = (step["parallel"] for _, step in steps_of(plain()) if "parallel" in step)
         assert run.peak + parallel["concurrency_limit"] * size(large) < 512 * 1024
+
+    @pytest.mark.parametrize("length", [12, 47, 512])
+    @pytest.mark.parametrize("style", ["batch", "each"])
+    def test_what_the_scheduler_and_the_endpoint_send_leaves_more_than_half(self, style, length):
+        """Short names take the most: each string is 8 bytes more than its letters."""
+
+        def names(most):
+            letters = length - len("operations/")
+            return [f"operations/{n:0{letters}d}"[:length] for n in range(most // (length + 4))]
+
+        said = {"pending": names(MAX_PENDING_BYTES)} if style == "batch" else {"done": False}
+        run = Run(lambda url, body: said)
+        argument = {
+            "operation": "o" * 512, "resumeToken": "t" * 40, "resumeUrl": "http://127.0.0.1:1/resume",
+            "children": names(MAX_NAMES), "pollUrl": "http://127.0.0.1:1/poll", "pollStyle": style,
+            "deadline": NOW + 100,
+        }  # fmt: skip
+        assert MAX_NAMES - 600 < len(json.dumps(argument["children"])) <= MAX_NAMES
+        assert run.execute(argument) in ("CHILDREN_TIMEOUT", "STEP_BUDGET")
+        assert run.peak < 256 * 1024
 
     def test_in_style_batch_answers_of_128_kb_fit(self):
         names = [f"operations/{number:0100d}" for number in range(1120)]
