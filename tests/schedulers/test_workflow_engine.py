@@ -173,7 +173,7 @@ class TestConditions:
 
     @pytest.mark.parametrize("value", [None, 1, "true", []])
     def test_it_is_a_boolean(self, value):
-        with pytest.raises(WorkflowError, match="a condition is a boolean"):
+        with pytest.raises(WorkflowError, match="a condition must be a boolean"):
             execute(main("{a: {switch: [{condition: '${args}', return: 1}]}}"), value)
 
 
@@ -213,8 +213,8 @@ class TestLoops:
 
     @pytest.mark.parametrize(
         ("loop", "words"),
-        [("in: '${args}'", "goes through a list, not a map"), ("range: '${args}'", "goes through a list, not a map"),
-         ("range: [1]", "a list of two numbers"), ("range: [1, a]", "range is a number, not a string")],
+        [("in: '${args}'", "takes a list, not a map"), ("range: '${args}'", "takes a list, not a map"),
+         ("range: [1]", "a list of two numbers"), ("range: [1, a]", "range must be a number, not a string")],
     )  # fmt: skip
     def test_what_it_cannot_go_through(self, loop, words):
         with pytest.raises(WorkflowError, match=words):
@@ -333,7 +333,7 @@ class TestRetries:
             execute(main(self.OWN, "5", self.ALWAYS), caller=failing(http_error(503), http_error(404)))
 
     def test_it_returns_a_boolean(self):
-        with pytest.raises(WorkflowError, match="a predicate returns a boolean, not an integer"):
+        with pytest.raises(WorkflowError, match="a predicate must return a boolean, not an integer"):
             execute(main(self.OWN, "5", "own: {params: [e], steps: [{a: {return: 1}}]}"), caller=failing(http_error(1)))
 
     def test_the_whole_try_runs_again(self):
@@ -484,8 +484,9 @@ class TestLog:
 
     @pytest.mark.parametrize(
         ("args", "words"),
-        [("{}", "one of data, text and json"), ("{text: a, data: b}", "one of data"), ("{json: a}", "json is a map"),
-         ("{text: a, severity: BAD}", "severity is one of")],
+        [("{}", "one of data, text and json"), ("{text: a, data: b}", "one of data"),
+        ("{json: a}", "json must be a map"),
+         ("{text: a, severity: BAD}", "severity must be one of")],
     )  # fmt: skip
     def test_anything_else_is_an_error(self, args, words):
         with pytest.raises(WorkflowError, match=words):

@@ -32,7 +32,7 @@ DEFAULT_PREDICATES = ("http.default_retry_predicate", "http.default_retry_predic
 
 
 class Target(NamedTuple):
-    """Where an assignment goes: a variable, or a place within it."""
+    """What an assignment sets: a variable, or a place in it."""
 
     name: str
     path: tuple[Evaluate, ...]
@@ -41,7 +41,7 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step; without a name: an arm of a ``switch``."""
+    """One step, or an arm of a ``switch``, which has no name."""
 
     name: str
     action: Action | None
@@ -55,7 +55,7 @@ class Block:
 
     steps: tuple[Step, ...]
     places: Mapping[str, int]
-    """The place of each step, by its name."""
+    """Index of each step in ``steps``, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class For:
     index: str
     """The variable of the index; "" for none."""
     items: Evaluate
-    """A list; where ``ranged``, of the first and the last number."""
+    """The list to go through; if ``ranged``, its first and last number."""
     ranged: bool
     block: Block
 

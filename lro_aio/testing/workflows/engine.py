@@ -61,7 +61,7 @@ T = TypeVar("T")
 
 
 class Host(Protocol):
-    """What an execution stands on. Iterations of a parallel step call it from several threads."""
+    """What an execution runs on. Iterations of parallel steps call it from several threads."""
 
     def now(self) -> float:
         """Epoch seconds."""
@@ -76,27 +76,31 @@ class Host(Protocol):
 
         Args:
             method: In lower case; "request": the one in ``args``.
-            args: As of the step ``http.*``.
+            args: The arguments of the ``http.*`` step.
 
         Raises:
-            WorkflowError: It failed, in the service's words.
+            WorkflowError: The call failed.
         """
         ...
 
     def log(self, entry: dict[str, Any]) -> None:
-        """Take what ``sys.log`` was given."""
+        """Receive the arguments of a call of ``sys.log``."""
         ...
 
     def step(self, name: str) -> int:
-        """A step begins; returns how many have."""
+        """Count a step that begins; returns how many have begun."""
         ...
 
     def memory(self, used: int) -> None:
-        """The variables hold so many bytes."""
+        """Be told how many bytes the variables hold."""
         ...
 
     def branches(self, count: int) -> Callable[[], None]:
-        """So many threads begin to run iterations, and their parent waits; each calls the result when it ends."""
+        """Be told how many threads begin to run iterations, while their parent waits for them.
+
+        Returns:
+            What each of these threads calls when it ends.
+        """
         ...
 
 
@@ -105,13 +109,13 @@ def run(definition: Definition, argument: Any, host: Host) -> Any:
 
     Args:
         definition: What to run.
-        argument: Of the execution, as plain values.
-        host: What it stands on.
+        argument: The execution's argument, as plain values.
+        host: What the execution runs on.
 
     Raises:
-        WorkflowError: It failed by an error that it did not catch.
-        ResourceLimitError: It came over a limit.
-        UndefinedError: It read a variable that had no value.
+        WorkflowError: An error was not caught.
+        ResourceLimitError: A limit was exceeded.
+        UndefinedError: A variable was read before it had a value.
     """
     return _Execution(definition, host).run(argument)
 
@@ -123,17 +127,17 @@ class _Jump(NamedTuple):
 
 
 class _Result(NamedTuple):
-    """The workflow returns."""
+    """Return from the workflow."""
 
     value: Any
 
 
 _Outcome = _Jump | _Result | None
-"""What a step asks for; None: to go on."""
+"""Where a step leads; None: to the step that follows."""
 
 
 class _Memory:
-    """How much the variables of an execution hold together."""
+    """Adds up the memory of all variables of an execution."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -151,10 +155,10 @@ class _Memory:
 
 
 class _Scope:
-    """The variables of a workflow, of a loop, of an iteration or of an ``except``, and by it those around it.
+    """The variables of a workflow, a loop, an iteration or an ``except``, with access to those around it.
 
-    https://cloud.google.com/workflows/docs/reference/syntax/variables. Values are never changed in place, so that an
-    assignment can share what the service would copy; it is measured as a copy all the same.
+    https://cloud.google.com/workflows/docs/reference/syntax/variables. Values are never changed in place, so an
+    assignment can share what the service would copy. Every copy is measured all the same.
     """
 
     def __init__(
@@ -163,9 +167,9 @@ class _Scope:
         self.execution = execution
         self.parent = parent
         self.depth: int = depth if parent is None else parent.depth
-        """How many calls of subworkflows it is within."""
+        """How deep the calls of subworkflows are nested."""
         self.shared = shared
-        """What an iteration of a parallel step may write outside of itself; None: the scope is no iteration."""
+        """Outer variables that this iteration of a parallel step may write; None: the scope is not an iteration."""
         self.values: dict[str, Any] = {}
         self._sizes: dict[str, int] = {}
 
@@ -183,7 +187,7 @@ class _Scope:
         return self.execution.host.now()
 
     def assign(self, name: str, value: Any) -> None:
-        """Give a variable a value: the one around this scope that has the name, or a new one here."""
+        """Set the variable of this name in this scope or around it; if there is none, make one here."""
         scope: _Scope | None = self
         while scope is not None and name not in scope.values:
             beyond = scope.shared is None or name in scope.shared
@@ -191,7 +195,7 @@ class _Scope:
         (scope or self).declare(name, value)
 
     def declare(self, name: str, value: Any) -> None:
-        """Give a variable of this very scope a value."""
+        """Set a variable of this scope itself."""
         taken = size(value)
         with self.execution.lock:
             before = self._sizes.get(name, 0)
@@ -227,7 +231,7 @@ class _Execution:
     def _invoke(self, name: str, arguments: Mapping[str, Any], depth: int) -> Any:
         """Call a workflow."""
         if depth > MAX_DEPTH:
-            raise WorkflowError(f"more than {MAX_DEPTH} calls are within each other", "RecursionError")
+            raise WorkflowError(f"calls are nested more than {MAX_DEPTH} deep", "RecursionError")
         workflow = self._workflows[name]
         with _Scope(self, None, depth=depth) as scope:
             for parameter, default in workflow.parameters.items():
@@ -287,7 +291,7 @@ class _Execution:
 
     @staticmethod
     def _placed(target: Target, value: Any, scope: _Scope) -> Any:
-        """The value of a variable in which one place has a new value."""
+        """The value of a variable, changed at one place in it."""
         if not target.path:
             return value
         keys = [key(scope) for key in target.path]
@@ -297,7 +301,7 @@ class _Execution:
         for owner, key in zip(reversed(owners), reversed(keys), strict=True):
             changed: Any = owner.copy() if isinstance(owner, dict | list) else owner
             if not (isinstance(changed, dict) and isinstance(key, str)):
-                item(changed, key)  # a key of a map may be new; anything else must be there
+                item(changed, key)  # an error if it is not there; only keys of maps may be new
             changed[key] = value
             value = changed
         return value
@@ -321,7 +325,7 @@ class _Execution:
         if not 0 < timeout <= MAX_TIMEOUT:
             raise WorkflowError(f"timeout is {timeout:g} seconds; the limit is {MAX_TIMEOUT}", "ValueError")
         if not isinstance(args["url"], str):
-            raise WorkflowError(f"url is a string, not {kind(args['url'])}", "TypeError")
+            raise WorkflowError(f"url must be a string, not {kind(args['url'])}", "TypeError")
         return self.host.request(function.removeprefix("http."), args)
 
     def _sleep(self, args: dict[str, Any]) -> None:
@@ -333,16 +337,16 @@ class _Execution:
     def _log(self, args: dict[str, Any]) -> None:
         said = [args[name] for name in ("data", "text", "json") if args.get(name) is not None]
         if len(said) != 1 or ("json" in args and not isinstance(args["json"], dict)):
-            raise WorkflowError("sys.log takes one of data, text and json, and json is a map", "TypeError")
+            raise WorkflowError("sys.log takes one of data, text and json, and json must be a map", "TypeError")
         if args.get("severity", "DEFAULT") not in SEVERITIES:
-            raise WorkflowError(f"severity is one of {', '.join(SEVERITIES)}", "ValueError")
+            raise WorkflowError(f"severity must be one of {', '.join(SEVERITIES)}", "ValueError")
         self.host.log(args)
 
     def _switch(self, action: Switch, scope: _Scope) -> _Outcome:
         for condition, step in action.arms:
             matches = condition(scope)
             if not isinstance(matches, bool):
-                raise WorkflowError(f"a condition is a boolean, not {kind(matches)}", "TypeError")
+                raise WorkflowError(f"a condition must be a boolean, not {kind(matches)}", "TypeError")
             if matches:
                 outcome = None if step.action is None else self._act(step.action, scope)
                 return _Jump(step.next) if outcome is None and step.next else outcome
@@ -400,7 +404,7 @@ class _Execution:
         (parameter,) = self._workflows[retry.predicate].parameters
         answer = self._invoke(retry.predicate, {parameter: error}, scope.depth + 1)
         if not isinstance(answer, bool):
-            raise WorkflowError(f"a predicate returns a boolean, not {kind(answer)}", "TypeError")
+            raise WorkflowError(f"a predicate must return a boolean, not {kind(answer)}", "TypeError")
         return answer
 
     def _parallel(self, action: Parallel, scope: _Scope) -> None:
@@ -450,7 +454,7 @@ class _Execution:
 
 def _number(name: str, value: Any) -> float:
     if not is_number(value):
-        raise WorkflowError(f"{name} is a number, not {kind(value)}", "TypeError")
+        raise WorkflowError(f"{name} must be a number, not {kind(value)}", "TypeError")
     return value
 
 
@@ -465,11 +469,11 @@ def _next(waiting: deque[T]) -> T | None:
 def _items(action: For, context: Context) -> list[Any]:
     items = action.items(context)
     if not isinstance(items, list):
-        raise WorkflowError(f"a loop goes through a list, not {kind(items)}", "TypeError")
+        raise WorkflowError(f"a loop takes a list, not {kind(items)}", "TypeError")
     if not action.ranged:
         return items
     if len(items) != 2:
-        raise WorkflowError(f"range is a list of two numbers, not of {len(items)}", "ValueError")
+        raise WorkflowError(f"range takes a list of two numbers, not of {len(items)}", "ValueError")
     first, last = (_number("range", bound) for bound in items)
     return [first + step for step in range(max(0, int(last - first) + 1))] if last >= first else []
 

@@ -23,7 +23,7 @@ MAX_EXPRESSION = 400
 
 
 class DefinitionError(ValueError):
-    """A definition cannot be deployed: Workflows refuses it, or this interpreter does not cover what it uses."""
+    """A definition cannot be deployed: Workflows refuses it, or it uses what this interpreter does not cover."""
 
 
 class Context(Protocol):
@@ -81,7 +81,7 @@ def parse(text: str) -> Expression:
         text: With ``${`` and ``}``.
 
     Raises:
-        DefinitionError: It is none, is too long, or uses what this interpreter does not cover.
+        DefinitionError: It is not an expression, is too long, or uses what this interpreter does not cover.
     """
     if len(text) > MAX_EXPRESSION:
         raise DefinitionError(
@@ -94,7 +94,7 @@ def parse(text: str) -> Expression:
 
 
 class _Parser:
-    """A recursive descent over the tokens; each method reads one construct and returns what evaluates it."""
+    """Reads tokens by recursive descent; each method reads one construct and returns what evaluates it."""
 
     def __init__(self, text: str) -> None:
         self.variables: set[str] = set()
@@ -104,14 +104,14 @@ class _Parser:
         while position < len(inner):
             match = _TOKEN.match(inner, position)
             if match is None or match.lastgroup is None:
-                raise self._refusal(f"{inner[position:].lstrip()[:1]!r} has no place")
+                raise self._refusal(f"unexpected {inner[position:].lstrip()[:1]!r}")
             self._tokens.append(_Token(match.lastgroup, match[match.lastgroup]))
             position = match.end()
         self._tokens.append(_Token("end", ""))
         self._tokens.reverse()  # the next token is the last: it can be popped
 
     def _refusal(self, problem: str) -> DefinitionError:
-        return DefinitionError(f"{problem} in the expression {self._text}")
+        return DefinitionError(f"{problem}: {self._text}")
 
     def _next_is(self, text: str) -> bool:
         token = self._tokens[-1]
@@ -124,10 +124,10 @@ class _Parser:
         return found
 
     def expect(self, kind: str, text: str) -> None:
-        """Pass over a token that must be there."""
+        """Read a token that must come next."""
         token = self._tokens.pop()
         if token != (kind, text):
-            raise self._refusal(f"{token.text or 'the end'!r} has no place")
+            raise self._refusal(f"unexpected {token.text or 'end of the expression'!r}")
 
     def _operator(self) -> str:
         """The binary operator that comes next; "" for none."""
@@ -142,7 +142,7 @@ class _Parser:
         while (name := self._operator()) and _LEVELS[name] >= level:
             self._tokens.pop()
             if compared and _LEVELS[name] == _COMPARISON:
-                raise self._refusal("one comparison follows another, without parentheses,")
+                raise self._refusal("comparisons cannot be chained without parentheses")
             compared = _LEVELS[name] == _COMPARISON
             left = _operation(name, left, self.binary(_LEVELS[name] + 1))
         return left
@@ -167,14 +167,14 @@ class _Parser:
                 value = _indexed(value, self.binary(1))
                 self.expect("symbol", "]")
             elif self._next_is("("):
-                raise self._refusal("a call of something that is no function")
+                raise self._refusal("only functions can be called")
             else:
                 return value
 
     def _name(self) -> str:
         token = self._tokens.pop()
         if token.kind != "name":
-            raise self._refusal(f"{token.text or 'the end'!r} has no place")
+            raise self._refusal(f"unexpected {token.text or 'end of the expression'!r}")
         return token.text
 
     def _primary(self) -> Evaluate:
@@ -191,7 +191,7 @@ class _Parser:
             items = self._list("]")
             return lambda context: [item(context) for item in items]
         if token.kind != "name" or token.text in _WORDS:
-            raise self._refusal(f"{token.text or 'the end'!r} has no place")
+            raise self._refusal(f"unexpected {token.text or 'end of the expression'!r}")
         if token.text in _LITERALS:
             return _constant(_LITERALS[token.text])
         return self._variable_or_call(token.text)
@@ -200,7 +200,7 @@ class _Parser:
         try:
             return str(json.loads(token, strict=False))
         except ValueError as exc:
-            raise self._refusal(f"{token} has an escape that this interpreter does not know") from exc
+            raise self._refusal(f"unknown escape in {token}") from exc
 
     def _list(self, closing: str) -> list[Evaluate]:
         items: list[Evaluate] = []
@@ -226,12 +226,12 @@ class _Parser:
         if name == "sys.now" and not arguments:
             return lambda context: context.now()
         if name.startswith(_BLOCKING):
-            raise self._refusal(f"{name} blocks, and is for a call step: a call of it")
+            raise self._refusal(f"{name} blocks, so only a call step may call it")
         function = FUNCTIONS.get(name)
         if function is None:
             raise self._refusal(f"this interpreter does not have the function {name!r}")
         if len(arguments) != len(function.parameters):
-            raise self._refusal(f"{name} takes {len(function.parameters)} arguments, not {len(arguments)},")
+            raise self._refusal(f"{name} takes {len(function.parameters)} arguments, not {len(arguments)}")
         return lambda context: function.call(*[argument(context) for argument in arguments])
 
 

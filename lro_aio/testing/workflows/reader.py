@@ -86,14 +86,14 @@ def load(path: Path) -> Definition:
         raise DefinitionError(f"{path.name} has {len(text.encode())} bytes; the limit is {MAX_SOURCE}")
     try:
         for key in _duplicates(yaml.compose(text)):
-            raise DefinitionError(f"{path.name}: the key {key.value!r} is there twice, line {key.start_mark.line + 1}")
+            raise DefinitionError(f"{path.name}, line {key.start_mark.line + 1}: duplicate key {key.value!r}")
         return read(yaml.safe_load(text))
     except yaml.YAMLError as exc:
-        raise DefinitionError(f"{path.name} is no YAML: {exc}") from exc
+        raise DefinitionError(f"{path.name} is not YAML: {exc}") from exc
 
 
 def _duplicates(node: Any) -> Iterator[Any]:
-    """The keys that a map of the document has had before; the YAML reader would take the last one without a word."""
+    """Keys that occur more than once in a map; the YAML reader would silently take the last."""
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key, value in node.value:
@@ -143,7 +143,7 @@ def _parameters(name: str, body: Any) -> dict[str, Evaluate | None]:
             raise DefinitionError(f"{name}: the default of {parameter!r} is not a plain value")
         found[parameter] = _constant(default) if isinstance(entry, dict) else None
     if name == "main" and len(found) > 1:
-        raise DefinitionError("main: it has one parameter at most, the argument of the execution")
+        raise DefinitionError("main: it has at most one parameter, the argument of the execution")
     return found
 
 
@@ -159,20 +159,23 @@ def _key(value: Any) -> str:
 
 @dataclass(slots=True)
 class _Scope:
-    """Which variables a part of a workflow has: https://cloud.google.com/workflows/docs/reference/syntax/variables."""
+    """Which variables there are in a part of a workflow.
+
+    https://cloud.google.com/workflows/docs/reference/syntax/variables
+    """
 
     parent: _Scope | None = None
     own: set[str] = field(default_factory=set)
     """Parameters, loop variables and caught errors."""
     assigned: set[str] = field(default_factory=set)
     shared: frozenset[str] | None = None
-    """What an iteration of a parallel step may write outside of itself; None if the scope is none."""
+    """Outer variables that an iteration of a parallel step may write; None: the scope is not an iteration."""
 
     def knows(self, name: str) -> bool:
         return name in self.own or name in self.assigned or (self.parent is not None and self.parent.knows(name))
 
     def may_assign(self, name: str) -> bool:
-        """Whether it is a variable of the iteration, or a shared one; outside of parallel steps everything is."""
+        """False for an outer variable that an iteration of a parallel step does not share."""
         if name in self.own or self.parent is None:
             return True
         if self.shared is not None:
@@ -182,10 +185,10 @@ class _Scope:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where in a workflow something stands."""
+    """Where something is in a workflow."""
 
     path: str
-    """For messages: the workflow and the step."""
+    """Workflow and step, for messages."""
     scope: _Scope
     targets: frozenset[str] = frozenset()
     """The steps that a jump may go to."""
@@ -209,7 +212,7 @@ class _Reader:
         parameters = self._parameters[self._name]
         place = _Place(self._name, _Scope(own=set(parameters)), frozenset({"end"}))
         block = self._block(steps, place)
-        for check in self._checks:  # now that all assignments are known: a jump may come to one that stands below
+        for check in self._checks:  # only now are all assignments known: a jump may lead to one further down
             check()
         return Workflow(parameters, block)
 
@@ -241,7 +244,7 @@ class _Reader:
             place.refuse(f"there is no step {target!r} to go to from here")
         rest = {key: value for key, value in body.items() if key != "next"}
         if target and ("return" in rest or "raise" in rest):
-            place.refuse("nothing comes after `return` or `raise`: it has no `next`")
+            place.refuse("a step with `return` or `raise` cannot have `next`")
         return Step(name, self._action(rest, place) if rest else None, target)
 
     def _action(self, body: dict[str, Any], place: _Place) -> Action:
@@ -250,7 +253,7 @@ class _Reader:
             place.refuse(f"a step is one of {', '.join(_KINDS)}, not {' and '.join(map(str, body)) or 'nothing'}")
         unknown = body.keys() - {kinds[0], *_COMPANIONS.get(kinds[0], ())}
         if unknown:
-            place.refuse(f"`{kinds[0]}` does not go with {', '.join(sorted(map(str, unknown)))}")
+            place.refuse(f"a step with `{kinds[0]}` cannot have {', '.join(sorted(map(str, unknown)))}")
         method: Callable[[dict[str, Any], _Place], Action] = getattr(self, f"_{kinds[0]}")
         return method(body, place)
 
@@ -300,7 +303,7 @@ class _Reader:
     def _call(self, body: dict[str, Any], place: _Place) -> Action:
         function, arguments, result = body["call"], body.get("args", {}), body.get("result", "")
         if not isinstance(arguments, dict):
-            place.refuse("`args` is a map here")
+            place.refuse("`args` must be a map")
         required, optional = self._signature(function, place)
         unknown, missing = arguments.keys() - required - optional, required - arguments.keys()
         if unknown or missing:
@@ -329,7 +332,7 @@ class _Reader:
         if auth is None:
             return
         if not isinstance(auth, dict) or auth.get("type") != "OIDC" or not auth.keys() <= {"type", "audience"}:
-            place.refuse("`auth` is a map with `type: OIDC` and an `audience` here")
+            place.refuse("this interpreter covers `auth` with `type: OIDC` and `audience` only")
 
     def _switch(self, body: dict[str, Any], place: _Place) -> Action:
         arms = body["switch"]
@@ -362,13 +365,13 @@ class _Reader:
     def _parallel(self, body: dict[str, Any], place: _Place) -> Action:
         block = body["parallel"]
         if place.parallel:
-            place.refuse("this interpreter runs no parallel step within another")
+            place.refuse("this interpreter does not cover a parallel step within another")
         if not isinstance(block, dict) or "for" not in block:
-            place.refuse("of parallel steps, this interpreter runs `for` only")
+            place.refuse("this interpreter covers `parallel` with `for` only")
         if not block.keys() <= {"for", "shared", "concurrency_limit", "exception_policy"}:
             place.refuse("`parallel` takes `for`, `shared`, `concurrency_limit` and `exception_policy`")
         if block.get("exception_policy", "continueAll") != "continueAll":
-            place.refuse("the one `exception_policy` is `continueAll`")
+            place.refuse("`exception_policy` must be `continueAll`")
         shared = block.get("shared", [])
         for name in shared:
             self._variable(name, place)
@@ -382,7 +385,7 @@ class _Reader:
         inner = body["try"]
         if not isinstance(inner, dict) or "for" in inner or ("retry" not in body and "except" not in body):
             # https://cloud.google.com/workflows/docs/issues: a `for` directly after `try` cannot be deployed.
-            place.refuse("`try` is a step that is no `for`, or `steps`; with `retry`, `except`, or both")
+            place.refuse("`try` takes a step other than `for`, or `steps`, and needs `retry`, `except`, or both")
         retry = self._retry(body["retry"], place) if "retry" in body else None
         action = self._action(inner, place)
         if "except" not in body:
@@ -418,7 +421,7 @@ class _Reader:
 
     def _return(self, body: dict[str, Any], place: _Place) -> Action:
         if place.parallel:
-            place.refuse("this interpreter covers no `return` within a parallel step")
+            place.refuse("this interpreter does not cover `return` within a parallel step")
         return Return(self._value(body["return"], place))
 
     def _raise(self, body: dict[str, Any], place: _Place) -> Action:
@@ -433,7 +436,7 @@ class _Reader:
             place.refuse(f"{name!r} cannot be the name of a variable")
 
     def _value(self, value: Any, place: _Place) -> Evaluate:
-        """What a value of the definition becomes: expressions in it, at any depth, are evaluated each time."""
+        """What evaluates a value of the definition: expressions in it, at any depth, are evaluated each time."""
         if isinstance(value, str):
             return self._text(value, place)
         if isinstance(value, dict):
@@ -445,7 +448,7 @@ class _Reader:
             items = [self._value(inner, place) for inner in value]
             return lambda context: [item(context) for item in items]
         if value is not None and not isinstance(value, bool | int | float):
-            place.refuse(f"{value!r} is no value of a workflow; put it in quotes")
+            place.refuse(f"{value!r} is not a value that a workflow can have; put it in quotes")
         return _constant(value)
 
     def _text(self, text: str, place: _Place) -> Evaluate:

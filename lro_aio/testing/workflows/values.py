@@ -34,14 +34,14 @@ class WorkflowError(Exception):
     def __init__(self, message: str, *tags: str, **more: Any) -> None:
         super().__init__(message)
         self.payload: Any = {"message": message, "tags": list(tags), **more}
-        """What ``except`` binds: this map, or whatever ``raise`` was given."""
+        """What ``except`` binds: this map, or what was raised."""
 
     @classmethod
     def raised(cls, payload: Any) -> WorkflowError:
         """The error of a ``raise`` step.
 
         Args:
-            payload: What it raises: a map or a string.
+            payload: The map or string that it raises.
         """
         error = cls(str(payload.get("message", payload)) if isinstance(payload, dict) else str(payload))
         error.payload = payload
@@ -49,15 +49,15 @@ class WorkflowError(Exception):
 
 
 class ResourceLimitError(Exception):
-    """A limit of the service ends the execution; nothing catches it."""
+    """A limit of the service was exceeded. That ends the execution; nothing catches it."""
 
 
 class UndefinedError(Exception):
-    """A variable is read before it has a value; that ends the execution."""
+    """A variable was read before it had a value. That ends the execution."""
 
 
 def kind(value: Any) -> str:
-    """What a value is, as messages name it.
+    """The type of a value, as messages name it.
 
     Args:
         value: Any value of a workflow.
