@@ -22,9 +22,6 @@ $(VENV)/.dev: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lro-aio needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	@# Its engine runs the workflow in tests. It pins a FastAPI that is too old for us and that its engine does not need.
-	$(BIN)/python -m pip install --quiet --no-deps workflows-emulator==1.10.0
-	$(BIN)/python -m pip install --quiet addict cryptography google-re2 jsonschema pyyaml requests typeguard
 	@touch $@ $(VENV)/.demo
 
 demo: $(VENV)/.demo  ## the main job: index a directory, lose the server half way, lose nothing

@@ -18,8 +18,8 @@ in case it dies. 503 with ``Retry-After``: this process cannot run it now, or wa
 that is noted (503 before).
 
 A poll of an operation that does not wait with this token answers with nothing pending: the resume that follows has
-nothing to do then. Without ``operations`` it is about all that the row waits for. It names 500 that are pending at
-most.
+nothing to do then. Without ``operations`` it is about all that the row waits for. It names at most 500 that are
+pending, and no more than 32 KiB of names.
 
 400 is a malformed body, 401 and 403 the verifier's, 413 a body over 1 MiB. Errors have AIP-193 bodies.
 """
@@ -27,6 +27,7 @@ most.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,9 @@ TOO_EARLY = 425
 """HTTP status (RFC 8470) for "a live run has it": the code's own, 503, would say that this process is the problem."""
 
 MAX_PENDING = 500
-"""Names in the answer to a poll: a Cloud Workflows execution holds 512 KB in all."""
+"""Names in the answer to a poll. Whoever polls needs to know only whether there are any."""
+MAX_PENDING_BYTES = 32 * 1024
+"""Bytes of these names, as JSON: an execution of Cloud Workflows holds 512 KB in all, and each name more than once."""
 
 REASONS: dict[str, WakeReason | None] = {
     **{reason.value: reason for reason in WakeReason if reason is not WakeReason.CANCEL_REQUESTED},
@@ -191,7 +194,7 @@ class Endpoints:
         if record is None or record.wait is None:
             return Reply(200, {"pending": []})
         pending = await self._client.server_host.pending(record.wait, asked)
-        return Reply(200, {"pending": pending[:MAX_PENDING]})
+        return Reply(200, {"pending": _first(pending)})
 
     async def _sweep(self, body: dict[str, Any]) -> Reply:  # noqa: ARG002 (the endpoints have one form)
         await self._client.sweep()
@@ -204,6 +207,16 @@ async def _lifespan(receive: Receive, send: Send) -> None:
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":
             return
+
+
+def _first(names: list[str]) -> list[str]:
+    """As many of the names as an answer takes; one at least."""
+    taken = 0
+    for count, name in enumerate(names):
+        taken += len(json.dumps(name)) + 1  # and a comma
+        if count and (count >= MAX_PENDING or taken > MAX_PENDING_BYTES):
+            return names[:count]
+    return names
 
 
 def _member(body: dict[str, Any], name: str) -> object:

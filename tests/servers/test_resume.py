@@ -19,7 +19,7 @@ from starlette.routing import Mount
 
 import lro_aio as lro
 from lro_aio.servers.fastapi import resume_router
-from lro_aio.servers.resume import ResumeApp, UnauthenticatedError, allow_unverified
+from lro_aio.servers.resume import MAX_PENDING_BYTES, ResumeApp, UnauthenticatedError, _first, allow_unverified
 from lro_aio.stores.sqlite import SqliteStore
 from lro_aio.testing import FaultyStore, ManualClock
 
@@ -381,6 +381,24 @@ class TestPoll:
         async with http_to(make_app(client)) as http:
             answer = await http.post("/lro/poll", json={"operation": name, "resumeToken": token})
         assert answer.json() == {"pending": children[:500]}
+
+    async def test_answer_is_bounded_by_its_bytes_too(self, waiting: Any, make_app: Make, http_to: HttpTo) -> None:
+        """500 names of 500 bytes, held twice, would be all that a workflow execution can hold."""
+        client, wait_for = waiting
+        parent = "x" * 370
+        made = [client.create(operation_id="y" * 100 + f"{n:03}", parent=parent, lease=False) for n in range(100)]
+        children = [op.name for op in await asyncio.gather(*made)]
+        name, token = await wait_for(children)
+        async with http_to(make_app(client)) as http:
+            answer = await http.post("/lro/poll", json={"operation": name, "resumeToken": token})
+        pending = answer.json()["pending"]
+        assert pending == children[: len(pending)]
+        assert 31 * 1024 < len(answer.content) < 32 * 1024 + 100
+
+    async def test_one_name_is_always_told(self) -> None:
+        """Nothing pending would mean that the wait is over."""
+        assert _first(["x" * MAX_PENDING_BYTES, "y"]) == ["x" * MAX_PENDING_BYTES]
+        assert _first([]) == []
 
     async def test_nothing_is_pending_for_a_wait_that_is_over(
         self, waiting: Any, make_app: Make, http_to: HttpTo
