@@ -163,7 +163,7 @@ class Sweeper:
             while self._more():
                 look = await self._scan(own=full)
             await self._scan_set_back()
-            if not self._behind:
+            if full and not self._behind:
                 self._evidence.keep(self._found)
             if overdue is not None:
                 await self._report_unknown(unknown, overdue)
@@ -201,7 +201,9 @@ class Sweeper:
                 doubtful = self._doubt_at is not None and self._clock.time() >= self._doubt_at
                 if doubtful:
                     self._doubt_at = None
-                until = await self.run_pass(full=doubtful or now >= full_at)
+                # What a full pass found may be a row of our own, which no other pass looks at.
+                full = doubtful or now >= full_at or self._evidence.wait() is not None
+                until = await self.run_pass(full=full)
                 if now >= full_at:
                     full_at = now + interval
                     self._watch_clock()

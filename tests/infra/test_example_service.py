@@ -113,7 +113,7 @@ def test_in_the_cloud_it_is_on_spanner_and_workflows(in_the_cloud: ModuleType) -
     assert client.store.url == "spanner://my-project/lro-aio/operations?table=Operations"
     assert isinstance(client.scheduler, lro.WorkflowsScheduler)
     assert "projects/my-project/locations/europe-west1/workflows/lro-aio" in repr(client.scheduler)
-    assert client.engine.settings.dispatch == "scheduler"
+    assert client._settings.dispatch == "scheduler"
 
 
 @pytest.mark.asyncio
