@@ -158,7 +158,9 @@ def test_read_only_reads_and_writes_nothing(path: Path, store: SqliteStore) -> N
             lambda: reader.apply([put(row(2))]),
             lambda: reader.purge(now=NOW, limit=1),
         ):
-            with pytest.raises(StoreSchemaError, match=r"operations\.db was opened with mode=ro: open it without mode=ro to write"):
+            with pytest.raises(
+                StoreSchemaError, match=r"operations\.db was opened with mode=ro: open it without mode=ro to write"
+            ):
                 write()
         reader.changed_elsewhere()
         create_all(store, row(3))
