@@ -205,7 +205,7 @@ class OperationFailedError(LroError):
         details: Sequence[Message] = (),
     ) -> None:
         self.name = name
-        self.code = Code.of(type(self).code if code is None else code) or Code.UNKNOWN  # OK, which is 0, is no failure
+        self.code = Code.of(type(self).code if code is None else code) or Code.UNKNOWN  # OK, which is 0, is not one
         self.packed_details = tuple(_packed(detail) for detail in details)
         self.text = message
         prefix = f"operation {name!r} ended with {self.code.name}: " if name else ""
@@ -357,9 +357,9 @@ class StateCodecError(LroError):
         self.problem = problem
         self.field = field
         self.codec = codec
-        place = f" (field {field!r})" if field else ""
+        where = f" (field {field!r})" if field else ""
         stored = f" [stored as {codec!r}]" if codec else ""
-        super().__init__(f"handler state{place}: {problem}{stored}")
+        super().__init__(f"handler state{where}: {problem}{stored}")
 
 
 class PayloadTooLargeError(LroError):

@@ -177,7 +177,7 @@ def _arity(streaming: bool) -> str:
 
 
 def _wrapped(method: Callable[..., Any], *, streams: bool, expose: bool) -> Callable[..., Any]:
-    """The method with its errors answered, and of the same kind: grpc tells methods apart by it."""
+    """The method with its errors answered, and still of the kind by which grpc tells methods apart."""
     if inspect.isasyncgenfunction(method):
 
         async def stream(request: Any, context: Any) -> AsyncIterator[Any]:

@@ -175,7 +175,7 @@ class SchedulerContract:
     async def test_the_timeout_bounds_the_children_part(
         self, open_client: OpenClient, lro_clock: ManualClock, wakes: list[Any]
     ) -> None:
-        """Counted from the end of the sleep; the handler sees who is pending."""
+        """It counts from the end of the sleep; the handler sees which children are pending."""
         client = await open_client()
         done, pending = await client.create(), await client.create()
         await done.done()
