@@ -27,12 +27,12 @@ from lro_aio.core.policies import (
 from lro_aio.core.record import WakeReason
 from lro_aio.core.results import unmarshal_operation
 from lro_aio.engine.children import Service, as_service
-from lro_aio.engine.clock import SystemClock
 from lro_aio.engine.engine import Engine
 from lro_aio.engine.handlers import HandlerFunction, Handlers
 from lro_aio.engine.operation import Operation
 from lro_aio.engine.serving import ServerHost
 from lro_aio.engine.settings import Settings
+from lro_aio.engine.timing import SystemClock
 from lro_aio.ports import Clock, Scheduler, Store
 from lro_aio.schedulers.local import LocalScheduler
 

@@ -311,14 +311,26 @@ class GetOperationStub(Protocol):
 
 
 class Clock(Protocol):
-    """Engine time: epoch seconds, and a way to wait for them. Tests drive it by hand."""
+    """Engine time: the time of day for what is stored, monotonic time for durations. Tests drive both by hand."""
 
     def time(self) -> float:
-        """Now, in epoch seconds."""
+        """Now, in epoch seconds. It may be set forward or back."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds since an arbitrary moment. They only rise, and cannot be set."""
         ...
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call ``callback`` on the running event loop once ``time()`` reaches ``when``; returns its undo."""
+        """Call ``callback`` on the running event loop once ``time()`` reaches ``when``; returns its undo.
+
+        A clock that is set forward makes the call come sooner. One that is set back does not make it come later than it
+        would have come otherwise.
+        """
+        ...
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback`` on the running event loop after ``delay`` seconds of monotonic time; returns its undo."""
         ...
 
     def every(self, interval: float, tick: Callable[[], None]) -> Callable[[], None]:

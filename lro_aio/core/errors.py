@@ -182,7 +182,7 @@ class OperationFailedError(LroError):
     unlike that of other exceptions. ``lro_aio.failures`` has a subclass for each code.
 
     Args:
-        message: For developers, in English.
+        message: For developers, in English. For an exception, its text is taken.
         name: Resource name; "" where it is raised by a handler.
         code: Canonical code; None takes the class's.
         details: Messages such as ``ErrorInfo``, packed or not.
@@ -198,7 +198,7 @@ class OperationFailedError(LroError):
 
     def __init__(
         self,
-        message: str = "the operation failed",
+        message: str | BaseException = "the operation failed",
         *,
         name: str = "",
         code: int | None = None,
@@ -207,9 +207,9 @@ class OperationFailedError(LroError):
         self.name = name
         self.code = Code.of(type(self).code if code is None else code) or Code.UNKNOWN  # OK, which is 0, is not one
         self.packed_details = tuple(_packed(detail) for detail in details)
-        self.text = message
+        self.text = message if isinstance(message, str) else str(message)
         prefix = f"operation {name!r} ended with {self.code.name}: " if name else ""
-        super().__init__(f"{prefix}{message}")
+        super().__init__(f"{prefix}{self.text}")
 
     @property
     def message(self) -> str:
@@ -238,7 +238,7 @@ class OperationCancelledError(OperationFailedError):
 
     def __init__(
         self,
-        message: str = "the operation was cancelled",
+        message: str | BaseException = "the operation was cancelled",
         *,
         name: str = "",
         code: int | None = None,

@@ -110,8 +110,17 @@ def to_status(exc: BaseException, *, expose: bool = False) -> status_pb2.Status:
     """The status of an exception (rule 10).
 
     Errors of this package carry their own sentence. Others keep their code where they have a canonical one, and
-    their text only with ``expose``.
+    their text only with ``expose``. An exception that cannot be described, because its attributes are missing or of
+    wrong types, is INTERNAL.
     """
+    try:
+        return _to_status(exc, expose=expose)
+    except Exception:  # noqa: BLE001 (a subclass that never called super().__init__(), say: the operation must end all the same)
+        message = f"the operation failed, and its {type(exc).__name__} could not be told"
+        return make_status(Code.INTERNAL, message, reason="ERROR_NOT_TOLD")
+
+
+def _to_status(exc: BaseException, *, expose: bool) -> status_pb2.Status:
     if isinstance(exc, OperationFailedError):
         return make_status(exc.code, exc.message, reason=exc.reason, metadata=exc.metadata, details=exc.packed_details)
     if isinstance(exc, LroError):

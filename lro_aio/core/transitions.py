@@ -166,7 +166,8 @@ def renew(record: Record, *, holder: Holder, now: float, lease: float) -> Record
     _check_holder(record, holder)
     if record.lease_expire_time is None:
         return record
-    until = max(now + lease, record.lease_expire_time)
+    # Always later, by a microsecond at least: that it moves is how others know that somebody lives.
+    until = max(now + lease, round(record.lease_expire_time + 1e-6, 6))
     return record.evolve(lease_expire_time=until, check_time=until)
 
 
@@ -196,7 +197,9 @@ def release(
     """
     _check_holder(record, holder)
     if not record.handler:
-        return record if record.lease_expire_time is None else record.evolve(lease_expire_time=now, check_time=now)
+        if record.lease_expire_time is None:
+            return record
+        return record.evolve(owner="", lease_expire_time=now, check_time=now)
     return _evolve(
         record,
         now,

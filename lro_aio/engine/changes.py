@@ -102,11 +102,12 @@ class Subscription:
         self._wake()
 
     async def wait(self, clock: Clock, until: float | None) -> None:
-        """Return when there is something to take, or at ``until`` on the clock."""
-        if self._changed or self._stale or (until is not None and clock.time() >= until):
+        """Return when there is something to take, or at ``until`` of the clock's monotonic time."""
+        left = None if until is None else until - clock.monotonic()
+        if self._changed or self._stale or (left is not None and left <= 0):
             return
         self._waiter = asyncio.get_running_loop().create_future()
-        cancel = clock.call_at(until, self._wake) if until is not None else None
+        cancel = clock.call_later(left, self._wake) if left is not None else None
         try:
             await self._waiter
         finally:

@@ -21,8 +21,8 @@ from lro_aio.core.policies import Duration, PollPolicy, seconds
 from lro_aio.core.record import Record, Wait, Wake, WakeReason
 from lro_aio.core.status import to_status
 from lro_aio.engine.changes import Feed
-from lro_aio.engine.clock import SystemClock, sleep_until, timeout_at
 from lro_aio.engine.rows import Rows
+from lro_aio.engine.timing import SystemClock, sleep_for, timeout_at
 from lro_aio.ports import Clock, GetOperationStub, OperationsService
 
 __all__ = ["Children", "as_service", "fetch", "missing", "wait_operation"]
@@ -171,13 +171,13 @@ class Children:
         """Wait until all of the client's own operations have ended.
 
         Raises:
-            WaitDeadlineExceededError: ``deadline`` (epoch seconds) passed; ``timeout`` is for its sentence.
+            WaitDeadlineExceededError: ``deadline`` (monotonic seconds) passed; ``timeout`` is for its sentence.
         """
         finished: dict[str, operations_pb2.Operation] = {}
         with self._feed.subscribe(dict.fromkeys(wanted)) as changes:
             pending = await self._scan(dict.fromkeys(wanted), finished)
             while pending:
-                if deadline is not None and self._clock.time() >= deadline:
+                if deadline is not None and self._clock.monotonic() >= deadline:
                     left = [name for name in wanted if name in pending]
                     raise WaitDeadlineExceededError(timeout, left, finished=tuple(finished.values()))
                 changed, stale = await self._rows.news(changes, deadline, poll=poll_interval)
@@ -209,12 +209,12 @@ class Children:
             finished.update((name, operation) for name, operation in zip(pending, seen) if operation.done)
             if len(finished) == len(set(wanted)):
                 return [finished[name] for name in wanted]
-            now = self._clock.time()
+            now = self._clock.monotonic()
             if deadline is not None and now >= deadline:
                 left = [name for name in pending if name not in finished]
                 raise WaitDeadlineExceededError(timeout, left, finished=tuple(finished.values())) from problem
             until = now + poll_interval if deadline is None else min(deadline, now + poll_interval)
-            await sleep_until(self._clock, until)
+            await sleep_for(self._clock, until - now)
 
     async def _scan(self, wanted: Iterable[str], finished: dict[str, operations_pb2.Operation]) -> set[str]:
         """One cheap scan for what has ended, then one read of just that; returns what has not."""
@@ -297,16 +297,16 @@ async def wait_operation(
     clock = clock if clock is not None else SystemClock()
     policy = poll if poll is not None else PollPolicy()
     asked = as_service(service)
-    deadline = clock.time() + limit
+    deadline = clock.monotonic() + limit
     attempt = 0
     while True:
         latest = await fetch(asked, operation)
         if latest.done:
             return latest
-        now = clock.time()
+        now = clock.monotonic()
         if now >= deadline:
             raise WaitDeadlineExceededError(limit, (operation,), operation=latest)
-        await sleep_until(clock, min(deadline, now + policy.delay(attempt)))
+        await sleep_for(clock, min(deadline - now, policy.delay(attempt)))
         attempt += 1
 
 

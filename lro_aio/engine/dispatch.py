@@ -25,9 +25,8 @@ from lro_aio.core.errors import (
 from lro_aio.core.record import Record, State, Wait, Wake, WakeReason
 from lro_aio.engine.changes import Feed
 from lro_aio.engine.children import RETRY_AFTER, Children
-from lro_aio.engine.clock import timeout_at, wait_event
+from lro_aio.engine.evidence import Evidence
 from lro_aio.engine.handlers import Handler, Runnable
-from lro_aio.engine.leases import Leases
 from lro_aio.engine.life import Life
 from lro_aio.engine.logs import about, event
 from lro_aio.engine.rows import Rows
@@ -35,6 +34,7 @@ from lro_aio.engine.run import Run
 from lro_aio.engine.settings import Settings
 from lro_aio.engine.slots import Slots
 from lro_aio.engine.tasks import Tasks
+from lro_aio.engine.timing import sleep_for, timeout_at
 from lro_aio.engine.worker import Worker
 from lro_aio.ports import Clock, Scheduler
 
@@ -62,7 +62,7 @@ class Dispatcher:
         *,
         rows: Rows,
         slots: Slots,
-        leases: Leases,
+        evidence: Evidence,
         runnable: Runnable,
         children: Children,
         feed: Feed,
@@ -75,7 +75,7 @@ class Dispatcher:
         self._scheduler = scheduler
         self._rows = rows
         self._slots = slots
-        self._leases = leases
+        self._evidence = evidence
         self._runnable = runnable
         self._children = children
         self._feed = feed
@@ -97,6 +97,7 @@ class Dispatcher:
         error: str = "",
         early: bool = True,
         visit: int | None = None,
+        patient: bool = False,
     ) -> Run | None:
         """Claim a suspended row and run it here; None for "nothing to do" (rule 7).
 
@@ -111,6 +112,8 @@ class Dispatcher:
                 than the wait comes before its end.
             visit: The row's ``handover`` when the scheduler took the wait, if it says so. A wait that goes on is handed
                 over again only once that is noted: the new hand-over would pass for the old one.
+            patient: Stay for as long as it takes to know whether the holder of a lease that is over is dead. For a
+                caller who may find another process next time, which knows nothing of this one's evidence.
 
         Raises:
             OperationBusyError: A live run holds the row.
@@ -130,8 +133,13 @@ class Dispatcher:
         now = self.clock.time()
         if record.lease_live(now):
             raise OperationBusyError(name, max(0.0, (record.lease_expire_time or 0.0) - now))
-        if record.state is State.RUNNING and not self.may_take_over(record, now):
-            raise OperationBusyError(name, max(1.0, self._leases.in_grace(now)))
+        if record.state is State.RUNNING and not self.may_take_over(record):
+            if patient and not self._worker.holds(record.uid):
+                await sleep_for(self.clock, self._evidence.interval)
+                return await self.resume(
+                    name, token, reason=reason, pending=pending, error=error, early=early, visit=visit
+                )
+            raise OperationBusyError(name, self._evidence.interval)
         if self._slots.free <= 0:
             raise WorkerUnavailableError("it is shutting down" if self._life.draining else "it is full")
         if record.state is State.SUSPENDED and (reason is None or not early):
@@ -152,14 +160,15 @@ class Dispatcher:
         except (InvalidTokenError, InvalidTransitionError, OperationDoneError, OperationNotFoundError):
             return None
 
-    def may_take_over(self, record: Record, now: float) -> bool:
-        """Rule 4: our own leases are renewed, not claimed; after an outage everybody gets time to renew first."""
-        return not self._worker.holds(record.uid) and self._leases.in_grace(now) <= 0
+    def may_take_over(self, record: Record) -> bool:
+        """Whether a row whose lease is over may be taken (rule 4): our own is renewed, another's needs evidence."""
+        return not self._worker.holds(record.uid) and self._evidence.proves_dead(record)
 
     async def _sit_out(self, wait: Wait) -> None:
         """Stay for the rest of a sleep that is all but over: the scheduler's clock is a little ahead of ours."""
-        if 0 < wait.sleep_until - self.clock.time() <= CLOCK_SLACK:
-            await wait_event(self.clock, asyncio.Event(), wait.sleep_until)
+        left = wait.sleep_until - self.clock.time()
+        if 0 < left <= CLOCK_SLACK:
+            await sleep_for(self.clock, left)
 
     def fill_slots(self) -> None:
         """Slots may be free: claim what waits for one."""
@@ -286,7 +295,8 @@ class Dispatcher:
         self, service: str, names: Sequence[str], *, until: float | None = None
     ) -> list[operations_pb2.Operation]:
         """Operations of a foreign service."""
-        async with timeout_at(self.clock, until):
+        bound = None if until is None else self.clock.monotonic() + until - self.clock.time()
+        async with timeout_at(self.clock, bound):
             return await self._children.read_foreign(names, self._children.service(service))
 
     def listen(self, commit: Callable[[str, Record | None], None], elsewhere: Callable[[], None]) -> Callable[[], None]:

@@ -13,8 +13,8 @@ from lro_aio.engine.batching import Batcher
 from lro_aio.engine.cancelling import Canceller
 from lro_aio.engine.changes import Feed
 from lro_aio.engine.children import Children, Service
-from lro_aio.engine.clock import clock_skew
 from lro_aio.engine.dispatch import Dispatcher
+from lro_aio.engine.evidence import Evidence
 from lro_aio.engine.handlers import HandlerFunction, Handlers, Runnable
 from lro_aio.engine.holding import Holding
 from lro_aio.engine.leases import Leases
@@ -29,6 +29,7 @@ from lro_aio.engine.slots import Slots
 from lro_aio.engine.starting import Starter
 from lro_aio.engine.sweep import Sweeper
 from lro_aio.engine.tasks import Tasks
+from lro_aio.engine.timing import SteadyTime, clock_skew
 from lro_aio.engine.worker import Worker
 from lro_aio.ports import Clock, Scheduler, Store
 
@@ -58,6 +59,7 @@ class Engine:
         self.clock = clock
         self._scheduler = scheduler
         self._retention = settings.retention.duration
+        steady = SteadyTime(clock)
         life = self.life = Life()
         feed = self.feed = Feed()
         slots = self.slots = Slots(settings.max_running if settings.worker else 0)
@@ -74,15 +76,17 @@ class Engine:
             leases=leases,
             settings=settings,
             clock=clock,
+            steady=steady,
             life=life,
             after=self._after,
         )
+        evidence = self.evidence = Evidence(clock, settings.lease)
         self.dispatcher = Dispatcher(
             self.worker,
             scheduler,
             rows=rows,
             slots=slots,
-            leases=leases,
+            evidence=evidence,
             runnable=runnable,
             children=children,
             feed=feed,
@@ -97,9 +101,11 @@ class Engine:
             rows=rows,
             slots=slots,
             leases=leases,
+            evidence=evidence,
             runnable=runnable,
             settings=settings,
             clock=clock,
+            steady=steady,
             precise=scheduler.local,
         )
         self.starter = Starter(host, self.worker, self.dispatcher, slots=slots, leases=leases, runnable=runnable)
@@ -219,7 +225,7 @@ class Engine:
         finally:
             self.life.closed = True
             self.host.tasks.cancel()
-            await asyncio.to_thread(self.leases.close)
+            await asyncio.to_thread(self.worker.close)
             if self._timer is not None:
                 self._timer.cancel()
             for undo in self._undo:
@@ -256,7 +262,8 @@ class Engine:
         self._timer = self.life.loop.call_later(POLL_AGAIN, self._poll_again)
 
     def _recovered(self) -> None:
-        self.leases.note_recovery()
+        self.evidence.clear()
+        self.sweeper.doubt()
         self.feed.elsewhere()  # a write whose answer was lost gave no notice
         self.sweeper.nudge()
 

@@ -1,7 +1,7 @@
 """The leases that this process holds: renewed all in one transaction, from a thread that no handler can block (rule 4).
 
-Who holds a lease renews it at a third of its duration. Who finds one that is over may claim the row, but never at once
-after an outage of the store: everybody gets a lease's time to renew first.
+Who holds a lease renews it at a third of its duration. Whether a lease that is over may be taken is for ``evidence`` to
+say.
 """
 
 from __future__ import annotations
@@ -63,8 +63,6 @@ class Leases:
         self._stop_ticker: Callable[[], None] | None = None
         self._alive = time.monotonic()
         self._closed = False
-        self.grace_until = float("-inf")
-        """Epoch seconds; no expired lease is claimed before."""
 
     def hold(self, name: str, holder: Holder) -> None:
         """Renew this row's lease from now on."""
@@ -98,14 +96,6 @@ class Leases:
         driver = self._driven.get(record.uid)
         if driver is not None:
             driver.learn(record)
-
-    def note_recovery(self) -> None:
-        """The store answers again: let everybody renew before anything is taken over."""
-        self.grace_until = self._clock.time() + self._policy.duration
-
-    def in_grace(self, now: float) -> float:
-        """Seconds for which no expired lease may be claimed yet; 0 or less: it may."""
-        return self.grace_until - now
 
     def renew(self) -> None:
         """Renew every lease in one transaction. Called on the clock's ticker thread, never on the event loop."""

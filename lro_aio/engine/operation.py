@@ -29,11 +29,11 @@ from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.record import Record, State, WakeReason
 from lro_aio.core.status import cancelled, error_of, make_status, to_status
 from lro_aio.engine.children import Service, as_service
-from lro_aio.engine.clock import sleep_until
 from lro_aio.engine.handlers import HandlerFunction
 from lro_aio.engine.holding import CancelReason, Holding, OperationHost
 from lro_aio.engine.logs import about
 from lro_aio.engine.suspension import Named, Suspended, check_children, check_reach, plan
+from lro_aio.engine.timing import sleep_for
 
 __all__ = ["CancelReason", "Operation"]
 
@@ -380,9 +380,9 @@ class Operation(Generic[S]):
         if not slept and not wanted:
             raise ValueError("nothing to wait for: give sleep or children")
         clock = self._host.clock
-        end = clock.time() + slept
+        end = clock.monotonic() + slept
         if slept:
-            await sleep_until(clock, end)
+            await sleep_for(clock, slept)
         if not wanted:
             return []
         deadline = None if limit is None else end + limit

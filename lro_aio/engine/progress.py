@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 from google.protobuf import any_pb2, struct_pb2
 
 from lro_aio.core.codec import pack
-from lro_aio.engine.clock import sleep_until
 from lro_aio.engine.logs import event
 from lro_aio.engine.tasks import Tasks
+from lro_aio.engine.timing import sleep_for
 from lro_aio.ports import Clock
 
 __all__ = ["Progress"]
@@ -70,10 +70,11 @@ class Progress:
         """Write it now if the last write is long enough ago, else when it is."""
         self._metadata, self._dirty = metadata, True
         due = self._written + INTERVAL
-        if self._clock.time() >= due:
+        left = due - self._clock.monotonic()
+        if left <= 0:
             await self._flush()
         elif self._task is None:
-            self._task = self._tasks.spawn(self._flush_at(due), "lro-aio-progress")
+            self._task = self._tasks.spawn(self._flush_after(left), "lro-aio-progress")
 
     def take(self) -> bytes:
         """What is not yet written, for the caller to write with something else; empty for nothing."""
@@ -84,16 +85,16 @@ class Progress:
 
     async def _flush(self) -> None:
         self._dirty = False
-        self._written = self._clock.time()
+        self._written = self._clock.monotonic()
         try:
             await self._write(self._metadata)
         except BaseException:
             self._dirty = True
             raise
 
-    async def _flush_at(self, when: float) -> None:
+    async def _flush_after(self, delay: float) -> None:
         try:
-            await sleep_until(self._clock, when)
+            await sleep_for(self._clock, delay)
             if self._dirty:
                 await self._flush()
         except Exception as exc:  # noqa: BLE001 (nobody awaits this; the handler's own next write says the same)

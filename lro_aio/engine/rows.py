@@ -105,7 +105,7 @@ class Rows:
 
     async def wait(self, name: str, timeout: float | None) -> Record:
         """Wait until the operation has ended, or until the time is up; returns it as last seen."""
-        deadline = None if timeout is None else self._clock.time() + timeout
+        deadline = None if timeout is None else self._clock.monotonic() + timeout
         with self._feed.subscribe((name,)) as changes:
             record = self._running_here(name, timeout)
             if record is None:
@@ -126,7 +126,7 @@ class Rows:
     async def news(
         self, changes: Subscription, deadline: float | None, *, poll: float = WATCH_POLL
     ) -> tuple[dict[str, Record | None], bool]:
-        """Wait for a change of the subscribed rows, until the deadline at most.
+        """Wait for a change of the subscribed rows, until the deadline (monotonic) at most.
 
         Where the store gives no notice of other processes, it returns after ``poll`` seconds too, empty-handed: the
         caller reads then.
@@ -136,7 +136,7 @@ class Rows:
         """
         until = deadline
         if not self.has_notices:
-            polled = self._clock.time() + poll
+            polled = self._clock.monotonic() + poll
             until = polled if deadline is None else min(deadline, polled)
         await changes.wait(self._clock, until)
         return changes.take()
@@ -155,7 +155,7 @@ class Rows:
 
     async def _later(self, record: Record, changes: Subscription, deadline: float | None) -> Record | None:
         """The row once it has changed; None where it has ended, at the deadline, and when the client drains."""
-        while not record.done and not self._life.draining and (deadline is None or self._clock.time() < deadline):
+        while not record.done and not self._life.draining and (deadline is None or self._clock.monotonic() < deadline):
             changed, stale = await self.news(changes, deadline)
             latest = changed.get(record.name)
             if stale or record.name not in changed:

@@ -21,12 +21,12 @@ from lro_aio.core.errors import (
     LroError,
     PayloadTooLargeError,
     SchedulerUnavailableError,
-    StateCodecError,
     StoreUnavailableError,
 )
 from lro_aio.core.record import Record, Wait, Wake
-from lro_aio.core.status import cancelled, make_status, reason_of, to_status
+from lro_aio.core.status import cancelled, make_status, reason_of
 from lro_aio.core.transitions import Holder
+from lro_aio.engine.failing import leaves, status_of
 from lro_aio.engine.handlers import Handler, RetryLater
 from lro_aio.engine.holding import CancelReason, Holding, OperationHost
 from lro_aio.engine.logs import about
@@ -39,6 +39,8 @@ logger = logging.getLogger("lro_aio")
 
 NEWER_STATE_DELAY = 30.0
 """Seconds for which a row with a newer release's state is left to a process of that release."""
+UNAVAILABLE = (StoreUnavailableError, SchedulerUnavailableError)
+"""Errors that say nothing of the operation: it runs again, and no retry is counted."""
 STRAY_DELAY = 1.0
 """Seconds before a run that was cancelled without a reason of ours may run again, so that it does not at once here."""
 
@@ -114,25 +116,30 @@ class Runner:
         """Run the handler once; returns what to commit, None where there is nothing to.
 
         Raises:
-            BaseException: Only what must end the process (KeyboardInterrupt, SystemExit).
+            KeyboardInterrupt: Alone of what a handler may raise; it ends the process.
         """
+        try:
+            return await self._attempt(run)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:  # noqa: BLE001 (whatever a handler raises becomes a status: rule 10)
+            try:
+                return self._raised(run, exc)
+            except Exception as defect:  # noqa: BLE001 (an error that cannot be told must not run the operation again)
+                return self._untold(run, exc, defect)
+
+    async def _attempt(self, run: Run) -> Outcome | None:
         record, holding = run.record, run.holding
         try:
             holding.decode()  # before the handler's own code runs: what cannot be read fails here, with the bytes kept
             if record.wake is not None and record.wake.children:
                 await self._read_children(run, record.wake)
             return self._returned(run, await self._call(run, Operation(holding)))
-        except asyncio.CancelledError:
-            return self._cancelled(run)
         except NewerStateError as exc:
             logger.warning(
                 "%s: %s; left for a process of the newer release", record.name, exc, extra=about(record, "newer_state")
             )
             return Outcome(partial(transitions.release, check_time=self._clock.time() + NEWER_STATE_DELAY))
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as exc:  # noqa: BLE001 (whatever a handler raises becomes a status: rule 10)
-            return self._raised(run, exc)
 
     async def _read_children(self, run: Run, wake: Wake) -> None:
         """Read the children that it waited for."""
@@ -147,8 +154,7 @@ class Runner:
         """Call the user's function. A cancel that it swallows leaves no mark on the task."""
         stop_timer: Callable[[], None] | None = None
         if run.handler.run_timeout is not None:
-            due = self._clock.time() + run.handler.run_timeout
-            stop_timer = self._clock.call_at(due, lambda: run.cancel(CancelReason.RUN_TIMEOUT))
+            stop_timer = self._clock.call_later(run.handler.run_timeout, lambda: run.cancel(CancelReason.RUN_TIMEOUT))
         if run.cancel_reason is not None:
             raise asyncio.CancelledError
         run.in_handler = True
@@ -261,65 +267,102 @@ class Runner:
 
         return Outcome(event)
 
-    def _cancelled(self, run: Run) -> Outcome | None:
-        """The handler let a cancellation pass; why it was cancelled decides (rules 5 and 6)."""
-        reason = run.cancel_reason
-        not_before: float | None = None
+    def _stopped(self, run: Run, reason: CancelReason) -> Outcome | None:
+        """The handler was stopped: why decides, and not what it raised on its way out (rules 5 and 6)."""
+        if reason is CancelReason.LEASE_LOST:
+            return None
+        if reason is CancelReason.SHUTDOWN:
+            return self._release(run)
+        if run.handler.on_cancel:
+            return Outcome(partial(transitions.begin_cleanup, on_cancel=run.handler.on_cancel))
+        return self._finish(run, error=cancelled())
+
+    def _stray(self, run: Run) -> Outcome:
+        """A cancellation left the handler, and nobody here asked for it."""
         task = asyncio.current_task()
-        if reason is None and task is not None and task.cancelling():
+        if task is not None and task.cancelling():
             # Whoever ends the event loop cancels every task in it: a shutdown without a close.
-            reason = CancelReason.SHUTDOWN
-            not_before = self._clock.time() + STRAY_DELAY
             while task.cancelling():
                 task.uncancel()
-        if run.holding.record.done or reason is CancelReason.LEASE_LOST:
-            return None
-        if reason is CancelReason.RUN_TIMEOUT:
-            return self._raised(run, TimeoutError(f"the run took longer than {run.handler.run_timeout:g} s"))
-        if reason is CancelReason.CANCEL_REQUESTED:
-            if run.handler.on_cancel:
-                return Outcome(partial(transitions.begin_cleanup, on_cancel=run.handler.on_cancel))
-            return self._finish(run, error=cancelled())
-        if reason is CancelReason.SHUTDOWN:
-            return self._release(run, not_before, stray=not_before is not None)
-        # Nobody asked for it: the handler awaited something that was cancelled by other code of its own.
+            return self._release(run, not_before=self._clock.time() + STRAY_DELAY)
+        # The handler awaited something that was cancelled by other code of its own.
         status = make_status(Code.ABORTED, "the handler was cancelled by its own code", reason="HANDLER_CANCELLED")
         return self._fail(run, status)
 
-    def _release(self, run: Run, not_before: float | None, *, stray: bool) -> Outcome:
+    def _release(self, run: Run, not_before: float | None = None) -> Outcome:
+        """Give the row back.
+
+        Args:
+            run: See above.
+            not_before: Epoch seconds before which nobody goes on with it, for a run that ended for no reason of ours. A
+                handler that cancels its own task looks the same, and must come to an end: so that attempt counts.
+        """
         wait = Wait(token=names.new_id(), sleep_until=self._clock.time(), on_cancel=run.handler.on_cancel)
         event = partial(
             transitions.release,
             check_time=not_before,
             wait=wait if wait.on_cancel else None,
             changes=run.holding.last_changes(),
-            counts=stray,  # a handler that cancels its own task looks the same, and must come to an end
+            counts=not_before is not None,
         )
         return Outcome(event)
 
     def _raised(self, run: Run, exc: BaseException) -> Outcome | None:
-        record, policy = run.holding.record, run.handler.retry
+        """What to commit for an exception that left the handler."""
+        record, policy, reason = run.holding.record, run.handler.retry, run.cancel_reason
+        found = leaves(exc)
+        only_cancelled = isinstance(found[0], asyncio.CancelledError)
         if record.done:
-            logger.error(
-                "handler %r raised after it had ended %s",
-                run.handler.name,
-                record.name,
-                exc_info=exc,
-                extra=about(record, "raised_after_end"),
-            )
+            if not only_cancelled:
+                self._log_ignored(run, exc, "handler %r raised after it had ended %s", "raised_after_end")
             return None
-        if isinstance(exc, LeaseLostError) and (exc.name, exc.claim) == (record.name, run.holder.claim):
+        if reason is not None and not only_cancelled and reason is not CancelReason.RUN_TIMEOUT:
+            self._log_ignored(run, exc, "handler %r raised while %s was being stopped", "raised_while_stopped")
+        if reason is CancelReason.RUN_TIMEOUT:
+            found = [TimeoutError(f"the run took longer than {run.handler.run_timeout:g} s")]
+        elif reason is not None:
+            return self._stopped(run, reason)
+        elif only_cancelled:
+            return self._stray(run)
+        if any(_lost(leaf, run) for leaf in found):
             return None  # what this run would commit would be refused as well
-        if isinstance(exc, StoreUnavailableError | SchedulerUnavailableError):
-            return self._again(run, exc, max(exc.retry_after or 0.0, policy.delay(0)), counts=False)
-        hopeless = (
-            isinstance(exc, PayloadTooLargeError) and exc.field == "response"
-        )  # rule 9: it would be as large again
-        if isinstance(exc, (RetryLater, *policy.on)) and not hopeless and run.record.retries + 1 < policy.max_attempts:
-            asked = exc.after if isinstance(exc, RetryLater) else None
-            return self._again(run, exc, policy.delay(run.record.retries) if asked is None else asked, counts=True)
-        status = _status_of(exc, expose=self._expose, timed_out=run.cancel_reason is CancelReason.RUN_TIMEOUT)
-        return self._fail(run, status, None if isinstance(exc, LroError) else exc)
+        if all(isinstance(leaf, UNAVAILABLE) for leaf in found):
+            return self._again(run, exc, self._longest(found, policy.delay(0)), counts=False)
+        retriable = (RetryLater, *UNAVAILABLE, *policy.on)
+        worth = isinstance(exc, policy.on) or all(isinstance(leaf, retriable) for leaf in found)
+        if worth and not any(map(_hopeless, found)) and run.record.retries + 1 < policy.max_attempts:
+            return self._again(run, exc, self._longest(found, policy.delay(run.record.retries)), counts=True)
+        status = status_of(found, expose=self._expose, timed_out=reason is CancelReason.RUN_TIMEOUT)
+        return self._fail(run, status, None if all(isinstance(leaf, LroError) for leaf in found) else exc)
+
+    def _untold(self, run: Run, exc: BaseException, defect: Exception) -> Outcome | None:
+        """End the operation where its error cannot be made into a status: to run it again would do it again."""
+        logger.error(
+            "the %s of handler %r cannot be told",
+            type(exc).__name__,
+            run.handler.name,
+            exc_info=defect,
+            extra=about(run.record, "error_not_told"),
+        )
+        message = f"the operation failed, and its {type(exc).__name__} could not be told"
+        status = make_status(Code.INTERNAL, message, reason="ERROR_NOT_TOLD")
+        logger.error(
+            "operation %s failed in handler %r: INTERNAL ERROR_NOT_TOLD: %s",
+            run.record.name,
+            run.handler.name,
+            message,
+            extra=about(run.record, "failed"),
+        )
+        return Outcome(partial(transitions.finish, retention=self._retention, error=status))
+
+    def _log_ignored(self, run: Run, exc: BaseException, sentence: str, key: str) -> None:
+        logger.error(sentence, run.handler.name, run.record.name, exc_info=exc, extra=about(run.holding.record, key))
+
+    def _longest(self, found: list[BaseException], delay: float) -> float:
+        """Seconds before the next run: what the exceptions ask for, or ``delay`` where none asks."""
+        asked = [leaf.after for leaf in found if isinstance(leaf, RetryLater) and leaf.after is not None]
+        away = [max(leaf.retry_after or 0.0, delay) for leaf in found if isinstance(leaf, UNAVAILABLE)]
+        return max(asked + away, default=delay)
 
     def _again(self, run: Run, exc: BaseException, delay: float, *, counts: bool) -> Outcome:
         """Run the segment again after ``delay`` seconds, and say why."""
@@ -339,13 +382,11 @@ class Runner:
         return Outcome(partial(transitions.finish, retention=self._retention, error=status))
 
 
-def _status_of(exc: BaseException, *, expose: bool, timed_out: bool) -> status_pb2.Status:
-    if timed_out and isinstance(exc, TimeoutError):
-        return make_status(Code.DEADLINE_EXCEEDED, str(exc), reason="RUN_TIMEOUT")
-    if isinstance(exc, PayloadTooLargeError) and exc.field == "response":
-        return make_status(exc.code, str(exc), reason="RESPONSE_TOO_LARGE", metadata=exc.metadata)
-    if isinstance(exc, StateCodecError):
-        return make_status(exc.code, str(exc), reason="STATE_UNREADABLE", metadata=exc.metadata)
-    if isinstance(exc, RetryLater):
-        return make_status(Code.ABORTED, str(exc), reason="RETRIES_EXHAUSTED")
-    return to_status(exc, expose=expose)
+def _lost(exc: BaseException, run: Run) -> bool:
+    """Whether a write of this run was refused because another process has the operation."""
+    return isinstance(exc, LeaseLostError) and (exc.name, exc.claim) == (run.record.name, run.holder.claim)
+
+
+def _hopeless(exc: BaseException) -> bool:
+    """Whether another run would end the same way: the response would be as large again (rule 9)."""
+    return isinstance(exc, PayloadTooLargeError) and exc.field == "response"

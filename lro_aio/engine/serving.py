@@ -77,7 +77,7 @@ class ServerHost:
     ) -> Run | None:
         """See ``Dispatcher.resume``."""
         return await self._dispatcher.resume(
-            name, token, reason=reason, pending=pending, error=error, early=early, visit=visit
+            name, token, reason=reason, pending=pending, error=error, early=early, visit=visit, patient=True
         )
 
     async def waiting(self, name: str, token: str) -> Record | None:

@@ -20,14 +20,15 @@ from lro_aio.core.change import Change
 from lro_aio.core.errors import LroError, StoreUnavailableError
 from lro_aio.core.record import Record, State
 from lro_aio.engine.cancelling import Canceller
-from lro_aio.engine.clock import clock_skew, wait_event
 from lro_aio.engine.dispatch import Dispatcher
+from lro_aio.engine.evidence import Evidence
 from lro_aio.engine.handlers import Runnable
 from lro_aio.engine.leases import Leases
 from lro_aio.engine.logs import about, event
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.settings import Settings
 from lro_aio.engine.slots import Slots
+from lro_aio.engine.timing import SteadyTime, clock_skew, wait_event
 from lro_aio.ports import Clock, Look, Route
 
 __all__ = ["Sweeper"]
@@ -36,6 +37,8 @@ logger = logging.getLogger("lro_aio")
 
 STUCK_DELAY = 1.0
 """Seconds before another pass over rows of which the last one could change nothing."""
+STEP = 1.0
+"""Seconds by which a clock must be set back to be noticed."""
 PURGE_ROUNDS = 20
 """Transactions that one pass spends on expired rows at most."""
 UNKNOWN_ROUNDS = 20
@@ -53,9 +56,11 @@ class Sweeper:
         rows: Rows,
         slots: Slots,
         leases: Leases,
+        evidence: Evidence,
         runnable: Runnable,
         settings: Settings,
         clock: Clock,
+        steady: SteadyTime,
         precise: bool,
     ) -> None:
         self._dispatcher = dispatcher
@@ -63,8 +68,10 @@ class Sweeper:
         self._rows = rows
         self._slots = slots
         self._leases = leases
+        self._evidence = evidence
         self._runnable = runnable
         self._clock = clock
+        self._steady = steady
         self._owner = settings.owner
         self._policy = settings.sweep
         self._lease = settings.lease
@@ -81,6 +88,12 @@ class Sweeper:
         """The last look left out rows whose claims were under way: these may be refused."""
         self._seen: frozenset[tuple[str, int, int]] = frozenset()
         self._stuck = False
+        self._set_back = False
+        """The clock was set back, and has not caught up yet."""
+        self._doubt_at: float | None = None
+        """Epoch seconds at which rows of our own that nobody here holds are looked for."""
+        self._found: set[str] = set()
+        """Names of the rows that this pass found due."""
         self._left = False
         """The last scan found rows that nobody has changed since: they are due still."""
         self._behind = False
@@ -143,15 +156,37 @@ class Sweeper:
             StoreUnavailableError: The store did not answer.
         """
         async with self._passing:
+            self._found.clear()
             overdue = self._clock.time() - self._policy.interval if full else None
             look = await self._scan(own=full, overdue=overdue)
             unknown = look.unknown
             while self._more():
                 look = await self._scan(own=full)
+            await self._scan_set_back()
+            if not self._behind:
+                self._evidence.keep(self._found)
             if overdue is not None:
                 await self._report_unknown(unknown, overdue)
                 await self._purge()
             return self._next_pass(look)
+
+    async def _scan_set_back(self) -> None:
+        """Handle what would be due if the clock had not been set back: rows that were written before it was.
+
+        What was written since, and what was written long before, is due at the time of day that it names.
+        """
+        now, wall = self._steady.time(), self._clock.time()
+        self._set_back = now - wall > STEP
+        if not self._set_back:
+            return
+        look = await self._ask(now=now, routes=self._runnable.routes(), limit=self._policy.batch, own=False)
+        due = [record for record in look.due if record.update_time > wall]
+        self._found.update(record.name for record in due)
+        await self._handle([record for record in due if not self._slots.expects(record.name)], now)
+
+    def doubt(self) -> None:
+        """A claim may have been committed although its answer was lost: look for it once its lease is over."""
+        self._doubt_at = self._clock.time() + self._lease.duration
 
     async def _loop(self) -> None:
         full_at = asyncio.get_running_loop().time()
@@ -163,7 +198,10 @@ class Sweeper:
             now = asyncio.get_running_loop().time()
             self._next, self._looking = math.inf, True  # what is committed from here on may have been missed
             try:
-                until = await self.run_pass(full=now >= full_at)
+                doubtful = self._doubt_at is not None and self._clock.time() >= self._doubt_at
+                if doubtful:
+                    self._doubt_at = None
+                until = await self.run_pass(full=doubtful or now >= full_at)
                 if now >= full_at:
                     full_at = now + interval
                     self._watch_clock()
@@ -182,21 +220,27 @@ class Sweeper:
         if self._slots.starved:
             self._next = -math.inf  # nothing is more urgent than what waits for a free place
             return None
-        if until is not None:
-            self._next = min(self._next, until)
+        for moment in (until, self._doubt_at):
+            if moment is not None:
+                self._next = min(self._next, moment)
         return self._next if math.isfinite(self._next) else None
 
     def _next_pass(self, look: Look) -> float | None:
         if self._slots.starved:
             return None
         now = self._clock.time()
-        again = now + STUCK_DELAY if self._passed_over else None
-        if not self._precise:
-            return again
-        if self._stuck:  # rows that stay due (a lease under grace, say) must not spin the loop
-            return now + STUCK_DELAY
-        soonest = now if self._left else look.next_check  # `observe` knows what the commits of this pass made due
-        return min((when for when in (soonest, again) if when is not None), default=None)
+        proof = self._evidence.wait()
+        moments = [now + STUCK_DELAY] if self._passed_over or self._set_back else []
+        if proof is not None:
+            moments.append(now + proof)
+        if self._precise:
+            if self._stuck and proof is None:  # rows that stay due must not spin the loop
+                return now + STUCK_DELAY
+            if self._left and proof is None:
+                return now
+            if look.next_check is not None:  # `observe` knows what the commits of this pass made due
+                moments.append(look.next_check)
+        return min(moments, default=None)
 
     async def _scan(self, *, own: bool, overdue: float | None = None) -> Look:
         """Scan for what is due, and handle it."""
@@ -209,6 +253,7 @@ class Sweeper:
         try:
             look = await self._ask(now=now, routes=self._runnable.routes(), limit=self._limit, own=own, overdue=overdue)
             self._behind = len(look.due) >= self._limit
+            self._found.update(record.name for record in look.due)
             due = self._to_handle(look.due, now)
             await self._handle(due, now)
             self._left = any(record.name not in self._changed for record in due)
@@ -289,7 +334,7 @@ class Sweeper:
                 await self._dispatcher.hand_over(record)
             elif record.state is State.PENDING:
                 await self._dispatcher.run_or_hand_over(record)
-            elif not record.lease_live(now) and self._dispatcher.may_take_over(record, now):
+            elif not record.lease_live(now) and self._dispatcher.may_take_over(record):
                 await self._take_over(record, now)
         except StoreUnavailableError:
             raise

@@ -21,7 +21,6 @@ from lro_aio.core.policies import PollPolicy
 from lro_aio.core.record import Record, State, Wake
 from lro_aio.core.transitions import Holder
 from lro_aio.engine import run as runs
-from lro_aio.engine.clock import sleep_until
 from lro_aio.engine.handlers import Handler
 from lro_aio.engine.holding import CancelReason
 from lro_aio.engine.leases import Leases
@@ -31,6 +30,7 @@ from lro_aio.engine.rows import Rows
 from lro_aio.engine.run import Run, Runner
 from lro_aio.engine.settings import Settings
 from lro_aio.engine.slots import Slots
+from lro_aio.engine.timing import SteadyTime, sleep_for
 from lro_aio.ports import Clock
 
 __all__ = ["Worker"]
@@ -53,6 +53,7 @@ class Worker:
         leases: Renewed while a run lasts.
         settings: The claimant's terms.
         clock: Engine time.
+        steady: The time of claims, which a clock that is set back does not hold up.
         life: Whether the client drains.
         after: Awaited with the row that a claim or a run has left, where something is to be done with it.
     """
@@ -66,6 +67,7 @@ class Worker:
         leases: Leases,
         settings: Settings,
         clock: Clock,
+        steady: SteadyTime,
         life: Life,
         after: Callable[[Record], Awaitable[None]],
     ) -> None:
@@ -75,6 +77,7 @@ class Worker:
         self._leases = leases
         self._settings = settings
         self._clock = clock
+        self._steady = steady
         self._life = life
         self._after = after
         self.running: dict[str, Run] = {}
@@ -110,7 +113,7 @@ class Worker:
     ) -> asyncio.Future[Record | None]:
         """Send the claim of a row; it runs once that is answered. What the claim itself ended is the caller's part."""
         by = self._settings.claimant(handler.on_cancel)
-        claim = partial(transitions.claim, now=self._clock.time(), by=by, token=token, wake=wake)
+        claim = partial(transitions.claim, now=self._steady.time(), by=by, token=token, wake=wake)
         return self.submit(Change(record.name, claim, claims=True), handler, launched=launched)
 
     def submit(
@@ -180,6 +183,10 @@ class Worker:
                 stuck[:5],
                 extra=event("cancellation_ignored"),
             )
+
+    def close(self) -> None:
+        """Renew nothing any more. Blocks until a renewal that is under way has ended."""
+        self._leases.close()
 
     def stop(self) -> None:
         """Cancel every handler, for another process to go on."""
@@ -254,7 +261,7 @@ class Worker:
                         "%s is left to its lease: %s", record.name, exc, extra=about(record, "left_to_lease")
                     )
                     return None
-                await sleep_until(self._clock, self._clock.time() + COMMIT_RETRY.delay(attempt))
+                await sleep_for(self._clock, COMMIT_RETRY.delay(attempt))
                 attempt += 1
             except (LeaseLostError, OperationDoneError, OperationNotFoundError) as exc:
                 if attempt:

@@ -36,7 +36,7 @@ class _Watched:
     record: Record
     pending: set[str] = field(default_factory=set)
     poll_at: float = 0.0
-    """Engine time of the next poll, for a remote service."""
+    """Monotonic time of the next poll of a remote service."""
     polling: bool = False
     """A poll of the remote service is under way."""
 
@@ -204,10 +204,10 @@ class LocalScheduler:
         due = [watched.poll_at for watched in self._watched.values() if _service(watched)]
         if not due:
             return lambda: None
-        return host.clock.call_at(min(due), self._nudge.set)
+        return host.clock.call_later(min(due) - host.clock.monotonic(), self._nudge.set)
 
     async def _round(self, host: SchedulerHost, fresh: set[str], *, everything: bool) -> None:
-        now = host.clock.time()
+        now = host.clock.monotonic()
         to_check: list[_Watched] = []
         for name, watched in self._watched.items():
             if not watched.pending or (not _service(watched) and (everything or name in fresh)):
@@ -232,7 +232,7 @@ class LocalScheduler:
 
     def _start_poll(self, host: SchedulerHost, watched: _Watched) -> None:
         assert watched.record.wait is not None
-        watched.poll_at = host.clock.time() + watched.record.wait.poll_interval
+        watched.poll_at = host.clock.monotonic() + watched.record.wait.poll_interval
         if not watched.polling:
             watched.polling = True
             task = asyncio.get_running_loop().create_task(self._poll(host, watched), name="lro-aio-poll")

@@ -37,6 +37,14 @@ class ManualClock:
         """Now, in epoch seconds."""
         return self._now
 
+    def monotonic(self) -> float:
+        """As ``time``: this clock is never set back."""
+        return self._now
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback`` once the clock has moved by ``delay`` seconds; returns its undo."""
+        return self.call_at(self._now + delay, callback)
+
     def call_at(self, when: float, callback: Callable[[], None]) -> Callable[[], None]:
         """Call ``callback`` once the clock reaches ``when``; returns its undo."""
         if when <= self._now:

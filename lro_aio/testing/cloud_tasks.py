@@ -20,7 +20,7 @@ from google.cloud.tasks_v2 import types
 from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcAsyncIOTransport
 from google.protobuf import empty_pb2
 
-from lro_aio.engine.clock import SystemClock
+from lro_aio.engine.timing import SystemClock
 from lro_aio.ports import Clock
 
 __all__ = ["FakeCloudTasks"]

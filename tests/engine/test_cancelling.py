@@ -60,22 +60,19 @@ async def test_a_running_handler_is_told_why_before_it_is_cancelled(handlers, cl
 
 @pytest.mark.asyncio
 async def test_a_handler_that_finishes_all_the_same_has_finished(client, lro_clock, row):
-    @client.handler("stubborn", state=bool, resume_points=("on",))
+    @client.handler("stubborn")
     async def stubborn(op):
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             await asyncio.sleep(0)
-        if op.state:
-            raise lro.OperationFailedError("tried", code=lro.Code.DATA_LOSS)
         return wrappers_pb2.Int64Value(value=1)
 
-    ops = [await client.start("stubborn", failing) for failing in (False, True)]
+    op = await client.start("stubborn")
     await lro_clock.settle()
-    for op in ops:
-        await op.cancel()
+    await op.cancel()
     await lro_clock.settle()
-    assert [row(op.name).state for op in ops] == [State.SUCCEEDED, State.FAILED]
+    assert row(op.name).state is State.SUCCEEDED
 
 
 @pytest.mark.asyncio
@@ -320,7 +317,7 @@ async def test_the_clean_up_of_a_run_that_died_is_run_by_another_process(
     second = await open_client(url, handlers=[handlers])
     abandon(first)
     await second.cancel_operation(op.name)
-    await lro_clock.advance(31)
+    await lro_clock.advance(46)  # a lease, and what it takes to know that nobody renews it
     ended = await asyncio.wait_for(second.wait_operation(op.name), 5)
     assert ended.error.code == lro.Code.CANCELLED
     assert log == ["", "cleanup"]

@@ -264,7 +264,7 @@ async def test_saved_state_is_what_a_run_after_a_crash_starts_with(open_client, 
     await asyncio.wait_for(saved.wait(), 5)
     abandon(first)
     second = await open_client(url, handlers=[handlers])
-    await lro_clock.advance(31)
+    await lro_clock.advance(46)
     assert (await (await second.operation(op.name)).result(wrappers_pb2.Int64Value)).value == 5
     assert seen == [(1, 1), (5, 2)]
 
@@ -278,6 +278,8 @@ async def test_a_lost_creator_is_found_and_its_operation_aborted(open_client, tm
     abandon(first)
     await lro_clock.advance(29)
     assert not (await second.get_operation(op.name)).done
+    await lro_clock.advance(15)
+    assert not (await second.get_operation(op.name)).done, "it may live, and be about to renew"
     await lro_clock.advance(2)
     ended = await asyncio.wait_for(second.wait_operation(op.name), 5)
     found = error_details_pb2.ErrorInfo()

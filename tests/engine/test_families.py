@@ -81,7 +81,7 @@ async def test_a_run_after_a_crash_finds_the_same_children(open_client, tmp_path
     await asyncio.wait_for(crash.wait(), 5)
     abandon(first)
     second = await open_client(url, handlers=[handlers])
-    await lro_clock.advance(31)
+    await lro_clock.advance(46)
     result = await asyncio.wait_for((await second.operation(op.name)).result(wrappers_pb2.Int64Value), 5)
     assert result.value == 3
     assert found[0] == found[1]

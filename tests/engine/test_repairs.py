@@ -71,8 +71,8 @@ async def test_operations_are_taken_where_names_are(client, lro_clock):
 
 
 @pytest.mark.asyncio
-async def test_rows_under_grace_hide_none_behind_them(open_client, store, lro_clock):
-    """Rule 4 leaves expired leases alone after an outage: a batch full of them must not be the end of the scan."""
+async def test_rows_whose_holders_may_live_hide_none_behind_them(open_client, store, lro_clock):
+    """Rule 4 leaves an expired lease alone for a while: a batch full of them must not be the end of the scan."""
     client = await open_client(store, sweep=lro.SweepPolicy(batch=2))
     ended = []
 
@@ -84,7 +84,6 @@ async def test_rows_under_grace_hide_none_behind_them(open_client, store, lro_cl
         return None
 
     now = lro_clock.time()
-    client.engine.leases.grace_until = now + 3600
     for index in range(7):
         expired = client.engine.starter._new_record(
             "",
@@ -102,7 +101,7 @@ async def test_rows_under_grace_hide_none_behind_them(open_client, store, lro_cl
         )
         await client.engine.starter._create(expired)
     op = await client.start(nap)
-    await lro_clock.advance(60)
+    await lro_clock.advance(6)
     assert ended == [op.name]
 
 

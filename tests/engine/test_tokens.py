@@ -115,6 +115,10 @@ async def test_a_run_that_died_is_resumed_by_the_same_token_with_no_sweep(opened
     with pytest.raises(lro.OperationBusyError):
         await second.resume(op.name, token)
     await lro_clock.advance(30)
+    with pytest.raises(lro.OperationBusyError) as caught:
+        await second.resume(op.name, token)  # its holder may have stood still, and be about to renew
+    assert caught.value.retry_after == 15
+    await lro_clock.advance(15)
     assert await second.resume(op.name, token)
     await lro_clock.settle()
     assert steps.log[-1] == (second, "on", lro.WakeReason.CHILDREN_TIMEOUT, ""), "told the same as the run that died"
@@ -162,8 +166,13 @@ async def test_after_an_outage_a_resume_claims_no_expired_lease_either(opened, l
     await second.get_operation(op.name)  # the store is back
     with pytest.raises(lro.OperationBusyError):
         await second.resume(op.name, token)
-    await lro_clock.advance(31)
-    assert await second.resume(op.name, token)
+    claim = (await second.operation(op.name)).record.claim
+    await lro_clock.advance(14)
+    with pytest.raises(lro.OperationBusyError):
+        await second.resume(op.name, token)
+    assert (await second.operation(op.name)).record.claim == claim
+    await lro_clock.advance(2)
+    assert (await second.operation(op.name)).record.claim == claim + 1, "the sweep took it"
 
 
 @pytest.mark.asyncio

@@ -16,7 +16,7 @@ import grpc
 import grpc.aio
 from google.cloud.workflows.executions_v1.services.executions.transports import ExecutionsGrpcAsyncIOTransport
 
-from lro_aio.engine.clock import SystemClock
+from lro_aio.engine.timing import SystemClock
 from lro_aio.ports import Clock
 from lro_aio.testing.oidc import Flaw, LocalIssuer
 from lro_aio.testing.workflows import engine
