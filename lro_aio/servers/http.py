@@ -1,4 +1,4 @@
-"""Operations and errors as HTTP has them: proto3 JSON, AIP-193 bodies. No web framework here."""
+"""Operations and errors over HTTP: proto3 JSON, AIP-193 bodies. No web framework here."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Reply:
 
     status: int
     body: Any
-    """What ``json.dumps`` takes."""
+    """A value for ``json.dumps``."""
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def content(self) -> bytes:
@@ -57,7 +57,7 @@ class Reply:
         return json.dumps(self.body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
     async def send(self, send: Send) -> None:
-        """Write it as an ASGI application does."""
+        """Send it as an ASGI application does."""
         content = self.content()
         headers = {"content-type": "application/json", "content-length": str(len(content)), **self.headers}
         raw = [(key.lower().encode("latin-1"), value.encode("latin-1")) for key, value in headers.items()]
@@ -66,9 +66,9 @@ class Reply:
 
 
 def operation_json(operation: operations_pb2.Operation) -> dict[str, Any]:
-    """proto3 JSON of an operation. As printers of it do by default, it leaves ``done`` out where it is false.
+    """proto3 JSON of an operation, without ``done`` where it is false, as printers do by default.
 
-    An ``Any`` whose type this process does not know cannot be printed as proto3 JSON has it: see ``any_json``.
+    An ``Any`` whose type this process does not know has no proto3 JSON: see ``any_json``.
     """
     members: dict[str, Any] = {}
     if operation.name:
@@ -96,7 +96,7 @@ def list_json(page: operations_pb2.ListOperationsResponse) -> dict[str, Any]:
 
 
 def status_json(status: status_pb2.Status) -> dict[str, Any]:
-    """proto3 JSON of a ``google.rpc.Status``; its code is the canonical one, not HTTP's."""
+    """proto3 JSON of a ``google.rpc.Status``. Its code is the canonical one, not HTTP's."""
     members: dict[str, Any] = {"code": status.code, "message": status.message}
     if status.details:
         members["details"] = [any_json(detail) for detail in status.details]
@@ -106,8 +106,9 @@ def status_json(status: status_pb2.Status) -> dict[str, Any]:
 def any_json(packed: any_pb2.Any) -> dict[str, Any]:
     """proto3 JSON of an ``Any``.
 
-    What cannot be printed (a type that this process does not know, bytes that are not of it, a value that JSON cannot
-    hold) comes as ``{"@type": ..., "value": <base64 of the bytes>}``: a stored operation can always be read.
+    A message that cannot be printed (its type is not known to this process, its bytes are not of the type, or JSON
+    cannot hold a value) becomes ``{"@type": ..., "value": <base64 of the bytes>}``: a stored operation can always be
+    read.
     """
     members = printed(packed)
     if members is None:
@@ -116,7 +117,7 @@ def any_json(packed: any_pb2.Any) -> dict[str, Any]:
 
 
 def printed(packed: any_pb2.Any) -> dict[str, Any] | None:
-    """proto3 JSON of an ``Any`` as the protobuf library prints it; None where it cannot."""
+    """proto3 JSON of an ``Any`` as the protobuf library prints it; None where the library cannot."""
     try:
         members: dict[str, Any] = json_format.MessageToDict(packed)
     except Exception:  # noqa: BLE001 (the printer raises many kinds, RecursionError too)
@@ -125,11 +126,11 @@ def printed(packed: any_pb2.Any) -> dict[str, Any] | None:
 
 
 def http_error(status: status_pb2.Status, http: int | None = None) -> Reply:
-    """The AIP-193 body of a status, with ``Retry-After`` where it says when to come back.
+    """The AIP-193 body of a status, with ``Retry-After`` where the status says when to try again.
 
     Args:
         status: Not OK.
-        http: The HTTP status, where it is another than the code's.
+        http: The HTTP status, where it differs from the code's.
     """
     code = Code.of(status.code)
     number = code.http if http is None else http
@@ -152,13 +153,13 @@ def error_reply(
     http: int | None = None,
     form: Callable[[status_pb2.Status, int | None], Reply] = http_error,
 ) -> Reply:
-    """What to answer for an exception; see ``status_of``.
+    """The answer for an exception; see ``status_of``.
 
     Args:
         exc: The exception.
-        client: Of the server, where it has one.
-        http: The HTTP status, where it is another than the code's.
-        form: Makes the answer of a status.
+        client: The server's client, where it has one.
+        http: The HTTP status, where it differs from the code's.
+        form: Makes the answer from a status.
     """
     expose = client is not None and client.expose_errors
     if http is None and isinstance(exc, RequestError):
@@ -172,7 +173,7 @@ async def read_body(receive: Receive, headers: Mapping[str, str], limit: int) ->
     Args:
         receive: The ASGI callable.
         headers: With lower-case names.
-        limit: Bytes.
+        limit: Most bytes.
 
     Raises:
         RequestError: It is longer than the limit (413), or the client hung up.
@@ -184,7 +185,7 @@ async def read_body(receive: Receive, headers: Mapping[str, str], limit: int) ->
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise invalid("body", "ended early")
+            raise invalid("body", "is incomplete: the client hung up")
         body += message.get("body", b"")
         if len(body) > limit:
             raise _too_large(limit)
@@ -196,7 +197,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """A body as a JSON object; an empty one is ``{}``.
 
     Raises:
-        RequestError: It is something else.
+        RequestError: It is not a JSON object.
     """
     if not body.strip():
         return {}
@@ -210,7 +211,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def parse_message(body: bytes, message: M) -> M:
-    """Merge a proto3 JSON body into a message; lowerCamelCase and the proto's own field names are both taken.
+    """Merge a proto3 JSON body into a message; it may have lowerCamelCase or the proto's own field names.
 
     Raises:
         RequestError: It is not JSON, or not of the message's form.

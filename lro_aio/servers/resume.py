@@ -8,20 +8,22 @@ POST /lro/poll        operation, resumeToken, operations                     200
 POST /lro/sweep       none                                                   200 ``{}``
 ====================  =====================================================  ==================================
 
-A resume answers when the run that it started has suspended, ended, or been given up. 200 with false: nothing to do
-here for whoever asks, now or ever: the token is an old one, or the wait goes on and was handed to the scheduler again.
-So it is for ``STEP_BUDGET`` ("I cannot watch any longer: look what is true") and, with a remote scheduler, for every
-call that comes before the operation's sleep is over. 425 with ``Retry-After``: a live run has the operation; come back,
-in case it dies. 503 with ``Retry-After``: this process cannot run it now, or was stopped while it did.
+A resume answers when the run that it started has suspended, ended, or been given up.
 
-``visit`` is the row's hand-over number, where the scheduler says it: a wait that goes on is handed over again only once
-that is noted (503 before).
+- 200 with false: the caller has nothing to do, now or later. The token is old, or the wait goes on and was handed to
+  the scheduler again. The latter answers ``STEP_BUDGET`` (the scheduler cannot watch any longer, and asks for a check)
+  and, with a remote scheduler, every call that comes before the operation's sleep is over.
+- 425 with ``Retry-After``: a live run has the operation; try again, in case it dies.
+- 503 with ``Retry-After``: this process cannot run it now, or was stopped while it did.
 
-A poll of an operation that does not wait with this token answers with nothing pending: the resume that follows has
-nothing to do then. Without ``operations`` it is about all that the row waits for. It names at most 500 that are
-pending, and no more than 32 KiB of names.
+``visit`` is the row's hand-over number, where the scheduler sends it. A wait that goes on is handed over again only
+once the row has that number (503 before).
 
-400 is a malformed body, 401 and 403 the verifier's, 413 a body over 1 MiB. Errors have AIP-193 bodies.
+A poll of an operation that does not wait with this token answers with nothing pending: the resume that follows then has
+nothing to do. A poll without ``operations`` is about all that the row waits for. The answer names at most 500 that are pending, and no
+more than 32 KiB of names.
+
+400 is a malformed body, 401 and 403 are the verifier's, 413 is a body over 1 MiB. Errors have AIP-193 bodies.
 """
 
 from __future__ import annotations
@@ -56,13 +58,13 @@ __all__ = [
 ]
 
 MAX_BODY = 1024 * 1024
-"""Bytes of a request's body."""
+"""Most bytes of a request's body."""
 MAX_ERROR = 2000
 """Characters of a scheduler's error that are kept."""
 RETRY_AFTER = 1.0
-"""Seconds after which a run that was given up may find another process."""
+"""Seconds after which another process may take up a run that was given up."""
 TOO_EARLY = 425
-"""HTTP status (RFC 8470) for "a live run has it": the code's own, 503, would say that this process is the problem."""
+"""HTTP status (RFC 8470) for "a live run has it". The code's own, 503, would blame this process."""
 
 MAX_PENDING = 500
 """Names in the answer to a poll. Whoever polls needs to know only whether there are any."""
@@ -73,7 +75,7 @@ REASONS: dict[str, WakeReason | None] = {
     **{reason.value: reason for reason in WakeReason if reason is not WakeReason.CANCEL_REQUESTED},
     "STEP_BUDGET": None,
 }
-"""What a scheduler may say. A cancel is the engine's own reason; None has it look for what is true."""
+"""The reasons that a scheduler may send. A cancel is the engine's own; None asks the engine to check the wait."""
 
 
 class ResumeApp:
@@ -84,7 +86,7 @@ class ResumeApp:
     Args:
         client: A worker.
         verifier: Required; see ``Verifier``.
-        prefix: Before the endpoints' own names.
+        prefix: Path before the endpoints' own names.
 
     Raises:
         TypeError: ``verifier`` is not callable. There is no default that accepts everyone.
@@ -112,7 +114,7 @@ class ResumeApp:
         if prefix != self._prefix or verb not in Endpoints.VERBS:
             return http_error(make_status(Code.NOT_FOUND, "no such endpoint", reason="NO_SUCH_ENDPOINT"))
         if scope["method"] != "POST":
-            status = make_status(Code.UNIMPLEMENTED, "this endpoint takes POST", reason="METHOD_NOT_ALLOWED")
+            status = make_status(Code.UNIMPLEMENTED, "this endpoint accepts POST only", reason="METHOD_NOT_ALLOWED")
             reply = http_error(status, 405)
             return Reply(reply.status, reply.body, {"Allow": "POST"})
         headers: dict[str, str] = {}
@@ -123,7 +125,7 @@ class ResumeApp:
 
 
 class Endpoints:
-    """What the three endpoints do, for whatever server they are mounted in."""
+    """What the three endpoints do, in any server."""
 
     VERBS = ("resume", "poll", "sweep")
 
@@ -138,7 +140,7 @@ class Endpoints:
         Args:
             verb: One of ``VERBS``.
             headers: With lower-case names.
-            receive: The ASGI callable, from which the body is read once the caller is known.
+            receive: The ASGI callable. The body is read from it once the caller is verified.
         """
         work: dict[str, Callable[[dict[str, Any]], Coroutine[Any, Any, Reply]]]
         work = {"resume": self._resume, "poll": self._poll, "sweep": self._sweep}
@@ -147,7 +149,7 @@ class Endpoints:
             body = parse_object(await read_body(receive, headers, MAX_BODY))
         except Exception as exc:  # noqa: BLE001 (a verifier may raise anything; each has its answer)
             return error_reply(exc, self._client)
-        # A scheduler that hangs up must not stop a claim half way: the row would wait for its lease to end.
+        # A scheduler that hangs up must not stop a claim half way: the row would wait until its lease expires.
         task = asyncio.create_task(self._answered(work[verb](body)), name=f"lro-aio-{verb}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -168,7 +170,8 @@ class Endpoints:
             raise invalid("reason", f"must be one of {', '.join(sorted(REASONS))}")
         pending = _texts(body, "pending")
         error = _text(body, "error", "")[:MAX_ERROR]
-        # A remote scheduler comes early where a wait is longer than it reaches; beside a local one, somebody means it.
+        # A remote scheduler calls early where a wait is longer than it can hold. Next to a local one, an early call is
+        # meant.
         early = self._client.scheduler.local
         run = await self._client.server_host.resume(
             operation,
@@ -181,7 +184,7 @@ class Endpoints:
         )
         if run is not None:
             if run.task is not None:
-                await asyncio.wait({run.task})  # with what follows the commit: the next wait is handed over
+                await asyncio.wait({run.task})  # with what follows the commit: the hand-over of the next wait
             await run.ended.wait()
             if await self._client.server_host.waiting(operation, token) is not None:
                 raise WorkerUnavailableError("the run was given up before its end", retry_after=RETRY_AFTER)
@@ -230,7 +233,7 @@ def _text(body: dict[str, Any], name: str, default: str | None = None) -> str:
     if value is None and default is not None:
         return default
     if not isinstance(value, str) or (default is None and not value):
-        raise invalid(name, "must be a string that is not empty" if default is None else "must be a string")
+        raise invalid(name, "must be a non-empty string" if default is None else "must be a string")
     return _checked(name, value)
 
 
@@ -259,7 +262,7 @@ def _checked(name: str, value: str) -> str:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "OidcVerifier":  # stands on packages that the base installation does not have
+    if name == "OidcVerifier":  # it needs packages that the base installation does not have
         from lro_aio.servers.oidc import OidcVerifier
 
         return OidcVerifier

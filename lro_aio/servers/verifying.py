@@ -1,4 +1,4 @@
-"""Who may wake operations: what a verifier is, and how it is asked."""
+"""Verifiers, which decide who may wake operations, and how they are asked."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["UnauthenticatedError", "Verifier", "allow_unverified", "check_verifi
 
 
 class UnauthenticatedError(PermissionError):
-    """Raised by a verifier: the request does not prove who sends it. The answer is 401."""
+    """Raised by a verifier: the request does not prove who sent it. The answer is 401."""
 
 
 class Verifier(Protocol):
     """Decides who may wake operations: an async callable from the request's headers to the caller's name.
 
     It raises ``UnauthenticatedError`` where the credentials are missing, malformed, expired or forged (401), and any
-    other ``PermissionError`` where they are good and not enough (403; 401 where the request has no ``Authorization``
-    header at all). Whatever else it raises lets nobody in either: an ``LroError`` is answered as such, so
-    ``StoreUnavailableError`` gives 503, and the rest is logged and gives 500. Schedulers try again after both.
+    other ``PermissionError`` where they are valid but not sufficient (403; 401 where the request has no
+    ``Authorization`` header at all). Any other exception refuses the caller too: an ``LroError`` is answered as such,
+    so ``StoreUnavailableError`` gives 503, and the rest is logged and gives 500. Schedulers try again after both.
     """
 
     def __call__(self, headers: Mapping[str, str], /) -> Awaitable[str]:
@@ -37,8 +37,8 @@ class Verifier(Protocol):
         ...
 
 
-async def allow_unverified(headers: Mapping[str, str], /) -> str:  # noqa: ARG001 (nothing is looked at)
-    """A verifier that lets everybody in, for local development: whoever reaches the port can wake operations."""
+async def allow_unverified(headers: Mapping[str, str], /) -> str:  # noqa: ARG001 (it checks nothing)
+    """A verifier that accepts every caller, for local development: anybody who reaches the port can wake operations."""
     return "unverified"
 
 
@@ -60,17 +60,17 @@ async def verified(verifier: Verifier, headers: Mapping[str, str]) -> str:
     """The caller's name.
 
     Args:
-        verifier: Whom to ask.
+        verifier: The verifier to ask.
         headers: With lower-case names.
 
     Raises:
         RequestError: It refuses the caller: UNAUTHENTICATED or PERMISSION_DENIED.
-        Exception: Whatever else the verifier raised.
+        Exception: Anything else that the verifier raised.
     """
     try:
         principal = verifier(headers)
         if not inspect.isawaitable(principal):
-            raise TypeError("the verifier is not async: nothing that it returns is trusted")
+            raise TypeError("the verifier is not async: its result is not trusted")
         name = await principal
     except PermissionError as exc:
         missing = isinstance(exc, UnauthenticatedError) or "authorization" not in headers

@@ -30,7 +30,7 @@ SAMPLES: list[tuple[LroError, str, Code]] = [
     (errors.OperationNotFoundError("operations/a"), "operation 'operations/a' does not exist", Code.NOT_FOUND),
     (
         errors.OperationAlreadyExistsError("operations/a"),
-        "operation 'operations/a' exists already and was started with another request",
+        "operation 'operations/a' already exists and was started with another request",
         Code.ALREADY_EXISTS,
     ),
     (
@@ -60,7 +60,7 @@ SAMPLES: list[tuple[LroError, str, Code]] = [
     ),
     (
         errors.RemoteProtocolError("operations/a", "it has no status"),
-        "the service of operation 'operations/a' answered what makes no sense: it has no status",
+        "the service of operation 'operations/a' gave an answer that makes no sense: it has no status",
         Code.INTERNAL,
     ),
     (
@@ -123,7 +123,7 @@ SAMPLES: list[tuple[LroError, str, Code]] = [
     ),
     (
         errors.InvalidPageTokenError(),
-        "invalid page_token: it is not one that this service gave",
+        "invalid page_token: this service did not issue it",
         Code.INVALID_ARGUMENT,
     ),
     (errors.InvalidFilterError("odd", 4), "invalid filter at position 4: odd", Code.INVALID_ARGUMENT),
@@ -136,13 +136,13 @@ SAMPLES: list[tuple[LroError, str, Code]] = [
     (errors.StoreSchemaError("version 9 is newer"), "version 9 is newer", Code.FAILED_PRECONDITION),
     (
         errors.ClockSkewError(12.25, 7.5),
-        "this machine's clock is 12.2 s behind the store's, where 7.5 s (a quarter of the lease) are allowed;"
+        "this machine's clock is 12.2 s behind the store's; at most 7.5 s (a quarter of the lease) are allowed:"
         " synchronise the clock",
         Code.FAILED_PRECONDITION,
     ),
     (
         errors.ClockSkewError(-0.5, 0.25),
-        "this machine's clock is 0.5 s ahead of the store's, where 0.25 s (a quarter of the lease) are allowed;"
+        "this machine's clock is 0.5 s ahead of the store's; at most 0.25 s (a quarter of the lease) are allowed:"
         " synchronise the clock",
         Code.FAILED_PRECONDITION,
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,24 +16,20 @@ import pytest
 PACKAGE = "lro_aio"
 ROOT = Path(__file__).parents[2] / PACKAGE
 
-RANKS = {
-    "_missing": 0,
-    "core": 0,
-    "ports": 1,
-    "engine": 2,
-    "stores": 3,
-    "schedulers": 3,
-    "remote": 3,
-    "client": 4,
-    "": 5,  # the package itself: the public names
-    "servers": 6,
-    "testing": 6,
-    "cli": 7,
-}
-"""A module may import from lower ranks and from its own folder. A new top-level module needs its place here."""
+
+def drawn() -> dict[str, int]:
+    """The picture in the package's docstring: layer -> its line, counted from the lowest; "" is the package itself."""
+    text = ast.get_docstring(ast.parse((ROOT / "__init__.py").read_text())) or ""
+    lines = text.partition("::\n\n")[2].partition("\n\n")[0].splitlines()
+    columns = [re.split(r"\s{2,}", line.strip(), maxsplit=1)[0] for line in reversed(lines)]
+    return {name.removeprefix(PACKAGE): rank for rank, column in enumerate(columns) for name in column.split(", ")}
+
+
+RANKS = drawn()
+"""A module may import from lower ranks and from its own folder. The picture needs every top-level module."""
 
 MESSAGES = {"google.protobuf", "google.rpc", "google.longrunning"}
-FOREIGN = {
+THIRD_PARTY = {
     "core": MESSAGES,
     "core.codes": {"grpc"},  # lazily: `code.grpc_code`
     "core.errors": MESSAGES | {"grpc"},  # for an annotation
@@ -107,8 +104,9 @@ def test_the_walk_sees_the_package() -> None:
     assert len(OWN) > 50
 
 
-def test_every_top_level_module_has_its_place() -> None:
-    assert {layer(module) for module in MODULES} <= set(RANKS)
+def test_every_top_level_module_is_in_the_picture_and_nothing_else() -> None:
+    assert {layer(module) for module in MODULES} == set(RANKS)
+    assert RANKS["core"] < RANKS["ports"] < RANKS["engine"] < RANKS["stores"] < RANKS["client"] < RANKS["servers"]
 
 
 def test_imports_go_down_only() -> None:
@@ -154,7 +152,7 @@ def test_one_product_knows_neither_another_nor_the_engine(folder: str) -> None:
 def test_the_lower_layers_import_only_what_they_need() -> None:
     wrong = []
     for item in ALL:
-        allowed = FOREIGN.get(item.importer, FOREIGN.get(layer(item.importer)))
+        allowed = THIRD_PARTY.get(item.importer, THIRD_PARTY.get(layer(item.importer)))
         top = item.imported.split(".")[0]
         if allowed is None or top == PACKAGE or top in sys.stdlib_module_names:
             continue
@@ -168,7 +166,7 @@ def test_the_lower_layers_take_the_operation_from_the_module_without_grpc() -> N
     wrong = [
         item
         for item in ALL
-        if layer(item.importer) in FOREIGN
+        if layer(item.importer) in THIRD_PARTY
         and item.imported.startswith("google.longrunning")
         and item.imported != "google.longrunning.operations_proto_pb2"
     ]

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import pytest
 
 import lro_aio as lro
-from lro_aio.servers import resume
+from lro_aio.servers import errors, resume
 from lro_aio.testing import spanner
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -209,7 +209,9 @@ def raised_in(function: ast.AST) -> set[str]:
 
 
 def is_error(name: str) -> bool:
-    known = next((found for module in (lro, builtins, resume, spanner) if (found := getattr(module, name, None))), None)
+    known = next(
+        (found for module in (lro, builtins, resume, errors, spanner) if (found := getattr(module, name, None))), None
+    )
     return inspect.isclass(known) and issubclass(known, BaseException)
 
 

@@ -89,7 +89,7 @@ def test_the_retries_of_the_workflow_are_those_of_the_page() -> None:
 def test_the_warning_about_cloud_run_is_the_one_that_is_logged() -> None:
     shown = re.search(r"(?:^    this runs on Cloud Run.*\n)(?:^    .*\n)+", TEXT, re.MULTILINE)
     assert shown is not None
-    logged = "".join(re.findall(r'^ +"([^"\n]+)"$', inspect.getsource(client.Client.__aenter__), re.MULTILINE))
+    logged = "".join(re.findall(r'^ +"([^"\n]+)",?$', inspect.getsource(client.Client.__aenter__), re.MULTILINE))
     assert " ".join(shown[0].split()) == logged
 
 

@@ -33,7 +33,7 @@ async def test_a_client_does_not_open_where_the_clocks_are_too_far_apart(store, 
     store.inner.close = lambda: (closed.append(True), close())
     client = lro.Client(store, lease=lro.LeasePolicy(30))
     with pytest.raises(
-        lro.ClockSkewError, match=rf"{words}, where 7\.5 s .* are allowed; synchronise the clock"
+        lro.ClockSkewError, match=rf"{words}; at most 7\.5 s .* are allowed: synchronise the clock"
     ) as exc:
         await client.__aenter__()
     assert (exc.value.offset, exc.value.limit, exc.value.code) == (offset, 7.5, lro.Code.FAILED_PRECONDITION)
@@ -86,9 +86,9 @@ def test_the_systems_clock_tells_microseconds():
 def test_limits_that_no_row_can_hold_are_refused_when_the_client_is_made(store):
     store.max_row = 1_000_000
     lro.Client(store, limits=lro.Limits(state=500_000, metadata=100_000, response=400_000))
-    with pytest.raises(ValueError, match=r"1000001 bytes together, .* takes 1000000 in a row; lower one"):
+    with pytest.raises(ValueError, match=r"1000001 bytes together, .* holds 1000000; lower one"):
         lro.Client(store, limits=lro.Limits(state=500_000, metadata=100_001, response=400_000))
-    with pytest.raises(ValueError, match="in a row"):
+    with pytest.raises(ValueError, match="a row of the store"):
         lro.Client(store)
 
 

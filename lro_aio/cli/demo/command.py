@@ -7,7 +7,7 @@ import os
 import signal
 import sysconfig
 
-import fastapi  # noqa: F401 (said here and now if it is missing, and not by a server process that does not start)
+import fastapi  # noqa: F401 (if it is missing, say so here, not in a server process that does not start)
 import uvicorn  # noqa: F401 (as above)
 from rich.console import Console
 from rich.markup import escape
@@ -28,10 +28,10 @@ async def demo(*, path: str | None, store: str | None, plain: bool, pace: float,
     """Run the demo and print its summary.
 
     Raises:
-        CliError: It could not be run to its end.
+        CliError: The demo did not run to its end.
     """
     directory = _directory(path)
-    # A polite kill must clean up as Ctrl-C does.
+    # SIGTERM must clean up as Ctrl-C does.
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)

@@ -23,22 +23,22 @@ class Child:
     name: str
     done: bool
     directory: str
-    """Empty while nobody has begun with it."""
+    """Empty until a handler has begun."""
     progress: float
     """From 0 to 1."""
     message: str
     attempt: int
     interrupted: bool = False
-    """Its server died, and nobody has taken it up again."""
+    """Its server died, and no handler has taken it up again."""
 
     @property
     def under_way(self) -> bool:
-        """Whether its handler has begun and not ended."""
+        """Whether its handler has begun and has not ended."""
         return not self.done and bool(self.directory)
 
     @property
     def running(self) -> bool:
-        """Whether somebody works on it."""
+        """Whether a handler works on it now."""
         return self.under_way and not self.interrupted
 
 
@@ -48,7 +48,7 @@ class Snapshot:
 
     operation: operations_pb2.Operation
     total: int
-    """Children that there will be; 0 while that is not known."""
+    """How many children there will be; 0 while that is not known."""
     children: tuple[Child, ...]
 
     @property
@@ -58,7 +58,7 @@ class Snapshot:
 
     @property
     def under_way(self) -> list[Child]:
-        """Children that were begun and have not ended."""
+        """Children that have begun and have not ended."""
         return [child for child in self.children if child.under_way]
 
     def hit(self, interrupted: Collection[str]) -> Snapshot:
@@ -68,7 +68,7 @@ class Snapshot:
 
     @property
     def tally(self) -> str:
-        """For people."""
+        """The counts, for people."""
         running = sum(child.running for child in self.children)
         interrupted = len(self.under_way) - running
         waiting = self.total - self.done - len(self.under_way)
@@ -84,11 +84,11 @@ class Snapshot:
 
 
 def child_of(operation: operations_pb2.Operation, interrupted: Mapping[str, int] | None = None) -> Child:
-    """A child operation, its metadata read.
+    """A child operation, with its metadata parsed.
 
     Args:
         operation: The child.
-        interrupted: Of those that a crash has hit, the attempt by name.
+        interrupted: The children that a crash has hit: their attempt by name.
     """
     metadata = struct_pb2.Struct()
     operation.metadata.Unpack(metadata)
@@ -111,10 +111,10 @@ async def take(
     """Read the operation and its children: they share a parent resource that nothing else has.
 
     Args:
-        stub: Of the server.
+        stub: The server's stub.
         name: The operation.
         parent: The parent resource.
-        interrupted: Of the children that a crash has hit, the attempt by name.
+        interrupted: The children that a crash has hit: their attempt by name.
 
     Raises:
         grpc.aio.AioRpcError: The server did not answer.

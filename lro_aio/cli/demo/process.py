@@ -1,4 +1,4 @@
-"""The demo's server process in the client's hands: start, kill, stop."""
+"""The demo's server process, as the client starts, kills and stops it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["ServerProcess", "ServerStartError"]
 START_TIMEOUT = 30.0
 """Seconds until the server answers; a cold machine reads a lot of modules first."""
 STOP_TIMEOUT = 10.0
-"""Seconds that a polite stop may take."""
+"""Seconds that a stop by SIGTERM may take."""
 
 
 class ServerStartError(Exception):
@@ -23,7 +23,7 @@ class ServerStartError(Exception):
 
 
 class ServerProcess:
-    """One running server. Its input is a pipe from here: it stops by itself if this process dies.
+    """One running server. Its input is a pipe from this process: it stops by itself if this process dies.
 
     Attributes:
         pid: Process id.
@@ -42,7 +42,7 @@ class ServerProcess:
         """Start a server and wait until it listens.
 
         Raises:
-            ServerStartError: It ended, or said nothing in time.
+            ServerStartError: It ended, or did not report its ports in time.
         """
         with log.open("ab") as stderr:
             process = await asyncio.create_subprocess_exec(
@@ -51,7 +51,7 @@ class ServerProcess:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=stderr,
-                start_new_session=True,  # Ctrl-C is for the client, which stops the server in its own time
+                start_new_session=True,  # Ctrl-C reaches the client only, which then stops the server
             )
         try:
             assert process.stdout is not None
@@ -81,7 +81,7 @@ class ServerProcess:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the process has not ended."""
         return self._process.returncode is None
 
 

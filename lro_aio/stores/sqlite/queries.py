@@ -21,6 +21,6 @@ def load() -> dict[str, str]:
 
 
 def _bare(body: str) -> str:
-    """The statement without its comments, which SQLite would scan at every preparation."""
+    """The statement without its comments, which SQLite would scan whenever it prepares it."""
     lines = [line for line in body.splitlines() if line.strip() and not line.startswith("--")]
     return "\n".join(lines)

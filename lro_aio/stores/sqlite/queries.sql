@@ -25,8 +25,8 @@ ORDER BY check_time LIMIT 1;
 
 -- :name next_route
 -- (handler, resume_point, handler)
--- One step of a loose scan: the next distinct route behind a given one, by at most two seeks. A comparison of row
--- values would be one, yet SQLite walks through all rows of the given route to get behind it.
+-- One step of a loose scan: the next distinct route after a given one, by at most two seeks. A comparison of row
+-- values would be one seek, but SQLite walks through all rows of the given route to get past it.
 SELECT * FROM (
     SELECT handler, resume_point FROM operations INDEXED BY operations_due
     WHERE check_time IS NOT NULL AND handler = ? AND resume_point > ? ORDER BY resume_point LIMIT 1
@@ -44,9 +44,9 @@ WHERE {conditions} AND deleted = 0 AND (expire_time IS NULL OR expire_time > :no
 ORDER BY create_time DESC, name LIMIT :limit;
 
 -- :name write
--- {rows} of values: makes a row, or changes the one that is there. Leaves out what never changes in the life of a row:
+-- {rows} of values: creates a row, or changes the existing one. Leaves out what never changes in the life of a row:
 -- SQLite rewrites every index that has a column of the SET list. Never changes another row of the same name.
--- {ended} is the next part for rows that may have ended, and nothing for those that did not.
+-- {ended} is the next part for rows that may have ended, and nothing for those that have not.
 INSERT INTO operations (
     name, parent, uid, state, outcome, deleted, create_time, update_time, end_time, expire_time, handler, resume_point,
     parent_operation, owner, lease_expire_time, claim, attempt, retries, check_time, handover, schedule_handle,

@@ -1,4 +1,4 @@
-"""Records to the values of a statement, and back. On the path of every read and write, hence its plainness."""
+"""Records to the values of a statement, and back. The code is plain for speed: every read and write runs it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ COLUMNS = (
     "state_data",
     "response",
 )
-"""What ``decode`` takes, in its order."""
+"""The columns that ``decode`` takes, in its order."""
 
 WIDTH = len(COLUMNS) + 2
 """Values of a row: ``parent`` and ``outcome`` are derived from the others."""
@@ -66,7 +66,7 @@ OUTCOMES = {
 """The column ``outcome``, by which the partial indexes tell live rows from ended ones."""
 
 _NOTHING = bytearray()
-"""Not ``bytes``, for which Python 3.11 looks for an adapter and a protocol (PEP 246) before it takes them."""
+"""Not ``bytes``, for which Python 3.11 first searches an adapter and a protocol (PEP 246)."""
 _TEXTS = {state: state.value for state in State}  # sqlite3 takes an exact str five times as fast as a subclass
 _STATES = {state.value: state for state in State}
 
@@ -122,7 +122,7 @@ def encode(record: Record) -> tuple[Any, ...]:
     """The values of one row for the statement ``write``."""
     return (
         record.name,
-        record.name.rpartition("/operations/")[0],  # as names.parse, which was through with the name long ago
+        record.name.rpartition("/operations/")[0],  # as names.parse, which checked the name long ago
         record.uid,
         _TEXTS[record.state],
         OUTCOMES[record.state],
@@ -159,7 +159,7 @@ def encode(record: Record) -> tuple[Any, ...]:
 
 
 def same_row(old: Record, new: Record) -> bool:
-    """Whether ``write`` can make one of the other: nothing differs that it leaves out."""
+    """Whether ``write`` can turn one into the other: every column that it leaves out is equal."""
     return (
         old.uid == new.uid
         and old.create_time == new.create_time
@@ -171,7 +171,7 @@ def same_row(old: Record, new: Record) -> bool:
 
 
 def ended_alike(old: Record, new: Record) -> bool:
-    """Whether the part ``ended`` can be left out: neither the outcome nor the times of the end differ."""
+    """Whether the part ``ended`` can be left out: the outcome and the times of the end are equal."""
     return (
         OUTCOMES[old.state] == OUTCOMES[new.state]
         and old.end_time == new.end_time
