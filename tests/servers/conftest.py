@@ -17,6 +17,7 @@ from google.protobuf import struct_pb2, wrappers_pb2
 import lro_aio as lro
 from lro_aio.servers.grpc import ErrorInterceptor, add_operations_servicer
 
+from ..loop_guard import loop_guard  # noqa: F401 (for every test here)
 from ..serving import served
 
 
