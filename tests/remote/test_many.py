@@ -16,7 +16,8 @@ from google.rpc import status_pb2
 import lro_aio as lro
 from lro_aio.remote import GrpcTransport, as_completed, gather
 
-from .conftest import FAST, QUICK, Script, until
+from ..waiting import until
+from .conftest import FAST, QUICK, Script
 
 pytestmark = pytest.mark.asyncio
 
