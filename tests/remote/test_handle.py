@@ -18,7 +18,7 @@ from google.rpc import error_details_pb2, status_pb2
 import lro_aio as lro
 from lro_aio.remote import GrpcTransport
 
-from ..waiting import all_blocked, until
+from ..waiting import PATIENCE, all_blocked, until
 from .conftest import FAST, QUICK, Script
 
 pytestmark = pytest.mark.asyncio
@@ -309,8 +309,9 @@ class TestWaiting:
         assert len(script.asked) == asked
 
     async def test_wait_operation_is_tried_once_where_the_service_has_none(
-        self, transport: GrpcTransport, script: Script
+        self, transport: GrpcTransport, script: Script, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr("lro_aio.remote.polling.PROBE", PATIENCE)  # else a slow machine is one that does not answer
         handles = [lro.RemoteOperation[Any](transport, running(name=f"operations/{number}")) for number in range(20)]
         waiters = [asyncio.create_task(handle.wait_for_completion()) for handle in handles]
         await until(lambda: script.count("GetOperation") >= 40)
@@ -347,7 +348,7 @@ class TestWaiting:
         )
         with pytest.raises(lro.WaitDeadlineExceededError):
             await handle.wait_for_completion(timeout=0.55)
-        assert 3 <= script.count("WaitOperation") <= 6
+        assert 1 <= script.count("WaitOperation") <= 6
 
     async def test_a_wait_that_outlasts_its_call_is_followed_by_a_look(
         self, channel: grpc.aio.Channel, script: Script
