@@ -20,8 +20,8 @@ A resume answers when the run that it started has suspended, ended, or been give
 once the row has that number (503 before).
 
 A poll of an operation that does not wait with this token answers with nothing pending: the resume that follows then has
-nothing to do. A poll without ``operations`` is about all that the row waits for. The answer names at most 500 that are pending, and no
-more than 32 KiB of names.
+nothing to do. A poll without ``operations`` is about all that the row waits for. The answer names at most 500 that are
+pending, and no more than 32 KiB of names.
 
 400 is a malformed body, 401 and 403 are the verifier's, 413 is a body over 1 MiB. Errors have AIP-193 bodies.
 """

@@ -45,7 +45,7 @@ async def test_a_crowd_does_each_number_once_and_so_many_at_a_time():
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # one turn of the loop, in which whoever may begins
         under_way -= 1
         return number * 2
 

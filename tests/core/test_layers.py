@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
 import subprocess
@@ -81,8 +82,14 @@ def imports(module: str) -> Iterator[Import]:
                 yield Import(module, full if is_module else base, node.lineno)
 
 
-ALL = [item for module in MODULES for item in imports(module)]
-OWN = [item for item in ALL if item.imported.split(".")[0] == PACKAGE]
+@functools.cache
+def all_imports() -> list[Import]:
+    return [item for module in MODULES for item in imports(module)]
+
+
+@functools.cache
+def own_imports() -> list[Import]:
+    return [item for item in all_imports() if item.imported.split(".")[0] == PACKAGE]
 
 
 def inner(name: str) -> str:
@@ -101,7 +108,7 @@ def product(name: str) -> str:
 
 def test_the_walk_sees_the_package() -> None:
     assert {"", "core.transitions", "core.codec", "ports"} <= set(MODULES)
-    assert len(OWN) > 50
+    assert len(own_imports()) > 50
 
 
 def test_every_top_level_module_is_in_the_picture_and_nothing_else() -> None:
@@ -112,7 +119,7 @@ def test_every_top_level_module_is_in_the_picture_and_nothing_else() -> None:
 def test_imports_go_down_only() -> None:
     wrong = [
         item
-        for item in OWN
+        for item in own_imports()
         if layer(item.importer) != layer(inner(item.imported))
         and RANKS[layer(item.importer)] <= RANKS[layer(inner(item.imported))]
     ]
@@ -125,7 +132,7 @@ def test_no_two_files_import_each_other_in_a_circle() -> None:
     The package's own ``__init__`` imports everything below it, so what comes from there is left out.
     """
     needs: dict[str, set[str]] = {module: set() for module in MODULES}
-    for item in OWN:
+    for item in own_imports():
         if inner(item.imported) in needs and inner(item.imported) not in ("", item.importer):
             needs[item.importer].add(inner(item.imported))
     while free := {module for module, others in needs.items() if not others & needs.keys()}:
@@ -135,7 +142,7 @@ def test_no_two_files_import_each_other_in_a_circle() -> None:
 
 @pytest.mark.parametrize("folder", ["stores", "schedulers"])
 def test_one_product_knows_neither_another_nor_the_engine(folder: str) -> None:
-    mine = [item for item in OWN if layer(item.importer) == folder]
+    mine = [item for item in own_imports() if layer(item.importer) == folder]
     wrong = [
         item
         for item in mine
@@ -151,7 +158,7 @@ def test_one_product_knows_neither_another_nor_the_engine(folder: str) -> None:
 
 def test_the_lower_layers_import_only_what_they_need() -> None:
     wrong = []
-    for item in ALL:
+    for item in all_imports():
         allowed = THIRD_PARTY.get(item.importer, THIRD_PARTY.get(layer(item.importer)))
         top = item.imported.split(".")[0]
         if allowed is None or top == PACKAGE or top in sys.stdlib_module_names:
@@ -165,7 +172,7 @@ def test_the_lower_layers_take_the_operation_from_the_module_without_grpc() -> N
     """``google.longrunning.operations_pb2`` imports grpc; ``operations_proto_pb2`` has the same classes."""
     wrong = [
         item
-        for item in ALL
+        for item in all_imports()
         if layer(item.importer) in THIRD_PARTY
         and item.imported.startswith("google.longrunning")
         and item.imported != "google.longrunning.operations_proto_pb2"
@@ -174,7 +181,7 @@ def test_the_lower_layers_take_the_operation_from_the_module_without_grpc() -> N
 
 
 def test_the_core_has_no_io_and_no_clock() -> None:
-    wrong = [item for item in ALL if layer(item.importer) == "core" and item.imported.split(".")[0] in IMPURE]
+    wrong = [item for item in all_imports() if layer(item.importer) == "core" and item.imported.split(".")[0] in IMPURE]
     # Names are drawn at random, and `os` is where randomness comes from.
     assert [item for item in wrong if (item.importer, item.imported) != ("core.names", "os")] == []
     for module, path in MODULES.items():
@@ -187,7 +194,9 @@ def reaching(target: str) -> set[str]:
     """The core modules that import ``target``, directly or through others."""
     found = {target}
     while True:
-        more = {item.importer for item in OWN if layer(item.importer) == "core" and inner(item.imported) in found}
+        more = {
+            item.importer for item in own_imports() if layer(item.importer) == "core" and inner(item.imported) in found
+        }
         if more <= found:
             return found
         found |= more

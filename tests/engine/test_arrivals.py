@@ -104,7 +104,7 @@ async def test_a_few_seconds_are_sat_out(start, elsewhere, wakes, lro_clock):
     await lro_clock.advance(97)
     before = len(elsewhere.taken)
     arriving = asyncio.create_task(arrive(client, record, lro.WakeReason.ELAPSED))
-    await asyncio.sleep(0.05)
+    await lro_clock.settle()
     assert not wakes
     assert not arriving.done()
     await lro_clock.advance(3)

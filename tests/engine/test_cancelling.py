@@ -9,6 +9,8 @@ from google.protobuf import wrappers_pb2
 import lro_aio as lro
 from lro_aio.core.record import State
 
+from ..waiting import all_blocked, until
+
 
 @pytest.fixture
 def log():
@@ -236,10 +238,9 @@ async def test_a_cancel_between_claim_and_handler_start_is_not_lost(client, stor
     await lro_clock.settle()
     let_go = store.hold("apply")
     advancing = asyncio.create_task(lro_clock.advance(10))
-    while store.calls["apply"] < 3 and not client.engine.slots._claiming:
-        await asyncio.sleep(0)
+    await until(lambda: store.calls["apply"] == 3)
     cancelling = asyncio.create_task(op.cancel())
-    await asyncio.sleep(0.05)
+    await all_blocked()
     let_go()
     await cancelling
     await advancing
@@ -254,9 +255,9 @@ async def test_a_cancel_in_the_batch_of_the_start_is_not_lost(client, store, lro
 
     let_go = store.hold("apply")
     busy = asyncio.create_task(client.create())
-    await asyncio.sleep(0.05)
+    await until(lambda: store.calls["apply"])
     starting = asyncio.create_task(client.start("work", operation_id="one"))
-    await asyncio.sleep(0)
+    await all_blocked()
     from lro_aio.core import transitions
     from lro_aio.core.change import Change
 
@@ -331,7 +332,8 @@ async def test_the_outcome_of_a_cancelled_run_waits_for_the_store(handlers, clie
     await lro_clock.settle()
     await client.cancel_operation(op.name)
     store.fail("apply", times=math.inf)
-    await asyncio.sleep(0.05)
+    before = store.calls["apply"]
+    await until(lambda: store.calls["apply"] > before)
     store.fail("apply", times=0)
     await lro_clock.advance(30)
     assert row(op.name).state is State.CANCELLED

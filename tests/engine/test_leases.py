@@ -12,6 +12,8 @@ from google.rpc import error_details_pb2
 import lro_aio as lro
 from lro_aio.testing import FaultyStore
 
+from ..waiting import until
+
 
 class NthFault(FaultyStore):
     """The ``nth`` call of ``apply`` fails, before or after it takes effect."""
@@ -162,10 +164,8 @@ async def test_a_dead_process_is_followed_by_another_when_its_lease_is_over(
     abandon(first)
     await lro_clock.advance(44)
     assert len(forever.runs) == 1
-    await lro_clock.advance(2)
-    async with asyncio.timeout(5):
-        while len(forever.runs) < 2:
-            await asyncio.sleep(0.01)
+    await lro_clock.advance(1)
+    await until(lambda: len(forever.runs) >= 2)
     assert forever.runs == [(first, 1, 1), (second, 2, 2)]
 
 
@@ -176,9 +176,8 @@ async def test_too_many_crashes_end_the_operation(open_client, tmp_path, forever
     op = await client.start("forever")
     poisonous = await client.start("forever")
     for attempt in (1, 2, 3):
-        async with asyncio.timeout(5):
-            while len([run for run in forever.runs if isinstance(run, tuple)]) < 2 * attempt:
-                await asyncio.sleep(0.01)
+        wanted = 2 * attempt
+        await until(lambda wanted=wanted: len([run for run in forever.runs if isinstance(run, tuple)]) >= wanted)
         abandon(client)
         client = await open_client(url, handlers=[forever], max_attempts=3)
         await lro_clock.advance(46)
@@ -269,6 +268,7 @@ async def test_an_outage_is_no_evidence_that_a_claim_was_lost(client, store, for
     assert len(forever.runs) == 1
 
 
+@pytest.mark.blocks_the_loop("its handler does, and what becomes of it is the promise")
 @pytest.mark.parametrize(("max_stall", "claims"), [(600, 1), (0.2, 2)])
 @pytest.mark.asyncio
 async def test_a_handler_that_blocks_the_loop_keeps_its_lease_up_to_the_stall_limit(tmp_path, max_stall, claims):
@@ -280,22 +280,20 @@ async def test_a_handler_that_blocks_the_loop_keeps_its_lease_up_to_the_stall_li
     async def block(op):
         runs.append(op.claim)
         if op.claim == 1:
-            await asyncio.sleep(0)
-            time.sleep(1.5)
+            time.sleep(1.5)  # real time is what is tested: three leases
         return wrappers_pb2.Int64Value(value=op.claim)
 
     async def other():
         async with lro.Client(url, lease=lease, sweep=lro.SweepPolicy(interval=0.1)) as client:
             client.handler("block")(block)
             opened.set()
-            while not stop.is_set():
-                await asyncio.sleep(0.02)
+            await until(stop.is_set)
 
     thread = threading.Thread(target=lambda: asyncio.run(other()))
     async with lro.Client(url, lease=lease) as client:
         client.handler("block")(block)
         thread.start()
-        assert opened.wait(5)
+        await until(opened.is_set)
         op = await client.start("block")
         result = await asyncio.wait_for(op.result(wrappers_pb2.Int64Value), 10)
         stop.set()

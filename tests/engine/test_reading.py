@@ -250,12 +250,12 @@ async def test_watching_an_operation_that_is_deleted_meanwhile_is_not_found(clie
 
 
 @pytest.mark.asyncio
-async def test_a_watcher_sees_what_another_client_of_the_file_commits(open_client, tmp_path):
+async def test_a_watcher_sees_what_another_client_of_the_file_commits(open_client, tmp_path, lro_clock):
     url = f"sqlite:///{tmp_path}/ops.db"
     one, other = await open_client(url), await open_client(url)
     op = await one.create()
     waiting = asyncio.create_task(other.wait_operation(op.name))
-    await asyncio.sleep(0.05)
+    await lro_clock.settle()
     await op.done()
     assert (await asyncio.wait_for(waiting, 5)).done
 

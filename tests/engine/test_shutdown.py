@@ -13,6 +13,8 @@ from lro_aio.core.record import State
 from lro_aio.engine import worker
 from lro_aio.testing import FaultyStore, ManualClock
 
+from ..waiting import all_blocked, until
+
 
 @pytest.fixture(autouse=True)
 def _short_grace(monkeypatch):
@@ -33,12 +35,6 @@ def forever():
             handlers.log.append(op.cancel_reason)
 
     return handlers
-
-
-async def until(condition):
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 CALLS = {
@@ -239,7 +235,7 @@ async def test_a_drain_lets_runs_end_and_takes_no_more(client, lro_clock, row):
     op = await client.start("work")
     await lro_clock.settle()
     draining = asyncio.create_task(client.drain(5))
-    await asyncio.sleep(0)
+    await all_blocked()
     late = await client.start("work")
     gate.set()
     await asyncio.wait_for(draining, 5)
@@ -256,7 +252,7 @@ async def test_on_drain_whoever_waits_gets_the_latest_state_early(client, foreve
     await lro_clock.settle()
     waiting = asyncio.create_task(client.wait_operation(op.name))
     result = asyncio.create_task(op.result())
-    await asyncio.sleep(0.05)
+    await lro_clock.settle()
     draining = asyncio.create_task(client.drain(60))
     assert not (await asyncio.wait_for(waiting, 2)).done
     with pytest.raises(lro.WorkerUnavailableError):
@@ -302,7 +298,7 @@ async def test_a_claim_that_is_under_way_when_the_client_closes_is_given_back(tm
     await client.__aenter__()
     await until(lambda: store.calls["apply"])  # the sweep claims
     closing = asyncio.create_task(client.aclose())
-    await asyncio.sleep(0.05)
+    await all_blocked()
     let_go()
     await asyncio.wait_for(closing, 5)
     left = lro.SqliteStore(path)
@@ -322,7 +318,7 @@ async def test_a_start_that_is_under_way_when_the_client_closes_is_given_back(st
     starting = asyncio.create_task(client.start("forever"))
     await until(lambda: store.calls["apply"])
     closing = asyncio.create_task(client.aclose())
-    await asyncio.sleep(0.05)
+    await all_blocked()
     let_go()
     await asyncio.wait_for(closing, 5)
     op = await starting
@@ -346,7 +342,7 @@ async def test_a_close_that_is_cancelled_still_gives_the_leases_back(tmp_path, l
     op = await client.start("forever")
     await lro_clock.settle()
     closing = asyncio.create_task(client.aclose())
-    await asyncio.sleep(0.05)
+    await lro_clock.settle()
     closing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(closing, 5)
@@ -366,7 +362,10 @@ async def test_a_close_that_is_cancelled_leaves_no_thread_and_no_task(tmp_path, 
     await client.start("forever")
     await until(lambda: forever.log)
     closing = asyncio.create_task(client.aclose())
-    await asyncio.sleep(0.05 if moment == "the handlers" else 0)
+    if moment == "the handlers":
+        await client.engine.batcher.settle()
+    else:
+        await asyncio.sleep(0)  # one turn, which begins the close
     closing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(closing, 5)
@@ -384,7 +383,7 @@ async def test_an_open_that_is_cancelled_leaves_no_thread_and_closes_the_store(s
     opening = asyncio.create_task(lro.Client(store).__aenter__())
     await until(lambda: store.calls["open"])
     opening.cancel()
-    await asyncio.sleep(0)
+    await all_blocked()
     let_go()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(opening, 5)

@@ -13,12 +13,7 @@ from lro_aio.core.record import State
 from lro_aio.engine.timing import SystemClock
 from lro_aio.testing import FaultyStore
 
-
-async def until(condition):
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
-
+from ..waiting import all_blocked, until
 
 # The clock
 
@@ -64,10 +59,9 @@ async def test_a_clock_that_goes_astray_later_is_warned_of_once_per_interval(sto
         assert not caplog.records
         store.inner.clock_offset = 3.0
         before = store.calls["look"]
-        for _ in range(20):
+        for number in range(1, 21):
             client.engine.sweeper.nudge()
-            await asyncio.sleep(0.01)
-        await until(lambda: store.calls["look"] >= before + 20)
+            await until(lambda number=number: store.calls["look"] >= before + number)
         purges = store.calls["purge"]
     said = [entry for entry in caplog.records if "3 s behind the store's" in entry.getMessage()]
     assert 0 < len(said) <= purges, "full passes purge, and come once per interval"
@@ -213,7 +207,7 @@ async def test_an_idle_client_is_not_woken_by_the_look_again_of_who_waits(store,
     async with lro.Client(store) as client:
         op = await client.create(lease=False)
         await until(lambda: store.calls["look"])
-        await asyncio.sleep(0.1)
+        await client.engine.batcher.settle()
         before = store.calls.copy()
         waiting = asyncio.create_task(op.result())
         await until(lambda: store.calls["read"] - before["read"] >= 5)
@@ -243,7 +237,7 @@ async def test_what_is_committed_during_a_look_is_not_late(store):
         await until(looked.is_set)
         op = await client.start(nap)
         await until(lambda: store.inner.read([op.name])[0].state is State.SUSPENDED)
-        await asyncio.sleep(0)
+        await all_blocked()
         go.set()
         await asyncio.wait_for(op.result(), 5)
 

@@ -10,6 +10,8 @@ from google.protobuf import empty_pb2
 import lro_aio as lro
 from lro_aio.testing import FaultyStore
 
+from ..waiting import until
+
 
 @pytest.mark.asyncio
 async def test_a_row_that_waited_for_a_place_delays_no_other(lro_clock) -> None:
@@ -86,16 +88,13 @@ async def test_a_row_that_began_while_the_sweep_looked_does_not_stand_among_thos
         engine.slots.most = 1
         await client.start("busy", operation_id="first")
         await client.start("busy", operation_id="second")
-        while not engine.slots.waiting:
-            await asyncio.sleep(0.001)
+        await until(lambda: engine.slots.waiting)
         looks = store.calls["look"]
         answer = store.hold("look", when="after")
         engine.sweeper.nudge()
-        while store.calls["look"] == looks:
-            await asyncio.sleep(0.001)
+        await until(lambda: store.calls["look"] > looks)
         places["first"].set()  # the second is claimed, while the look still says that it is due
-        while began != ["first", "second"]:
-            await asyncio.sleep(0.001)
+        await until(lambda: began == ["first", "second"])
         answer()
         engine.slots.most = 2
         await nap.result(timeout=10)

@@ -9,6 +9,8 @@ import lro_aio as lro
 from lro_aio.core.record import State
 from lro_aio.testing import FaultyStore
 
+from ..waiting import until
+
 NO_SWEEP = lro.SweepPolicy(interval=3600)
 
 
@@ -142,9 +144,8 @@ async def test_a_resume_whose_caller_goes_away_still_runs(opened, lro_clock, ste
     op, token = await suspended(client, lro_clock)
     let_go = client.store.hold("apply")
     caller = asyncio.create_task(client.resume(op.name, token))
-    async with asyncio.timeout(5):
-        while not client.engine.slots._claiming:
-            await asyncio.sleep(0)
+    before = client.store.calls["apply"]
+    await until(lambda: client.store.calls["apply"] > before)
     caller.cancel()
     await asyncio.wait([caller])
     let_go()

@@ -16,7 +16,8 @@ import lro_aio as lro
 from lro_aio.remote import GrpcTransport, LocalTransport, Transport
 from lro_aio.testing import FaultyStore
 
-from .conftest import FAST, QUICK, until
+from ..waiting import until
+from .conftest import FAST, QUICK
 
 pytestmark = pytest.mark.asyncio
 

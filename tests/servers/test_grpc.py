@@ -19,6 +19,8 @@ from grpc_status import rpc_status
 
 import lro_aio as lro
 
+from ..waiting import until
+
 pytestmark = pytest.mark.asyncio
 
 Serve = Callable[..., Any]
@@ -179,9 +181,7 @@ class TestWait:
 
 async def gates_settle(client: lro.Client) -> None:
     """Return when some call waits for a change of an operation."""
-    async with asyncio.timeout(10):
-        while not client.engine.feed._all:
-            await asyncio.sleep(0.005)
+    await until(lambda: client.engine.feed._all)
 
 
 class TestRefusals:

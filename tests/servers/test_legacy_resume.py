@@ -28,6 +28,7 @@ from lro_aio.servers.resume import ResumeApp, UnauthenticatedError, allow_unveri
 from lro_aio.stores.sqlite import SqliteStore
 from lro_aio.testing import FaultyStore, ManualClock
 
+from ..waiting import reached
 from .issuer import ACCOUNT, AUDIENCE, Issuer
 from .test_grpc import refused
 from .test_grpc_methods import ASK, service, unary
@@ -112,10 +113,7 @@ def serving(serve_grpc: Any, error_interceptor: ErrorInterceptor) -> Serving:
 
 async def suspended(client: lro.Client, handler: str = METHOD, state: Any = None) -> str:
     op = await client.start(handler, state)
-    async with asyncio.timeout(10):
-        while (await client.server_host.record(op.name)).state != "SUSPENDED":
-            await asyncio.sleep(0.005)
-    return op.name
+    return (await reached(client, op.name, "SUSPENDED")).name
 
 
 async def text_of(client: lro.Client, name: str) -> str:
@@ -161,7 +159,7 @@ class TestResume:
                 assert code is grpc.StatusCode.UNAUTHENTICATED
                 assert (await call(name, ("authorization", f"Bearer {issuer.token()}"))).done
         finally:
-            issuer.close()
+            await asyncio.to_thread(issuer.close)
 
     async def test_children_are_read_again_and_the_reason_is_what_is_true(
         self, client: lro.Client, serving: Serving
@@ -444,9 +442,7 @@ class TestWholeLife:
             name = (await call(name, GOOD)).name
             assert (await first.server_host.record(name)).state == "RUNNING"
         async with lro.Client(url, handlers=[handlers], drain_timeout=0) as second:
-            async with asyncio.timeout(10):
-                while (record := await second.server_host.record(name)).state in ("PENDING", "RUNNING"):
-                    await asyncio.sleep(0.01)
+            record = await reached(second, name, "SUCCEEDED", "SUSPENDED")
         if again:
             assert record.state == "SUCCEEDED"
         else:

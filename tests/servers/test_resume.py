@@ -23,6 +23,8 @@ from lro_aio.servers.resume import MAX_PENDING_BYTES, ResumeApp, Unauthenticated
 from lro_aio.stores.sqlite import SqliteStore
 from lro_aio.testing import FaultyStore, ManualClock
 
+from ..waiting import reached, until
+
 pytestmark = pytest.mark.asyncio
 
 HttpTo = Callable[..., httpx.AsyncClient]
@@ -48,9 +50,7 @@ def make_app(request: pytest.FixtureRequest) -> Make:
 async def suspended(client: lro.Client, handler: str = "sleeps", state: Any = None) -> tuple[str, str]:
     """Name and token of an operation that waits."""
     op = await client.start(handler, state)
-    async with asyncio.timeout(10):
-        while (record := await client.server_host.record(op.name)).state != "SUSPENDED":
-            await asyncio.sleep(0.005)
+    record = await reached(client, op.name, "SUSPENDED")
     assert record.wait is not None
     return op.name, record.wait.token
 
@@ -181,9 +181,7 @@ class TestResume:
             let_go = store.hold("apply")
             before = store.calls["apply"]
             call = asyncio.create_task(_post(ResumeApp(client, allow_unverified), "/lro/resume", body))
-            async with asyncio.timeout(10):
-                while store.calls["apply"] == before:
-                    await asyncio.sleep(0.005)
+            await until(lambda: store.calls["apply"] > before)
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call

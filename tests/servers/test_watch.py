@@ -18,6 +18,8 @@ from google.protobuf import struct_pb2
 import lro_aio as lro
 from lro_aio.servers.fastapi import operations_router
 
+from ..waiting import until
+
 pytestmark = pytest.mark.asyncio
 
 ServeHttp = Callable[[Any], Any]
@@ -53,9 +55,7 @@ async def take(stream: AsyncIterator[tuple[str, Any]]) -> tuple[str, Any]:
 
 
 async def nobody_watches(client: lro.Client) -> None:
-    async with asyncio.timeout(10):
-        while client.engine.feed._all:
-            await asyncio.sleep(0.005)
+    await until(lambda: not client.engine.feed._all)
 
 
 class TestEvents:

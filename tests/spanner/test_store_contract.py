@@ -9,7 +9,7 @@ import pytest
 
 import lro_aio as lro
 from lro_aio.testing import FakeSpanner
-from lro_aio.testing.store_contract import StoreContract
+from lro_aio.testing.store_contract import StoreContract, WriteContract
 
 ON_EMULATOR = bool(os.environ.get("SPANNER_EMULATOR_HOST"))
 TIMEOUT = 60.0 if ON_EMULATOR else 20.0
@@ -48,7 +48,7 @@ class TestBytes(StoreContract):
 
 @pytest.mark.not_on_emulator("it injects no faults")
 @pytest.mark.parametrize("variant", ["proto", "bytes"])
-class TestWithFaults(StoreContract):
+class TestWithFaults(WriteContract):
     """One call in twenty fails: before or after it was carried out, aborted, or with the loss of its session."""
 
     @pytest.fixture

@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -250,7 +249,7 @@ def test_use_before_open_and_after_close_says_what_to_do(path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["sqlite:///{path}", "sqlite://"])
 def test_close_interrupts_a_busy_reader(url: str, path: Path) -> None:
-    """And is over within a second; the reader is told that the store was closed."""
+    """Which would never end; the reader is told that the store was closed."""
     store = SqliteStore(url.format(path=path))
     store.open()
     started = threading.Event()
@@ -264,16 +263,14 @@ def test_close_interrupts_a_busy_reader(url: str, path: Path) -> None:
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(read)
         assert started.wait(10)
-        before = time.monotonic()
         store.close()
-        assert time.monotonic() - before < 1
         with pytest.raises(StoreUnavailableError, match="was closed while the call was under way"):
             reading.result(10)
 
 
 def test_close_does_not_wait_for_a_writer_that_waits_for_a_lock(path: Path) -> None:
     """The writer closes its connection itself when it gives up, and the file is free."""
-    store = SqliteStore(path, busy_timeout=0.8)
+    store = SqliteStore(path, busy_timeout=3)
     store.open()
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -284,9 +281,8 @@ def test_close_does_not_wait_for_a_writer_that_waits_for_a_lock(path: Path) -> N
             assert writer is not None
             while not writer._lock.locked():
                 assert not writing.done()
-            before = time.monotonic()
             store.close()
-            assert time.monotonic() - before < 1
+            assert not writing.done()
             with pytest.raises(StoreUnavailableError):
                 writing.result(30)
         with pytest.raises(sqlite3.ProgrammingError, match="closed"):

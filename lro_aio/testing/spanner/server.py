@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -76,7 +75,6 @@ class Server:
             pool.shutdown(wait=False)
             raise OSError(f"port {port} of 127.0.0.1 is taken") from exc
         server.start()
-        _start_all(pool)
         self._server, self._pool = server, pool
         return bound
 
@@ -140,14 +138,6 @@ class Server:
                 exc.abort(context)
 
         return serve
-
-
-def _start_all(pool: ThreadPoolExecutor) -> None:
-    """Start every thread now: one that a call starts later would look like the caller's to a test that counts them."""
-    started = threading.Event()
-    for _ in range(THREADS):
-        pool.submit(started.wait)
-    started.set()
 
 
 def _serialize(response: Any) -> bytes:
