@@ -24,6 +24,7 @@ from google.cloud.spanner_v1.services.spanner.transports import SpannerGrpcTrans
 from google.protobuf import struct_pb2
 
 from lro_aio.core.errors import StoreSchemaError, StoreUnavailableError
+from lro_aio.stores.spanner.emulator import HINT, is_emulators
 from lro_aio.stores.spanner.errors import (
     AbortedError,
     Kind,
@@ -129,6 +130,8 @@ class Connection:
         """The emulator's or the fake's; None is the real service."""
         self.clock_offset = 0.0
         """Seconds by which Spanner's clock was ahead of this machine's at the last commit or timed read."""
+        self.emulator = False
+        """Whether the other side has turned out to be Google's emulator, which wants more than the service."""
         self._credentials = credentials
         self._closing = threading.Event()
         self._abandoned: set[Any] = set()
@@ -200,8 +203,16 @@ class Connection:
             StoreUnavailableError: No answer within the budget.
             google.api_core.exceptions.GoogleAPICallError: It is refused.
         """
+        try:
+            return self._query(query, budget, tag, priority, timed=timed, streamed=streamed)
+        except GoogleAPICallError as exc:
+            if not self.learns(exc):
+                raise
+        return self._query(query, budget, tag, priority, timed=timed, streamed=streamed)
+
+    def _query(self, query: Query, budget: Budget, tag: str, priority: Any, *, timed: bool, streamed: bool) -> Rows:
         request = types.ExecuteSqlRequest(
-            sql=query.sql,
+            sql=HINT + query.sql if self.emulator else query.sql,
             param_types=query.types,
             request_options={"priority": priority, "request_tag": tag},
         )
@@ -322,6 +333,13 @@ class Connection:
             # The server asks once more, with this token and without the mutations.
             del pb.mutations[:]
             pb.precommit_token.CopyFrom(answer.precommit_token)
+
+    def learns(self, exc: GoogleAPICallError) -> bool:
+        """Whether a refusal gives the emulator away: the same call, as the emulator wants it, may then succeed."""
+        if self.emulator or not is_emulators(exc):
+            return False
+        self.emulator = True
+        return True
 
     def rollback(self, transaction: Transaction, timeout: float) -> bool:
         """Let go of the locks; best effort, since the server does it by itself after a while. False: no answer."""

@@ -211,7 +211,7 @@ def _see_operation(draft: Any, operation: operations_pb2.Operation, status: str)
     draft.state = state
 
 
-def changed_columns(old: Record, new: Record, *, generated_key: bool) -> tuple[str, ...]:
+def changed_columns(old: Record, new: Record, *, generated_key: bool, emulator: bool) -> tuple[str, ...]:
     """The columns that an update must write, ``key`` first.
 
     An ended row's ``Status`` is always among them: what is stored may be from before another program ended it.
@@ -219,8 +219,9 @@ def changed_columns(old: Record, new: Record, *, generated_key: bool) -> tuple[s
     Args:
         old: The row as it is.
         new: As it is to be.
-        generated_key: Whether ``key`` and ``Outcome`` are generated. The emulator then wants a value for every column
-            that has a default, or refuses the update.
+        generated_key: Whether ``key`` and ``Outcome`` are generated.
+        emulator: Whether it is for Google's emulator. With a generated key it refuses an update that leaves out a
+            column with a default.
     """
     ends = old.state is not new.state and (old.done or new.done)
     columns = {
@@ -232,10 +233,10 @@ def changed_columns(old: Record, new: Record, *, generated_key: bool) -> tuple[s
         columns["Status"] = None
     if ends or _payload(old) != _payload(new):
         columns["Operation"] = None
-    if generated_key:
-        columns |= dict.fromkeys(_WITH_DEFAULT)
-    elif ends:
+    if ends and not generated_key:
         columns["Outcome"] = None
+    if generated_key and emulator:
+        columns |= dict.fromkeys(_WITH_DEFAULT)
     return ("key", *columns)
 
 

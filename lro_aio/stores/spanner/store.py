@@ -206,7 +206,6 @@ class SpannerStore(Store):
             owner=owner,
             own=own,
             overdue=overdue,
-            emulator=connection.host is not None,
         )
         due: dict[str, int] = {}
         next_check: float | None = None
@@ -235,9 +234,7 @@ class SpannerStore(Store):
         streamed = False
         while len(page) < query.limit:
             part = min(size, query.limit - len(page))
-            statement = queries.listed(
-                self._location.table, query, limit=part, after=after, emulator=connection.host is not None
-            )
+            statement = queries.listed(self._location.table, query, limit=part, after=after)
             try:
                 found = connection.query(statement, budget=budget, tag="lro-list", priority=LOW, streamed=streamed)
             except GoogleAPICallError as exc:
@@ -260,7 +257,7 @@ class SpannerStore(Store):
         connection, writer = self._opened()
         budget = connection.budget()
         table = self._location.table
-        query = queries.expired(table, now=now, limit=limit, emulator=connection.host is not None)
+        query = queries.expired(table, now=now, limit=limit)
         names = [
             row.values[0].string_value for row in connection.query(query, budget=budget, tag="lro-purge", priority=LOW)
         ]

@@ -167,6 +167,8 @@ class Writer:
             except SessionLostError:
                 previous = b""  # the next attempt is in another session
             except GoogleAPICallError as exc:
+                if self.connection.learns(exc):
+                    continue
                 if aborts < FREE_ABORTS and exc.grpc_status_code in _RACED:
                     aborts = FREE_ABORTS
                     continue
@@ -218,7 +220,9 @@ class Writer:
                 columns = rows.insert_columns(generated_key=self.generated_key)
                 batch.add("insert", columns, rows.values(new, columns))
             else:
-                columns = rows.changed_columns(old, new, generated_key=self.generated_key)
+                columns = rows.changed_columns(
+                    old, new, generated_key=self.generated_key, emulator=self.connection.emulator
+                )
                 batch.add("update", columns, rows.values(new, columns))
         return batch.mutations()
 
