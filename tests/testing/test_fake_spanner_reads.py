@@ -188,11 +188,13 @@ def within(result):
 
 PAST = types.TransactionSelector(single_use={"read_only": {"exact_staleness": {"seconds": 20}}})
 SEVERAL = types.TransactionSelector(begin={"read_only": {"strong": True}})
+REPEATABLE = types.TransactionSelector(begin={"read_write": {}, "isolation_level": "REPEATABLE_READ"})
 BOUNDS = types.KeyRange(start_closed=listed("a"), end_closed=listed("b"))
 
 NOT_MODELLED = {
     "reads of the past": ({"transaction": PAST}, "reads of the past"),
     "read-only transactions": ({"transaction": SEVERAL}, "transactions of several requests that are read_only"),
+    "another isolation level": ({"transaction": REPEATABLE}, "the isolation level REPEATABLE_READ"),
     "all rows": ({"key_set": types.KeySet(all_=True)}, "ranges of keys"),
     "a range": ({"key_set": types.KeySet(ranges=[BOUNDS])}, "ranges of keys"),
     "an index": ({"index": "Notes_ByNumber"}, "reads by an index or with a limit"),

@@ -259,6 +259,7 @@ class Connection:
         pb = types.ReadRequest.pb(request)
         pb.request_options.transaction_tag = tag
         mode = types.TransactionOptions.ReadWrite.ReadLockMode
+        pb.transaction.begin.isolation_level = types.TransactionOptions.IsolationLevel.SERIALIZABLE
         pb.transaction.begin.read_write.read_lock_mode = mode.PESSIMISTIC if locks else mode.OPTIMISTIC
         if previous:
             pb.transaction.begin.read_write.multiplexed_session_previous_transaction_id = previous
@@ -342,16 +343,24 @@ class Connection:
         return True
 
     def rollback(self, transaction: Transaction, timeout: float) -> bool:
-        """Let go of the locks; best effort, since the server does it by itself after a while. False: no answer."""
-        try:
-            self._client.rollback(
-                request=types.RollbackRequest(session=transaction.session, transaction_id=transaction.id),
-                retry=None,
-                timeout=timeout,
-            )
-        except (GoogleAPICallError, ValueError):
-            return False
-        return True
+        """Let go of the locks. Best effort, since the server does it by itself after a while.
+
+        Sent again while its answer is lost, which is safe; False: there was none within ``timeout`` seconds.
+        """
+        request = types.RollbackRequest(session=transaction.session, transaction_id=transaction.id)
+        end = time.monotonic() + timeout
+        pause = FIRST_PAUSE
+        while True:
+            left = end - time.monotonic()
+            try:
+                self._client.rollback(request=request, retry=None, timeout=min(max(LEAST_ATTEMPT, left / 2), timeout))
+            except (GoogleAPICallError, ValueError) as exc:
+                lost = isinstance(exc, GoogleAPICallError) and kind_of(exc) is Kind.TRANSIENT
+                if not lost or time.monotonic() + pause >= end or self._closing.wait(pause):
+                    return False
+                pause *= 2
+            else:
+                return True
 
     def end(self, transaction: Transaction, because: BaseException | None = None) -> None:
         """Note that the transaction is over, one way or the other."""

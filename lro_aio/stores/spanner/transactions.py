@@ -73,7 +73,11 @@ class Writer:
             several = len({change.name for change in changes}) > 1
             return self._apply(changes, budget, patience=MAX_ABORTS if several else math.inf)
         except DivideError:
-            return self._in_parts(changes, budget)
+            outcomes = self._in_parts(changes, budget)
+        unavailable = [outcome for outcome in outcomes if isinstance(outcome, StoreUnavailableError)]
+        if len(unavailable) == len(outcomes):  # as for an undivided batch
+            raise unavailable[0]
+        return outcomes
 
     def _apply(self, changes: Sequence[Change], budget: Budget, *, patience: float) -> list[Outcome]:
         """One transaction; with a limit to the patience it is divisible.

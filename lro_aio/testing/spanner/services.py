@@ -188,6 +188,8 @@ def _options(options: Any) -> tuple[bytes, bool]:
     mode = options.WhichOneof("mode")
     if mode != "read_write":
         raise unsupported(f"transactions of several requests that are {mode}")
+    if options.isolation_level == options.REPEATABLE_READ:
+        raise unsupported("transactions with the isolation level REPEATABLE_READ")
     wanted = options.read_write
     return wanted.multiplexed_session_previous_transaction_id, wanted.read_lock_mode == wanted.OPTIMISTIC
 
