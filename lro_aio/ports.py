@@ -121,21 +121,27 @@ class Store(abc.ABC):
         """The rows with these names, in any order, in one round trip. Missing ones are left out.
 
         Deleted and expired rows are returned as long as they are stored: hiding them is the engine's part. A row
-        that is returned reflects every change whose ``apply`` returned before this call.
+        that is returned reflects every change whose ``apply`` returned before this call. One that cannot be decoded is
+        returned as an ``UnreadableRecord``, so that the others reach their readers.
         """
 
     @abc.abstractmethod
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
-        """Apply changes in one transaction, in their order, and return the outcome of each at its place.
+        """Apply changes in their order, and return the outcome of each at its place.
 
         Each change is called with its row as the changes before it left it. One that raises is refused alone: its
         exception is its outcome and the others commit. What is returned is durable: it survives the process and, as
         far as the product goes, the machine.
 
+        All changes are one transaction, unless conflicts with other processes keep that from committing. The store may
+        then divide the batch, but never the changes of one row: each part is a transaction of its own, and the error
+        of a part is the outcome of its changes.
+
         Raises:
-            StoreUnavailableError: Nothing is known of the transaction: it may have been committed.
+            StoreUnavailableError: Nothing is known of any change: it may have been committed. This is also how a
+                transaction ends that conflicts until the store's deadline.
             Exception: Any other error means that nothing was committed, and that the same batch will be refused again;
-                the engine then looks for the change that is to blame.
+                the engine then bisects it to find the change that is to blame.
         """
 
     @abc.abstractmethod

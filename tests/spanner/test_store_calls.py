@@ -66,6 +66,15 @@ def step(name: str) -> Change:
 
 
 class TestCalls:
+    @pytest.fixture
+    def store(self, fake: FakeSpanner) -> Iterator[lro.SpannerStore]:
+        """With time for large batches on a busy machine."""
+        store = lro.SpannerStore.from_url(f"{fake.url}&timeout=20")
+        store.open()
+        fake.rpcs.clear()
+        yield store
+        store.close()
+
     def test_a_batch_is_two_calls(self, fake: FakeSpanner, store: lro.SpannerStore) -> None:
         create_all(store, *(row(i) for i in range(200)))
         assert fake.rpcs == {"Read": 1, "Commit": 1}

@@ -12,8 +12,10 @@ from typing import Any, cast
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf import struct_pb2
+from google.protobuf.message import DecodeError
 
 from lro_aio.core.codes import Code
+from lro_aio.core.errors import StoreDataError
 from lro_aio.core.record import Draft, Record, State, Wait, Wake
 from lro_aio.stores.spanner.table import SCHEMA_VERSION
 from lro_aio.stores.spanner.values import blob, field, moment, number, values_of
@@ -119,7 +121,18 @@ _WITH_DEFAULT = ("UpdateTime", "CreateTime", "SchemaVersion")
 
 
 def decode(row: struct_pb2.ListValue) -> Record:
-    """The record of a row of ``COLUMNS``."""
+    """The record of a row of ``COLUMNS``.
+
+    Raises:
+        StoreDataError: It has none.
+    """
+    try:
+        return _decode(row)
+    except (DecodeError, ValueError, KeyError, TypeError) as exc:
+        raise StoreDataError(row.values[0].string_value, str(exc)) from exc
+
+
+def _decode(row: struct_pb2.ListValue) -> Record:
     (
         key,
         operation,

@@ -14,7 +14,7 @@ from google.cloud.spanner_v1 import types
 from google.protobuf import struct_pb2
 
 from lro_aio.core.change import Change, Outcome, run
-from lro_aio.core.errors import StoreUnavailableError
+from lro_aio.core.errors import StoreDataError, StoreUnavailableError
 from lro_aio.core.record import Record
 from lro_aio.stores.spanner import rows
 from lro_aio.stores.spanner.connection import Budget, Connection, Rows, Transaction
@@ -89,10 +89,18 @@ class Writer:
         names = list(dict.fromkeys(change.name for change in changes))
 
         def decide(found: Rows) -> tuple[list[Any], list[Outcome]]:
-            before = {record.name: record for record in map(rows.decode, found)}
+            before: dict[str, Record] = {}
+            refused: dict[str, StoreDataError] = {}
+            for row in found:
+                try:
+                    record = rows.decode(row)
+                except StoreDataError as exc:
+                    refused[exc.name] = exc
+                else:
+                    before[record.name] = record
             after: dict[str, Record | None] = dict(before)
-            outcomes = run(changes, after)
-            return self._mutations(before, after), outcomes
+            outcomes = iter(run([change for change in changes if change.name not in refused], after))
+            return self._mutations(before, after), [refused.get(c.name) or next(outcomes) for c in changes]
 
         return self.transact(rows.COLUMNS, names, decide, budget, tag="lro-apply", patience=patience)
 
