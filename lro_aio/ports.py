@@ -121,21 +121,27 @@ class Store(abc.ABC):
         """The rows with these names, in any order, in one round trip. Missing ones are left out.
 
         Deleted and expired rows are returned for as long as they are stored: the engine hides them. Each row reflects
-        every change whose ``apply`` returned before this call.
+        every change whose ``apply`` returned before this call. A row that cannot be
+        decoded is returned as an ``UnreadableRecord``, so that the others reach their readers.
         """
 
     @abc.abstractmethod
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
-        """Apply changes in one transaction, in order, and return their outcomes in the same order.
+        """Apply changes in order, and return their outcomes in the same order.
 
         Each change is called with its row as the changes before it left it. A change that raises is refused alone: its
         exception is its outcome, and the others commit. What is returned is durable: it survives the process and, as
         far as the product can promise it, the machine.
 
+        All changes are one transaction, unless conflicts with other processes keep that from committing. The store may
+        then divide the batch, but never the changes of one row: each part is a transaction of its own, and the error
+        of a part is the outcome of its changes.
+
         Raises:
-            StoreUnavailableError: It is not known whether the transaction was committed.
+            StoreUnavailableError: It is not known whether any change was committed. A transaction that conflicts until
+                the store's deadline ends so too.
             Exception: Any other error means that nothing was committed, and that the same batch would be refused again;
-                the engine then searches for the change that is to blame.
+                the engine then bisects it to find the change that is to blame.
         """
 
     @abc.abstractmethod

@@ -23,6 +23,7 @@
     ├── InvalidFilterError             a filter that does not parse, or names an unknown field
     ├── InvalidTokenError              a resume token that is not the row's, or a malformed rehydration token
     ├── StoreUnavailableError          the store did not answer; the call may be repeated
+    ├── StoreDataError                 a row of the store cannot be decoded
     ├── StoreSchemaError               the store's schema is missing, newer, or not ours
     ├── ClockSkewError                 this machine's clock and the store's are too far apart
     ├── SchedulerUnavailableError      the scheduler did not answer; the row is safe
@@ -72,6 +73,7 @@ __all__ = [
     "RemoteProtocolError",
     "SchedulerUnavailableError",
     "StateCodecError",
+    "StoreDataError",
     "StoreSchemaError",
     "StoreUnavailableError",
     "UnknownHandlerError",
@@ -433,6 +435,18 @@ class StoreUnavailableError(LroError):
         self.problem = problem
         self.retry_after = retry_after
         super().__init__(f"the store is unavailable: {problem}")
+
+
+class StoreDataError(LroError):
+    """A row of the store cannot be decoded. Other rows are not affected."""
+
+    code = Code.DATA_LOSS
+    reason = "STORE_DATA"
+
+    def __init__(self, name: str, problem: str) -> None:
+        self.name = name
+        self.problem = problem
+        super().__init__(f"the stored row of operation {name!r} cannot be decoded: {problem}")
 
 
 class StoreSchemaError(LroError):

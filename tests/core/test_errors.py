@@ -133,6 +133,11 @@ SAMPLES: list[tuple[LroError, str, Code]] = [
         Code.INVALID_ARGUMENT,
     ),
     (errors.StoreUnavailableError("locked"), "the store is unavailable: locked", Code.UNAVAILABLE),
+    (
+        errors.StoreDataError("operations/a", "not a message"),
+        "the stored row of operation 'operations/a' cannot be decoded: not a message",
+        Code.DATA_LOSS,
+    ),
     (errors.StoreSchemaError("version 9 is newer"), "version 9 is newer", Code.FAILED_PRECONDITION),
     (
         errors.ClockSkewError(12.25, 7.5),

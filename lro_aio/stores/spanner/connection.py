@@ -24,6 +24,7 @@ from google.cloud.spanner_v1.services.spanner.transports import SpannerGrpcTrans
 from google.protobuf import struct_pb2
 
 from lro_aio.core.errors import StoreSchemaError, StoreUnavailableError
+from lro_aio.stores.spanner.emulator import HINT, is_emulators
 from lro_aio.stores.spanner.errors import (
     AbortedError,
     Kind,
@@ -129,6 +130,8 @@ class Connection:
         """The emulator's or the fake's; None is the real service."""
         self.clock_offset = 0.0
         """Seconds by which Spanner's clock was ahead of this machine's at the last commit or timed read."""
+        self.emulator = False
+        """Whether the other side has turned out to be Google's emulator, which wants more than the service."""
         self._credentials = credentials
         self._closing = threading.Event()
         self._abandoned: set[Any] = set()
@@ -200,8 +203,16 @@ class Connection:
             StoreUnavailableError: No answer within the budget.
             google.api_core.exceptions.GoogleAPICallError: It is refused.
         """
+        try:
+            return self._query(query, budget, tag, priority, timed=timed, streamed=streamed)
+        except GoogleAPICallError as exc:
+            if not self.learns(exc):
+                raise
+        return self._query(query, budget, tag, priority, timed=timed, streamed=streamed)
+
+    def _query(self, query: Query, budget: Budget, tag: str, priority: Any, *, timed: bool, streamed: bool) -> Rows:
         request = types.ExecuteSqlRequest(
-            sql=query.sql,
+            sql=HINT + query.sql if self.emulator else query.sql,
             param_types=query.types,
             request_options={"priority": priority, "request_tag": tag},
         )
@@ -248,6 +259,7 @@ class Connection:
         pb = types.ReadRequest.pb(request)
         pb.request_options.transaction_tag = tag
         mode = types.TransactionOptions.ReadWrite.ReadLockMode
+        pb.transaction.begin.isolation_level = types.TransactionOptions.IsolationLevel.SERIALIZABLE
         pb.transaction.begin.read_write.read_lock_mode = mode.PESSIMISTIC if locks else mode.OPTIMISTIC
         if previous:
             pb.transaction.begin.read_write.multiplexed_session_previous_transaction_id = previous
@@ -323,17 +335,32 @@ class Connection:
             del pb.mutations[:]
             pb.precommit_token.CopyFrom(answer.precommit_token)
 
-    def rollback(self, transaction: Transaction, timeout: float) -> bool:
-        """Let go of the locks; best effort, since the server does it by itself after a while. False: no answer."""
-        try:
-            self._client.rollback(
-                request=types.RollbackRequest(session=transaction.session, transaction_id=transaction.id),
-                retry=None,
-                timeout=timeout,
-            )
-        except (GoogleAPICallError, ValueError):
+    def learns(self, exc: GoogleAPICallError) -> bool:
+        """Whether a refusal gives the emulator away: the same call, as the emulator wants it, may then succeed."""
+        if self.emulator or not is_emulators(exc):
             return False
+        self.emulator = True
         return True
+
+    def rollback(self, transaction: Transaction, timeout: float) -> bool:
+        """Let go of the locks. Best effort, since the server does it by itself after a while.
+
+        Sent again while its answer is lost, which is safe; False: there was none within ``timeout`` seconds.
+        """
+        request = types.RollbackRequest(session=transaction.session, transaction_id=transaction.id)
+        end = time.monotonic() + timeout
+        pause = FIRST_PAUSE
+        while True:
+            left = end - time.monotonic()
+            try:
+                self._client.rollback(request=request, retry=None, timeout=min(max(LEAST_ATTEMPT, left / 2), timeout))
+            except (GoogleAPICallError, ValueError) as exc:
+                lost = isinstance(exc, GoogleAPICallError) and kind_of(exc) is Kind.TRANSIENT
+                if not lost or time.monotonic() + pause >= end or self._closing.wait(pause):
+                    return False
+                pause *= 2
+            else:
+                return True
 
     def end(self, transaction: Transaction, because: BaseException | None = None) -> None:
         """Note that the transaction is over, one way or the other."""
