@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from importlib import resources
@@ -13,6 +14,7 @@ __all__ = ["load"]
 _HEADING = re.compile(r"^-- :name (\w+)$", re.MULTILINE)
 
 
+@functools.cache
 def load() -> dict[str, str]:
     """Every statement by its name, with the columns filled in."""
     text = resources.files(__package__).joinpath("queries.sql").read_text(encoding="utf-8")
