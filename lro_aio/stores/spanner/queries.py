@@ -13,9 +13,9 @@ from typing import Any
 
 from google.cloud.spanner_v1.types import Type, TypeCode
 
-from lro_aio.core.record import State
+from lro_aio.core.record import OUTCOMES, State
 from lro_aio.ports import ListQuery, Route
-from lro_aio.stores.spanner.rows import COLUMNS, OUTCOMES
+from lro_aio.stores.spanner.rows import COLUMNS
 from lro_aio.stores.spanner.table import INDEXES, quoted
 from lro_aio.stores.spanner.values import earliest, latest, list_of, values_of
 

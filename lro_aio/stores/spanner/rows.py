@@ -16,14 +16,13 @@ from google.protobuf.message import DecodeError
 
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import StoreDataError
-from lro_aio.core.record import Draft, Record, State, Wait, Wake
+from lro_aio.core.record import OUTCOMES, Draft, Record, State, Wait, Wake
 from lro_aio.stores.spanner.table import SCHEMA_VERSION
 from lro_aio.stores.spanner.values import blob, field, moment, number, values_of
 
 __all__ = [
     "COLUMNS",
     "MAX_ROW",
-    "OUTCOMES",
     "changed_columns",
     "check_size",
     "decode",
@@ -73,16 +72,6 @@ MAX_ROW = 7 * 1024 * 1024
 """Bytes of payload in one row: one answer to a read holds 10 MiB of it as base64 (``Read`` in spanner.proto)."""
 LARGEST = MAX_ROW + 128 * 1024
 """The same with the names, the type URLs and everything else that is in a row."""
-
-OUTCOMES = {
-    State.PENDING: 0,
-    State.RUNNING: 0,
-    State.SUSPENDED: 0,
-    State.SUCCEEDED: 1,
-    State.FAILED: 2,
-    State.CANCELLED: 2,
-}
-"""The column ``Outcome``: generated from ``Operation`` where that is a PROTO, written by us where it is BYTES."""
 
 _STATES = {state.value: state for state in State}
 _FIELDS = (

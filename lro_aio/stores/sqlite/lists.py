@@ -10,9 +10,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from lro_aio.core.record import State
+from lro_aio.core.record import OUTCOMES, State
 from lro_aio.ports import ListQuery
-from lro_aio.stores.sqlite.rows import OUTCOMES
 
 __all__ = ["Statement", "statements"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -10,17 +12,25 @@ from importlib import resources
 
 from lro_aio.core.errors import StoreSchemaError
 
-__all__ = ["APPLICATION_ID", "latest", "migrations", "prepare"]
+__all__ = ["APPLICATION_ID", "columns", "latest", "migrations", "prepare"]
 
 APPLICATION_ID = 0x6C726F61
 """``PRAGMA application_id`` of our files: "lroa"."""
 
+_COLUMN = re.compile(r"^(?:    |ALTER TABLE operations ADD COLUMN )(\w+) (?:TEXT|INTEGER|REAL|BLOB)\b", re.MULTILINE)
 
+
+@functools.cache
 def migrations() -> dict[int, str]:
     """The scripts of ``migrations/NNNN_name.sql`` by their numbers, which count from 1 without a gap."""
     folder = resources.files(__package__).joinpath("migrations")
     scripts = {int(item.name[:4]): item.read_text("utf-8") for item in folder.iterdir() if item.name.endswith(".sql")}
     return dict(sorted(scripts.items()))
+
+
+def columns() -> list[str]:
+    """The columns of the table, in its order."""
+    return [column for script in migrations().values() for column in _COLUMN.findall(script)]
 
 
 def latest() -> int:

@@ -1,7 +1,7 @@
-"""Writes the rows of a batch in a handful of statements, however many rows there are.
+"""The rows of a batch in a handful of statements, however many there are.
 
-``sqlite3`` releases the interpreter's lock in every step of a statement. Next to a busy event loop, it gets the lock
-back a switch interval later (5 ms, ``sys.setswitchinterval``): a hundred statements would take half a second.
+``sqlite3`` gives the interpreter's lock away in every step of a statement. Beside an event loop that is busy, it comes
+back a switch interval later (5 ms, ``sys.setswitchinterval``): a hundred statements would take half a second there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lro_aio.stores.sqlite import queries, rows
 __all__ = ["MOST", "write"]
 
 MOST = 128
-"""Most rows in a statement. Beyond it, a row costs no less, and each size of statement keeps its memory."""
+"""Rows to a statement. Beyond it, a row costs no less, and each size of statement keeps its memory."""
 
 _SQL = queries.load()
 
@@ -28,8 +28,8 @@ def write(connection: sqlite3.Connection, before: Mapping[str, Record], after: M
 
     Args:
         connection: In a transaction that began before ``before`` was read.
-        before: The stored rows, by name.
-        after: The rows to store, by name. None removes the row.
+        before: The rows that are stored, by name.
+        after: What is to be stored. None: nothing.
     """
     removed: list[tuple[str]] = []
     written: list[tuple[Any, ...]] = []
@@ -54,19 +54,21 @@ def write(connection: sqlite3.Connection, before: Mapping[str, Record], after: M
 
 
 def _put(connection: sqlite3.Connection, values: list[tuple[Any, ...]], *, ended: bool) -> None:
-    """Write rows in statements of 128, 64, 32 ... rows: there are few texts, so all of them stay prepared."""
-    values.sort()  # by name: neighbours share pages of its index
-    most = min(MOST, connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // rows.WIDTH)
+    """In statements of 128, 64, 32 ... rows: few texts, so that all of them stay prepared."""
+    values.sort()  # by name: neighbours share pages of the index on it
+    most = min(MOST, connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // len(rows.WRITTEN))
     done = 0
     while done < len(values):
         count = 1 << min(most, len(values) - done).bit_length() - 1
         cursor = connection.execute(_text(count, ended), tuple(chain.from_iterable(values[done : done + count])))
         if cursor.rowcount != count:
-            raise sqlite3.IntegrityError("a row that was created just now belongs to another operation")
+            raise sqlite3.IntegrityError("a row that was made just now is another one's")
         done += count
 
 
 @functools.cache
 def _text(count: int, ended: bool) -> str:
-    row = f"({', '.join('?' * rows.WIDTH)})"
-    return _SQL["write"].replace("{rows}", ", ".join([row] * count)).replace("{ended}", _SQL["ended"] if ended else "")
+    row = f"({', '.join('?' * len(rows.WRITTEN))})"
+    columns = (*rows.ENDED, *rows.PROGRESS) if ended else rows.PROGRESS
+    changes = ", ".join(f"{column} = excluded.{column}" for column in columns)
+    return _SQL["write"].replace("{rows}", ", ".join([row] * count)).replace("{changes}", changes)
