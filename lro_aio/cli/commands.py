@@ -19,7 +19,7 @@ from lro_aio.cli.printing import (
     progress_of,
 )
 from lro_aio.cli.problems import CliError, Exit
-from lro_aio.servers.http import operation_json
+from lro_aio.core.proto_json import operation_json
 
 __all__ = ["cancel", "delete", "get", "list_", "wait", "watch"]
 

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from lro_aio.cli.demo import indexer_pb2
 from lro_aio.core.codes import Code
-from lro_aio.servers.http import operation_json
+from lro_aio.core.proto_json import operation_json
 
 __all__ = [
     "Progress",
