@@ -131,14 +131,21 @@ class InvalidOperationNameError(LroError):
 
 
 class OperationNotFoundError(LroError):
-    """No operation ``name`` exists: never made, deleted, or past its retention."""
+    """No operation ``name`` exists: never made, deleted, or past its retention.
+
+    Attributes:
+        name: Resource name.
+        problem: What a remote service said of it; "" where it said nothing else.
+    """
 
     code = Code.NOT_FOUND
     reason = "OPERATION_NOT_FOUND"
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, problem: str = "") -> None:
         self.name = name
-        super().__init__(f"operation {name!r} does not exist")
+        sentence = f"operation {name!r} does not exist"
+        self.problem = "" if problem == sentence else problem
+        super().__init__(f"{sentence}: {self.problem}" if self.problem else sentence)
 
 
 class OperationAlreadyExistsError(LroError):
@@ -255,6 +262,7 @@ class WaitDeadlineExceededError(LroError):
         pending: Names that have not ended.
         finished: Those that have, as last read.
         operation: The operation that was waited for, as last read (None where children were waited for).
+        problem: How the last poll failed; "" where it succeeded. The exception itself is ``__cause__``.
         rehydration_token: What a later process continues from, where the service gives one.
     """
 
@@ -268,15 +276,18 @@ class WaitDeadlineExceededError(LroError):
         *,
         finished: Sequence[operations_pb2.Operation] = (),
         operation: operations_pb2.Operation | None = None,
+        problem: str = "",
         rehydration_token: str | None = None,
     ) -> None:
         self.timeout = timeout
         self.pending = tuple(pending)
         self.finished = tuple(finished)
         self.operation = operation
+        self.problem = problem
         self._rehydration_token = rehydration_token
         shown = _listed(self.pending, most=5)
-        super().__init__(f"waited {timeout:g} s; {len(self.pending)} operation(s) not done: {shown}")
+        failed = f"; the last poll failed: {problem}" if problem else ""
+        super().__init__(f"waited {timeout:g} s; {len(self.pending)} operation(s) not done: {shown}{failed}")
 
     @property
     def rehydration_token(self) -> str | None:
@@ -491,14 +502,14 @@ class WorkerUnavailableError(LroError):
 
 
 class RemoteCallError(LroError):
-    """A call to the service of an operation failed. What becomes of the operation does not depend on it.
+    """A call to the service of an operation failed. The operation itself goes on.
 
     Attributes:
         name: The operation; "" where the call was to start one.
-        code: Canonical code; of an HTTP answer the one that its status stands for.
-        problem: What the service, or the way to it, said.
-        http_status: Of an HTTP answer; None where there was none.
-        transient: Whether the same call has a chance later.
+        code: Canonical code; of an HTTP answer, the one that its body names or its status stands for.
+        problem: What the service said, or why there was no answer.
+        http_status: Of the HTTP answer; None where there was none.
+        transient: Whether the same call may succeed later.
         packed_details: The ``google.rpc.Status.details`` of the answer, where it carried a status.
     """
 
@@ -534,7 +545,7 @@ class RemoteCallError(LroError):
 
 
 class RemoteProtocolError(LroError):
-    """The service's answer is not one that its protocol knows, or an operation ended without the result it promised."""
+    """The service's answer is not one that its protocol has, or an operation ended without the declared result."""
 
     code = Code.INTERNAL
     reason = "REMOTE_PROTOCOL"
@@ -542,7 +553,8 @@ class RemoteProtocolError(LroError):
     def __init__(self, name: str, problem: str) -> None:
         self.name = name
         self.problem = problem
-        super().__init__(f"the service of operation {name!r} answered what makes no sense: {problem}")
+        call = f"a call for operation {name!r}" if name else "the call that starts an operation"
+        super().__init__(f"the answer to {call} makes no sense: {problem}")
 
 
 def _packed(detail: Message) -> any_pb2.Any:
