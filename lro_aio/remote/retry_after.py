@@ -1,4 +1,4 @@
-"""When a service wants to be asked again: the headers of an HTTP answer, or ``RetryInfo``."""
+"""When a service wants to be asked again, as said by the headers of an HTTP answer or by ``RetryInfo``."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _NUMBER = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
 
 
 def of_headers(headers: Mapping[str, str]) -> float | None:
-    """Seconds from now; None where nothing, or nothing that makes sense, is said.
+    """Seconds from now; None if the headers say nothing, or nothing that makes sense.
 
-    RFC 9110 knows whole seconds and dates. A date is taken relative to the answer's own ``Date``, so that the clocks
-    need not agree; one that is past is 0. Azure's milliseconds are more exact than both and win.
+    RFC 9110 has whole seconds and dates. A date is taken relative to the answer's own ``Date``, so that the clocks need
+    not agree; a past one is 0. Azure's milliseconds are more exact than both, and win.
 
     Args:
-        headers: Of an answer; the case of their names does not matter to the mapping.
+        headers: Of an answer, in a mapping that ignores the case of names.
     """
     for name in IN_MILLISECONDS:
         if (milliseconds := _number(headers.get(name))) is not None:
@@ -41,7 +41,7 @@ def of_headers(headers: Mapping[str, str]) -> float | None:
 
 
 def of_details(details: Iterable[any_pb2.Any]) -> float | None:
-    """The delay of the first readable ``RetryInfo`` among a status' details."""
+    """The delay of the first readable ``RetryInfo`` in the details of a status."""
     for detail in details:
         info = error_details_pb2.RetryInfo()
         try:
@@ -62,5 +62,5 @@ def _date(text: str | None) -> float | None:
     try:
         date = parsedate_to_datetime(text or "")
         return (date if date.tzinfo is not None else date.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, TypeError, IndexError, OverflowError):  # the parser raises any of them
+    except (ValueError, TypeError, IndexError, OverflowError):  # the parser raises each of these
         return None

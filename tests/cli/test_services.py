@@ -104,7 +104,7 @@ def test_a_token_that_is_none_is_2_and_says_why(lro, site):
     token = tokens_of(site, "operations/done")["google"]
     altered = base64.urlsafe_b64encode(json.dumps({"v": 1, "t": "http", "n": "operations/x"}).encode()).decode()
     for bad, problem in (
-        (token[:-4], "not the text of a token"),
+        (token[:-4], "not a token"),
         (altered.rstrip("="), "altered or cut"),
         (tokens_of(site, "operations/done")["azure"], "is for the transport 'azure', not 'http'"),
     ):

@@ -60,7 +60,7 @@ class TestCodes:
 
     @pytest.mark.parametrize("status", [*range(300, 430), 499, *range(500, 530), 599])
     def test_only_what_may_pass_is_transient(self, status: int) -> None:
-        passes = status in (408, 429) or (status >= 500 and status != 501)
+        passes = status in (408, 425, 429) or (status >= 500 and status != 501)
         assert problem(status).transient is passes
 
     @pytest.mark.parametrize("status", [404, 410])
