@@ -137,8 +137,10 @@ def result_of(body: dict[str, Any]) -> tuple[str, Any] | None:
         return "result", body["result"]
     given = {key: value for key, value in body.items() if value is not None}
     named = [key for key in given if key.lower().endswith(("result", "results"))]
-    for key in [*(named if len(named) == 1 else ()), "output", "outputs", "properties"]:
-        if given.get(key) not in (None, {}):
+    if len(named) == 1:
+        return named[0], given[named[0]]
+    for key in ("output", "outputs", "properties"):
+        if given.get(key):
             return key, given[key]
     rest = {key: value for key, value in given.items() if key not in _MEMBERS or key in named}
     rest = {key: value for key, value in rest.items() if key in named or not key.lower().endswith(_MEMBER_ENDINGS)}
@@ -173,7 +175,7 @@ def failure_of(body: dict[str, Any], state: State) -> status_pb2.Status:
         status.code = int(Code.CANCELLED)
     elif status.code == Code.UNKNOWN:
         status.code = int(_FAILED.get(_letters(state.word), Code.UNKNOWN))
-    if not status.message:
+    if not status.message.strip():
         status.message = next(_texts(body), "") or _silence(state)
     return status
 

@@ -257,6 +257,7 @@ class RemoteOperation(Generic[T]):
         except LroError as exc:
             latest.problem = exc
             raise
+        self._transport.answered = True
         latest.take(reply)
         return reply.raw
 

@@ -39,6 +39,8 @@ LAST_POLL = 1.0
 FIRST_TRIES, FIRST_PAUSE = 3, 1.0
 """Tries of the first poll, and the most seconds between them, where the address may be wrong: the name does not
 resolve, TLS fails, or a web site answers."""
+SLOW = 0.5
+"""Seconds after which a call under way counts as not answered, if the time is up and others have been answered."""
 SOON = 0.05
 """Seconds by which a poll may come before the moment of the last one and pass for it."""
 
@@ -75,6 +77,9 @@ class _Watch:
     task: asyncio.Task[None] | None = None
     long: bool = False
     """The call under way is a long-poll."""
+    begun: float = 0.0
+    """When the call under way began: ``time.monotonic()``."""
+    answers: int = 0
 
     def pause(self) -> float:
         """Seconds until the next poll, as the most eager waiter wants it."""
@@ -140,11 +145,11 @@ class Poller:
         return future
 
     def failure_of(self, latest: Latest) -> Exception | None:
-        """How the last poll of an operation failed; one that is still under way counts as not answered."""
+        """How the last poll of an operation failed. One that hangs counts, now that the time is up."""
         for polls in (True, False):
             watch = self._watches.get((latest, polls))
-            if watch is not None and watch.task is not None and not watch.long:
-                return latest.problem or _unanswered(watch)
+            if watch is not None and watch.task is not None:
+                return _failure(watch)
         return latest.problem
 
     def _first_pause(self, watch: _Watch) -> float:
@@ -183,8 +188,7 @@ class Poller:
             watch.timer.cancel()
         if watch.task is not None:
             watch.task.cancel()
-            if not watch.long:
-                watch.latest.problem = _unanswered(watch)
+            watch.latest.problem = _failure(watch)
 
     def _finish(self, watch: _Watch, exc: BaseException | None = None) -> None:
         """Wake the waiters. One that goes on waiting makes a new watch."""
@@ -233,8 +237,8 @@ class Poller:
                 self._waits += 1
             else:
                 self._calls += 1
-            watch.long = long
-            watch.polled(time.monotonic())
+            watch.long, watch.begun = long, time.monotonic()
+            watch.polled(watch.begun)
             look = self._look(watch, long=long)
             watch.task = self.loop.create_task(look, name="lro-aio-remote-look", context=watch.context)
             watch.task.add_done_callback(functools.partial(self._looked, watch, long))
@@ -283,6 +287,8 @@ class Poller:
             return
         if long and transport.long_polls is None:
             transport.long_polls = True
+        transport.answered = True
+        watch.answers += 1
         watch.failures = 0
         before = latest.reply
         latest.take(reply)
@@ -318,7 +324,8 @@ class Poller:
         logger.warning("poll %d of operation %s failed: %s", watch.failures, name, sentence(exc), extra=extra)
         named = isinstance(exc, watch.retry.on)
         most, pause = watch.retry.max_attempts, watch.retry.delay(watch.failures - 1)
-        if not named and watch.latest.reply is None and (isinstance(exc, NotTheServiceError) or cannot_connect(exc)):
+        astray = cannot_connect(exc) or (isinstance(exc, NotTheServiceError) and watch.latest.reply is None)
+        if astray and not named and not self._transport.answered:
             most, pause = min(most, FIRST_TRIES), min(pause, FIRST_PAUSE)
         if not (named or (call is not None and call.transient)) or watch.failures >= most:
             self._finish(watch, exc)
@@ -356,7 +363,11 @@ def _cancelled(watch: _Watch) -> RemoteCallError:
     return RemoteCallError(watch.latest.place.name, problem, code=Code.CANCELLED)
 
 
-def _unanswered(watch: _Watch) -> RemoteCallError:
+def _failure(watch: _Watch) -> Exception | None:
+    """How the last poll failed: as it did, or, if the one under way hangs, without an answer."""
+    hangs = not watch.answers or time.monotonic() - watch.begun > SLOW
+    if watch.latest.problem is not None or watch.long or not hangs:
+        return watch.latest.problem
     problem = "no answer before the time was up"
     return RemoteCallError(watch.latest.place.name, problem, code=Code.DEADLINE_EXCEEDED, transient=True)
 

@@ -228,6 +228,8 @@ class Transport(abc.ABC):
         self.max_waits = max_waits
         self.long_polls = long_polls
         """Whether the service has a call that answers when the operation ends. None: not known yet."""
+        self.answered = False
+        """Whether the service has answered a poll: its address is right, then."""
         self.poller: Any = None
         """The poller on the running event loop; see ``polling.poller_of``."""
 
