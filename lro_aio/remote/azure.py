@@ -26,7 +26,17 @@ from lro_aio.core.errors import RemoteCallError, RemoteProtocolError
 from lro_aio.remote import retry_after
 from lro_aio.remote.addresses import Addresses
 from lro_aio.remote.answers import check, json_of, object_of, refused
-from lro_aio.remote.azure_monitor import Outcome, State, failure_of, is_of, landed, metadata_of, monitored, result_of
+from lro_aio.remote.azure_monitor import (
+    Outcome,
+    State,
+    failure_of,
+    is_of,
+    landed,
+    metadata_of,
+    monitored,
+    provisioned,
+    result_of,
+)
 from lro_aio.remote.payloads import Json
 from lro_aio.remote.transport import Place, Reply
 
@@ -109,7 +119,7 @@ class AzureStyle:
                 raise refused(response, place.name)  # 404 too: the operation was there, and has succeeded
             return self._landed(response, place, None)
         body = object_of(response)
-        state = landed(body, place.link or place.name)
+        state = provisioned(body) if place.step == RESOURCE else landed(body, place.link or place.name)
         if not response.is_success and state is not None and _has_failed(state):
             return _failed(place, response, body, state)  # a failed operation, told by the status, too
         check(response, place.name)
@@ -118,10 +128,8 @@ class AzureStyle:
     def _accepted(self, answer: httpx.Response, place: Place) -> Reply:
         """A start with a ``Location``. That it has failed may be said at once; the result is at the address."""
         body = object_of(answer)
-        state = landed(body, place.name)
-        return (
-            _failed(place, answer, body, state) if state is not None and _has_failed(state) else _running(place, answer)
-        )
+        state = _failure_in(body)
+        return _running(place, answer) if state is None else _failed(place, answer, body, state)
 
     def _resource(self, answer: httpx.Response) -> Reply:
         """A start without a status monitor: the body is the result, or a resource that tells how it gets on."""
@@ -129,7 +137,7 @@ class AzureStyle:
         address = ""
         if request is not None and request.method in ("PUT", "PATCH"):
             address = self._resolved(str(request.url), answer, "")
-        state = landed(body, address)
+        state = provisioned(body) or _failure_in(body)
         if not address and state is not None and answer.status_code == httpx.codes.CREATED:
             address = self._link(answer, "location", "")  # of what a POST has made
         place = Place(address, step=RESOURCE)
@@ -190,9 +198,7 @@ class AzureStyle:
             return False
         if started.status_code != httpx.codes.ACCEPTED and request is not None and request.method in ("PUT", "PATCH"):
             return False  # the resource, whatever its members
-        state = landed(body, monitor)
-        failed = state is not None and _has_failed(state) and isinstance(body.get("error"), dict)
-        return failed or is_of(body, self._addresses.resolve(monitor).path)
+        return _failure_in(body) is not None or is_of(body, self._addresses.resolve(monitor).path)
 
     def _final(self, started: httpx.Response) -> str:
         """Where the result will be, if the status monitor neither has it nor says so."""
@@ -231,6 +237,12 @@ def _request(response: httpx.Response) -> httpx.Request | None:
 def _moved(place: Place, link: str) -> Place:
     """The place, if the service named where to go on."""
     return replace(place, link="" if link == place.name else link) if link else place
+
+
+def _failure_in(body: dict[str, Any]) -> State | None:
+    """The state of a failed operation, if a body that may be a resource tells of one, with an error."""
+    state = landed(body, "")
+    return state if state is not None and _has_failed(state) and isinstance(body.get("error"), dict) else None
 
 
 def _has_failed(state: State) -> bool:

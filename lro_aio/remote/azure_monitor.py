@@ -17,7 +17,7 @@ from lro_aio.core.codes import Code
 from lro_aio.remote.azure_errors import status_of_error
 from lro_aio.remote.payloads import Json
 
-__all__ = ["Outcome", "State", "failure_of", "is_of", "landed", "metadata_of", "monitored", "result_of"]
+__all__ = ["Outcome", "State", "failure_of", "is_of", "landed", "metadata_of", "monitored", "provisioned", "result_of"]
 
 
 class Outcome(enum.Enum):
@@ -85,27 +85,37 @@ def monitored(body: Any) -> State | None:
     """
     if not isinstance(body, dict):
         return None
+    words = (body.get("status"), body.get("runtimeStatus"))  # the latter is of Durable Functions
+    return next((State(word, _outcome(word)) for word in words if isinstance(word, str)), None) or provisioned(body)
+
+
+def provisioned(body: Any) -> State | None:
+    """The state that a resource tells by its provisioningState; None: it has none.
+
+    By ARM's rules, any state but the final ones means that the work goes on.
+    """
+    if not isinstance(body, dict):
+        return None
     properties = body.get("properties")
-    states = (
-        body.get("status"),
-        body.get("runtimeStatus"),  # Durable Functions
+    words = (
         body.get("provisioningState"),
         properties.get("provisioningState") if isinstance(properties, dict) else None,
     )
-    return next((State(word, _outcome(word)) for word in states if isinstance(word, str)), None)
+    return next((State(word, _outcome(word)) for word in words if isinstance(word, str)), None)
 
 
 def landed(body: Any, address: str) -> State | None:
-    """The state that a body tells which may be the resource itself: the answer to a PUT, or of a ``Location``.
+    """The state that the body at a ``Location`` tells, which may be a status monitor or the result itself.
 
-    By ARM's rules, any provisioningState but the final ones means that the work goes on. A member ``status`` may be the
-    resource's own: it counts only if every other member is one of a status monitor.
-
-    None: the body is the result.
+    A member ``status`` may be the result's own. It counts only if every other member is one of a status monitor, and
+    for work under way only if an operation is meant for certain: a wait for a machine that runs would never end.
 
     Args:
         body: JSON.
         address: Where it came from.
+
+    Returns:
+        None: The body is the result.
     """
     if not isinstance(body, dict) or (state := monitored(body)) is None:
         return None
@@ -115,7 +125,7 @@ def landed(body: Any, address: str) -> State | None:
         return None
     if state.outcome is Outcome.RUNNING:
         letters, named = _letters(state.word), {"id", "name"} & body.keys()
-        certain = letters in _OPERATIONS_OWN or not named or is_of(body, address)
+        certain = letters in _OPERATIONS_OWN or not named or ("operation" in address.lower() and is_of(body, address))
         return state if letters in _RUNNING and certain else None
     return state
 

@@ -103,6 +103,7 @@ class TestLocation:
             {"id": "/things/x", "type": "Things/thing", "status": "Failed"},
             {"id": "/things/x", "name": "x", "status": "Running"},
             {"name": "x", "status": "Active"},
+            {"id": "1", "name": "another", "kind": "K", "status": "Active"},
             {"id": "/things/x", "properties": {"provisioningState": "Succeeded"}},
             {"status": "Running", "size": 3},
         ],
@@ -186,6 +187,12 @@ class TestResource:
                 await call()
             assert caught.value.code is lro.Code.UNIMPLEMENTED
         assert service.asked == []
+
+    async def test_resource_that_runs_has_been_made(self, transport: HttpTransport, service: Service) -> None:
+        """Its ``status`` is its own: a wait for its end would have none."""
+        for status in (200, 201):
+            machine = {"id": "/things/x", "name": "x", "status": "Running"}
+            assert await (await start(transport, service, Answer(status, machine), method="PUT")) == machine
 
     async def test_resource_without_a_state_is_the_result(self, transport: HttpTransport, service: Service) -> None:
         handle = await start(transport, service, Answer(201, {"size": 3}), method="PUT")
