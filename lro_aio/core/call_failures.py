@@ -110,10 +110,12 @@ def call_failure(exc: Exception, name: str) -> RemoteCallError:
     """
     if isinstance(exc, RemoteCallError):
         return exc
+    code = Code.of(to_status(exc).code)
+    kind, text = _words(exc)
     return RemoteCallError(
         name,
-        sentence(exc),
-        code=Code.of(to_status(exc).code),
+        _line(text or "it gave no reason") if kind == code.name else sentence(exc),
+        code=code,
         transient=is_transient(exc),
         retry_after=exc.retry_after if isinstance(exc, LroError) else None,
     )
@@ -123,26 +125,32 @@ def sentence(exc: BaseException) -> str:
     """The failure on one line, without the operation's name where that can be left out."""
     if isinstance(exc, RemoteCallError):
         answered = f"HTTP {exc.http_status}" if exc.http_status is not None else exc.code.name
-        text = f"{answered}: {exc.problem}"
-    elif isinstance(exc, LroError):
-        text = str(exc)
-    else:
-        text = _text(exc)
+        return _line(f"{answered}: {exc.problem}")
+    return _line(str(exc) if isinstance(exc, LroError) else _text(exc))
+
+
+def _line(text: str) -> str:
     text = " ".join(text.split())
     return text if len(text) <= MAX_SENTENCE else f"{text[: MAX_SENTENCE - 3]}..."
 
 
 def _text(exc: BaseException) -> str:
-    """The exception's own words. That of grpc prints itself over many lines, and has the sentence as ``details()``."""
+    kind, text = _words(exc)
+    return f"{kind}: {text}" if text else kind
+
+
+def _words(exc: BaseException) -> tuple[str, str]:
+    """The code, if there is one, or else the class, and the exception's own words.
+
+    An error of grpc prints itself over many lines, and has its sentence as ``details()``.
+    """
     try:
         details, code = getattr(exc, "details", None), getattr(exc, "code", None)
         if callable(details) and callable(code) and isinstance(said := details(), str):
-            kind, text = getattr(code(), "name", type(exc).__name__), said
-        else:
-            kind, text = type(exc).__name__, str(exc)
+            return str(getattr(code(), "name", type(exc).__name__)), said
+        return type(exc).__name__, str(exc)
     except Exception:  # noqa: BLE001 (a broken __str__ or details() must not hide the failure itself)
-        kind, text = type(exc).__name__, "(its text cannot be shown)"
-    return f"{kind}: {text}" if text else kind
+        return type(exc).__name__, "(its text cannot be shown)"
 
 
 def _chain(exc: BaseException) -> Iterator[BaseException]:
