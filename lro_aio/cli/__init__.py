@@ -1,4 +1,4 @@
-"""The ``lro`` command: look at operations, wait for them, cancel them, and see the whole thing work (``lro demo``).
+"""The ``lro`` command: list, show, wait for, cancel and delete operations, and see the whole thing work (``lro demo``).
 
 ::
 
@@ -13,41 +13,113 @@
 Each talks to a service (``--server HOST:PORT`` for gRPC without TLS, ``--url URL`` for any, or ``LRO_SERVER``,
 ``LRO_URL``) or opens a store (``--store URL``, or ``LRO_STORE``); exactly one of them. ``--json`` writes proto3 JSON,
 one operation per line. A name without a ``/`` stands for ``operations/{name}``; a rehydration token will do, too.
-Results go to the output, problems as one sentence to the error output.
+Results go to the standard output, problems as one sentence to the standard error.
 
 Exit codes:
 
 ====  =================================================================================================================
-0     Done as asked. Of ``wait`` and ``watch``: the operation succeeded.
-1     ``wait``, ``watch``: the operation failed or was cancelled. ``demo``: the operation failed, or something differs.
+0     Done as asked. ``wait`` and ``watch``: the operation succeeded.
+1     ``wait``, ``watch``, ``demo``: the operation failed or was cancelled. Nothing else exits with 1.
 2     The command line cannot be right: wrong options, a malformed name, filter or URL, a missing extra.
 3     There is no such operation.
 4     ``wait --timeout`` or ``demo --timeout`` ran out.
 5     The server or the store does not answer, or is not one.
 6     The server refused for another reason, such as a missing permission.
+7     ``demo``: the result is not the one that was recomputed.
+70    ``lro`` itself is broken, or cannot write its output.
 130   Interrupted with Ctrl-C. The operation goes on.
+141   Nobody reads the output any more, as in ``lro list | head -1``.
+143   Terminated by SIGTERM. The operation goes on.
 ====  =================================================================================================================
 
-What cannot be used without the extra ``cli`` is imported in ``main`` only.
+What needs the extra ``cli`` is imported in ``main`` only.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import typer
 
 __all__ = ["main"]
 
 NEEDED = ("typer", "rich", "click")
 INSTALL = "pip install 'lro-aio[cli]'"
+USAGE, BROKEN, INTERRUPTED, NO_READER = 2, 70, 130, 141
+"""Exit codes, as in ``problems.Exit``, which cannot be imported where an extra is missing."""
 
 
 def main() -> None:
     """Entry point of ``lro``. Does not return: the exit code is one of the table above."""
+    try:
+        code = _main()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:
+        code = NO_READER
+    except OSError as exc:
+        print(f"lro: {exc}", file=sys.stderr)
+        code = BROKEN
+    except Exception:  # noqa: BLE001 (a defect: Python's own exit code for it is 1, which stands for another thing)
+        traceback.print_exc()
+        code = BROKEN
+    sys.exit(_flushed(code))
+
+
+def _main() -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no problem
+    logging.getLogger("lro_aio").addHandler(logging.NullHandler())  # problems are told in a sentence at the end
     try:
         from lro_aio.cli.app import app
     except ModuleNotFoundError as exc:
         if (exc.name or "").partition(".")[0] not in NEEDED:
             raise
         print(f"lro: {exc.name} is not installed; the command line needs it: {INSTALL}", file=sys.stderr)
-        sys.exit(2)
-    app(prog_name="lro")
+        return USAGE
+    return _run(app)
+
+
+def _run(app: typer.Typer) -> int:
+    import typer
+
+    try:
+        return int(app(prog_name="lro", standalone_mode=False) or 0)
+    except typer.Abort:  # Ctrl-C, in older releases of Typer
+        return INTERRUPTED
+    except SystemExit:  # of Typer's own, for a closed pipe
+        raise BrokenPipeError from None
+    except Exception as exc:
+        if not hasattr(exc, "format_message"):
+            raise
+        _complain(exc)
+        return USAGE
+
+
+def _complain(exc: Any) -> None:
+    """Print what Typer has against the command line, in the form in which Typer prints it."""
+    try:
+        from typer.rich_utils import rich_format_error
+    except ImportError:
+        exc.show()
+    else:
+        rich_format_error(exc)
+
+
+def _flushed(code: int) -> int:
+    """Write what is still in the buffer; what cannot be written then must not be tried again at Python's end."""
+    try:
+        sys.stdout.flush()
+    except OSError as exc:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(exc, BrokenPipeError):
+            return NO_READER
+        print(f"lro: the output cannot be written: {exc.strerror}", file=sys.stderr)
+        return BROKEN
+    return code

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import importlib.resources
+import math
 import os
+import re
+import signal
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn
@@ -18,24 +22,29 @@ from lro_aio.cli.backends import Backend, is_token, open_store
 from lro_aio.cli.printing import console
 from lro_aio.cli.problems import CliError, Exit, describe
 from lro_aio.cli.services import Service, address_in, open_service
+from lro_aio.core.names import ANY_PARENT
 
 __all__ = ["app"]
 
 EXIT_CODES = (
     "0    done as asked; wait, watch: the operation succeeded",
-    "1    wait, watch: the operation failed or was cancelled; demo: it failed, or something differs",
+    "1    wait, watch, demo: the operation failed or was cancelled",
     "2    wrong options, name, filter or URL, or a missing extra",
     "3    there is no such operation",
     "4    the timeout ran out",
     "5    the server or the store does not answer, or is not one",
     "6    the server refused for another reason",
+    "7    demo: the result is not the one that was recomputed",
+    "70   lro itself is broken, or cannot write its output",
     "130  interrupted; the operation goes on",
+    "141  nobody reads the output any more",
+    "143  terminated; the operation goes on",
 )
 EPILOG = "\n\n".join(("Exit codes:", *EXIT_CODES))  # blank lines, or the help would run the lines together
 
 app = typer.Typer(
     name="lro",
-    help="Long-running operations: list them, look at them, wait for them, cancel them.",
+    help="Long-running operations: list them, show them, wait for them, cancel them.",
     epilog=EPILOG,
     no_args_is_help=True,
     add_completion=False,
@@ -64,7 +73,8 @@ Style = Annotated[
     str,
     typer.Option(
         "--style", metavar="STYLE", envvar="LRO_STYLE", show_envvar=False,
-        help="How a service at http(s):// speaks: google or azure. Default: $LRO_STYLE, or google.", show_default=False,
+        help="How a service at http(s):// represents operations: google or azure. Default: $LRO_STYLE, or google.",
+        show_default=False,
     ),
 ]  # fmt: skip
 Header = Annotated[
@@ -74,6 +84,15 @@ Header = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Proto3 JSON, one operation per line.")]
 
 Action = Callable[[Backend], Awaitable[Exit]]
+
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A name (RFC 9110, section 5.6.2)."""
+
+
+def _finite(seconds: float | None) -> float | None:
+    if seconds is not None and not math.isfinite(seconds):
+        raise typer.BadParameter("it must be a finite number of seconds")
+    return seconds
 
 
 def _version(wanted: bool) -> None:
@@ -88,7 +107,7 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Long-running operations: list them, look at them, wait for them, cancel them."""
+    """Long-running operations: list them, show them, wait for them, cancel them."""
 
 
 @app.command("list", epilog=EPILOG)
@@ -97,8 +116,13 @@ def list_command(
         str, typer.Option("--filter", metavar="FILTER", help="AIP-160, such as 'done = false AND handler = \"copy\"'.")
     ] = "",
     parent: Annotated[
-        str, typer.Option("--parent", help="Resource before /operations/; '-' is every parent. Default: the top level.")
-    ] = "",
+        str,
+        typer.Option(
+            "--parent",
+            show_default=False,
+            help="Resource before /operations/; 'operations' is the top level. Default: '-', which is every parent.",
+        ),
+    ] = ANY_PARENT,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Operations at most; 0 is all.")] = 50,
     server: Server = None,
     store: Store = None,
@@ -134,7 +158,10 @@ def get(
 def wait(
     name: Name,
     timeout: Annotated[
-        float | None, typer.Option("--timeout", min=0, metavar="SECONDS", help="Give up after so long. Default: never.")
+        float | None,
+        typer.Option(
+            "--timeout", min=0, callback=_finite, metavar="SECONDS", help="Give up after so long. Default: never."
+        ),
     ] = None,
     server: Server = None,
     store: Store = None,
@@ -195,7 +222,7 @@ def delete(
     header: Header = None,
     json: Json = False,
 ) -> None:
-    """Forget operations. That does not stop them: an unfinished one runs to its end unseen."""
+    """Forget operations. This does not stop them: an unfinished one runs to its end unseen."""
     _run_each(
         names,
         Where(server, store, url, style, header, names[0]),
@@ -211,7 +238,7 @@ def workflow() -> None:
     --call-log-level=log-errors-only --service-account=...
     """
     definition = importlib.resources.files("lro_aio.schedulers").joinpath("workflow.yaml")
-    print(definition.read_text(encoding="utf-8"), end="")  # as it is: for a file or another command
+    print(definition.read_text(encoding="utf-8"), end="")  # unchanged: for a file or another command
 
 
 @app.command(epilog=EPILOG)
@@ -225,9 +252,18 @@ def demo(
     plain: Annotated[bool, typer.Option("--plain", help="Lines instead of bars.")] = False,
     pace: Annotated[
         float,
-        typer.Option("--pace", min=0, metavar="SECONDS", help="Throttle the work to about so long without the crash."),
+        typer.Option(
+            "--pace",
+            min=0,
+            callback=_finite,
+            metavar="SECONDS",
+            help="Throttle the work to about so long without the crash.",
+        ),
     ] = 10.0,
-    timeout: Annotated[float, typer.Option("--timeout", min=0, metavar="SECONDS", help="Give up after so long.")] = 600,
+    timeout: Annotated[
+        float,
+        typer.Option("--timeout", min=0, callback=_finite, metavar="SECONDS", help="Give up after so long."),
+    ] = 600,
 ) -> None:
     """Index a directory on a server of its own, kill that server half way, and check that nothing is lost."""
     try:
@@ -242,7 +278,7 @@ def demo(
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Where the operations are, as the options say."""
+    """Where the operations are, according to the options."""
 
     server: str | None
     store: str | None
@@ -250,18 +286,18 @@ class Where:
     style: str = "google"
     header: list[str] | None = None
     name: str = ""
-    """What is asked for: a rehydration token may say where."""
+    """The operation: if it is a rehydration token, it may say where."""
 
     def place(self) -> Service | str:
         """The service, or the URL of the store.
 
         Raises:
-            CliError: It is not said, or more than once.
+            CliError: The options name none, or more than one.
         """
         server, store, url = self.server, self.store, self.url
         if not (server or store or url) and is_token(self.name) and (found := address_in(self.name)) is not None:
-            if self.header:  # whoever made the token must not choose who is told a password
-                raise CliError(f"--header needs the place said: is it --url {found.url}?", Exit.USAGE)
+            if self.header:  # whoever made the token must not choose who gets the password
+                raise CliError(f"--header needs a --url beside it: is it --url {found.url}?", Exit.USAGE)
             return found
         if server is None and store is None and url is None:
             server, store, url = (os.environ.get(f"LRO_{kind}") or None for kind in ("SERVER", "STORE", "URL"))
@@ -276,9 +312,13 @@ class Where:
 
     def _headers(self) -> tuple[tuple[str, str], ...]:
         pairs = [header.partition(":") for header in self.header or ()]
-        if not all(key.strip() and colon for key, colon, _ in pairs):
-            raise CliError("--header must be 'NAME: VALUE'", Exit.USAGE)
+        if not all(colon and _HEADER.fullmatch(key.strip()) and _is_sendable(value) for key, colon, value in pairs):
+            raise CliError("--header must be 'NAME: VALUE', in ASCII", Exit.USAGE)
         return tuple((key.strip(), value.strip()) for key, _, value in pairs)
+
+
+def _is_sendable(value: str) -> bool:
+    return value.isascii() and value.replace("\t", " ").isprintable()
 
 
 def _full(name: str) -> str:
@@ -291,12 +331,8 @@ def _run(where: Where, action: Action, *, writes: bool = False) -> None:
         async with opened as backend:
             return await action(backend)
 
-    try:
-        place = where.place()
-    except (CliError, lro_aio.LroError) as exc:
-        _fail_of(exc, "")
-    else:
-        _finish(run(place), str(place) if isinstance(place, Service) else f"the store {place}")
+    place = _place(where)
+    _finish(run(place), _named(place))
 
 
 def _run_each(names: list[str], where: Where, action: Callable[[Backend, str], Awaitable[Exit]]) -> None:
@@ -306,26 +342,61 @@ def _run_each(names: list[str], where: Where, action: Callable[[Backend, str], A
             try:
                 await action(backend, _full(name))
             except Exception as exc:  # `describe` knows which are a user's problem; a defect is raised again
-                problem = describe(exc, "the store" if where.store else "the server")
+                problem = describe(exc, _named(place))
                 if problem is None:
                     raise
                 _complain(problem)
                 worst = max(worst, problem.code)
         return worst
 
+    place = _place(where)
     _run(where, each, writes=True)
+
+
+def _place(where: Where) -> Service | str:
+    try:
+        return where.place()
+    except (CliError, lro_aio.LroError) as exc:
+        _fail_of(exc, "")
+
+
+def _named(place: Service | str) -> str:
+    return str(place) if isinstance(place, Service) else f"the store {place}"
 
 
 def _finish(action: Coroutine[Any, Any, Exit], where: str) -> None:
     """Run to the end and exit with the code of what came of it."""
     try:
-        code = asyncio.run(action)
-    except (KeyboardInterrupt, asyncio.CancelledError):  # Ctrl-C; the demo cancels itself on SIGTERM
+        code = asyncio.run(_stoppable(action))
+    except (KeyboardInterrupt, asyncio.CancelledError):  # Ctrl-C
         raise typer.Exit(Exit.INTERRUPTED) from None
-    except Exception as exc:  # noqa: BLE001 (as above)
+    except BrokenPipeError:
+        raise typer.Exit(Exit.NO_READER) from None
+    except Exception as exc:  # noqa: BLE001 (`describe` tells problems from defects)
         _fail_of(exc, where)
     else:
         raise typer.Exit(code)
+
+
+async def _stoppable(action: Coroutine[Any, Any, Exit]) -> Exit:
+    """Run an action; SIGTERM cancels it, so that it cleans up as after Ctrl-C: the cursor, processes of its own."""
+    task = asyncio.current_task()
+    assert task is not None
+    terminated = False
+
+    def terminate() -> None:
+        nonlocal terminated
+        terminated = True
+        task.cancel()
+
+    if threading.current_thread() is threading.main_thread():  # no other one can have signal handlers
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
+    try:
+        return await action
+    except asyncio.CancelledError:
+        if not terminated:
+            raise
+        return Exit.TERMINATED
 
 
 def _fail_of(exc: Exception, where: str) -> NoReturn:

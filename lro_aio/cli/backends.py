@@ -1,11 +1,13 @@
-"""What the commands need of the place where the operations are, and the store that this process opens itself."""
+"""What the commands need of a server or a store, and the store that this process opens itself."""
 
 from __future__ import annotations
 
 import abc
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from google.longrunning import operations_pb2
 
@@ -13,16 +15,43 @@ from lro_aio.cli.problems import CliError, Exit
 from lro_aio.client import Client
 from lro_aio.remote import tokens
 
-__all__ = ["Backend", "is_token", "open_store"]
+__all__ = ["Backend", "Page", "Row", "Waited", "is_token", "open_store"]
 
 TOKEN_START = "eyJ2Ijo"
-"""Of every rehydration token: a JSON object whose first member is its version. Ids of operations do not look so."""
+"""Of every rehydration token: a JSON object whose first member is its version. No id looks like this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One operation of a list."""
+
+    operation: operations_pb2.Operation
+    handler: str = ""
+    """Name of the handler; "" where that is not known."""
+    created: float | None = None
+    """Epoch seconds of the start; None where that is not known."""
+
+
+class Page(NamedTuple):
+    """A part of a list."""
+
+    rows: list[Row]
+    token: str
+    """Of the next page; "" after the last one."""
+
+
+class Waited(NamedTuple):
+    """What came of a wait."""
+
+    operation: operations_pb2.Operation
+    problem: str = ""
+    """How the last poll failed, if the time ran out and it did."""
 
 
 class Backend(abc.ABC):
-    """What the commands need. Where a name is asked for, a rehydration token will do.
+    """What the commands need. A rehydration token will do for a name.
 
-    Errors are those of ``lro_aio``, and of ``grpc.aio`` or httpx where lists are read.
+    Errors are those of ``lro_aio``, and those of ``grpc.aio`` where lists are read.
     """
 
     @abc.abstractmethod
@@ -30,11 +59,11 @@ class Backend(abc.ABC):
         """The operation as it is now."""
 
     @abc.abstractmethod
-    async def page(self, filter_: str, parent: str, size: int, token: str) -> operations_pb2.ListOperationsResponse:
-        """One page of a list."""
+    async def page(self, filter_: str, parent: str, size: int, token: str) -> Page:
+        """One page of a list; the parent "-" is every parent."""
 
     @abc.abstractmethod
-    async def wait(self, name: str, timeout: float | None) -> operations_pb2.Operation:
+    async def wait(self, name: str, timeout: float | None) -> Waited:
         """The operation at its end, or as it is at the timeout (seconds)."""
 
     @abc.abstractmethod
@@ -43,7 +72,7 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     async def cancel(self, name: str) -> None:
-        """Ask for a cancel."""
+        """Ask for the operation to be cancelled."""
 
     @abc.abstractmethod
     async def delete(self, name: str) -> None:
@@ -57,11 +86,14 @@ class _Store(Backend):
     async def get(self, name: str) -> operations_pb2.Operation:
         return await self._client.get_operation(_named(name))
 
-    async def page(self, filter_: str, parent: str, size: int, token: str) -> operations_pb2.ListOperationsResponse:
-        return await self._client.list_operations(filter_, size, token, parent)
+    async def page(self, filter_: str, parent: str, size: int, token: str) -> Page:
+        found = await self._client.server_host.page(filter=filter_, page_size=size, page_token=token, parent=parent)
+        pairs = zip(found.response.operations, found.records, strict=True)
+        rows = [Row(operation, record.handler, record.create_time) for operation, record in pairs]
+        return Page(rows, found.response.next_page_token)
 
-    async def wait(self, name: str, timeout: float | None) -> operations_pb2.Operation:
-        return await self._client.wait_operation(_named(name), timeout)
+    async def wait(self, name: str, timeout: float | None) -> Waited:
+        return Waited(await self._client.wait_operation(_named(name), timeout))
 
     def watch(self, name: str) -> AsyncIterator[operations_pb2.Operation]:
         return self._client.watch(_named(name))
@@ -74,7 +106,7 @@ class _Store(Backend):
 
 
 def is_token(text: str) -> bool:
-    """Whether it is meant to be a rehydration token, and no name."""
+    """Whether it is meant to be a rehydration token, and not a name."""
     return text.startswith(TOKEN_START) and "/" not in text
 
 
@@ -88,11 +120,11 @@ async def open_store(url: str, *, writes: bool) -> AsyncIterator[Backend]:
 
     Args:
         url: As for ``Client``.
-        writes: False opens a SQLite file read-only, so that looking at it never changes its schema.
+        writes: False opens a SQLite file read-only, so that reading it never changes its schema.
 
     Raises:
-        CliError: The URL is malformed, or names nothing that exists.
-        StoreSchemaError: It is not a store of ours.
+        CliError: The URL is malformed, or there is no such store.
+        StoreSchemaError: It is not a store of this package.
         StoreUnavailableError: It does not answer.
     """
     url = _existing(url, writes=writes)
@@ -114,8 +146,12 @@ def _existing(url: str, *, writes: bool) -> str:
     except ValueError as exc:
         raise CliError(str(exc), Exit.USAGE) from exc
     if location.path is None:
-        raise CliError(f"{url} is memory of one process: there is nothing in it to look at", Exit.USAGE)
-    if not Path(location.path).exists():
+        raise CliError(f"{url} is the memory of one process: nothing in it can be seen from here", Exit.USAGE)
+    try:
+        exists = Path(location.path).exists()
+    except (OSError, ValueError) as exc:  # a directory that may not be read; a null character
+        raise CliError(f"the store {location.path} cannot be opened: {exc}", Exit.UNAVAILABLE) from exc
+    if not exists:
         raise CliError(f"the store {location.path} does not exist", Exit.UNAVAILABLE)
     if writes or location.read_only:
         return url

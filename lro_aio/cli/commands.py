@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import AsyncIterator
 
 from google.longrunning import operations_pb2
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.live import Live
 
-from lro_aio.cli.backends import Backend
-from lro_aio.cli.printing import (
-    console,
-    describe_operation,
-    operation_details,
-    operation_table,
-    plain,
-    progress_of,
-)
+from lro_aio.cli.backends import Backend, Row
+from lro_aio.cli.printing import WatchLine, console, describe_operation, operation_details, plain, print_list
 from lro_aio.cli.problems import CliError, Exit
-from lro_aio.servers.http import operation_json
+from lro_aio.cli.progress import progress_of
+from lro_aio.core.proto_json import operation_json
 
 __all__ = ["cancel", "delete", "get", "list_", "wait", "watch"]
 
@@ -28,24 +22,24 @@ MAX_PAGE = 1000
 
 async def list_(backend: Backend, *, filter_: str, parent: str, limit: int, as_json: bool) -> Exit:
     """Print up to ``limit`` operations, newest first; 0 is all of them."""
-    found: list[operations_pb2.Operation] = []
+    found: list[Row] = []
     token = ""
     while True:
         # One more than asked for tells whether there are more.
         size = min(MAX_PAGE, limit + 1 - len(found)) if limit else MAX_PAGE
         page = await backend.page(filter_, parent, size, token)
-        found.extend(page.operations)
-        token = page.next_page_token
+        found.extend(page.rows)
+        token = page.token
         if not token or (limit and len(found) > limit):
             break
     shown = found[:limit] if limit else found
     if as_json:
-        for operation in shown:
-            _print_json(operation)
-    elif shown:
-        console().print(operation_table(shown))
-    else:
+        for row in shown:
+            _print_json(row.operation)
+    elif not shown:
         console(stderr=True).print("no operations")
+    elif print_list(console(), shown):
+        console(stderr=True).print("names are shortened; --json shows them whole", style="dim")
     if len(found) > len(shown):
         console(stderr=True).print(f"there are more than {limit}; --limit 0 shows all", style="dim")
     return Exit.OK
@@ -58,11 +52,12 @@ async def get(backend: Backend, name: str, *, as_json: bool) -> Exit:
 
 
 async def wait(backend: Backend, name: str, *, timeout: float | None, as_json: bool) -> Exit:
-    """Wait for the end and print it; at the timeout print the state."""
-    operation = await backend.wait(name, timeout)
+    """Wait for the end and print it; at the timeout, print the state."""
+    operation, problem = await backend.wait(name, timeout)
     _print(operation, as_json=as_json)
     if not operation.done:
-        raise CliError(f"{operation.name} has not ended within {timeout or 0:g} s; it goes on", Exit.TIMEOUT)
+        failed = f"; the last poll failed: {problem}" if problem else ""
+        raise CliError(f"{operation.name} has not ended within {timeout or 0:g} s; it goes on{failed}", Exit.TIMEOUT)
     return _outcome(operation)
 
 
@@ -76,14 +71,14 @@ async def watch(backend: Backend, name: str, *, as_json: bool) -> Exit:
     else:
         last = await _watch_lines(snapshots)
     if last is None or not last.done:
-        raise CliError(f"the watch of {name} ended before the operation did", Exit.UNAVAILABLE)
+        raise CliError(f"the watch ended before the operation {name} did", Exit.UNAVAILABLE)
     if not as_json:
         console().print(operation_details(last))
     return _outcome(last)
 
 
 async def cancel(backend: Backend, name: str, *, as_json: bool) -> Exit:
-    """Ask for a cancel."""
+    """Ask for an operation to be cancelled."""
     await backend.cancel(name)
     _acknowledge(name, "cancel requested", as_json=as_json)
     return Exit.OK
@@ -122,24 +117,18 @@ async def _watch_lines(snapshots: AsyncIterator[operations_pb2.Operation]) -> op
 
 async def _watch_bar(snapshots: AsyncIterator[operations_pb2.Operation], name: str) -> operations_pb2.Operation | None:
     last = None
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=console(), transient=True) as bars:
-        bar = bars.add_task(escape(plain(name)), total=None, note="")  # without a total: a bar that only pulses
+    line = WatchLine(name)
+    live = Live(line, console=console(), transient=True, refresh_per_second=8)
+    with contextlib.ExitStack() as stack:  # Live hides the cursor, and shows it again at the end
         async for last in _changes(snapshots):
-            progress = progress_of(last)
-            total = 1.0 if progress.fraction is not None else None
-            bars.update(bar, total=total, completed=progress.fraction or 0.0, note=escape(plain(progress.message)))
+            line.progress = progress_of(last)
+            if not live.is_started:
+                stack.enter_context(live)
     return last
 
 
 async def _changes(snapshots: AsyncIterator[operations_pb2.Operation]) -> AsyncIterator[operations_pb2.Operation]:
-    """Without repeats: a change may be one that clients do not see."""
+    """The snapshots without repeats: not every change of a row can be seen from outside."""
     last = None
     async for snapshot in snapshots:
         if snapshot != last:

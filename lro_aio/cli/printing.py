@@ -1,67 +1,46 @@
-"""Operations as JSON for machines and as text for people."""
+"""Operations as text for people, in as many columns as there are."""
 
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from google.longrunning import operations_pb2
 from google.protobuf import struct_pb2, timestamp_pb2, wrappers_pb2
-from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
+from lro_aio.cli.backends import Row
 from lro_aio.cli.demo import indexer_pb2
+from lro_aio.cli.progress import Progress, progress_of
 from lro_aio.core.codes import Code
-from lro_aio.servers.http import operation_json
+from lro_aio.core.proto_json import operation_json
 
-__all__ = [
-    "Progress",
-    "console",
-    "describe_operation",
-    "operation_details",
-    "operation_table",
-    "plain",
-    "progress_of",
-]
+__all__ = ["WatchLine", "console", "describe_operation", "operation_details", "plain", "print_list"]
 
 KNOWN = (struct_pb2, wrappers_pb2, timestamp_pb2, error_details_pb2, indexer_pb2)
-"""Imported so that JSON can show these types where they stand in an ``Any``; others are shown as bytes."""
+"""Imported so that these types are shown as JSON inside an ``Any``; others are shown as bytes."""
 
 WIDE = 10_000
-"""Columns of an output that is not a terminal: nothing is cut or wrapped for a pipe."""
+"""Columns of an output that is not a terminal: nothing is shortened or wrapped for a pipe."""
+GAP = 2
+"""Columns between two columns of a list."""
+MIN_NAME, MIN_HANDLER = 16, 12
+"""Columns that a name and a handler get in a list, if they need them, however narrow the terminal is."""
 
 
 def console(*, stderr: bool = False) -> Console:
     """A console that writes to whatever the standard streams are now."""
     made = Console(stderr=stderr, highlight=False, soft_wrap=False)
     return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=WIDE)
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What a ``google.protobuf.Struct`` in the metadata says of the work."""
-
-    fraction: float | None = None
-    """From 0 to 1."""
-    message: str = ""
-
-
-def progress_of(operation: operations_pb2.Operation) -> Progress:
-    """The members ``progress`` and ``message`` of the metadata, as ``op.progress()`` writes them."""
-    members = struct_pb2.Struct()
-    try:
-        if not operation.metadata.Unpack(members):
-            return Progress()
-    except DecodeError:
-        return Progress()
-    fraction = members.fields["progress"].number_value if "progress" in members.fields else None
-    if fraction is not None:
-        fraction = min(1.0, max(0.0, fraction)) if fraction == fraction else None  # not for NaN
-    message = members.fields["message"].string_value if "message" in members.fields else ""
-    return Progress(fraction, message)
 
 
 def describe_operation(operation: operations_pb2.Operation) -> tuple[str, str]:
@@ -74,20 +53,147 @@ def describe_operation(operation: operations_pb2.Operation) -> tuple[str, str]:
     return ("cancelled", "yellow") if code is Code.CANCELLED else (f"failed: {code.name}", "red")
 
 
-def operation_table(operations: list[operations_pb2.Operation]) -> Table:
-    """A list."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("NAME", overflow="fold", no_wrap=True)
-    table.add_column("STATUS", no_wrap=True)
-    table.add_column("PROGRESS", justify="right", no_wrap=True)
-    table.add_column("MESSAGE", overflow="fold")
-    for operation in operations:
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """One operation of a list, as texts."""
+
+    name: str
+    word: str
+    code: str
+    """Of a failed one."""
+    colour: str
+    handler: str
+    age: str
+    percent: str
+    message: str
+
+    @classmethod
+    def of(cls, row: Row, now: float) -> _Cells:
+        operation = row.operation
         status, colour = describe_operation(operation)
+        word, _, code = status.partition(": ")
         progress = progress_of(operation)
-        fraction = "" if progress.fraction is None else f"{progress.fraction:.0%}"
-        message = operation.error.message if operation.WhichOneof("result") == "error" else progress.message
-        table.add_row(_shown(operation.name), f"[{colour}]{status}[/]", fraction, _shown(message))
-    return table
+        failed = operation.WhichOneof("result") == "error"
+        return cls(
+            name=plain(operation.name),
+            word=word,
+            code=code,
+            colour=colour,
+            handler=plain(row.handler),
+            age="" if row.created is None else _age(now - row.created),
+            percent="" if progress.fraction is None else f"{progress.fraction:.0%}",
+            message=plain(operation.error.message if failed else progress.message),
+        )
+
+    def wide(self) -> list[Text]:
+        """The columns of a line that has the message in it."""
+        status = Text(f"{self.word}: {self.code}" if self.code else self.word, self.colour)
+        return [Text(self.name), status, *map(Text, (self.handler, self.age, self.percent, self.message))]
+
+    def narrow(self, name_width: int, handler_width: int, dots: str) -> list[Text]:
+        """The columns of a line above the message."""
+        status = f"{self.word} {self.percent}".rstrip() if self.word == "running" else self.word
+        name, handler = middle(self.name, name_width, dots), middle(self.handler, handler_width, dots)
+        return [Text(name), Text(status, self.colour), Text(handler), Text(self.age)]
+
+    def below(self) -> str:
+        """The message below a narrow line."""
+        return ": ".join(filter(None, (self.code, self.message)))
+
+
+def print_list(output: Console, rows: list[Row], now: float | None = None) -> bool:
+    """Print a list: one line each where that fits, else a line without the message, and the message below it.
+
+    Args:
+        output: Where to print.
+        rows: One or more.
+        now: Epoch seconds, from which ages count; None takes the clock's.
+
+    Returns:
+        Whether a name was shortened.
+    """
+    moment = time.time() if now is None else now
+    cells = [_Cells.of(row, moment) for row in rows]
+    wide = [_headings("NAME", "STATUS", "HANDLER", "AGE", "PROGRESS", "MESSAGE"), *(cell.wide() for cell in cells)]
+    if sum(_widths(wide)) + GAP * 5 <= output.width:
+        for line in _aligned(wide, right=(3, 4)):
+            _print_line(output, line)
+        return False
+    dots = "..." if output.options.ascii_only else "…"
+    headings = _headings("NAME", "STATUS", "HANDLER", "AGE")
+    names, status, handlers, age = _widths([headings, *(cell.narrow(WIDE, WIDE, dots) for cell in cells)])
+    left = output.width - status - age - GAP * 3
+    handler_width = min(handlers, max(MIN_HANDLER, left - names))  # a name is there to be copied, and goes first
+    name_width = max(MIN_NAME, left - handler_width)
+    narrow = [headings, *(cell.narrow(name_width, handler_width, dots) for cell in cells)]
+    for line, message in zip(_aligned(narrow, right=(3,)), ["", *(cell.below() for cell in cells)], strict=True):
+        _print_line(output, line)
+        if message:
+            output.print(Padding(Text(message, "dim"), (0, 0, 0, GAP), expand=False))
+    return names > name_width
+
+
+def _headings(*names: str) -> list[Text]:
+    return [Text(name, "bold") for name in names]
+
+
+def _widths(lines: list[list[Text]]) -> list[int]:
+    return [max(text.cell_len for text in column) for column in zip(*lines, strict=True)]
+
+
+def _aligned(lines: list[list[Text]], right: tuple[int, ...]) -> Iterator[Text]:
+    """Each line as one text; ``right``: the columns that end in line."""
+    widths = _widths(lines)
+    for line in lines:
+        whole = Text()
+        for column, (text, width) in enumerate(zip(line, widths, strict=True)):
+            space = " " * (width - text.cell_len)
+            whole.append_text(Text(space) + text if column in right else text + Text(space)).append(" " * GAP)
+        whole.rstrip()
+        yield whole
+
+
+def _print_line(output: Console, line: Text) -> None:
+    output.print(line, no_wrap=True, overflow="ignore", crop=False)
+
+
+class WatchLine:
+    """One line that tells how an operation gets on: a bar, the percentage, the time, the name and the message.
+
+    The percentage is always whole: the name is shortened in the middle, and the message at its end.
+
+    Args:
+        name: The operation's.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = plain(name)
+        self._began = time.monotonic()
+        self.progress = Progress()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """For rich."""
+        dots = "..." if options.ascii_only else "…"
+        fraction, message = self.progress.fraction, plain(self.progress.message)
+        seconds = int(time.monotonic() - self._began)
+        elapsed = f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+        percent = "" if fraction is None else f"{fraction:.0%}"
+        bar = max(4, min(30, options.max_width // 4))
+        left = options.max_width - bar - 4 - len(elapsed) - 4  # a column between each two
+        share = min(cell_len(message), left // 2)
+        name = middle(self._name, max(8, left - share), dots)
+        room = max(0, left - cell_len(name))
+        table = Table.grid(padding=(0, 1, 0, 0))
+        table.add_column(no_wrap=True)
+        table.add_column(width=bar)
+        table.add_column(width=4, justify="right", no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True)
+        moment = time.monotonic()
+        drawn = ProgressBar(1.0, fraction or 0.0, width=bar, pulse=fraction is None, animation_time=moment)
+        shown = Text(message if cell_len(message) <= room else f"{message[: max(0, room - len(dots))]}{dots}"[:room])
+        table.add_row(Text(name), drawn, Text(percent, "magenta"), Text(elapsed, "yellow"), shown)
+        yield table
 
 
 def operation_details(operation: operations_pb2.Operation) -> Table:
@@ -103,7 +209,7 @@ def operation_details(operation: operations_pb2.Operation) -> Table:
         table.add_row("progress", f"{progress.fraction:.0%} {_shown(progress.message)}".rstrip())
     shown = operation_json(operation)
     if "error" in shown:
-        table.add_row("message", _shown(shown["error"]["message"]))
+        table.add_row("message", _shown(shown["error"].get("message", "")))
     for key, value in (("metadata", shown.get("metadata")), ("response", shown.get("response"))):
         if value is not None:
             table.add_row(key, escape(json.dumps(value, indent=2, ensure_ascii=False)))
@@ -113,8 +219,29 @@ def operation_details(operation: operations_pb2.Operation) -> Table:
 
 
 def plain(text: str) -> str:
-    """Text of somebody else in one line, without what would steer the terminal."""
+    """A stranger's text in one line, without anything that would steer the terminal."""
     return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
+
+
+def middle(text: str, width: int, dots: str = "…") -> str:
+    """The text, with dots in the middle if it is wider than this. More of its end is kept: names differ there."""
+    if cell_len(text) <= width:
+        return text
+    tail = max(0, (width - len(dots)) * 2 // 3)
+    head = max(0, width - len(dots) - tail)
+    start, end = text[:head], text[len(text) - tail :]
+    while end and cell_len(start) + cell_len(end) + len(dots) > width:  # wide characters
+        end = end[1:]
+    return f"{start}{dots}{end}"
+
+
+def _age(seconds: float) -> str:
+    """A length of time in its largest unit."""
+    whole = max(0, int(seconds))
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if whole >= length:
+            return f"{whole // length}{unit}"
+    return f"{whole}s"
 
 
 def _shown(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Exit codes, and the one sentence that each problem gets."""
+"""Exit codes, and one sentence for each problem."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import enum
 import grpc.aio
 
 from lro_aio.core.codes import Code
-from lro_aio.core.errors import LroError, RemoteCallError, StoreSchemaError
+from lro_aio.core.errors import LroError, RemoteCallError, RemoteProtocolError, StoreSchemaError
+from lro_aio.remote.transport import NotTheServiceError
 
 __all__ = ["CliError", "Exit", "describe"]
 
 
 class Exit(enum.IntEnum):
-    """Exit codes; ``lro --help`` and ``lro_aio.cli`` say what each stands for."""
+    """Exit codes. ``lro --help`` and ``lro_aio.cli`` say what each stands for."""
 
     OK = 0
     FAILED = 1
@@ -22,7 +23,11 @@ class Exit(enum.IntEnum):
     TIMEOUT = 4
     UNAVAILABLE = 5
     REFUSED = 6
+    DIFFERS = 7
+    BROKEN = 70
     INTERRUPTED = 130
+    NO_READER = 141
+    TERMINATED = 143
 
 
 class CliError(Exception):
@@ -43,7 +48,7 @@ _BY_CODE = {
 
 
 def describe(exc: Exception, where: str) -> CliError | None:
-    """The sentence and exit code of what a backend raised; None for a defect, which deserves its traceback.
+    """The sentence and exit code for what a backend raised; None for a defect, which deserves its traceback.
 
     Args:
         exc: What was raised.
@@ -53,6 +58,11 @@ def describe(exc: Exception, where: str) -> CliError | None:
         return exc
     if isinstance(exc, StoreSchemaError):
         return CliError(str(exc), Exit.UNAVAILABLE)
+    if isinstance(exc, NotTheServiceError):
+        answered = f"HTTP {exc.http_status}: " if exc.http_status is not None else ""
+        return CliError(f"{where} is not a service of operations: {answered}{exc.problem}", Exit.UNAVAILABLE)
+    if isinstance(exc, RemoteProtocolError):
+        return CliError(f"{where} is not a service of operations: {exc.problem}", Exit.UNAVAILABLE)
     if isinstance(exc, RemoteCallError):
         return _of_call(exc.code, exc.problem, where)
     if isinstance(exc, LroError):
@@ -68,7 +78,7 @@ def _of_call(status: Code, problem: str, where: str) -> CliError:
     if status is Code.UNAVAILABLE:
         return CliError(f"{where} does not answer: {details}", code)
     if status is Code.DEADLINE_EXCEEDED:
-        return CliError(f"{where} did not answer in time", code)
+        return CliError(f"{where} did not answer in time: {details}", code)
     if code is Exit.REFUSED:
         return CliError(f"{where} refused with {status.name}: {details}", code)
     return CliError(details, code)

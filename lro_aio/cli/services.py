@@ -1,7 +1,8 @@
-"""Services that ``lro`` asks over the network: gRPC, HTTP in Google's style, and in Azure's."""
+"""Services that ``lro`` calls: over gRPC, and over HTTP in Google's style and in Azure's."""
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import urllib.parse
 from collections.abc import AsyncIterator, Sequence
@@ -12,9 +13,12 @@ import grpc
 import grpc.aio
 from google.longrunning import operations_pb2, operations_pb2_grpc
 
-from lro_aio.cli.backends import Backend, is_token
+from lro_aio.cli.backends import Backend, Page, Row, Waited, is_token
 from lro_aio.cli.problems import CliError, Exit
-from lro_aio.core.errors import RemoteProtocolError, WaitDeadlineExceededError
+from lro_aio.cli.progress import created_of
+from lro_aio.core.codes import Code
+from lro_aio.core.errors import RemoteCallError, RemoteProtocolError, WaitDeadlineExceededError
+from lro_aio.core.names import ANY_PARENT
 from lro_aio.core.policies import PollPolicy, RetryPolicy
 from lro_aio.remote import RemoteOperation, Transport, tokens
 from lro_aio.remote.grpc import GrpcTransport
@@ -25,18 +29,25 @@ if TYPE_CHECKING:
 __all__ = ["Service", "address_in", "open_service"]
 
 CALL_TIMEOUT = 15.0
-"""Seconds that a service gets to answer one call."""
+"""Seconds that one call may take."""
 WATCH = PollPolicy(interval=0.5, multiplier=1.0, max_interval=0.5, jitter=0.0)
-"""Between looks, where somebody looks on."""
+"""How often to poll while somebody looks on."""
 PATIENCE = RetryPolicy(max_attempts=24, initial_delay=0.5, multiplier=1.5, max_delay=3.0, jitter=0.1)
-"""For about a minute a service that has answered before may be away (a deploy, say) while something is waited for."""
+"""A service that has answered once may be away for about a minute during a wait, as in a deploy."""
+LARGEST = 1 << 28
+"""Bytes of a gRPC answer. The default, 4 MiB, is for servers that must bound what clients can make them keep."""
+
+LIST_MEMBERS = {"operations", "nextPageToken", "unreachable"}
+"""Of ``ListOperationsResponse``; an empty list has none."""
+NO_WILDCARD = (Code.NOT_FOUND, Code.INVALID_ARGUMENT, Code.UNIMPLEMENTED, Code.PERMISSION_DENIED)
+"""What services without lists over every parent answer to such a request."""
 
 Pairs = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Where a service is, and how it speaks."""
+    """Where a service is, and how it represents operations."""
 
     url: str
     """``grpc://``, ``grpcs://`` (with TLS), ``http://`` or ``https://``."""
@@ -50,7 +61,7 @@ class Service:
 
 
 def address_in(token: str) -> Service | None:
-    """The service that a rehydration token is for, where it says so."""
+    """The service that a rehydration token is for, if the token says so."""
     found = tokens.decode(token)
     if found.kind not in ("http", "azure") or not found.address:
         return None
@@ -62,16 +73,18 @@ class _Service(Backend):
         self._transport = transport
 
     async def get(self, name: str) -> operations_pb2.Operation:
-        return _proto(await self._look(name))
+        return _proto(await self._poll(name))
 
-    async def wait(self, name: str, timeout: float | None) -> operations_pb2.Operation:
-        handle = await self._look(name)  # once, without patience: a service that was never there is told at once
-        with contextlib.suppress(WaitDeadlineExceededError):
+    async def wait(self, name: str, timeout: float | None) -> Waited:
+        handle = await self._poll(name)  # once, without patience: a service that was never there is told at once
+        try:
             await handle.wait_for_completion(timeout=timeout)
-        return _proto(handle)
+        except WaitDeadlineExceededError as exc:
+            return Waited(_proto(handle), exc.problem)
+        return Waited(_proto(handle))
 
     async def watch(self, name: str) -> AsyncIterator[operations_pb2.Operation]:
-        handle = await self._look(name)
+        handle = await self._poll(name)
         yield _proto(handle)
         async for _ in handle:
             yield _proto(handle)
@@ -91,7 +104,7 @@ class _Service(Backend):
         except ValueError as exc:
             raise CliError(str(exc), Exit.USAGE) from exc
 
-    async def _look(self, name: str) -> RemoteOperation[Any]:
+    async def _poll(self, name: str) -> RemoteOperation[Any]:
         handle = await self._handle(name)
         if handle.raw_response is None:
             await handle.update_status()
@@ -99,43 +112,73 @@ class _Service(Backend):
 
 
 class _AzureService(_Service):
-    async def page(self, *_: str | int) -> operations_pb2.ListOperationsResponse:
-        raise CliError("services in Azure's style have no lists that all agree on", Exit.USAGE)
+    async def page(self, *_: str | int) -> Page:
+        raise CliError("services in Azure's style have no common form of lists", Exit.USAGE)
 
 
-class _GrpcService(_Service):
-    """It has lists, too."""
+class _ListingService(_Service):
+    """A service with lists, if not all of them over every parent."""
 
+    _all_parents = True
+
+    @abc.abstractmethod
+    async def _list(
+        self, collection: str, filter_: str, size: int, token: str
+    ) -> operations_pb2.ListOperationsResponse:
+        """One page of the operations below ``{parent}/operations``."""
+
+    async def page(self, filter_: str, parent: str, size: int, token: str) -> Page:
+        collection = parent.removesuffix("operations").rstrip("/")
+        if parent == ANY_PARENT and not self._all_parents:
+            collection = ""
+        try:
+            found = await self._list(f"{collection}/operations".lstrip("/"), filter_, size, token)
+        except RemoteCallError as exc:
+            if parent != ANY_PARENT or not self._all_parents or exc.code not in NO_WILDCARD:
+                raise
+            self._all_parents = False  # then what is at the top level
+            return await self.page(filter_, parent, size, token)
+        rows = [Row(operation, created=created_of(operation)) for operation in found.operations]
+        return Page(rows, found.next_page_token)
+
+
+class _GrpcService(_ListingService):
     def __init__(self, transport: Transport, channel: grpc.aio.Channel, metadata: Pairs) -> None:
         super().__init__(transport)
         self._stub = operations_pb2_grpc.OperationsStub(channel)  # type: ignore[no-untyped-call]  # generated code
         self._metadata = tuple(metadata)
 
-    async def page(self, filter_: str, parent: str, size: int, token: str) -> operations_pb2.ListOperationsResponse:
+    async def _list(
+        self, collection: str, filter_: str, size: int, token: str
+    ) -> operations_pb2.ListOperationsResponse:
         request = operations_pb2.ListOperationsRequest(
-            name=parent or "operations", filter=filter_, page_size=size, page_token=token
+            name=collection, filter=filter_, page_size=size, page_token=token
         )
-        page: operations_pb2.ListOperationsResponse = await self._stub.ListOperations(
-            request, timeout=CALL_TIMEOUT, metadata=self._metadata
-        )
+        try:
+            page: operations_pb2.ListOperationsResponse | None = await self._stub.ListOperations(
+                request, timeout=CALL_TIMEOUT, metadata=self._metadata
+            )
+        except grpc.aio.AioRpcError as exc:
+            problem = exc.details() or "it gave no reason"
+            raise RemoteCallError(collection, problem, code=Code.of(exc.code().value[0])) from exc
+        if page is None:
+            raise RemoteProtocolError(collection, "its answer is not a list of operations")
         return page
 
 
-class _GoogleHttpService(_Service):
-    """It has lists, too."""
-
+class _GoogleHttpService(_ListingService):
     def __init__(self, transport: Transport, client: httpx.AsyncClient, service: Service) -> None:
         super().__init__(transport)
         self._client = client
         self._service = service
 
-    async def page(self, filter_: str, parent: str, size: int, token: str) -> operations_pb2.ListOperationsResponse:
+    async def _list(
+        self, collection: str, filter_: str, size: int, token: str
+    ) -> operations_pb2.ListOperationsResponse:
         import httpx
 
         from lro_aio.remote import answers
 
-        above = parent.removesuffix("operations").rstrip("/")
-        collection = f"{above}/operations" if above else "operations"
         params = {"filter": filter_, "pageSize": str(size), "pageToken": token}
         url = f"{self._service.url.rstrip('/')}/v1/{urllib.parse.quote(collection)}"
         try:
@@ -144,20 +187,25 @@ class _GoogleHttpService(_Service):
             )
         except httpx.RequestError as exc:
             raise answers.call_failed(exc, collection) from exc
-        answers.check(response, collection)
-        body = answers.object_of(response)
+        except httpx.InvalidURL as exc:
+            raise CliError(f"the filter does not fit into a URL: {exc}", Exit.USAGE) from exc
+        if not response.is_success:
+            raise answers.refused(response, collection)
+        body = answers.json_of(response, collection)
+        if not isinstance(body, dict) or (body and not body.keys() & LIST_MEMBERS):
+            raise RemoteProtocolError(collection, "its JSON is not a list of operations")
         listed, next_token = body.get("operations") or [], body.get("nextPageToken") or ""
         if not (
             isinstance(listed, list) and all(isinstance(one, dict) for one in listed) and isinstance(next_token, str)
         ):
-            raise RemoteProtocolError(collection, "its JSON is no list of operations")
+            raise RemoteProtocolError(collection, "its JSON is not a list of operations")
         found = [self._transport.started(operation).to_operation() for operation in listed]
         return operations_pb2.ListOperationsResponse(operations=found, next_page_token=next_token)
 
 
 @contextlib.asynccontextmanager
 async def open_service(service: Service) -> AsyncIterator[Backend]:
-    """A service. Nothing is sent before the first call.
+    """Open a service. Nothing is sent before the first call.
 
     Raises:
         CliError: The URL is malformed, or an extra is missing.
@@ -185,19 +233,20 @@ async def open_service(service: Service) -> AsyncIterator[Backend]:
                     retry=PATIENCE,
                 )  # fmt: skip
             except ValueError as exc:
-                raise CliError(str(exc), Exit.USAGE) from exc
+                raise CliError(str(exc).replace("base_url", "--url"), Exit.USAGE) from exc
             yield _GoogleHttpService(over_http, client, service) if style == "google" else _AzureService(over_http)
     else:
         raise CliError(f"{service.url!r} is not a URL of grpc, grpcs, http or https", Exit.USAGE)
 
 
 def _channel(target: str, *, tls: bool) -> grpc.aio.Channel:
+    options = [("grpc.max_receive_message_length", LARGEST)]
     if tls:
-        return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials())
-    return grpc.aio.insecure_channel(target)
+        return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(), options)
+    return grpc.aio.insecure_channel(target, options)
 
 
 def _proto(handle: RemoteOperation[Any]) -> operations_pb2.Operation:
     proto = handle.proto
-    assert proto is not None, "it was looked at"
+    assert proto is not None, "it was polled"
     return proto

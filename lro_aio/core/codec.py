@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, cast
 
 import pydantic_core
-from google.protobuf import any_pb2, descriptor_pool, message_factory
+from google.protobuf import any_pb2, descriptor_pool, empty_pb2, message_factory
 from google.protobuf.message import DecodeError, EncodeError, Message
 from pydantic import PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter, ValidationError
 
@@ -261,13 +261,16 @@ def unpack(packed: any_pb2.Any, kind: type[M] | M | None = None) -> M | Message:
     """The message inside an ``Any``.
 
     Args:
-        packed: The ``Any``.
-        kind: The expected class, or an instance to fill and return. None finds the class by the type URL.
+        packed: The ``Any``. One that holds nothing is a ``google.protobuf.Empty``: an operation that ended with
+            neither a response nor an error.
+        kind: The expected class, or an instance that is filled and returned. None: found by the type URL.
 
     Raises:
         TypeError: It holds another type.
         LookupError: No ``kind`` was given and the type is not known to this process.
     """
+    if not packed.type_url and (kind is None or _is_empty(kind)):
+        return empty_pb2.Empty() if kind is None or isinstance(kind, type) else kind
     if kind is None:
         full_name = packed.TypeName()
         try:
@@ -278,8 +281,13 @@ def unpack(packed: any_pb2.Any, kind: type[M] | M | None = None) -> M | Message:
     else:
         target = kind() if isinstance(kind, type) else kind
     if not packed.Unpack(target):
-        raise TypeError(f"expected {target.DESCRIPTOR.full_name}, found {packed.TypeName()!r}")
+        found = repr(packed.TypeName()) if packed.type_url else "nothing"
+        raise TypeError(f"expected {target.DESCRIPTOR.full_name}, found {found}")
     return target
+
+
+def _is_empty(kind: type[Message] | Message) -> bool:
+    return kind.DESCRIPTOR.full_name == empty_pb2.Empty.DESCRIPTOR.full_name
 
 
 def _canonical(value: object) -> str:

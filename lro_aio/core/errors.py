@@ -133,14 +133,21 @@ class InvalidOperationNameError(LroError):
 
 
 class OperationNotFoundError(LroError):
-    """No operation ``name`` exists: it was never created, was deleted, or is past its retention."""
+    """No operation ``name`` exists: never made, deleted, or past its retention.
+
+    Attributes:
+        name: Resource name.
+        problem: What a remote service said of it; "" where it said nothing else.
+    """
 
     code = Code.NOT_FOUND
     reason = "OPERATION_NOT_FOUND"
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, problem: str = "") -> None:
         self.name = name
-        super().__init__(f"operation {name!r} does not exist")
+        sentence = f"operation {name!r} does not exist"
+        self.problem = "" if problem == sentence else problem
+        super().__init__(f"{sentence}: {self.problem}" if self.problem else sentence)
 
 
 class OperationAlreadyExistsError(LroError):
@@ -257,7 +264,8 @@ class WaitDeadlineExceededError(LroError):
         pending: Names of the operations that have not ended.
         finished: The operations that have ended, as last read.
         operation: The operation that was waited for, as last read (None where children were waited for).
-        rehydration_token: Lets a later process continue the wait, where the service gives one.
+        problem: How the last poll failed; "" where it succeeded. The exception itself is ``__cause__``.
+        rehydration_token: What a later process continues from, where the service gives one.
     """
 
     code = Code.DEADLINE_EXCEEDED
@@ -270,15 +278,18 @@ class WaitDeadlineExceededError(LroError):
         *,
         finished: Sequence[operations_pb2.Operation] = (),
         operation: operations_pb2.Operation | None = None,
+        problem: str = "",
         rehydration_token: str | None = None,
     ) -> None:
         self.timeout = timeout
         self.pending = tuple(pending)
         self.finished = tuple(finished)
         self.operation = operation
+        self.problem = problem
         self._rehydration_token = rehydration_token
         shown = _listed(self.pending, most=5)
-        super().__init__(f"waited {timeout:g} s; {len(self.pending)} operation(s) not done: {shown}")
+        failed = f"; the last poll failed: {problem}" if problem else ""
+        super().__init__(f"waited {timeout:g} s; {len(self.pending)} operation(s) not done: {shown}{failed}")
 
     @property
     def rehydration_token(self) -> str | None:
@@ -505,13 +516,13 @@ class WorkerUnavailableError(LroError):
 
 
 class RemoteCallError(LroError):
-    """A call to the service of an operation failed. The operation goes on regardless.
+    """A call to the service of an operation failed. The operation itself goes on.
 
     Attributes:
         name: The operation; "" where the call was to start one.
-        code: Canonical code; for an HTTP answer, the one that its status stands for.
-        problem: What the service or the transport said.
-        http_status: Status of the HTTP answer; None where there was none.
+        code: Canonical code; of an HTTP answer, the one that its body names or its status stands for.
+        problem: What the service said, or why there was no answer.
+        http_status: Of the HTTP answer; None where there was none.
         transient: Whether the same call may succeed later.
         packed_details: The ``google.rpc.Status.details`` of the answer, where it carried a status.
     """
@@ -548,7 +559,7 @@ class RemoteCallError(LroError):
 
 
 class RemoteProtocolError(LroError):
-    """The service's answer breaks its protocol, or an operation ended without the result it promised."""
+    """The service's answer is not one that its protocol has, or an operation ended without the declared result."""
 
     code = Code.INTERNAL
     reason = "REMOTE_PROTOCOL"
@@ -556,7 +567,8 @@ class RemoteProtocolError(LroError):
     def __init__(self, name: str, problem: str) -> None:
         self.name = name
         self.problem = problem
-        super().__init__(f"the service of operation {name!r} gave an answer that makes no sense: {problem}")
+        call = f"a call for operation {name!r}" if name else "the call that starts an operation"
+        super().__init__(f"the answer to {call} makes no sense: {problem}")
 
 
 def _packed(detail: Message) -> any_pb2.Any:

@@ -14,6 +14,7 @@ __all__ = [
     "ANY_PARENT",
     "OperationName",
     "check_id",
+    "check_remote",
     "child_id",
     "id_at",
     "make",
@@ -35,6 +36,7 @@ MAX_PARENT = MAX_NAME - len("/operations/") - 128
 
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~:@-]*")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
+_REMOTE = re.compile(r"[^\x00-\x20\x7f-\x9f\ud800-\udfff]{1,2048}")
 _REQUEST_ID = re.compile(r"[\x20-\x7e]{1,128}")
 
 # Fixed for ever: ids derived from a request_id or a child key must be the same in every release.
@@ -163,6 +165,17 @@ def check_id(identifier: str) -> str:
     if not _ID.fullmatch(identifier):
         raise ValueError(f"operation_id {identifier!r} must be 1 to 128 letters, digits or any of '._~-'")
     return identifier
+
+
+def check_remote(name: str) -> str:
+    """Return the name of another service's operation: in any form, but for white space and length (2048 characters).
+
+    Raises:
+        InvalidOperationNameError: It is anything else.
+    """
+    if not isinstance(name, str) or not _REMOTE.fullmatch(name):
+        raise InvalidOperationNameError(str(name)[:MAX_NAME])
+    return name
 
 
 def request_id(parent: str, handler: str, request: str) -> str:

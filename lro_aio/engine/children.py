@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
-from lro_aio.core import names
-from lro_aio.core.codes import Code
+from lro_aio.core.call_failures import sentence
 from lro_aio.core.errors import (
     LroError,
     OperationNotFoundError,
@@ -17,23 +16,20 @@ from lro_aio.core.errors import (
     WaitDeadlineExceededError,
     WorkerUnavailableError,
 )
-from lro_aio.core.policies import Duration, PollPolicy, seconds
 from lro_aio.core.record import Record, Wait, Wake, WakeReason
 from lro_aio.core.status import to_status
 from lro_aio.engine.changes import Feed
+from lro_aio.engine.remote_polls import Service, as_service, cut_short, fetch, log_failed_poll, wait_operation
 from lro_aio.engine.rows import Rows
-from lro_aio.engine.timing import SystemClock, sleep_for, timeout_at
-from lro_aio.ports import Clock, GetOperationStub, OperationsService
+from lro_aio.engine.timing import sleep_for, timeout_at
+from lro_aio.ports import Clock
 
-__all__ = ["Children", "as_service", "fetch", "missing", "wait_operation"]
+__all__ = ["Children", "Service", "as_service", "fetch", "missing", "wait_operation"]
 
-Service = OperationsService | GetOperationStub
 MAX_CALLS = 32
 """Calls to a remote service that are under way at a time."""
 RETRY_AFTER = 1.0
 """Seconds after which a remote service that did not answer is asked again."""
-CALL_TIMEOUT = 30.0
-"""Real seconds that one call to a remote service may take: a stub without a deadline of its own may hang for ever."""
 
 
 class Children:
@@ -82,25 +78,17 @@ class Children:
         Raises:
             Exception: Whatever the service raised for anything but NOT_FOUND.
         """
-        gate = asyncio.Semaphore(MAX_CALLS)
-
-        async def one(name: str) -> operations_pb2.Operation:
-            async with gate:
-                try:
-                    async with asyncio.timeout(CALL_TIMEOUT):
-                        return await fetch(service, name)
-                except OperationNotFoundError:
-                    return missing(name)
-
+        answers: dict[str, operations_pb2.Operation | Exception] = {}
+        await _ask_each(wanted, service, answers)
         found: list[operations_pb2.Operation] = []
-        results = await asyncio.gather(*(one(name) for name in wanted), return_exceptions=True)
-        for name, result in zip(wanted, results, strict=True):
-            if isinstance(result, Exception) and lenient:
+        for name in wanted:
+            answer = answers[name]
+            if not isinstance(answer, Exception):
+                found.append(answer)
+            elif lenient:
                 found.append(operations_pb2.Operation(name=name))
-            elif isinstance(result, BaseException):
-                raise result
             else:
-                found.append(result)
+                raise answer
         return found
 
     async def pending(self, wait: Wait, among: Sequence[str] | None = None) -> list[str]:
@@ -192,27 +180,37 @@ class Children:
     async def wait_foreign(
         self, wanted: Sequence[str], service: Service, *, deadline: float | None, timeout: float, poll_interval: float
     ) -> list[operations_pb2.Operation]:
-        """Poll another service until all operations have ended. A poll that fails is repeated until the deadline.
+        """Poll a remote service until all operations have ended. A poll that fails is repeated until the deadline.
 
         Raises:
-            WaitDeadlineExceededError: As ``wait``; its cause is the last failed poll, if any.
+            WaitDeadlineExceededError: As ``wait``; its cause, and the end of its sentence, is the last poll if that
+                failed.
         """
         finished: dict[str, operations_pb2.Operation] = {}
-        problem: Exception | None = None
         while True:
             pending = [name for name in dict.fromkeys(wanted) if name not in finished]
+            answers: dict[str, operations_pb2.Operation | Exception] = {}
+            problem: Exception | None = None
             try:
                 async with timeout_at(self._clock, deadline):
-                    seen = await self.read_foreign(pending, service)
-            except Exception as exc:  # noqa: BLE001 (a foreign stub raises what it likes; the deadline bounds it)
-                problem, seen = exc, []
-            finished.update((name, operation) for name, operation in zip(pending, seen) if operation.done)
-            if len(finished) == len(set(wanted)):
+                    await _ask_each(pending, service, answers)
+            except TimeoutError:  # what has answered by then counts
+                problem = cut_short(next((name for name in pending if name not in answers), pending[0]))
+            for name, answer in answers.items():
+                if isinstance(answer, Exception):
+                    problem = answer
+                    log_failed_poll(name, answer)
+                elif answer.done:
+                    finished[name] = answer
+            left = [name for name in pending if name not in finished]
+            if not left:
                 return [finished[name] for name in wanted]
             now = self._clock.monotonic()
             if deadline is not None and now >= deadline:
-                left = [name for name in pending if name not in finished]
-                raise WaitDeadlineExceededError(timeout, left, finished=tuple(finished.values())) from problem
+                failed = sentence(problem) if problem is not None else ""
+                raise WaitDeadlineExceededError(
+                    timeout, left, finished=tuple(finished.values()), problem=failed
+                ) from problem
             until = now + poll_interval if deadline is None else min(deadline, now + poll_interval)
             await sleep_for(self._clock, until - now)
 
@@ -227,87 +225,33 @@ class Children:
         return pending
 
 
-def as_service(service: object) -> Service:
-    """Check that an object can be asked for operations.
+async def _ask_each(
+    wanted: Iterable[str], service: Service, answers: dict[str, operations_pb2.Operation | Exception]
+) -> None:
+    """Ask a remote service once for each operation, ``MAX_CALLS`` at a time.
 
-    Raises:
-        TypeError: It has neither ``get_operation`` nor ``GetOperation``.
+    Args:
+        wanted: Names; one that comes twice is asked for once.
+        service: Who has them.
+        answers: Gets each operation, or the failure of its call, as it comes: what there is stays if this is cancelled.
     """
-    if isinstance(service, OperationsService | GetOperationStub):
-        return service
-    raise TypeError(f"{type(service).__name__} has neither get_operation(name) nor a stub's GetOperation(request)")
+    gate = asyncio.Semaphore(MAX_CALLS)
 
+    async def ask(name: str) -> None:
+        async with gate:
+            try:
+                answers[name] = await fetch(service, name)
+            except OperationNotFoundError:
+                answers[name] = missing(name)
+            except Exception as exc:  # noqa: BLE001 (a service raises what it likes; whoever asked decides)
+                answers[name] = exc
 
-async def fetch(service: Service, name: str) -> operations_pb2.Operation:
-    """One operation of a service.
-
-    Raises:
-        OperationNotFoundError: The service answered NOT_FOUND.
-        Exception: Whatever the service raised for anything else.
-    """
-    try:
-        if isinstance(service, GetOperationStub):
-            operation = await service.GetOperation(operations_pb2.GetOperationRequest(name=name))
-        else:
-            operation = await service.get_operation(name)
-    except Exception as exc:  # every stub has its own NOT_FOUND; whatever is none is raised again
-        if to_status(exc).code == Code.NOT_FOUND:
-            raise OperationNotFoundError(name) from exc
-        raise
-    if not isinstance(operation, operations_pb2.Operation):
-        raise TypeError(f"{type(service).__name__} answered with {type(operation).__name__}, not an Operation")
-    return operation
+    await asyncio.gather(*(ask(name) for name in dict.fromkeys(wanted)))
 
 
 def missing(name: str) -> operations_pb2.Operation:
     """What stands for a child that does not exist: done, with NOT_FOUND."""
     return operations_pb2.Operation(name=name, done=True, error=to_status(OperationNotFoundError(name)))
-
-
-async def wait_operation(
-    operation: str,
-    service: Service,
-    timeout: Duration = 77.0,
-    *,
-    poll: PollPolicy | None = None,
-    clock: Clock | None = None,
-) -> operations_pb2.Operation:
-    """Wait for an operation of any service; raises when the time is up.
-
-    The function of the Go package ``go.alis.build/lro``. ``Client.wait_operation`` is the RPC instead: at the timeout
-    it returns the latest state.
-
-    Args:
-        operation: Resource name.
-        service: An ``OperationsService``, or a gRPC stub with ``GetOperation(request)``. A ``Client`` is one.
-        timeout: Seconds or a timedelta.
-        poll: How often to look.
-        clock: For tests.
-
-    Returns:
-        The operation, done. That it failed is for the caller to see.
-
-    Raises:
-        InvalidOperationNameError: Malformed name.
-        OperationNotFoundError: The service does not have it.
-        WaitDeadlineExceededError: The time is up; carries the operation as last seen.
-    """
-    names.parse(operation)
-    limit = seconds(timeout, "timeout")
-    clock = clock if clock is not None else SystemClock()
-    policy = poll if poll is not None else PollPolicy()
-    asked = as_service(service)
-    deadline = clock.monotonic() + limit
-    attempt = 0
-    while True:
-        latest = await fetch(asked, operation)
-        if latest.done:
-            return latest
-        now = clock.monotonic()
-        if now >= deadline:
-            raise WaitDeadlineExceededError(limit, (operation,), operation=latest)
-        await sleep_for(clock, min(deadline - now, policy.delay(attempt)))
-        attempt += 1
 
 
 def _public(name: str, record: Record | None, now: float) -> operations_pb2.Operation:

@@ -147,19 +147,22 @@ def check_reach(planned: Suspended, *, now: float, most: float | None, reason: s
 
 
 def check_children(own_name: str, children: Sequence[str | Named], *, foreign: bool) -> tuple[str, ...]:
-    """The names of operations to wait for, checked.
+    """The names of operations to wait for, checked. A remote service names its operations as it likes.
 
     Raises:
         ValueError: The operation itself is among them: it would wait for ever.
-        InvalidOperationNameError: Malformed.
+        InvalidOperationNameError: A name is malformed; of a remote service: it is empty or has white space in it.
         TypeError: One string instead of a sequence of names.
     """
     if isinstance(children, str):
         raise TypeError("children must be a sequence of names, not one string")
     wanted = tuple(child if isinstance(child, str) else child.name for child in children)
     for child in wanted:
+        if foreign:
+            names.check_remote(child)
+            continue
         names.parse(child)
-        if child == own_name and not foreign:
+        if child == own_name:
             raise ValueError(f"operation {own_name!r} cannot wait for itself")
     return wanted
 

@@ -1,4 +1,4 @@
-"""The client side: a handle for any long-running operation, whoever runs it.
+"""The caller's side: a handle for any long-running operation, whoever runs it.
 
 ::
 
@@ -10,9 +10,9 @@
     many.py       gather, as_completed: many at once
     transport.py  the seam: Transport, Place, Reply
     grpc.py  http.py  local.py              the ways to a service
-    google_style.py  azure.py               what the answers of HTTP services say
-    answers.py  azure_errors.py  retry_after.py  addresses.py    ... when they say no, and where they may lead
-    polling.py    the looking, shared by the handles of a transport
+    google_style.py  azure.py  azure_monitor.py                  how to read the answers of HTTP services
+    answers.py  azure_errors.py  retry_after.py  addresses.py    ... refusals, and where answers may lead
+    polling.py    the polling, shared by the handles of a transport
     tokens.py  payloads.py  messages.py     texts and messages in and out
 """
 
@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 _LAZY = {"GrpcTransport": ("lro_aio.remote.grpc", ""), "HttpTransport": ("lro_aio.remote.http", "http")}
-"""Imported when they are used: who asks over HTTP needs no grpc, and the other way round."""
+"""Imported when they are used: HTTP does not need grpc, and gRPC does not need httpx."""
 
 
 def __getattr__(name: str) -> Any:

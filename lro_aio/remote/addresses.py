@@ -1,7 +1,7 @@
-"""Where requests may go: the origin of a service's base URL, and those that the caller trusts besides.
+"""Where requests may go: to the origin of a service's base URL, and to further origins that the caller trusts.
 
 Services name URLs in their answers, and tokens carry them. The caller's HTTP client sends its credentials along, so
-neither may choose another host, or the same one without encryption.
+neither may choose another host, or the same host without encryption.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import httpx
 __all__ = ["Addresses"]
 
 Origin = tuple[bytes, bytes, int | None]
-"""Scheme, host and port (None: the scheme's own), as they are sent."""
+"""Scheme, host and port as they are sent; None is the scheme's default port."""
 
 
 class Addresses:
@@ -21,33 +21,33 @@ class Addresses:
 
     Args:
         base_url: Absolute, of http or https, without credentials, query and fragment.
-        origins: Further ones, such as "https://status.example.com".
+        origins: Further origins, such as "https://status.example.com".
 
     Raises:
-        ValueError: Not such a URL.
+        ValueError: A URL of another form.
     """
 
     def __init__(self, base_url: str | httpx.URL, origins: Iterable[str] = ()) -> None:
         if isinstance(origins, str):
-            raise TypeError("origins must be several texts, not one")
+            raise TypeError("origins must be a sequence of texts, not one text")
         url = _base(base_url, "base_url")
         self.base_url = str(url).rstrip("/")
         self._base = httpx.URL(self.base_url)
         self._allowed = {_origin(url), *(_origin(_base(origin, "origins")) for origin in origins)}
 
     def below(self, path: str) -> httpx.URL:
-        """The URL of a path, already percent-encoded, below the base URL."""
+        """The URL of a path below the base URL. The path is percent-encoded already."""
         return httpx.URL(self.base_url + path)
 
     def resolve(self, address: str, base: httpx.URL | None = None) -> httpx.URL:
-        """The URL that an address means.
+        """The URL that an address stands for.
 
         Args:
             address: A URL, or relative to ``base``.
             base: None takes the base URL.
 
         Raises:
-            ValueError: It is none, has credentials in it, or is of an origin that is not allowed.
+            ValueError: It is not a URL, has credentials in it, or is of an origin that is not allowed.
         """
         try:
             url = (base if base is not None else self._base).join(address)
@@ -61,7 +61,7 @@ class Addresses:
         return url.copy_with(fragment=None)
 
     def short(self, url: httpx.URL) -> str:
-        """The URL as a text that ``resolve`` takes: without the origin where that is the base URL's."""
+        """The URL as a text that ``resolve`` takes: without the origin if that is the base URL's."""
         path = url.raw_path.decode("ascii")
         return path if _origin(url) == _origin(self._base) and not path.startswith("//") else str(url)
 

@@ -1,4 +1,4 @@
-"""What an HTTP answer says when it is no good: the error of this package that stands for it."""
+"""HTTP answers that are refusals, pages of somebody else, or no JSON: the error that stands for each."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ from google.rpc import status_pb2
 
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import OperationNotFoundError, RemoteCallError, RemoteProtocolError
+from lro_aio.core.status import retry_delay
 from lro_aio.remote import retry_after
 from lro_aio.remote.azure_errors import code_of, status_of_error
 from lro_aio.remote.payloads import status_of_json
+from lro_aio.remote.transport import NotTheServiceError
 
-__all__ = ["call_failed", "check", "json_of", "object_of", "refused"]
+__all__ = ["call_failed", "check", "check_done", "json_of", "object_of", "refused"]
 
 MISSING = (404, 410)
+REPEATED = (408, 425, 429)
+"""Statuses below 500 after which the same request may succeed later."""
+ANYBODY = (401, 403, 407, *REPEATED)
+"""Statuses that a proxy may send on behalf of the service, in whatever form."""
 
 CODES = {
     400: Code.INVALID_ARGUMENT,
@@ -36,7 +42,7 @@ CODES = {
     503: Code.UNAVAILABLE,
     504: Code.DEADLINE_EXCEEDED,
 }
-"""Where the body does not name the code. Other statuses of 500 and more are UNAVAILABLE, what is left is UNKNOWN."""
+"""For answers whose body names no code. Other statuses of 500 and more are UNAVAILABLE, the rest is UNKNOWN."""
 
 EXCEPTIONS: dict[type, tuple[Code, bool]] = {
     httpx.TimeoutException: (Code.DEADLINE_EXCEEDED, True),
@@ -44,15 +50,15 @@ EXCEPTIONS: dict[type, tuple[Code, bool]] = {
     httpx.ProxyError: (Code.UNAVAILABLE, True),
     httpx.RemoteProtocolError: (Code.UNAVAILABLE, True),  # hung up in the middle of an answer, too
     httpx.DecodingError: (Code.UNAVAILABLE, True),  # an answer that was cut or altered on its way
-    # What the next request would meet too: a header that HTTP cannot carry, a redirect that leads nowhere.
+    # The next request would meet these too: a header that HTTP cannot carry, redirects without end.
     httpx.LocalProtocolError: (Code.INTERNAL, False),
     httpx.UnsupportedProtocol: (Code.INTERNAL, False),
     httpx.TooManyRedirects: (Code.INTERNAL, False),
 }
-"""Exceptions of the httpx client: the code, and whether the same request has a chance later."""
+"""Exceptions of the httpx client: the code, and whether the same request may succeed later."""
 
 HINT, MAX_PROBLEM = 80, 1000
-"""Characters shown of a body that makes no sense, and of a sentence."""
+"""Characters shown of a body that makes no sense, and of a message."""
 
 
 def check(response: httpx.Response, name: str) -> None:
@@ -63,39 +69,58 @@ def check(response: httpx.Response, name: str) -> None:
         name: Of the operation.
 
     Raises:
-        OperationNotFoundError: 404 or 410.
+        OperationNotFoundError: 404 or 410, from the service itself.
         RemoteCallError: As ``refused``.
     """
-    if response.status_code in MISSING:
-        raise OperationNotFoundError(name)
+    if response.status_code in MISSING and _is_service(response):
+        raise OperationNotFoundError(name, _problem(response) if response.content else "")
     if not response.is_success:
         raise refused(response, name)
 
 
+def check_done(response: httpx.Response, name: str) -> None:
+    """Refuse an answer to a call that has no result, unless it is a success with an empty body or with JSON.
+
+    Raises:
+        RemoteProtocolError: A body that is not JSON, such as the page of a web site: nothing was done.
+        OperationNotFoundError: As ``check``.
+        RemoteCallError: As ``check``.
+    """
+    check(response, name)
+    if response.content.strip():
+        json_of(response, name)
+
+
 def refused(response: httpx.Response, name: str, code: Code | None = None) -> RemoteCallError:
-    """The error that an answer stands for, whose status is not one of success.
+    """The error for an answer whose status is not one of success.
 
     Args:
         response: With a body in the form of Google's APIs, of a plain ``google.rpc.Status``, of Azure's, or any other.
         name: Of the operation.
-        code: Where it is another than the answer's own.
+        code: Instead of the answer's own.
     """
     number = response.status_code
     status = _status(response)
     after = retry_after.of_headers(response.headers)
-    return RemoteCallError(
+    transient = number in REPEATED or (number >= 500 and number != 501)
+    kind = RemoteCallError
+    if number not in ANYBODY and (number < 500 or number == 501) and not _is_service(response):
+        kind = NotTheServiceError
+        if number in MISSING:  # an ingress without a route, as during a deploy
+            transient, status.code = True, int(Code.UNAVAILABLE)
+    return kind(
         name,
-        _clipped(status.message, MAX_PROBLEM) if status.message else f"{response.reason_phrase}; {_hint(response)}",
+        _problem(response),
         code=code if code is not None else status.code,
-        transient=number in (408, 429) or (number >= 500 and number != 501),
+        transient=transient,
         http_status=number,
-        retry_after=after if after is not None else retry_after.of_details(status.details),
+        retry_after=after if after is not None else retry_delay(status.details),
         details=tuple(status.details),
     )
 
 
 def call_failed(exc: httpx.RequestError, name: str) -> RemoteCallError:
-    """The error for a request that got no whole answer."""
+    """The error for a request that got no answer, or only a part of one."""
     known = next((kind for kind in type(exc).__mro__ if kind in EXCEPTIONS), httpx.NetworkError)
     code, transient = EXCEPTIONS[known]
     return RemoteCallError(
@@ -107,12 +132,12 @@ def json_of(response: httpx.Response, name: str) -> Any:
     """The body's JSON.
 
     Raises:
-        RemoteProtocolError: It is none.
+        RemoteProtocolError: The body is not JSON.
     """
     try:
         return response.json()
     except (ValueError, RecursionError) as exc:
-        raise RemoteProtocolError(name, f"no JSON, but {_hint(response)}") from exc
+        raise RemoteProtocolError(name, f"not JSON, but {_hint(response)}") from exc
 
 
 def object_of(response: httpx.Response) -> dict[str, Any]:
@@ -125,7 +150,7 @@ def object_of(response: httpx.Response) -> dict[str, Any]:
 
 
 def _status(response: httpx.Response) -> status_pb2.Status:
-    """What the answer says by its body, its headers and at least its number."""
+    """What the answer says in its body and its headers, or at least by its number."""
     body = object_of(response)
     error = body.get("error", body)
     error = dict(error) if isinstance(error, dict) else {}
@@ -138,7 +163,7 @@ def _status(response: httpx.Response) -> status_pb2.Status:
     else:
         status = status_of_json(error)
         code = code_of(error.get("status"))
-        if code is Code.UNKNOWN and type(said) is int:  # HTTP's own number is none of the canonical ones
+        if code is Code.UNKNOWN and type(said) is int:  # no HTTP status is a canonical number
             code = Code.of(said)
     if code in (Code.OK, Code.UNKNOWN):
         code = CODES.get(response.status_code, Code.UNAVAILABLE if response.status_code >= 500 else Code.UNKNOWN)
@@ -146,8 +171,34 @@ def _status(response: httpx.Response) -> status_pb2.Status:
     return status
 
 
+def _is_service(response: httpx.Response) -> bool:
+    """Whether a refusal may be the service's own words: JSON of an API, or no words at all.
+
+    A redirect, a web page or plain text is not. Nor is JSON with nothing but a message: API gateways say so that they
+    have no route.
+    """
+    if 300 <= response.status_code < 400:
+        return False
+    if not response.content.strip() or "x-ms-error-code" in response.headers:
+        return True
+    try:
+        body = response.json()
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(body, dict) and not set(body) <= {"message", "request_id", "requestId"}
+
+
+def _problem(response: httpx.Response) -> str:
+    """What a refusal says, in one line."""
+    message = _status(response).message
+    if message:
+        return _clipped(message, MAX_PROBLEM)
+    target = f" to {_clipped(response.headers['location'], HINT)!r}" if "location" in response.headers else ""
+    return f"{response.reason_phrase}{target}; {_hint(response)}"
+
+
 def _hint(response: httpx.Response) -> str:
-    """A little of what came instead."""
+    """The type and the beginning of a body that was not expected."""
     kind = response.headers.get("content-type", "nothing").partition(";")[0]
     return f"{kind}: {_clipped(response.text, HINT)!r}" if response.content else "an empty body"
 

@@ -1,15 +1,17 @@
-"""Operations of an HTTP service in Azure's style: a status monitor each, or a ``Location`` to ask.
+"""Operations of an HTTP service in Azure's style: each has a status monitor, a ``Location``, or only its resource.
 
 The rules are those of https://github.com/microsoft/api-guidelines, azure/Guidelines.md and
-azure/ConsiderationsForServiceDesign.md, "Long-Running Operations", and what older services do.
+azure/ConsiderationsForServiceDesign.md, "Long-Running Operations"; those of ARM, the RPC contract "Asynchronous
+Operations"; and what services do besides.
 
-===========  ========================================================================================================
+===========  ==========================================================================================================
 Step         How the next answer is read
-===========  ========================================================================================================
-(none)       The status monitor: ``{"status": ..., "error"?, "result"?}``
-"location"   202: not yet. Another success: done, and the body is the response
-"result"     The same, after the status monitor said Succeeded and had no ``result``
-===========  ========================================================================================================
+===========  ==========================================================================================================
+(none)       The status monitor: ``{"status": ..., "error"?, "result"?}``. 204, or an empty body: done
+"location"   202, or a body that tells of an operation under way: not yet. Any other success: done, with the body
+"resource"   The resource of a PUT that has no status monitor: its ``provisioningState`` tells
+"result"     202: not yet. Another success: the body is the result, which the status monitor did not have
+===========  ==========================================================================================================
 """
 
 from __future__ import annotations
@@ -18,36 +20,42 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import httpx
-from google.rpc import status_pb2
 
 from lro_aio.core.codes import Code
-from lro_aio.core.errors import RemoteProtocolError
+from lro_aio.core.errors import RemoteCallError, RemoteProtocolError
 from lro_aio.remote import retry_after
 from lro_aio.remote.addresses import Addresses
 from lro_aio.remote.answers import check, json_of, object_of, refused
-from lro_aio.remote.azure_errors import status_of_error
+from lro_aio.remote.azure_monitor import (
+    Outcome,
+    State,
+    failure_of,
+    is_of,
+    landed,
+    metadata_of,
+    monitored,
+    provisioned,
+    result_of,
+)
 from lro_aio.remote.payloads import Json
 from lro_aio.remote.transport import Place, Reply
 
 __all__ = ["AzureStyle"]
 
-MONITOR, LOCATION, RESULT = "", "location", "result"
+MONITOR, LOCATION, RESOURCE, RESULT = "", "location", "resource", "result"
 
 MONITOR_HEADERS = ("operation-location", "azure-asyncoperation")
 
-NO_PROGRESS = {"id", "name", "kind", "status", "error", "result", "resourceLocation"}
-"""Members of a status monitor that are no metadata."""
-
 
 class AzureStyle:
-    """Where operations are, and what answers say of them.
+    """Where operations are, and how to read answers.
 
-    ``Place.name`` is the first address that the service gave, ``link`` the one to ask next where it is another, and
-    ``result`` that of the final GET, while the status monitor runs.
+    ``Place.name`` is the first address that the service gave, ``link`` the address to ask next if it is another, and
+    ``result``, while the status monitor tells of the operation, the address of the final GET.
 
     Args:
         addresses: Of the service.
-        prefix: Between the base URL and names that are no addresses.
+        prefix: Between the base URL and names that are not addresses.
     """
 
     kind = "azure"
@@ -66,82 +74,134 @@ class AzureStyle:
         return Place(self._addresses.short(self._addresses.resolve(name)))
 
     def check(self, place: Place) -> None:
-        """Only allowed origins, and steps that there are."""
-        if place.step not in (MONITOR, LOCATION, RESULT):
-            raise ValueError(f"no step of such an operation is called {place.step[:40]!r}")
+        """A known step, and addresses of allowed origins."""
+        if place.step not in (MONITOR, LOCATION, RESOURCE, RESULT):
+            raise ValueError(f"such an operation has no step {place.step[:40]!r}")
         for address in (place.name, place.link, place.result):
             self._addresses.resolve(address)
 
     def started(self, answer: Any) -> Reply:
-        """An ``httpx.Response``: where to go on, or, without such a header, the result."""
+        """An ``httpx.Response``: what it tells of the operation, and where to ask next."""
         if not isinstance(answer, httpx.Response):
             raise TypeError(f"expected an httpx.Response, not {type(answer).__name__}")
         if not answer.is_success:
             raise refused(answer, "")
-        after = retry_after.of_headers(answer.headers)
         if monitor := self._monitor_link(answer, ""):
             place = Place(monitor, result=self._final(answer))
-            if self._is_monitor(answer, monitor):
+            if self._tells_of(answer, monitor):
                 return self._monitor(answer, place)
-            return Reply(place, answer, done=False, retry_after=after)
-        if answer.status_code != httpx.codes.ACCEPTED:  # a Location with 201 is the new resource's
-            return _ended(Place(""), answer)
-        if location := self._link(answer, "location", ""):
-            return Reply(Place(location, step=LOCATION), answer, done=False, retry_after=after)
-        raise RemoteProtocolError("", "202 without Operation-Location and Location")
+            return _running(place, answer)
+        if answer.status_code == httpx.codes.ACCEPTED and (location := self._link(answer, "location", "")):
+            return self._accepted(answer, Place(location, step=LOCATION))
+        return self._resource(answer)
 
     def next_url(self, place: Place) -> httpx.URL:
-        """Where the next look goes."""
+        """Where the next poll goes."""
         return self._addresses.resolve(place.link or place.name)
 
     def url(self, place: Place, verb: str = "") -> httpx.URL:
-        """The status monitor, or an action on it."""
+        """The status monitor, or an action on it.
+
+        Raises:
+            RemoteCallError: There is none, but only the resource: a DELETE would delete that.
+        """
+        if place.step == RESOURCE:
+            problem = "the operation has no status monitor, which could cancel it or be deleted"
+            raise RemoteCallError(place.name, problem, code=Code.UNIMPLEMENTED)
         url = self._addresses.resolve(place.name)
         path, mark, query = url.raw_path.decode("ascii").partition("?")
         return url.copy_with(raw_path=f"{path}{verb}{mark}{query}".encode("ascii"))
 
     def reply(self, response: httpx.Response, place: Place) -> Reply:
-        """What the step makes of it."""
-        if place.step == RESULT and not response.is_success:
-            raise refused(response, place.name)  # 404 too: the operation was there, and has succeeded
+        """What the step makes of the answer."""
+        if place.step == RESULT:
+            if not response.is_success:
+                raise refused(response, place.name)  # 404 too: the operation was there, and has succeeded
+            return self._landed(response, place, None)
+        body = object_of(response)
+        state = provisioned(body) if place.step == RESOURCE else landed(body, place.link or place.name)
+        if not response.is_success and state is not None and _has_failed(state):
+            return _failed(place, response, body, state)  # a failed operation, told by the status, too
         check(response, place.name)
-        return self._monitor(response, place) if place.step == MONITOR else self._landed(response, place)
+        return self._monitor(response, place) if place.step == MONITOR else self._landed(response, place, state)
 
-    def _landed(self, response: httpx.Response, place: Place) -> Reply:
-        if response.status_code != httpx.codes.ACCEPTED:
-            return _ended(place, response)
-        moved = _moved(place, self._link(response, "location", place.name))
-        return Reply(moved, response, done=False, retry_after=retry_after.of_headers(response.headers))
+    def _accepted(self, answer: httpx.Response, place: Place) -> Reply:
+        """A start with a ``Location``. That it has failed may be said at once; the result is at the address."""
+        body = object_of(answer)
+        state = _failure_in(body)
+        return _running(place, answer) if state is None else _failed(place, answer, body, state)
+
+    def _resource(self, answer: httpx.Response) -> Reply:
+        """A start without a status monitor: the body is the result, or a resource that tells how it gets on."""
+        body, request = object_of(answer), _request(answer)
+        address = ""
+        if request is not None and request.method in ("PUT", "PATCH"):
+            address = self._resolved(str(request.url), answer, "")
+        state = provisioned(body) or _failure_in(body)
+        if not address and state is not None and answer.status_code == httpx.codes.CREATED:
+            address = self._link(answer, "location", "")  # of what a POST has made
+        place = Place(address, step=RESOURCE)
+        accepted = answer.status_code == httpx.codes.ACCEPTED
+        if state is not None and _has_failed(state):
+            return _failed(place if address else Place(""), answer, body, state)
+        if (accepted and state is None) or (state is not None and state.outcome is Outcome.RUNNING):
+            if address:
+                return _running(place, answer, state)
+            if accepted:
+                raise RemoteProtocolError("", "202 without Operation-Location, Azure-AsyncOperation or Location")
+        return _ended(Place(""), answer)
+
+    def _landed(self, response: httpx.Response, place: Place, state: State | None) -> Reply:
+        """An answer that is, at the end, the result."""
+        accepted = response.status_code == httpx.codes.ACCEPTED
+        if state is not None and _has_failed(state):
+            return _failed(place, response, object_of(response), state)
+        if accepted or (state is not None and state.outcome is Outcome.RUNNING):
+            return _running(_moved(place, self._link(response, "location", place.name)), response, state)
+        return _ended(place, response, state)
 
     def _monitor(self, response: httpx.Response, place: Place) -> Reply:
-        body = json_of(response, place.name)
-        word = body.get("status") if isinstance(body, dict) else None
-        if not isinstance(word, str):
-            raise RemoteProtocolError(place.name, "its status monitor has no status")
-        metadata = _metadata(body)
-        match word.casefold():
-            case "succeeded":
-                if body.get("result") is not None:
-                    return Reply(place, response, done=True, metadata=metadata, response=Json(body["result"]))
-                found = self._resolved(body.get("resourceLocation"), response, place.name) or place.result
-                if not found:
-                    return Reply(place, response, done=True, metadata=metadata)
-                landing = Place(place.name, link=found, step=RESULT)
-                return Reply(landing, response, done=False, metadata=metadata, retry_after=0.0)
-            case "failed" | "canceled" | "cancelled" as end:
-                error = _error(body.get("error"), cancelled=end != "failed")
-                return Reply(place, response, done=True, metadata=metadata, error=error)
-        moved = _moved(place, self._monitor_link(response, place.name))
-        after = retry_after.of_headers(response.headers)
-        return Reply(moved, response, done=False, metadata=metadata, retry_after=after)
+        body = json_of(response, place.name) if response.content.strip() else {}
+        state = monitored(body)
+        if state is None:
+            return self._wordless(response, place, body)
+        if _has_failed(state):
+            return _failed(place, response, body, state)
+        if state.outcome is Outcome.RUNNING:
+            moved = _moved(place, self._monitor_link(response, place.name))
+            return _running(moved, response, state, body)
+        if state.word not in (body.get("status"), body.get("runtimeStatus")):  # the resource itself, in the end
+            return Reply(place, response, done=True, response=Json(body))
+        final = self._resolved(body.get("resourceLocation"), response, place.name) or place.result
+        if final and body.get("result") is None:
+            landing = Place(place.name, link=final, step=RESULT)
+            return Reply(landing, response, done=False, metadata=metadata_of(body, state), retry_after=0.0)
+        member, result = result_of(body) or ("", None)
+        metadata = metadata_of(body, state, member)
+        return Reply(place, response, done=True, metadata=metadata, response=None if result is None else Json(result))
 
-    def _is_monitor(self, started: httpx.Response, monitor: str) -> bool:
+    def _wordless(self, response: httpx.Response, place: Place, body: Any) -> Reply:
+        """A status monitor that tells of no state: 202 goes on, and a success without a body is the end."""
+        if response.status_code == httpx.codes.ACCEPTED:
+            return _running(_moved(place, self._monitor_link(response, place.name)), response)
+        if response.content.strip():
+            found = ", ".join(map(repr, list(body)[:10])) if isinstance(body, dict) else type(body).__name__
+            raise RemoteProtocolError(place.name, f"its status monitor has no status, but {found or 'nothing'}")
+        if place.result:
+            return Reply(Place(place.name, link=place.result, step=RESULT), response, done=False, retry_after=0.0)
+        return Reply(place, response, done=True)
+
+    def _tells_of(self, started: httpx.Response, monitor: str) -> bool:
         """Whether the answer to a start is the status monitor already, as the guidelines want, and not a resource."""
-        body, own_id = object_of(started), self._addresses.resolve(monitor).path.rpartition("/")[2]
-        return started.status_code == httpx.codes.ACCEPTED and body.get("id") == own_id and "status" in body
+        body, request = object_of(started), _request(started)
+        if not isinstance(body.get("status"), str):
+            return False
+        if started.status_code != httpx.codes.ACCEPTED and request is not None and request.method in ("PUT", "PATCH"):
+            return False  # the resource, whatever its members
+        return _failure_in(body) is not None or is_of(body, self._addresses.resolve(monitor).path)
 
     def _final(self, started: httpx.Response) -> str:
-        """Where the result will be, if the status monitor does not have it or say so."""
+        """Where the result will be, if the status monitor neither has it nor says so."""
         request = _request(started)
         if request is None:
             return ""
@@ -156,7 +216,7 @@ class AzureStyle:
         return self._resolved(response.headers.get(header), response, name)
 
     def _resolved(self, address: Any, response: httpx.Response, name: str) -> str:
-        """An address that the service gave, as it is kept; "" for none."""
+        """An address that the service gave, in the form in which it is kept; "" for none."""
         if not isinstance(address, str) or not address:
             return ""
         request = _request(response)
@@ -179,24 +239,33 @@ def _moved(place: Place, link: str) -> Place:
     return replace(place, link="" if link == place.name else link) if link else place
 
 
-def _ended(place: Place, response: httpx.Response) -> Reply:
+def _failure_in(body: dict[str, Any]) -> State | None:
+    """The state of a failed operation, if a body that may be a resource tells of one, with an error."""
+    state = landed(body, "")
+    return state if state is not None and _has_failed(state) and isinstance(body.get("error"), dict) else None
+
+
+def _has_failed(state: State) -> bool:
+    return state.outcome in (Outcome.FAILED, Outcome.CANCELLED)
+
+
+def _running(
+    place: Place, response: httpx.Response, state: State | None = None, monitor: dict[str, Any] | None = None
+) -> Reply:
+    """Not done. The metadata is what a status monitor says besides, or the state of a resource."""
+    metadata = None
+    if state is not None:
+        metadata = Json({"provisioningState": state.word}) if monitor is None else metadata_of(monitor, state)
+    after = retry_after.of_headers(response.headers)
+    return Reply(place, response, done=False, metadata=metadata, retry_after=after)
+
+
+def _failed(place: Place, response: httpx.Response, body: dict[str, Any], state: State) -> Reply:
+    return Reply(place, response, done=True, metadata=metadata_of(body, state), error=failure_of(body, state))
+
+
+def _ended(place: Place, response: httpx.Response, state: State | None = None) -> Reply:
     """Done, with the body, if there is one, as the response."""
     body = json_of(response, place.name) if response.content.strip() else None
-    return Reply(place, response, done=True, response=None if body is None else Json(body))
-
-
-def _metadata(monitor: dict[str, Any]) -> Json | None:
-    """The member ``metadata``, which this package's servers send, or all that is said beside the outcome."""
-    metadata = monitor.get("metadata")
-    if metadata is None:
-        metadata = {key: value for key, value in monitor.items() if key not in NO_PROGRESS} or None
-    return None if metadata is None else Json(metadata)
-
-
-def _error(error: Any, *, cancelled: bool) -> status_pb2.Status:
-    status = status_of_error(error if isinstance(error, dict) else {})
-    if cancelled:
-        status.code = int(Code.CANCELLED)
-    if not status.message:
-        status.message = "the operation was cancelled" if cancelled else "the service did not say why it failed"
-    return status
+    metadata = None if state is None else Json({"provisioningState": state.word})
+    return Reply(place, response, done=True, metadata=metadata, response=None if body is None else Json(body))

@@ -42,7 +42,7 @@ _WORDS = {
     **dict.fromkeys(("gatewaytimeout", "operationtimedout", "requesttimeout", "timeout"), Code.DEADLINE_EXCEEDED),
     **dict.fromkeys(("methodnotallowed", "notimplemented", "notsupported"), Code.UNIMPLEMENTED),
 }  # fmt: skip
-"""Letters of a code -> canonical code. Services make up words: the others are UNKNOWN."""
+"""Letters of a code -> canonical code. Services make up words; those that are not here are UNKNOWN."""
 
 
 def code_of(word: Any) -> Code:
@@ -54,8 +54,8 @@ def code_of(word: Any) -> Code:
 def status_of_error(error: Mapping[str, Any]) -> status_pb2.Status:
     """The status that an error object stands for.
 
-    Servers of this package send the details of theirs as ``innererror.details``; these come back as they were. Of
-    other services, the code goes on as it is in an ``ErrorInfo``, and what else they say in a ``Struct``.
+    Servers of this package send their details as ``innererror.details``, and these come back as they were. From other
+    services, the code is kept in an ``ErrorInfo``, and everything else they say in a ``Struct``.
 
     Args:
         error: The object with ``code`` and ``message``.

@@ -1,4 +1,4 @@
-"""Failures as ``google.api_core`` has them, for code that catches those."""
+"""Failures as exceptions of ``google.api_core``, for code that catches those."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operations of an HTTP service in the style of Google's APIs: a resource each, as proto3 JSON of ``Operation``."""
+"""Operations of an HTTP service in the style of Google's APIs: each is a resource, the proto3 JSON of ``Operation``."""
 
 from __future__ import annotations
 
@@ -18,9 +18,13 @@ from lro_aio.remote.transport import Place, Reply
 
 __all__ = ["GoogleStyle"]
 
+STATES = ("status", "state", "phase", "provisioningState", "operationType")
+"""Members of other kinds of operations, and of resources, that ``Operation`` does not have. Beside ``metadata``, which
+it does have, only the first counts."""
+
 
 class GoogleStyle:
-    """Where operations are, and what answers say of them.
+    """Where operations are, and how to read answers.
 
     Args:
         addresses: Of the service.
@@ -39,9 +43,9 @@ class GoogleStyle:
         return Place(check_name(name))
 
     def check(self, place: Place) -> None:
-        """Only a name: the URL follows from it."""
+        """A name alone, from which the URL follows."""
         if place != self.place(place.name):
-            raise ValueError("it has more parts than such a service needs")
+            raise ValueError("it has parts that such a service does not use")
 
     def started(self, answer: Any) -> Reply:
         """An ``httpx.Response``, its JSON, or an ``Operation``."""
@@ -60,7 +64,7 @@ class GoogleStyle:
         return self.url(place)
 
     def url(self, place: Place, verb: str = "") -> httpx.URL:
-        """The name percent-encoded as google/api/http.proto has it for ``{name=**}``."""
+        """The name is percent-encoded as google/api/http.proto says for ``{name=**}``."""
         return self._addresses.below(f"{self._prefix}/{quote(place.name, safe='/')}{verb}")
 
     def reply(self, response: httpx.Response, place: Place) -> Reply:
@@ -74,26 +78,23 @@ def _reply(body: Any, raw: Any, place: Place | None = None, after: float | None 
 
     Args:
         body: The JSON.
-        raw: What it came as.
-        place: Where it was asked for: that stays its name. None: the body tells.
+        raw: The answer that it came in.
+        place: Where it was asked for, which stays the operation's name. None: the body has the name.
         after: The answer's Retry-After.
     """
     known = "" if place is None else place.name
-    if not isinstance(body, dict) or not body.keys() & {"name", "done"}:
-        raise RemoteProtocolError(known, "its JSON is no Operation")
+    _check_form(body, known)
     name, done = body.get("name"), body.get("done")
-    if not isinstance(name, str | None) or not isinstance(done, bool | None):
-        raise RemoteProtocolError(known, "its JSON is no Operation: name is no text, or done no boolean")
     if place is None:
-        if not done:  # one that is done already may have none (AIP-151, validate_only)
+        if not done:  # one that is done may have no name (AIP-151, validate_only)
             try:
                 check_name(name or "")
             except ValueError as exc:
-                raise RemoteProtocolError(name or "", "the operation has no name to ask for it by") from exc
+                raise RemoteProtocolError(name or "", "the operation has no name by which to ask for it") from exc
         place = Place(name or "")
     error, response, metadata = (body.get(key) for key in ("error", "response", "metadata"))
     if done and not isinstance(error, dict | None):
-        raise RemoteProtocolError(place.name, "its error is no google.rpc.Status")
+        raise RemoteProtocolError(place.name, "its error is not a google.rpc.Status")
     return Reply(
         place,
         raw,
@@ -103,3 +104,29 @@ def _reply(body: Any, raw: Any, place: Place | None = None, after: float | None 
         error=None if not done or error is None else status_of_json(error),
         retry_after=after,
     )
+
+
+def _check_form(body: Any, name: str) -> None:
+    """Refuse JSON that is not an ``Operation``.
+
+    A member that tells the state in another way, where ``done`` is missing, means another kind of operation, which
+    would never seem to end: Azure's, Compute Engine's, Cloud SQL's.
+
+    Raises:
+        RemoteProtocolError: It is not one.
+    """
+    if not isinstance(body, dict) or not body.keys() & {"name", "done"}:
+        raise RemoteProtocolError(name, "its JSON is not a google.longrunning.Operation")
+    if not isinstance(body.get("name"), str | None) or not isinstance(body.get("done"), bool | None):
+        raise RemoteProtocolError(
+            name, "its JSON is not a google.longrunning.Operation: name is not text, or done not a boolean"
+        )
+    states = STATES[:1] if "metadata" in body else STATES
+    if body.get("done") is None and (found := next((key for key in states if key in body), None)) is not None:
+        kind = f" of kind {str(body['kind'])[:80]!r}" if "kind" in body else ""
+        hint = "" if kind else '; for a service in Azure\'s style, say style="azure"'
+        raise RemoteProtocolError(
+            name,
+            f"its JSON{kind} has {found!r} (of the value {str(body[found])[:80]!r}) and no 'done': it is not a"
+            f" google.longrunning.Operation{hint}",
+        )

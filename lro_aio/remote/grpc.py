@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Never
 
 import grpc
@@ -11,47 +12,49 @@ from google.protobuf import duration_pb2
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
+from lro_aio.core.call_failures import TRANSIENT, from_proxy, sentence, too_large
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import OperationNotFoundError, RemoteCallError, RemoteProtocolError
 from lro_aio.core.policies import Duration, PollPolicy, RetryPolicy
+from lro_aio.core.status import retry_delay
 from lro_aio.remote.messages import check_name, reply_of
-from lro_aio.remote.retry_after import of_details
-from lro_aio.remote.transport import CallOptions, MetadataSource, Place, Reply, Transport, metadata_of
+from lro_aio.remote.transport import (
+    CallOptions,
+    MetadataSource,
+    NotTheServiceError,
+    Place,
+    Reply,
+    Transport,
+    metadata_of,
+)
 
 __all__ = ["GrpcTransport"]
 
 WAIT_GRACE = 15.0
-"""Seconds beyond the length of a long-poll before the call is given up."""
+"""Seconds beyond the length of a long-poll after which the call is given up."""
 
-TRANSIENT = frozenset(
-    {
-        Code.UNAVAILABLE,
-        Code.DEADLINE_EXCEEDED,
-        Code.RESOURCE_EXHAUSTED,
-        Code.INTERNAL,  # a stream that was reset, too
-        Code.UNKNOWN,  # a server that raised, or a proxy that answered for it
-        Code.CANCELLED,  # by the other side: our own cancel is no error of the call
-    }
-)
-"""Looking does no harm: beyond what AIP-194 lets clients repeat, all that HTTP has as 408, 429 or 5xx is repeated."""
+
+CLOSED = "the call was cancelled in this process, as happens when its channel is closed"
 
 
 class GrpcTransport(Transport):
     """Asks over a channel of ``grpc.aio``.
 
-    Ends are told by ``WaitOperation`` where the service has it; one that answers it with UNIMPLEMENTED is polled
+    ``WaitOperation`` tells of the end where the service has it. A service that answers it with UNIMPLEMENTED is polled
     with ``GetOperation`` from then on.
 
     Args:
-        channel: Opened and closed by the caller. Credentials are its own, or come in ``metadata``.
-        metadata: Sent with every call: pairs, a mapping, or a function, sync or async, that gives them for each call.
-        address: Of the service, such as "reports.example.com:443": goes into tokens; elsewhere they are refused.
+        channel: Opened and closed by the caller. It has its own credentials, or they come in ``metadata``.
+        metadata: Sent with every call: pairs, a mapping, or a function, sync or async, that returns them for each call.
+            A function that raises counts as a failed poll.
+        address: Of the service, such as "reports.example.com:443". Goes into tokens, which are then refused for any
+            other address.
         timeout: Seconds or a timedelta that one call may take.
-        poll: How often handles look.
-        retry: How often they repeat a look that fails.
-        max_calls: Looks that are under way at a time.
-        max_waits: Calls of ``WaitOperation`` that are open at a time.
-        wait_operation: Whether the service has ``WaitOperation``. None: try it, once.
+        poll: How often handles poll.
+        retry: How often they repeat a failed poll.
+        max_calls: Polls under way at a time.
+        max_waits: Calls of ``WaitOperation`` open at a time.
+        wait_operation: Whether the service has ``WaitOperation``. None: find out with the first wait.
     """
 
     kind = "grpc"
@@ -86,7 +89,7 @@ class GrpcTransport(Transport):
         return Place(check_name(name))
 
     def started(self, answer: Any) -> Reply:
-        """An ``Operation``, as the method that starts one returns it."""
+        """An ``Operation``, as returned by the method that starts one."""
         return reply_of(answer)
 
     async def fetch(self, place: Place, options: CallOptions) -> Reply:
@@ -112,39 +115,49 @@ class GrpcTransport(Transport):
     async def _call(
         self, method: str, request: Any, place: Place, options: CallOptions, timeout: float | None = None
     ) -> Any:
-        pairs = (*await metadata_of(self._metadata), *options.metadata)
-        metadata = tuple((key.lower(), value) for key, value in pairs)  # grpc refuses any other spelling
         limit = options.timeout or timeout or self.timeout
+        pairs = (*await metadata_of(self._metadata, place.name, limit), *options.metadata)
+        metadata = tuple((key.lower(), value) for key, value in pairs)  # grpc refuses upper case
         try:
             answer = await getattr(self._stub, method)(request, timeout=limit, metadata=metadata)
         except grpc.aio.AioRpcError as exc:
             _refuse(exc, place.name)
-        if answer is None:  # what grpc.aio gives for bytes that are not of the message
-            raise RemoteProtocolError(place.name, "it is no message of the expected type")
+        except asyncio.CancelledError as exc:  # grpc.aio raises it for calls of a channel that is closed, too
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise RemoteCallError(place.name, CLOSED, code=Code.CANCELLED) from exc
+        except (grpc.aio.UsageError, grpc.aio.InternalError, TypeError, ValueError) as exc:  # closed; illegal metadata
+            raise RemoteCallError(place.name, sentence(exc), code=Code.INTERNAL) from exc
+        if answer is None:  # grpc.aio's result for bytes that cannot be parsed
+            raise RemoteProtocolError(place.name, "it is not a message of the expected type")
+        options.answered(answer)
         return answer
 
 
 def _refuse(exc: grpc.aio.AioRpcError, name: str) -> Never:
     """Raise the error of this package that stands for a failed call."""
     code = Code.of(exc.code().value[0])
-    if code is Code.NOT_FOUND:
-        raise OperationNotFoundError(name) from exc
     status = _rich(exc)
     details = () if status is None else tuple(status.details)
-    problem = status.message if status is not None and status.message else exc.details() or "it gave no reason"
+    said = status.message if status is not None and status.message else exc.details() or ""
+    problem = " ".join(said.split()) or "it gave no reason"
+    if code is Code.NOT_FOUND:
+        raise OperationNotFoundError(name, " ".join(said.split())) from exc
+    if code is Code.UNIMPLEMENTED and from_proxy(problem):
+        raise NotTheServiceError(name, problem, code=Code.UNAVAILABLE, transient=True) from exc
+    transient = code in TRANSIENT
+    if code is Code.RESOURCE_EXHAUSTED and too_large(problem):
+        transient = False
+        problem += "; the channel option grpc.max_receive_message_length sets the limit of this side"
     raise RemoteCallError(
-        name,
-        " ".join(problem.split()),
-        code=code,
-        transient=code in TRANSIENT,
-        retry_after=of_details(details),
-        details=details,
+        name, problem, code=code, transient=transient, retry_after=retry_delay(details), details=details
     ) from exc
 
 
 def _rich(exc: grpc.aio.AioRpcError) -> Status | None:
     try:
         found: Status | None = rpc_status.from_call(exc)
-    except Exception:  # noqa: BLE001 (garbage in the trailers; the code and the sentence are enough)
+    except Exception:  # noqa: BLE001 (garbage in the trailers: the code and the text will do)
         return None
     return found

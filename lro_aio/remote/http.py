@@ -12,7 +12,7 @@ from lro_aio.core.codes import Code
 from lro_aio.core.errors import RemoteCallError
 from lro_aio.core.policies import Duration, PollPolicy, RetryPolicy
 from lro_aio.remote.addresses import Addresses
-from lro_aio.remote.answers import call_failed, check, refused
+from lro_aio.remote.answers import call_failed, check_done, refused
 from lro_aio.remote.azure import AzureStyle
 from lro_aio.remote.google_style import GoogleStyle
 from lro_aio.remote.transport import CallOptions, MetadataSource, Place, Reply, Transport, metadata_of
@@ -20,7 +20,7 @@ from lro_aio.remote.transport import CallOptions, MetadataSource, Place, Reply, 
 __all__ = ["HttpTransport"]
 
 WAIT_GRACE = 15.0
-"""Seconds beyond the length of a long-poll before the request is given up."""
+"""Seconds beyond the length of a long-poll after which the request is given up."""
 
 NO_SUCH_METHOD = (405, 501)
 
@@ -56,31 +56,33 @@ class HttpTransport(Transport):
     an operation's name    resource name                                   address of its status monitor
     what starts one gives  an ``Operation``: the ``httpx.Response``, its   the ``httpx.Response``: it has
                            JSON, or a message                              ``Operation-Location`` or the like
-    a look                 GET ``{base_url}/v1/{name}``                    GET of the address; after a success
+    a poll                 GET ``{base_url}/v1/{name}``                    GET of the address; after a success
                                                                            GET of the result, if need be
     cancel, delete         POST ``...:cancel``, DELETE                     the same
     =====================  ==============================================  ===================================
 
-    Redirects are followed where the httpx client is told to follow them, wherever they lead.
+    Redirects are followed if the httpx client is told to follow them, wherever they lead.
 
     Args:
-        client: Opened and closed by the caller. Proxies, certificates and credentials are its own. Its timeouts do not
-            count.
-        base_url: Of the service, such as "https://api.example.com" or "https://example.com/jobs". Goes into tokens;
-            elsewhere they are refused.
-        style: How the service tells of operations.
-        headers: Sent with every request: a mapping, pairs, or a function, sync or async, that gives them for each.
+        client: Opened and closed by the caller. It has its own proxies, certificates and credentials. Its timeouts do
+            not apply here.
+        base_url: Of the service, such as "https://api.example.com" or "https://example.com/jobs". Goes into tokens,
+            which are then refused for any other service.
+        style: How the service represents operations.
+        headers: Sent with every request: a mapping, pairs, or a function, sync or async, that returns them for each
+            request. A function that raises counts as a failed poll.
         prefix: Between ``base_url`` and resource names.
-        origins: Further ones, such as "https://status.example.com", to which the service may send the transport. Any
-            other is refused, for the client's credentials would go there.
-        long_polls: Whether to tell ends by ``POST {name}:wait`` ("google"). A service that turns out not to have it is
-            polled.
+        origins: Further origins, such as "https://status.example.com", to which the service may send the transport. It
+            goes to no other, since the client's credentials would go along.
+        long_polls: Whether to wait for ends by ``POST {name}:wait`` ("google"). A service that turns out not to have it
+            is polled.
         timeout: Seconds or a timedelta that one request may take in all.
-        poll: How often handles look.
-        retry: How often they repeat a look that fails.
-        max_calls: Looks that are under way at a time: by default as many as the connections that an httpx client keeps
-            alive by default, since it is slow with more. With ``max_waits`` not more than it may open, by default 100.
-        max_waits: Long-polls that are open at a time.
+        poll: How often handles poll.
+        retry: How often they repeat a failed poll.
+        max_calls: Polls under way at a time. The default is the number of connections that an httpx client keeps alive
+            by default: with more it is slow. Together with ``max_waits`` it should stay below the connections that the
+            client may open, by default 100.
+        max_waits: Long-polls open at a time.
 
     Raises:
         ValueError: Another style; ``base_url`` or one of ``origins`` is not an absolute URL of http or https, or has
@@ -129,7 +131,7 @@ class HttpTransport(Transport):
         return self._style.place(name)
 
     def check(self, place: Place) -> None:
-        """As the base class says; no place may be of another origin."""
+        """As the base class. A place of another origin is refused, too."""
         self._style.check(place)
 
     def started(self, answer: Any) -> Reply:
@@ -144,7 +146,7 @@ class HttpTransport(Transport):
         """POST ``:wait``."""
         url, body = self._style.url(place, ":wait"), {"timeout": f"{length:.3f}s"}
         response = await self._call("POST", url, place, options, json=body, timeout=length + WAIT_GRACE)
-        # Until one was answered, 404 may mean that there is no such route as well as no such operation. A look tells.
+        # Until one was answered, 404 may mean "no such route" as well as "no such operation". A poll tells which.
         missing = response.status_code == httpx.codes.NOT_FOUND and self.long_polls is not True
         if missing or response.status_code in NO_SUCH_METHOD:
             raise refused(response, place.name, Code.UNIMPLEMENTED)
@@ -153,11 +155,11 @@ class HttpTransport(Transport):
     async def cancel(self, place: Place, options: CallOptions) -> None:
         """POST ``:cancel``."""
         url, body = self._style.url(place, ":cancel"), self._style.cancel_body
-        check(await self._call("POST", url, place, options, json=body), place.name)
+        check_done(await self._call("POST", url, place, options, json=body), place.name)
 
     async def delete(self, place: Place, options: CallOptions) -> None:
         """DELETE."""
-        check(await self._call("DELETE", self._style.url(place), place, options), place.name)
+        check_done(await self._call("DELETE", self._style.url(place), place, options), place.name)
 
     async def _call(
         self,
@@ -169,15 +171,20 @@ class HttpTransport(Transport):
         json: Any = None,
         timeout: float | None = None,
     ) -> httpx.Response:
-        headers = httpx.Headers({"accept": "application/json"})
-        headers.update(await metadata_of(self._headers))
-        headers.update(options.metadata)
         limit = options.timeout or timeout or self.timeout
         try:
-            async with asyncio.timeout(limit):  # httpx itself bounds each read, and not their number
-                return await self._client.request(method, url, headers=headers, json=json, timeout=None)
+            headers = httpx.Headers({"accept": "application/json"})
+            headers.update(await metadata_of(self._headers, place.name, limit))
+            headers.update(options.metadata)
+        except (UnicodeError, TypeError) as exc:
+            raise RemoteCallError(place.name, f"a header cannot be sent: {exc}", code=Code.INTERNAL) from exc
+        try:
+            async with asyncio.timeout(limit):  # httpx itself bounds each read, but not how many there are
+                response = await self._client.request(method, url, headers=headers, json=json, timeout=None)
         except TimeoutError as exc:
             problem = f"no answer within {limit:g} s"
             raise RemoteCallError(place.name, problem, code=Code.DEADLINE_EXCEEDED, transient=True) from exc
         except httpx.RequestError as exc:
             raise call_failed(exc, place.name) from exc
+        options.answered(response)
+        return response

@@ -1,4 +1,4 @@
-"""Operations of a client in the same process, in the clothes of a remote service's."""
+"""Operations of a client in this process, behind the same seam as those of a remote service."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 
 class LocalClient(Protocol):
-    """The part of ``lro_aio.Client`` that is used."""
+    """The part of ``lro_aio.Client`` that the transport uses."""
 
     async def get_operation(self, name: str) -> operations_pb2.Operation: ...
 
@@ -33,14 +33,14 @@ class LocalClient(Protocol):
 
 
 class LocalTransport(Transport):
-    """Asks a ``Client`` of this process: code that takes handles runs without a server, in tests for one.
+    """Asks a ``Client`` of this process, so that code that takes handles runs without a server, as in tests.
 
     Args:
         client: Open. It is not closed here.
-        timeout: Real seconds or a timedelta that one look may take.
-        poll: How often handles look for changes; ends are told by the client.
-        retry: How often they repeat a look that fails.
-        max_calls: Looks that are under way at a time.
+        timeout: Real seconds or a timedelta that one call may take.
+        poll: How often handles poll for changes; the client itself tells of ends.
+        retry: How often they repeat a failed poll.
+        max_calls: Polls under way at a time.
         max_waits: Handles that wait at a time without polling.
     """
 
@@ -69,7 +69,7 @@ class LocalTransport(Transport):
             raise ValueError(str(exc)) from exc
 
     def started(self, answer: Any) -> Reply:
-        """What ``client.start`` or ``client.get_operation`` gave."""
+        """What ``client.start`` or ``client.get_operation`` returned."""
         return reply_of(getattr(answer, "proto", answer))
 
     async def fetch(self, place: Place, options: CallOptions) -> Reply:

@@ -8,6 +8,7 @@ import functools
 from collections.abc import AsyncGenerator, Iterable
 from typing import Any, Literal, TypeVar, overload
 
+from lro_aio.core.call_failures import sentence
 from lro_aio.core.errors import WaitDeadlineExceededError
 from lro_aio.core.policies import Duration, seconds
 from lro_aio.remote.handle import RemoteOperation
@@ -32,21 +33,21 @@ async def gather(
 async def gather(
     *handles: RemoteOperation[Any], timeout: Duration | None = None, return_exceptions: bool = False
 ) -> list[Any]:
-    """Wait for operations, of one service or of several, and give their values in the order asked for.
+    """Wait for operations of one or several services, and return their values in the order of the handles.
 
-    What ends early costs nothing further; the others go on, whatever becomes of this wait.
+    The operations go on, whatever becomes of this wait.
 
     Args:
         *handles: Any number; the same one may come twice.
-        timeout: Seconds or a timedelta for all of them; None waits for as long as it takes.
-        return_exceptions: Give the exception of one that failed, or that could not be looked at, in its place. False:
-            raise the first one, at once.
+        timeout: Seconds or a timedelta for all of them together; None waits for as long as it takes.
+        return_exceptions: Return the exception of an operation that failed, or that could not be polled, in the place
+            of its value. False: raise the first one at once.
 
     Raises:
-        WaitDeadlineExceededError: The time is up, also with ``return_exceptions``; ``pending`` and ``finished`` say
+        WaitDeadlineExceededError: The time is up, also with ``return_exceptions``; ``pending`` and ``finished`` tell
             which have ended.
         OperationFailedError: One failed.
-        RemoteCallError: One could not be looked at.
+        RemoteCallError: One could not be polled.
     """
     outcomes: dict[RemoteOperation[Any], Any] = {}
     async with contextlib.aclosing(_ends(dict.fromkeys(handles), timeout)) as ends:
@@ -61,17 +62,17 @@ async def gather(
 async def as_completed(
     handles: Iterable[RemoteOperation[T]], *, timeout: Duration | None = None
 ) -> AsyncGenerator[RemoteOperation[T], None]:
-    """Each handle when its operation has ended, well or not: ``handle.value`` tells.
+    """Yield each handle when its operation has ended, whether it succeeded or failed: ``handle.value`` tells.
 
-    Who leaves the loop early and keeps the iterator closes it, as with ``contextlib.aclosing``: until then it looks on.
+    If you leave the loop early and keep the iterator, close it, as with ``contextlib.aclosing``. Until then it polls.
 
     Args:
         handles: Any number.
-        timeout: Seconds or a timedelta for all of them; None waits for as long as it takes.
+        timeout: Seconds or a timedelta for all of them together; None waits for as long as it takes.
 
     Raises:
         WaitDeadlineExceededError: The time is up; ``pending`` says which have not ended.
-        RemoteCallError: One could not be looked at.
+        RemoteCallError: One could not be polled.
     """
     async with contextlib.aclosing(_ends(dict.fromkeys(handles), timeout)) as ends:
         async for handle, problem in ends:
@@ -94,14 +95,16 @@ async def _ends(
             if handle.has_completed:
                 ended.put_nowait((handle, None))
             else:
-                futures[handle] = future = handle.watch()
+                futures[handle] = future = handle.watch(timeout=limit)
                 future.add_done_callback(functools.partial(_tell, ended, handle))
         for _ in handles:
             try:
                 async with asyncio.timeout_at(deadline):
                     end = await ended.get()
-            except TimeoutError as exc:
-                raise _deadline_error(limit or 0.0, handles) from exc
+            except TimeoutError:
+                failures = (handle._last_failure() for handle in handles if not handle.has_completed)  # noqa: SLF001
+                problem = next((failure for failure in failures if failure is not None), None)
+                raise _deadline_error(limit or 0.0, handles, problem) from problem
             yield end
     finally:
         for future in futures.values():
@@ -126,7 +129,14 @@ def _outcome(handle: RemoteOperation[Any]) -> Any:
         return exc
 
 
-def _deadline_error(limit: float, handles: Iterable[RemoteOperation[Any]]) -> WaitDeadlineExceededError:
+def _deadline_error(
+    limit: float, handles: Iterable[RemoteOperation[Any]], problem: Exception | None
+) -> WaitDeadlineExceededError:
     pending = [handle.name for handle in handles if not handle.has_completed]
     finished = [handle.proto for handle in handles if handle.has_completed]
-    return WaitDeadlineExceededError(limit, pending, finished=[proto for proto in finished if proto is not None])
+    return WaitDeadlineExceededError(
+        limit,
+        pending,
+        finished=[proto for proto in finished if proto is not None],
+        problem="" if problem is None else sentence(problem),
+    )

@@ -1,4 +1,4 @@
-"""What operations carry, packed messages or JSON, as the type that the caller declared."""
+"""The payloads of operations, packed messages or JSON, as the type that the caller declared."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from lro_aio.core.codec import unpack
 
-__all__ = ["Json", "Payload", "decode", "may_be_none", "status_of_json", "to_any", "utf8"]
+__all__ = ["Json", "Payload", "decode", "may_be_none", "status_of_json", "to_any", "type_name", "utf8"]
 
 KNOWN = (duration_pb2, empty_pb2, struct_pb2, timestamp_pb2, wrappers_pb2)
-"""Imported so that results of these types are what they are in every process, without a declared type."""
+"""Imported so that every process can unpack results of these types without a declared type."""
 
 UNDECLARED = (None, Any, object, Message)
-"""Types that say nothing."""
+"""Types that declare nothing."""
 
 UNREADABLE = (json_format.ParseError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
-"""What ``json_format`` raises for JSON that is not of the message."""
+"""What ``json_format`` raises for JSON that is not the message's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,12 @@ def decode(payload: Payload, kind: Any) -> Any:
 
     Args:
         payload: Packed, or JSON: a google ``Any`` with its "@type", or a plain value.
-        kind: A protobuf message class; any type that pydantic knows, for JSON; None, ``Any`` or ``Message`` for
-            whatever it says that it is: a packed type that this process does not know then stays an ``Any``, and JSON
-            stays JSON. ``NoneType`` for nothing: what there is, such as an Empty, is dropped.
+        kind: A protobuf message class; any type that pydantic can validate, for JSON; or None, ``Any`` or ``Message``
+            for the type that the payload names. Then a packed type that this process does not know stays an ``Any``,
+            and JSON stays JSON. ``NoneType`` drops the payload, such as an Empty.
 
     Raises:
-        TypeError: It is not of the type.
+        TypeError: It is not of the type. Names the type that it is of.
     """
     try:
         if kind in UNDECLARED:
@@ -64,33 +64,38 @@ def decode(payload: Payload, kind: Any) -> Any:
         raise TypeError(f"what is packed as {to_any(payload).TypeName()!r} cannot be read: {exc}") from exc
 
 
+def type_name(kind: Any) -> str:
+    """The name of a declared type, for people."""
+    if isinstance(kind, type) and issubclass(kind, Message):
+        return str(kind.DESCRIPTOR.full_name)
+    return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
+
+
 def may_be_none(kind: Any) -> bool:
     """Whether a result of the type may be missing."""
     return kind in (None, Any, object, NoneType) or NoneType in get_args(kind)
 
 
 def to_any(payload: Payload) -> any_pb2.Any:
-    """The payload as ``google.longrunning`` carries it. JSON of no known type becomes a ``Value`` or ``Struct``."""
+    """The payload in the form of ``google.longrunning``. JSON of no known type becomes a ``Value`` or a ``Struct``."""
     if isinstance(payload, any_pb2.Any):
         return payload
     value = payload.value
-    if isinstance(value, dict) and isinstance(value.get("@type"), str):
-        return _any_of_json(value)
-    return _any_of_plain(value)
+    return _any_of_json(value) if _names_type(value) else _any_of_plain(value)
 
 
 def status_of_json(error: Mapping[str, Any]) -> status_pb2.Status:
-    """A ``google.rpc.Status`` from its proto3 JSON. Details of unknown types are kept as they can be."""
+    """A ``google.rpc.Status`` from its proto3 JSON. Details of unknown types are kept as far as possible."""
     code, message, details = error.get("code"), error.get("message"), error.get("details")
     status = status_pb2.Status(code=_number(code), message=utf8(message) if isinstance(message, str) else "")
     for detail in details if isinstance(details, list) else ():
-        if isinstance(detail, dict) and isinstance(detail.get("@type"), str):
+        if _names_type(detail):
             status.details.append(_any_of_json(detail))
     return status
 
 
 def _number(code: Any) -> int:
-    """The code, which proto3 JSON has as a number (5.0 too, as a Struct makes it of 5) or as text; else UNKNOWN."""
+    """The code, in proto3 JSON a number (a Struct makes 5.0 of 5) or text; UNKNOWN for anything else."""
     try:
         number = 0 if isinstance(code, bool) else int(code) if not isinstance(code, float) or code.is_integer() else 0
     except (TypeError, ValueError):
@@ -99,32 +104,63 @@ def _number(code: Any) -> int:
 
 
 def utf8(text: str) -> str:
-    """The text as a protobuf string can hold it: in JSON there may be half a surrogate pair."""
+    """The text in the form that a protobuf string can hold: JSON may contain half a surrogate pair."""
     return text.encode("utf-8", "replace").decode()
 
 
 def _message(payload: Payload, kind: type[Message]) -> Message:
-    if isinstance(payload, Json) and not (isinstance(payload.value, dict) and "@type" in payload.value):
+    if isinstance(payload, Json) and not _names_type(payload.value):
         try:
             return json_format.ParseDict(payload.value, kind(), ignore_unknown_fields=True)
         except UNREADABLE as exc:
-            raise TypeError(f"expected {kind.DESCRIPTOR.full_name}: {exc}") from exc
-    return unpack(to_any(payload), kind)
+            raise _mismatch(payload, kind, str(exc)) from exc
+    packed = to_any(payload)
+    if packed.TypeName() != kind.DESCRIPTOR.full_name:
+        raise _mismatch(payload, kind)
+    return unpack(packed, kind)
 
 
 def _validated(payload: Payload, kind: Any) -> Any:
     try:
-        return _adapter(kind).validate_python(_plain(payload))
+        plain = _plain(payload)
+    except TypeError as exc:  # json_format does not know the packed type
+        raise _mismatch(payload, kind, "import the _pb2 module of its type") from exc
+    try:
+        return _adapter(kind).validate_python(plain)
     except ValidationError as exc:
         first = exc.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise TypeError(f"expected {getattr(kind, '__name__', kind)}: {where or 'the value'}: {first['msg']}") from exc
+        raise _mismatch(payload, kind, f"{where or 'the value'}: {first['msg']}") from exc
+
+
+def _mismatch(payload: Payload, kind: Any, why: str = "") -> TypeError:
+    sentence = f"expected {type_name(kind)}, found {_found(payload)}"
+    return TypeError(f"{sentence}: {why}" if why else sentence)
+
+
+def _found(payload: Payload) -> str:
+    """The type of a payload, for people."""
+    if isinstance(payload, any_pb2.Any):
+        return repr(payload.TypeName()) if payload.type_url else "nothing"
+    value = payload.value
+    if _names_type(value):
+        return repr(value["@type"].rpartition("/")[2])
+    if isinstance(value, dict):
+        listed = ", ".join(repr(key) for key in list(value)[:10])
+        return f"a JSON object with the members {listed}" if value else "an empty JSON object"
+    if isinstance(value, list):
+        return "a JSON array"
+    return f"the JSON value {json.dumps(value)[:80]}"
+
+
+def _names_type(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("@type"), str)
 
 
 def _undeclared(payload: Payload) -> Any:
     if isinstance(payload, Json):
         value = payload.value
-        if not (isinstance(value, dict) and isinstance(value.get("@type"), str)):
+        if not _names_type(value):
             return value
         packed = _any_of_json(value)
         if packed.TypeName() != value["@type"].rpartition("/")[2]:
@@ -138,7 +174,7 @@ def _undeclared(payload: Payload) -> Any:
 
 
 def _plain(payload: Payload) -> Any:
-    """As JSON, without the "@type" of an ``Any``."""
+    """The payload as JSON, without the "@type" of an ``Any``."""
     value = payload.value if isinstance(payload, Json) else json_format.MessageToDict(payload)
     if not (isinstance(value, dict) and "@type" in value):
         return value
@@ -150,11 +186,11 @@ def _plain(payload: Payload) -> Any:
 def _any_of_json(value: dict[str, Any]) -> any_pb2.Any:
     """An ``Any`` from its JSON.
 
-    Of a type that this process does not know: from the base64 of its bytes, as this package's servers print such a
-    one, or else the JSON itself as a ``Struct``.
+    A type that this process does not know comes as the base64 of its bytes from this package's servers. From others it
+    comes as JSON, which becomes a ``Struct``.
     """
     type_url = utf8(value["@type"])
-    if type_url.endswith("/google.protobuf.Empty"):  # Go prints {"value": {}} too, which Python's parser refuses
+    if type_url.endswith("/google.protobuf.Empty"):  # Go also prints {"value": {}}, which Python's parser refuses
         return any_pb2.Any(type_url=type_url)
     packed = any_pb2.Any()
     try:
@@ -174,7 +210,7 @@ def _any_of_plain(value: Any) -> any_pb2.Any:
     form: Message = struct_pb2.Struct() if isinstance(value, dict) else struct_pb2.Value()
     try:
         packed.Pack(json_format.ParseDict(value, form))
-    except UNREADABLE:  # such as NaN, too deep, or a number that no double can hold
+    except UNREADABLE:  # such as NaN, JSON that is too deep, or a number that no double can hold
         packed.Pack(struct_pb2.Value(string_value=json.dumps(value)))
     return packed
 

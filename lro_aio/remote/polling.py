@@ -1,8 +1,8 @@
-"""Looking for the ends of operations: one poller for all handles of a transport.
+"""Polling for the ends of operations: one poller for all handles of a transport.
 
-A watched operation costs a timer or a place in a queue, and a task only while its service is being asked. Where the
-service can tell of an end (a long-poll), an operation has one such call open, up to ``Transport.max_waits``; what
-exceeds that, and every operation of another service, is polled, ``Transport.max_calls`` at a time.
+A watched operation costs a timer or a slot in a queue, and a task only while a call is under way. Where the service has
+long-polls, each operation has one open, up to ``Transport.max_waits``. Operations beyond that, and those of services
+without long-polls, are polled, ``Transport.max_calls`` at a time.
 """
 
 from __future__ import annotations
@@ -10,55 +10,91 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import logging
 import time
 from collections import deque
 from dataclasses import dataclass, field
 
+from lro_aio.core.call_failures import cannot_connect, sentence
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import RemoteCallError
 from lro_aio.core.policies import PollPolicy, RetryPolicy
-from lro_aio.remote.transport import CallOptions, Latest, Reply, Transport
+from lro_aio.remote.transport import CallOptions, Latest, NotTheServiceError, Reply, Transport
 
 __all__ = ["Poller", "poller_of"]
+
+logger = logging.getLogger("lro_aio")
 
 WAIT_LENGTH = 60.0
 """Seconds of one long-poll."""
 HELD = 5.0
-"""Seconds after which a long-poll that tells of no end was held, and not answered early: the next one follows at once.
-Services and proxies have limits of their own, below what was asked for."""
+"""Seconds after which a long-poll that tells of no end counts as held, and not as answered early: the next one follows
+at once. Services and proxies have limits of their own, below the length that was asked for."""
 PROBE = 0.25
-"""Seconds for which the other operations hold back while the first long-poll shows whether the service has them."""
+"""Seconds for which other operations hold back while the first long-poll shows whether the service has them."""
 MIN_PAUSE, MAX_PAUSE = 0.1, 3600.0
-"""Seconds between two looks, whatever the service asks for."""
+"""Seconds between two polls, whatever the service asks for."""
+LAST_POLL = 1.0
+"""Seconds before the end of a wait at which there is a last poll, however long the pause; a fifth of a short wait."""
+FIRST_TRIES, FIRST_PAUSE = 3, 1.0
+"""Tries of the first poll, and the most seconds between them, where the address may be wrong: the name does not
+resolve, TLS fails, or a web site answers."""
+SLOW = 0.5
+"""Seconds after which a call under way counts as not answered, if the time is up and others have been answered."""
+SOON = 0.05
+"""Seconds by which a poll may come before the moment of the last one and pass for it."""
 
-NO_OPTIONS = CallOptions()
+
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    """One that waits for an operation."""
+
+    policy: PollPolicy
+    last: float | None
+    """When to make the last poll before the wait runs out: ``time.monotonic()``. None: done, or the wait has no end."""
 
 
 @dataclass(eq=False, slots=True)
 class _Watch:
-    """One operation that somebody waits for."""
+    """One operation that has waiters."""
 
     latest: Latest
     retry: RetryPolicy
     polls: bool
-    """It is looked at, also where the service could tell of its end."""
-    waiters: dict[asyncio.Future[None], PollPolicy] = field(default_factory=dict)
+    """It is polled even where the service has long-polls."""
+    waiters: dict[asyncio.Future[None], _Waiter] = field(default_factory=dict)
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
-    """Of the first waiter. Looks are made in it: metadata functions may depend on it, and so do traces."""
+    """The first waiter's. Calls are made in it: metadata functions may depend on it, and so do traces."""
     looks: int = 0
     failures: int = 0
     plain: bool = False
-    """The next look is no long-poll: the last one failed or ran out without an answer."""
+    """The next call is not a long-poll: the last one failed, or ran out without an answer."""
     refused: bool = False
-    """The service lets nobody long-poll this operation, or not this caller."""
+    """The service does not let this caller long-poll the operation."""
     due: float = 0.0
-    """When the last look was due: ``time.monotonic()``."""
+    """When the last call was due: ``time.monotonic()``."""
     timer: asyncio.TimerHandle | None = None
     task: asyncio.Task[None] | None = None
+    long: bool = False
+    """The call under way is a long-poll."""
+    begun: float = 0.0
+    """When the call under way began: ``time.monotonic()``."""
+    answers: int = 0
 
     def pause(self) -> float:
-        """Seconds until the next look, as the most eager of the waiters wants it."""
-        return min(policy.delay(self.looks) for policy in self.waiters.values())
+        """Seconds until the next poll, as the most eager waiter wants it."""
+        return min(waiter.policy.delay(self.looks) for waiter in self.waiters.values())
+
+    def last_poll(self, now: float) -> float | None:
+        """When the next of the waiters wants its last poll."""
+        moments = [waiter.last for waiter in self.waiters.values() if waiter.last is not None and waiter.last > now]
+        return min(moments, default=None)
+
+    def polled(self, now: float) -> None:
+        """A call begins: it is the last poll of those who want theirs by now."""
+        for waiter in self.waiters.values():
+            if waiter.last is not None and waiter.last <= now + SOON:
+                waiter.last = None
 
 
 class Poller:
@@ -77,28 +113,44 @@ class Poller:
         self._held: list[_Watch] = []
 
     def watch(
-        self, latest: Latest, poll: PollPolicy, retry: RetryPolicy, *, polls: bool = False
+        self,
+        latest: Latest,
+        poll: PollPolicy,
+        retry: RetryPolicy,
+        *,
+        polls: bool = False,
+        timeout: float | None = None,
     ) -> asyncio.Future[None]:
-        """A future for the end of an operation, or, with ``polls``, for its next change. Cancel it to stop looking.
+        """A future for the end of an operation, or, with ``polls``, for its next change. Cancel it to stop polling.
 
         Args:
-            latest: Learns what the looks bring.
-            poll: How often to look.
-            retry: How often a look that fails is repeated before the future gets its error.
-            polls: Look, even where the service could tell of the end.
+            latest: Learns what the service answers.
+            poll: How often to poll.
+            retry: How often a failed poll is repeated before the future gets its error.
+            polls: Poll even where the service has long-polls.
+            timeout: Seconds after which the caller will stop waiting; there is a last poll shortly before.
         """
         future: asyncio.Future[None] = self.loop.create_future()
         key = (latest, polls)
         watch = self._watches.get(key)
         if watch is None:
             watch = self._watches[key] = _Watch(latest, retry, polls)
-        watch.waiters[future] = poll
+        last = None if timeout is None else time.monotonic() + timeout - min(LAST_POLL, timeout / 5)
+        watch.waiters[future] = waiter = _Waiter(poll, last)
         future.add_done_callback(functools.partial(self._left, watch))
         if len(watch.waiters) == 1:
             self._schedule(watch, self._first_pause(watch))
         else:
-            self._hurry(watch, poll)
+            self._hurry(watch, waiter)
         return future
+
+    def failure_of(self, latest: Latest) -> Exception | None:
+        """How the last poll of an operation failed. One that hangs counts, now that the time is up."""
+        for polls in (True, False):
+            watch = self._watches.get((latest, polls))
+            if watch is not None and watch.task is not None:
+                return _failure(watch)
+        return latest.problem
 
     def _first_pause(self, watch: _Watch) -> float:
         latest = watch.latest
@@ -109,12 +161,15 @@ class Poller:
         watch.looks = 1
         return latest.seen + pause - time.monotonic()
 
-    def _hurry(self, watch: _Watch, poll: PollPolicy) -> None:
-        """Look sooner for a waiter that came later, unless it is the service that wants to be left alone."""
-        reply = watch.latest.reply
-        if watch.timer is None or watch.failures or (reply is not None and reply.retry_after is not None):
+    def _hurry(self, watch: _Watch, waiter: _Waiter) -> None:
+        """Poll sooner for a waiter that came later. A pause that the service asked for ends only for a last poll."""
+        if watch.timer is None:
             return
-        due = watch.latest.seen + poll.delay(0)
+        reply, due = watch.latest.reply, watch.due
+        if not watch.failures and (reply is None or reply.retry_after is None):
+            due = min(due, watch.latest.seen + waiter.policy.delay(0))
+        if waiter.last is not None:
+            due = min(due, waiter.last)
         if due < watch.due:
             watch.timer.cancel()
             watch.timer = None
@@ -125,7 +180,7 @@ class Poller:
         return may and self._transport.long_polls is not False
 
     def _left(self, watch: _Watch, future: asyncio.Future[None]) -> None:
-        """A waiter went away by itself: without any, nothing is looked for."""
+        """A waiter left of its own accord. When there is none left, polling stops."""
         if watch.waiters.pop(future, None) is None or watch.waiters:
             return
         self._watches.pop((watch.latest, watch.polls), None)
@@ -133,9 +188,10 @@ class Poller:
             watch.timer.cancel()
         if watch.task is not None:
             watch.task.cancel()
+            watch.latest.problem = _failure(watch)
 
     def _finish(self, watch: _Watch, exc: BaseException | None = None) -> None:
-        """Wake the waiters. Whoever waits on makes a new watch."""
+        """Wake the waiters. One that goes on waiting makes a new watch."""
         if not watch.waiters:
             return
         del self._watches[watch.latest, watch.polls]
@@ -145,7 +201,10 @@ class Poller:
                 future.set_result(None) if exc is None else future.set_exception(exc)
 
     def _schedule(self, watch: _Watch, pause: float) -> None:
-        watch.due = time.monotonic() + max(0.0, pause)
+        now = time.monotonic()
+        if (last := watch.last_poll(now)) is not None:
+            pause = min(pause, last - now)
+        watch.due = now + max(0.0, pause)
         if pause > 0:
             watch.timer = self.loop.call_later(pause, self._due, watch)
         else:
@@ -157,7 +216,7 @@ class Poller:
         self._pump()
 
     def _pump(self) -> None:
-        """Start what is due and has a place."""
+        """Start what is due and has a free slot."""
         while self._ready and self._calls < self._transport.max_calls:
             watch = self._ready.popleft()
             if not watch.waiters:
@@ -178,6 +237,8 @@ class Poller:
                 self._waits += 1
             else:
                 self._calls += 1
+            watch.long, watch.begun = long, time.monotonic()
+            watch.polled(watch.begun)
             look = self._look(watch, long=long)
             watch.task = self.loop.create_task(look, name="lro-aio-remote-look", context=watch.context)
             watch.task.add_done_callback(functools.partial(self._looked, watch, long))
@@ -189,21 +250,21 @@ class Poller:
             self._calls -= 1
         if watch.task is task:
             watch.task = None
-        if long and watch is self._probe:  # if it left, or failed in a way that tells nothing, another one tries
+        if long and watch is self._probe:  # if it left, or failed without telling, another one tries
             self._probed()
-        # A look without waiters was cancelled here; one with waiters by what it called, such as a channel that closed.
+        # A call without waiters was cancelled here. One that has waiters was cancelled by what it called.
         exc = _cancelled(watch) if task.cancelled() else task.exception()
         if exc is not None:
             self._finish(watch, exc)
         self._pump()
 
     def _unanswered(self) -> None:
-        """Nobody has refused the first long-poll for a while: the service seems to have them."""
+        """The first long-poll has not been refused for a while: the service seems to have them."""
         self._assumed = True
         self._probed()
 
     def _probed(self) -> None:
-        """Let those go on that were held back."""
+        """Let the operations go on that were held back."""
         if self._probe_end is not None:
             self._probe_end.cancel()
         self._probe, self._probe_end = None, None
@@ -214,17 +275,20 @@ class Poller:
 
     async def _look(self, watch: _Watch, *, long: bool) -> None:
         transport, latest = self._transport, watch.latest
+        options = CallOptions(on_answer=latest.answered)
         watch.plain = False
         try:
             if long:
-                reply = await transport.wait(latest.place, WAIT_LENGTH, NO_OPTIONS)
+                reply = await transport.wait(latest.place, WAIT_LENGTH, options)
             else:
-                reply = await transport.fetch(latest.place, NO_OPTIONS)
-        except Exception as exc:  # noqa: BLE001 (what is not worth another look goes to the waiters)
+                reply = await transport.fetch(latest.place, options)
+        except Exception as exc:  # noqa: BLE001 (what is not worth a repeat goes to the waiters)
             self._failed(watch, exc, long=long)
             return
         if long and transport.long_polls is None:
             transport.long_polls = True
+        transport.answered = True
+        watch.answers += 1
         watch.failures = 0
         before = latest.reply
         latest.take(reply)
@@ -242,40 +306,47 @@ class Poller:
             return _bounded(reply.retry_after)
         pause = watch.pause()
         watch.looks += 1
-        # From one due moment to the next, so that a crowd that waits its turn does not look later and
-        # later; but a service that answers slowly is left alone for a while, and a long-poll that is answered early
-        # does not become a busy loop.
+        # Counted from the moment when the poll was due, so that a crowd that queues for slots is not polled later and
+        # later. But a service that answers slowly gets a pause, and a long-poll that is answered early makes no busy
+        # loop.
         return max(pause - took, pause / 2)
 
     def _failed(self, watch: _Watch, exc: Exception, *, long: bool) -> None:
-        """Look again later, or give the error to the waiters."""
+        """Poll again later, or give the error to the waiters."""
         call = exc if isinstance(exc, RemoteCallError) else None
         if long and call is not None and (pause := self._without_long_poll(watch, call)) is not None:
             if watch.waiters:
                 self._schedule(watch, pause)
             return
+        watch.latest.problem = exc
         watch.failures += 1
-        worth_it = (call is not None and call.transient) or isinstance(exc, watch.retry.on)
-        if not worth_it or watch.failures >= watch.retry.max_attempts:
+        name, extra = watch.latest.place.name, {"operation": watch.latest.place.name, "event": "poll_failed"}
+        logger.warning("poll %d of operation %s failed: %s", watch.failures, name, sentence(exc), extra=extra)
+        named = isinstance(exc, watch.retry.on)
+        most, pause = watch.retry.max_attempts, watch.retry.delay(watch.failures - 1)
+        astray = cannot_connect(exc) or (isinstance(exc, NotTheServiceError) and watch.latest.reply is None)
+        if astray and not named and not self._transport.answered:
+            most, pause = min(most, FIRST_TRIES), min(pause, FIRST_PAUSE)
+        if not (named or (call is not None and call.transient)) or watch.failures >= most:
             self._finish(watch, exc)
             return
         asked_for = (call.retry_after if call is not None else None) or 0.0
-        watch.plain = long  # proxies cut long-polls with any code: a look tells whether the service is away
+        watch.plain = long  # proxies cut long-polls with any code: a plain poll tells whether the service is away
         if watch.waiters:
-            self._schedule(watch, max(watch.retry.delay(watch.failures - 1), _bounded(asked_for)))
+            self._schedule(watch, max(pause, _bounded(asked_for)))
 
     def _without_long_poll(self, watch: _Watch, exc: RemoteCallError) -> float | None:
-        """Seconds until a plain look, where that is all that a failed long-poll asks for; None where it is not."""
+        """Seconds until a plain poll, if a failed long-poll calls for no more; None: it counts as a failure."""
         if exc.code is Code.UNIMPLEMENTED:
             self._transport.long_polls = False
             return self._first_pause(watch)
         if exc.code is Code.DEADLINE_EXCEEDED:  # held for longer than was asked for, or the service is away
             watch.plain = True
             return 0.0
-        if not exc.transient:  # the operation may well be looked at, and if not, that tells why
-            watch.refused = True
-            return 0.0
-        return None
+        if exc.transient or exc.code in (Code.RESOURCE_EXHAUSTED, Code.CANCELLED):  # a poll would fare no better
+            return None
+        watch.refused = True  # the operation itself may be readable; if not, the poll tells why
+        return 0.0
 
 
 def poller_of(transport: Transport) -> Poller:
@@ -288,8 +359,17 @@ def poller_of(transport: Transport) -> Poller:
 
 
 def _cancelled(watch: _Watch) -> RemoteCallError:
-    problem = "the call was cancelled in this process, as when its channel is closed"
+    problem = "the call was cancelled in this process, as happens when its channel is closed"
     return RemoteCallError(watch.latest.place.name, problem, code=Code.CANCELLED)
+
+
+def _failure(watch: _Watch) -> Exception | None:
+    """How the last poll failed: as it did, or, if the one under way hangs, without an answer."""
+    hangs = not watch.answers or time.monotonic() - watch.begun > SLOW
+    if watch.latest.problem is not None or watch.long or not hangs:
+        return watch.latest.problem
+    problem = "no answer before the time was up"
+    return RemoteCallError(watch.latest.place.name, problem, code=Code.DEADLINE_EXCEEDED, transient=True)
 
 
 def _bounded(pause: float) -> float:

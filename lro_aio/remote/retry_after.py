@@ -1,18 +1,14 @@
-"""When a service wants to be asked again: the headers of an HTTP answer, or ``RetryInfo``."""
+"""When a service wants to be asked again, as said by the headers of an HTTP answer."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-from google.protobuf import any_pb2
-from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2
-
-__all__ = ["of_details", "of_headers"]
+__all__ = ["of_headers"]
 
 IN_MILLISECONDS = ("retry-after-ms", "x-ms-retry-after-ms")
 
@@ -20,13 +16,13 @@ _NUMBER = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
 
 
 def of_headers(headers: Mapping[str, str]) -> float | None:
-    """Seconds from now; None where nothing, or nothing that makes sense, is said.
+    """Seconds from now; None if the headers say nothing, or nothing that makes sense.
 
-    RFC 9110 knows whole seconds and dates. A date is taken relative to the answer's own ``Date``, so that the clocks
-    need not agree; one that is past is 0. Azure's milliseconds are more exact than both and win.
+    RFC 9110 has whole seconds and dates. A date is taken relative to the answer's own ``Date``, so that the clocks need
+    not agree; a past one is 0. Azure's milliseconds are more exact than both, and win.
 
     Args:
-        headers: Of an answer; the case of their names does not matter to the mapping.
+        headers: Of an answer, in a mapping that ignores the case of names.
     """
     for name in IN_MILLISECONDS:
         if (milliseconds := _number(headers.get(name))) is not None:
@@ -40,19 +36,6 @@ def of_headers(headers: Mapping[str, str]) -> float | None:
     return max(0.0, then - (time.time() if now is None else now))
 
 
-def of_details(details: Iterable[any_pb2.Any]) -> float | None:
-    """The delay of the first readable ``RetryInfo`` among a status' details."""
-    for detail in details:
-        info = error_details_pb2.RetryInfo()
-        try:
-            found = detail.Unpack(info)
-        except DecodeError:
-            continue
-        if found:
-            return max(0.0, info.retry_delay.seconds + info.retry_delay.nanos / 1e9)
-    return None
-
-
 def _number(text: str | None) -> float | None:
     return float(text) if text is not None and _NUMBER.fullmatch(text.strip()) else None
 
@@ -62,5 +45,5 @@ def _date(text: str | None) -> float | None:
     try:
         date = parsedate_to_datetime(text or "")
         return (date if date.tzinfo is not None else date.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, TypeError, IndexError, OverflowError):  # the parser raises any of them
+    except (ValueError, TypeError, IndexError, OverflowError):  # the parser raises each of these
         return None

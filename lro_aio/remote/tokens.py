@@ -1,8 +1,8 @@
-"""Rehydration tokens: what another process needs to come back to an operation, as text.
+"""Rehydration tokens: text with which another process can come back to an operation.
 
-URL-safe base64 of one JSON object, under 1 KB: ``v`` version, ``t`` kind of transport, ``a`` the service's address
-where it is known, ``n`` ``l`` ``r`` ``s`` the place (name, link, result, step), ``c`` a checksum. It holds no
-credentials and no code, and proves nothing: whoever uses one needs the service's permission as for any other call.
+URL-safe base64 of one JSON object, under 1 KB: ``v`` version, ``t`` kind of transport, ``a`` the service's address if
+it is known, ``n`` ``l`` ``r`` ``s`` the place (name, link, result, step), ``c`` a checksum. A token holds neither
+credentials nor code, and proves nothing: to use one takes the service's permission, as any other call does.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _PRINTABLE = re.compile(r"[^\x00-\x20\x7f-\x9f]+")
 _SECRET = re.compile(
     r"(^|_)(sig|signature|key|apikey|code|secret|password|passwd|pwd|token|accesstoken|auth|credentials?|jwt)$"
 )
-"""Names of query parameters whose values let in whoever has them, as ``_words`` spells them."""
+"""Names of query parameters whose values are credentials, as ``_words`` spells them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rehydrated:
-    """A token that was read."""
+    """What a token says."""
 
     kind: str
     address: str
@@ -43,7 +43,7 @@ class Rehydrated:
 
 
 def encode(transport: Transport, place: Place) -> str | None:
-    """The token of an operation; None where it would hold a credential, or be too long."""
+    """The token of an operation; None if it would hold a credential or be too long."""
     if any(_holds_secret(text) for text in (place.name, place.link, place.result)):
         return None
     members = {
@@ -63,7 +63,7 @@ def decode(token: str) -> Rehydrated:
     """Read a token.
 
     Raises:
-        InvalidTokenError: It is none, was altered, or is of another version.
+        InvalidTokenError: It is not a token, was altered, or is of another version.
     """
     if not isinstance(token, str):
         raise InvalidTokenError(problem=f"it is {type(token).__name__}, not text")
@@ -74,16 +74,16 @@ def decode(token: str) -> Rehydrated:
     try:
         members = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
     except (binascii.Error, ValueError, RecursionError) as exc:
-        raise InvalidTokenError(problem="it is not the text of a token") from exc
+        raise InvalidTokenError(problem="it is not a token") from exc
     if not isinstance(members, dict) or type(members.get("v")) is not int:
-        raise InvalidTokenError(problem="it is not the text of a token")
+        raise InvalidTokenError(problem="it is not a token")
     if members["v"] != VERSION:
         raise InvalidTokenError(problem=f"it is of version {members['v']}; this release reads version {VERSION}")
     texts = {key: value for key, value in members.items() if key not in ("v", "c")}
     if not set(texts) <= set("tanlrs") or not all(
         isinstance(value, str) and _PRINTABLE.fullmatch(value) for value in texts.values()
     ):
-        raise InvalidTokenError(problem="it has a member that no token has")
+        raise InvalidTokenError(problem="it has a member that tokens do not have")
     if not {"t", "n"} <= set(texts) or _text({"v": VERSION, **texts}) != token:
         raise InvalidTokenError(problem="it was altered or cut")
     place = Place(texts["n"], texts.get("l", ""), texts.get("r", ""), texts.get("s", ""))
@@ -91,10 +91,10 @@ def decode(token: str) -> Rehydrated:
 
 
 def place_of(token: str, transport: Transport) -> Place:
-    """The place that a token names, checked against the transport that shall go there.
+    """The place that a token names, checked against the transport that is to go there.
 
     Raises:
-        InvalidTokenError: As ``decode``; or it is another transport's or another service's.
+        InvalidTokenError: As ``decode``, or it is for another transport or another service.
     """
     found = decode(token)
     if found.kind != transport.kind:
@@ -120,7 +120,7 @@ def _json(members: dict[str, Any]) -> bytes:
 def _holds_secret(address: str) -> bool:
     try:
         parts = urllib.parse.urlsplit(address)
-    except ValueError:  # no address, then
+    except ValueError:  # not an address
         return False
     if "@" in parts.netloc:
         return True
@@ -128,5 +128,5 @@ def _holds_secret(address: str) -> bool:
 
 
 def _words(key: str) -> str:
-    """``sasToken``, ``X-Amz-Security-Token`` and the like as ``sas_token``, ``x_amz_security_token``."""
+    """``sasToken`` as ``sas_token``, ``X-Amz-Security-Token`` as ``x_amz_security_token``."""
     return re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).lower())

@@ -16,7 +16,7 @@ from lro_aio.core.names import MAX_NAME
 from lro_aio.core.status import make_status, to_status
 from lro_aio.engine.life import ClosedError
 
-__all__ = ["RequestError", "detail_of", "invalid", "permission_denied", "retry_delay", "status_of", "unimplemented"]
+__all__ = ["RequestError", "detail_of", "invalid", "permission_denied", "status_of", "unimplemented"]
 
 logger = logging.getLogger("lro_aio")
 
@@ -91,12 +91,6 @@ def status_of(exc: BaseException, *, client: Client | None = None, expose: bool 
         return make_status(Code.UNAVAILABLE, sentence, reason="CLIENT_CLOSED", retry_after=CLOSED_RETRY)
     logger.error("a server call failed", exc_info=exc, extra=event("call_failed"))
     return to_status(exc, expose=expose)
-
-
-def retry_delay(status: status_pb2.Status) -> float | None:
-    """Seconds of the status' ``RetryInfo``; None without one."""
-    info = detail_of(status, error_details_pb2.RetryInfo)
-    return None if info is None else info.retry_delay.seconds + info.retry_delay.nanos / 1e9
 
 
 def detail_of(status: status_pb2.Status, kind: type[M]) -> M | None:

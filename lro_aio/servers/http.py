@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from google.longrunning import operations_proto_pb2 as operations_pb2
-from google.protobuf import any_pb2, json_format
+from google.protobuf import json_format
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from lro_aio.client import Client
 from lro_aio.core.codes import Code
-from lro_aio.core.status import make_status
-from lro_aio.servers.errors import RequestError, invalid, retry_delay, status_of
+from lro_aio.core.proto_json import any_json, list_json, operation_json, printed, status_json
+from lro_aio.core.status import make_status, retry_delay
+from lro_aio.servers.errors import RequestError, invalid, status_of
 
 __all__ = [
     "Receive",
@@ -65,66 +64,6 @@ class Reply:
         await send({"type": "http.response.body", "body": content})
 
 
-def operation_json(operation: operations_pb2.Operation) -> dict[str, Any]:
-    """proto3 JSON of an operation, without ``done`` where it is false, as printers do by default.
-
-    An ``Any`` whose type this process does not know has no proto3 JSON: see ``any_json``.
-    """
-    members: dict[str, Any] = {}
-    if operation.name:
-        members["name"] = operation.name
-    if operation.HasField("metadata"):
-        members["metadata"] = any_json(operation.metadata)
-    if operation.done:
-        members["done"] = True
-    result = operation.WhichOneof("result")
-    if result == "error":
-        members["error"] = status_json(operation.error)
-    elif result == "response":
-        members["response"] = any_json(operation.response)
-    return members
-
-
-def list_json(page: operations_pb2.ListOperationsResponse) -> dict[str, Any]:
-    """proto3 JSON of a list page."""
-    members: dict[str, Any] = {}
-    if page.operations:
-        members["operations"] = [operation_json(operation) for operation in page.operations]
-    if page.next_page_token:
-        members["nextPageToken"] = page.next_page_token
-    return members
-
-
-def status_json(status: status_pb2.Status) -> dict[str, Any]:
-    """proto3 JSON of a ``google.rpc.Status``. Its code is the canonical one, not HTTP's."""
-    members: dict[str, Any] = {"code": status.code, "message": status.message}
-    if status.details:
-        members["details"] = [any_json(detail) for detail in status.details]
-    return {key: value for key, value in members.items() if value}
-
-
-def any_json(packed: any_pb2.Any) -> dict[str, Any]:
-    """proto3 JSON of an ``Any``.
-
-    A message that cannot be printed (its type is not known to this process, its bytes are not of the type, or JSON
-    cannot hold a value) becomes ``{"@type": ..., "value": <base64 of the bytes>}``: a stored operation can always be
-    read.
-    """
-    members = printed(packed)
-    if members is None:
-        return {"@type": packed.type_url, "value": base64.b64encode(packed.value).decode()}
-    return members
-
-
-def printed(packed: any_pb2.Any) -> dict[str, Any] | None:
-    """proto3 JSON of an ``Any`` as the protobuf library prints it; None where the library cannot."""
-    try:
-        members: dict[str, Any] = json_format.MessageToDict(packed)
-    except Exception:  # noqa: BLE001 (the printer raises many kinds, RecursionError too)
-        return None
-    return members
-
-
 def http_error(status: status_pb2.Status, http: int | None = None) -> Reply:
     """The AIP-193 body of a status, with ``Retry-After`` where the status says when to try again.
 
@@ -138,7 +77,7 @@ def http_error(status: status_pb2.Status, http: int | None = None) -> Reply:
     if status.details:
         members["details"] = [any_json(detail) for detail in status.details]
     headers: dict[str, str] = {}
-    delay = retry_delay(status)
+    delay = retry_delay(status.details)
     if delay is not None:
         headers["Retry-After"] = str(max(1, math.ceil(delay)))
     if number == Code.UNAUTHENTICATED.http:

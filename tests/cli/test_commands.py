@@ -82,6 +82,11 @@ class TestList:
     def test_newest_first_one_json_object_per_line(self, lro, where):
         names = [shown["name"] for shown in lines_of(lro("list", "--json", "--limit", "0", *where))]
         assert names.index("operations/gate-3") < names.index("operations/done")
+        assert "projects/p/operations/elsewhere" in names, "of every parent"
+
+    def test_the_top_level_is_a_parent_too(self, lro, where):
+        names = [shown["name"] for shown in lines_of(lro("list", "--json", "--parent", "operations", *where))]
+        assert "operations/done" in names
         assert "projects/p/operations/elsewhere" not in names
 
     def test_parent_chooses_the_collection(self, lro, where):

@@ -87,7 +87,7 @@ def test_a_token_does_not_choose_who_gets_the_headers(lro, site):
     token, header = tokens_of(site, "operations/done")["google"], ["--header", "Authorization: Bearer secret"]
     result = lro("wait", token, *header)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert problem_of(result) == f"lro: --header needs the place said: is it --url {site.url}?"
+    assert problem_of(result) == f"lro: --header needs a --url beside it: is it --url {site.url}?"
     assert lro("wait", token, *header, "--url", site.url).exit_code == 0
 
 
@@ -104,7 +104,7 @@ def test_a_token_that_is_none_is_2_and_says_why(lro, site):
     token = tokens_of(site, "operations/done")["google"]
     altered = base64.urlsafe_b64encode(json.dumps({"v": 1, "t": "http", "n": "operations/x"}).encode()).decode()
     for bad, problem in (
-        (token[:-4], "not the text of a token"),
+        (token[:-4], "not a token"),
         (altered.rstrip("="), "altered or cut"),
         (tokens_of(site, "operations/done")["azure"], "is for the transport 'azure', not 'http'"),
     ):
@@ -121,6 +121,8 @@ def test_a_token_that_is_none_is_2_and_says_why(lro, site):
         ["--url", "ftp://host"], ["--url", "host:80"], ["--url", "grpc://"], ["--url", "grpc://host/path"],
         ["--url", "http://user:secret@host"], ["--url", "http://host", "--style", "soap"],
         ["--url", "http://host", "--header", "no colon"], ["--url", "http://host", "--server", "host:1"],
+        ["--url", "http://host", "--header", "ü: a"], ["--url", "grpc://host", "--header", "a: ü"],
+        ["--url", "grpc://host", "--header", "a b: c"], ["--url", "http://host", "--header", "a: b\nc: d"],
     ],
 )  # fmt: skip
 def test_what_cannot_be_right_is_2(lro, options):
@@ -181,16 +183,20 @@ def test_a_list_whose_members_are_null_is_empty(lro):
 def test_a_list_that_is_none_is_said_to_be_none(lro, body):
     with served(body) as (url, _):
         result = lro("list", "--url", url)
-    assert result.exit_code == 6
-    assert "its JSON is no list of operations" in problem_of(result)
+    assert result.exit_code == 5
+    assert "is not a service of operations: its JSON is not a list of operations" in problem_of(result)
 
 
 def test_azure_s_style_has_no_lists(lro, site):
     result = lro("list", *site.at("azure"))
     assert (result.exit_code, problem_of(result)) == (
         2,
-        "lro: services in Azure's style have no lists that all agree on",
+        "lro: services in Azure's style have no common form of lists",
     )
+
+
+def test_a_filter_that_no_url_can_hold_is_2(lro, site):
+    assert lro("list", "--filter", "a" * 100_000, *site.at("url")).exit_code == 2
 
 
 def test_a_list_over_http_is_the_one_over_grpc(lro, site):

@@ -484,6 +484,15 @@ def test_a_message_is_unpacked_into_a_class_or_an_instance() -> None:
     assert target == timestamp_pb2.Timestamp(seconds=5)
 
 
+def test_an_any_that_holds_nothing_is_an_empty() -> None:
+    """As of an operation that ended with neither a response nor an error."""
+    nothing, target = any_pb2.Any(), empty_pb2.Empty()
+    assert unpack(nothing) == unpack(nothing, empty_pb2.Empty) == empty_pb2.Empty()
+    assert unpack(nothing, target) is target
+    with pytest.raises(TypeError, match=r"expected google\.protobuf\.Value, found nothing"):
+        unpack(nothing, struct_pb2.Value)
+
+
 def test_another_type_or_an_unknown_one_is_an_error() -> None:
     packed = any_pb2.Any.FromString(pack(empty_pb2.Empty()))
     with pytest.raises(TypeError, match=r"expected google\.protobuf\.Value, found 'google\.protobuf\.Empty'"):

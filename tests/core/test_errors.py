@@ -60,8 +60,28 @@ SAMPLES: list[tuple[LroError, str, Code]] = [
     ),
     (
         errors.RemoteProtocolError("operations/a", "it has no status"),
-        "the service of operation 'operations/a' gave an answer that makes no sense: it has no status",
+        "the answer to a call for operation 'operations/a' makes no sense: it has no status",
         Code.INTERNAL,
+    ),
+    (
+        errors.RemoteProtocolError("", "it has no name"),
+        "the answer to the call that starts an operation makes no sense: it has no name",
+        Code.INTERNAL,
+    ),
+    (
+        errors.OperationNotFoundError("operations/a", "it has expired"),
+        "operation 'operations/a' does not exist: it has expired",
+        Code.NOT_FOUND,
+    ),
+    (
+        errors.OperationNotFoundError("operations/a", "operation 'operations/a' does not exist"),  # a server of ours
+        "operation 'operations/a' does not exist",
+        Code.NOT_FOUND,
+    ),
+    (
+        errors.WaitDeadlineExceededError(1, ["operations/a"], problem="HTTP 429: no quota"),
+        "waited 1 s; 1 operation(s) not done: operations/a; the last poll failed: HTTP 429: no quota",
+        Code.DEADLINE_EXCEEDED,
     ),
     (
         errors.InvalidTokenError(problem="it was altered or cut"),

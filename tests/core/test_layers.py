@@ -156,6 +156,17 @@ def test_one_product_knows_neither_another_nor_the_engine(folder: str) -> None:
     assert wrong == []
 
 
+def test_of_the_command_line_only_the_demo_runs_a_server() -> None:
+    wrong = [
+        item
+        for item in own_imports()
+        if layer(item.importer) == "cli"
+        and not item.importer.startswith("cli.demo")
+        and layer(inner(item.imported)) == "servers"
+    ]
+    assert wrong == []
+
+
 def test_the_lower_layers_import_only_what_they_need() -> None:
     wrong = []
     for item in all_imports():

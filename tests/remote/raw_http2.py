@@ -36,6 +36,11 @@ def whole(stream: int, message: bytes) -> bytes:
     return begun(stream, message) + headers(stream, {"grpc-status": "0"}, end=True)
 
 
+def refused(stream: int, status: int) -> bytes:
+    """The answer of an HTTP proxy, without any of gRPC."""
+    return headers(stream, {":status": str(status), "content-type": "text/html"}, end=True)
+
+
 def reset(stream: int, code: int) -> bytes:
     return frame(RST_STREAM, 0, stream, struct.pack(">I", code))
 

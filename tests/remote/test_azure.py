@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -155,7 +156,7 @@ class TestMonitor:
         with pytest.raises(lro.OperationCancelledError, match="by hand"):
             await handle
 
-    @pytest.mark.parametrize("word", ["NotStarted", "running", "Validating", "Pending", "", "Done"])
+    @pytest.mark.parametrize("word", ["NotStarted", "running", "Validating", "Pending", "", "Whatever"])
     async def test_every_other_word_is_in_progress(
         self, handle: RemoteOperation[Any], service: Service, word: str
     ) -> None:
@@ -163,7 +164,7 @@ class TestMonitor:
         await handle.update_status()
         assert not handle.has_completed
 
-    @pytest.mark.parametrize("body", [{}, {"status": 5}, {"state": "Running"}, [], b"", b"<html>" + b"x" * 9999])
+    @pytest.mark.parametrize("body", [{}, {"status": 5}, {"state": "Running"}, [], b"<html>" + b"x" * 9999])
     async def test_monitor_without_a_status_makes_no_sense(
         self, handle: RemoteOperation[Any], service: Service, body: Any
     ) -> None:
@@ -181,7 +182,7 @@ class TestMonitor:
         assert caught.value.message == "no disk"
         assert caught.value.details == (error_details_pb2.ErrorInfo(reason="ResourceNotFound", domain="azure"),)
 
-    @pytest.mark.parametrize("error", [None, "boom", {}, {"code": 5, "message": None}])
+    @pytest.mark.parametrize("error", [None, [], "", {}, {"code": 5, "message": None}])
     async def test_failure_without_a_reason_is_unknown(
         self, handle: RemoteOperation[Any], service: Service, error: Any
     ) -> None:
@@ -278,11 +279,36 @@ class TestRetryAfter:
         assert found is not None
         assert 50 < found <= 60
 
-    async def test_of_the_start_counts_for_the_first_look(self, transport: HttpTransport, service: Service) -> None:
+    async def test_of_the_start_counts_for_the_first_poll(self, transport: HttpTransport, service: Service) -> None:
         handle = await start(transport, service, accepted(**{"Retry-After": "3600"}), RESULT)
-        with pytest.raises(lro.WaitDeadlineExceededError):
-            await handle.wait_for_completion(timeout=0.1)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(handle.wait_for_completion(), 0.1)
         assert service.asked == []
+
+    async def test_beyond_the_timeout_there_is_a_last_poll(self, transport: HttpTransport, service: Service) -> None:
+        handle = await start(transport, service, accepted(**{"Retry-After": "3600"}), RESULT)
+        await handle.wait_for_completion(timeout=2)
+        assert handle.value == {"size": 3}
+        assert service.lines() == [f"GET {MONITOR}"]
+
+    async def test_of_a_failed_poll_does_not_keep_the_last_one_away_either(
+        self, handle: RemoteOperation[Any], service: Service
+    ) -> None:
+        service.answers(Answer(503, b"", {"Retry-After": "3600"}), RESULT)
+        await handle.wait_for_completion(timeout=2)
+        assert handle.value == {"size": 3}
+
+    async def test_of_many_does_not_keep_their_last_polls_away(
+        self, transport: HttpTransport, service: Service
+    ) -> None:
+        service.answers(Answer(body=RUNNING.body, headers={"Retry-After": "3600"}))
+        handles = [RemoteOperation[Any].from_name(transport, f"/operations/{number}") for number in range(3)]
+        for handle in handles:
+            await handle.update_status()
+        service.asked.clear()
+        service.answers(RESULT)
+        assert await lro.remote.gather(*handles, timeout=2) == [{"size": 3}] * 3
+        assert len(service.asked) == 3
 
     async def test_zero_is_no_busy_loop(self, handle: RemoteOperation[Any], service: Service) -> None:
         service.answers(Answer(body=RUNNING.body, headers={"Retry-After": "0"}))

@@ -211,7 +211,7 @@ async def test_what_is_no_operation_makes_no_sense_and_says_so() -> None:
         grpc.aio.insecure_channel(address) as channel,
     ):
         handle = handle_of(GrpcTransport(channel, wait_operation=False, retry=QUICK, poll=FAST))
-        with pytest.raises(lro.RemoteProtocolError, match="it is no message of the expected type"):
+        with pytest.raises(lro.RemoteProtocolError, match="it is not a message of the expected type"):
             await handle
 
 

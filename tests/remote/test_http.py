@@ -174,7 +174,7 @@ class TestConstructor:
     async def test_token_has_no_more_parts_than_such_a_service_needs(self, transport: HttpTransport) -> None:
         token = encode(transport, Place(NAME, link="/elsewhere"))
         assert token is not None
-        with pytest.raises(lro.InvalidTokenError, match="more parts"):
+        with pytest.raises(lro.InvalidTokenError, match="parts that such a service does not use"):
             await RemoteOperation.rehydrate(transport, token)
 
     async def test_token_is_for_one_service_and_style(self, http: httpx.AsyncClient, service: Service) -> None:
@@ -295,7 +295,7 @@ class TestAnswers:
     async def test_done_without_a_result_is_none(self, transport: HttpTransport, service: Service) -> None:
         service.answers(Answer(body={"name": NAME, "done": True, "response": None}))
         assert await RemoteOperation.from_name(transport, NAME) is None
-        with pytest.raises(RemoteProtocolError, match="no response"):
+        with pytest.raises(RemoteProtocolError, match="without a response, where Report was expected"):
             await RemoteOperation.from_name(transport, NAME, response_type=Report)
 
     async def test_result_of_an_operation_that_is_not_done_is_not_looked_at(
@@ -326,12 +326,12 @@ class TestAnswers:
         [
             (b"<html><body>" + b"Please log in. " * 1000, "html"),
             (b"", "an empty body"),
-            (b"[1]", "no Operation"),
-            (b"{}", "no Operation"),
-            (b'{"name": "a", "done": 1}', "no boolean"),
-            (b'{"done": true, "error": "full"}', "no google.rpc.Status"),
-            (b"[" * 100_000, "no JSON"),
-            (b"\xff\xfe\x00", "no JSON"),
+            (b"[1]", "not a google.longrunning.Operation"),
+            (b"{}", "not a google.longrunning.Operation"),
+            (b'{"name": "a", "done": 1}', "not a boolean"),
+            (b'{"done": true, "error": "full"}', "not a google.rpc.Status"),
+            (b"[" * 100_000, "not JSON"),
+            (b"\xff\xfe\x00", "not JSON"),
         ],
     )
     async def test_answer_that_makes_no_sense_is_told_in_a_few_words(
@@ -394,10 +394,37 @@ class TestFailedLooks:
         assert not caught.value.transient
 
     async def test_404_is_the_operation_missing(self, handle: RemoteOperation[Any], service: Service) -> None:
-        service.answers(RUNNING, Answer(404, b"<html>"))
-        with pytest.raises(lro.OperationNotFoundError):
+        missing = {"error": {"code": 404, "message": "it has expired", "status": "NOT_FOUND"}}
+        service.answers(RUNNING, Answer(404, missing))
+        with pytest.raises(lro.OperationNotFoundError, match="does not exist: it has expired") as caught:
             await handle
+        assert caught.value.problem == "it has expired"
+        assert handle.raw_response.status_code == 404
         assert len(service.asked) == 2
+
+    @pytest.mark.parametrize(
+        "page",
+        [
+            Answer(404, b"default backend - 404", {"Content-Type": "text/plain"}),
+            Answer(404, b"<html><title>404</title></html>", {"Content-Type": "text/html"}),
+            Answer(410, b"<html>"),
+            Answer(404, {"message": "no Route matched with those values"}),
+        ],
+    )
+    async def test_404_of_an_ingress_does_not_end_the_wait(
+        self, handle: RemoteOperation[Any], service: Service, page: Answer
+    ) -> None:
+        service.answers(RUNNING, page, page, page, page, DONE)
+        assert (await handle).value == "ok"
+
+    async def test_404_of_a_web_site_is_told_within_the_first_seconds(
+        self, handle: RemoteOperation[Any], service: Service
+    ) -> None:
+        service.answers(Answer(404, b"<html>no such page</html>", {"Content-Type": "text/html"}))
+        with pytest.raises(RemoteCallError, match=r"HTTP 404: .*text/html: '<html>no such page") as caught:
+            await handle
+        assert (caught.value.http_status, caught.value.code) == (404, lro.Code.UNAVAILABLE)
+        assert len(service.asked) == 3
 
     async def test_completed_handle_keeps_its_value_when_the_operation_is_forgotten(
         self, handle: RemoteOperation[Any], service: Service

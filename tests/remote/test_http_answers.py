@@ -16,11 +16,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lro_aio.core.codes import HTTP_STATUS, Code
-from lro_aio.core.errors import OperationNotFoundError, RemoteCallError
+from lro_aio.core.errors import OperationNotFoundError, RemoteCallError, RemoteProtocolError
+from lro_aio.core.status import retry_delay
 from lro_aio.remote import retry_after
 from lro_aio.remote.addresses import Addresses
-from lro_aio.remote.answers import CODES, EXCEPTIONS, call_failed, check, refused
+from lro_aio.remote.answers import CODES, EXCEPTIONS, call_failed, check, check_done, refused
 from lro_aio.remote.azure_errors import code_of, status_of_error
+from lro_aio.remote.transport import NotTheServiceError
 
 
 def problem(status: int, body: Any = None, **headers: str) -> RemoteCallError:
@@ -60,7 +62,7 @@ class TestCodes:
 
     @pytest.mark.parametrize("status", [*range(300, 430), 499, *range(500, 530), 599])
     def test_only_what_may_pass_is_transient(self, status: int) -> None:
-        passes = status in (408, 429) or (status >= 500 and status != 501)
+        passes = status in (408, 425, 429) or (status >= 500 and status != 501)
         assert problem(status).transient is passes
 
     @pytest.mark.parametrize("status", [404, 410])
@@ -190,8 +192,8 @@ class TestRetryAfter:
         info = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=3, nanos=500_000_000))
         detail = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "3.5s"}
         error = {"error": {"code": 503, "message": "m", "status": "UNAVAILABLE", "details": [detail]}}
-        assert retry_after.of_details([any_pb2.Any(), packed(info)]) == 3.5
-        assert retry_after.of_details([any_pb2.Any(type_url="x/google.rpc.RetryInfo", value=b"\xff")]) is None
+        assert retry_delay([any_pb2.Any(), packed(info)]) == 3.5
+        assert retry_delay([any_pb2.Any(type_url="x/google.rpc.RetryInfo", value=b"\xff")]) is None
         assert problem(503, error).retry_after == 3.5
         assert problem(503, error, retry_after="9").retry_after == 9.0
         assert problem(503).retry_after is None
@@ -284,3 +286,50 @@ class TestAddresses:
     def test_path_that_looks_like_a_host_stays_whole(self) -> None:
         url = self.addresses.resolve("https://good.example.com//evil.com/a")
         assert self.addresses.short(url) == "https://good.example.com//evil.com/a"
+
+
+class TestPages:
+    """What a proxy or a web site answers in place of the service."""
+
+    @pytest.mark.parametrize(
+        ("response", "own"),
+        [
+            (httpx.Response(404), True),
+            (httpx.Response(404, json={"error": {"code": 404}}), True),
+            (httpx.Response(404, json={"detail": "no such operation"}), True),
+            (httpx.Response(404, headers={"x-ms-error-code": "NotFound"}, content=b"<Error/>"), True),
+            (httpx.Response(404, json={"message": "no Route matched with those values"}), False),
+            (httpx.Response(404, html="<html>404</html>"), False),
+            (httpx.Response(404, text="404 page not found"), False),
+            (httpx.Response(404, json=[]), False),
+            (httpx.Response(302, headers={"location": "https://login.example.com/"}), False),
+            (httpx.Response(405, html="<html>405</html>"), False),
+            (httpx.Response(501, html="<html>501</html>"), False),
+            (httpx.Response(405), True),
+        ],
+    )
+    def test_refusal_of_somebody_else_is_told_from_the_service_s(self, response: httpx.Response, own: bool) -> None:
+        found = refused(response, "operations/a")
+        assert isinstance(found, NotTheServiceError) is not own
+        assert found.http_status == response.status_code
+
+    @pytest.mark.parametrize("status", [401, 403, 407, 408, 425, 429, 500, 502, 503, 504])
+    def test_these_a_proxy_may_say_for_the_service(self, status: int) -> None:
+        assert type(refused(httpx.Response(status, html="<html>"), "operations/a")) is RemoteCallError
+
+    def test_redirect_says_where_to(self) -> None:
+        found = refused(httpx.Response(302, headers={"location": "https://login.example.com/"}), "operations/a")
+        assert "to 'https://login.example.com/'" in found.problem
+        assert not found.transient
+
+    @pytest.mark.parametrize(
+        "response",
+        [httpx.Response(200), httpx.Response(204), httpx.Response(200, json={}), httpx.Response(202, json={"a": 1})],
+    )
+    def test_done_is_empty_or_json(self, response: httpx.Response) -> None:
+        check_done(response, "operations/a")
+
+    @pytest.mark.parametrize("response", [httpx.Response(200, html="<html>"), httpx.Response(200, text="It works!")])
+    def test_page_in_place_of_done_makes_no_sense(self, response: httpx.Response) -> None:
+        with pytest.raises(RemoteProtocolError, match="not JSON, but text/"):
+            check_done(response, "operations/a")

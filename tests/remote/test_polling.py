@@ -80,14 +80,47 @@ class TestCalls:
         with pytest.raises(lro.RemoteCallError, match="the call was cancelled"):
             await asyncio.wait_for(handle_of(GrpcTransport(channel, metadata=refreshed)).wait_for_completion(), 10)
 
-    async def test_a_timeout_of_the_callers_own_function_is_not_the_wait_s(self, channel: grpc.aio.Channel) -> None:
-        async def fetched() -> list[tuple[str, str]]:
-            raise TimeoutError("the token server is slow")
+    @pytest.mark.parametrize("failure", [TimeoutError("the token server is slow"), OSError("down"), KeyError("token")])
+    async def test_metadata_that_cannot_be_had_now_is_a_failed_poll(
+        self, channel: grpc.aio.Channel, script: Script, failure: Exception
+    ) -> None:
+        calls: list[str] = []
 
-        handle = handle_of(GrpcTransport(channel, metadata=fetched))
-        with pytest.raises(TimeoutError, match="the token server is slow") as caught:
+        async def fetched() -> list[tuple[str, str]]:
+            calls.append("metadata")
+            if len(calls) < 4:
+                raise failure
+            return [("authorization", "Bearer abc")]
+
+        script.finish()
+        handle = handle_of(GrpcTransport(channel, metadata=fetched, poll=FAST, retry=QUICK))
+        await handle.wait_for_completion(timeout=60)
+        assert script.metadata[-1]["authorization"] == "Bearer abc"
+
+    async def test_metadata_that_cannot_be_had_at_all_ends_the_wait_and_say_why(
+        self, channel: grpc.aio.Channel, script: Script
+    ) -> None:
+        """A timeout of the function is no timeout of the wait."""
+        failure = TimeoutError("the token server is slow")
+
+        def fetched() -> list[tuple[str, str]]:
+            raise failure
+
+        handle = handle_of(GrpcTransport(channel, metadata=fetched, poll=FAST, retry=QUICK))
+        with pytest.raises(lro.RemoteCallError, match="failed with TimeoutError: the token server is slow") as caught:
             await handle.wait_for_completion(timeout=60)
-        assert not isinstance(caught.value, lro.LroError)
+        assert caught.value.__cause__ is failure
+        assert script.asked == []
+
+    async def test_metadata_that_never_come_are_a_failed_poll(self, channel: grpc.aio.Channel) -> None:
+        async def fetched() -> list[tuple[str, str]]:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        handle = handle_of(GrpcTransport(channel, metadata=fetched, timeout=0.05))
+        with pytest.raises(lro.RemoteCallError, match=r"took longer than 0\.05 s") as caught:
+            await handle.update_status()
+        assert caught.value.transient
 
     async def test_a_proxy_that_cuts_every_long_poll_ends_no_wait(
         self, transport: GrpcTransport, script: Script
@@ -193,8 +226,8 @@ class TestPauses:
         handle = handle_of(transport)
         slow = asyncio.create_task(handle.wait_for_completion(polling_interval=0.01))
         await until(lambda: script.count("GetOperation") == 1 and script.open == 0)
-        with pytest.raises(lro.WaitDeadlineExceededError):
-            await handle.wait_for_completion(polling_interval=0.01, timeout=0.3)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(handle.wait_for_completion(polling_interval=0.01), 0.3)
         assert script.count("GetOperation") == 1
         slow.cancel()
 

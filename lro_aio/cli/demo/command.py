@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
 import sysconfig
 
 import fastapi  # noqa: F401 (if it is missing, say so here, not in a server process that does not start)
@@ -13,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lro_aio.cli.demo.follow import LostError
 from lro_aio.cli.demo.process import ServerStartError
 from lro_aio.cli.demo.report import Report
 from lro_aio.cli.demo.run import DemoTimeoutError, Options, run
@@ -31,18 +30,16 @@ async def demo(*, path: str | None, store: str | None, plain: bool, pace: float,
         CliError: The demo did not run to its end.
     """
     directory = _directory(path)
-    # SIGTERM must clean up as Ctrl-C does.
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     output = console()
     try:
         with LineView(output) if plain or not output.is_terminal else BarView(output) as view:
             report = await run(Options(directory, store, pace, timeout), view)
     except DemoTimeoutError as exc:
         raise CliError(str(exc), Exit.TIMEOUT) from exc
-    except (OperationFailedError, LookupError) as exc:
+    except OperationFailedError as exc:
         raise CliError(str(exc), Exit.FAILED) from exc
+    except LostError as exc:
+        raise CliError(str(exc), Exit.DIFFERS) from exc
     except ServerStartError as exc:
         raise CliError(str(exc), Exit.UNAVAILABLE) from exc
     return _print(report, output)
@@ -69,4 +66,4 @@ def _print(report: Report, output: Console) -> Exit:
     else:
         for heading, text, _ in rows:
             output.out(f"{heading:<12}{text}", highlight=False)
-    return Exit.FAILED if problems else Exit.OK
+    return Exit.DIFFERS if problems else Exit.OK

@@ -10,10 +10,14 @@ from google.protobuf import struct_pb2
 
 from lro_aio.cli.demo import indexer_pb2
 
-__all__ = ["CALL_TIMEOUT", "Child", "Snapshot", "child_of", "take"]
+__all__ = ["CALL_TIMEOUT", "Child", "LostError", "Snapshot", "child_of", "take"]
 
 CALL_TIMEOUT = 20.0
 """Seconds that one call to the server may take."""
+
+
+class LostError(Exception):
+    """The server has lost an operation: what the demo is there to disprove."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,7 @@ async def take(
         interrupted: The children that a crash has hit: their attempt by name.
 
     Raises:
+        LostError: The operation is not there.
         grpc.aio.AioRpcError: The server did not answer.
     """
     found: list[operations_pb2.Operation] = []
@@ -129,7 +134,7 @@ async def take(
             break
     operation = next((one for one in found if one.name == name), None)
     if operation is None:
-        raise LookupError(f"the server has lost {name}")
+        raise LostError(f"the server has lost {name}")
     metadata = indexer_pb2.IndexMetadata()
     operation.metadata.Unpack(metadata)
     children = [child_of(one, interrupted) for one in found if one.name != name]

@@ -19,7 +19,7 @@ from google.protobuf import duration_pb2, json_format
 
 from lro_aio.cli.demo import indexer_pb2
 from lro_aio.cli.demo.check import recompute
-from lro_aio.cli.demo.follow import CALL_TIMEOUT, Snapshot, child_of, take
+from lro_aio.cli.demo.follow import CALL_TIMEOUT, LostError, Snapshot, child_of, take
 from lro_aio.cli.demo.handlers import INDEX_PART, PARALLEL
 from lro_aio.cli.demo.indexer_pb2_grpc import IndexerServiceStub
 from lro_aio.cli.demo.process import ServerProcess
@@ -59,6 +59,7 @@ async def run(options: Options, view: View) -> Report:
         ServerStartError: The server did not start.
         DemoTimeoutError: The work was not done in ``options.timeout``.
         OperationFailedError: The operation failed.
+        LostError: The second server does not know the operation.
         grpc.aio.AioRpcError: The server did not answer.
     """
     with tempfile.TemporaryDirectory(prefix="lro-demo-") as directory:
@@ -101,7 +102,7 @@ class _Demo:
             crash.seconds = time.monotonic() - killed
             again = (await self._index(channel)).name
             if again != name:
-                raise LookupError(f"the same request_id gave {again}, not {name}: the operation was lost")
+                raise LostError(f"the same request_id gave {again} not {name}: the operation was lost")
             view.say("asked again with the same request_id: it is the same operation, and it goes on")
             last = await self._follow(channel, name, lambda snapshot: snapshot.operation.done)
             seconds = time.monotonic() - started

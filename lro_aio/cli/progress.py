@@ -1,0 +1,95 @@
+"""What the metadata of an operation says of its progress and its start, whoever wrote it."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import re
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from google.longrunning import operations_pb2
+
+from lro_aio.core.proto_json import any_json
+
+__all__ = ["Progress", "created_of", "progress_of"]
+
+SHARES = {"progress", "fraction", "fractioncomplete"}
+"""Members that are a share of 1. More than 1 is taken as percent."""
+PERCENTS = {
+    "progresspercent", "progresspercentage", "percentcomplete", "percentcompleted", "percentagecomplete",
+    "percentdone", "percent", "completionpercentage", "completionpercent",
+}  # fmt: skip
+MESSAGES = {"message", "statusmessage", "statusdetail", "statusdetails", "detail"}
+STARTS = {
+    "createtime", "createddatetime", "createdatetime", "createdat", "createdtime", "createdon", "creationtime",
+    "creationtimestamp", "inserttime", "starttime", "starteddatetime", "startedat",
+}  # fmt: skip
+INSIDE = {"progress", "properties", "metadata", "genericmetadata", "commonmetadata", "operationmetadata"}
+"""Members whose own members count as well."""
+DEPTH = 3
+
+_NUMBER = re.compile(r"\d{1,9}(\.\d{1,9})?\s*%?")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the work is."""
+
+    fraction: float | None = None
+    """From 0 to 1."""
+    message: str = ""
+
+
+def progress_of(operation: operations_pb2.Operation) -> Progress:
+    """The progress in the metadata: as ``op.progress()`` writes it, or under the names that other services use."""
+    fraction, message = None, ""
+    for key, value in _members(operation):
+        if fraction is None and (key in SHARES or key in PERCENTS):
+            fraction = _fraction(value, percent=key in PERCENTS)
+        if not message and key in MESSAGES and isinstance(value, str):
+            message = value
+    return Progress(fraction, message)
+
+
+def created_of(operation: operations_pb2.Operation) -> float | None:
+    """Epoch seconds of the start, if the metadata or the id tells; this package's ids on SQLite do (UUID7)."""
+    for key, value in _members(operation):
+        if key in STARTS and isinstance(value, str) and (moment := _moment(value)) is not None:
+            return moment
+    try:
+        identifier = uuid.UUID(operation.name.rpartition("/")[2])
+    except ValueError:
+        return None
+    return (identifier.int >> 80) / 1000 if identifier.version == 7 else None
+
+
+def _members(operation: operations_pb2.Operation) -> Iterator[tuple[str, Any]]:
+    """Names, in letters only, and values of all members of the metadata, outer ones first."""
+    if not operation.HasField("metadata"):
+        return
+    shown = any_json(operation.metadata)
+    level = [shown["value"] if isinstance(shown.get("value"), dict) else shown]
+    for _ in range(DEPTH):
+        named = [("".join(filter(str.isalpha, key)).lower(), value) for one in level for key, value in one.items()]
+        yield from named
+        level = [value for key, value in named if key in INSIDE and isinstance(value, dict)]
+
+
+def _fraction(value: Any, *, percent: bool) -> float | None:
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):  # int64 is text in proto3 JSON
+        percent = percent or value.strip().endswith("%")
+        value = float(value.strip().rstrip("% "))
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return min(1.0, max(0.0, value / 100 if percent or value > 1 else value))
+
+
+def _moment(text: str) -> float | None:
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None

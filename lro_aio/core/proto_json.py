@@ -1,0 +1,72 @@
+"""Operations, statuses and packed messages as proto3 JSON. What cannot be printed comes as the base64 of its bytes."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from google.longrunning import operations_proto_pb2 as operations_pb2
+from google.protobuf import any_pb2, json_format
+from google.rpc import status_pb2
+
+__all__ = ["any_json", "list_json", "operation_json", "printed", "status_json"]
+
+
+def operation_json(operation: operations_pb2.Operation) -> dict[str, Any]:
+    """proto3 JSON of an operation, without ``done`` where it is false: proto3 JSON leaves default values out.
+
+    An ``Any`` whose type is not known to this process comes as ``any_json`` says.
+    """
+    members: dict[str, Any] = {}
+    if operation.name:
+        members["name"] = operation.name
+    if operation.HasField("metadata"):
+        members["metadata"] = any_json(operation.metadata)
+    if operation.done:
+        members["done"] = True
+    result = operation.WhichOneof("result")
+    if result == "error":
+        members["error"] = status_json(operation.error)
+    elif result == "response":
+        members["response"] = any_json(operation.response)
+    return members
+
+
+def list_json(page: operations_pb2.ListOperationsResponse) -> dict[str, Any]:
+    """proto3 JSON of a list page."""
+    members: dict[str, Any] = {}
+    if page.operations:
+        members["operations"] = [operation_json(operation) for operation in page.operations]
+    if page.next_page_token:
+        members["nextPageToken"] = page.next_page_token
+    return members
+
+
+def status_json(status: status_pb2.Status) -> dict[str, Any]:
+    """proto3 JSON of a ``google.rpc.Status``; its code is the canonical one, not HTTP's."""
+    members: dict[str, Any] = {"code": status.code, "message": status.message}
+    if status.details:
+        members["details"] = [any_json(detail) for detail in status.details]
+    return {key: value for key, value in members.items() if value}
+
+
+def any_json(packed: any_pb2.Any) -> dict[str, Any]:
+    """proto3 JSON of an ``Any``.
+
+    What cannot be printed comes as ``{"@type": ..., "value": <base64 of the bytes>}``, so that a stored operation can
+    always be read: a type that this process does not know, bytes that are not of the type, a value that JSON cannot
+    hold.
+    """
+    members = printed(packed)
+    if members is None:
+        return {"@type": packed.type_url, "value": base64.b64encode(packed.value).decode()}
+    return members
+
+
+def printed(packed: any_pb2.Any) -> dict[str, Any] | None:
+    """proto3 JSON of an ``Any`` as the protobuf library prints it; None where it cannot."""
+    try:
+        members: dict[str, Any] = json_format.MessageToDict(packed)
+    except Exception:  # noqa: BLE001 (the printer raises many kinds, RecursionError too)
+        return None
+    return members
