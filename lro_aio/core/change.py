@@ -29,8 +29,15 @@ class Change:
     """Whether the row may not exist yet: only then is ``event`` called with None."""
     size: int = 512
     """Approximate bytes that it adds to a batch."""
+    guard: tuple[str, Callable[[Record], object]] | None = None
+    """(name, check): another row, read in the same transaction. What the check raises refuses the change."""
     claims: bool = False
     """Whether it is a claim. Claims have a lane of their own: one may wait for a lock that a dead process holds."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The rows that a store must read for it: its own, and the guard's."""
+        return (self.name,) if self.guard is None else (self.name, self.guard[0])
 
     def apply(self, row: Record | None) -> Record | None:
         """The row after the change.
@@ -58,6 +65,12 @@ def run(changes: Iterable[Change], rows: dict[str, Record | None]) -> list[Outco
 
 def _outcome(change: Change, rows: dict[str, Record | None]) -> Outcome:
     try:
+        if change.guard is not None:
+            name, check = change.guard
+            guarding = rows.get(name)
+            if guarding is None:
+                raise OperationNotFoundError(name)
+            check(guarding)
         row = change.apply(rows.get(change.name))
         if row is not None and row.name != change.name:
             raise ValueError(f"a change of {change.name!r} returned the row {row.name!r}")

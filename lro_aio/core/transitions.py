@@ -37,6 +37,7 @@ __all__ = [
     "Holder",
     "begin_cleanup",
     "cascaded",
+    "check_parent",
     "claim",
     "create",
     "delete",
@@ -52,6 +53,9 @@ __all__ = [
     "settle",
     "suspend",
 ]
+
+PASS_ON = 5.0
+"""Seconds after the end of an operation in which whoever cancelled it passes the cancel on to its children."""
 
 _EMPTY = any_pb2.Any(type_url="type.googleapis.com/google.protobuf.Empty").SerializeToString()
 
@@ -270,6 +274,21 @@ def retry(
     return _park(record, "retry", holder, now, retention, {**columns, **tries, **(changes or {})})
 
 
+def check_parent(record: Record, *, holder: Holder) -> None:
+    """Whether a child may be started: by whoever holds the parent, and not once the parent was cancelled.
+
+    A clean-up may start children: it begins after the cancel was passed on to those that were there before.
+
+    Raises:
+        LeaseLostError: The holder no longer holds the parent.
+        OperationDoneError: The parent has ended.
+        InvalidTransitionError: A cancel of the parent was requested.
+    """
+    _check_holder(record, holder)
+    if record.cancel_requested and not record.cleaning:
+        raise InvalidTransitionError(record.name, record.state, "start_child after a cancel")
+
+
 def save(record: Record, *, holder: Holder, now: float, changes: dict[str, Any]) -> Record:
     """Write ``metadata``, or ``state_data`` with ``state_codec``, while the operation runs.
 
@@ -368,9 +387,11 @@ def settle(record: Record, *, now: float, retention: float) -> Record | None:
 
 
 def cascaded(record: Record, *, now: float) -> Record | None:
-    """Note that the cancel of an ended row was passed on to all children. Bookkeeping: the revision stays."""
-    if not record.cancel_children or not record.done:
+    """Note that the cancel of a row was passed on to all children. Bookkeeping: the revision stays."""
+    if not record.cancel_children:
         return record
+    if not record.done:
+        return record.evolve(cancel_children=False)
     if record.deleted:
         return None
     return record.evolve(cancel_children=False, check_time=None, update_time=max(now, record.update_time))
@@ -522,8 +543,9 @@ def _ending(record: Record, now: float, retention: float) -> dict[str, Any]:
         "lease_expire_time": None,
         "wait": None,
         "wake": None,
-        # A cancel that has still to reach the children keeps the row in the sweep's sight.
-        "check_time": now if record.cancel_children else None,
+        # A cancel that has still to reach the children keeps the row in the sweep's sight. Not at once: whoever
+        # requested it is about to pass it on.
+        "check_time": now + PASS_ON if record.cancel_children else None,
     }
 
 

@@ -26,6 +26,10 @@ PAGE = 500
 class Canceller:
     """Cancels operations, and passes a cancel on to the children that they started.
 
+    A cancel reaches the children that were there when it was requested: from then on, only a clean-up may start any,
+    and a clean-up begins once the cancel was passed on. So it is passed on once, by whoever requested it; a sweep does
+    it where that process died.
+
     Args:
         rows: The store.
         dispatcher: Goes on with rows that a cancel left ready to run.
@@ -38,28 +42,30 @@ class Canceller:
         self._dispatcher = dispatcher
         self._clock = clock
         self._retention = retention
-        self._passing: dict[str, bool] = {}
-        """By uid: rows whose cancel is being passed on here, and whether that must be done once more."""
+        self._passing: dict[str, asyncio.Future[None]] = {}
+        """By uid: the cancels that are being passed on here."""
 
     async def cancel(self, name: str, *, cancel_children: bool = True) -> None:
         """See ``Client.cancel_operation``."""
-        before = await self._rows.record(name)
-        event = partial(
-            transitions.request_cancel,
-            now=self._clock.time(),
-            retention=self._retention,
-            token=names.new_id(),
-            cancel_children=cancel_children,
-        )
-        record = await self._rows.submit(Change(name, event))
-        if before.schedule_handle:
-            await self._dispatcher.forget_wait(before)
-        if record is None:
-            return
-        if record.revision != before.revision:
+        names.parse(name)
+        token = names.new_id()
+        before: list[Record] = []
+
+        def request(record: Record) -> Record | None:
+            before[:] = [record]  # of the last attempt, which is the one that was committed
+            return transitions.request_cancel(
+                record,
+                now=self._clock.time(),
+                retention=self._retention,
+                token=token,
+                cancel_children=cancel_children,
+            )
+
+        record = await self._rows.submit(Change(name, request))
+        if before[0].schedule_handle:
+            await self._dispatcher.forget_wait(before[0])
+        if record is not None and (record.cancel_children or record.revision != before[0].revision):
             await self.go_on(record)
-        elif record.cancel_children:  # a repeat: the first one may not have reached all children
-            await self.pass_on(record)
 
     async def go_on(self, record: Record) -> None:
         """Do what a commit asks for next: pass a cancel on, hand a wait over, run a clean-up.
@@ -73,32 +79,26 @@ class Canceller:
                 logger.warning(
                     "the sweep passes the cancel of %s on: %s", record.name, exc, extra=about(record, "left_to_sweep")
                 )
+                return  # a clean-up must not begin before
         await self._dispatcher.go_on(record)
 
     async def pass_on(self, record: Record) -> None:
-        """Cancel the operations that this one started; then note that it was done.
+        """Cancel the operations that this one started, then note that it was done; or wait for whoever does so here.
 
         Raises:
-            LroError: A child could not be cancelled, or the children not be read.
+            LroError: A child could not be cancelled, or the children could not be read.
         """
-        if record.uid in self._passing:
-            self._passing[record.uid] = record.done  # it started more children before it ended, maybe
+        known = self._passing.get(record.uid)
+        if known is not None:
+            await asyncio.shield(known)
             return
-        done, again = record.done, True
+        mine = self._passing[record.uid] = asyncio.get_running_loop().create_future()
         try:
-            while again:
-                self._passing[record.uid] = False
-                await self._cancel_children(record)
-                again = self._passing[record.uid]
-                done = done or again
-            if done:
-                await self._rows.submit(Change(record.name, partial(transitions.cascaded, now=self._clock.time())))
+            await self._cancel_children(record)
+            await self._rows.submit(Change(record.name, partial(transitions.cascaded, now=self._clock.time())))
         finally:
             del self._passing[record.uid]
-
-    def is_passing_on(self, record: Record) -> bool:
-        """Whether this process is at it: a sweep that finds such a row has nothing to do."""
-        return record.uid in self._passing
+            mine.set_result(None)
 
     async def _cancel_children(self, record: Record) -> None:
         after: tuple[float, str] | None = None

@@ -253,7 +253,7 @@ class Dispatcher:
     def wants_slot(self, record: Record, now: float) -> Handler | None:
         """The handler of a due row that wants nothing but a slot here; None for any other row."""
         handler = self._runnable.find(record)
-        if handler is None or self._slots.closed:
+        if handler is None or self._slots.closed or (record.cancel_requested and record.cancel_children):
             return None
         wait = record.wait
         if record.state is State.PENDING:

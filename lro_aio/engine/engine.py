@@ -304,8 +304,8 @@ class _Host:
     def let_go(self, holder: Holder) -> None:
         self._leases.let_go(holder)
 
-    async def start_child(self, parent: Record, handler: str | HandlerFunction, state: Any, *, key: str) -> Holding:
-        return await self._starter.start_child(parent, handler, state, key=key)
+    async def start_child(self, by: Holding, handler: str | HandlerFunction, state: Any, *, key: str) -> Holding:
+        return await self._starter.start_child(by, handler, state, key=key)
 
     async def cancel(self, name: str, *, cancel_children: bool = True) -> None:
         await self._canceller.cancel(name, cancel_children=cancel_children)

@@ -69,7 +69,7 @@ class OperationHost(Protocol):
         """Renew the lease no longer."""
         ...
 
-    async def start_child(self, parent: Record, handler: str | HandlerFunction, state: Any, *, key: str) -> Holding:
+    async def start_child(self, by: Holding, handler: str | HandlerFunction, state: Any, *, key: str) -> Holding:
         """See ``Operation.start_child``."""
         ...
 

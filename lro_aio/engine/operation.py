@@ -342,7 +342,7 @@ class Operation(Generic[S]):
             StateCodecError: The state cannot be encoded.
             StoreUnavailableError: The store did not answer; a repeat finds what was started.
         """
-        return Operation(await self._host.start_child(self.record, handler, state, key=key))
+        return Operation(await self._host.start_child(self._hold, handler, state, key=key))
 
     async def wait(
         self,

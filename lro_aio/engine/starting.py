@@ -66,10 +66,10 @@ class Starter:
         operation_id: str | None = None,
         parent: str = "",
         fingerprint: str | bytes | Message | None = None,
-        parent_operation: str = "",
         traceparent: str = "",
+        by: Holding | None = None,
     ) -> Holding:
-        """See ``Client.start``."""
+        """See ``Client.start``; for a child, ``by`` is who starts it."""
         handlers, settings = self._runnable.handlers, self._settings
         known = handlers.find(handler)
         if known is None and (settings.worker or not isinstance(handler, str)):
@@ -91,26 +91,25 @@ class Starter:
             claimed_by=settings.claimant(known.on_cancel) if known is not None and here else None,
             state_data=data,
             state_codec=tag,
-            parent_operation=parent_operation,
+            parent_operation="" if by is None else by.record.name,
             traceparent=traceparent,
         )
         if settings.dispatch == "scheduler":
-            created = await self._start_elsewhere(record)
+            created = await self._start_elsewhere(record, by)
         else:
-            created = await self._create(record, known if here else None)
+            created = await self._create(record, known if here else None, by)
         return Holding(self._host, created, handler=known)
 
-    async def start_child(
-        self, parent: Record, handler: str | HandlerFunction, state: Any = None, *, key: str
-    ) -> Holding:
+    async def start_child(self, by: Holding, handler: str | HandlerFunction, state: Any = None, *, key: str) -> Holding:
         """See ``Operation.start_child``."""
+        parent = by.record
         return await self.start(
             handler,
             state,
             # A row that another program made has no uid; its name stands for it.
             operation_id=names.child_id(parent.uid or parent.name, key),
             parent=names.parse(parent.name).parent,
-            parent_operation=parent.name,
+            by=by,
         )
 
     async def create(
@@ -193,21 +192,25 @@ class Starter:
         self._slots.starved = True
         return False
 
-    def _create(self, record: Record, claimed_for: Handler | None = None) -> asyncio.Future[Record]:
+    def _create(
+        self, record: Record, claimed_for: Handler | None = None, by: Holding | None = None
+    ) -> asyncio.Future[Record]:
         event = partial(transitions.create, record=record, now=record.create_time)
         change = Change(record.name, event, creates=True, size=record.size)
+        if by is not None:  # in one transaction with the look at the parent: no cancel falls between the two
+            change.guard = (by.record.name, partial(transitions.check_parent, holder=by.holder))
         if claimed_for is None:
             created = self._rows.submit(change)
         else:
             created = self._worker.submit(change, claimed_for, uid=record.uid)
         return cast("asyncio.Future[Record]", created)  # to create is not to remove
 
-    async def _start_elsewhere(self, record: Record) -> Record:
+    async def _start_elsewhere(self, record: Record, by: Holding | None) -> Record:
         """Commit the first run as a wait of zero and hand it over (dispatch="scheduler")."""
         wait = Wait(token=names.new_id(), sleep_until=record.create_time, rerun=True)
         # Not due yet: a sweep that passes by must not hand it over a second time.
         later = record.create_time + HANDOVER_RETRY
-        created = await self._create(record.evolve(wait=wait, check_time=later))
+        created = await self._create(record.evolve(wait=wait, check_time=later), None, by)
         if created.uid == record.uid:
             await self._dispatcher.offer(created)
         return created

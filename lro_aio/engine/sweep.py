@@ -330,6 +330,8 @@ class Sweeper:
 
     async def _repair(self, record: Record, now: float) -> None:
         try:
+            if record.cancel_requested and record.cancel_children and not record.done:
+                await self._canceller.pass_on(record)  # before its clean-up may begin
             if record.done:
                 await self._settle(record)
             elif record.state is State.SUSPENDED:
@@ -365,7 +367,7 @@ class Sweeper:
         if record.expire_time is None:
             change = partial(transitions.settle, now=self._clock.time(), retention=self._retention)
             settled = await self._rows.submit(Change(record.name, change))
-        if settled is not None and settled.cancel_children and not self._canceller.is_passing_on(settled):
+        if settled is not None and settled.cancel_children:
             await self._canceller.pass_on(settled)
 
     async def _report_unknown(self, route: Route | None, overdue: float) -> None:

@@ -243,7 +243,7 @@ class Worker:
             run.holding.retire()
             run.ended.set()
             self._slots.clear(run.record)
-        if after is not None and (not after.done or after.cancel_children):
+        if after is not None and not after.done:
             await self._after(after)
 
     async def _commit(self, run: Run, outcome: runs.Outcome) -> Record | None:

@@ -327,13 +327,19 @@ async def test_the_clean_up_of_a_run_that_died_is_run_by_another_process(
 
 
 @pytest.mark.asyncio
-async def test_the_outcome_of_a_cancelled_run_waits_for_the_store(handlers, client, store, lro_clock, row):
-    op = await client.start("work")
+async def test_the_outcome_of_a_cancelled_run_waits_for_the_store(client, store, lro_clock, row):
+    @client.handler("works")
+    async def works(op):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            store.fail("apply", times=math.inf)
+
+    op = await client.start("works")
     await lro_clock.settle()
-    await client.cancel_operation(op.name)
-    store.fail("apply", times=math.inf)
     before = store.calls["apply"]
-    await until(lambda: store.calls["apply"] > before)
+    await client.cancel_operation(op.name)
+    await until(lambda: store.calls["apply"] > before + 1)
     store.fail("apply", times=0)
     await lro_clock.advance(30)
     assert row(op.name).state is State.CANCELLED

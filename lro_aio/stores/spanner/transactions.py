@@ -86,7 +86,7 @@ class Writer:
             DivideError: It ran out.
             Exception: As ``transact``.
         """
-        names = list(dict.fromkeys(change.name for change in changes))
+        names = list(dict.fromkeys(name for change in changes for name in change.names))
 
         def decide(found: Rows) -> tuple[list[Any], list[Outcome]]:
             before: dict[str, Record] = {}

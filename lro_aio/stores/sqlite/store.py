@@ -140,7 +140,7 @@ class SqliteStore(Store):
         if not changes:
             return []
         with self._writing() as connection:
-            before = self._kept.before(connection, [change.name for change in changes], _read)
+            before = self._kept.before(connection, [name for change in changes for name in change.names], _read)
             after: dict[str, Record | None] = dict(before)
             outcomes = run(changes, after)
             write(connection, before, after)
