@@ -20,8 +20,8 @@ A resume answers when the run that it started has suspended, ended, or been give
 once the row has that number (503 before).
 
 A poll of an operation that does not wait with this token answers with nothing pending: the resume that follows then has
-nothing to do. A poll without ``operations`` is about all that the row waits for. The answer names at most 500 that are pending, and no
-more than 32 KiB of names.
+nothing to do. A poll without ``operations`` is about all that the row waits for. The answer names at most 500 that are
+pending, in no more than 32 KiB of names.
 
 400 is a malformed body, 401 and 403 are the verifier's, 413 is a body over 1 MiB. Errors have AIP-193 bodies.
 """
@@ -67,9 +67,9 @@ TOO_EARLY = 425
 """HTTP status (RFC 8470) for "a live run has it". The code's own, 503, would blame this process."""
 
 MAX_PENDING = 500
-"""Names in the answer to a poll. Whoever polls needs to know only whether there are any."""
+"""Most names in the answer to a poll. The scheduler needs to know only whether there are any."""
 MAX_PENDING_BYTES = 32 * 1024
-"""Bytes of these names, as JSON: an execution of Cloud Workflows holds 512 KB in all, and each name more than once."""
+"""Most bytes of the names, as JSON: a Cloud Workflows execution holds 512 KB in all, and each name more than once."""
 
 REASONS: dict[str, WakeReason | None] = {
     **{reason.value: reason for reason in WakeReason if reason is not WakeReason.CANCEL_REQUESTED},
