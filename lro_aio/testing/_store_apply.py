@@ -80,7 +80,7 @@ class ReadContract:
         assert only(store, expired.name) == expired
 
     def test_one_client_reads_what_another_wrote(self, clients: tuple[Store, Store]) -> None:
-        """A row that is returned reflects every change whose ``apply`` returned before, whoever called it."""
+        """A row that is returned reflects every change whose ``apply`` returned before, whichever client called it."""
         first, second = clients
         create_all(first, row())
         assert only(second, name_of(1)).revision == 1
