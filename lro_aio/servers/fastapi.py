@@ -27,7 +27,7 @@ from lro_aio.engine.operation import Operation
 from lro_aio.servers import _fastapi_azure, azure
 from lro_aio.servers._routes import Routes, query_parameters, response
 from lro_aio.servers.calls import MAX_WAIT, Authorize, Calls
-from lro_aio.servers.errors import RequestError, invalid
+from lro_aio.servers.errors import RequestError, invalid, unimplemented
 from lro_aio.servers.events import KEEP_ALIVE, EventStream
 from lro_aio.servers.http import (
     Receive,
@@ -340,10 +340,12 @@ def _list_request(request: Request, parent: str) -> operations_pb2.ListOperation
     )
     try:
         asked.page_size = int(size)
-        asked.return_partial_success = {"true": True, "false": False}[partial]
-    except (ValueError, KeyError) as exc:
-        field = "return_partial_success" if isinstance(exc, KeyError) else "page_size"
-        raise invalid(field, "is not of its type") from exc
+    except ValueError as exc:
+        raise invalid("page_size", "is not of its type") from exc
+    if partial not in ("true", "false"):
+        raise invalid("return_partial_success", "is not of its type")
+    if partial == "true":  # refused here: older releases of the messages have no such field
+        raise unimplemented("return_partial_success")
     return asked
 
 
