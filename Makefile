@@ -51,8 +51,9 @@ test-slow: $(VENV)/.dev  ## crash campaigns and what else takes minutes
 
 test-all: test test-slow
 
+# The pytest-asyncio of that time leaves event loops open.
 test-lowest: $(LOWEST)/.dev  ## the fast lane with the lowest versions that pyproject.toml allows
-	$(LOWEST)/bin/python $(FAST) $(PYTEST_ARGS)
+	$(LOWEST)/bin/python $(FAST) -W default::pytest.PytestUnraisableExceptionWarning $(PYTEST_ARGS)
 
 $(LOWEST)/.dev: pyproject.toml
 	$(PYTHON) -m venv --clear $(LOWEST)

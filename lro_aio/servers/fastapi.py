@@ -27,7 +27,7 @@ from lro_aio.engine.operation import Operation
 from lro_aio.servers import _fastapi_azure, azure
 from lro_aio.servers._routes import Routes, query_parameters, response
 from lro_aio.servers.calls import MAX_WAIT, Authorize, Calls
-from lro_aio.servers.errors import RequestError, invalid
+from lro_aio.servers.errors import RequestError, invalid, unimplemented
 from lro_aio.servers.events import KEEP_ALIVE, EventStream
 from lro_aio.servers.http import (
     Receive,
@@ -343,10 +343,12 @@ def _list_request(request: Request, parent: str) -> operations_pb2.ListOperation
     )
     try:
         asked.page_size = int(size)
-        asked.return_partial_success = {"true": True, "false": False}[partial]
-    except (ValueError, KeyError) as exc:
-        field = "return_partial_success" if isinstance(exc, KeyError) else "page_size"
-        raise invalid(field, "has a value of the wrong type") from exc
+    except ValueError as exc:
+        raise invalid("page_size", "has a value of the wrong type") from exc
+    if partial not in ("true", "false"):
+        raise invalid("return_partial_success", "has a value of the wrong type")
+    if partial == "true":  # refused here: older releases of the messages have no such field
+        raise unimplemented("return_partial_success")
     return asked
 
 

@@ -219,7 +219,15 @@ class TestRefusals:
             ({"page_token": "x"}, grpc.StatusCode.INVALID_ARGUMENT, "page_token"),
             ({"filter": "done = ="}, grpc.StatusCode.INVALID_ARGUMENT, "position"),
             ({"name": "//"}, grpc.StatusCode.INVALID_ARGUMENT, "resource name"),
-            ({"return_partial_success": True}, grpc.StatusCode.UNIMPLEMENTED, "return_partial_success"),
+            pytest.param(
+                {"return_partial_success": True},
+                grpc.StatusCode.UNIMPLEMENTED,
+                "return_partial_success",
+                marks=pytest.mark.skipif(
+                    "return_partial_success" not in operations_pb2.ListOperationsRequest.DESCRIPTOR.fields_by_name,
+                    reason="this release of the messages has no such field",
+                ),
+            ),
         ],
     )
     async def test_malformed_list_requests(
