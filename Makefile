@@ -7,8 +7,9 @@ CHECKOV := 3.3.30
 INFRA := .venv-infra
 PEERS := .venv-peers
 BENCH_ARGS ?=
+EMULATOR_TESTS := tests/spanner $(wildcard tests/testing/test_fake_spanner_*.py)
 
-.PHONY: demo test test-slow test-all test-emulator emulator-host check check-infra format clean
+.PHONY: demo test test-slow test-all test-emulator check check-infra format clean
 .PHONY: bench bench-quick bench-report bench-peers bench-spanner
 
 # One stamp per set of extras, so that a changed pyproject.toml installs again and nothing else does.
@@ -42,11 +43,9 @@ test-slow: $(VENV)/.dev  ## crash campaigns and what else takes minutes
 
 test-all: test test-slow
 
-test-emulator: emulator-host $(VENV)/.dev  ## the Spanner tests against the official emulator
-	$(BIN)/python -m pytest tests/spanner $(PYTEST_ARGS)
-
-emulator-host:
-	@test -n "$$SPANNER_EMULATOR_HOST" || { echo "set SPANNER_EMULATOR_HOST to the emulator's HOST:PORT; infra/compose.yaml starts one at 127.0.0.1:9010" >&2; exit 2; }
+# It starts the emulator of the Cloud SDK, and stops it afterwards, unless SPANNER_EMULATOR_HOST says that one runs.
+test-emulator: $(VENV)/.dev  ## the Spanner tests against the official emulator
+	$(BIN)/python -m tests.spanner.emulator $(BIN)/python -m pytest -n 2 $(EMULATOR_TESTS) $(PYTEST_ARGS)
 
 check: $(VENV)/.dev  ## lint, format, types
 	$(BIN)/ruff check .
