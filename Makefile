@@ -9,9 +9,9 @@ CHECKOV := 3.3.30
 INFRA := .venv-infra
 PEERS := .venv-peers
 BENCH_ARGS ?=
+EMULATOR_TESTS := tests/spanner $(wildcard tests/testing/test_fake_spanner_*.py)
 
-.PHONY: demo test coverage test-slow test-all test-lowest test-wheel test-emulator emulator-host check check-infra format
-.PHONY: clean
+.PHONY: demo test coverage test-slow test-all test-lowest test-wheel test-emulator check check-infra format clean
 .PHONY: bench bench-quick bench-report bench-peers bench-spanner
 
 # Tests start some hundred interpreters: the bytecode of a module is kept, whatever the shell says.
@@ -65,11 +65,9 @@ $(LOWEST)/.dev: pyproject.toml
 test-wheel:  ## the wheel, installed with the extras and without any, and tests of it from outside of the checkout
 	PYTHON='$(PYTHON)' WORKERS='$(WORKERS)' .ci/test-wheel
 
-test-emulator: emulator-host $(VENV)/.dev  ## the Spanner tests against the official emulator
-	$(BIN)/python -m pytest tests/spanner $(PYTEST_ARGS)
-
-emulator-host:
-	@test -n "$$SPANNER_EMULATOR_HOST" || { echo "set SPANNER_EMULATOR_HOST to the emulator's HOST:PORT; infra/compose.yaml starts one at 127.0.0.1:9010" >&2; exit 2; }
+# It starts the emulator of the Cloud SDK, and stops it afterwards, unless SPANNER_EMULATOR_HOST says that one runs.
+test-emulator: $(VENV)/.dev  ## the Spanner tests against the official emulator
+	$(BIN)/python -m tests.spanner.emulator $(BIN)/python -m pytest -n 2 $(EMULATOR_TESTS) $(PYTEST_ARGS)
 
 check: $(VENV)/.dev  ## lint, format, types
 	$(BIN)/ruff check .

@@ -94,13 +94,14 @@ def sent(store: lro.SpannerStore, monkeypatch: pytest.MonkeyPatch) -> SimpleName
     """What the store sends from here on: ``sql``, and the columns of ``updates``. With ``strict`` it is refused as the
     emulator does, where it is the fake that answers.
     """
-    seen = SimpleNamespace(sql=[], updates=[], strict=False)
+    seen = SimpleNamespace(sql=[], updates=[], strict=False, meanwhile=lambda: None)
     client: Any = store._connection._client
     execute_sql, commit = client.execute_sql, client.commit
 
     def note_sql(request: Any, **options: Any) -> Any:
         seen.sql.append(request.sql)
         if seen.strict and "FORCE_INDEX" in request.sql and not request.sql.startswith(HINT):
+            seen.meanwhile()
             raise InvalidArgument(NO_HINT)
         return execute_sql(request=request, **options)
 
@@ -109,6 +110,7 @@ def sent(store: lro.SpannerStore, monkeypatch: pytest.MonkeyPatch) -> SimpleName
             columns = set(mutation.update.columns)
             seen.updates.append(columns)
             if seen.strict and "key" in columns and not {"UpdateTime", "CreateTime", "SchemaVersion"} <= columns:
+                seen.meanwhile()
                 raise FailedPrecondition(NO_VALUE)
         return commit(request=request, **options)
 
@@ -159,3 +161,21 @@ def test_the_emulator_is_sent_the_columns_with_a_default_too(store: lro.SpannerS
     more = {"UpdateTime", "CreateTime", "SchemaVersion"} if generated_key else set()
     refused = [{"key", "Claim"}] if generated_key else []
     assert sent.updates == [*refused, *[{"key", "Claim"} | more] * 2]
+
+
+@pytest.mark.not_on_emulator("its answers cannot be held up")
+def test_a_refusal_is_no_end_where_another_thread_has_learned_of_the_emulator_meanwhile(
+    store: lro.SpannerStore, sent: SimpleNamespace
+) -> None:
+    def forget() -> None:
+        store._connection.emulator = False
+
+    def learn() -> None:
+        store._connection.emulator = True
+
+    sent.strict, sent.meanwhile = True, learn
+    scan(store)
+    forget()
+    sent.strict = store._writer.generated_key
+    store.apply([update(name_of(1), claim=1)])
+    assert only(store, name_of(1)).claim == 1

@@ -211,6 +211,17 @@ class TestLostAnswers:
         assert [o.claim for o in store.apply([step(name_of(1))]) if isinstance(o, Record)] == [1]
         assert fake.rpcs == {"Read": 2, "Commit": 3, "Rollback": 2}
 
+    def test_a_rollback_that_comes_too_late_tells_that_the_commit_was_carried_out(
+        self, fake: FakeSpanner, store: lro.SpannerStore
+    ) -> None:
+        create_all(store, row())
+        fake.fail("Commit", UNAVAILABLE, when="after")
+        fake.fail("Commit", grpc.StatusCode.FAILED_PRECONDITION)
+        fake.rpcs.clear()
+        assert [o.claim for o in store.apply([step(name_of(1))]) if isinstance(o, Record)] == [1]
+        assert fake.rpcs == {"Read": 1, "Commit": 2, "Rollback": 1}
+        assert only(store, name_of(1)).claim == 1
+
     def test_a_rollback_that_does_not_arrive_leaves_no_lock(self, fake: FakeSpanner, store: lro.SpannerStore) -> None:
         """The server would keep the locks for ten seconds, longer than a call may take."""
         create_all(store, row())

@@ -145,7 +145,7 @@ REFUSED = {
         errors.InvalidArgument,
         "ROW DELETION POLICY does not exist on table Notes",
     ),
-    "ALTER TABLE Notes ALTER COLUMN number STRING(MAX)": (errors.FailedPrecondition, "Cannot change the type"),
+    "ALTER TABLE Notes ALTER COLUMN number STRING(MAX)": (errors.InvalidArgument, "Cannot change type of column"),
     "DROP TABLE Nope": (errors.NotFound, "Table not found: Nope"),
     "DROP TABLE Notes": (
         errors.FailedPrecondition,

@@ -163,6 +163,7 @@ class Writer:
         previous = b""
         aborts = 0
         while True:
+            known = self.connection.emulator
             try:
                 transaction = self.connection.begin(
                     columns, names, locks=aborts >= FREE_ABORTS, previous=previous, budget=budget, tag=tag
@@ -179,7 +180,7 @@ class Writer:
             except SessionLostError:
                 previous = b""  # the next attempt is in another session
             except GoogleAPICallError as exc:
-                if self.connection.learns(exc):
+                if self.connection.learns(exc, known=known):
                     continue
                 if aborts < FREE_ABORTS and exc.grpc_status_code in _RACED:
                     aborts = FREE_ABORTS

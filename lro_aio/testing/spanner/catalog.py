@@ -155,8 +155,10 @@ class Catalog:
                 return _with_column(table, column)
             case ddl.AlterColumn(column=column):
                 old = table.column(column.name)
-                if old.generated != column.generated or old.type.code != column.type.code:
-                    raise precondition(f"Cannot change the type or the expression of column {table.name}.{old.name}.")
+                if old.type.code != column.type.code:
+                    raise invalid(f"Cannot change type of column `{old.name}` from `{old.type}` to `{column.type}`")
+                if old.generated != column.generated:
+                    raise precondition(f"Cannot change the expression of column {table.name}.{old.name}.")
                 if column.not_null and any(row.values[old.name] is None for row in table.rows.values()):
                     raise precondition(f"Column {table.name}.{old.name} has rows with NULL.")
                 return _replaced(declared, replace(column, name=old.name))
