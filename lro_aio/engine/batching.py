@@ -119,6 +119,7 @@ class Batcher:
         if self._readers is not None:
             await anyio.to_thread.run_sync(self._readers.shutdown)
         await anyio.to_thread.run_sync(self.store.close)
+        self._loop = None
         await asyncio.sleep(0)  # what the threads handed to the loop last is delivered before the caller goes on
 
     async def settle(self) -> None:

@@ -37,6 +37,8 @@ class MethodOperation(Operation[S]):
     As in a handler, ``state``, ``resume_point``, ``children`` and ``wake_reason`` say where to go on. The method ends
     it with ``done`` or ``fail``, or has it wait: ``await op.commit(op.suspend(resume_at=..., sleep=...))``. If the
     process dies first, or releases its leases at shutdown, a worker goes on with the row's handler.
+
+    Made by a server, never by hand.
     """
 
     def __init__(self, holding: Holding, canceller: Canceller) -> None:

@@ -83,8 +83,7 @@ async def fetch(service: Service, name: str, *, most: float = CALL_TIMEOUT) -> o
 
 def log_failed_poll(name: str, exc: Exception) -> None:
     """One line for each failed poll, so that a wait that goes on and on shows why."""
-    extra = event("poll_failed", operation=name)
-    logger.warning("a poll of operation %s failed: %s", name, sentence(exc), extra=extra)
+    logger.warning("a poll of operation %s failed: %s", name, sentence(exc), extra=event("poll_failed", operation=name))
 
 
 async def wait_operation(

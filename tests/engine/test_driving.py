@@ -279,6 +279,7 @@ async def test_a_lost_creator_is_found_and_its_operation_aborted(open_client, tm
     op, cancelled = await first.create(), await first.create()
     await first.cancel_operation(cancelled.name)
     abandon(first)
+    await second.sweep()  # in real time, each of its intervals brings one
     await lro_clock.advance(29)
     assert not (await second.get_operation(op.name)).done
     await lro_clock.advance(15)

@@ -162,6 +162,7 @@ async def test_a_dead_process_is_followed_by_another_when_its_lease_is_over(
     await lro_clock.advance(300)
     assert len(forever.runs) == 1, "a live process keeps its lease"
     abandon(first)
+    await second.sweep()  # in real time, each of its intervals brings one
     await lro_clock.advance(44)
     assert len(forever.runs) == 1
     await lro_clock.advance(1)

@@ -10,7 +10,6 @@ import subprocess
 import threading
 import time
 
-import anyio.to_thread
 import pytest
 
 from .. import loop_guard as module
@@ -43,10 +42,10 @@ async def test_a_store_call_on_the_loop_is_refused(guard, monkeypatch, open_clie
     op = await client.create()
     await client.engine.batcher.settle()
 
-    async def on_the_loop(function, *arguments, **_):
-        return function(*arguments)
+    def on_the_loop(_executor, function):
+        return function()
 
-    monkeypatch.setattr(anyio.to_thread, "run_sync", on_the_loop)
+    monkeypatch.setattr(asyncio.get_running_loop(), "run_in_executor", on_the_loop)
     with pytest.raises(LoopBlockedError, match=r"FaultyStore\.list, called by listing\.py"):
         await client.list_operations()
     monkeypatch.undo()
