@@ -230,9 +230,9 @@ def middle(text: str, width: int, dots: str = "…") -> str:
     tail = max(0, (width - len(dots)) * 2 // 3)
     head = max(0, width - len(dots) - tail)
     start, end = text[:head], text[len(text) - tail :]
-    while end and cell_len(start) + cell_len(end) + len(dots) > width:  # wide characters
-        end = end[1:]
-    return f"{start}{dots}{end}"
+    while cell_len(start) + cell_len(end) + len(dots) > width and (start or end):  # characters of two columns
+        start, end = (start, end[1:]) if len(end) > len(start) else (start[:-1], end)
+    return f"{start}{dots}{end}"[:width]
 
 
 def _age(seconds: float) -> str:
