@@ -117,7 +117,7 @@ class _AzureService(_Service):
 
 
 class _ListingService(_Service):
-    """A service with lists, if not all of them over every parent."""
+    """A service with lists, though perhaps not over every parent."""
 
     _all_parents = True
 
@@ -136,7 +136,7 @@ class _ListingService(_Service):
         except RemoteCallError as exc:
             if parent != ANY_PARENT or not self._all_parents or exc.code not in NO_WILDCARD:
                 raise
-            self._all_parents = False  # then what is at the top level
+            self._all_parents = False  # list the top level instead
             return await self.page(filter_, parent, size, token)
         rows = [Row(operation, created=created_of(operation)) for operation in found.operations]
         return Page(rows, found.next_page_token)

@@ -1,7 +1,7 @@
-"""The manifest once more, in the client's process, by code that shares nothing with the server's.
+"""The manifest computed again, in the client's process, by code that shares nothing with the server's.
 
-It states what the digest is, in the shortest form: per part the SHA-256 of what ``sha256sum`` would print for its files
-in the order of their paths, and over the parts the same again.
+It defines the digest in the shortest form: for each part, the SHA-256 of what ``sha256sum`` would print for its files
+in the order of their paths, and the same again over the parts.
 """
 
 from __future__ import annotations

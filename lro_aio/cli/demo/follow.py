@@ -27,13 +27,13 @@ class Child:
     name: str
     done: bool
     directory: str
-    """Empty while nobody has begun with it."""
+    """Empty until a handler has begun."""
     progress: float
     """From 0 to 1."""
     message: str
     attempt: int
     interrupted: bool = False
-    """Its server died, and nobody has taken it up again."""
+    """Its server died, and no handler has resumed it."""
 
     @property
     def under_way(self) -> bool:
@@ -42,7 +42,7 @@ class Child:
 
     @property
     def running(self) -> bool:
-        """Whether somebody works on it."""
+        """Whether a handler is running."""
         return self.under_way and not self.interrupted
 
 
@@ -52,12 +52,12 @@ class Snapshot:
 
     operation: operations_pb2.Operation
     total: int
-    """Children that there will be; 0 while that is not known."""
+    """How many children there will be; 0 while that is not known."""
     children: tuple[Child, ...]
 
     @property
     def done(self) -> int:
-        """Children that have ended."""
+        """How many children have ended."""
         return sum(child.done for child in self.children)
 
     @property
@@ -66,13 +66,13 @@ class Snapshot:
         return [child for child in self.children if child.under_way]
 
     def hit(self, interrupted: Collection[str]) -> Snapshot:
-        """The same with these children interrupted."""
+        """The same snapshot, with these children marked as interrupted."""
         children = tuple(replace(child, interrupted=child.name in interrupted) for child in self.children)
         return replace(self, children=children)
 
     @property
     def tally(self) -> str:
-        """For people."""
+        """The counts, in words."""
         running = sum(child.running for child in self.children)
         interrupted = len(self.under_way) - running
         waiting = self.total - self.done - len(self.under_way)
@@ -88,11 +88,11 @@ class Snapshot:
 
 
 def child_of(operation: operations_pb2.Operation, interrupted: Mapping[str, int] | None = None) -> Child:
-    """A child operation, its metadata read.
+    """A child, as its operation and its metadata tell.
 
     Args:
         operation: The child.
-        interrupted: Of those that a crash has hit, the attempt by name.
+        interrupted: The attempt, by name, of each child that a crash has hit.
     """
     metadata = struct_pb2.Struct()
     operation.metadata.Unpack(metadata)
@@ -112,13 +112,13 @@ def child_of(operation: operations_pb2.Operation, interrupted: Mapping[str, int]
 async def take(
     stub: operations_pb2_grpc.OperationsStub, name: str, parent: str, interrupted: Mapping[str, int]
 ) -> Snapshot:
-    """Read the operation and its children: they share a parent resource that nothing else has.
+    """Read the operation and its children. They share a parent resource that nothing else has.
 
     Args:
         stub: Of the server.
         name: The operation.
         parent: The parent resource.
-        interrupted: Of the children that a crash has hit, the attempt by name.
+        interrupted: The attempt, by name, of each child that a crash has hit.
 
     Raises:
         LostError: The operation is not there.

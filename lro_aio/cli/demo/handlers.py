@@ -27,20 +27,20 @@ INDEX_DIRECTORY = "demo.index-directory"
 INDEX_PART = "demo.index-part"
 
 PARALLEL = 6
-"""Handlers that the demo's server runs at a time: ``max_running`` of its client."""
+"""Handlers that the demo's server runs at once: ``max_running`` of its client."""
 MAX_PARTS = 2000
-"""Sub-directories of one directory: their results have to fit into one response."""
+"""Sub-directories of one directory: their results must fit into one response."""
 SLICES = 20
-"""Pieces in which a throttled child does its work, so that the throttle is felt evenly."""
+"""Slices of a throttled child's work, so that it is throttled evenly."""
 LARGEST_SLICE = 8 * 1024 * 1024
-"""Bytes that one visit to the thread hashes at most: between two of them the handler can be cancelled."""
+"""Bytes hashed by one call in the thread: between two calls the handler can be cancelled."""
 
 handlers = Handlers()
 
 
 @handlers.handler(INDEX_DIRECTORY, state=indexer_pb2.IndexState, resume_points=("collect",))
 async def index_directory(op: Operation[indexer_pb2.IndexState]) -> Message | Suspended:
-    """Start one child per sub-directory, wait for all of them without holding a process, add up what they found."""
+    """Start one child per sub-directory, wait for all of them without holding a process, and add up their results."""
     match op.resume_point:
         case "":
             parts = await anyio.to_thread.run_sync(list_parts, op.state.path)
@@ -64,7 +64,7 @@ async def index_directory(op: Operation[indexer_pb2.IndexState]) -> Message | Su
 async def _start_part(
     op: Operation[indexer_pb2.IndexState], part: bytes, pace: float
 ) -> Operation[indexer_pb2.PartState]:
-    # Not all children alike, or they would start and end in step: from 0.6 to 1.4 times the pace.
+    # Children differ in pace, from 0.6 to 1.4 times, or they would start and end in step.
     share = 0.6 + 0.8 * zlib.crc32(part) / 2**32
     state = indexer_pb2.PartState(path=op.state.path, directory=part, pace=pace * share)
     return await op.start_child(INDEX_PART, state, key=shown(part))
@@ -92,7 +92,7 @@ def _manifest(op: Operation[indexer_pb2.IndexState], parts: list[indexer_pb2.Par
 
 @handlers.handler(INDEX_PART, state=indexer_pb2.PartState)
 async def index_part(op: Operation[indexer_pb2.PartState]) -> Message:
-    """Hash the files of one sub-directory in a thread, throttled, and tell how far it is."""
+    """Hash the files of one sub-directory in a thread, throttled, and report the progress."""
     directory = shown(op.state.directory)
     members = struct_pb2.Struct()
     members.update({"directory": directory, "attempt": op.attempt, "progress": 0, "message": "listing"})
@@ -120,7 +120,7 @@ async def _hash(op: Operation[indexer_pb2.PartState], hasher: PartHasher) -> Non
     budget = min(LARGEST_SLICE, hasher.expected // SLICES + 1)
     slices = max(SLICES, hasher.expected // LARGEST_SLICE + 1)
     done = 0
-    # An empty part is throttled like any other: the demo needs work that can be interrupted in every tree.
+    # An empty part is throttled like any other: in every tree, the demo needs work that can be interrupted.
     while done < slices or not hasher.done:
         await anyio.to_thread.run_sync(partial(hasher.work, budget))
         done += 1
@@ -130,7 +130,7 @@ async def _hash(op: Operation[indexer_pb2.PartState], hasher: PartHasher) -> Non
 
 
 def check_path(path: str) -> str:
-    """The path as the operation will use it.
+    """The path in the form that the operation uses.
 
     Raises:
         ValueError: Not absolute, or not a directory of this machine.

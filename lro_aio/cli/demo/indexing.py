@@ -1,4 +1,4 @@
-"""Files to counts and digests: what the handlers run in a thread, a slice at a time."""
+"""Files turned into counts and digests: the handlers' work in a thread, a slice at a time."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from dataclasses import dataclass
 __all__ = ["SKIPPED_DIRECTORIES", "PartHasher", "digest_of", "list_parts", "shown"]
 
 SKIPPED_DIRECTORIES = frozenset({"__pycache__", "dist-packages", "site-packages"})
-"""Not looked into, wherever below the path they are: others write there at any time."""
+"""Not indexed, wherever below the path they are: other programs write there at any time."""
 
 ROOT = b"."
-"""The part of the files that are directly in the path."""
+"""The part with the files that are directly in the path."""
 
 CHUNK = 256 * 1024
-"""Bytes of one read at most."""
+"""Most bytes of one read."""
 
 
 def shown(name: bytes) -> str:
-    """A file's name as protobuf and terminals can hold it; not every name is UTF-8."""
+    """A file's name in a form that protobuf and terminals can hold; not every name is UTF-8."""
     return name.decode("utf-8", "backslashreplace")
 
 
 def digest_of(lines: Iterable[tuple[str, str]]) -> str:
-    """SHA-256 over one line ``<digest>  <name>`` per item, as ``sha256sum`` prints them. Order is the caller's."""
+    """SHA-256 over one line ``<digest>  <name>`` per item, as ``sha256sum`` prints them. In the caller's order."""
     folded = hashlib.sha256()
     for digest, name in lines:
         folded.update(f"{digest}  {name}\n".encode())
@@ -49,7 +49,7 @@ class _File:
     name: str
     """Relative to the indexed path, with "/"."""
     size: int
-    """When it was listed; what is counted is what is read."""
+    """As it was listed. What is counted is what is read."""
 
 
 class PartHasher:
@@ -107,11 +107,11 @@ class PartHasher:
 
     @property
     def digest(self) -> str:
-        """The part's digest; of what was read so far."""
+        """The digest of what has been read so far."""
         return digest_of(self._digests)
 
     def work(self, budget: int) -> None:
-        """Read about so many bytes more. The end of a file counts as one, so that empty files end too."""
+        """Read about that many bytes more. The end of a file counts as one byte, so that empty files end too."""
         while budget > 0 and not self.done:
             budget -= self._step(min(budget, CHUNK))
 

@@ -1,4 +1,4 @@
-"""The demo's server process in the client's hands: start, kill, stop."""
+"""The demo's server process, as the client controls it: start, kill, stop."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Self
 __all__ = ["ServerProcess", "ServerStartError"]
 
 START_TIMEOUT = 30.0
-"""Seconds until the server answers; a cold machine reads a lot of modules first."""
+"""Seconds until the server must answer; a cold machine first reads many modules."""
 STOP_TIMEOUT = 10.0
-"""Seconds that a polite stop may take."""
+"""Seconds that a stop by SIGTERM may take."""
 
 
 class ServerStartError(Exception):
@@ -51,7 +51,7 @@ class ServerProcess:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=stderr,
-                start_new_session=True,  # Ctrl-C is for the client, which stops the server in its own time
+                start_new_session=True,  # Ctrl-C is for the client, which then stops the server
             )
         try:
             assert process.stdout is not None
@@ -65,12 +65,12 @@ class ServerProcess:
             raise
 
     async def kill(self) -> int:
-        """SIGKILL, now; returns the exit status, which is -9."""
+        """Send SIGKILL; returns the exit status, which is -9."""
         self._process.send_signal(signal.SIGKILL)
         return await self._process.wait()
 
     async def stop(self) -> int:
-        """SIGTERM, and SIGKILL if that takes too long; returns the exit status. May be called again."""
+        """Send SIGTERM, and SIGKILL if that takes too long; returns the exit status. May be called again."""
         if self._process.returncode is None:
             self._process.terminate()
             try:

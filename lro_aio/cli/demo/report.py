@@ -12,7 +12,7 @@ __all__ = ["Crash", "Report"]
 
 @dataclass(slots=True)
 class Crash:
-    """The kill, and what the store said right after it."""
+    """The kill, and what the store held right after it."""
 
     pid: int
     exit_status: int
@@ -64,7 +64,7 @@ class Report:
         if lost:
             found.append(f"interrupted, and not run again: {_few(lost)}")
         if not self.http_agrees:
-            found.append("the operation over HTTP is not the one over gRPC")
+            found.append("the operation read over HTTP differs from the one read over gRPC")
         return found
 
     def lines(self) -> list[tuple[str, str]]:

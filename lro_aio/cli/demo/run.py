@@ -31,7 +31,7 @@ from lro_aio.core.status import error_of
 __all__ = ["DemoTimeoutError", "Options", "run"]
 
 LEASE = 2.0
-"""Seconds, where the default is 30: the demo's user should not have to wait for a crash to be noticed."""
+"""Seconds; the default is 30. The user of the demo should not have to wait until a crash is noticed."""
 
 
 class DemoTimeoutError(Exception):
@@ -40,14 +40,14 @@ class DemoTimeoutError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the user asked for."""
+    """The user's options."""
 
     path: str
     """Absolute."""
     store: str | None
     """URL; None is a SQLite file in a temporary directory."""
     pace: float
-    """The least seconds that the indexing is to take."""
+    """Seconds that the indexing takes at least."""
     timeout: float
     """Seconds until the demo gives up."""
 
@@ -63,7 +63,7 @@ async def run(options: Options, view: View) -> Report:
         grpc.aio.AioRpcError: The server did not answer.
     """
     with tempfile.TemporaryDirectory(prefix="lro-demo-") as directory:
-        # A renewal that waits for the file must not cost its lease: the busy timeout is below a third of it.
+        # A renewal that waits for the file must not lose the lease: the busy timeout is below a third of it.
         store = options.store or f"sqlite:///{directory}/operations.db?busy_timeout=0.5"
         demo = _Demo(options, view, store, Path(directory, "server.log"))
         try:
@@ -109,7 +109,7 @@ class _Demo:
             error = error_of(last.operation)
             if error is not None:
                 raise error
-            # A child that was hit before it could say what it works on has said it since.
+            # A child that was hit before it could name its directory has named it since.
             crash.in_flight = {c.name: c.directory for c in last.children if c.name in crash.in_flight}
             manifest = indexer_pb2.Manifest()
             last.operation.response.Unpack(manifest)
@@ -147,7 +147,7 @@ class _Demo:
             await asyncio.sleep(0.2 + len(snapshot.children) / 1000)
 
     async def _crash(self, server: ServerProcess, name: str) -> Crash:
-        """Kill the server, and look into the store while nobody serves it."""
+        """Kill the server, and read the store while no server runs."""
         crash = Crash(server.pid, await server.kill())
         async with Client(self._store, worker=False) as client:
             async for operation in client.iter_operations("state = RUNNING", parent=self._parent):
@@ -168,7 +168,7 @@ class _Demo:
 
 
 def _half_done(snapshot: Snapshot) -> bool:
-    """Half of the work is done, and a crash would hit somebody."""
+    """Half of the work is done, and a crash would interrupt a child."""
     return snapshot.fraction >= 0.5 and any(child.progress < 0.9 for child in snapshot.under_way)
 
 

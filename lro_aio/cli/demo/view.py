@@ -16,11 +16,11 @@ from lro_aio.cli.demo.follow import Child, Snapshot
 __all__ = ["BarView", "LineView", "View"]
 
 ROWS = 8
-"""Children that have a bar of their own."""
+"""How many children have a bar of their own."""
 
 
 class View(Protocol):
-    """Shows the demo to somebody."""
+    """Shows the progress of the demo."""
 
     def __enter__(self) -> Self: ...
 
@@ -32,11 +32,11 @@ class View(Protocol):
         """One line that stays."""
 
     def update(self, snapshot: Snapshot) -> None:
-        """How far it is."""
+        """Show the progress."""
 
 
 class LineView:
-    """One line whenever a tenth of the children has ended."""
+    """A line whenever another tenth of the children has ended."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -52,13 +52,13 @@ class LineView:
         pass
 
     def say(self, text: str, *, style: str = "") -> None:  # noqa: ARG002 (lines have no style)
-        """Print it with the seconds since the start."""
+        """Print the line with the seconds since the start."""
         stamp = f"{time.monotonic() - self._started:5.1f} s  "
-        # Whole lines, never wrapped: they go to files and to grep.
+        # Whole lines, never wrapped: they are for files and for grep.
         self._console.out(stamp + text, highlight=False)
 
     def update(self, snapshot: Snapshot) -> None:
-        """Print when it is worth a line."""
+        """Print a line if another tenth has ended."""
         step = snapshot.done * 10 // snapshot.total if snapshot.total else -1
         if step != self._told:
             self._told = step
@@ -66,7 +66,7 @@ class LineView:
 
 
 class BarView:
-    """A bar for the whole and one per child that runs."""
+    """A bar for the whole, and one for each child that runs."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -91,7 +91,7 @@ class BarView:
         self._progress.stop()
 
     def say(self, text: str, *, style: str = "") -> None:
-        """Print it above the bars."""
+        """Print the line above the bars."""
         self._console.print(escape(text), style=style or None, highlight=False)
 
     def update(self, snapshot: Snapshot) -> None:
