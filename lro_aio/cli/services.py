@@ -37,6 +37,8 @@ PATIENCE = RetryPolicy(max_attempts=24, initial_delay=0.5, multiplier=1.5, max_d
 LARGEST = 1 << 28
 """Bytes of a gRPC answer. The default, 4 MiB, is for servers that must bound what clients can make them keep."""
 
+RESULT = "result"
+"""The step of an operation in Azure's style whose result is elsewhere than in its status monitor."""
 LIST_MEMBERS = {"operations", "nextPageToken", "unreachable"}
 """Of ``ListOperationsResponse``; an empty list has none."""
 NO_WILDCARD = (Code.NOT_FOUND, Code.INVALID_ARGUMENT, Code.UNIMPLEMENTED, Code.PERMISSION_DENIED)
@@ -112,6 +114,12 @@ class _Service(Backend):
 
 
 class _AzureService(_Service):
+    async def _poll(self, name: str) -> RemoteOperation[Any]:
+        handle = await super()._poll(name)
+        if handle._latest.place.step == RESULT and not handle.has_completed:  # noqa: SLF001 (it has succeeded)
+            await handle.update_status()
+        return handle
+
     async def page(self, *_: str | int) -> Page:
         raise CliError("services in Azure's style have no common form of lists", Exit.USAGE)
 
