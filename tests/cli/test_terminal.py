@@ -238,7 +238,7 @@ def test_a_watch_that_is_stopped_shows_the_cursor_again(site, number, code):
         process.send_signal(number)
         ended.append(process)
 
-    shown = in_terminal(["watch", "gate-34", *site.at("server")], until=b"50%", then=stop)
+    shown = in_terminal(["watch", "gate-35", *site.at("server")], until=b"50%", then=stop)
     assert ended[0].returncode == code
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1
     assert "Traceback" not in shown
