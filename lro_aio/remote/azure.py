@@ -156,7 +156,7 @@ class AzureStyle:
         accepted = response.status_code == httpx.codes.ACCEPTED
         if state is not None and _has_failed(state):
             return _failed(place, response, object_of(response), state)
-        if accepted or (state is not None and state.outcome is Outcome.RUNNING):
+        if (accepted and state is None) or (state is not None and state.outcome is Outcome.RUNNING):
             return _running(_moved(place, self._link(response, "location", place.name)), response, state)
         return _ended(place, response, state)
 
@@ -265,7 +265,11 @@ def _failed(place: Place, response: httpx.Response, body: dict[str, Any], state:
 
 
 def _ended(place: Place, response: httpx.Response, state: State | None = None) -> Reply:
-    """Done, with the body, if there is one, as the response."""
+    """Done. The response is the body, if there is one, or the result in it, if it is a status monitor."""
     body = json_of(response, place.name) if response.content.strip() else None
+    if state is not None and isinstance(body, dict) and state.word in (body.get("status"), body.get("runtimeStatus")):
+        member, result = result_of(body) or ("", None)
+        if member and member != "properties":
+            return Reply(place, response, done=True, metadata=metadata_of(body, state, member), response=Json(result))
     metadata = None if state is None else Json({"provisioningState": state.word})
     return Reply(place, response, done=True, metadata=metadata, response=None if body is None else Json(body))
