@@ -3,13 +3,19 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+WORKERS ?= 2
+LOWEST := .venv-lowest
 CHECKOV := 3.3.30
 INFRA := .venv-infra
 PEERS := .venv-peers
 BENCH_ARGS ?=
+EMULATOR_TESTS := tests/spanner $(wildcard tests/testing/test_fake_spanner_*.py)
 
-.PHONY: demo test test-slow test-all test-emulator emulator-host check check-infra format clean
+.PHONY: demo test coverage test-slow test-all test-lowest test-wheel test-emulator check check-infra format clean
 .PHONY: bench bench-quick bench-report bench-peers bench-spanner
+
+# Tests start some hundred interpreters: the bytecode of a module is kept, whatever the shell says.
+unexport PYTHONDONTWRITEBYTECODE
 
 # One stamp per set of extras, so that a changed pyproject.toml installs again and nothing else does.
 $(VENV)/.demo: pyproject.toml
@@ -22,18 +28,21 @@ $(VENV)/.dev: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lro-aio needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	@# Its engine runs the workflow in tests. It pins a FastAPI that is too old for us and that its engine does not need.
-	$(BIN)/python -m pip install --quiet --no-deps workflows-emulator==1.10.0
-	$(BIN)/python -m pip install --quiet addict cryptography google-re2 jsonschema pyyaml requests typeguard
 	@touch $@ $(VENV)/.demo
 
 demo: $(VENV)/.demo  ## the main job: index a directory, lose the server half way, lose nothing
 	$(BIN)/lro demo
 
-test: $(VENV)/.dev  ## the fast lane, with the coverage gate
+# A worker that has nothing left to do takes tests from the end of another's list, so a module's tests stay together, and
+# with them the fixtures that they share, but for the last ones.
+FAST := -m pytest -n $(WORKERS) --dist worksteal
+
+test: $(VENV)/.dev  ## the fast lane
+	$(BIN)/python $(FAST) $(PYTEST_ARGS)
+
+coverage: $(VENV)/.dev  ## the fast lane under measurement, with a gate that only rises
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest -n 2 --dist loadfile -m "not slow and not alone" $(PYTEST_ARGS)
-	$(BIN)/python -m coverage run -m pytest -m alone
+	$(BIN)/python -m coverage run $(FAST) --timeout=180 $(PYTEST_ARGS)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
@@ -42,11 +51,23 @@ test-slow: $(VENV)/.dev  ## crash campaigns and what else takes minutes
 
 test-all: test test-slow
 
-test-emulator: emulator-host $(VENV)/.dev  ## the Spanner tests against the official emulator
-	$(BIN)/python -m pytest tests/spanner $(PYTEST_ARGS)
+# The pytest-asyncio of that time leaves event loops open.
+test-lowest: $(LOWEST)/.dev  ## the fast lane with the lowest versions that pyproject.toml allows
+	$(LOWEST)/bin/python $(FAST) -W default::pytest.PytestUnraisableExceptionWarning $(PYTEST_ARGS)
 
-emulator-host:
-	@test -n "$$SPANNER_EMULATOR_HOST" || { echo "set SPANNER_EMULATOR_HOST to the emulator's HOST:PORT; infra/compose.yaml starts one at 127.0.0.1:9010" >&2; exit 2; }
+$(LOWEST)/.dev: pyproject.toml
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet uv
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[dev]'
+	$(LOWEST)/bin/python .ci/lowest.py
+	@touch $@
+
+test-wheel:  ## the wheel, installed with the extras and without any, and tests of it from outside of the checkout
+	PYTHON='$(PYTHON)' WORKERS='$(WORKERS)' .ci/test-wheel
+
+# It starts the emulator of the Cloud SDK, and stops it afterwards, unless SPANNER_EMULATOR_HOST says that one runs.
+test-emulator: $(VENV)/.dev  ## the Spanner tests against the official emulator
+	$(BIN)/python -m tests.spanner.emulator $(BIN)/python -m pytest -n 2 $(EMULATOR_TESTS) $(PYTEST_ARGS)
 
 check: $(VENV)/.dev  ## lint, format, types
 	$(BIN)/ruff check .
@@ -99,4 +120,4 @@ bench-peers:  ## install what the benchmarks compare with
 	-cd $(PEERS)/restate-server && npm install --silent --ignore-scripts --no-audit --no-fund
 
 clean:
-	rm -rf $(VENV) $(INFRA) $(PEERS) .ruff_cache .mypy_cache .coverage .coverage.* dist
+	rm -rf $(VENV) $(LOWEST) $(INFRA) $(PEERS) .ruff_cache .mypy_cache .coverage .coverage.* dist

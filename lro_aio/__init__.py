@@ -1,16 +1,18 @@
 """Durable ``google.longrunning`` operations for asyncio services.
 
-Layers; imports go down only::
+The layers. A module imports from the lines below its own, and from its own folder::
 
-    cli, servers, testing   what users touch besides the client
-    client                  puts store, scheduler, handlers and clock together
-    remote                  the client side: handles for the operations of any service
-    schedulers, stores      one module or folder per product
-    engine                  all of the asyncio
-    ports                   the seams: Store, Scheduler, Clock, OperationsService
-    core                    pure: the row of an operation, and every rule of its life
+    cli                         the ``lro`` command
+    servers, testing            what users touch besides the client; servers only translate
+    lro_aio                     this file: the public names
+    client                      puts store, scheduler, handlers and clock together
+    remote, schedulers, stores  the caller's side of any service; one module or folder per product
+    engine                      all of the asyncio
+    ports                       the contracts, as docstrings: Store, Scheduler, Clock, OperationsService
+    core, _missing              pure: an operation's row (``record.py``), every rule of its life (``transitions.py``)
 
-``import lro_aio`` loads no server, CLI, Spanner or Workflows code.
+Stores and schedulers import ``core`` and ``ports`` only, and never each other. ``import lro_aio`` loads no server, CLI,
+Spanner or Workflows code.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ from lro_aio.core.errors import (
     RemoteProtocolError,
     SchedulerUnavailableError,
     StateCodecError,
+    StoreDataError,
     StoreSchemaError,
     StoreUnavailableError,
     UnknownHandlerError,
@@ -70,7 +73,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 OPERATION_ID_HEADER = "x-alis-operation-id"
-"""gRPC metadata key and HTTP header that says: the operation exists already."""
+"""gRPC metadata key and HTTP header with the name of an operation that already exists."""
 
 OPERATION_COLUMN_NAME = "Operation"
 """Spanner column of the operation, as in the Go package."""
@@ -121,6 +124,7 @@ __all__ = [  # noqa: RUF022 (in the order of sorted(), which anybody can check)
     "SpannerStore",
     "SqliteStore",
     "StateCodecError",
+    "StoreDataError",
     "StoreSchemaError",
     "StoreUnavailableError",
     "Suspended",
@@ -143,7 +147,7 @@ _LAZY = {
     "SqliteStore": ("lro_aio.stores.sqlite", ""),
     "WorkflowsScheduler": ("lro_aio.schedulers.workflows", "workflows"),
 }
-"""Names that are imported when they are used -> their module, and the extra that it needs."""
+"""Names that are imported on first use -> their module, and the extra that it needs."""
 
 
 def __getattr__(name: str) -> Any:
@@ -165,7 +169,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _show_public_names() -> None:
-    """Tracebacks and docs show the name that users import."""
+    """Let tracebacks and docs show the names that users import."""
     for name in __all__:
         value = globals().get(name)
         if getattr(value, "__module__", "").startswith("lro_aio."):

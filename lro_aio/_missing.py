@@ -1,4 +1,4 @@
-"""What to say where the packages that a name stands on are not installed."""
+"""The error for a name whose packages are not installed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ def needs(name: str, extra: str) -> ImportError:
     """The error to raise where the name is used.
 
     Args:
-        name: As users write it, without the package.
-        extra: Brings what is missing.
+        name: The name as users write it, without the package.
+        extra: The extra that installs the missing packages.
     """
     return ImportError(f"lro_aio.{name} needs an extra that is not installed: pip install 'lro-aio[{extra}]'")

@@ -1,7 +1,8 @@
-"""``Client``: store, scheduler, handlers and clock put together, and their life cycle."""
+"""``Client``: puts store, scheduler, handlers and clock together, and owns their life cycle."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from google.protobuf.message import Message
 
 from lro_aio._missing import needs
 from lro_aio.core.codec import Upgrade
+from lro_aio.core.logs import event
 from lro_aio.core.policies import (
     Duration,
     LeasePolicy,
@@ -25,9 +27,12 @@ from lro_aio.core.policies import (
 from lro_aio.core.record import WakeReason
 from lro_aio.core.results import unmarshal_operation
 from lro_aio.engine.children import Service, as_service
-from lro_aio.engine.engine import Engine, Settings
+from lro_aio.engine.engine import Engine
 from lro_aio.engine.handlers import HandlerFunction, Handlers
+from lro_aio.engine.life import ClosedError
 from lro_aio.engine.operation import Operation
+from lro_aio.engine.serving import ServerHost
+from lro_aio.engine.settings import Settings
 from lro_aio.engine.timing import SystemClock
 from lro_aio.ports import Clock, Scheduler, Store
 from lro_aio.schedulers.local import LocalScheduler
@@ -43,31 +48,34 @@ M = TypeVar("M", bound=Message)
 class Client:
     """Starts, runs and watches long-running operations over one store.
 
-    Constructing one does no I/O; ``async with client:`` opens it, and leaving the block drains and closes it. It
-    belongs to the event loop that opened it, is not safe for use from other threads, and must be made after a fork.
+    Constructing one does no I/O; ``async with client:`` opens it, and leaving the block drains and closes it. It can be
+    opened again then, in another event loop too. While it is open, it belongs to the event loop that opened it, and is
+    not safe for use from other threads. One that is constructed before a fork may be opened in each process; one that
+    was opened before the fork refuses.
 
     Args:
         store: A URL (``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite://`` in memory) or a ``Store``.
-        scheduler: Brings suspended operations back; default: this process (``LocalScheduler``).
-        handlers: Registries of what can run here, or a single one.
-        worker: False for a front end that starts, watches and cancels, but runs nothing. It may start handlers that
-            it does not know.
+        scheduler: Wakes suspended operations. Default: this process does (``LocalScheduler``).
+        handlers: Registries of the handlers that can run here, or a single one.
+        worker: False for a front end that starts, watches and cancels operations, but runs none. It may start handlers
+            that it does not know.
         dispatch: Where a first run happens: "local" in this process, "scheduler" through a wake-up of the scheduler.
-            Default: as the scheduler is.
-        services: Foreign services by name, for ``wait(service=...)`` and ``suspend(service=...)``.
-        max_running: Handlers that run at a time.
+            Default: "local" with a local scheduler, else "scheduler".
+        services: Remote services by name, for ``wait(service=...)`` and ``suspend(service=...)``.
+        max_running: Most handlers that run at a time.
         lease: How long a claim lasts.
         sweep: The repair pass.
         retention: How long finished operations are kept.
         limits: Payload sizes and page bounds.
-        max_attempts: Claims of one segment that may end in a crash; then the operation fails.
-        drain_timeout: Seconds that running handlers get when the client closes, before another process goes on.
+        max_attempts: Claims of one segment that may end in a crash before the operation fails.
+        drain_timeout: Seconds that running handlers get when the client closes, before they are left to another
+            process.
         expose_errors: Whether clients see the text of exceptions that are not this package's.
         clock: For tests.
 
     Raises:
-        ValueError: A malformed URL or option, or ``limits`` that let through what the store cannot hold.
-        TypeError: Not a store, or not the policy that the option wants.
+        ValueError: A malformed URL or option, or ``limits`` that allow more than a row of the store can hold.
+        TypeError: ``store`` is not a store, or a policy is of another type than its option needs.
     """
 
     def __init__(
@@ -111,10 +119,9 @@ class Client:
                 raise TypeError(f"{name} must be a {kind.__name__}, not {type(policy).__name__}")
         bounds = limits if limits is not None else Limits()
         _check_row(self.store, bounds)
-        settings = Settings(
+        self._settings = Settings(
             worker=worker,
             dispatch=dispatch if dispatch is not None else ("local" if self.scheduler.local else "scheduler"),
-            services={name: as_service(service) for name, service in (services or {}).items()},
             max_running=max_running,
             lease=lease if lease is not None else LeasePolicy(),
             sweep=sweep if sweep is not None else SweepPolicy(),
@@ -124,9 +131,10 @@ class Client:
             drain_timeout=seconds(drain_timeout, "drain_timeout"),
             expose_errors=expose_errors,
         )
-        self.engine = Engine(
-            self, self.store, self.scheduler, self.handlers, clock if clock is not None else SystemClock(), settings
-        )
+        self.clock: Clock = clock if clock is not None else SystemClock()
+        """Engine time."""
+        self._services = {name: as_service(service) for name, service in (services or {}).items()}
+        self._engine: Engine | None = None
 
     @classmethod
     def from_env(
@@ -144,7 +152,7 @@ class Client:
     ) -> Self:
         """A client on Spanner and Cloud Workflows, from the environment variables of the Go package.
 
-        An argument stands in for its variable.
+        An argument overrides its variable.
 
         Args:
             project: Project of the workflow; ``ALIS_OS_PROJECT``.
@@ -159,7 +167,8 @@ class Client:
             **options: The other arguments of ``Client``.
 
         Raises:
-            ValueError: Neither argument nor variable is there, or one is malformed. Names all that are missing.
+            ValueError: An argument and its variable are both missing, or one is malformed. It names all that are
+                missing.
             ImportError: An extra is missing: ``lro-aio[spanner,workflows]``.
         """
         wanted = {
@@ -200,13 +209,27 @@ class Client:
             StoreSchemaError: The store is not one that can be used.
             StoreUnavailableError: It does not answer.
             ClockSkewError: Its clock and this machine's differ by more than a quarter of the lease.
+            RuntimeError: It is open already, or was opened by the process that this one was forked from.
         """
-        await self.engine.open()
-        if self.scheduler.local and self.engine.settings.worker and os.environ.get("K_SERVICE"):
+        if self._engine is not None and self._engine.life.begun and not self._engine.life.closed:
+            self._engine.life.check_open()  # on another loop, or in a process that was forked: says what to do
+            raise RuntimeError("the client is open already")
+        self._engine = Engine(
+            self,
+            self.store,
+            self.scheduler,
+            self.handlers,
+            self.clock,
+            self._settings.for_a_life(),
+            self._services,
+        )
+        await self._engine.open()
+        if self.scheduler.local and self._settings.worker and os.environ.get("K_SERVICE"):
             logger.warning(
                 "this runs on Cloud Run with a local scheduler: background work is frozen between requests, unless CPU"
-                " is always allocated (--no-cpu-throttling) and --min-instances is 1 or more; give"
-                " Client(scheduler=WorkflowsScheduler(...)) to run handlers inside of requests"
+                " is always allocated (--no-cpu-throttling) and --min-instances is 1 or more; pass"
+                " Client(scheduler=WorkflowsScheduler(...)) to run handlers inside requests",
+                extra=event("local_scheduler_on_cloud_run"),
             )
         return self
 
@@ -217,10 +240,11 @@ class Client:
 
     async def aclose(self) -> None:
         """Drain and close; what still runs is released for other processes. May be called twice."""
-        await self.engine.close()
+        if self._engine is not None:
+            await self._engine.close()
 
     async def drain(self, timeout: Duration | None = None) -> None:
-        """Take no more work and let the runs end; to be called on SIGTERM, while the server still answers.
+        """Take no more work, and let the runs end. Call it on SIGTERM, while the server still answers.
 
         Args:
             timeout: Seconds that the handlers get; None takes ``drain_timeout``.
@@ -228,9 +252,31 @@ class Client:
         await self.engine.drain(None if timeout is None else seconds(timeout, "timeout"))
 
     @property
-    def clock(self) -> Clock:
-        """Engine time."""
-        return self.engine.clock
+    def engine(self) -> Engine:
+        """The present life of the client, or its last one.
+
+        Raises:
+            ClosedError: It was never opened.
+        """
+        if self._engine is None:
+            raise ClosedError("the client is not open: use it inside 'async with client:'")
+        return self._engine
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes calls: after ``async with`` has begun, and before it has ended."""
+        life = None if self._engine is None else self._engine.life
+        return life is not None and life.begun and not life.closed
+
+    @property
+    def expose_errors(self) -> bool:
+        """Whether clients see the text of exceptions that are not this package's."""
+        return self._settings.expose_errors
+
+    @property
+    def server_host(self) -> ServerHost:
+        """What the servers of this package need from the client, besides the methods here."""
+        return self.engine.server_host
 
     def handler(
         self,
@@ -268,14 +314,14 @@ class Client:
         fingerprint: str | bytes | Message | None = None,
         traceparent: str = "",
     ) -> Operation[Any]:
-        """Start an operation; returns once it is durable, while the handler runs in the background.
+        """Start an operation. Returns once it is durable; the handler runs in the background.
 
         Args:
-            handler: Its name, or the decorated function.
+            handler: The handler's name, or the decorated function.
             state: The initial state; None makes one with the state type's defaults.
-            metadata: What clients see while it runs.
-            request_id: The caller's id for the request (AIP-155), 1 to 128 printable ASCII characters; "" is none. The
-                same one again returns the same operation, for as long as it is kept.
+            metadata: What clients see while the operation runs.
+            request_id: The caller's id for the request (AIP-155), 1 to 128 printable ASCII characters; "" is none. A
+                repeat with the same id returns the same operation, for as long as it is kept.
             operation_id: The last segment of the name; repeats are handled as with ``request_id``.
             parent: Resource prefix, such as ``projects/p/locations/l``; "" and "operations" are the same.
             fingerprint: What makes two requests the same, where that is not the state.
@@ -285,15 +331,16 @@ class Client:
             The operation, in the hands of a visitor: ``op.proto`` is what a service method returns.
 
         Raises:
-            UnknownHandlerError: Not registered, and this client is a worker.
-            StateCodecError: The state cannot be encoded; names the field.
-            PayloadTooLargeError: State or metadata over the limit.
+            UnknownHandlerError: The handler is not registered, and this client is a worker.
+            StateCodecError: The state cannot be encoded. It names the field.
+            PayloadTooLargeError: State or metadata is over its limit.
             OperationAlreadyExistsError: The id stands for another request.
-            ValueError: A malformed ``request_id`` or ``operation_id``, or both.
-            InvalidOperationNameError: A malformed ``parent``.
-            StoreUnavailableError: Nothing is known of the start; with a ``request_id`` a repeat is safe.
+            ValueError: ``request_id`` or ``operation_id`` is malformed, or both are given.
+            InvalidOperationNameError: ``parent`` is malformed.
+            StoreUnavailableError: It is not known whether the operation was started. With a ``request_id``, the call
+                may safely be repeated.
         """
-        return await self.engine.starter.start(
+        holding = await self.engine.starter.start(
             handler,
             state,
             metadata=metadata,
@@ -303,6 +350,7 @@ class Client:
             fingerprint=fingerprint,
             traceparent=traceparent,
         )
+        return Operation(holding)
 
     async def create(
         self,
@@ -315,54 +363,55 @@ class Client:
         fingerprint: str | bytes | Message | None = None,
         state: type[Any] | None = None,
     ) -> Operation[Any]:
-        """Make an operation without a handler: the caller drives it, with ``done``, ``fail`` and ``set_metadata``.
+        """Create an operation without a handler: the caller drives it, with ``done``, ``fail`` and ``set_metadata``.
 
         Args:
-            metadata: What clients see while it runs.
+            metadata: What clients see while the operation runs.
             lease: Whether this process answers for it: if the process dies, the operation fails with ABORTED. False:
-                it is driven from outside, by whoever has its name, and is never swept.
-            request_id: As in ``start``. The operation that a repeat returns is a visitor's.
+                it is driven from outside, by any caller that has its name, and is never swept.
+            request_id: As in ``start``. A repeat returns the operation in the hands of a visitor.
             operation_id: As in ``start``.
             parent: As in ``start``.
             fingerprint: As in ``start``.
             state: Type of ``op.state``, for ``op.save()``.
 
         Raises:
-            As ``start``.
+            The errors of ``start``.
         """
-        return await self.engine.starter.create(
+        holding = await self.engine.starter.create(
             metadata=metadata,
-            lease=lease if lease is not None else LeasePolicy(),
+            lease=lease,
             request_id=request_id,
             operation_id=operation_id,
             parent=parent,
             fingerprint=fingerprint,
             state=state,
         )
+        return Operation(holding)
 
     async def operation(self, name: str, *, state: type[Any] | None = None) -> Operation[Any]:
         """An existing operation, in the hands of a visitor.
 
         Args:
             name: Resource name.
-            state: Type of ``op.state``, where no handler registered here tells.
+            state: Type of ``op.state``, where no handler that is registered here declares it.
 
         Raises:
             InvalidOperationNameError: Malformed name.
-            OperationNotFoundError: Never made, deleted or expired.
+            OperationNotFoundError: Never created, deleted or expired.
             StoreUnavailableError: The store did not answer.
         """
         return await self.engine.operation(name, state=state)
 
     async def get_operation(self, name: str) -> operations_pb2.Operation:
-        """The operation as it is now. A thousand calls at a time are one read.
+        """The operation as it is now. A thousand concurrent calls cost one read.
 
         Raises:
             InvalidOperationNameError: Malformed name.
-            OperationNotFoundError: Never made, deleted or expired.
+            OperationNotFoundError: Never created, deleted or expired.
             StoreUnavailableError: The store did not answer.
         """
-        return (await self.engine.record(name)).to_operation()
+        return (await self.engine.rows.record(name)).to_operation()
 
     async def list_operations(
         self,
@@ -371,24 +420,26 @@ class Client:
         page_token: str = "",
         parent: str = "",
     ) -> operations_pb2.ListOperationsResponse:
-        """One page, newest first.
+        """One page of operations, newest first.
 
         A page may be short, even empty, while more follow: only an empty ``next_page_token`` is the end (AIP-158).
 
         Args:
             filter: The AIP-160 subset of ``docs/filters.md``.
-            page_size: 0 takes the default; above the maximum is taken as the maximum.
-            page_token: From the page before; ``filter`` and ``parent`` must be the same.
+            page_size: Most operations on the page. 0 takes the default; above the maximum is taken as the maximum.
+            page_token: From the previous page; ``filter`` and ``parent`` must be the same.
             parent: Whose operations; "" and "operations" are the top level, "-" is every parent.
 
         Raises:
-            InvalidFilterError: The filter does not parse; says where.
-            InvalidPageTokenError: The token is not one for these arguments.
-            InvalidOperationNameError: A malformed ``parent``.
-            ValueError: A negative ``page_size``.
+            InvalidFilterError: The filter does not parse. It says where.
+            InvalidPageTokenError: The token was not issued for these arguments.
+            InvalidOperationNameError: ``parent`` is malformed.
+            ValueError: ``page_size`` is negative.
             StoreUnavailableError: The store did not answer.
         """
-        page = await self.engine.list_page(filter=filter, page_size=page_size, page_token=page_token, parent=parent)
+        page = await self.engine.server_host.page(
+            filter=filter, page_size=page_size, page_token=page_token, parent=parent
+        )
         return page.response
 
     async def iter_operations(
@@ -398,7 +449,7 @@ class Client:
         parent: str = "",
         page_size: int = 0,
     ) -> AsyncIterator[operations_pb2.Operation]:
-        """Every operation that the filter lets through, newest first, page by page. Raises as ``list_operations``."""
+        """Every operation that the filter matches, newest first, page by page. Raises as ``list_operations``."""
         token = ""
         while True:
             page = await self.list_operations(filter, page_size, token, parent)
@@ -409,10 +460,10 @@ class Client:
                 return
 
     async def wait_operation(self, name: str, timeout: Duration | None = None) -> operations_pb2.Operation:
-        """Wait until the operation has ended, or until the timeout: then its latest state, not an error.
+        """Wait until the operation has ended. At the timeout, return its latest state, not an error.
 
-        As the RPC of ``google.longrunning``. ``lro_aio.wait_operation`` raises at the timeout instead. May return early
-        while the client drains.
+        Like the RPC of ``google.longrunning``. ``lro_aio.wait_operation`` raises at the timeout instead. May return
+        early while the client drains.
 
         Args:
             name: Resource name.
@@ -420,42 +471,44 @@ class Client:
 
         Raises:
             InvalidOperationNameError: Malformed name.
-            OperationNotFoundError: Never made, expired, or deleted meanwhile.
+            OperationNotFoundError: Never created, expired, or deleted meanwhile.
             StoreUnavailableError: The store did not answer.
         """
-        record = await self.engine.wait(name, None if timeout is None else seconds(timeout, "timeout"))
+        record = await self.engine.rows.wait(name, None if timeout is None else seconds(timeout, "timeout"))
         return record.to_operation()
 
-    def watch(self, name: str) -> AsyncIterator[operations_pb2.Operation]:
-        """Yield the operation now and whenever it has changed; ends with the terminal state, or when the client drains.
+    async def watch(self, name: str) -> AsyncIterator[operations_pb2.Operation]:
+        """Yield the operation now and whenever it has changed, until it has ended or the client drains.
 
         Revisions never go back; some may be skipped. Raises as ``wait_operation``.
         """
-        return self.engine.watch(name)
+        async with contextlib.aclosing(self.engine.rows.watch(name)) as records:
+            async for record in records:
+                yield record.to_operation()
 
     async def cancel_operation(self, name: str, *, cancel_children: bool = True) -> None:
-        """Ask for a cancel. It may still end otherwise; of a finished operation, nothing happens.
+        """Ask for a cancel. The operation may still end otherwise; one that has ended stays as it is.
 
         Args:
             name: Resource name.
-            cancel_children: Whether the operations that it started with ``start_child`` are cancelled too.
+            cancel_children: Whether to cancel the operations that it started with ``start_child`` too.
 
         Raises:
             InvalidOperationNameError: Malformed name.
-            OperationNotFoundError: Never made, deleted or expired.
+            OperationNotFoundError: Never created, deleted or expired.
             StoreUnavailableError: The store did not answer.
         """
-        await self.engine.cancel(name, cancel_children=cancel_children)
+        await self.engine.canceller.cancel(name, cancel_children=cancel_children)
 
     async def delete_operation(self, name: str) -> None:
-        """Forget the operation. It does not stop the work: an unfinished one is hidden and runs to its end.
+        """Forget the operation. This does not stop the work: an unfinished operation is hidden and runs to its end.
 
         Raises:
             InvalidOperationNameError: Malformed name.
-            OperationNotFoundError: Never made, deleted or expired.
+            OperationNotFoundError: Never created, deleted or expired.
             StoreUnavailableError: The store did not answer.
         """
-        await self.engine.delete(name)
+        await self.engine.rows.delete(name)
 
     async def resume(
         self,
@@ -466,23 +519,24 @@ class Client:
         pending: Sequence[str] = (),
         error: str = "",
     ) -> bool:
-        """Wake a suspended operation and run it here; what a scheduler's wake-up calls. Returns once it is claimed.
+        """Wake a suspended operation and run it here. Returns once it is claimed. A scheduler's wake-up calls this.
 
-        It is woken even if what it waits for has not come yet, unless ``reason`` is None.
+        With a ``reason``, the operation wakes even if what it waits for has not happened yet.
 
         Args:
             name: Resource name.
             token: The wait's token.
-            reason: Why it wakes. None: look what is true; a wait that goes on is handed to the scheduler again.
+            reason: Why it wakes. None: check the wait; one that goes on is handed to the scheduler again.
             pending: Children that have not ended.
             error: What the scheduler could not do.
 
         Returns:
-            False for "nothing to do": an old token, an operation that ended, an unknown name, a wait that goes on.
+            False where there is nothing to do: an old token, an operation that has ended, an unknown name, or a wait
+            that goes on.
 
         Raises:
-            OperationBusyError: A live run holds the operation; come back after ``retry_after`` seconds.
-            WorkerUnavailableError: This process drains, is full, or does not have the handler.
+            OperationBusyError: A live run holds the operation; try again in ``retry_after`` seconds.
+            WorkerUnavailableError: This process is draining, is full, or does not have the handler.
             StoreUnavailableError: The store did not answer.
         """
         why = None if reason is None else WakeReason(reason)
@@ -490,7 +544,7 @@ class Client:
         return run is not None
 
     async def sweep(self) -> None:
-        """One repair pass: expired leases, lost wake-ups, expired rows. Workers do it by themselves, now and then.
+        """Run one repair pass: expired leases, lost wake-ups, expired rows. Workers do so by themselves, regularly.
 
         Raises:
             StoreUnavailableError: The store did not answer.
@@ -505,17 +559,17 @@ class Client:
 
 
 def _check_row(store: Store, limits: Limits) -> None:
-    """What the limits let through must fit into one row of the store: it would be refused when it is too late.
+    """Check that what the limits allow fits into one row of the store, which would refuse it when it is too late.
 
     Raises:
-        ValueError: It does not.
+        ValueError: It does not fit.
     """
     most = store.max_row
     total = limits.state + limits.metadata + limits.response
     if most is not None and total > most:
         raise ValueError(
-            f"Limits.state, metadata and response are {total} bytes together, and the store {store.url} takes {most} in"
-            " a row; lower one of them, and keep large data elsewhere with its address in the state"
+            f"Limits.state, metadata and response are {total} bytes together, but a row of the store {store.url} holds"
+            f" {most}; lower one of them, and keep large data elsewhere, with its address in the state"
         )
 
 

@@ -1,9 +1,14 @@
 """What every test stands on."""
 
+import atexit
+import contextlib
 import os
 import signal
+import tempfile
 
-import pytest
+import certifi
+
+pytest_plugins = ("pytester",)
 
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # servers that tests cut off are no news; before grpc is imported
 
@@ -13,8 +18,22 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items):
-    """Who measures the event loop must not share the cores with another worker."""
-    for item in items:
-        if "loop_watch" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.alone)
+def _trust_one_authority():
+    """Let HTTP clients load one certificate, not all: no test speaks TLS, and each client would need 50 ms for them."""
+    with open(certifi.where()) as authorities:
+        first, end, _ = authorities.read().partition("-----END CERTIFICATE-----\n")
+    descriptor, path = tempfile.mkstemp(suffix=".pem", text=True)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(first + end)
+    atexit.register(_remove, path, os.getpid())
+    os.environ["SSL_CERT_FILE"] = path  # the workers of xdist and the programs of tests inherit it
+
+
+def _remove(path, owner):
+    if os.getpid() == owner:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _trust_one_authority()

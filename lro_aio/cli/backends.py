@@ -87,7 +87,7 @@ class _Store(Backend):
         return await self._client.get_operation(_named(name))
 
     async def page(self, filter_: str, parent: str, size: int, token: str) -> Page:
-        found = await self._client.engine.list_page(filter=filter_, page_size=size, page_token=token, parent=parent)
+        found = await self._client.server_host.page(filter=filter_, page_size=size, page_token=token, parent=parent)
         pairs = zip(found.response.operations, found.records, strict=True)
         rows = [Row(operation, record.handler, record.create_time) for operation, record in pairs]
         return Page(rows, found.response.next_page_token)

@@ -16,9 +16,9 @@ Outcome = Record | None | Exception
 
 @dataclass(slots=True, eq=False)  # not frozen, which takes four times as long to make
 class Change:
-    """One pure function on one row. Not to be altered once it is made.
+    """One pure function on one row. Do not alter it once it is made.
 
-    A store may call it several times (a transaction that is run again), so it must have no effect of its own.
+    A store may call the function several times (a transaction may be retried), so it must have no side effects.
     """
 
     name: str
@@ -26,18 +26,25 @@ class Change:
     event: Callable[[Record | None], Record | None] | Callable[[Record], Record | None]
     """From the old row to the new one: the same object for "nothing to write", None for "remove it"."""
     creates: bool = False
-    """Whether it is for a row that may not exist: only then is ``event`` called with None."""
+    """Whether the row may not exist yet: only then is ``event`` called with None."""
     size: int = 512
     """Approximate bytes that it adds to a batch."""
+    guard: tuple[str, Callable[[Record], object]] | None = None
+    """(name, check): another row, read in the same transaction. What the check raises refuses the change."""
     claims: bool = False
-    """A claim: it goes by a lane of its own, since it may have to wait for a lock that a dead process holds."""
+    """Whether it is a claim. Claims have a lane of their own: one may wait for a lock that a dead process holds."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The rows that a store must read for it: its own, and the guard's."""
+        return (self.name,) if self.guard is None else (self.name, self.guard[0])
 
     def apply(self, row: Record | None) -> Record | None:
         """The row after the change.
 
         Raises:
-            OperationNotFoundError: There is no such row and the change does not make one.
-            LroError: The transition's own refusal.
+            OperationNotFoundError: There is no such row and the change does not create one.
+            LroError: The transition refused the change.
         """
         if row is None and not self.creates:
             raise OperationNotFoundError(self.name)
@@ -45,7 +52,7 @@ class Change:
 
 
 def run(changes: Iterable[Change], rows: dict[str, Record | None]) -> list[Outcome]:
-    """Apply changes in their order to ``rows``, in place; give the outcome of each at its place.
+    """Apply changes in order to ``rows``, in place; return their outcomes in the same order.
 
     A change that raises is refused alone: its exception is its outcome, and its row stays as it was.
 
@@ -58,6 +65,12 @@ def run(changes: Iterable[Change], rows: dict[str, Record | None]) -> list[Outco
 
 def _outcome(change: Change, rows: dict[str, Record | None]) -> Outcome:
     try:
+        if change.guard is not None:
+            name, check = change.guard
+            guarding = rows.get(name)
+            if guarding is None:
+                raise OperationNotFoundError(name)
+            check(guarding)
         row = change.apply(rows.get(change.name))
         if row is not None and row.name != change.name:
             raise ValueError(f"a change of {change.name!r} returned the row {row.name!r}")

@@ -26,14 +26,14 @@ S = TypeVar("S")
 M = TypeVar("M", bound=Message)
 
 Upgrade = Callable[[Any, int], Any]
-"""From the JSON value of an older ``state_version``, and that version, to the present one's."""
+"""Takes a JSON value and the older ``state_version`` that wrote it; returns the value in the present form."""
 
 FINGERPRINT_SCHEME = "1"
-"""Changes with the canonical form; rows of another scheme count as equal (rule 8)."""
+"""Changes whenever the canonical form does; a fingerprint of another scheme counts as equal (rule 8)."""
 
 _JSON_TAG = re.compile(r"json;v=([0-9]+)")
 
-# pydantic's sentences quote the value; the clients that read an operation's error should not see it.
+# pydantic's messages quote the value, which clients that read an operation's error should not see.
 _UNEXPECTED = re.compile(r"\(Expected (`[^`]*`).*input_type=(\w+)")
 _VALUE = re.compile(r"input_value=.*, (?=input_type=)")
 _FIELD = re.compile(r"field_name='([^']*)'")
@@ -42,17 +42,17 @@ _ARRAYS = (list, tuple, set, frozenset)
 
 
 class NewerStateError(StateCodecError):
-    """The state was written by a newer release: a process of that release should run it, not this one."""
+    """The state was written by a newer release: a process of that release should run the operation, not this one."""
 
 
 class StateCodec(Generic[S]):
     """Encodes and decodes one handler's state type.
 
     Args:
-        kind: A pydantic-able type (dataclass, model, TypedDict, list[int] ...), a protobuf message class, or None
-            for a handler that keeps no state of a declared type: any JSON value is taken then.
-        version: Of the state's JSON form.
-        upgrade: Brings an older form forward.
+        kind: A type that pydantic knows (dataclass, model, TypedDict, list[int] ...), a protobuf message class, or
+            None for a handler that declares no state type: it may keep any JSON value.
+        version: Version of the state's JSON form.
+        upgrade: Converts a value of an older version to the present one.
 
     Raises:
         TypeError: pydantic has no schema for the type.
@@ -75,7 +75,7 @@ class StateCodec(Generic[S]):
 
     @property
     def tag(self) -> str:
-        """What is stored beside the bytes."""
+        """The tag that is stored with the bytes."""
         if self._message is not None:
             return f"proto:{self._message.DESCRIPTOR.full_name}"
         return f"json;v={self.version}"
@@ -95,10 +95,10 @@ class StateCodec(Generic[S]):
             raise StateCodecError(f"no state was given and {name}() fails: {_sentence(exc)}") from exc
 
     def encode(self, state: S | None) -> tuple[bytes, str]:
-        """Return ``(bytes, tag)``. They have been read back once, so that ``decode`` takes them.
+        """Return ``(bytes, tag)``, once they have been read back: ``decode`` accepts them.
 
         Raises:
-            StateCodecError: The value is not of the type, or has a part that JSON cannot hold; names the field.
+            StateCodecError: The value is not of the type, or has a part that JSON cannot hold. It names the field.
         """
         if self._message is not None:
             return self._encode_message(state), self.tag
@@ -113,7 +113,7 @@ class StateCodec(Generic[S]):
         try:
             self._adapter.validate_json(data)
         except Exception as exc:  # validators of the user's class, as above
-            # Better now, while somebody can do something about it, than when the operation wakes up in a month.
+            # Better to fail now, while somebody can fix it, than when the operation wakes up in a month.
             raise StateCodecError(f"it could not be read back: {_sentence(exc)}", field=_location(exc)) from exc
         return data, self.tag
 
@@ -174,7 +174,7 @@ class StateCodec(Generic[S]):
         assert self._adapter is not None
         data = self._adapter.dump_json(state, warnings="error", by_alias=True, round_trip=True)
         if b"null" in data:
-            # JSON knows no NaN and no infinity: pydantic writes null, which is another state. It reads the names.
+            # JSON has no NaN and no infinity: pydantic writes null, which is another state. It can read their names.
             exact = self._adapter.dump_python(state, by_alias=True, round_trip=True)
             if _has_non_finite(exact):
                 plain = self._adapter.dump_python(state, mode="json", by_alias=True, round_trip=True)
@@ -182,7 +182,7 @@ class StateCodec(Generic[S]):
         return data
 
     def _check_class(self, state: object) -> None:
-        """A plain class where another was declared: pydantic's own sentence is about serializer internals."""
+        """Refuse an instance of another class: pydantic's own message would be about serializer internals."""
         kind = self.kind
         if not isinstance(kind, type) or issubclass(kind, dict):  # a TypedDict is a dict, and knows no instances
             return
@@ -195,7 +195,7 @@ class StateCodec(Generic[S]):
             raise StateCodecError(problem, field=extra[0])
 
     def _field_of(self, state: object, exc: Exception) -> str:
-        """Where ``exc``, raised by ``_dump``, came from; "" where nothing tells."""
+        """The field that made ``_dump`` raise ``exc``; "" where it cannot be told."""
         assert self._adapter is not None
         path = _offender(state)
         if not path:
@@ -203,7 +203,7 @@ class StateCodec(Generic[S]):
                 self._adapter.validate_json(
                     self._adapter.dump_json(state, warnings=False, by_alias=True, round_trip=True)
                 )
-            except Exception as second:  # noqa: BLE001 (looked at for its place only; the first one is reported)
+            except Exception as second:  # noqa: BLE001 (read for its field only; the first error is reported)
                 path = _location(second)
         if not path and (match := _FIELD.search(str(exc))):
             path = match[1]
@@ -219,7 +219,7 @@ def fingerprint(handler: str, state: object, given: str | bytes | Message | None
         given: What to hash instead of the state, where the caller knows better what makes two requests the same.
 
     Raises:
-        StateCodecError: The state has a part that has no canonical form: give ``given``.
+        StateCodecError: Part of the state has no canonical form: pass ``given``.
     """
     source = state if given is None else given
     if isinstance(source, Message):
@@ -239,7 +239,7 @@ def fingerprint(handler: str, state: object, given: str | bytes | Message | None
 
 
 def pack(message: Message) -> bytes:
-    """A message as a serialized ``google.protobuf.Any``. An ``Any`` is taken as it is.
+    """A message as a serialized ``google.protobuf.Any``. An ``Any`` is not wrapped again.
 
     Raises:
         TypeError: Not a protobuf message.

@@ -1,4 +1,4 @@
-"""Canonical status codes and their HTTP equals, with no dependency on grpc."""
+"""Canonical status codes and their HTTP equivalents, with no dependency on grpc."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Code(enum.IntEnum):
 
     @property
     def grpc_code(self) -> grpc.StatusCode:
-        """The same code as grpc has it. Imports grpc, which nothing else here does."""
+        """The same code as a ``grpc.StatusCode``. Imports grpc, which nothing else here does."""
         import grpc
 
         return grpc.StatusCode[self.name]

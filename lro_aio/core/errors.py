@@ -4,10 +4,10 @@
 
     LroError
     ├── InvalidOperationNameError      the name is not a resource name of an operation
-    ├── OperationNotFoundError         no such operation: never made, deleted or expired
+    ├── OperationNotFoundError         no such operation: never created, deleted or expired
     ├── OperationAlreadyExistsError    the same id or request_id stands for another request
     ├── OperationDoneError             the operation has ended; nothing was written
-    ├── OperationNotDoneError          a result was asked of an operation that still runs
+    ├── OperationNotDoneError          the operation has not ended, and so has no result yet
     ├── OperationFailedError           the operation ended with an error
     │   ├── OperationCancelledError    ... because it was cancelled
     │   └── failures.NotFoundError     ... with NOT_FOUND; one class for each other code
@@ -16,19 +16,20 @@
     ├── UnknownHandlerError            no handler of this name is registered here
     ├── UnknownResumePointError        the handler does not declare this resume point
     ├── InvalidTransitionError         the row's state does not allow the change
-    │   └── OperationBusyError         a live run holds the row; come back later
+    │   └── OperationBusyError         a live run holds the row; try again later
     ├── StateCodecError                handler state cannot be encoded or decoded
     ├── PayloadTooLargeError           metadata, state or response over its limit
     ├── InvalidPageTokenError          a page token that was altered or belongs to other arguments
     ├── InvalidFilterError             a filter that does not parse, or names an unknown field
-    ├── InvalidTokenError              a resume token that is not the row's; a rehydration token that is none
+    ├── InvalidTokenError              a resume token that is not the row's, or a malformed rehydration token
     ├── StoreUnavailableError          the store did not answer; the call may be repeated
+    ├── StoreDataError                 a row of the store cannot be decoded
     ├── StoreSchemaError               the store's schema is missing, newer, or not ours
     ├── ClockSkewError                 this machine's clock and the store's are too far apart
     ├── SchedulerUnavailableError      the scheduler did not answer; the row is safe
     ├── WorkerUnavailableError         this process cannot run the operation now
     ├── RemoteCallError                a call to an operation's service failed; the operation goes on
-    └── RemoteProtocolError            a service's answer makes no sense
+    └── RemoteProtocolError            a service gave an answer that makes no sense
 
 A malformed argument of the caller's own code is a plain ``ValueError`` or ``TypeError``.
 
@@ -72,6 +73,7 @@ __all__ = [
     "RemoteProtocolError",
     "SchedulerUnavailableError",
     "StateCodecError",
+    "StoreDataError",
     "StoreSchemaError",
     "StoreUnavailableError",
     "UnknownHandlerError",
@@ -87,14 +89,14 @@ class LroError(Exception):
     code: Code = Code.UNKNOWN
     reason: str = "UNKNOWN"
     retry_after: float | None = None
-    """Seconds after which a repeat has a chance, where that is known."""
+    """Seconds after which a repeated call may succeed, where that is known."""
 
     _private: ClassVar[frozenset[str]] = frozenset()
 
     def __reduce__(self) -> tuple[object, ...]:
-        """As it is: ``args`` is the sentence, which is not what ``__init__`` of most classes takes.
+        """Pickle the attributes: most classes' ``__init__`` does not take ``args``, which is the sentence.
 
-        Process pools pickle exceptions, and one that cannot be read again breaks the whole pool.
+        Process pools pickle exceptions, and one that cannot be read back breaks the whole pool.
         """
         return Exception.__new__, (type(self), *self.args), vars(self)
 
@@ -156,7 +158,7 @@ class OperationAlreadyExistsError(LroError):
 
     def __init__(self, name: str) -> None:
         self.name = name
-        super().__init__(f"operation {name!r} exists already and was started with another request")
+        super().__init__(f"operation {name!r} already exists and was started with another request")
 
 
 class OperationDoneError(LroError):
@@ -185,14 +187,14 @@ class OperationNotDoneError(LroError):
 class OperationFailedError(LroError):
     """The operation ended with an error.
 
-    Raised by a handler, it ends the operation with exactly this code, message and details: unlike that of other
-    exceptions, its text is meant for clients. ``lro_aio.failures`` has a subclass for each code.
+    A handler that raises it ends the operation with exactly this code, message and details. Clients see its text,
+    unlike that of other exceptions. ``lro_aio.failures`` has a subclass for each code.
 
     Args:
-        message: For developers, in English.
+        message: For developers, in English. For an exception, its text is taken.
         name: Resource name; "" where it is raised by a handler.
         code: Canonical code; None takes the class's.
-        details: Messages such as ``ErrorInfo``, or packed ones.
+        details: Messages such as ``ErrorInfo``, packed or not.
 
     Attributes:
         name: Resource name, "" where it is raised by a handler.
@@ -205,18 +207,18 @@ class OperationFailedError(LroError):
 
     def __init__(
         self,
-        message: str = "the operation failed",
+        message: str | BaseException = "the operation failed",
         *,
         name: str = "",
         code: int | None = None,
         details: Sequence[Message] = (),
     ) -> None:
         self.name = name
-        self.code = Code.of(type(self).code if code is None else code) or Code.UNKNOWN  # OK, which is 0, is no failure
+        self.code = Code.of(type(self).code if code is None else code) or Code.UNKNOWN  # OK, which is 0, is not one
         self.packed_details = tuple(_packed(detail) for detail in details)
-        self.text = message
+        self.text = message if isinstance(message, str) else str(message)
         prefix = f"operation {name!r} ended with {self.code.name}: " if name else ""
-        super().__init__(f"{prefix}{message}")
+        super().__init__(f"{prefix}{self.text}")
 
     @property
     def message(self) -> str:
@@ -225,12 +227,12 @@ class OperationFailedError(LroError):
 
     @property
     def grpc_code(self) -> grpc.StatusCode:
-        """The code as grpc has it."""
+        """The code as a ``grpc.StatusCode``."""
         return self.code.grpc_code
 
     @property
     def details(self) -> tuple[Message, ...]:
-        """What the service says besides (AIP-193): ``ErrorInfo``, ``RetryInfo`` and so on.
+        """What the service says besides its message (AIP-193): ``ErrorInfo``, ``RetryInfo`` and so on.
 
         A detail of a type that this process does not know, or that cannot be read, stays an ``Any``.
         """
@@ -245,7 +247,7 @@ class OperationCancelledError(OperationFailedError):
 
     def __init__(
         self,
-        message: str = "the operation was cancelled",
+        message: str | BaseException = "the operation was cancelled",
         *,
         name: str = "",
         code: int | None = None,
@@ -258,9 +260,9 @@ class WaitDeadlineExceededError(LroError):
     """The wait ran out. The work was not stopped.
 
     Attributes:
-        timeout: Seconds that were waited.
-        pending: Names that have not ended.
-        finished: Those that have, as last read.
+        timeout: Seconds that the caller waited.
+        pending: Names of the operations that have not ended.
+        finished: The operations that have ended, as last read.
         operation: The operation that was waited for, as last read (None where children were waited for).
         problem: How the last poll failed; "" where it succeeded. The exception itself is ``__cause__``.
         rehydration_token: What a later process continues from, where the service gives one.
@@ -291,12 +293,12 @@ class WaitDeadlineExceededError(LroError):
 
     @property
     def rehydration_token(self) -> str | None:
-        """What a later process continues from, where the service gives one."""
+        """Lets a later process continue the wait, where the service gives one."""
         return self._rehydration_token
 
 
 class LeaseLostError(LroError):
-    """The caller no longer holds the operation: it was claimed again, released, or is not the row it knew."""
+    """The caller no longer holds the operation: it was claimed again or released, or its row was replaced."""
 
     code = Code.ABORTED
     reason = "LEASE_LOST"
@@ -348,7 +350,7 @@ class InvalidTransitionError(LroError):
 
 
 class OperationBusyError(InvalidTransitionError):
-    """A live run holds the operation; whoever asked should come back in ``retry_after`` seconds."""
+    """A live run holds the operation. Try again in ``retry_after`` seconds."""
 
     code = Code.UNAVAILABLE
     reason = "OPERATION_BUSY"
@@ -368,9 +370,9 @@ class StateCodecError(LroError):
         self.problem = problem
         self.field = field
         self.codec = codec
-        place = f" (field {field!r})" if field else ""
+        where = f" (field {field!r})" if field else ""
         stored = f" [stored as {codec!r}]" if codec else ""
-        super().__init__(f"handler state{place}: {problem}{stored}")
+        super().__init__(f"handler state{where}: {problem}{stored}")
 
 
 class PayloadTooLargeError(LroError):
@@ -387,12 +389,12 @@ class PayloadTooLargeError(LroError):
 
 
 class InvalidPageTokenError(LroError):
-    """The page token was altered, is too old, or was given for other arguments (AIP-158)."""
+    """The page token was altered, is too old, or was issued for other arguments (AIP-158)."""
 
     code = Code.INVALID_ARGUMENT
     reason = "INVALID_PAGE_TOKEN"
 
-    def __init__(self, problem: str = "it is not one that this service gave") -> None:
+    def __init__(self, problem: str = "this service did not issue it") -> None:
         self.problem = problem
         super().__init__(f"invalid page_token: {problem}")
 
@@ -414,7 +416,7 @@ class InvalidFilterError(LroError):
 
 
 class InvalidTokenError(LroError):
-    """The resume token is not, or no longer, the one that the row waits for; or a rehydration token is none.
+    """The row does not wait for this resume token, or no longer does; or a rehydration token is malformed.
 
     Attributes:
         name: The row's; "" for a rehydration token.
@@ -446,6 +448,18 @@ class StoreUnavailableError(LroError):
         super().__init__(f"the store is unavailable: {problem}")
 
 
+class StoreDataError(LroError):
+    """A row of the store cannot be decoded. Other rows are not affected."""
+
+    code = Code.DATA_LOSS
+    reason = "STORE_DATA"
+
+    def __init__(self, name: str, problem: str) -> None:
+        self.name = name
+        self.problem = problem
+        super().__init__(f"the stored row of operation {name!r} cannot be decoded: {problem}")
+
+
 class StoreSchemaError(LroError):
     """The store exists but is not one that this version can use."""
 
@@ -458,7 +472,7 @@ class StoreSchemaError(LroError):
 
 
 class ClockSkewError(LroError):
-    """This machine's clock and the store's are so far apart that leases could not be told from lost ones.
+    """This machine's clock and the store's are so far apart that a live lease could be taken for an expired one.
 
     Attributes:
         offset: Seconds by which the store's clock is ahead.
@@ -472,8 +486,8 @@ class ClockSkewError(LroError):
         self.offset = offset
         self.limit = limit
         super().__init__(
-            f"this machine's clock is {abs(offset):.3g} s {'behind' if offset > 0 else 'ahead of'} the store's, where"
-            f" {limit:.3g} s (a quarter of the lease) are allowed; synchronise the clock"
+            f"this machine's clock is {abs(offset):.3g} s {'behind' if offset > 0 else 'ahead of'} the store's; at most"
+            f" {limit:.3g} s (a quarter of the lease) are allowed: synchronise the clock"
         )
 
 
@@ -490,7 +504,7 @@ class SchedulerUnavailableError(LroError):
 
 
 class WorkerUnavailableError(LroError):
-    """This process cannot run the operation now: it drains, is full, or does not know the handler."""
+    """This process cannot run the operation now: it is draining, is full, or does not know the handler."""
 
     code = Code.UNAVAILABLE
     reason = "WORKER_UNAVAILABLE"
@@ -540,7 +554,7 @@ class RemoteCallError(LroError):
 
     @property
     def details(self) -> tuple[Message, ...]:
-        """As ``OperationFailedError.details``, of the failed call."""
+        """As ``OperationFailedError.details``, for the failed call."""
         return tuple(_unpacked(detail) for detail in self.packed_details)
 
 

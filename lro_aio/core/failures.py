@@ -1,13 +1,13 @@
 """One class for each code with which an operation can fail, so that callers can tell them apart with ``except``.
 
-Raised wherever the result of an operation is asked for that ended so::
+Asking for the result of an operation that ended with such a code raises its class::
 
     try:
         report = await handle
     except lro.failures.NotFoundError:  # the work found no such document; the operation itself exists
         ...
 
-A handler may raise them too: the operation then ends with the code. CANCELLED is ``OperationCancelledError``.
+A handler may raise them too: the operation then ends with that code. CANCELLED is ``OperationCancelledError``.
 """
 
 from __future__ import annotations
@@ -146,4 +146,4 @@ BY_CODE: dict[Code, type[OperationFailedError]] = {
         UnauthenticatedError,
     )
 }
-"""Canonical code -> the class of operations that ended with it."""
+"""Canonical code -> the exception of an operation that ended with it."""

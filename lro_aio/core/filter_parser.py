@@ -36,7 +36,7 @@ __all__ = [
 MAX_LENGTH = 2000
 """Characters of a filter."""
 MAX_DEPTH = 20
-"""Parentheses inside one another."""
+"""Levels of nested parentheses."""
 MAX_TERMS = 100
 """Conditions."""
 
@@ -61,7 +61,7 @@ class Value:
     open_start: bool = False
     """It begins with an asterisk that was not escaped: a wildcard for ``=``."""
     open_end: bool = False
-    """It ends with one."""
+    """It ends with such an asterisk."""
 
     @property
     def anything(self) -> bool:
@@ -127,7 +127,7 @@ def parse_tree(text: str) -> Node | None:
 
 @dataclass(slots=True)
 class _Level:
-    """One pair of parentheses, or the filter itself, while it is filled: an AND of ORs."""
+    """One pair of parentheses, or the filter itself, while it is being read: an AND of ORs."""
 
     opened: int = 0
     negated: bool = False
@@ -196,7 +196,7 @@ class _Scanner:
         return self.skip() == len(self._text)
 
     def take(self, mark: str) -> bool:
-        """Whether ``mark`` comes next; it is passed over."""
+        """Whether ``mark`` comes next; if so, pass over it."""
         found = self._text.startswith(mark, self.skip())
         self._at += len(mark) if found else 0
         return found
@@ -207,7 +207,7 @@ class _Scanner:
         if not self.take("-"):
             return False
         if self._text[self._at : self._at + 1].isspace():
-            raise InvalidFilterError("'-' stands directly before the condition that it negates", self._at)
+            raise InvalidFilterError("'-' must stand directly before the condition that it negates", self._at)
         return True
 
     def joiner(self) -> bool:

@@ -15,11 +15,11 @@ ENDED = frozenset(state for state in State if state.terminal)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushdown:
-    """Conditions that every matching row satisfies, for a store's indexes. Each that is not None must hold."""
+    """Conditions that every matching row satisfies, for a store's indexes. None is no condition."""
 
     done: bool | None = None
     states: frozenset[State] | None = None
-    """Never all of them, nor all of one ``done``: then it is None. Empty: no row can match."""
+    """None where it would be all states, or all states of one ``done``. Empty: no row can match."""
     handler: str | None = None
     created_from: float | None = None
     """Epoch seconds, inclusive."""
@@ -82,7 +82,7 @@ class Bounds:
         )
 
     def pushdown(self) -> Pushdown:
-        """In the terms of a store."""
+        """These bounds as conditions for a store."""
         done = True if self.states <= ENDED else False if self.states <= ALL_STATES - ENDED else None
         whole = {None: ALL_STATES, True: ENDED, False: ALL_STATES - ENDED}[done]
         return Pushdown(

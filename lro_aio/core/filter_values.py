@@ -1,7 +1,7 @@
 """Comparing what a filter asks for with what a protobuf message holds.
 
-The type of the field decides how the text of the filter is read. Where it cannot be read so, where a field does not
-exist or is not set, or where a message on the way is not set, nothing matches: not even ``!=``.
+The type of the field decides how the text of the filter is read. Nothing matches, not even with ``!=``, where the text
+cannot be read as that type, where the field does not exist or is not set, or where a message on the way is not set.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ _NANOS = 10**9
 _EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001  # the offset is subtracted by hand: year 1 and 9999 may pass it
 
 _MAX_NESTED_ANY = 8
-"""An Any in an Any is opened this often: each opening copies the rest."""
+"""How many Anys inside one another are opened: each opening copies the rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """The right side of a condition in every reading that it allows; None where it has none."""
+    """The right side of a condition, read in every way that it allows; None for a way that it does not."""
 
     text: str
     position: int
@@ -189,7 +189,7 @@ class _Many:
 class _Map:
     items: Mapping[Any, Any]
     entry: Descriptor | None = None
-    """Of a map field; None for a Struct."""
+    """The entry type of a map field; None for a Struct."""
 
     def key(self, name: str) -> Any:
         """The name as a key that is in the map; None if there is none."""
@@ -307,7 +307,7 @@ def _has(node: _Node, operand: Operand) -> bool:
 
 
 def _scalar(node: Any) -> _Scalar | None:
-    """A node as a single value; None for what has none."""
+    """A node as a single value; None where it is not one."""
     if isinstance(node, _Scalar):
         return node
     if not isinstance(node, Message):

@@ -14,8 +14,8 @@ Fields:
 ``error.message``      string
 ``metadata.@type``     type URL, or the bare full name of the message
 ``metadata.<path>``    whatever the metadata of the row holds
-``response.@type``     as for the metadata
-``response.<path>``    as for the metadata
+``response.@type``     as for metadata
+``response.<path>``    as for metadata
 =====================  =====================================================================================
 
 Adjacent conditions mean AND; OR binds tighter than AND; NOT or a leading ``-`` negates; keywords are upper case. The
@@ -24,12 +24,12 @@ presence, where a field of proto3 without presence counts as present when it is 
 map has a key, a repeated field an element, a message a field that is set; on a single value it is ``=``. An
 asterisk at the start or end of a quoted string is a wildcard for ``=``, ``!=`` and ``:``; ``\*`` is an asterisk.
 
-Metadata and responses differ from row to row. So a path that a row's message does not have, that leads through an unset
-message or a type that this process does not know, or whose field cannot be compared with the value, does not match,
-not even with ``!=``. ``NOT`` is plain negation: ``NOT metadata.x=1`` also takes the rows without ``x``. The order of
-conditions has no meaning.
+Metadata and responses differ from row to row. So a path does not match, not even with ``!=``, where a row's message
+does not have it, where it leads through an unset message or a type that this process does not know, or where its field
+cannot be compared with the value. ``NOT`` is plain negation: ``NOT metadata.x=1`` also matches the rows without ``x``.
+The order of conditions has no meaning.
 
-Limits: 2,000 characters, 20 parentheses inside one another, 100 conditions.
+Limits: 2,000 characters, 20 levels of nested parentheses, 100 conditions.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ _M = TypeVar("_M", bound=Message)
 
 
 class _Row:
-    """A record while a filter looks at it: payloads are parsed once, and only when a condition asks."""
+    """A record while a filter tests it: payloads are parsed once, and only when a condition asks for them."""
 
     __slots__ = ("_parsed", "record")
 
@@ -79,7 +79,7 @@ class _Row:
         self._parsed: dict[str, Any] = {}
 
     def error(self) -> status_pb2.Status | None:
-        """Present as it is in the public ``Operation``."""
+        """Present where the public ``Operation`` has one."""
         if self.record.state not in _ERROR_STATES:
             return None
         return self._once("error", lambda: _parsed(status_pb2.Status(), self.record.error))
@@ -113,7 +113,7 @@ class _Condition:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A parsed filter. Immutable, and free to be used from any thread."""
+    """A parsed filter. Immutable: any thread may use it."""
 
     text: str
     """As it was given."""
@@ -125,7 +125,7 @@ class Filter:
         return self._condition is None
 
     def matches(self, record: Record) -> bool:
-        """Whether the record satisfies the filter. Never raises on account of what a record holds."""
+        """Whether the record satisfies the filter. Never raises because of what a record holds."""
         return self._condition is None or self._condition.test(_Row(record))
 
     def pushdown(self) -> Pushdown:
@@ -135,7 +135,7 @@ class Filter:
 
 
 def parse(text: str) -> Filter:
-    """Read a filter; "" and blanks give the empty one.
+    """Read a filter; "" and blanks give the empty filter.
 
     Raises:
         InvalidFilterError: It does not follow the grammar, names an unknown field, compares a field with what it cannot

@@ -16,6 +16,7 @@ __all__ = [
     "check_id",
     "check_remote",
     "child_id",
+    "id_at",
     "make",
     "new_id",
     "ordered_id",
@@ -38,7 +39,7 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
 _REMOTE = re.compile(r"[^\x00-\x20\x7f-\x9f\ud800-\udfff]{1,2048}")
 _REQUEST_ID = re.compile(r"[\x20-\x7e]{1,128}")
 
-# Fixed for ever: ids that were derived from a request_id or a child key must come out the same in every release.
+# Fixed for ever: ids derived from a request_id or a child key must be the same in every release.
 _NAMESPACE = uuid.UUID("5d0c3c0e-9a55-5a4e-8d5e-3c1f2c7b6a10")
 
 
@@ -46,7 +47,7 @@ class OperationName(NamedTuple):
     """The two parts of a name. ``str()`` gives the name again."""
 
     parent: str
-    """What stands before ``/operations/``; "" for none."""
+    """The part before ``/operations/``; "" for none."""
     id: str
 
     def __str__(self) -> str:
@@ -76,7 +77,7 @@ def parse(name: str) -> OperationName:
     return _parsed(name)
 
 
-@functools.lru_cache(maxsize=1024)  # who starts an operation names it again at once
+@functools.lru_cache(maxsize=1024)  # whatever starts an operation names it again at once
 def _parsed(name: str) -> OperationName:
     *parent, collection, identifier = ["", *name.split("/")]
     if collection != "operations" or not _ID.fullmatch(identifier):
@@ -115,13 +116,23 @@ def new_id() -> str:
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:]}"
 
 
+def id_at(now: float, *, ordered: bool) -> str:
+    """The id of an operation that is created now.
+
+    Args:
+        now: Epoch seconds.
+        ordered: Whether the store works best with names that rise with time.
+    """
+    return ordered_id(now) if ordered else new_id()
+
+
 def ordered_id(now: float) -> str:
     """An id that sorts by its time, then at random (UUID7: RFC 9562, section 5.7).
 
-    For a store that keeps names in one b-tree: new ones are neighbours, and touch few pages of it.
+    For a store that keeps names in one b-tree: new names are neighbours, and touch few of its pages.
 
     Args:
-        now: Epoch seconds. Whoever reads the id can tell it, to the millisecond.
+        now: Epoch seconds. The id reveals them, to the millisecond.
     """
     time, text = f"{int(now * 1000) & 0xFFFF_FFFF_FFFF:012x}", _random().hex()
     return f"{time[:8]}-{time[8:]}-7{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:]}"
@@ -132,7 +143,7 @@ def _random() -> bytes:
     try:
         return _entropy.pop()
     except IndexError:
-        # A call to the system gives the interpreter's lock away, and gets it back late while a writer thread works.
+        # A system call releases the interpreter's lock, and gets it back late while a writer thread works.
         block = os.urandom(16 * 256)
         _entropy.extend(block[start : start + 16] for start in range(0, len(block), 16))
         return _entropy.pop()
@@ -142,14 +153,14 @@ _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 """RFC 9562, section 4.1: the two highest bits of this digit are 10."""
 
 _entropy: list[bytes] = []
-os.register_at_fork(after_in_child=_entropy.clear)  # or parent and child would draw the same ids
+os.register_at_fork(after_in_child=_entropy.clear)  # else parent and child would draw the same ids
 
 
 def check_id(identifier: str) -> str:
     """Return a caller's own id.
 
     Raises:
-        ValueError: It has other characters than letters, digits and ``._~-``, or over 128 of them.
+        ValueError: It is not 1 to 128 letters, digits or any of ``._~-``.
     """
     if not _ID.fullmatch(identifier):
         raise ValueError(f"operation_id {identifier!r} must be 1 to 128 letters, digits or any of '._~-'")
@@ -181,7 +192,7 @@ def request_id(parent: str, handler: str, request: str) -> str:
 def child_id(parent_uid: str, key: str) -> str:
     """The id of the child that ``key`` names under one parent operation.
 
-    The parent's ``uid`` and not its name: an operation that was deleted and made again has children of its own.
+    The parent's ``uid`` and not its name: an operation that was deleted and created again has children of its own.
     """
     if not key:
         raise ValueError("key must not be empty: it is what makes a child the same one when the handler runs again")

@@ -1,8 +1,8 @@
 """Page tokens and page sizes of list methods (AIP-158).
 
-A token is a place in a list, bound to the arguments that the list was asked for, except ``page_size``, which may
-change from page to page. Its checksums find alterations and misuse. They are no protection against forgery, and need
-not be: a token carries no permission, and a forged one yields no row that the same arguments would not.
+A token is a position in a list. It is bound to the arguments of the list request, except ``page_size``, which may
+change from page to page. Its checksums detect alterations and misuse. They do not protect against forgery, and need
+not: a token carries no permission, and a forged one yields no row that the same arguments would not.
 
 ::
 
@@ -22,7 +22,7 @@ from lro_aio.core.errors import InvalidPageTokenError
 __all__ = ["MAX_TOKEN", "decode", "encode", "page_size"]
 
 MAX_TOKEN = 4096
-"""Characters; no token that ``encode`` makes of an operation's name is as long."""
+"""Characters; every token that ``encode`` makes from an operation's name is shorter."""
 
 _VERSION = b"\x01"
 _SUM = 8
@@ -67,16 +67,16 @@ def decode(token: str, arguments: Sequence[str]) -> tuple[float, str]:
 
 
 def page_size(requested: int, *, default: int, maximum: int) -> int:
-    """How many rows a page may have: 0 asks for the default, and what is above the maximum gets the maximum.
+    """How many rows a page may have: 0 asks for the default, and a size above the maximum gets the maximum.
 
     Raises:
-        ValueError: It is negative. AIP-158 wants INVALID_ARGUMENT; the servers say so.
-        TypeError: It is no whole number.
+        ValueError: It is negative. AIP-158 wants INVALID_ARGUMENT, which the servers answer.
+        TypeError: It is not a whole number.
     """
     if not isinstance(requested, int):
         raise TypeError(f"page_size must be a whole number, not {type(requested).__name__}")
     if requested < 0:
-        raise ValueError(f"page_size must not be negative, and is {requested}")
+        raise ValueError(f"page_size must be 0 or more, not {requested}")
     return min(requested or default, maximum)
 
 
@@ -86,7 +86,7 @@ def _data(token: str) -> bytes:
         data = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)) if 0 < len(token) <= MAX_TOKEN else b""
     except ValueError:
         raise InvalidPageTokenError from None
-    # The decoder passes over foreign characters and spare bits: only the one spelling of these bytes is valid.
+    # The decoder ignores stray characters and spare bits: only the canonical spelling of the bytes is valid.
     if not data or base64.urlsafe_b64encode(data).rstrip(b"=").decode() != token:
         raise InvalidPageTokenError
     return data
@@ -97,7 +97,7 @@ def _encoded(arguments: Sequence[str]) -> list[bytes]:
 
 
 def _digest(*parts: bytes) -> bytes:
-    """A checksum over the parts, each with its length, so that their borders count."""
+    """A checksum over the parts, each with its length, so that their boundaries count."""
     digest = hashlib.blake2b(digest_size=_SUM, person=b"lro-aio page")
     for part in parts:
         digest.update(len(part).to_bytes(8, "big") + part)
@@ -105,6 +105,6 @@ def _digest(*parts: bytes) -> bytes:
 
 
 def _mask(body: bytes, seed: bytes) -> bytes:
-    """Make names unreadable, or readable again: tokens are opaque, so that nobody builds on what is in them."""
+    """Make names unreadable, or readable again: tokens are opaque, so that no client relies on their content."""
     stream = hashlib.shake_256(seed).digest(len(body))
     return bytes(left ^ right for left, right in zip(body, stream, strict=True))

@@ -10,6 +10,8 @@ import random
 from dataclasses import dataclass, fields
 from datetime import timedelta
 
+from lro_aio.core.errors import PayloadTooLargeError
+
 __all__ = [
     "Duration",
     "LeasePolicy",
@@ -44,7 +46,7 @@ def seconds(value: Duration, name: str, *, positive: bool = False) -> float:
 
 
 def _grown(first: float, multiplier: float, times: int, most: float) -> float:
-    """``first * multiplier ** times``, at most ``most``; a power that no float can hold is at the cap too."""
+    """``first * multiplier ** times``, at most ``most``; a power too large for a float is capped too."""
     try:
         return min(first * float(multiplier) ** times, most)
     except OverflowError:
@@ -88,16 +90,16 @@ class LeasePolicy(_Seconds):
 
 @dataclass(frozen=True, slots=True)
 class PollPolicy(_Seconds):
-    """How often something is looked at that cannot tell of itself."""
+    """How often to poll what cannot announce a change itself."""
 
     interval: float = 1.0
-    """Seconds before the second look."""
+    """Seconds before the second poll."""
     multiplier: float = 1.5
-    """Growth from one look to the next."""
+    """Growth of the interval from one poll to the next."""
     max_interval: float = 10.0
     """Seconds; the interval grows no further."""
     jitter: float = 0.1
-    """Share of the interval by which it may differ, at random, so that pollers do not march in step."""
+    """Share of the interval by which it may differ, at random, so that pollers do not run in step."""
 
     def __post_init__(self) -> None:
         self._durations("interval", "max_interval")
@@ -107,24 +109,24 @@ class PollPolicy(_Seconds):
             raise ValueError("PollPolicy.jitter must be from 0 to below 1")
 
     def delay(self, attempt: int) -> float:
-        """Seconds to wait after look number ``attempt`` (0 is the first)."""
+        """Seconds to wait after poll number ``attempt`` (0 is the first)."""
         grown = _grown(self.interval, self.multiplier, attempt, self.max_interval)
         return grown * (1 + random.uniform(-self.jitter, self.jitter))  # noqa: S311 (not for secrets)
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy(_Seconds):
-    """Which failures are tried again, and when: runs of a handler's segment, or a caller's looks at an operation."""
+    """Which failures are retried, and when: runs of a handler's segment, or a caller's polls of an operation."""
 
     on: tuple[type[Exception], ...] = ()
-    """Exception classes that are worth another try. For a handler, ``RetryLater`` always is; for a look, every
+    """Exception classes that are worth another try. For a handler, ``RetryLater`` always is; for a poll, every
     ``RemoteCallError`` that is transient."""
     max_attempts: int = 5
-    """Tries in all, of one segment or of one look. The last failure ends the operation, or the wait for it."""
+    """Tries in all, of one segment or of one poll. The last failure ends the operation, or the wait for it."""
     initial_delay: float = 1.0
     """Seconds before the second try."""
     multiplier: float = 2.0
-    """Growth of the delay from try to try."""
+    """Growth of the delay from one try to the next."""
     max_delay: float = 300.0
     """Seconds; the delay grows no further."""
     jitter: float = 0.1
@@ -134,7 +136,7 @@ class RetryPolicy(_Seconds):
         given: object = self.on
         on = (given,) if isinstance(given, type) else tuple(self.on)
         if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in on):
-            raise TypeError("RetryPolicy.on must be exception classes (and not BaseException: a cancel is no failure)")
+            raise TypeError("RetryPolicy.on must be exception classes (not BaseException: a cancel is not a failure)")
         object.__setattr__(self, "on", on)
         self._counts("max_attempts")
         self._durations("initial_delay", "max_delay", positive=False)
@@ -165,7 +167,7 @@ class SweepPolicy(_Seconds):
     """The repair pass that finds what a lost hint or a dead process left behind."""
 
     interval: float = 30.0
-    """Seconds between passes in one worker; up to a fifth longer, at random, so that workers do not march in step."""
+    """Seconds between passes in one worker; up to a fifth longer, at random, so that workers do not run in step."""
     batch: int = 256
     """Rows that one read of the pass takes."""
     purge_batch: int = 500
@@ -190,7 +192,21 @@ class Limits(_Seconds):
     max_page_size: int = 1000
     """A larger page_size is taken as this one (AIP-158)."""
     scan_rows: int = 10_000
-    """Rows that one page looks at before it is returned short (AIP-158 allows it)."""
+    """Rows that one page scans before it is returned short (AIP-158 allows it)."""
 
     def __post_init__(self) -> None:
         self._counts(*(field.name for field in fields(self)))
+
+    def check(self, field: str, size: int) -> None:
+        """Refuse a payload that is too large for its column (rule 9).
+
+        Args:
+            field: "metadata", "state" or "response".
+            size: Its bytes.
+
+        Raises:
+            PayloadTooLargeError: Names the field and its limit.
+        """
+        limit: int = getattr(self, field)
+        if size > limit:
+            raise PayloadTooLargeError(field, size, limit)

@@ -26,11 +26,11 @@ def unmarshal_operation(
 
     Args:
         operation: The operation.
-        response: Class of the response, or an instance to fill; None leaves it.
-        metadata: Class of the metadata, or an instance to fill; None leaves it.
+        response: Class of the response, or an instance to fill; None skips it.
+        metadata: Class of the metadata, or an instance to fill; None skips it.
 
     Returns:
-        ``(response, metadata)``; None where none was asked for, or the operation has no metadata.
+        ``(response, metadata)``; None for a part that was not asked for, and for metadata that is not set.
 
     Raises:
         OperationNotDoneError: It has not ended.

@@ -1,24 +1,34 @@
-"""The one table between exceptions, ``google.rpc.Status`` and HTTP.
+"""The one table that maps exceptions to ``google.rpc.Status`` and back.
 
-Every error that leaves the process goes through ``to_status``; every one that comes in, through ``from_status``.
+Every error that leaves the process goes through ``to_status``; every error that comes in, through ``from_status``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from google.longrunning import operations_proto_pb2 as operations_pb2  # the half without grpc
 from google.protobuf import any_pb2, duration_pb2
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import LroError, OperationFailedError
 from lro_aio.core.failures import BY_CODE
 
-__all__ = ["DOMAIN", "HIDDEN_MESSAGE", "error_of", "from_status", "make_status", "to_status"]
+__all__ = [
+    "DOMAIN",
+    "HIDDEN_MESSAGE",
+    "cancelled",
+    "error_of",
+    "from_status",
+    "make_status",
+    "reason_of",
+    "retry_delay",
+    "to_status",
+]
 
 DOMAIN = "lro-aio"
 """``ErrorInfo.domain`` of the errors that this package words."""
@@ -27,7 +37,7 @@ MAX_MESSAGE = 16_384
 """Characters. A row must be able to hold its error, and a client to receive it."""
 
 HIDDEN_MESSAGE = "the operation failed for a reason that the service does not disclose"
-"""What clients see of an exception that the service did not mean for them."""
+"""What clients see in place of an exception that was not meant for them."""
 
 
 def make_status(
@@ -39,14 +49,14 @@ def make_status(
     retry_after: float | None = None,
     details: Sequence[any_pb2.Any] = (),
 ) -> status_pb2.Status:
-    """A status with ``ErrorInfo``, as AIP-193 wants every error.
+    """A status with ``ErrorInfo``, as AIP-193 requires of every error.
 
     Args:
         code: Canonical code.
         message: For developers, in English.
         reason: UPPER_SNAKE_CASE, at most 63 characters.
         metadata: The variable parts of the message.
-        retry_after: Seconds after which a repeat has a chance; becomes ``RetryInfo``.
+        retry_after: Seconds after which a repeated call may succeed; becomes ``RetryInfo``.
         details: Further packed details. A type that is among them is not added again.
     """
     if len(message) > MAX_MESSAGE:
@@ -67,17 +77,55 @@ def make_status(
     return status
 
 
+def cancelled() -> status_pb2.Status:
+    """How a cancelled operation ends."""
+    return make_status(Code.CANCELLED, "the operation was cancelled", reason="CANCELLED")
+
+
+def retry_delay(details: Iterable[any_pb2.Any]) -> float | None:
+    """Seconds of the first readable ``RetryInfo`` among the details of a status; None without one."""
+    for detail in details:
+        info = error_details_pb2.RetryInfo()
+        try:
+            if detail.Unpack(info):
+                return max(0.0, info.retry_delay.seconds + info.retry_delay.nanos / 1e9)
+        except DecodeError:
+            continue
+    return None
+
+
+def reason_of(status: status_pb2.Status) -> str:
+    """The reason of the status' ``ErrorInfo`` (AIP-193); "" without a readable one."""
+    for detail in status.details:
+        info = error_details_pb2.ErrorInfo()
+        try:
+            if detail.Unpack(info):
+                return info.reason
+        except DecodeError:
+            continue
+    return ""
+
+
 def to_status(exc: BaseException, *, expose: bool = False) -> status_pb2.Status:
     """The status of an exception (rule 10).
 
     Errors of this package carry their own sentence. Others keep their code where they have a canonical one, and
-    their text only with ``expose``.
+    their text only with ``expose``. An exception that cannot be described, because its attributes are missing or of
+    wrong types, is INTERNAL.
     """
+    try:
+        return _to_status(exc, expose=expose)
+    except Exception:  # noqa: BLE001 (a subclass that never called super().__init__(), say: the operation must end all the same)
+        message = f"the operation failed, and its {type(exc).__name__} could not be told"
+        return make_status(Code.INTERNAL, message, reason="ERROR_NOT_TOLD")
+
+
+def _to_status(exc: BaseException, *, expose: bool) -> status_pb2.Status:
     if isinstance(exc, OperationFailedError):
         return make_status(exc.code, exc.message, reason=exc.reason, metadata=exc.metadata, details=exc.packed_details)
     if isinstance(exc, LroError):
         return make_status(exc.code, str(exc), reason=exc.reason, metadata=exc.metadata, retry_after=exc.retry_after)
-    code = _foreign_code(exc)
+    code = _carried_code(exc)
     name = type(exc).__name__
     if expose:
         return make_status(code, f"{name}: {_text(exc)}", reason="HANDLER_ERROR", metadata={"exception": name})
@@ -85,7 +133,7 @@ def to_status(exc: BaseException, *, expose: bool = False) -> status_pb2.Status:
 
 
 def from_status(status: status_pb2.Status, *, name: str = "") -> OperationFailedError:
-    """The exception of a failed operation: the class that its code has in ``failures``."""
+    """The exception of a failed operation: the class for its code in ``failures``."""
     kind = BY_CODE[Code.of(status.code) or Code.UNKNOWN]
     return kind(status.message, name=name, details=status.details)
 
@@ -105,11 +153,11 @@ def _text(exc: BaseException) -> str:
 
 
 def _utf8(text: str) -> str:
-    """The text as a protobuf string can hold it: names of files may have lone surrogates."""
+    """The text as a protobuf string can hold it: file names may have lone surrogates."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _foreign_code(exc: BaseException) -> Code:
+def _carried_code(exc: BaseException) -> Code:
     """The canonical code that an exception of another library carries, without importing that library."""
     if isinstance(exc, asyncio.CancelledError):
         return Code.CANCELLED
@@ -121,7 +169,7 @@ def _foreign_code(exc: BaseException) -> Code:
             code = getattr(exc, "code", None)  # grpc.RpcError has it as a method
             carried = code() if callable(code) else None
         number = getattr(carried, "value", None)
-    except Exception:  # noqa: BLE001 (some other library's `code`; what it does must not hide the failure itself)
+    except Exception:  # noqa: BLE001 (another library's `code`: what it raises must not hide the failure itself)
         return Code.UNKNOWN
     if isinstance(number, tuple) and number and isinstance(number[0], int) and number[0] != Code.OK:
         return Code.of(number[0])

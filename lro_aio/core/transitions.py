@@ -30,13 +30,14 @@ from lro_aio.core.errors import (
     OperationDoneError,
 )
 from lro_aio.core.record import Record, State, Wait, Wake, WakeReason
-from lro_aio.core.status import make_status
+from lro_aio.core.status import cancelled, make_status
 
 __all__ = [
     "Claimant",
     "Holder",
     "begin_cleanup",
     "cascaded",
+    "check_parent",
     "claim",
     "create",
     "delete",
@@ -52,6 +53,9 @@ __all__ = [
     "settle",
     "suspend",
 ]
+
+PASS_ON = 5.0
+"""Seconds after the end of an operation in which whoever cancelled it passes the cancel on to its children."""
 
 _EMPTY = any_pb2.Any(type_url="type.googleapis.com/google.protobuf.Empty").SerializeToString()
 
@@ -131,7 +135,7 @@ def claim(
     if record.cancel_requested and not record.cleaning:
         # The run that was asked to stop died or was handed back: what is left is the clean-up, where one is declared.
         if not by.on_cancel:
-            return _removed_if_deleted(_end(record, now, by.retention, State.CANCELLED, error=_cancelled()))
+            return _removed_if_deleted(_end(record, now, by.retention, State.CANCELLED, error=cancelled()))
         record = _to_cleanup(record, now, by.on_cancel)
     if record.attempt >= by.max_attempts:
         status = make_status(
@@ -166,7 +170,8 @@ def renew(record: Record, *, holder: Holder, now: float, lease: float) -> Record
     _check_holder(record, holder)
     if record.lease_expire_time is None:
         return record
-    until = max(now + lease, record.lease_expire_time)
+    # Always later, by a microsecond at least: that it moves is how others know that somebody lives.
+    until = max(now + lease, round(record.lease_expire_time + 1e-6, 6))
     return record.evolve(lease_expire_time=until, check_time=until)
 
 
@@ -196,7 +201,9 @@ def release(
     """
     _check_holder(record, holder)
     if not record.handler:
-        return record if record.lease_expire_time is None else record.evolve(lease_expire_time=now, check_time=now)
+        if record.lease_expire_time is None:
+            return record
+        return record.evolve(owner="", lease_expire_time=now, check_time=now)
     return _evolve(
         record,
         now,
@@ -267,6 +274,21 @@ def retry(
     return _park(record, "retry", holder, now, retention, {**columns, **tries, **(changes or {})})
 
 
+def check_parent(record: Record, *, holder: Holder) -> None:
+    """Whether a child may be started: by whoever holds the parent, and not once the parent was cancelled.
+
+    A clean-up may start children: it begins after the cancel was passed on to those that were there before.
+
+    Raises:
+        LeaseLostError: The holder no longer holds the parent.
+        OperationDoneError: The parent has ended.
+        InvalidTransitionError: A cancel of the parent was requested.
+    """
+    _check_holder(record, holder)
+    if record.cancel_requested and not record.cleaning:
+        raise InvalidTransitionError(record.name, record.state, "start_child after a cancel")
+
+
 def save(record: Record, *, holder: Holder, now: float, changes: dict[str, Any]) -> Record:
     """Write ``metadata``, or ``state_data`` with ``state_codec``, while the operation runs.
 
@@ -303,7 +325,7 @@ def finish(
     if changes:
         record = record.evolve(**changes)
     if error is None and record.cleaning:
-        error = _cancelled()
+        error = cancelled()
     if error is None:
         return _removed_if_deleted(_end(record, now, retention, State.SUCCEEDED, response=response or _EMPTY))
     state = State.FAILED
@@ -365,9 +387,11 @@ def settle(record: Record, *, now: float, retention: float) -> Record | None:
 
 
 def cascaded(record: Record, *, now: float) -> Record | None:
-    """Note that the cancel of an ended row was passed on to all children. Bookkeeping: the revision stays."""
-    if not record.cancel_children or not record.done:
+    """Note that the cancel of a row was passed on to all children. Bookkeeping: the revision stays."""
+    if not record.cancel_children:
         return record
+    if not record.done:
+        return record.evolve(cancel_children=False)
     if record.deleted:
         return None
     return record.evolve(cancel_children=False, check_time=None, update_time=max(now, record.update_time))
@@ -397,7 +421,7 @@ def lose_creator(record: Record, *, now: float, retention: float) -> Record | No
     if record.handler or record.lease_live(now):
         raise InvalidTransitionError(record.name, record.state, "lose_creator")
     if record.cancel_requested:
-        return _removed_if_deleted(_end(record, now, retention, State.CANCELLED, error=_cancelled()))
+        return _removed_if_deleted(_end(record, now, retention, State.CANCELLED, error=cancelled()))
     status = make_status(Code.ABORTED, "the process that created the operation is gone", reason="CREATOR_LOST")
     return _removed_if_deleted(_end(record, now, retention, State.FAILED, error=status))
 
@@ -519,8 +543,9 @@ def _ending(record: Record, now: float, retention: float) -> dict[str, Any]:
         "lease_expire_time": None,
         "wait": None,
         "wake": None,
-        # A cancel that has still to reach the children keeps the row in the sweep's sight.
-        "check_time": now if record.cancel_children else None,
+        # A cancel that has still to reach the children keeps the row in the sweep's sight. Not at once: whoever
+        # requested it is about to pass it on.
+        "check_time": now + PASS_ON if record.cancel_children else None,
     }
 
 
@@ -529,7 +554,7 @@ def _cancel_idle(record: Record, now: float, retention: float, token: str = "") 
     on_cancel = record.wait.on_cancel if record.wait is not None else ""
     if on_cancel and not record.cleaning:
         return _to_cleanup(record, now, on_cancel, token)
-    return _removed_if_deleted(_end(record, now, retention, State.CANCELLED, error=_cancelled()))
+    return _removed_if_deleted(_end(record, now, retention, State.CANCELLED, error=cancelled()))
 
 
 def _to_cleanup(record: Record, now: float, on_cancel: str, token: str = "") -> Record:
@@ -572,10 +597,6 @@ def _relabelled(error: status_pb2.Status, code: Code) -> status_pb2.Status:
     copy.CopyFrom(error)
     copy.code = code
     return copy
-
-
-def _cancelled() -> status_pb2.Status:
-    return make_status(Code.CANCELLED, "the operation was cancelled", reason="CANCELLED")
 
 
 def _same_fingerprint(left: str, right: str) -> bool:

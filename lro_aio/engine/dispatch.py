@@ -1,12 +1,11 @@
-"""Who runs what, and when: resuming, handing over to the scheduler, passing a cancel on to children."""
+"""Who goes on with a row: this process now, this process once it has a slot, the scheduler, or another process."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
@@ -24,15 +23,22 @@ from lro_aio.core.errors import (
     WorkerUnavailableError,
 )
 from lro_aio.core.record import Record, State, Wait, Wake, WakeReason
-from lro_aio.engine.handlers import Handler
+from lro_aio.engine.changes import Feed
+from lro_aio.engine.children import RETRY_AFTER, Children
+from lro_aio.engine.evidence import Evidence
+from lro_aio.engine.handlers import Handler, Runnable
+from lro_aio.engine.life import Life
+from lro_aio.engine.logs import about, event
+from lro_aio.engine.rows import Rows
 from lro_aio.engine.run import Run
-from lro_aio.engine.timing import timeout_at, wait_event
-from lro_aio.ports import Clock, ListQuery
+from lro_aio.engine.settings import Settings
+from lro_aio.engine.slots import Slots
+from lro_aio.engine.tasks import Tasks
+from lro_aio.engine.timing import sleep_for, timeout_at
+from lro_aio.engine.worker import Worker
+from lro_aio.ports import Clock, Scheduler
 
-if TYPE_CHECKING:
-    from lro_aio.engine.engine import Engine
-
-__all__ = ["Dispatcher"]
+__all__ = ["HANDOVER_RETRY", "Dispatcher"]
 
 logger = logging.getLogger("lro_aio")
 
@@ -40,23 +46,46 @@ OUTAGE_PAUSE = 1.0
 """Real seconds before a claim that the store did not answer is repeated."""
 CLOCK_SLACK = 5.0
 """Seconds by which a wake-up may come early and is kept waiting, not sent back."""
-RETRY_AFTER = 1.0
-"""Seconds after which a foreign service that did not answer is asked again."""
 HANDOVER_RETRY = 5.0
 """Seconds after which a wait that a scheduler did not take is handed over again; doubled up to a minute."""
+CLOSE_WAIT = 5.0
+"""Real seconds for claims that are under way when the client closes."""
 
 
 class Dispatcher:
     """Moves rows between the store, the scheduler and the worker of one engine (``ports.SchedulerHost``)."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._tasks: set[asyncio.Task[None]] = set()
+    def __init__(
+        self,
+        worker: Worker,
+        scheduler: Scheduler,
+        *,
+        rows: Rows,
+        slots: Slots,
+        evidence: Evidence,
+        runnable: Runnable,
+        children: Children,
+        feed: Feed,
+        settings: Settings,
+        clock: Clock,
+        life: Life,
+    ) -> None:
+        self.clock = clock
+        self._worker = worker
+        self._scheduler = scheduler
+        self._rows = rows
+        self._slots = slots
+        self._evidence = evidence
+        self._runnable = runnable
+        self._children = children
+        self._feed = feed
+        self._settings = settings
+        self._life = life
+        self._tasks = Tasks()
 
     async def close(self) -> None:
         """Wait for the claims that are under way."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=5)
+        await self._tasks.wait(CLOSE_WAIT)
 
     async def resume(
         self,
@@ -68,6 +97,7 @@ class Dispatcher:
         error: str = "",
         early: bool = True,
         visit: int | None = None,
+        patient: bool = False,
     ) -> Run | None:
         """Claim a suspended row and run it here; None for "nothing to do" (rule 7).
 
@@ -82,120 +112,81 @@ class Dispatcher:
                 than the wait comes before its end.
             visit: The row's ``handover`` when the scheduler took the wait, if it says so. A wait that goes on is handed
                 over again only once that is noted: the new hand-over would pass for the old one.
+            patient: Stay for as long as it takes to know whether the holder of a lease that is over is dead. For a
+                caller who may find another process next time, which knows nothing of this one's evidence.
 
         Raises:
             OperationBusyError: A live run holds the row.
             WorkerUnavailableError: It cannot run here now.
             StoreUnavailableError: The store did not answer.
         """
-        self._engine.check_open()
         try:
             names.parse(name)
         except InvalidOperationNameError:
             return None
-        record = await self._engine.gateway.read(name)
+        record = await self._rows.find(name)
         if record is None or record.done or record.wait is None or record.wait.token != token:
             return None
-        handler = self._engine.handlers.find(record.handler)
-        if not self._engine.settings.worker or handler is None or not handler.runs(record.resume_point):
+        handler = self._runnable.find(record)
+        if handler is None:
             raise WorkerUnavailableError(f"handler {record.handler!r} does not run here")
         now = self.clock.time()
         if record.lease_live(now):
             raise OperationBusyError(name, max(0.0, (record.lease_expire_time or 0.0) - now))
-        if record.state is State.RUNNING and (self._engine.worker.holds(record.uid) or now < self._engine.grace_until):
-            # Rule 4: a lease of our own is renewed, not claimed; after an outage everybody gets time to renew first.
-            raise OperationBusyError(name, max(1.0, self._engine.grace_until - now))
-        if self._engine.worker.free <= 0:
-            raise WorkerUnavailableError("it is shutting down" if self._engine.draining else "it is full")
+        if record.state is State.RUNNING and not self.may_take_over(record):
+            if patient and not self._worker.holds(record.uid):
+                await sleep_for(self.clock, self._evidence.interval)
+                return await self.resume(
+                    name, token, reason=reason, pending=pending, error=error, early=early, visit=visit
+                )
+            raise OperationBusyError(name, self._evidence.interval)
+        if self._slots.free <= 0:
+            raise WorkerUnavailableError("it is shutting down" if self._life.draining else "it is full")
         if record.state is State.SUSPENDED and (reason is None or not early):
             await self._sit_out(record.wait)
             if reason is None or record.wait.sleep_until > self.clock.time():
-                reason, pending = await self._look(record.wait)
+                reason, pending = await self._children.reason(record.wait)
             if reason is None:
                 if visit is not None and record.handover <= visit:
                     raise WorkerUnavailableError("its hand-over is not noted yet", retry_after=RETRY_AFTER)
                 # Whoever brought it is about to end, although the scheduler may still count it as alive.
                 await self.hand_over(record.evolve(schedule_handle=""))
                 return None
-        wake = Wake(
-            reason=reason or WakeReason.ELAPSED,
-            children=record.wait.children,
-            service=record.wait.service,
-            pending=tuple(pending),
-            error=error,
-        )
+        wake = record.wait.wake(reason or WakeReason.ELAPSED, pending, error)
         try:
-            return await self._engine.worker.claim(record, handler, token=token, wake=wake)
+            return await self._worker.claim(record, handler, token=token, wake=wake)
         except OperationBusyError:
             raise
         except (InvalidTokenError, InvalidTransitionError, OperationDoneError, OperationNotFoundError):
             return None
 
+    def may_take_over(self, record: Record) -> bool:
+        """Whether a row whose lease is over may be taken (rule 4): our own is renewed, another's needs evidence."""
+        return not self._worker.holds(record.uid) and self._evidence.proves_dead(record)
+
     async def _sit_out(self, wait: Wait) -> None:
         """Stay for the rest of a sleep that is all but over: the scheduler's clock is a little ahead of ours."""
-        if 0 < wait.sleep_until - self.clock.time() <= CLOCK_SLACK:
-            await wait_event(self.clock, asyncio.Event(), wait.sleep_until)
+        left = wait.sleep_until - self.clock.time()
+        if 0 < left <= CLOCK_SLACK:
+            await sleep_for(self.clock, left)
 
-    async def _look(self, wait: Wait) -> tuple[WakeReason | None, Sequence[str]]:
-        """Why a suspended row may run now, and which children are pending; no reason: it may not."""
-        if wait.sleep_until > self.clock.time():
-            return None, ()
-        if not wait.children:
-            return WakeReason.ELAPSED, ()
-        try:
-            pending = await self.pending(wait)
-        except (WorkerUnavailableError, StoreUnavailableError):
-            if not wait.over(self.clock.time()):
-                raise
-            pending = list(wait.children)  # the timeout bounds the wait also where nobody can tell
-        if not pending:
-            return WakeReason.CHILDREN_DONE, ()
-        return (WakeReason.CHILDREN_TIMEOUT if wait.over(self.clock.time()) else None), pending
+    def fill_slots(self) -> None:
+        """Slots may be free: claim what waits for one."""
+        for record, wake in self._slots.take_waiting():
+            self._tasks.spawn(self._claim_queued(record, wake))
 
-    async def pending(self, wait: Wait, among: Sequence[str] | None = None) -> list[str]:
-        """The children of a wait that have not ended, in their order; None of ``among``: all of them.
-
-        Raises:
-            WorkerUnavailableError: The service that has them is not known here.
-            StoreUnavailableError: They cannot be read now.
-        """
-        asked = None if among is None else set(among)
-        children = [name for name in wait.children if asked is None or name in asked]
-        if not wait.service:
-            unfinished = await self.unfinished(children)
-            return [name for name in children if name in unfinished]
-        if not self.has_service(wait.service):
-            raise WorkerUnavailableError(f"service {wait.service!r} is not known here")
-        try:
-            read = await self.poll(wait.service, children)
-        except LroError:
-            raise
-        except Exception as exc:  # a foreign stub raises what it likes
-            problem = f"service {wait.service!r} does not give its operations"
-            raise StoreUnavailableError(problem, retry_after=RETRY_AFTER) from exc
-        return [name for name, child in zip(children, read, strict=True) if not child.done]
-
-    def freed(self) -> None:
-        """A run has ended or a claim was refused: start what waits for a place."""
-        if self._engine.worker.waiting:
-            for record, wake in self._engine.worker.take_ready():
-                self._spawn(self._claim_queued(record, wake))
-        self._engine.sweeper.freed(self._engine.worker.waiting)
-
-    async def after_run(self, record: Record) -> None:
-        """Do what a commit asks for next: hand a wait over, run a clean-up, pass a cancel on.
+    async def go_on(self, record: Record) -> None:
+        """Do what a commit asks for next: hand a wait over, or run a clean-up.
 
         Nothing here may fail its caller: the commit stands, and the sweep repairs what is left undone.
         """
         try:
-            if record.cancel_children and record.cancel_requested:
-                await self.cascade(record)
             if record.state is State.SUSPENDED:
                 await self.hand_over(record)
-            elif record.state is State.PENDING and not self._engine.draining and self._is_due(record):
+            elif record.state is State.PENDING and not self._life.draining and self._is_due(record):
                 await self.run_or_hand_over(record)
         except (LroError, RuntimeError) as exc:
-            logger.warning("%s is left to the sweep: %s", record.name, exc)
+            logger.warning("%s is left to the sweep: %s", record.name, exc, extra=about(record, "left_to_sweep"))
 
     def _is_due(self, record: Record) -> bool:
         """Whether a pending row may run; a claimed one with a later time was left to a process of a newer release."""
@@ -206,7 +197,7 @@ class Dispatcher:
         try:
             await self.hand_over(record)
         except LroError as exc:
-            logger.warning("%s is left to the sweep: %s", record.name, exc)
+            logger.warning("%s is left to the sweep: %s", record.name, exc, extra=about(record, "left_to_sweep"))
 
     async def hand_over(self, record: Record) -> None:
         """Give a wait to the scheduler and note that it has it."""
@@ -216,97 +207,69 @@ class Dispatcher:
         now = self.clock.time()
         handle: str | None
         try:
-            handle = await self._engine.scheduler.schedule(record)
+            handle = await self._scheduler.schedule(record)
         except StoreUnavailableError:
             raise
         except Exception as exc:  # noqa: BLE001 (whatever the scheduler raised, the row is safe and comes again)
             delay = min(60.0, HANDOVER_RETRY * 2 ** min(record.handover, 8))
-            logger.warning("%s could not be handed over and is again in %.0f s: %s", record.name, delay, exc)
+            logger.warning(
+                "the scheduler did not take %s; the next attempt is in %.0f s: %s",
+                record.name,
+                delay,
+                exc,
+                extra=about(record, "handover_failed"),
+            )
             await self._note_handover(record, wait, now + delay, "")
             return
         if handle is not None:
-            looks = [now + self._engine.scheduler.horizon, wait.sleep_until, wait.deadline or 0.0]
-            await self._note_handover(record, wait, min(look for look in looks if look > now), handle)
+            checks = [now + self._scheduler.horizon, wait.sleep_until, wait.deadline or 0.0]
+            await self._note_handover(record, wait, min(check for check in checks if check > now), handle)
 
     async def run_or_hand_over(self, record: Record) -> None:
         """Run a row that is ready: here, or through the scheduler where runs belong into its requests."""
-        if record.wait is not None and self._engine.settings.dispatch == "scheduler":
+        if record.wait is not None and self._settings.dispatch == "scheduler":
             await self.hand_over(record)
             return
-        handler = self._engine.handlers.find(record.handler)
-        if not self._engine.settings.worker or handler is None or not handler.runs(record.resume_point):
-            return
-        if self._engine.worker.free <= 0:
-            self._engine.sweeper.saturated = True
-            if not self._engine.draining:
-                self._engine.worker.queue(record, None)
-            return
-        await self._claim_due(record, handler)
-
-    async def cascade(self, record: Record) -> None:
-        """Pass a cancel on to the operations that this one started; then note that it was."""
-        after: tuple[float, str] | None = None
-        while True:
-            query = ListQuery(now=self.clock.time(), limit=500, parent_operation=record.name, done=False, after=after)
-            children = await self._engine.gateway.call(partial(self._engine.gateway.store.list, query))
-            cancels = (self._engine.cancel(child.name) for child in children)
-            results = await asyncio.gather(*cancels, return_exceptions=True)
-            for result in results:
-                if isinstance(result, BaseException) and not isinstance(result, OperationNotFoundError):
-                    raise result
-            if len(children) < query.limit:
-                break
-            after = (children[-1].create_time, children[-1].name)
-        if record.done:
-            await self._engine.apply(Change(record.name, partial(transitions.cascaded, now=self.clock.time())))
-
-    @property
-    def clock(self) -> Clock:
-        """Engine time."""
-        return self._engine.clock
+        handler = self._runnable.find(record)
+        if handler is not None:
+            await self._claim_or_wait(record, handler, None)
 
     @property
     def lease(self) -> float:
         """Seconds that a claim lasts without renewal; longer where no other process could take a wait over."""
-        return max(self._engine.lease_policy.duration, self._engine.gateway.store.foreign_poll_interval or 0.0)
+        return max(self._settings.lease.duration, self._rows.store.foreign_poll_interval or 0.0)
 
     @property
     def notices(self) -> bool:
         """Whether the store tells of other processes' commits."""
-        return self._engine.gateway.store.foreign_poll_interval is not None
+        return self._rows.has_notices
 
     async def wake(self, record: Record, reason: WakeReason, *, pending: Sequence[str] = ()) -> None:
-        """Claim a suspended row and run it here, now or as soon as there is a free place."""
-        wait = record.wait
-        if wait is None:
-            return
-        wake = Wake(reason=reason, children=wait.children, service=wait.service, pending=tuple(pending))
-        if self._engine.worker.free <= 0:
-            self._engine.sweeper.saturated = True
-            if self._engine.draining:
-                await self.hand_back([record])
-            else:
-                self._engine.worker.queue(record, wake)
-            return
-        await self._claim_woken(record, wake)
+        """Claim a suspended row and run it here, now or as soon as there is a free slot."""
+        handler = self._runnable.find(record)
+        if record.wait is not None and handler is not None:
+            await self._claim_or_wait(record, handler, record.wait.wake(reason, pending))
 
-    def wants_place(self, record: Record, now: float) -> bool:
-        """Whether a due row only wants a place here, and nothing else before."""
-        engine, handler = self._engine, self._engine.handlers.find(record.handler)
-        if not engine.settings.worker or engine.draining or handler is None or not handler.runs(record.resume_point):
-            return False
+    def wants_slot(self, record: Record, now: float) -> Handler | None:
+        """The handler of a due row that wants nothing but a slot here; None for any other row."""
+        handler = self._runnable.find(record)
+        if handler is None or self._slots.closed or (record.cancel_requested and record.cancel_children):
+            return None
         wait = record.wait
         if record.state is State.PENDING:
-            return wait is None or engine.settings.dispatch != "scheduler"
-        if record.state is not State.SUSPENDED or wait is None:
-            return False
-        return engine.scheduler.local and not wait.children and wait.sleep_until <= now
+            return handler if wait is None or self._settings.dispatch != "scheduler" else None
+        if record.state is not State.SUSPENDED or wait is None or not self._scheduler.local:
+            return None
+        return handler if not wait.children and wait.sleep_until <= now else None
 
-    def put_off(self, record: Record) -> None:
-        """Keep a row that only wants a place until there is one."""
-        self._engine.sweeper.saturated = True
-        wake = Wake(reason=WakeReason.ELAPSED) if record.state is State.SUSPENDED else None
-        self._engine.worker.queue(record, wake)
+    def claim_due(self, record: Record, handler: Handler) -> asyncio.Future[Record | None] | None:
+        """Claim a row that wants nothing but a slot, and run it; None where it waits for one."""
+        wait = record.wait if record.state is State.SUSPENDED else None
+        wake = None if wait is None else wait.wake(WakeReason.ELAPSED)
+        if not self._slots.has_free():
+            self._slots.wait(record, wake)
+            return None
+        return self._worker.begin_claim(record, handler, token=None if wait is None else wait.token, wake=wake)
 
     async def hand_back(self, records: Sequence[Record]) -> None:
         """Make these waits due at once, so that another process watches them; best effort."""
@@ -314,29 +277,34 @@ class Dispatcher:
         notes = (self._note_handover(record, record.wait, now, "") for record in records if record.wait is not None)
         for failure in await asyncio.gather(*notes, return_exceptions=True):
             if isinstance(failure, Exception):
-                logger.warning("a wait is found by another process only within a lease's time: %s", failure)
+                logger.warning(
+                    "another process finds a wait only within a lease's time: %s",
+                    failure,
+                    extra=event("not_handed_back"),
+                )
 
     async def unfinished(self, names: Sequence[str]) -> set[str]:
         """Those of the client's own operations that have not ended."""
-        return await self._engine.gateway.call(self._engine.gateway.store.unfinished, names)
+        return await self._rows.unfinished(list(names))
 
     def has_service(self, name: str) -> bool:
         """Whether this process has the foreign service of this name."""
-        return name in self._engine.services
+        return name in self._children.services
 
     async def poll(
         self, service: str, names: Sequence[str], *, until: float | None = None
     ) -> list[operations_pb2.Operation]:
         """Operations of a foreign service."""
-        async with timeout_at(self.clock, until):
-            return await self._engine.children.read_foreign(names, self._engine.resolve_service(service))
+        bound = None if until is None else self.clock.monotonic() + until - self.clock.time()
+        async with timeout_at(self.clock, bound):
+            return await self._children.read_foreign(names, self._children.service(service))
 
     def listen(self, commit: Callable[[str, Record | None], None], elsewhere: Callable[[], None]) -> Callable[[], None]:
         """Hear of every row that this process commits, and that another process committed something."""
-        return self._engine.notices.listen(commit, elsewhere)
+        return self._feed.listen(commit, elsewhere)
 
     async def _note_handover(self, record: Record, wait: Wait, check_time: float, handle: str) -> None:
-        event = partial(
+        noted = partial(
             transitions.handed_over,
             token=wait.token,
             check_time=check_time,
@@ -344,47 +312,54 @@ class Dispatcher:
             revision=record.revision,
         )
         try:
-            await self._engine.apply(Change(record.name, event))
+            await self._rows.submit(Change(record.name, noted))
         except (InvalidTokenError, OperationNotFoundError) as exc:
-            logger.debug("%s was woken meanwhile: %s", record.name, exc)
+            logger.debug("%s was woken meanwhile: %s", record.name, exc, extra=about(record, "woken_meanwhile"))
 
-    async def _claim_woken(self, record: Record, wake: Wake) -> None:
-        handler = self._engine.handlers.find(record.handler)
-        if handler is None or not handler.runs(record.resume_point) or record.wait is None:
+    async def _claim_or_wait(self, record: Record, handler: Handler, wake: Wake | None) -> None:
+        """Claim a row now, or once there is a slot for it.
+
+        Args:
+            record: The row.
+            handler: Its handler.
+            wake: Why it wakes; None for a row that waits for nothing.
+        """
+        if not self._slots.has_free():
+            if not self._life.draining:
+                self._slots.wait(record, wake)
+            elif wake is not None:
+                await self.hand_back([record])
             return
-        await self._claim_due(record, handler, token=record.wait.token, wake=wake)
-
-    async def _claim_due(
-        self, record: Record, handler: Handler, *, token: str | None = None, wake: Wake | None = None
-    ) -> None:
+        token = record.wait.token if wake is not None and record.wait is not None else None
         try:
-            await self._engine.worker.claim(record, handler, token=token, wake=wake)
+            await self._worker.claim(record, handler, token=token, wake=wake)
         except StoreUnavailableError:
             raise
-        except LroError as exc:
-            logger.debug("%s was not claimed: %s", record.name, exc)  # another process was first
+        except LroError as exc:  # another process was first
+            logger.debug("%s was not claimed: %s", record.name, exc, extra=about(record, "not_claimed"))
 
     async def _claim_queued(self, record: Record, wake: Wake | None) -> None:
-        """Claim what waited for a place; a claim that the store did not answer is repeated."""
-        self._engine.worker.claim_reserved(record.name)
+        """Claim what waited for a slot; a claim that the store did not answer is repeated."""
+        self._slots.give_up(record.name)
+        handler = self._runnable.find(record)
         try:
-            if wake is None:
-                await self.run_or_hand_over(record)
-            else:
-                await self._claim_woken(record, wake)
+            if handler is not None:
+                await self._claim_or_wait(record, handler, wake)
         except StoreUnavailableError as exc:
-            logger.warning("%s could not be claimed and is again: %s", record.name, exc)
-            self._engine.worker.queue(record, wake)
-            self._engine.loop.call_later(OUTAGE_PAUSE, self.freed)
+            logger.warning(
+                "the claim of %s failed and is repeated: %s", record.name, exc, extra=about(record, "claim_failed")
+            )
+            self._slots.wait(record, wake)
+            self._life.loop.call_later(OUTAGE_PAUSE, self._slots.tell_free)
 
     async def forget_wait(self, record: Record) -> None:
         """Tell the scheduler that nobody waits any more, best effort."""
         try:
-            await self._engine.scheduler.cancel(record)
+            await self._scheduler.cancel(record)
         except Exception as exc:  # noqa: BLE001 (best effort: a wake-up that comes all the same has nothing to do)
-            logger.warning("the scheduler still has the wait of %s: %s", record.name, exc)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._engine.loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            logger.warning(
+                "the scheduler still has the wait of %s: %s",
+                record.name,
+                exc,
+                extra=about(record, "wait_not_forgotten"),
+            )

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 from lro_aio.core.codec import StateCodec, Upgrade
 from lro_aio.core.errors import UnknownHandlerError
 from lro_aio.core.policies import Duration, RetryPolicy, seconds
+from lro_aio.core.record import Record
 from lro_aio.ports import Route
 
-__all__ = ["Handler", "Handlers", "RetryLater"]
+__all__ = ["Handler", "Handlers", "RetryLater", "Runnable"]
 
 HandlerFunction = Callable[[Any], Awaitable[Any]]
 F = TypeVar("F", bound=HandlerFunction)
@@ -171,6 +172,30 @@ class Handlers:
         known = self.find(handler.name)
         if known is not None and known.function is not handler.function:
             raise ValueError(f"a handler named {handler.name!r} is registered already")
+
+
+class Runnable:
+    """What can run in this process: the one rule for who goes on with a row (rule 14).
+
+    Args:
+        handlers: The client's.
+        worker: False for a front end, which runs nothing, even what it knows.
+    """
+
+    def __init__(self, handlers: Handlers, *, worker: bool) -> None:
+        self.handlers = handlers
+        self.worker = worker
+
+    def find(self, record: Record) -> Handler | None:
+        """The row's handler, if this process can go on with the row where it stands."""
+        if not self.worker or not record.handler:
+            return None
+        handler = self.handlers.find(record.handler)
+        return handler if handler is not None and handler.runs(record.resume_point) else None
+
+    def routes(self) -> list[Route]:
+        """What a sweep of this process may touch: rows that it can run, and those that their creators drive."""
+        return [("", ""), *self.handlers.routes()]
 
 
 def _is_coroutine_function(function: object) -> bool:

@@ -10,7 +10,7 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 from lro_aio.core import filters, names, pages
 from lro_aio.core.policies import Limits
 from lro_aio.core.record import Record
-from lro_aio.engine.gateway import Gateway
+from lro_aio.engine.rows import Rows
 from lro_aio.ports import ListQuery, Store
 
 __all__ = ["Page", "list_page"]
@@ -24,7 +24,7 @@ class Page(NamedTuple):
 
 
 async def list_page(
-    gateway: Gateway,
+    rows: Rows,
     limits: Limits,
     *,
     now: float,
@@ -66,8 +66,8 @@ async def list_page(
             created_to=pushed.created_to,
             after=after,
         )
-        rows, matching = await gateway.call(partial(_scan, gateway.store, query, None if pushed.exact else wanted))
-        for row, matches in zip(rows, matching, strict=True):
+        found, matching = await rows.scan(partial(_scan, rows.store, query, None if pushed.exact else wanted))
+        for row, matches in zip(found, matching, strict=True):
             if matches:
                 operation = row.to_operation()
                 used += operation.ByteSize()
@@ -78,8 +78,8 @@ async def list_page(
                 records.append(row)
                 response.operations.append(operation)
             after = (row.create_time, row.name)
-        scanned += len(rows)
-        if len(rows) < query.limit:
+        scanned += len(found)
+        if len(found) < query.limit:
             return Page(records, response)
         if scanned >= limits.scan_rows and after is not None:
             response.next_page_token = pages.encode(after, arguments)

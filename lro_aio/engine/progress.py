@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
 from google.protobuf import any_pb2, struct_pb2
 
 from lro_aio.core.codec import pack
-from lro_aio.engine.timing import sleep_until
-
-if TYPE_CHECKING:
-    from lro_aio.engine.engine import Engine
+from lro_aio.engine.logs import event
+from lro_aio.engine.tasks import Tasks
+from lro_aio.engine.timing import sleep_for
+from lro_aio.ports import Clock
 
 __all__ = ["Progress"]
 
@@ -27,15 +26,21 @@ class Progress:
     """The metadata of one operation as its holder knows it, and what of it is not yet written.
 
     Args:
-        engine: Its clock, and the owner of the task that writes later.
+        name: The operation's.
         metadata: As the row has it.
         write: Writes metadata now.
+        clock: Engine time.
+        tasks: Owns the task that writes later.
     """
 
-    def __init__(self, engine: Engine, metadata: bytes, write: Callable[[bytes], Awaitable[None]]) -> None:
-        self._engine = engine
+    def __init__(
+        self, name: str, metadata: bytes, write: Callable[[bytes], Awaitable[None]], *, clock: Clock, tasks: Tasks
+    ) -> None:
+        self._name = name
         self._metadata = metadata
         self._write = write
+        self._clock = clock
+        self._tasks = tasks
         self._dirty = False
         self._written = float("-inf")
         self._task: asyncio.Task[None] | None = None
@@ -65,12 +70,11 @@ class Progress:
         """Write it now if the last write is long enough ago, else when it is."""
         self._metadata, self._dirty = metadata, True
         due = self._written + INTERVAL
-        if self._engine.clock.time() >= due:
+        left = due - self._clock.monotonic()
+        if left <= 0:
             await self._flush()
         elif self._task is None:
-            self._task = asyncio.create_task(self._flush_at(due), name="lro-aio-progress")
-            self._engine.flushes.add(self._task)
-            self._task.add_done_callback(self._engine.flushes.discard)
+            self._task = self._tasks.spawn(self._flush_after(left), "lro-aio-progress")
 
     def take(self) -> bytes:
         """What is not yet written, for the caller to write with something else; empty for nothing."""
@@ -81,19 +85,24 @@ class Progress:
 
     async def _flush(self) -> None:
         self._dirty = False
-        self._written = self._engine.clock.time()
+        self._written = self._clock.monotonic()
         try:
             await self._write(self._metadata)
         except BaseException:
             self._dirty = True
             raise
 
-    async def _flush_at(self, when: float) -> None:
+    async def _flush_after(self, delay: float) -> None:
         try:
-            await sleep_until(self._engine.clock, when)
+            await sleep_for(self._clock, delay)
             if self._dirty:
                 await self._flush()
         except Exception as exc:  # noqa: BLE001 (nobody awaits this; the handler's own next write says the same)
-            logger.debug("progress was not written: %s", exc)
+            logger.debug(
+                "progress of %s was not written: %s",
+                self._name,
+                exc,
+                extra=event("progress_not_written", operation=self._name),
+            )
         finally:
             self._task = None

@@ -13,7 +13,8 @@ from lro_aio.core.codes import Code
 from lro_aio.core.errors import LroError, OperationNotFoundError, RemoteCallError, WaitDeadlineExceededError
 from lro_aio.core.policies import Duration, PollPolicy, seconds
 from lro_aio.core.status import to_status
-from lro_aio.engine.timing import SystemClock, sleep_until, timeout_at
+from lro_aio.engine.logs import event
+from lro_aio.engine.timing import SystemClock, sleep_for, timeout_at
 from lro_aio.ports import Clock, GetOperationStub, OperationsService
 
 __all__ = ["CALL_TIMEOUT", "Service", "as_service", "cut_short", "fetch", "log_failed_poll", "wait_operation"]
@@ -82,7 +83,7 @@ async def fetch(service: Service, name: str, *, most: float = CALL_TIMEOUT) -> o
 
 def log_failed_poll(name: str, exc: Exception) -> None:
     """One line for each failed poll, so that a wait that goes on and on shows why."""
-    extra = {"operation": name, "event": "poll_failed"}
+    extra = event("poll_failed", operation=name)
     logger.warning("a poll of operation %s failed: %s", name, sentence(exc), extra=extra)
 
 
@@ -122,7 +123,7 @@ async def wait_operation(
     clock = clock if clock is not None else SystemClock()
     policy = poll if poll is not None else PollPolicy()
     asked = as_service(service)
-    deadline = clock.time() + limit
+    deadline = clock.monotonic() + limit
     latest: operations_pb2.Operation | None = None
     attempt = 0
     while True:
@@ -138,25 +139,25 @@ async def wait_operation(
             log_failed_poll(operation, exc)
         if latest is not None and latest.done:
             return latest
-        now = clock.time()
+        now = clock.monotonic()
         if now >= deadline:
             failed = sentence(problem) if problem is not None else ""
             raise WaitDeadlineExceededError(limit, (operation,), operation=latest, problem=failed) from problem
         pause = policy.delay(attempt)
         if isinstance(problem, LroError) and problem.retry_after is not None:
             pause = max(pause, problem.retry_after)
-        await sleep_until(clock, min(deadline, now + pause))
+        await sleep_for(clock, min(deadline - now, pause))
         attempt += 1
 
 
 async def _bounded(service: Service, name: str, clock: Clock, deadline: float) -> operations_pb2.Operation:
     """One poll that ends when the time is up; one that begins then gets a moment."""
-    most = CALL_TIMEOUT if clock.time() < deadline else LAST_POLL
+    most = CALL_TIMEOUT if clock.monotonic() < deadline else LAST_POLL
     try:
         async with timeout_at(clock, deadline):
             return await fetch(service, name, most=most)
     except TimeoutError as exc:
-        if clock.time() < deadline:  # the service's own
+        if clock.monotonic() < deadline:  # the service's own
             raise
         raise cut_short(name) from exc
 

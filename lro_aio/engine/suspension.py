@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from lro_aio.core import names
+from lro_aio.core import names, transitions
 from lro_aio.core.policies import Duration, seconds
-from lro_aio.core.record import Wait
+from lro_aio.core.record import Record, Wait
+from lro_aio.core.transitions import Holder
 
-__all__ = ["Named", "Suspended", "check_children", "check_reach", "plan"]
+__all__ = ["Named", "Suspended", "check_children", "check_reach", "plan", "suspend_event"]
 
 
 class Named(Protocol):
@@ -103,6 +104,33 @@ def plan(
         service=service or "",
         poll_endpoint=poll_endpoint or "",
     )
+
+
+def suspend_event(
+    planned: Suspended, *, on_cancel: str, retention: float, changes: dict[str, Any]
+) -> Callable[..., Record | None]:
+    """The transition that commits a suspend; it still wants ``holder`` and ``now``.
+
+    Args:
+        planned: What the handler returned.
+        on_cancel: The clean-up that a cancel of the wait runs; "" for none.
+        retention: Seconds to keep the row, should it end here.
+        changes: Columns to write with it.
+    """
+    token = names.new_id()
+
+    def event(record: Record, *, holder: Holder, now: float) -> Record | None:
+        return transitions.suspend(
+            record,
+            holder=holder,
+            now=now,
+            retention=retention,
+            wait=planned.wait(now=now, token=token, on_cancel=on_cancel),
+            resume_point=planned.resume_at,
+            changes=changes,
+        )
+
+    return event
 
 
 def check_reach(planned: Suspended, *, now: float, most: float | None, reason: str) -> None:

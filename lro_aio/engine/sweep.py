@@ -8,24 +8,28 @@ operation then costs no task and no memory here, and a restart needs nothing but
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import math
 import random
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lro_aio.core import transitions
 from lro_aio.core.change import Change
 from lro_aio.core.errors import LroError, StoreUnavailableError
-from lro_aio.core.policies import SweepPolicy
 from lro_aio.core.record import Record, State
-from lro_aio.engine.timing import wait_event
-from lro_aio.ports import Look, Route
-
-if TYPE_CHECKING:
-    from lro_aio.engine.engine import Engine
+from lro_aio.engine.cancelling import Canceller
+from lro_aio.engine.dispatch import Dispatcher
+from lro_aio.engine.evidence import Evidence
+from lro_aio.engine.handlers import Runnable
+from lro_aio.engine.leases import Leases
+from lro_aio.engine.logs import about, event
+from lro_aio.engine.rows import Rows
+from lro_aio.engine.settings import Settings
+from lro_aio.engine.slots import Slots
+from lro_aio.engine.timing import SteadyTime, clock_skew, wait_event
+from lro_aio.ports import Clock, Look, Route
 
 __all__ = ["Sweeper"]
 
@@ -33,6 +37,8 @@ logger = logging.getLogger("lro_aio")
 
 STUCK_DELAY = 1.0
 """Seconds before another pass over rows of which the last one could change nothing."""
+STEP = 1.0
+"""Seconds by which a clock must be set back to be noticed."""
 PURGE_ROUNDS = 20
 """Transactions that one pass spends on expired rows at most."""
 UNKNOWN_ROUNDS = 20
@@ -42,9 +48,34 @@ UNKNOWN_ROUNDS = 20
 class Sweeper:
     """Owns the sweep of one engine."""
 
-    def __init__(self, engine: Engine, policy: SweepPolicy, *, precise: bool) -> None:
-        self._engine = engine
-        self._policy = policy
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        canceller: Canceller,
+        *,
+        rows: Rows,
+        slots: Slots,
+        leases: Leases,
+        evidence: Evidence,
+        runnable: Runnable,
+        settings: Settings,
+        clock: Clock,
+        steady: SteadyTime,
+        precise: bool,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._canceller = canceller
+        self._rows = rows
+        self._slots = slots
+        self._leases = leases
+        self._evidence = evidence
+        self._runnable = runnable
+        self._clock = clock
+        self._steady = steady
+        self._owner = settings.owner
+        self._policy = settings.sweep
+        self._lease = settings.lease
+        self._retention = settings.retention.duration
         self._precise = precise
         self._nudged = asyncio.Event()
         self._next = math.inf
@@ -57,8 +88,14 @@ class Sweeper:
         """The last look left out rows whose claims were under way: these may be refused."""
         self._seen: frozenset[tuple[str, int, int]] = frozenset()
         self._stuck = False
-        self.saturated = False
-        """Rows are due that found no free place."""
+        self._set_back = False
+        """The clock was set back, and has not caught up yet."""
+        self._doubt_at: float | None = None
+        """Epoch seconds at which rows of our own that nobody here holds are looked for."""
+        self._found: set[str] = set()
+        """Names of the rows that this pass found due."""
+        self._left = False
+        """The last scan found rows that nobody has changed since: they are due still."""
         self._behind = False
         """The last look was cut: more rows are due."""
         self._task: asyncio.Task[None] | None = None
@@ -80,14 +117,10 @@ class Sweeper:
         """Something may be due now."""
         self._nudged.set()
 
-    def freed(self, waiting: int) -> None:
-        """A place is free.
-
-        Args:
-            waiting: Rows of the last look that still wait for one: another look before they are few would find them
-                again and little else.
-        """
-        if self.saturated and (not waiting or (self._behind and waiting <= self._policy.batch // 4)):
+    def note_free(self) -> None:
+        """A slot is free. Another scan before few rows of the last one wait would find those again and little else."""
+        waiting = self._slots.waiting
+        if not waiting or (self._behind and waiting <= self._policy.batch // 4):
             self._nudged.set()
 
     def observe(self, name: str, record: Record | None) -> None:
@@ -96,7 +129,7 @@ class Sweeper:
             self._changed[name] = record
         if not self._precise or record is None or record.check_time is None:
             return
-        if record.owner == self._engine.settings.owner:
+        if record.owner == self._owner:
             return  # a lease of our own: renewed long before it ends
         if record.check_time < self._next:
             self._next = record.check_time
@@ -123,15 +156,37 @@ class Sweeper:
             StoreUnavailableError: The store did not answer.
         """
         async with self._passing:
-            overdue = self._engine.clock.time() - self._policy.interval if full else None
-            look = await self._look(own=full, overdue=overdue)
+            self._found.clear()
+            overdue = self._clock.time() - self._policy.interval if full else None
+            look = await self._scan(own=full, overdue=overdue)
             unknown = look.unknown
             while self._more():
-                look = await self._look(own=full)
+                look = await self._scan(own=full)
+            await self._scan_set_back()
+            if full and not self._behind:
+                self._evidence.keep(self._found)
             if overdue is not None:
                 await self._report_unknown(unknown, overdue)
                 await self._purge()
             return self._next_pass(look)
+
+    async def _scan_set_back(self) -> None:
+        """Handle what would be due if the clock had not been set back: rows that were written before it was.
+
+        What was written since, and what was written long before, is due at the time of day that it names.
+        """
+        now, wall = self._steady.time(), self._clock.time()
+        self._set_back = now - wall > STEP
+        if not self._set_back:
+            return
+        look = await self._ask(now=now, routes=self._runnable.routes(), limit=self._policy.batch, own=False)
+        due = [record for record in look.due if record.update_time > wall]
+        self._found.update(record.name for record in due)
+        await self._handle([record for record in due if not self._slots.expects(record.name)], now)
+
+    def doubt(self) -> None:
+        """A claim may have been committed although its answer was lost: look for it once its lease is over."""
+        self._doubt_at = self._clock.time() + self._lease.duration
 
     async def _loop(self) -> None:
         full_at = asyncio.get_running_loop().time()
@@ -143,80 +198,114 @@ class Sweeper:
             now = asyncio.get_running_loop().time()
             self._next, self._looking = math.inf, True  # what is committed from here on may have been missed
             try:
-                until = await self.run_pass(full=now >= full_at)
+                doubtful = self._doubt_at is not None and self._clock.time() >= self._doubt_at
+                if doubtful:
+                    self._doubt_at = None
+                # What a full pass found may be a row of our own, which no other pass looks at.
+                full = doubtful or now >= full_at or self._evidence.wait() is not None
+                until = await self.run_pass(full=full)
                 if now >= full_at:
                     full_at = now + interval
                     self._watch_clock()
             except StoreUnavailableError as exc:
-                logger.warning("the sweep comes again: %s", exc)
+                logger.warning("the sweep is repeated: %s", exc, extra=event("sweep_unavailable"))
                 interval = min(interval, max(STUCK_DELAY, exc.retry_after or 0.0))
                 self._nudged.clear()  # reads that answer while writes do not would make the loop spin
             except Exception:  # the loop must outlive a defect: it is what repairs everything else
-                logger.exception("the sweep failed and comes again")
+                logger.exception("the sweep failed and is repeated", extra=event("sweep_failed"))
             finally:
                 self._looking = False
-            await wait_event(self._engine.clock, self._nudged, self._timer(until), at_most=interval)
+            await wait_event(self._clock, self._nudged, self._timer(until), at_most=interval)
 
     def _timer(self, until: float | None) -> float | None:
         """When the loop goes on without being nudged: at the end of the pass, or for what was committed during it."""
-        if self.saturated:
+        if self._slots.starved:
             self._next = -math.inf  # nothing is more urgent than what waits for a free place
             return None
-        if until is not None:
-            self._next = min(self._next, until)
+        for moment in (until, self._doubt_at):
+            if moment is not None:
+                self._next = min(self._next, moment)
         return self._next if math.isfinite(self._next) else None
 
     def _next_pass(self, look: Look) -> float | None:
-        if self.saturated:
+        if self._slots.starved:
             return None
-        now = self._engine.clock.time()
-        again = now + STUCK_DELAY if self._passed_over else None
-        if not self._precise:
-            return again
-        if self._stuck:  # rows that stay due (a lease under grace, say) must not spin the loop
-            return now + STUCK_DELAY
-        # What was due has changed since, and with it what comes next.
-        soonest = now if look.due else look.next_check
-        return min((when for when in (soonest, again) if when is not None), default=None)
+        now = self._clock.time()
+        proof = self._evidence.wait()
+        moments = [now + STUCK_DELAY] if self._passed_over or self._set_back else []
+        if proof is not None:
+            moments.append(now + proof)
+        if self._precise:
+            if self._stuck and proof is None:  # rows that stay due must not spin the loop
+                return now + STUCK_DELAY
+            if self._left and proof is None:
+                return now
+            if look.next_check is not None:  # `observe` knows what the commits of this pass made due
+                moments.append(look.next_check)
+        return min(moments, default=None)
 
-    async def _look(self, *, own: bool, overdue: float | None = None) -> Look:
-        """Handle what is due."""
-        engine = self._engine
-        self.saturated = False
-        now = engine.clock.time()
+    async def _scan(self, *, own: bool, overdue: float | None = None) -> Look:
+        """Scan for what is due, and handle it."""
+        self._slots.starved = False
+        now = self._clock.time()
         # What cannot be handled here now must not hide what stands behind it.
         unhandled = len(self._seen) if self._stuck else 0
-        self._limit = self._policy.batch + unhandled + engine.worker.coming + (engine.worker.held if own else 0)
+        self._limit = self._policy.batch + unhandled + self._slots.coming + (self._leases.held if own else 0)
         self._changed = {}
         try:
-            look = await self._ask(now=now, routes=engine.routes(), limit=self._limit, own=own, overdue=overdue)
-            latest = (self._latest(record, now) for record in look.due)
-            found = [record for record in latest if record is not None]
+            look = await self._ask(now=now, routes=self._runnable.routes(), limit=self._limit, own=own, overdue=overdue)
+            self._behind = len(look.due) >= self._limit
+            self._found.update(record.name for record in look.due)
+            due = self._to_handle(look.due, now)
+            await self._handle(due, now)
+            self._left = any(record.name not in self._changed for record in due)
         finally:
             self._changed = None
-        self._behind = len(look.due) >= self._limit
-        # To try these again would make them a sign of a want of places.
-        due = [record for record in found if not engine.worker.expects(record.name)]
-        waiting = sum(engine.worker.queued(record.name) for record in found)
-        self.saturated = self.saturated or waiting > 0
-        self._passed_over = len(due) + waiting < len(found)
+        return look
+
+    def _to_handle(self, due: list[Record], now: float) -> list[Record]:
+        """Those of the due rows that are still due, and that this process does not handle already."""
+        latest = (self._latest(record, now) for record in due)
+        found = [record for record in latest if record is not None]
+        # To try these again would make them a sign of a want of slots.
+        left = [record for record in found if not self._slots.expects(record.name)]
+        waiting = sum(self._slots.waits(record.name) for record in found) if len(left) < len(found) else 0
+        self._slots.starved = self._slots.starved or waiting > 0
+        self._passed_over = len(left) + waiting < len(found)
+        return left
+
+    async def _handle(self, due: list[Record], now: float) -> None:
         seen = frozenset((record.name, record.revision, record.handover) for record in due)
         self._stuck = bool(seen & self._seen)
-        places = engine.worker.free
+        claims: dict[str, asyncio.Future[Record | None]] = {}
         repairs = []
         for record in due:
-            wants_place = engine.dispatcher.wants_place(record, now)
-            if wants_place and places <= 0:
-                engine.dispatcher.put_off(record)
-                continue
-            repairs.append(self._repair(record, now))
-            places -= 1 if wants_place else 0
-        for failure in await asyncio.gather(*repairs, return_exceptions=True):
-            if failure is not None:
+            handler = self._dispatcher.wants_slot(record, now)
+            if handler is None:
+                repairs.append(self._repair(record, now))
+            elif (claim := self._dispatcher.claim_due(record, handler)) is not None:
+                claims[record.name] = claim
+        outcomes = await asyncio.gather(*claims.values(), *repairs, return_exceptions=True)
+        for name, outcome in zip(claims, outcomes, strict=False):
+            await self._claimed(name, outcome)
+        for failure in outcomes[len(claims) :]:
+            if isinstance(failure, BaseException):
                 raise failure
-        # Rows that only found no free place were not tried: they are no sign of anything.
-        self._seen = frozenset() if self.saturated else seen
-        return dataclasses.replace(look, due=due)
+        # Rows that only found no free slot were not tried: they are no sign of anything.
+        self._seen = frozenset() if self._slots.starved else seen
+
+    async def _claimed(self, name: str, outcome: Record | BaseException | None) -> None:
+        """What became of the claim of a due row."""
+        if isinstance(outcome, StoreUnavailableError):
+            raise outcome
+        if isinstance(outcome, LroError):  # another process was first
+            logger.debug("%s was not claimed: %s", name, outcome, extra=event("not_claimed", operation=name))
+        elif isinstance(outcome, BaseException):  # one poisonous row must never stop a sweep (rule 3)
+            logger.error(
+                "the sweep could not claim %s", name, exc_info=outcome, extra=event("repair_failed", operation=name)
+            )
+        elif outcome is not None and outcome.done:
+            await self._canceller.go_on(outcome)  # the claim ended it: a cancel may have to be passed on
 
     def _latest(self, record: Record, now: float) -> Record | None:
         """A row that was found due as it is by now; None where it no longer is: it was claimed here, or has ended.
@@ -230,55 +319,56 @@ class Sweeper:
             return None
         if latest.revision < record.revision:  # another process was later
             return record
-        ours = latest.owner == self._engine.settings.owner
+        ours = latest.owner == self._owner
         return None if ours or latest.check_time is None or latest.check_time > now else latest
 
     def _more(self) -> bool:
-        return self._behind and not self.saturated and not self._stuck
+        return self._behind and not self._slots.starved and not self._stuck
 
-    async def _ask(self, **arguments: Any) -> Look:
-        gateway = self._engine.gateway
-        return await gateway.call(partial(gateway.store.look, owner=self._engine.settings.owner, **arguments))
+    def _ask(self, **arguments: Any) -> asyncio.Future[Look]:
+        return self._rows.scan(partial(self._rows.store.look, owner=self._owner, **arguments))
 
     async def _repair(self, record: Record, now: float) -> None:
         try:
+            if record.cancel_requested and record.cancel_children and not record.done:
+                await self._canceller.pass_on(record)  # before its clean-up may begin
             if record.done:
                 await self._settle(record)
             elif record.state is State.SUSPENDED:
-                await self._engine.dispatcher.hand_over(record)
+                await self._dispatcher.hand_over(record)
             elif record.state is State.PENDING:
-                await self._engine.dispatcher.run_or_hand_over(record)
-            elif not record.lease_live(now) and self._may_claim(record, now):
+                await self._dispatcher.run_or_hand_over(record)
+            elif not record.lease_live(now) and self._dispatcher.may_take_over(record):
                 await self._take_over(record, now)
         except StoreUnavailableError:
             raise
         except LroError as exc:
-            logger.debug("%s needs no repair any more: %s", record.name, exc)  # another process was first
+            # Another process was first.
+            logger.debug("%s needs no repair any more: %s", record.name, exc, extra=about(record, "repaired_elsewhere"))
         except Exception:  # one poisonous row must never stop a sweep (rule 3)
-            logger.exception("the sweep could not repair %s", record.name)
-
-    def _may_claim(self, record: Record, now: float) -> bool:
-        """Rule 4: our own leases are renewed, not claimed; after an outage everybody gets time to renew first."""
-        return not self._engine.worker.holds(record.uid) and now >= self._engine.grace_until
+            logger.exception("the sweep could not repair %s", record.name, extra=about(record, "repair_failed"))
 
     async def _take_over(self, record: Record, now: float) -> None:
         if record.handler:
-            logger.warning("the lease of %s (owner %s) is over; it runs again", record.name, record.owner)
-            await self._engine.dispatcher.run_or_hand_over(record)
+            logger.warning(
+                "the lease of %s (owner %s) is over; it runs again",
+                record.name,
+                record.owner,
+                extra=about(record, "lease_expired"),
+            )
+            await self._dispatcher.run_or_hand_over(record)
             return
-        event = partial(transitions.lose_creator, now=now, retention=self._engine.retention.duration)
-        await self._engine.apply(Change(record.name, event))
+        lost = partial(transitions.lose_creator, now=now, retention=self._retention)
+        await self._rows.submit(Change(record.name, lost))
 
     async def _settle(self, record: Record) -> None:
         """Finish the bookkeeping of a row that has ended: one that another program ended, or whose cancel goes on."""
         settled: Record | None = record
         if record.expire_time is None:
-            event = partial(
-                transitions.settle, now=self._engine.clock.time(), retention=self._engine.retention.duration
-            )
-            settled = await self._engine.apply(Change(record.name, event))
+            change = partial(transitions.settle, now=self._clock.time(), retention=self._retention)
+            settled = await self._rows.submit(Change(record.name, change))
         if settled is not None and settled.cancel_children:
-            await self._engine.dispatcher.cascade(settled)
+            await self._canceller.pass_on(settled)
 
     async def _report_unknown(self, route: Route | None, overdue: float) -> None:
         """Say once of each route that no handler here runs, and that rows wait for (rule 14)."""
@@ -287,23 +377,25 @@ class Sweeper:
                 return
             if route not in self._reported:
                 self._reported.add(route)
-                logger.warning("operations wait for handler %r at %r, which is not registered here", *route)
-            routes = [*self._engine.routes(), *self._reported]  # the store names one: behind it there may be others
-            look = await self._ask(now=self._engine.clock.time(), routes=routes, limit=0, overdue=overdue)
+                logger.warning(
+                    "operations wait for handler %r at %r, which is not registered here",
+                    *route,
+                    extra=event("handler_not_registered", handler=route[0]),
+                )
+            routes = [*self._runnable.routes(), *self._reported]  # the store names one: behind it there may be others
+            look = await self._ask(now=self._clock.time(), routes=routes, limit=0, overdue=overdue)
             route = look.unknown
 
     async def _purge(self) -> None:
-        engine = self._engine
-        if engine.gateway.store.expires_rows:
+        store = self._rows.store
+        if store.expires_rows:
             return
-        purge: Callable[[], int] = partial(
-            engine.gateway.store.purge, now=engine.clock.time(), limit=self._policy.purge_batch
-        )
+        purge: Callable[[], int] = partial(store.purge, now=self._clock.time(), limit=self._policy.purge_batch)
         for _ in range(PURGE_ROUNDS):
-            if await engine.gateway.call(purge) < self._policy.purge_batch:
+            if await self._rows.scan(purge) < self._policy.purge_batch:
                 return
 
     def _watch_clock(self) -> None:
-        skew = self._engine.clock_skew()
+        skew = clock_skew(self._rows.store, self._lease)
         if skew is not None:
-            logger.warning("leases may be taken for lost: %s", skew)
+            logger.warning("leases may be taken for lost: %s", skew, extra=event("clock_skew"))

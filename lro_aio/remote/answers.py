@@ -9,6 +9,7 @@ from google.rpc import status_pb2
 
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import OperationNotFoundError, RemoteCallError, RemoteProtocolError
+from lro_aio.core.status import retry_delay
 from lro_aio.remote import retry_after
 from lro_aio.remote.azure_errors import code_of, status_of_error
 from lro_aio.remote.payloads import status_of_json
@@ -113,7 +114,7 @@ def refused(response: httpx.Response, name: str, code: Code | None = None) -> Re
         code=code if code is not None else status.code,
         transient=transient,
         http_status=number,
-        retry_after=after if after is not None else retry_after.of_details(status.details),
+        retry_after=after if after is not None else retry_delay(status.details),
         details=tuple(status.details),
     )
 

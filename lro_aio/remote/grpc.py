@@ -16,8 +16,8 @@ from lro_aio.core.call_failures import TRANSIENT, from_proxy, sentence, too_larg
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import OperationNotFoundError, RemoteCallError, RemoteProtocolError
 from lro_aio.core.policies import Duration, PollPolicy, RetryPolicy
+from lro_aio.core.status import retry_delay
 from lro_aio.remote.messages import check_name, reply_of
-from lro_aio.remote.retry_after import of_details
 from lro_aio.remote.transport import (
     CallOptions,
     MetadataSource,
@@ -156,7 +156,7 @@ def _refuse(exc: grpc.aio.AioRpcError, name: str) -> Never:
         transient = False
         problem += "; the channel option grpc.max_receive_message_length sets the limit of this side"
     raise RemoteCallError(
-        name, problem, code=code, transient=transient, retry_after=of_details(details), details=details
+        name, problem, code=code, transient=transient, retry_after=retry_delay(details), details=details
     ) from exc
 
 

@@ -1,18 +1,14 @@
-"""When a service wants to be asked again, as said by the headers of an HTTP answer or by ``RetryInfo``."""
+"""When a service wants to be asked again, as said by the headers of an HTTP answer."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-from google.protobuf import any_pb2
-from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2
-
-__all__ = ["of_details", "of_headers"]
+__all__ = ["of_headers"]
 
 IN_MILLISECONDS = ("retry-after-ms", "x-ms-retry-after-ms")
 
@@ -38,19 +34,6 @@ def of_headers(headers: Mapping[str, str]) -> float | None:
         return None
     now = _date(headers.get("date"))
     return max(0.0, then - (time.time() if now is None else now))
-
-
-def of_details(details: Iterable[any_pb2.Any]) -> float | None:
-    """The delay of the first readable ``RetryInfo`` in the details of a status."""
-    for detail in details:
-        info = error_details_pb2.RetryInfo()
-        try:
-            found = detail.Unpack(info)
-        except DecodeError:
-            continue
-        if found:
-            return max(0.0, info.retry_delay.seconds + info.retry_delay.nanos / 1e9)
-    return None
 
 
 def _number(text: str | None) -> float | None:

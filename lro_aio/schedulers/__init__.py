@@ -1,1 +1,1 @@
-"""What brings suspended operations back at their time: one module per product."""
+"""Schedulers, which wake suspended operations when their time comes: one module per product."""

@@ -1,4 +1,4 @@
-"""What the schedulers that work elsewhere have in common: where they call back, and how often they look."""
+"""What the remote schedulers have in common: where they call back, how often they poll, and how they make RPCs."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ import grpc
 from google.api_core.exceptions import GoogleAPICallError
 
 from lro_aio.core.errors import SchedulerUnavailableError
-from lro_aio.core.record import Wait
+from lro_aio.core.record import Record, Wait
+from lro_aio.schedulers._log import fields, logger
 
 __all__ = ["GROWTH", "HORIZON", "Callback", "call", "default_credentials", "origin", "poll_cap"]
 
 T = TypeVar("T")
 
 HORIZON = 6 * 3600.0
-"""Seconds after a hand-over at which the sweep looks whether it was lost."""
+"""Seconds after a hand-over at which the sweep checks whether it was lost."""
 CALL_TIMEOUT = 10.0
-"""Seconds for one attempt of a call."""
+"""Seconds for one attempt of an RPC."""
 CALL_ATTEMPTS = 3
 FIRST_PAUSE = 0.2
-"""Seconds before the second attempt; doubled for the third."""
+"""Seconds before the second attempt; twice that before the third."""
 
 GROWTH = 1.25
-"""Growth of the interval from one look at the children to the next."""
+"""Factor from one interval between polls of the children to the next."""
 SHORT_CAP, LONG_CAP = 300.0, 3600.0
 DAY = 86400.0
 
@@ -47,47 +48,52 @@ class Callback:
     """Where a remote scheduler reaches the service."""
 
     host: str
-    """Origin of the endpoints, as "https://reports-abc-ew.a.run.app"; a path before theirs may follow."""
+    """Origin of the endpoints, such as "https://reports-abc-ew.a.run.app", and a path if they are mounted under one."""
     audience: str
-    """For the OIDC tokens."""
+    """Of the OIDC tokens."""
     prefix: str = "/lro"
 
     @classmethod
     def of(cls, resume_host: str, audience: str | None, prefix: str) -> Callback:
-        """From a scheduler's arguments; the audience is the host's origin unless given.
+        """Make one from a scheduler's arguments.
+
+        Args:
+            resume_host: URL at which the endpoints are served.
+            audience: None: the origin of ``resume_host``.
+            prefix: Path in front of the endpoints' names.
 
         Raises:
-            ValueError: ``resume_host`` is no http(s) URL.
+            ValueError: ``resume_host`` is not an http(s) URL.
         """
         if not isinstance(resume_host, str) or not origin(resume_host):
             raise ValueError(
                 f"resume_host must be the URL at which the resume endpoints are served,"
-                f" such as https://service.run.app, not {resume_host!r}"
+                f" such as 'https://service.run.app', not {resume_host!r}"
             )
         host = resume_host.rstrip("/")
         return cls(host=host, audience=audience or origin(host), prefix=prefix.rstrip("/"))
 
     @property
     def resume_url(self) -> str:
-        """Of the endpoint that wakes an operation."""
+        """URL of the endpoint that wakes an operation."""
         return f"{self.host}{self.prefix}/resume"
 
     @property
     def poll_url(self) -> str:
-        """Of the endpoint that reads the children of a row."""
+        """URL of the endpoint that tells which children of an operation are pending."""
         return f"{self.host}{self.prefix}/poll"
 
 
 def origin(url: str) -> str:
-    """Scheme and host of a URL, "" if it is none."""
+    """Scheme and host of an http(s) URL; "" for anything else."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}" if parts.scheme in ("http", "https") and parts.netloc else ""
 
 
 def poll_cap(wait: Wait, now: float) -> float:
-    """Seconds up to which the interval between looks grows: 300 s for waits of a day, 3,600 s at most.
+    """Seconds up to which the interval between polls grows: 300 s for waits of up to a day, 3,600 s at most.
 
-    It is also how late a wait may end. One without a timeout counts as as long as it has been going on.
+    A wait may end this much late. The length of a wait without a timeout is the time that it has lasted so far.
     """
     if wait.max_poll_interval is not None:
         return max(wait.max_poll_interval, wait.poll_interval)
@@ -96,7 +102,11 @@ def poll_cap(wait: Wait, now: float) -> float:
 
 
 async def default_credentials(scopes: tuple[str, ...], product: str) -> Any:
-    """The application's default credentials, found off the event loop: that may ask a metadata server.
+    """The application's default credentials, looked up off the event loop: that may call a metadata server.
+
+    Args:
+        scopes: What they are for.
+        product: Its name, for the error.
 
     Raises:
         SchedulerUnavailableError: There are none.
@@ -106,16 +116,22 @@ async def default_credentials(scopes: tuple[str, ...], product: str) -> Any:
     except google.auth.exceptions.GoogleAuthError as exc:
         raise SchedulerUnavailableError(
             f"no credentials for {product}: {exc}; run `gcloud auth application-default login`,"
-            " or let the service run as a service account"
+            " or run the service as a service account"
         ) from exc
     return credentials
 
 
-async def call(method: Callable[..., Awaitable[T]], request: Any, *, what: str) -> T:
-    """One RPC of Google's asyncio clients, tried a few times.
+async def call(method: Callable[..., Awaitable[T]], request: Any, record: Record, *, what: str) -> T:
+    """Make an RPC with one of Google's asyncio clients, and repeat it a few times if it may help.
+
+    Args:
+        method: Of the client.
+        request: Its request.
+        record: The row of the operation that it is about.
+        what: What the RPC does, for messages: "deleting ...".
 
     Raises:
-        SchedulerUnavailableError: It was not answered, or may not be made.
+        SchedulerUnavailableError: It was not answered, or is not allowed.
         google.api_core.exceptions.GoogleAPICallError: ALREADY_EXISTS, NOT_FOUND or FAILED_PRECONDITION: for the caller.
     """
     pause = FIRST_PAUSE
@@ -126,9 +142,11 @@ async def call(method: Callable[..., Awaitable[T]], request: Any, *, what: str) 
             code = exc.grpc_status_code
             if code in (grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION):
                 raise
+            name = code.name if code is not None else "no status"
             if attempt == CALL_ATTEMPTS or code not in _TRANSIENT:
-                name = code.name if code is not None else "no status"
                 raise SchedulerUnavailableError(f"{what}: {exc.message} ({name})") from exc
+            extra = fields(record, "call_repeated")
+            logger.info("%s: %s failed with %s and is repeated in %g s", record.name, what, name, pause, extra=extra)
         except google.auth.exceptions.GoogleAuthError as exc:
             raise SchedulerUnavailableError(f"{what}: {exc}") from exc
         await asyncio.sleep(pause)

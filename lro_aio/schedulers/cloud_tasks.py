@@ -1,4 +1,4 @@
-"""Waits handed to Cloud Tasks: a task calls the resume endpoint when it is time to wake, or to look again."""
+"""Hands waits to Cloud Tasks: a task calls the resume endpoint when it is time to wake or to check the children."""
 
 from __future__ import annotations
 
@@ -18,32 +18,33 @@ from lro_aio.core.errors import SchedulerUnavailableError
 from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.record import Record, Wait
 from lro_aio.ports import SchedulerHost
+from lro_aio.schedulers._log import fields, logger
 from lro_aio.schedulers._remote import GROWTH, HORIZON, Callback, call, default_credentials, poll_cap
 
 __all__ = ["CloudTasksScheduler"]
 
 LONGEST = 29 * 86400.0
-"""Seconds that a task is scheduled ahead: Cloud Tasks takes 30 days. A longer wait is handed over again on arrival."""
+"""Seconds that a task is scheduled ahead. Cloud Tasks takes 30 days; a longer wait is handed over again on arrival."""
 MAX_DISPATCH = 1800.0
-"""Seconds that a task may wait for its answer, which is how long one segment of a handler may run."""
+"""Seconds that a task may wait for an answer, and so the longest time that one segment of a handler may run."""
 
 _TASK = "/tasks/"
-"""In the name of each. A handle without it is another scheduler's, which the client had before."""
+"""Part of every task's name. A handle without it is from another scheduler, which the client had before."""
 
 
 class CloudTasksScheduler:
-    """Cloud Tasks as the scheduler: one task for each wake-up, or for each look at the children.
+    """Cloud Tasks as the scheduler: one task for each wake-up, and for each check of the children.
 
     Args:
         project: Google Cloud project id of the queue.
-        location: Its region.
-        queue: Its id.
+        location: Region of the queue.
+        queue: Id of the queue.
         resume_host: URL at which the service serves the resume endpoints.
-        service_account: E-mail of the account in whose name the tasks call.
-        audience: Of the OIDC tokens; the host's origin unless given.
+        service_account: E-mail of the account whose tokens the tasks send.
+        audience: Of the OIDC tokens. Default: scheme and host of ``resume_host``.
         dispatch_deadline: Seconds, or a timedelta, for which a task waits for the answer: 15 s to 30 min.
-        transport: Of ``CloudTasksAsyncClient``, for tests. Default: gRPC with the application's default credentials.
-        prefix: Before the endpoints' own names.
+        transport: For ``CloudTasksAsyncClient``, in tests. Default: gRPC with the application's default credentials.
+        prefix: Path in front of the endpoints' names.
 
     Raises:
         ValueError: An argument is malformed.
@@ -85,7 +86,7 @@ class CloudTasksScheduler:
         return f"CloudTasksScheduler({self._parent!r}, resume_host={self._callback.host!r})"
 
     async def open(self, host: SchedulerHost) -> None:
-        """Connect; nothing is sent before the first wait.
+        """Connect. Nothing is sent before the first wait.
 
         Raises:
             SchedulerUnavailableError: There are no credentials.
@@ -104,22 +105,26 @@ class CloudTasksScheduler:
             await transport.close()  # type: ignore[no-untyped-call]  # google's transports are typed but for this
 
     async def schedule(self, record: Record) -> str | None:
-        """Create the task for the row's wake-up, or for the next look, unless the one that it has is there.
+        """Create the task for the row's wake-up, or for the next check, unless the one that it has is there.
 
         Raises:
-            SchedulerUnavailableError: It was not created; the sweep comes again.
+            SchedulerUnavailableError: It was not created; the sweep hands the wait over again.
         """
         wait = record.wait
         if wait is None:
             return None
-        if _TASK in record.schedule_handle and await self._exists(record.schedule_handle):
-            return record.schedule_handle
+        if _TASK in record.schedule_handle:
+            if await self._exists(record):
+                return record.schedule_handle
+            sentence = "%s was not woken: task %s is gone; the wait is handed over again"
+            extra = fields(record, "task_lost")
+            logger.warning(sentence, record.name, record.schedule_handle, extra=extra)
         task = self._task(record, wait)
         request = types.CreateTaskRequest(parent=self._parent, task=task)
         try:
-            await call(self._opened.create_task, request, what=f"creating a task in {self._parent}")
+            await call(self._opened.create_task, request, record, what=f"creating a task in {self._parent}")
         except AlreadyExists:
-            pass  # by an attempt of this hand-over whose answer was lost
+            pass  # an earlier attempt of this hand-over has made it, and its answer was lost
         except NotFound as exc:
             raise SchedulerUnavailableError(f"there is no queue {self._parent}; create it first") from exc
         except GoogleAPICallError as exc:
@@ -127,25 +132,27 @@ class CloudTasksScheduler:
         return str(task.name)
 
     async def cancel(self, record: Record) -> None:
-        """Delete the task of the row's wait; one that is gone is left alone.
+        """Delete the task of the row's wait, if it is still there.
 
         Raises:
-            SchedulerUnavailableError: It was not answered.
+            SchedulerUnavailableError: The RPC was not answered.
         """
         if _TASK in record.schedule_handle:
             request = types.DeleteTaskRequest(name=record.schedule_handle)
             with contextlib.suppress(NotFound, FailedPrecondition):
-                await call(self._opened.delete_task, request, what=f"deleting {record.schedule_handle}")
+                await call(self._opened.delete_task, request, record, what=f"deleting {record.schedule_handle}")
 
-    async def _exists(self, name: str) -> bool:
+    async def _exists(self, record: Record) -> bool:
+        name = record.schedule_handle
         try:
-            await call(self._opened.get_task, types.GetTaskRequest(name=name), what=f"reading {name}")
+            await call(self._opened.get_task, types.GetTaskRequest(name=name), record, what=f"reading {name}")
         except (NotFound, FailedPrecondition):
             return False
         return True
 
     def _task(self, record: Record, wait: Wait) -> Task:
-        # The name is the same for each attempt of one hand-over, so that a repeat is one task and a repair is another.
+        # The name is the same for every attempt of one hand-over, so a repeated call makes no second task, and a repair
+        # makes a new one.
         key = "\n".join((record.name, wait.token, str(record.handover)))
         when, reason = self._visit(record, wait)
         body: dict[str, Any] = {
@@ -168,7 +175,7 @@ class CloudTasksScheduler:
         )
 
     def _visit(self, record: Record, wait: Wait) -> tuple[float, str]:
-        """When the task comes, and what it says: the end of the sleep, or "look for yourself"."""
+        """When the task comes, and its reason: the sleep is over, or "check for yourself"."""
         assert self._host is not None
         now = self._host.clock.time()
         if wait.sleep_until > now or not wait.children:

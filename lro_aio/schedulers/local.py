@@ -1,8 +1,8 @@
-"""The default scheduler: this process's own timers, over rows that are the truth.
+"""The default scheduler: timers of this process. The rows stay the truth.
 
-Sleeps need nothing here: the engine's sweep runs at the least ``check_time`` of the store. What is kept in memory is
-which children a suspended operation still waits for; all of them share one coalesced look. A process that dies takes
-only that memory with it: within a lease's time, the sweep of another process watches the row instead.
+Sleeps need nothing here: the engine's sweep runs at the least ``check_time`` of the store. The scheduler remembers only
+which children each suspended operation still waits for, and checks all of them with one read. A process that dies loses
+only that memory: within a lease's time, the sweep of another process watches the row instead.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lro_aio.core.errors import SchedulerUnavailableError
+from lro_aio.core.logs import about, event
 from lro_aio.core.record import Record, State, WakeReason
 from lro_aio.ports import SchedulerHost
 
@@ -22,12 +23,12 @@ __all__ = ["LocalScheduler"]
 logger = logging.getLogger("lro_aio")
 
 FALLBACK = 10.0
-"""Real seconds between looks at the client's own children where notices come long before. Where the store gives none of
-other processes, the ``poll_interval`` of the waits counts instead."""
-FOREIGN_COMMIT_PAUSE = 0.1
-"""Real seconds between looks that another process's commits cause, at least."""
+"""Real seconds between checks of the client's own children, where notices come long before. Where the store gives no
+notice of other processes' commits, the ``poll_interval`` of the waits counts instead."""
+COMMIT_PAUSE = 0.1
+"""Least real seconds between two checks that other processes' commits cause."""
 OUTAGE_PAUSE = 1.0
-"""Real seconds before the next look after one that failed."""
+"""Real seconds from a check that failed to the next one."""
 
 
 @dataclass(eq=False, slots=True)
@@ -35,9 +36,9 @@ class _Watched:
     record: Record
     pending: set[str] = field(default_factory=set)
     poll_at: float = 0.0
-    """Engine time of the next look, for a foreign service."""
+    """Monotonic time of the next poll of a remote service."""
     polling: bool = False
-    """A look at the foreign service is under way."""
+    """A poll of the remote service is under way."""
 
 
 class LocalScheduler:
@@ -51,20 +52,20 @@ class LocalScheduler:
         self._watched: dict[str, _Watched] = {}
         self._parents: dict[str, set[str]] = {}
         """Own child -> watched operations that wait for it."""
-        self._look = asyncio.Event()
+        self._nudge = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._unlisten: Callable[[], None] | None = None
         self._fresh: set[str] = set()
-        """Watched operations whose children were not yet looked at."""
+        """Watched operations whose children have not been checked yet."""
         self._stale = False
         self._polls: set[asyncio.Task[None]] = set()
-        """Looks at foreign services that are under way: one that hangs must hold up nobody else."""
+        """Polls of remote services that are under way: one that hangs must not hold up the others."""
 
     async def open(self, host: SchedulerHost) -> None:
         """Start watching."""
         self._host = host
         self.horizon = host.lease
-        self._look = asyncio.Event()
+        self._nudge = asyncio.Event()
         self._unlisten = host.listen(self._committed, self._elsewhere)
         self._task = asyncio.get_running_loop().create_task(self._loop(host), name="lro-aio-local-scheduler")
 
@@ -84,7 +85,7 @@ class LocalScheduler:
             await self._host.hand_back(watched)
 
     async def schedule(self, record: Record) -> str | None:
-        """Wake the row if it is due, watch its children if it waits for some; its sleep needs nothing."""
+        """Wake the row if it is due, watch its children if it waits for some. A sleep needs nothing here."""
         host, wait = self._host, record.wait
         if host is None or wait is None or wait.sleep_until > host.clock.time():
             return None
@@ -92,19 +93,21 @@ class LocalScheduler:
             await host.wake(record, WakeReason.ELAPSED)
             return None
         if wait.service and not host.has_service(wait.service):
-            # An error, so that the row is put off: one that stays due would stand in the way of others.
-            raise SchedulerUnavailableError(f"service {wait.service!r} is not known here; left to another process")
+            # An error, so that the row is put off: a row that stays due would block others.
+            raise SchedulerUnavailableError(
+                f"service {wait.service!r} is not known in this process; another process must poll it"
+            )
         if wait.deadline is not None and host.clock.time() >= wait.deadline:
             watched = self._watch(record)
             if wait.service:
-                self._start_poll(host, watched)  # the last one; it wakes the row, whatever it finds
+                self._start_poll(host, watched)  # the last poll; it wakes the row, whatever it finds
                 return None
             await self._check(host, [watched])
             if record.name in self._watched:
                 await self._wake(host, self._watched[record.name], WakeReason.CHILDREN_TIMEOUT)
             return None
         self._watch(record)
-        self._look.set()
+        self._nudge.set()
         return ""
 
     async def cancel(self, record: Record) -> None:
@@ -138,86 +141,90 @@ class LocalScheduler:
                     del self._parents[child]
 
     def _committed(self, name: str, record: Record | None) -> None:
-        """A row of this process changed: children count themselves down, without a look at the store."""
+        """A row of this process changed: children count themselves down, without a read of the store."""
         watched = self._watched.get(name)
         if watched is not None and (record is None or record.state not in (State.SUSPENDED, State.PENDING)):
-            self._forget(name)  # cancelled, or woken by somebody else
-        if record is not None and not record.done and not record.deleted:
+            self._forget(name)  # cancelled, or woken by another caller
+        if name not in self._parents or (record is not None and not record.done and not record.deleted):
             return
-        for parent in self._parents.get(name, ()):
+        for parent in self._parents[name]:
             watched = self._watched[parent]
             watched.pending.discard(name)
             if not watched.pending:
-                self._look.set()
+                self._nudge.set()
 
     def _elsewhere(self) -> None:
         if self._watched:
             self._stale = True
-            self._look.set()
+            self._nudge.set()
 
     async def _loop(self, host: SchedulerHost) -> None:
-        look_again = looked = time.monotonic()
+        allowed = checked = time.monotonic()
         while True:
-            due = look_again if self._stale else looked + self._interval(host)
+            due = allowed if self._stale else checked + self._interval(host)
             cancel = self._arm(host)
             try:
                 async with asyncio.timeout(max(0.0, due - time.monotonic())):
-                    await self._look.wait()
+                    await self._nudge.wait()
             except TimeoutError:
                 self._stale = True
             finally:
                 cancel()
-            self._look.clear()
+            self._nudge.clear()
             began = time.monotonic()
-            if began >= looked + self._interval(host):  # also where there was always something else to do
+            if began >= checked + self._interval(host):  # also where nudges never stopped coming
                 self._stale = True
-            everything = self._stale and began >= look_again
+            everything = self._stale and began >= allowed
             if everything:
                 self._stale = False
             fresh, self._fresh = self._fresh, set()
             try:
                 await self._round(host, fresh, everything=everything)
             except Exception as exc:  # noqa: BLE001 (an outage ends; the loop must be there then)
-                logger.warning("the look at the children of suspended operations comes again: %s", exc)
+                logger.warning(
+                    "the children of suspended operations could not be checked; trying again: %s",
+                    exc,
+                    extra=event("children_check_failed"),
+                )
                 self._stale, everything, began = True, True, time.monotonic() + OUTAGE_PAUSE
             if everything:
-                # A busy neighbour commits all the time: looking must not cost more than a fifth of this process.
-                looked = time.monotonic()
-                look_again = began + max(FOREIGN_COMMIT_PAUSE, 5 * (looked - began))
+                # A busy neighbour commits all the time: checks must not cost more than a fifth of this process.
+                checked = time.monotonic()
+                allowed = began + max(COMMIT_PAUSE, 5 * (checked - began))
 
     def _interval(self, host: SchedulerHost) -> float:
-        """Real seconds between looks that nothing asks for."""
+        """Real seconds between checks that nothing else causes."""
         if host.notices:
             return FALLBACK
         waits = (watched.record.wait for watched in self._watched.values() if not _service(watched))
         return min((wait.poll_interval for wait in waits if wait is not None), default=FALLBACK)
 
     def _arm(self, host: SchedulerHost) -> Callable[[], None]:
-        """A timer for the next look at a foreign service."""
+        """A timer for the next poll of a remote service."""
         due = [watched.poll_at for watched in self._watched.values() if _service(watched)]
         if not due:
             return lambda: None
-        return host.clock.call_at(min(due), self._look.set)
+        return host.clock.call_later(min(due) - host.clock.monotonic(), self._nudge.set)
 
     async def _round(self, host: SchedulerHost, fresh: set[str], *, everything: bool) -> None:
-        now = host.clock.time()
-        looked: list[_Watched] = []
+        now = host.clock.monotonic()
+        to_check: list[_Watched] = []
         for name, watched in self._watched.items():
             if not watched.pending or (not _service(watched) and (everything or name in fresh)):
-                looked.append(watched)
+                to_check.append(watched)
             elif _service(watched) and watched.poll_at <= now:
                 self._start_poll(host, watched)
-        await self._check(host, looked)
+        await self._check(host, to_check)
 
-    async def _check(self, host: SchedulerHost, looked: list[_Watched]) -> None:
-        """One look at the children of all these operations; wake those that have none left."""
-        own = {child for watched in looked if not _service(watched) for child in watched.pending}
+    async def _check(self, host: SchedulerHost, parents: list[_Watched]) -> None:
+        """Check the children of these operations with one read; wake the operations that have none left."""
+        own = {child for watched in parents if not _service(watched) for child in watched.pending}
         if own:
             unfinished = await host.unfinished(list(own))
-            for watched in looked:
+            for watched in parents:
                 if not _service(watched):
                     watched.pending &= unfinished
-        ready = [watched for watched in looked if not watched.pending]
+        ready = [watched for watched in parents if not watched.pending]
         wakes = (self._wake(host, watched, WakeReason.CHILDREN_DONE) for watched in ready)
         for failure in await asyncio.gather(*wakes, return_exceptions=True):
             if failure is not None:
@@ -225,7 +232,7 @@ class LocalScheduler:
 
     def _start_poll(self, host: SchedulerHost, watched: _Watched) -> None:
         assert watched.record.wait is not None
-        watched.poll_at = host.clock.time() + watched.record.wait.poll_interval
+        watched.poll_at = host.clock.monotonic() + watched.record.wait.poll_interval
         if not watched.polling:
             watched.polling = True
             task = asyncio.get_running_loop().create_task(self._poll(host, watched), name="lro-aio-poll")
@@ -233,17 +240,23 @@ class LocalScheduler:
             task.add_done_callback(self._polls.discard)
 
     async def _poll(self, host: SchedulerHost, watched: _Watched) -> None:
-        """One look at a foreign service; wake the row if nothing is left, or the deadline has passed."""
+        """Poll a remote service once; wake the row if no child is left, or the deadline has passed."""
         wait, name = watched.record.wait, watched.record.name
         assert wait is not None
         try:
             asked = sorted(watched.pending)
             operations = await host.poll(wait.service, asked, until=wait.deadline)
-            # By the name that was asked for: services answer with a canonical one (a project's number for its id, say).
+            # By the name in the request: services answer with a canonical one (a project's number for its id, say).
             ended = (child for child, operation in zip(asked, operations, strict=True) if operation.done)
             watched.pending.difference_update(ended)
-        except Exception as exc:  # noqa: BLE001 (a foreign stub raises what it likes; the next poll comes)
-            logger.warning("service %r could not be polled for %s: %s", wait.service, name, exc)
+        except Exception as exc:  # noqa: BLE001 (a stub raises what it likes; the next poll comes)
+            logger.warning(
+                "service %r could not be polled for %s: %s",
+                wait.service,
+                name,
+                exc,
+                extra=about(watched.record, "service_poll_failed"),
+            )
         finally:
             watched.polling = False
         late = wait.deadline is not None and host.clock.time() >= wait.deadline
@@ -252,9 +265,11 @@ class LocalScheduler:
                 await self._wake(
                     host, watched, WakeReason.CHILDREN_TIMEOUT if watched.pending else WakeReason.CHILDREN_DONE
                 )
-            except Exception as exc:  # noqa: BLE001 (an outage of the store; the row is looked at again)
-                logger.warning("%s could not be woken and is again: %s", name, exc)
-        self._look.set()  # so that the timer is set for the next look
+            except Exception as exc:  # noqa: BLE001 (an outage of the store; the row stays watched)
+                logger.warning(
+                    "%s could not be woken; trying again: %s", name, exc, extra=about(watched.record, "wake_failed")
+                )
+        self._nudge.set()  # so that the timer is set for the next poll
 
     async def _wake(self, host: SchedulerHost, watched: _Watched, reason: WakeReason) -> None:
         name = watched.record.name
@@ -264,7 +279,7 @@ class LocalScheduler:
         try:
             await host.wake(watched.record, reason, pending=sorted(watched.pending))
         except BaseException:
-            self._watched.setdefault(name, watched)  # the store did not answer: nobody else remembers
+            self._watched.setdefault(name, watched)  # the store did not answer: nothing else remembers the wait
             raise
 
 

@@ -1,4 +1,4 @@
-"""Waits handed to Cloud Workflows: an execution sleeps, polls, and calls the resume endpoint. Nobody holds a process.
+"""Hands waits to Cloud Workflows: an execution sleeps, polls, and calls the resume endpoint, so that no process has to.
 
 The definition is ``workflow.yaml`` beside this file; ``lro workflow`` prints it.
 """
@@ -17,30 +17,35 @@ from google.cloud.workflows.executions_v1.services.executions.transports import 
 from lro_aio.core.errors import SchedulerUnavailableError
 from lro_aio.core.record import Record, Wait
 from lro_aio.ports import SchedulerHost
+from lro_aio.schedulers._log import fields, logger
 from lro_aio.schedulers._remote import GROWTH, HORIZON, Callback, call, default_credentials, origin, poll_cap
 
 __all__ = ["WorkflowsScheduler"]
 
-MAX_ARGUMENT = 32 * 1024 - 512
-"""Bytes: cloud.google.com/workflows/quotas, less a margin."""
+MAX_NAMES = 16 * 1024
+"""Bytes of the children's names, as JSON, in the argument of an execution.
+
+An argument may have 32 KB, but the names are held in up to seven variables of the workflow at a time, and all of its
+variables share 512 KB with the answers of the polls (cloud.google.com/workflows/quotas).
+"""
 _EXECUTION = "/executions/"
-"""In the name of each. A handle without it is another scheduler's, which the client had before."""
+"""Part of every execution's name. A handle without it is from another scheduler, which the client had before."""
 _ALIVE = (Execution.State.ACTIVE, Execution.State.QUEUED)
 
 
 class WorkflowsScheduler:
     """Cloud Workflows as the scheduler: one execution for each wait.
 
-    An execution that is created twice does no harm: the second one to call finds nothing to do.
+    An execution that is created twice does no harm: the second one that calls back finds nothing to do.
 
     Args:
         project: Google Cloud project id of the workflow.
-        location: Its region.
-        workflow: Its id.
+        location: Region of the workflow.
+        workflow: Id of the workflow.
         resume_host: URL at which the service serves the resume endpoints, such as "https://service.run.app".
-        audience: Of the OIDC tokens with which the workflow calls; the host's origin unless given.
-        transport: Of ``ExecutionsAsyncClient``, for tests. Default: gRPC with the application's default credentials.
-        prefix: Before the endpoints' own names.
+        audience: Of the OIDC tokens that the workflow sends. Default: scheme and host of ``resume_host``.
+        transport: For ``ExecutionsAsyncClient``, in tests. Default: gRPC with the application's default credentials.
+        prefix: Path in front of the endpoints' names.
 
     Raises:
         ValueError: An argument is malformed.
@@ -74,7 +79,7 @@ class WorkflowsScheduler:
         return f"WorkflowsScheduler({self._parent!r}, resume_host={self._callback.host!r})"
 
     async def open(self, host: SchedulerHost) -> None:
-        """Connect; nothing is sent before the first wait.
+        """Connect. Nothing is sent before the first wait.
 
         Raises:
             SchedulerUnavailableError: There are no credentials.
@@ -96,52 +101,66 @@ class WorkflowsScheduler:
         """Create an execution for the row's wait, unless the one that it has is alive.
 
         Raises:
-            SchedulerUnavailableError: It was not created; the sweep comes again.
+            SchedulerUnavailableError: It was not created; the sweep hands the wait over again.
         """
         wait = record.wait
         if wait is None:
             return None
-        if _EXECUTION in record.schedule_handle and await self._alive(record.schedule_handle):
-            return record.schedule_handle
+        failed = False
+        if _EXECUTION in record.schedule_handle:
+            state = await self._state(record)
+            if state in _ALIVE:
+                return record.schedule_handle
+            failed = state is Execution.State.FAILED
+            ended = "is gone" if state is None else f"has ended as {state.name}"
+            sentence = "%s was not woken: execution %s %s; the wait is handed over again"
+            extra = fields(record, "execution_lost")
+            logger.warning(sentence, record.name, record.schedule_handle, ended, extra=extra)
         what = f"creating an execution of {self._parent}"
-        request = types.CreateExecutionRequest(
-            parent=self._parent,
-            execution=Execution(argument=self._argument(record, wait), labels={"lro-operation": _label(record.name)}),
-        )
+        argument = json.dumps(self._argument(record, wait, direct=not failed))
+        execution = Execution(argument=argument, labels={"lro-operation": _label(record.name)})
+        request = types.CreateExecutionRequest(parent=self._parent, execution=execution)
         try:
-            execution = await call(
-                self._opened.create_execution, request, what=f"creating an execution of {self._parent}"
-            )
+            created = await call(self._opened.create_execution, request, record, what=what)
         except NotFound as exc:
             raise SchedulerUnavailableError(
-                f"there is no workflow {self._parent}; deploy it: `lro workflow > workflow.yaml` and"
+                f"there is no workflow {self._parent}; deploy it with `lro workflow > workflow.yaml` and"
                 f" `gcloud workflows deploy {self._parent.rpartition('/')[2]} --source=workflow.yaml`"
             ) from exc
         except GoogleAPICallError as exc:
             raise SchedulerUnavailableError(f"{what}: {exc.message}") from exc
-        return str(execution.name)
+        return str(created.name)
 
     async def cancel(self, record: Record) -> None:
         """Cancel the execution of the row's wait; one that has ended is left alone.
 
         Raises:
-            SchedulerUnavailableError: It was not answered.
+            SchedulerUnavailableError: The RPC was not answered.
         """
         if _EXECUTION in record.schedule_handle:
             request = types.CancelExecutionRequest(name=record.schedule_handle)
             with contextlib.suppress(NotFound, FailedPrecondition):
-                await call(self._opened.cancel_execution, request, what=f"cancelling {record.schedule_handle}")
+                await call(self._opened.cancel_execution, request, record, what=f"cancelling {record.schedule_handle}")
 
-    async def _alive(self, name: str) -> bool:
+    async def _state(self, record: Record) -> Execution.State | None:
+        """State of the execution that the row has; None: there is no such execution any more."""
+        name = record.schedule_handle
         request = types.GetExecutionRequest(name=name, view=types.ExecutionView.BASIC)
         try:
-            execution = await call(self._opened.get_execution, request, what=f"reading {name}")
+            execution = await call(self._opened.get_execution, request, record, what=f"reading {name}")
         except (NotFound, FailedPrecondition):
-            return False
-        return execution.state in _ALIVE
+            return None
+        return Execution.State(execution.state)
 
-    def _argument(self, record: Record, wait: Wait) -> str:
-        """The contract of the workflow, as JSON. Absent members have defaults there."""
+    def _argument(self, record: Record, wait: Wait, *, direct: bool) -> dict[str, Any]:
+        """The argument of an execution; absent members have defaults in the workflow.
+
+        Args:
+            record: The row.
+            wait: Its wait.
+            direct: Whether the workflow may poll a remote service itself. An answer that is too large for it ends an
+                execution, so the one after a failed one polls our endpoint, which asks the service and answers briefly.
+        """
         assert self._host is not None
         now = self._host.clock.time()
         argument: dict[str, Any] = {
@@ -152,31 +171,26 @@ class WorkflowsScheduler:
             "resumeAudience": self._callback.audience,
         }
         if not wait.children:
-            return json.dumps(argument)
-        foreign = wait.poll_endpoint
+            return argument
         cap = poll_cap(wait, now)
-        argument |= {
-            "children": list(wait.children),
-            "pollUrl": foreign or self._callback.poll_url,
-            "pollStyle": "each" if foreign else "batch",
-            "pollAudience": origin(foreign) if foreign else self._callback.audience,
-            # An execution that follows another goes on with looks as rare as they were.
-            "pollInterval": min(cap, wait.poll_interval * GROWTH ** min(record.handover, 100)),
-            "maxPollInterval": cap,
-        }
+        # An execution that follows another begins with the interval that the other had reached.
+        argument["pollInterval"] = min(cap, wait.poll_interval * GROWTH ** min(record.handover, 100))
+        argument["maxPollInterval"] = cap
         if wait.deadline is not None:
             argument["deadline"] = wait.deadline
-        text = json.dumps(argument)
-        if len(text.encode()) > MAX_ARGUMENT:
-            # The poll endpoint reads them from the row, and asks a foreign service itself: later than never.
-            del argument["children"]
-            argument |= {
-                "pollUrl": self._callback.poll_url,
-                "pollStyle": "batch",
-                "pollAudience": self._callback.audience,
-            }
-            text = json.dumps(argument)
-        return text
+        names = list(wait.children)
+        fits = len(json.dumps(names)) <= MAX_NAMES
+        if fits:
+            argument["children"] = names
+        else:  # our endpoint reads them from the row
+            extra = fields(record, "children_left_out")
+            sentence = "%s: the names of its %d children do not fit into an execution; it polls %s without them"
+            logger.info(sentence, record.name, len(names), self._callback.poll_url, extra=extra)
+        if wait.poll_endpoint and fits and direct:
+            audience = origin(wait.poll_endpoint)
+            return argument | {"pollUrl": wait.poll_endpoint, "pollStyle": "each", "pollAudience": audience}
+        poll = {"pollUrl": self._callback.poll_url, "pollStyle": "batch", "pollAudience": self._callback.audience}
+        return argument | poll
 
     @property
     def _opened(self) -> ExecutionsAsyncClient:
@@ -186,5 +200,5 @@ class WorkflowsScheduler:
 
 
 def _label(name: str) -> str:
-    """The operation's id as the value of a label: 63 of lower-case letters, digits, - and _ (cloud.google.com)."""
+    """The operation's id as the value of a label: at most 63 lower-case letters, digits, hyphens and underscores."""
     return re.sub(r"[^a-z0-9_-]", "_", name.rpartition("/")[2].lower())[:63]

@@ -1,4 +1,4 @@
-"""Servers over a ``Client``: glue that only translates.
+"""Servers over a ``Client``: they only translate.
 
 ::
 
@@ -6,6 +6,7 @@
     fastapi   the same over HTTP, and the resume endpoints, as FastAPI routers       (extra: fastapi)
     resume    the resume endpoints as a plain ASGI application
     oidc      who may call them: OidcVerifier                                        (extra: workflows)
+    verifying what a verifier is, and how it is asked
 
     calls     what gRPC and HTTP share: the calls of the service, with access control
     errors    what every server answers for an exception
@@ -14,5 +15,5 @@
     events    server-sent events
     legacy    operation_from_context and operation_from_request: the Go package's way to resume
 
-Each module is imported by itself; importing this package loads none of them.
+Import each module by itself: importing this package loads none of them.
 """

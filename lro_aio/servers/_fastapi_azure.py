@@ -20,14 +20,14 @@ __all__ = ["add_routes"]
 LIST_PARAMETERS = query_parameters(
     ("filter", "string", "AIP-160 filter"),
     ("maxpagesize", "integer", "0 takes the default"),
-    ("pageToken", "string", "in the nextLink of the page before"),
+    ("pageToken", "string", "from the nextLink of the previous page"),
 )
 
 
 def add_routes(router: APIRouter, calls: Calls, prefix: str) -> None:
     """Add the routes, in the order in which they are tried."""
 
-    async def get(request: Request, name: str) -> Response:  # noqa: ARG001 (of the form of the others)
+    async def get(request: Request, name: str) -> Response:  # noqa: ARG001 (all routes have one signature)
         return response(monitor_reply(await calls.record(name), calls.client.clock.time()))
 
     async def page(request: Request, parent: str) -> Response:
@@ -41,8 +41,8 @@ def add_routes(router: APIRouter, calls: Calls, prefix: str) -> None:
         await calls.cancel(name)
         return await get(request, name)
 
-    async def delete(request: Request, name: str) -> Response:  # noqa: ARG001 (of the form of the others)
-        with contextlib.suppress(OperationNotFoundError):  # Azure's DELETE is 204 for what is not there, too
+    async def delete(request: Request, name: str) -> Response:  # noqa: ARG001 (all routes have one signature)
+        with contextlib.suppress(OperationNotFoundError):  # Azure's DELETE answers 204 for what does not exist, too
             await calls.delete(name)
         return Response(status_code=204)
 
@@ -64,5 +64,5 @@ def _list_request(request: Request, parent: str) -> operations_pb2.ListOperation
     try:
         asked.page_size = int(query.get("maxpagesize", "0"))
     except ValueError as exc:
-        raise invalid("maxpagesize", "is not of its type") from exc
+        raise invalid("maxpagesize", "is not an integer") from exc
     return asked

@@ -1,4 +1,4 @@
-"""What the FastAPI routers of every style share: who may, then the call, then the style's answer to what it raised."""
+"""What the FastAPI routers of every style share: access control, the call, and the style's answer to its errors."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ NameOf = Callable[[Request], Awaitable[str]]
 
 
 def response(reply: Reply) -> Response:
-    """A reply as FastAPI wants it."""
+    """A reply as a FastAPI response."""
     return Response(reply.content(), reply.status, dict(reply.headers), "application/json")
 
 
 async def path_name(request: Request) -> str:
-    """The name in the path. An encoded slash separates nothing: the name keeps it, and is then no valid one."""
+    """The name in the path. An encoded slash separates nothing: the name keeps it, and is then invalid."""
     name: str = request.path_params["name"]
     raw: bytes = request.scope.get("raw_path") or b""
     return name.replace("/", "%2F") if b"%2f" in raw.partition(b"?")[0].lower() else name
@@ -39,7 +39,7 @@ async def _collection(request: Request) -> str:
     return f"{await path_name(request)}/operations"
 
 
-async def _top_level(request: Request) -> str:  # noqa: ARG001 (of the form of the others)
+async def _top_level(request: Request) -> str:  # noqa: ARG001 (all of them have one signature)
     return "operations"
 
 
@@ -48,9 +48,9 @@ class Routes:
     """The routes of one router below one prefix.
 
     Args:
-        router: Gets them.
-        calls: What they do.
-        prefix: Before the names.
+        router: The router that gets them.
+        calls: The calls that they make.
+        prefix: Path before the names.
         on_error: The style's answer for an exception.
     """
 
@@ -68,7 +68,7 @@ class Routes:
                 await self.calls.allow(request, verb, name)
                 return await act(request, name)
             except StarletteHTTPException:
-                raise  # FastAPI's to answer
+                raise  # FastAPI answers it
             except Exception as exc:  # noqa: BLE001 (whatever it is, the caller gets the style's error body)
                 return response(self.on_error(exc, self.calls.client))
 
@@ -77,7 +77,7 @@ class Routes:
     def add(
         self, method: str, path: str, endpoint: Endpoint, name: str, parameters: dict[str, Any] | None = None
     ) -> None:
-        """Add a route. The first one that matches is taken."""
+        """Add a route. The first route that matches is taken."""
         self.router.add_api_route(
             f"{self.prefix}{path}",
             endpoint,
@@ -92,9 +92,9 @@ class Routes:
         """Add the lists of the top level and of every parent.
 
         Args:
-            page: The list of the parent that it is given.
+            page: Answers with the list of a parent.
             get: Answers for an operation whose id is "operations".
-            parameters: OpenAPI, of the query.
+            parameters: OpenAPI of the query.
         """
         list_children = self.endpoint("list", page, _collection)
         get_named_so = self.endpoint("get", get, _collection)
@@ -111,7 +111,7 @@ class Routes:
 
 
 def query_parameters(*parameters: tuple[str, str, str]) -> dict[str, Any]:
-    """OpenAPI of (name, type, description) each, all optional."""
+    """OpenAPI of query parameters, each a (name, type, description). All are optional."""
     return {
         "parameters": [
             {"name": name, "in": "query", "schema": {"type": kind}, "description": text}

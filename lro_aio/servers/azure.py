@@ -44,7 +44,7 @@ STATUS = {
 }
 
 MAX_RETRY_AFTER = 30
-"""Seconds. What Azure's clients wait where nobody tells them."""
+"""Seconds: what Azure's clients wait where the service does not say."""
 
 PLAIN = {
     f"google.protobuf.{name}"
@@ -53,20 +53,20 @@ PLAIN = {
         "FloatValue", "Int32Value", "Int64Value", "StringValue", "UInt32Value", "UInt64Value",
     )
 }  # fmt: skip
-"""Messages whose JSON is a value of its own; in an ``Any`` it is wrapped into a member ``value``."""
+"""Messages whose JSON is not an object of their fields; in an ``Any``, it is wrapped in a member ``value``."""
 
 
 def status_monitor(record: Record) -> dict[str, Any]:
     """The status monitor of a row.
 
-    ``error`` is there where it failed, ``result`` where it succeeded and has a response other than ``Empty``. Beside
-    the members of the guidelines: ``name``, which with a parent is more than the ``id``; ``metadata``; and
+    ``error`` is present where the operation failed, ``result`` where it succeeded with a response other than ``Empty``.
+    Beyond the guidelines, it has ``name``, which includes the parent, unlike ``id``; ``metadata``; and
     ``percentComplete``, from 0 to 100, where the metadata is a ``Struct`` whose ``progress`` is from 0 to 1.
     """
     operation = record.to_operation()
     monitor: dict[str, Any] = {"id": record.name.rpartition("/")[2], "name": record.name}
     monitor["kind"] = record.handler or None
-    # One that was handed back by a process that closed waits again, and yet it has been started.
+    # An operation that a closing process handed back waits again, although it has been started.
     handed_back = record.state is State.PENDING and record.claim > 0
     monitor["status"] = STATUS[State.RUNNING if handed_back else record.state]
     metadata = _value(operation.metadata)
@@ -80,10 +80,11 @@ def status_monitor(record: Record) -> dict[str, Any]:
 
 
 def monitor_reply(record: Record, now: float) -> Reply:
-    """200 with the status monitor, and while it is unfinished with the time to come back.
+    """200 with the status monitor, and ``Retry-After`` while the operation is unfinished.
 
-    That is a tenth of the operation's age, from 1 to ``MAX_RETRY_AFTER`` seconds: who keeps to it learns of an end at
-    most a second or a tenth of the time that it took late, and old operations are not asked for every second.
+    That is a tenth of the operation's age, from 1 to ``MAX_RETRY_AFTER`` seconds. A client that keeps to it learns of
+    the end at most a second late, or a tenth of the time that the operation took; old operations are not polled every
+    second.
     """
     headers = {}
     if not record.done:
@@ -92,7 +93,7 @@ def monitor_reply(record: Record, now: float) -> Reply:
 
 
 def accepted_reply(record: Record, now: float, location: str) -> Reply:
-    """202 with the status monitor, for an operation in whatever state.
+    """202 with the status monitor, for an operation in any state.
 
     Args:
         record: Of the operation.
@@ -108,13 +109,13 @@ def operation_location(base_url: str, prefix: str, name: str, api_version: str |
     """The absolute URL of a status monitor.
 
     Args:
-        base_url: Where clients reach the application.
-        prefix: Of the router that serves the monitors.
+        base_url: URL at which clients reach the application.
+        prefix: Prefix of the router that serves the monitors.
         name: Resource name of the operation.
-        api_version: As the client sent it; it goes on with the URL.
+        api_version: As the client sent it; the URL repeats it.
 
     Raises:
-        ValueError: ``base_url`` is not an absolute URL of HTTP, or has a query.
+        ValueError: ``base_url`` is not an absolute HTTP URL, or has a query.
     """
     parts = urlsplit(base_url)
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
@@ -126,7 +127,7 @@ def operation_location(base_url: str, prefix: str, name: str, api_version: str |
 
 
 def page_json(records: Iterable[Record], next_link: str | None) -> dict[str, Any]:
-    """A page of status monitors; ``nextLink`` is left out on the last one."""
+    """A page of status monitors; the last page has no ``nextLink``."""
     page: dict[str, Any] = {"value": [status_monitor(record) for record in records]}
     if next_link is not None:
         page["nextLink"] = next_link
@@ -134,7 +135,7 @@ def page_json(records: Iterable[Record], next_link: str | None) -> dict[str, Any
 
 
 def operation_id(headers: Mapping[str, str]) -> str | None:
-    """The id that the caller wants for the operation, from ``Operation-Id``; None where it sent none.
+    """The id that the caller wants for the operation, from ``Operation-Id``; None where it sent no such header.
 
     Args:
         headers: With lower-case names.
@@ -151,10 +152,10 @@ def operation_id(headers: Mapping[str, str]) -> str | None:
 
 
 def refuse_repeatability(headers: Mapping[str, str]) -> None:
-    """Refuse what a client would rely on and does not get: ``Operation-Id`` is the way to repeat a request.
+    """Refuse repeatability headers, which are not supported: ``Operation-Id`` is the way to repeat a request.
 
     Raises:
-        RequestError: A repeatability header is there (501).
+        RequestError: A repeatability header is present (501).
     """
     for name in ("Repeatability-Request-ID", "Repeatability-First-Sent"):
         if name.lower() in headers:
@@ -162,7 +163,7 @@ def refuse_repeatability(headers: Mapping[str, str]) -> None:
 
 
 def error_json(status: status_pb2.Status) -> dict[str, Any]:
-    """Azure's error object: ``NotFound`` for people, and within it the canonical code and all details."""
+    """Azure's error object: a code such as ``NotFound``, and inside it the canonical code and all details."""
     code = Code.of(status.code)
     return {
         "code": code.name.replace("_", " ").title().replace(" ", ""),
@@ -176,7 +177,7 @@ def azure_error(status: status_pb2.Status, http: int | None = None) -> Reply:
 
     Args:
         status: Not OK.
-        http: The HTTP status, where it is another than the code's.
+        http: The HTTP status, where it differs from the code's.
     """
     plain = http_error(status, http)
     error = error_json(status)
@@ -184,18 +185,18 @@ def azure_error(status: status_pb2.Status, http: int | None = None) -> Reply:
 
 
 def error_reply(exc: BaseException, client: Client | None = None) -> Reply:
-    """What to answer for an exception; an ``Operation-Id`` that stands for another request is 400.
+    """The answer for an exception; 400 for an ``Operation-Id`` that stands for another request.
 
     Args:
         exc: The exception.
-        client: Of the server, where it has one.
+        client: The server's client, where it has one.
     """
     http = 400 if isinstance(exc, OperationAlreadyExistsError) else None
     return google_error_reply(exc, client, http=http, form=azure_error)
 
 
 def _value(packed: any_pb2.Any) -> Any:
-    """A message as JSON: with its ``@type``, or plain where it is of ``PLAIN``. None for no message or ``Empty``."""
+    """A message as JSON: with its ``@type``, or plain for a type in ``PLAIN``. None for no message or ``Empty``."""
     if packed.TypeName() in ("", "google.protobuf.Empty"):
         return None
     members = printed(packed) if packed.TypeName() in PLAIN else None

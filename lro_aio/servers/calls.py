@@ -1,4 +1,4 @@
-"""The calls of ``google.longrunning.Operations``, with access control: what gRPC and HTTP translate to."""
+"""The calls of ``google.longrunning.Operations``, with access control: gRPC and HTTP translate to them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ __all__ = ["MAX_WAIT", "Authorize", "Calls"]
 Authorize = Callable[[Any, str, str], bool | Awaitable[bool | None] | None]
 """``authorize(caller, verb, name)``, a plain function or a coroutine function.
 
-``caller`` is the ``grpc.aio.ServicerContext`` or the ``fastapi.Request``; ``verb`` is "get", "list", "delete", "cancel"
-or "wait" (which watching is too); ``name`` is what the caller sent, unchecked: the operation, or for "list" the parent.
-It refuses by returning False or by raising ``PermissionError``; returning True or None lets the call pass.
+``caller`` is the ``grpc.aio.ServicerContext`` or the ``fastapi.Request``. ``verb`` is "get", "list", "delete", "cancel"
+or "wait" (for a watch too). ``name`` is what the caller sent, unchecked: the operation, or for "list" the parent. It
+refuses the call by returning False or raising ``PermissionError``, and allows it by returning True or None.
 """
 
 MAX_WAIT = 60.0
@@ -32,11 +32,11 @@ MAX_WAIT = 60.0
 
 
 class Calls:
-    """The service's calls. ``allow`` comes before each of them.
+    """The service's calls. Call ``allow`` before each of them.
 
     Args:
         client: Opened and closed elsewhere.
-        authorize: None lets everybody do everything.
+        authorize: None lets every caller do everything.
         max_wait: Seconds or a timedelta after which ``wait`` answers in any case.
     """
 
@@ -48,7 +48,7 @@ class Calls:
         self._max_wait = seconds(max_wait, "max_wait", positive=True)
 
     async def allow(self, caller: object, verb: str, name: str) -> None:
-        """Ask ``authorize``: first of all, before anything is validated or looked up (AIP-211).
+        """Ask ``authorize``. Comes first, before anything is validated or read (AIP-211).
 
         Raises:
             RequestError: PERMISSION_DENIED.
@@ -69,8 +69,8 @@ class Calls:
         return await self.client.get_operation(name)
 
     async def record(self, name: str) -> Record:
-        """The row of the operation, for a face that tells more of its state than ``done``. Raises as ``get``."""
-        return await self.client.engine.record(name)
+        """The row of the operation, for a style that shows more of its state than ``done``. Raises as ``get``."""
+        return await self.client.server_host.record(name)
 
     async def list(self, request: operations_pb2.ListOperationsRequest) -> operations_pb2.ListOperationsResponse:
         """As ``Client.list_operations``; ``request.name`` is the parent."""
@@ -81,8 +81,8 @@ class Calls:
         if getattr(request, "return_partial_success", False):  # older releases of the messages have no such field
             raise unimplemented("return_partial_success")
         if request.page_size < 0:
-            raise invalid("page_size", f"must not be negative, and is {request.page_size}")
-        return await self.client.engine.list_page(
+            raise invalid("page_size", f"must be 0 or more, not {request.page_size}")
+        return await self.client.server_host.page(
             filter=request.filter, page_size=request.page_size, page_token=request.page_token, parent=request.name
         )
 
@@ -97,7 +97,7 @@ class Calls:
     async def wait(
         self, request: operations_pb2.WaitOperationRequest, *, time_left: float | None = None
     ) -> operations_pb2.Operation:
-        """The operation when it has ended, or its latest state when the time is up or the client drains.
+        """The operation once it has ended, or its latest state when the time is up or the client drains.
 
         Args:
             request: Its timeout is in engine time.
@@ -113,7 +113,7 @@ class Calls:
             return await self.client.get_operation(request.name)
 
     def watch(self, name: str) -> AsyncGenerator[operations_pb2.Operation, None]:
-        """As ``Client.watch``. To be closed by whoever asked for it."""
+        """As ``Client.watch``. The caller must close it."""
         return cast("AsyncGenerator[operations_pb2.Operation, None]", self.client.watch(name))
 
 

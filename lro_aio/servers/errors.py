@@ -11,18 +11,19 @@ from google.rpc import error_details_pb2, status_pb2
 from lro_aio.client import Client
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import LroError
+from lro_aio.core.logs import event
 from lro_aio.core.names import MAX_NAME
 from lro_aio.core.status import make_status, to_status
-from lro_aio.engine.gateway import ClosedError
+from lro_aio.engine.life import ClosedError
 
-__all__ = ["RequestError", "detail_of", "invalid", "permission_denied", "retry_delay", "status_of", "unimplemented"]
+__all__ = ["RequestError", "detail_of", "invalid", "permission_denied", "status_of", "unimplemented"]
 
 logger = logging.getLogger("lro_aio")
 
 M = TypeVar("M", bound=Message)
 
 CLOSED_RETRY = 1.0
-"""Seconds after which a caller may find another process that serves."""
+"""Seconds after which a caller may reach another process that serves."""
 
 
 class RequestError(Exception):
@@ -30,7 +31,7 @@ class RequestError(Exception):
 
     Attributes:
         status: The answer.
-        http: The HTTP status, where it is another than the code's.
+        http: The HTTP status, where it differs from the code's.
     """
 
     def __init__(self, status: status_pb2.Status, *, http: int | None = None) -> None:
@@ -40,7 +41,7 @@ class RequestError(Exception):
 
 
 def invalid(field: str, problem: str) -> RequestError:
-    """A field of the request that no call could accept.
+    """The error for a field of the request that no call could accept.
 
     Args:
         field: As the proto spells it.
@@ -54,7 +55,7 @@ def invalid(field: str, problem: str) -> RequestError:
 
 
 def permission_denied(name: str) -> RequestError:
-    """The one answer for "not allowed" and "not there" (AIP-211): it tells nobody which names exist."""
+    """The one answer for "not allowed" and "does not exist" (AIP-211): it does not reveal which names exist."""
     name = name[:MAX_NAME]
     sentence = f"permission denied, or it might not exist: {name!r}"
     return RequestError(
@@ -63,7 +64,7 @@ def permission_denied(name: str) -> RequestError:
 
 
 def unimplemented(field: str) -> RequestError:
-    """A field of the request that this service does not support."""
+    """The error for a field of the request that this service does not support."""
     return RequestError(
         make_status(
             Code.UNIMPLEMENTED, f"{field} is not supported", reason="UNSUPPORTED_FIELD", metadata={"field": field}
@@ -72,34 +73,28 @@ def unimplemented(field: str) -> RequestError:
 
 
 def status_of(exc: BaseException, *, client: Client | None = None, expose: bool = False) -> status_pb2.Status:
-    """The status of whatever a call raised.
+    """The status of any exception that a call raised.
 
-    What is neither this package's nor a refusal is logged with its traceback.
+    An exception that is neither this package's nor a refusal is logged with its traceback.
 
     Args:
         exc: The exception.
-        client: Of the server, where it has one: while it closes, any ``RuntimeError`` means that.
+        client: The server's client, where it has one: while it closes, any ``RuntimeError`` means that it does.
         expose: Whether callers see the text of exceptions that are not this package's.
     """
     if isinstance(exc, RequestError):
         return exc.status
     if isinstance(exc, LroError):
         return to_status(exc)
-    if isinstance(exc, ClosedError) or (isinstance(exc, RuntimeError) and client is not None and _closed(client)):
+    if isinstance(exc, ClosedError) or (isinstance(exc, RuntimeError) and client is not None and not client.is_open):
         sentence = "this process does not serve operations now: it is starting or shutting down"
         return make_status(Code.UNAVAILABLE, sentence, reason="CLIENT_CLOSED", retry_after=CLOSED_RETRY)
-    logger.error("a server call failed", exc_info=exc)
+    logger.error("a server call failed", exc_info=exc, extra=event("call_failed"))
     return to_status(exc, expose=expose)
 
 
-def retry_delay(status: status_pb2.Status) -> float | None:
-    """Seconds of the status' ``RetryInfo``; None without one."""
-    info = detail_of(status, error_details_pb2.RetryInfo)
-    return None if info is None else info.retry_delay.seconds + info.retry_delay.nanos / 1e9
-
-
 def detail_of(status: status_pb2.Status, kind: type[M]) -> M | None:
-    """The status' detail of a type; None without one that can be read."""
+    """The status' detail of a type; None without a readable one."""
     for detail in status.details:
         if detail.TypeName() == kind.DESCRIPTOR.full_name:
             try:
@@ -107,13 +102,3 @@ def detail_of(status: status_pb2.Status, kind: type[M]) -> M | None:
             except DecodeError:
                 return None
     return None
-
-
-def _closed(client: Client) -> bool:
-    try:
-        client.engine.check_open()
-    except ClosedError:
-        return True
-    except RuntimeError:
-        return False
-    return False

@@ -1,4 +1,4 @@
-"""Server-sent events: an operation's snapshots as they come, over plain ASGI."""
+"""Server-sent events: an operation's snapshots as they come, as a plain ASGI application."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ KEEP_ALIVE = 15.0
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),  # nginx would hold the events back
+    (b"x-accel-buffering", b"no"),  # otherwise nginx holds the events back
 ]
 
 
 class EventStream:
     """An ASGI application that answers one request with an operation's snapshots.
 
-    One ``data:`` line of proto3 JSON per snapshot, the terminal one last. The stream also ends when the server
-    drains: a client that has seen no terminal snapshot connects again. What goes wrong on the way comes as an event
+    Each snapshot is one ``data:`` line of proto3 JSON; the terminal one comes last. The stream also ends when the
+    server drains: a client that has seen no terminal snapshot connects again. An error on the way is sent as an event
     named ``error`` with an AIP-193 body. A client that hangs up ends the watch.
 
     Args:
         snapshots: From ``Client.watch``; closed here.
-        first: The one that was read already, so that its errors could still be answered with a status.
-        on_error: Makes the last event of an exception.
-        keep_alive: Real seconds.
+        first: The first snapshot. It has been read already, so that an error could still be answered with a status.
+        on_error: Makes the last event from an exception.
+        keep_alive: Real seconds of silence after which a comment is sent.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class EventStream:
                 if last:
                     return
         finally:
-            with anyio.CancelScope(shield=True):  # a cancelled request, too, leaves no task and no subscription
+            with anyio.CancelScope(shield=True):  # a cancelled request leaves no task and no subscription either
                 await _stop(gone, step)
                 await self._snapshots.aclose()
 
@@ -109,4 +109,4 @@ async def _stop(*tasks: asyncio.Task[Any] | None) -> None:
     await asyncio.wait(started)
     for task in started:
         if not task.cancelled():
-            task.exception()  # looked at, so that asyncio does not report it: the stream is over
+            task.exception()  # retrieved, so that asyncio does not report it: the stream is over

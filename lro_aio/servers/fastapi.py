@@ -1,4 +1,4 @@
-"""Operations over HTTP, in the style of Google's APIs or of Azure's, and the resume endpoints, as FastAPI routers."""
+"""FastAPI routers: operations over HTTP, in the style of Google's APIs or of Azure's, and the resume endpoints."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from lro_aio.core.codes import Code
 from lro_aio.core.errors import LroError
 from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.status import make_status
-from lro_aio.engine.gateway import ClosedError
+from lro_aio.engine.life import ClosedError
 from lro_aio.engine.operation import Operation
 from lro_aio.servers import _fastapi_azure, azure
 from lro_aio.servers._routes import Routes, query_parameters, response
 from lro_aio.servers.calls import MAX_WAIT, Authorize, Calls
-from lro_aio.servers.errors import RequestError, invalid
+from lro_aio.servers.errors import RequestError, invalid, unimplemented
 from lro_aio.servers.events import KEEP_ALIVE, EventStream
 from lro_aio.servers.http import (
     Receive,
@@ -42,7 +42,8 @@ from lro_aio.servers.http import (
     read_body,
 )
 from lro_aio.servers.legacy import operation_of_call
-from lro_aio.servers.resume import Endpoints, Verifier
+from lro_aio.servers.resume import Endpoints
+from lro_aio.servers.verifying import Verifier
 
 __all__ = [
     "Style",
@@ -60,12 +61,12 @@ Style = Literal["google", "azure"]
 """Whose APIs the answers look like: operations and AIP-193 errors, or status monitors and Azure's errors."""
 
 MAX_BODY = 64 * 1024
-"""Bytes of a request's body: a name and a timeout."""
+"""Most bytes of a request's body, which holds a name and a timeout."""
 
 LIST_PARAMETERS = query_parameters(
     ("filter", "string", "AIP-160 filter"),
     ("pageSize", "integer", "0 takes the default"),
-    ("pageToken", "string", "nextPageToken of the page before"),
+    ("pageToken", "string", "nextPageToken of the previous page"),
 )
 
 
@@ -78,9 +79,9 @@ def operations_router(
     max_wait: Duration = MAX_WAIT,
     keep_alive: Duration = KEEP_ALIVE,
 ) -> APIRouter:
-    """The operations of a client over HTTP.
+    """A router of a client's operations over HTTP.
 
-    In the style of Google, with proto3 JSON, and errors as AIP-193 has them:
+    In the style of Google, with proto3 JSON and AIP-193 errors:
 
     ===========================================================  ================================================
     GET, DELETE ``/v1/{name}``                                   an operation; ``{}``
@@ -91,7 +92,7 @@ def operations_router(
     POST ``/google.longrunning.Operations/GetOperation``         body ``{"name": ...}``
     ===========================================================  ================================================
 
-    In the style of Azure, with status monitors, ``Retry-After`` while they are unfinished, and Azure's error bodies:
+    In the style of Azure, with status monitors, ``Retry-After`` while an operation is unfinished, and Azure's errors:
 
     ===========================================================  ================================================
     GET, DELETE ``/v1/{name}``                                   a status monitor; 204
@@ -99,22 +100,22 @@ def operations_router(
     POST ``/v1/{name}:cancel``                                   the status monitor
     ===========================================================  ================================================
 
-    The routes take every GET and DELETE below the prefix: include this router after the application's own ones there.
+    The routes take every GET and DELETE below the prefix: include this router after the application's own routes there.
 
     Args:
-        client: Opened and closed elsewhere, by ``lifespan(client)`` for one.
+        client: Opened and closed elsewhere, for example by ``lifespan(client)``.
         style: "google" or "azure".
         authorize: ``authorize(request, verb, name)``, sync or async, with ``verb`` "get", "list", "delete", "cancel" or
             "wait" (for ``:wait`` and ``:watch``). False or ``PermissionError`` refuses the request with 403, before the
-            name is looked at (AIP-211). An ``HTTPException`` that it raises is answered by FastAPI. None, the default,
-            lets every caller do everything.
-        prefix: Before the names.
-        max_wait: Seconds or a timedelta after which ``:wait`` answers, whatever the caller asked for. As the next one
-            for Google's style alone.
-        keep_alive: Seconds or a timedelta of silence after which an event stream sends a comment.
+            name is read (AIP-211). FastAPI answers an ``HTTPException`` that it raises. None, the default, lets every
+            caller do everything.
+        prefix: Path before the names.
+        max_wait: Seconds or a timedelta after which ``:wait`` answers, whatever the caller asked for. Google's style
+            only.
+        keep_alive: Seconds or a timedelta of silence after which an event stream sends a comment. Google's style only.
 
     Raises:
-        ValueError: Another style.
+        ValueError: ``style`` is neither.
     """
     _check_style(style)
     calls = Calls(client, authorize, max_wait)
@@ -135,7 +136,7 @@ def resume_router(client: Client, verifier: Verifier, *, prefix: str = "/lro") -
     Args:
         client: A worker, opened and closed elsewhere.
         verifier: Required; see ``lro_aio.servers.resume.Verifier``.
-        prefix: Before the endpoints' own names.
+        prefix: Path before the endpoints' own names.
 
     Raises:
         TypeError: ``verifier`` is not callable. There is no default that accepts everyone.
@@ -159,14 +160,14 @@ async def operation_from_request(
 ) -> Operation[Any]:
     """The operation that an endpoint works on: the one that the header ``x-alis-operation-id`` names, else a new one.
 
-    As ``lro_aio.servers.grpc.operation_from_context``, which says what is raised; ``install_error_handlers``
-    answers it.
+    It behaves as ``lro_aio.servers.grpc.operation_from_context``, whose docstring lists the errors;
+    ``install_error_handlers`` answers them.
 
     Args:
         client: Open.
-        request: Of the call.
-        resume_method: Name of a registered handler, whose operations the endpoint makes and resumes.
-        verifier: Decides who may resume one. None: nobody.
+        request: The request of the call.
+        resume_method: Name of a registered handler, whose operations the endpoint creates and resumes.
+        verifier: Decides who may resume one. None: no caller may.
     """
     return await operation_of_call(client, _headers(request), resume_method, verifier)
 
@@ -175,7 +176,7 @@ def operation_response(operation: Operation[Any] | operations_pb2.Operation, sta
     """An operation as the answer of a service's own endpoint.
 
     Args:
-        operation: As ``client.start`` returned it, or as ``client.get_operation`` did.
+        operation: As ``client.start`` or ``client.get_operation`` returned it.
         status_code: The HTTP status.
     """
     proto = operation if isinstance(operation, operations_pb2.Operation) else operation.proto
@@ -183,36 +184,38 @@ def operation_response(operation: Operation[Any] | operations_pb2.Operation, sta
 
 
 def operation_id_from_request(request: Request) -> str | None:
-    """What the header ``Operation-Id`` asks for, to be given to ``client.start(operation_id=...)``; None without one.
+    """The id in the header ``Operation-Id``, for ``client.start(operation_id=...)``; None without the header.
 
-    It can be a dependency: ``Annotated[str | None, Depends(operation_id_from_request)]``. The same request with the
-    same id finds the operation that the first one started; another request is ``OperationAlreadyExistsError``.
-    ``install_error_handlers(app, style="azure")`` answers that, and what this function raises.
+    It can be a dependency: ``Annotated[str | None, Depends(operation_id_from_request)]``. A repeated request with the
+    same id finds the operation that the first one started; another request with that id raises
+    ``OperationAlreadyExistsError``. ``install_error_handlers(app, style="azure")`` answers that error, and those that
+    this function raises.
 
     Args:
-        request: Of the call.
+        request: The request of the call.
 
     Raises:
-        RequestError: It is malformed (400), or there is ``Repeatability-Request-ID``, which is not supported (501).
+        RequestError: The id is malformed (400), or the request has ``Repeatability-Request-ID``, which is not
+            supported (501).
     """
     return azure.operation_id(_headers(request))
 
 
 def accepted(op: Operation[Any], request: Request, base_url: str | None = None, *, prefix: str = "/v1") -> Response:
-    """An operation as the answer of a service's own POST or DELETE in Azure's style: 202, also where it has ended.
+    """An operation as the answer of a service's own POST or DELETE in Azure's style: 202, even if it has ended.
 
-    The body is the status monitor; ``Operation-Location`` is its absolute URL, with the ``api-version`` that the caller
-    sent; ``Operation-Id`` is its id; ``Retry-After`` says when to come back, while it is unfinished.
+    The body is the status monitor. ``Operation-Location`` is its absolute URL, with the ``api-version`` that the caller
+    sent; ``Operation-Id`` is its id; ``Retry-After`` says when to poll, while the operation is unfinished.
 
     Args:
         op: As ``client.start`` returned it.
-        request: Of the call.
-        base_url: Where clients reach the application that serves the status monitors. None takes the request's own
-            scheme and host, with the path at which this application is mounted: right, unless a proxy hides them.
-        prefix: Of the router that serves the status monitors.
+        request: The request of the call.
+        base_url: URL at which clients reach the application that serves the status monitors. None takes the request's
+            own scheme and host, with the path at which this application is mounted: right, unless a proxy hides them.
+        prefix: Prefix of the router that serves the status monitors.
 
     Raises:
-        ValueError: ``base_url`` is not an absolute URL of HTTP.
+        ValueError: ``base_url`` is not an absolute HTTP URL.
     """
     if base_url is None:
         base_url = f"{request.url.scheme}://{request.url.netloc}{quote(request.scope.get('root_path', ''))}"
@@ -221,17 +224,17 @@ def accepted(op: Operation[Any], request: Request, base_url: str | None = None, 
 
 
 def install_error_handlers(app: FastAPI, style: Style = "google") -> None:
-    """Answer errors of this package that leave the application's own endpoints with bodies of a style.
+    """Answer this package's errors, where the application's own endpoints raise them, with the bodies of a style.
 
-    Also: use of a client that is not open (503), and requests that FastAPI's validation refuses (400, with a field
-    violation each). All other exceptions stay FastAPI's.
+    It also answers calls on a client that is not open (503), and requests that FastAPI's validation refuses (400, with
+    a field violation for each problem). FastAPI answers all other exceptions.
 
     Args:
         app: The application.
         style: "google" (AIP-193) or "azure", where ``OperationAlreadyExistsError`` is 400.
 
     Raises:
-        ValueError: Another style.
+        ValueError: ``style`` is neither.
     """
     _check_style(style)
     reply, form = (azure.error_reply, azure.azure_error) if style == "azure" else (error_reply, http_error)
@@ -272,7 +275,7 @@ def _headers(request: Request) -> dict[str, str]:
 def _add_reads(routes: Routes, keep_alive: float) -> None:
     calls = routes.calls
 
-    async def get(request: Request, name: str) -> Response:  # noqa: ARG001 (of the form of the others)
+    async def get(request: Request, name: str) -> Response:  # noqa: ARG001 (all routes have one signature)
         return operation_response(await calls.get(name))
 
     async def page(request: Request, parent: str) -> Response:
@@ -297,7 +300,7 @@ def _add_reads(routes: Routes, keep_alive: float) -> None:
         methods=["POST"],
         response_model=None,
         name="GetOperationByMessage",
-        summary="GetOperation, as gRPC names it",
+        summary="GetOperation, by the name that gRPC gives it",
     )
 
 
@@ -314,7 +317,7 @@ def _add_writes(routes: Routes) -> None:
         await calls.cancel(name)
         return response(Reply(200, {}))
 
-    async def delete(request: Request, name: str) -> Response:  # noqa: ARG001 (of the form of the others)
+    async def delete(request: Request, name: str) -> Response:  # noqa: ARG001 (all routes have one signature)
         await calls.delete(name)
         return response(Reply(200, {}))
 
@@ -340,15 +343,17 @@ def _list_request(request: Request, parent: str) -> operations_pb2.ListOperation
     )
     try:
         asked.page_size = int(size)
-        asked.return_partial_success = {"true": True, "false": False}[partial]
-    except (ValueError, KeyError) as exc:
-        field = "return_partial_success" if isinstance(exc, KeyError) else "page_size"
-        raise invalid(field, "is not of its type") from exc
+    except ValueError as exc:
+        raise invalid("page_size", "has a value of the wrong type") from exc
+    if partial not in ("true", "false"):
+        raise invalid("return_partial_success", "has a value of the wrong type")
+    if partial == "true":  # refused here: older releases of the messages have no such field
+        raise unimplemented("return_partial_success")
     return asked
 
 
 class _StreamResponse(Response):
-    """An event stream in the clothes that FastAPI expects of an endpoint's answer."""
+    """An event stream as the ``Response`` that FastAPI expects from an endpoint."""
 
     def __init__(self, stream: EventStream) -> None:
         super().__init__(status_code=200)
@@ -359,7 +364,7 @@ class _StreamResponse(Response):
 
 
 def _violations(exc: RequestValidationError) -> status_pb2.Status:
-    """What FastAPI found, without the values that the caller sent."""
+    """The problems that FastAPI found, without the values that the caller sent."""
     violations = [
         error_details_pb2.BadRequest.FieldViolation(
             field=".".join(str(part) for part in error["loc"]), description=str(error["msg"])

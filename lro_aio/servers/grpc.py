@@ -23,7 +23,7 @@ from lro_aio.engine.operation import Operation
 from lro_aio.servers.calls import MAX_WAIT, Authorize, Calls
 from lro_aio.servers.errors import detail_of, status_of
 from lro_aio.servers.legacy import operation_of_call
-from lro_aio.servers.resume import Verifier
+from lro_aio.servers.verifying import Verifier
 
 __all__ = ["ErrorInterceptor", "add_operations_servicer", "operation_from_context"]
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 Context = grpc.aio.ServicerContext[Any, Any]
 
 MAX_TRAILERS = 6000
-"""Bytes of an error as trailing metadata. Clients refuse more than 8 KiB of it, which is the whole error lost."""
+"""Bytes of an error as trailing metadata. Clients refuse more than 8 KiB of it, and then the whole error is lost."""
 
 
 def add_operations_servicer(
@@ -45,7 +45,7 @@ def add_operations_servicer(
         client: Opened and closed by the caller: ``async with client:`` around the server's life.
         server: Not started yet.
         authorize: ``authorize(context, verb, name)``, sync or async, with ``verb`` "get", "list", "delete", "cancel" or
-            "wait". False or ``PermissionError`` refuses the call with PERMISSION_DENIED, before the name is looked at
+            "wait". False or ``PermissionError`` refuses the call with PERMISSION_DENIED, before the name is read
             (AIP-211). None, the default, lets every caller do everything.
         max_wait: Seconds or a timedelta after which WaitOperation answers, whatever the caller asked for.
     """
@@ -59,32 +59,32 @@ async def operation_from_context(
     """The operation that a service method works on: the one that the caller names, else a new one.
 
     The caller names one in the metadata ``x-alis-operation-id`` (``lro_aio.OPERATION_ID_HEADER``): an id, or a whole
-    name. Anybody can send it, so it gives no claim: what comes back is what ``client.operation(name)`` gives, which
+    name. Any caller can send it, so it gives no claim: the result is what ``client.operation(name)`` returns, which
     cannot drive an operation that has a handler. Without it, ``client.create()`` makes an operation that the method
     drives by hand.
 
-    With a verifier, a caller that it lets in resumes the operation: it must be SUSPENDED, and what comes back is a
-    ``MethodOperation`` that holds a claim under a lease. The method goes on by hand, from ``op.resume_point`` and
-    ``op.state``; see ``lro_aio.servers.legacy`` for what makes this the weaker way to resume. The lease is renewed
-    while the process lives, whether or not the method has answered.
+    With a verifier, a caller that it accepts resumes the operation: the operation must be SUSPENDED, and the result is
+    a ``MethodOperation`` that holds a claim under a lease. The method goes on by hand, from ``op.resume_point`` and
+    ``op.state``; ``lro_aio.servers.legacy`` says why this is the weaker way to resume. The lease is renewed while the
+    process lives, whether or not the method has answered.
 
     Args:
         client: Open.
-        context: Of the call.
-        resume_method: Name of a registered handler: its rows only are resumed, and a call without the metadata makes
-            one of them, which the method drives by hand, and which the handler goes on with where the method does not.
+        context: The context of the call.
+        resume_method: Name of a registered handler. Only its rows are resumed. A call without the metadata creates such
+            a row, which the method drives by hand; where the method does not finish it, the handler goes on.
         verifier: Such as ``lro_aio.servers.resume.OidcVerifier``. None: no call resumes anything.
 
     Raises:
-        RequestError: UNAUTHENTICATED or PERMISSION_DENIED, before the operation is looked up: the verifier lets the
-            caller not in.
-        InvalidOperationNameError: What the caller sent is no id and no name.
+        RequestError: UNAUTHENTICATED or PERMISSION_DENIED, before the operation is read: the verifier refuses the
+            caller.
+        InvalidOperationNameError: The caller sent neither an id nor a name.
         OperationNotFoundError: No such operation.
-        OperationDoneError: It has ended (this one and the next two only with a verifier).
-        OperationBusyError: Somebody runs it, or is about to: UNAVAILABLE, with the time to come back.
+        OperationDoneError: It has ended (this error and the next two occur only with a verifier).
+        OperationBusyError: It runs, or is about to: UNAVAILABLE, with the seconds after which to try again.
         InvalidTransitionError: It belongs to another handler, or to none.
-        UnknownHandlerError: ``resume_method`` is not registered, and the call makes an operation.
-        WorkerUnavailableError: The process shuts down.
+        UnknownHandlerError: ``resume_method`` is not registered, and the call creates an operation.
+        WorkerUnavailableError: The process is shutting down.
         StoreUnavailableError: The store did not answer.
         ValueError: ``resume_method`` without a verifier.
     """
@@ -96,12 +96,12 @@ async def operation_from_context(
 
 
 class _Operations(operations_pb2_grpc.OperationsServicer):
-    """The servicer: each method is its call, and its errors."""
+    """The servicer: each method makes its call, and answers its errors."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
 
-    async def GetOperation(  # noqa: N802 (the generated base names it)
+    async def GetOperation(  # noqa: N802 (the name in the generated base)
         self, request: operations_pb2.GetOperationRequest, context: Context
     ) -> operations_pb2.Operation:
         return await self._answer(context, "get", request.name, lambda: self._calls.get(request.name))
@@ -135,14 +135,14 @@ class _Operations(operations_pb2_grpc.OperationsServicer):
             return await call()
 
         client = self._calls.client
-        return await _guarded(context, allowed(), client=client, expose=client.engine.expose_errors)
+        return await _guarded(context, allowed(), client=client, expose=client.expose_errors)
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Answers errors of the server's own methods as ``google.rpc.Status`` with ``ErrorInfo``.
 
-    Errors of this package keep code, sentence and variables. The text of any other is logged and hidden; its code is
-    kept where it has a canonical one. What a method aborts by itself stays as it is. For unary and streaming methods,
+    Errors of this package keep code, sentence and variables. The text of any other error is logged and hidden; its code
+    is kept where it has a canonical one. An abort by the method itself stays as it is. For unary and streaming methods,
     async or not::
 
         server = grpc.aio.server(interceptors=[ErrorInterceptor()])
@@ -177,7 +177,7 @@ def _arity(streaming: bool) -> str:
 
 
 def _wrapped(method: Callable[..., Any], *, streams: bool, expose: bool) -> Callable[..., Any]:
-    """The method with its errors answered, of the kind that grpc tells methods apart by."""
+    """The method with its errors answered, and still of the kind by which grpc tells methods apart."""
     if inspect.isasyncgenfunction(method):
 
         async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
@@ -213,7 +213,7 @@ def _wrapped_blocking(method: Callable[..., Any], *, streams: bool, expose: bool
             raise
         except Exception as exc:  # noqa: BLE001 (whatever the method raised is answered)
             # The generator's thread runs ahead of the loop that sends: an abort from here would collide with a message
-            # under way. This status is sent after the last of them.
+            # under way. This status is sent after the last message.
             code, message, trailers = _arguments(status_of(exc, expose=expose))
             context.set_code(code)
             context.set_details(message)
@@ -231,7 +231,7 @@ def _wrapped_blocking(method: Callable[..., Any], *, streams: bool, expose: bool
 
 
 async def _guarded(context: Context, call: Awaitable[T], *, client: Client | None = None, expose: bool = False) -> T:
-    """The result of a call, or its error as the RPC's. grpc's own errors, an abort among them, pass."""
+    """The result of a call, or its error as the RPC's. grpc's own errors, such as an abort, pass through."""
     try:
         return await call
     except asyncio.CancelledError:
@@ -241,7 +241,7 @@ async def _guarded(context: Context, call: Awaitable[T], *, client: Client | Non
         raise
     except Exception as exc:
         await _abort(context, status_of(exc, client=client, expose=expose))
-        raise  # abort() has raised: this is for the type checker
+        raise  # not reached: abort() has raised; for the type checker
 
 
 async def _abort(context: Context, status: status_pb2.Status) -> None:
@@ -252,7 +252,7 @@ async def _abort(context: Context, status: status_pb2.Status) -> None:
 async def _answer_cancelled(context: Context) -> None:
     """End the RPC of a cancelled method: a caller without a deadline would wait for ever.
 
-    One whose caller has hung up cannot be answered; then nothing happens.
+    Does nothing where the caller has hung up.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():
@@ -261,7 +261,7 @@ async def _answer_cancelled(context: Context) -> None:
         status = make_status(Code.ABORTED, "the call was cancelled by the server's own code", reason="CALL_CANCELLED")
     if context.done():
         return
-    with contextlib.suppress(grpc.aio.BaseError):  # the abort's own, or the caller is gone
+    with contextlib.suppress(grpc.aio.BaseError):  # the abort raises one, and so does a caller that is gone
         await _abort(context, status)
 
 
@@ -271,7 +271,7 @@ def _arguments(status: status_pb2.Status) -> tuple[grpc.StatusCode, str, tuple[t
 
 
 def _fitted(status: status_pb2.Status) -> status_pb2.Status:
-    """The status, with long texts clipped and foreign details dropped where it would not get through."""
+    """The status, with long texts clipped and other services' details dropped where it would be too large to send."""
     # The message travels percent-encoded, and again in the details, which travel as base64.
     if 3 * len(status.message.encode()) + 4 * status.ByteSize() // 3 <= MAX_TRAILERS:
         return status

@@ -1,4 +1,4 @@
-"""Operations and errors as HTTP has them: proto3 JSON, AIP-193 bodies. No web framework here."""
+"""Operations and errors over HTTP: proto3 JSON, AIP-193 bodies. No web framework here."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from google.rpc import status_pb2
 from lro_aio.client import Client
 from lro_aio.core.codes import Code
 from lro_aio.core.proto_json import any_json, list_json, operation_json, printed, status_json
-from lro_aio.core.status import make_status
-from lro_aio.servers.errors import RequestError, invalid, retry_delay, status_of
+from lro_aio.core.status import make_status, retry_delay
+from lro_aio.servers.errors import RequestError, invalid, status_of
 
 __all__ = [
     "Receive",
@@ -48,7 +48,7 @@ class Reply:
 
     status: int
     body: Any
-    """What ``json.dumps`` takes."""
+    """A value for ``json.dumps``."""
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def content(self) -> bytes:
@@ -56,7 +56,7 @@ class Reply:
         return json.dumps(self.body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
     async def send(self, send: Send) -> None:
-        """Write it as an ASGI application does."""
+        """Send it as an ASGI application does."""
         content = self.content()
         headers = {"content-type": "application/json", "content-length": str(len(content)), **self.headers}
         raw = [(key.lower().encode("latin-1"), value.encode("latin-1")) for key, value in headers.items()]
@@ -65,11 +65,11 @@ class Reply:
 
 
 def http_error(status: status_pb2.Status, http: int | None = None) -> Reply:
-    """The AIP-193 body of a status, with ``Retry-After`` where it says when to come back.
+    """The AIP-193 body of a status, with ``Retry-After`` where the status says when to try again.
 
     Args:
         status: Not OK.
-        http: The HTTP status, where it is another than the code's.
+        http: The HTTP status, where it differs from the code's.
     """
     code = Code.of(status.code)
     number = code.http if http is None else http
@@ -77,7 +77,7 @@ def http_error(status: status_pb2.Status, http: int | None = None) -> Reply:
     if status.details:
         members["details"] = [any_json(detail) for detail in status.details]
     headers: dict[str, str] = {}
-    delay = retry_delay(status)
+    delay = retry_delay(status.details)
     if delay is not None:
         headers["Retry-After"] = str(max(1, math.ceil(delay)))
     if number == Code.UNAUTHENTICATED.http:
@@ -92,15 +92,15 @@ def error_reply(
     http: int | None = None,
     form: Callable[[status_pb2.Status, int | None], Reply] = http_error,
 ) -> Reply:
-    """What to answer for an exception; see ``status_of``.
+    """The answer for an exception; see ``status_of``.
 
     Args:
         exc: The exception.
-        client: Of the server, where it has one.
-        http: The HTTP status, where it is another than the code's.
-        form: Makes the answer of a status.
+        client: The server's client, where it has one.
+        http: The HTTP status, where it differs from the code's.
+        form: Makes the answer from a status.
     """
-    expose = client is not None and client.engine.expose_errors
+    expose = client is not None and client.expose_errors
     if http is None and isinstance(exc, RequestError):
         http = exc.http
     return form(status_of(exc, client=client, expose=expose), http)
@@ -112,7 +112,7 @@ async def read_body(receive: Receive, headers: Mapping[str, str], limit: int) ->
     Args:
         receive: The ASGI callable.
         headers: With lower-case names.
-        limit: Bytes.
+        limit: Most bytes.
 
     Raises:
         RequestError: It is longer than the limit (413), or the client hung up.
@@ -124,7 +124,7 @@ async def read_body(receive: Receive, headers: Mapping[str, str], limit: int) ->
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise invalid("body", "ended early")
+            raise invalid("body", "is incomplete: the client hung up")
         body += message.get("body", b"")
         if len(body) > limit:
             raise _too_large(limit)
@@ -136,7 +136,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """A body as a JSON object; an empty one is ``{}``.
 
     Raises:
-        RequestError: It is something else.
+        RequestError: It is not a JSON object.
     """
     if not body.strip():
         return {}
@@ -150,7 +150,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def parse_message(body: bytes, message: M) -> M:
-    """Merge a proto3 JSON body into a message; lowerCamelCase and the proto's own field names are both taken.
+    """Merge a proto3 JSON body into a message; it may have lowerCamelCase or the proto's own field names.
 
     Raises:
         RequestError: It is not JSON, or not of the message's form.

@@ -8,39 +8,39 @@ POST /lro/poll        operation, resumeToken, operations                     200
 POST /lro/sweep       none                                                   200 ``{}``
 ====================  =====================================================  ==================================
 
-A resume answers when the run that it started has suspended, ended, or been given up. 200 with false: nothing to do
-here for whoever asks, now or ever: the token is an old one, or the wait goes on and was handed to the scheduler again.
-So it is for ``STEP_BUDGET`` ("I cannot watch any longer: look what is true") and, with a remote scheduler, for every
-call that comes before the operation's sleep is over. 425 with ``Retry-After``: a live run has the operation; come back,
-in case it dies. 503 with ``Retry-After``: this process cannot run it now, or was stopped while it did.
+A resume answers when the run that it started has suspended, ended, or been given up.
 
-``visit`` is the row's hand-over number, where the scheduler says it: a wait that goes on is handed over again only once
-that is noted (503 before).
+- 200 with false: the caller has nothing to do, now or later. The token is old, or the wait goes on and was handed to
+  the scheduler again. The latter answers ``STEP_BUDGET`` (the scheduler cannot watch any longer, and asks for a check)
+  and, with a remote scheduler, every call that comes before the operation's sleep is over.
+- 425 with ``Retry-After``: a live run has the operation; try again, in case it dies.
+- 503 with ``Retry-After``: this process cannot run it now, or was stopped while it did.
 
-A poll of an operation that does not wait with this token answers with nothing pending: the resume that follows has
-nothing to do then. Without ``operations`` it is about all that the row waits for. It names 500 that are pending at
-most.
+``visit`` is the row's hand-over number, where the scheduler sends it. A wait that goes on is handed over again only
+once the row has that number (503 before).
 
-400 is a malformed body, 401 and 403 the verifier's, 413 a body over 1 MiB. Errors have AIP-193 bodies.
+A poll of an operation that does not wait with this token answers with nothing pending: the resume that follows then has
+nothing to do. A poll without ``operations`` is about all that the row waits for. The answer names at most 500 that are
+pending, and no more than 32 KiB of names.
+
+400 is a malformed body, 401 and 403 are the verifier's, 413 is a body over 1 MiB. Errors have AIP-193 bodies.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
-
-from google.rpc import status_pb2
+import json
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any
 
 from lro_aio.client import Client
 from lro_aio.core.codes import Code
-from lro_aio.core.errors import InvalidOperationNameError, OperationBusyError, WorkerUnavailableError
-from lro_aio.core.names import parse
-from lro_aio.core.record import Record, WakeReason
+from lro_aio.core.errors import OperationBusyError, WorkerUnavailableError
+from lro_aio.core.record import WakeReason
 from lro_aio.core.status import make_status
-from lro_aio.servers.errors import RequestError, invalid
+from lro_aio.servers.errors import invalid
 from lro_aio.servers.http import Receive, Reply, Scope, Send, error_reply, http_error, parse_object, read_body
+from lro_aio.servers.verifying import UnauthenticatedError, Verifier, allow_unverified, check_verifier, verified
 
 if TYPE_CHECKING:
     from lro_aio.servers.oidc import OidcVerifier
@@ -58,87 +58,24 @@ __all__ = [
 ]
 
 MAX_BODY = 1024 * 1024
-"""Bytes of a request's body."""
+"""Most bytes of a request's body."""
 MAX_ERROR = 2000
 """Characters of a scheduler's error that are kept."""
 RETRY_AFTER = 1.0
-"""Seconds after which a run that was given up may find another process."""
+"""Seconds after which another process may take up a run that was given up."""
 TOO_EARLY = 425
-"""HTTP status (RFC 8470) for "a live run has it": the code's own, 503, would say that this process is the problem."""
+"""HTTP status (RFC 8470) for "a live run has it". The code's own, 503, would blame this process."""
 
 MAX_PENDING = 500
-"""Names in the answer to a poll: a Cloud Workflows execution holds 512 KB in all."""
+"""Names in the answer to a poll. Whoever polls needs to know only whether there are any."""
+MAX_PENDING_BYTES = 32 * 1024
+"""Bytes of these names, as JSON: an execution of Cloud Workflows holds 512 KB in all, and each name more than once."""
 
 REASONS: dict[str, WakeReason | None] = {
     **{reason.value: reason for reason in WakeReason if reason is not WakeReason.CANCEL_REQUESTED},
     "STEP_BUDGET": None,
 }
-"""What a scheduler may say. A cancel is the engine's own reason; None has it look for what is true."""
-
-
-class UnauthenticatedError(PermissionError):
-    """Raised by a verifier: the request does not prove who sends it. The answer is 401."""
-
-
-class Verifier(Protocol):
-    """Decides who may wake operations: an async callable from the request's headers to the caller's name.
-
-    It raises ``UnauthenticatedError`` where the credentials are missing, malformed, expired or forged (401), and any
-    other ``PermissionError`` where they are good and not enough (403; 401 where the request has no ``Authorization``
-    header at all). Whatever else it raises lets nobody in either: an ``LroError`` is answered as such, so
-    ``StoreUnavailableError`` gives 503, and the rest is logged and gives 500. Schedulers try again after both.
-    """
-
-    def __call__(self, headers: Mapping[str, str], /) -> Awaitable[str]:
-        """The caller's name, not empty.
-
-        Args:
-            headers: With lower-case names; the values of a repeated one are joined with ", ".
-        """
-        ...
-
-
-async def allow_unverified(headers: Mapping[str, str], /) -> str:  # noqa: ARG001 (nothing is looked at)
-    """A verifier that lets everybody in, for local development: whoever reaches the port can wake operations."""
-    return "unverified"
-
-
-def check_verifier(verifier: Verifier) -> Verifier:
-    """Return the verifier.
-
-    Raises:
-        TypeError: It is not callable. There is no default that accepts everyone.
-    """
-    if not callable(verifier):
-        raise TypeError(
-            f"verifier must be an async callable from headers to the caller's name, not {verifier!r}: there is no"
-            " default that accepts everyone (for local development, lro_aio.servers.resume.allow_unverified)"
-        )
-    return verifier
-
-
-async def verified(verifier: Verifier, headers: Mapping[str, str]) -> str:
-    """The caller's name.
-
-    Args:
-        verifier: Whom to ask.
-        headers: With lower-case names.
-
-    Raises:
-        RequestError: It lets the caller not in: UNAUTHENTICATED or PERMISSION_DENIED.
-        Exception: Whatever else the verifier raised.
-    """
-    try:
-        principal = verifier(headers)
-        if not inspect.isawaitable(principal):
-            raise TypeError("the verifier is not async: nothing that it returns is trusted")
-        name = await principal
-    except PermissionError as exc:
-        missing = isinstance(exc, UnauthenticatedError) or "authorization" not in headers
-        raise RequestError(_refusal(unauthenticated=missing)) from exc
-    if not isinstance(name, str) or not name:
-        raise TypeError(f"the verifier returned {type(name).__name__}, not the caller's name")
-    return name
+"""The reasons that a scheduler may send. A cancel is the engine's own; None asks the engine to check the wait."""
 
 
 class ResumeApp:
@@ -149,7 +86,7 @@ class ResumeApp:
     Args:
         client: A worker.
         verifier: Required; see ``Verifier``.
-        prefix: Before the endpoints' own names.
+        prefix: Path before the endpoints' own names.
 
     Raises:
         TypeError: ``verifier`` is not callable. There is no default that accepts everyone.
@@ -177,7 +114,7 @@ class ResumeApp:
         if prefix != self._prefix or verb not in Endpoints.VERBS:
             return http_error(make_status(Code.NOT_FOUND, "no such endpoint", reason="NO_SUCH_ENDPOINT"))
         if scope["method"] != "POST":
-            status = make_status(Code.UNIMPLEMENTED, "this endpoint takes POST", reason="METHOD_NOT_ALLOWED")
+            status = make_status(Code.UNIMPLEMENTED, "this endpoint accepts POST only", reason="METHOD_NOT_ALLOWED")
             reply = http_error(status, 405)
             return Reply(reply.status, reply.body, {"Allow": "POST"})
         headers: dict[str, str] = {}
@@ -188,7 +125,7 @@ class ResumeApp:
 
 
 class Endpoints:
-    """What the three endpoints do, for whatever server they are mounted in."""
+    """What the three endpoints do, in any server."""
 
     VERBS = ("resume", "poll", "sweep")
 
@@ -203,7 +140,7 @@ class Endpoints:
         Args:
             verb: One of ``VERBS``.
             headers: With lower-case names.
-            receive: The ASGI callable, from which the body is read once the caller is known.
+            receive: The ASGI callable. The body is read from it once the caller is verified.
         """
         work: dict[str, Callable[[dict[str, Any]], Coroutine[Any, Any, Reply]]]
         work = {"resume": self._resume, "poll": self._poll, "sweep": self._sweep}
@@ -212,7 +149,7 @@ class Endpoints:
             body = parse_object(await read_body(receive, headers, MAX_BODY))
         except Exception as exc:  # noqa: BLE001 (a verifier may raise anything; each has its answer)
             return error_reply(exc, self._client)
-        # A scheduler that hangs up must not stop a claim half way: the row would wait for its lease to end.
+        # A scheduler that hangs up must not stop a claim half way: the row would wait until its lease expires.
         task = asyncio.create_task(self._answered(work[verb](body)), name=f"lro-aio-{verb}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -233,9 +170,10 @@ class Endpoints:
             raise invalid("reason", f"must be one of {', '.join(sorted(REASONS))}")
         pending = _texts(body, "pending")
         error = _text(body, "error", "")[:MAX_ERROR]
-        # A remote scheduler comes early where a wait is longer than it reaches; beside a local one, somebody means it.
+        # A remote scheduler calls early where a wait is longer than it can hold. Next to a local one, an early call is
+        # meant.
         early = self._client.scheduler.local
-        run = await self._client.engine.dispatcher.resume(
+        run = await self._client.server_host.resume(
             operation,
             token,
             reason=REASONS[said],
@@ -246,37 +184,24 @@ class Endpoints:
         )
         if run is not None:
             if run.task is not None:
-                await asyncio.wait({run.task})  # with what follows the commit: the next wait is handed over
+                await asyncio.wait({run.task})  # with what follows the commit: the hand-over of the next wait
             await run.ended.wait()
-            if await self._waiting(operation, token) is not None:
+            if await self._client.server_host.waiting(operation, token) is not None:
                 raise WorkerUnavailableError("the run was given up before its end", retry_after=RETRY_AFTER)
         return Reply(200, {"resumed": run is not None})
 
     async def _poll(self, body: dict[str, Any]) -> Reply:
         operation, token = _text(body, "operation"), _text(body, "resumeToken")
         asked = _texts(body, "operations")
-        record = await self._waiting(operation, token)
+        record = await self._client.server_host.waiting(operation, token)
         if record is None or record.wait is None:
             return Reply(200, {"pending": []})
-        pending = await self._client.engine.dispatcher.pending(record.wait, asked)
-        return Reply(200, {"pending": pending[:MAX_PENDING]})
+        pending = await self._client.server_host.pending(record.wait, asked)
+        return Reply(200, {"pending": _first(pending)})
 
     async def _sweep(self, body: dict[str, Any]) -> Reply:  # noqa: ARG002 (the endpoints have one form)
-        await self._client.sweep()
+        await self._client.server_host.sweep()
         return Reply(200, {})
-
-    async def _waiting(self, operation: str, token: str) -> Record | None:
-        """The row, if the token still stands for its wait: no run that it started has got anywhere."""
-        try:
-            parse(operation)
-        except InvalidOperationNameError:
-            return None
-        engine = self._client.engine
-        engine.check_open()
-        record = await engine.gateway.read(operation)
-        if record is None or record.done or record.wait is None or record.wait.token != token:
-            return None
-        return record
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:
@@ -287,11 +212,14 @@ async def _lifespan(receive: Receive, send: Send) -> None:
             return
 
 
-def _refusal(*, unauthenticated: bool) -> status_pb2.Status:
-    if unauthenticated:
-        return make_status(Code.UNAUTHENTICATED, "the request has no valid credentials", reason="UNAUTHENTICATED")
-    sentence = "the caller may not wake operations"
-    return make_status(Code.PERMISSION_DENIED, sentence, reason="PERMISSION_DENIED")
+def _first(names: list[str]) -> list[str]:
+    """As many of the names as an answer takes; one at least."""
+    taken = 0
+    for count, name in enumerate(names):
+        taken += len(json.dumps(name)) + 1  # and a comma
+        if count and (count >= MAX_PENDING or taken > MAX_PENDING_BYTES):
+            return names[:count]
+    return names
 
 
 def _member(body: dict[str, Any], name: str) -> object:
@@ -305,7 +233,7 @@ def _text(body: dict[str, Any], name: str, default: str | None = None) -> str:
     if value is None and default is not None:
         return default
     if not isinstance(value, str) or (default is None and not value):
-        raise invalid(name, "must be a string that is not empty" if default is None else "must be a string")
+        raise invalid(name, "must be a non-empty string" if default is None else "must be a string")
     return _checked(name, value)
 
 
@@ -334,7 +262,7 @@ def _checked(name: str, value: str) -> str:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "OidcVerifier":  # stands on packages that the base installation does not have
+    if name == "OidcVerifier":  # it needs packages that the base installation does not have
         from lro_aio.servers.oidc import OidcVerifier
 
         return OidcVerifier

@@ -1,1 +1,1 @@
-"""Stores, one package per product. None imports another, and none is imported before it is asked for."""
+"""Stores, one package per product. None imports another, and none is imported before it is used."""

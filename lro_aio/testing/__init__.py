@@ -1,4 +1,4 @@
-"""For tests of services and stores: a manual clock, fault points, contract suites, fixtures, fakes of Google Cloud."""
+"""Aids for tests of services and stores: a manual clock, fault points, contract suites, fixtures, cloud fakes."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ _LAZY = {
     "FakeWorkflows": "workflows",
     "LocalIssuer": "oidc",
 }
-"""Name -> the module that has it: each needs packages that not everybody has installed."""
+"""Name -> its module. Each module needs packages that not everybody has installed."""
 
 
 def __getattr__(name: str) -> Any:

@@ -36,7 +36,7 @@ class ReadContract:
     """Reads, and the life of the store itself."""
 
     def test_close_is_quick_and_may_be_repeated(self, store: Store) -> None:
-        """``close`` returns within a second (twice that here, for slow machines); the second one does nothing."""
+        """``close`` returns within a second (two seconds here, for slow machines); a second call does nothing."""
         create_all(store, row())
         store.read([name_of(1)])
         started = time.monotonic()
@@ -50,7 +50,7 @@ class ReadContract:
         assert store.lanes >= 1
 
     def test_rows_outlive_the_client(self, clients: tuple[Store, Store]) -> None:
-        """What one client wrote is there after it closed."""
+        """What one client wrote is still there after it has closed."""
         first, second = clients
         create_all(first, row())
         if first is not second:
@@ -58,7 +58,7 @@ class ReadContract:
         assert only(second, name_of(1)) == row()
 
     def test_a_missing_row_is_left_out(self, store: Store) -> None:
-        """Reading a name without a row is no error."""
+        """Reading a name without a row is not an error."""
         create_all(store, row(1), row(3))
         assert sorted(names(store.read([name_of(1), name_of(2), name_of(3)]))) == [name_of(1), name_of(3)]
         assert store.read([name_of(2)]) == []
@@ -72,7 +72,7 @@ class ReadContract:
         assert store.unfinished(wanted) == {name_of(i) for i in range(600)}
 
     def test_deleted_and_expired_rows_are_read(self, store: Store) -> None:
-        """Hiding them is not the store's part."""
+        """The store does not hide them."""
         deleted = row(1, deleted=True)
         expired = row(2, state=State.SUCCEEDED, end_time=1.0, expire_time=2.0, check_time=None)
         create_all(store, deleted, expired)
@@ -80,7 +80,7 @@ class ReadContract:
         assert only(store, expired.name) == expired
 
     def test_one_client_reads_what_another_wrote(self, clients: tuple[Store, Store]) -> None:
-        """A row that is returned reflects every change whose ``apply`` returned before, whoever called it."""
+        """A row that is returned reflects every change whose ``apply`` returned before, whichever client called it."""
         first, second = clients
         create_all(first, row())
         assert only(second, name_of(1)).revision == 1
@@ -90,7 +90,7 @@ class ReadContract:
             assert only(reader, name_of(1)).revision == revision
 
     def test_changes_elsewhere_are_noticed_and_own_ones_are_not(self, clients: tuple[Store, Store]) -> None:
-        """``changed_elsewhere`` is true once after commits of another client, and never after one's own."""
+        """``changed_elsewhere`` is true once after commits of another client, and never after the client's own."""
         first, second = clients
         if first.foreign_poll_interval is None:
             pytest.skip("this store cannot tell")
@@ -116,7 +116,7 @@ class ApplyContract:
         assert store.apply([]) == []
 
     def test_the_outcome_is_the_row_after_the_change(self, store: Store) -> None:
-        """Made, changed, left as it was, removed."""
+        """Created, changed, left as it was, removed."""
         made = row()
         assert store.apply([put(made)]) == [made]
         assert only(store, made.name) == made
@@ -129,7 +129,7 @@ class ApplyContract:
         assert store.read([made.name]) == []
 
     def test_outcomes_stand_at_the_places_of_their_changes(self, store: Store) -> None:
-        """Whatever the order of the names."""
+        """In whatever order the names are."""
         order = [5, 2, 9, 1, 7]
         outcomes = store.apply([put(row(i)) for i in order])
         assert outcomes == [row(i) for i in order]
@@ -151,7 +151,7 @@ class ApplyContract:
 
     @pytest.mark.parametrize("error", [OperationDoneError(name_of(2), "FAILED"), ZeroDivisionError("a bug")])
     def test_a_refusal_is_the_outcome_of_its_change_alone(self, store: Store, error: Exception) -> None:
-        """The others commit, be the exception an LroError or any other."""
+        """The others commit, whether the exception is an LroError or any other."""
 
         def refuse(_: Record | None) -> Record:
             raise error
@@ -164,7 +164,7 @@ class ApplyContract:
         assert only(store, name_of(3)) == row(3)
 
     def test_changes_of_one_row_compose_in_their_order(self, store: Store) -> None:
-        """Each sees the row as the ones before it left it; a refusal in between leaves no mark."""
+        """Each change sees the row as the changes before it left it; a refusal in between leaves no trace."""
 
         def raise_claim(record: Record) -> Record:
             return dataclasses.replace(record, claim=record.claim + 1)
@@ -183,7 +183,7 @@ class ApplyContract:
         assert only(store, name).claim == 2
 
     def test_made_and_removed_in_one_batch(self, store: Store) -> None:
-        """Leaves nothing behind, and what follows finds nothing."""
+        """The row leaves nothing behind, and later changes find nothing."""
         outcomes = store.apply([put(row()), remove(name_of(1)), update(name_of(1), owner="late")])
         assert outcomes[:2] == [row(), None]
         assert isinstance(outcomes[2], OperationNotFoundError)
@@ -198,14 +198,14 @@ class ApplyContract:
         assert only(store, old.name) == new
 
     def test_a_row_may_be_replaced_by_another(self, store: Store) -> None:
-        """All of the new one is stored, the fields that a life does not change too."""
+        """The whole new row is stored, including the fields that never change in the life of a row."""
         create_all(store, row(fingerprint="1:a", traceparent="t"))
         new = row(uid="another", handler="other", create_time=NOW - 5, state=State.SUCCEEDED, check_time=None)
         create_all(store, new)
         assert only(store, new.name) == new
 
     def test_a_thousand_rows_in_one_batch(self, store: Store) -> None:
-        """The largest batch that an engine sends: made, changed and removed."""
+        """The largest batch that an engine sends: created, changed and removed."""
         count = 1000
         create_all(store, *(row(i) for i in range(count)))
         outcomes = store.apply([update(name_of(i), revision=i + 2) for i in range(count)])
@@ -216,9 +216,9 @@ class ApplyContract:
         assert store.read([name_of(i) for i in range(count)]) == []
 
     def test_what_cannot_be_stored_is_refused_for_good_and_whole(self, store: Store) -> None:
-        """A batch with half a surrogate pair, which is no text.
+        """A batch with half a surrogate pair, which is not text.
 
-        The store commits nothing of it and raises anything but "try again", or refuses that change alone, or takes
+        The store commits nothing of it and raises any error but "try again", or refuses that change alone, or stores
         it and gives it back.
         """
         unstorable = row(2, owner="\ud800")
@@ -227,7 +227,7 @@ class ApplyContract:
             outcomes = store.apply([put(row(1)), put(unstorable), put(row(3))])
         except StoreUnavailableError:
             raise
-        except Exception:  # noqa: BLE001 - any other class tells the engine to look for the change that is to blame
+        except Exception:  # noqa: BLE001 - any other class tells the engine to search for the change that is to blame
             outcomes = None
         if outcomes is None:
             assert store.read([name_of(1), name_of(2), name_of(3)]) == []
@@ -238,7 +238,7 @@ class ApplyContract:
         create_all(store, row(4))  # and the store goes on
 
     def test_records_that_left_the_store_are_not_its_rows(self, store: Store) -> None:
-        """Nobody changes a row by changing an object that he gave or was given, even by force."""
+        """Changing an object that went into or came out of the store, even by force, does not change its row."""
         given = row()
         (returned,) = store.apply([put(given)])
         object.__setattr__(given, "owner", "forced")
@@ -247,17 +247,17 @@ class ApplyContract:
         assert only(store, name_of(1)).owner == ""
 
     def test_a_change_is_given_the_stored_row(self, store: Store) -> None:
-        """All of it: payloads, wait and wake."""
+        """The whole row: payloads, wait and wake."""
         full = row(**{field: values[-2] for field, values in other_values().items()} | {"response": b""})
         assert full.state is State.FAILED
         create_all(store, full)
         seen: list[Record] = []
 
-        def look(record: Record) -> Record:
+        def see(record: Record) -> Record:
             seen.append(record)
             return record
 
-        apply_one(store, full.name, look)
+        apply_one(store, full.name, see)
         assert seen[-1] == full
 
 
@@ -279,7 +279,7 @@ class RoundTripContract:
 
     @pytest.mark.parametrize("state", [State.RUNNING, State.SUCCEEDED])
     def test_every_field_comes_back_from_a_changed_row(self, store: Store, state: State) -> None:
-        """Whichever field a change writes, and when it goes back to its default."""
+        """For every field that a change writes, and also when the field returns to its default."""
         for field, values in other_values().items():
             base = row(state=state_for(field, state))
             for value in (*values, getattr(base, field)):

@@ -1,4 +1,4 @@
-"""The part of the store contract about the rules of a row's life, and about many who want the same row."""
+"""The part of the store contract about the rules of a row's life, and about races for one row."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PATIENCE = 30.0
 
 
 def claim(store: Store, name: str, *, now: float = NOW, owner: str = "worker", token: str | None = None) -> Record:
-    """Claim a row; the refusal is raised."""
+    """Claim a row; a refusal is raised."""
     by = claimant(owner)
     claimed = apply_one(store, name, lambda record: transitions.claim(record, now=now, by=by, token=token))
     assert claimed is not None
@@ -54,7 +54,7 @@ def claim(store: Store, name: str, *, now: float = NOW, owner: str = "worker", t
 
 
 def finish(store: Store, held: Record, *, now: float = NOW, response: bytes = b"") -> Record | None:
-    """End a row as the holder of a claim; the refusal is raised."""
+    """End a row as the holder of a claim; a refusal is raised."""
     return apply_one(
         store,
         held.name,
@@ -63,7 +63,7 @@ def finish(store: Store, held: Record, *, now: float = NOW, response: bytes = b"
 
 
 class LifeContract:
-    """The rules of core, as they come out through a store."""
+    """The rules of the core, seen through a store."""
 
     def test_an_end_is_final(self, store: Store) -> None:
         """Rule 1: a second end is refused, and the row is as the first one left it."""
@@ -88,7 +88,7 @@ class LifeContract:
         assert store.read([held.name]) == []
 
     def test_an_old_claim_cannot_write(self, store: Store) -> None:
-        """Rule 2: after a second claim, every write of the first holder is refused and leaves no mark."""
+        """Rule 2: after a second claim, every write of the first holder is refused and leaves no trace."""
         create_all(store, row())
         first = claim(store, name_of(1), owner="first")
         second = claim(store, name_of(1), now=NOW + LEASE, owner="second")
@@ -122,7 +122,7 @@ class LifeContract:
         assert claim(store, held.name, now=end).claim == held.claim + 1
 
     def test_a_renewal_moves_the_lease(self, store: Store) -> None:
-        """Rule 4: who renewed is safe from a claim at the old end."""
+        """Rule 4: a holder that renewed is safe from a claim at the old end."""
         create_all(store, row())
         held = claim(store, name_of(1))
         apply_one(
@@ -133,7 +133,7 @@ class LifeContract:
         assert only(store, held.name).revision == held.revision
 
     def test_a_token_wakes_its_wait_once(self, store: Store) -> None:
-        """Rule 7: suspended, claimed with the token, and busy for whoever comes second."""
+        """Rule 7: suspended, claimed with the token, and busy for the next caller."""
         create_all(store, row())
         held = claim(store, name_of(1))
         wait = Wait(token=RIGHT, sleep_until=NOW + 60, children=("operations/child",), deadline=NOW + 120)
@@ -153,7 +153,7 @@ class LifeContract:
             claim(store, held.name, token=RIGHT)
 
     def test_one_request_makes_one_row(self, store: Store) -> None:
-        """Rule 8: the same fingerprint finds the row, another is refused, an expired row makes way."""
+        """Rule 8: the same fingerprint finds the row, another is refused, an expired row is replaced."""
 
         def create(record: Record, now: float = NOW) -> Record | None:
             event: Callable[..., Record] = lambda old: transitions.create(old, record=record, now=now)  # noqa: E731
@@ -219,7 +219,7 @@ class RaceContract:
         assert only(clients[1], name_of(1)) == winners[0]
 
     def test_of_fifty_creators_one_makes_the_row(self, clients: tuple[Store, Store]) -> None:
-        """The others, with the same request, are given that row (rule 8)."""
+        """The others, with the same request, get that row (rule 8)."""
 
         def attempt(number: int) -> Change:
             mine = row(uid=f"uid-{number}", fingerprint="1:same")
@@ -274,7 +274,7 @@ class RaceContract:
 
 
 def at_once(clients: tuple[Store, Store], changes: list[Change]) -> list[Outcome]:
-    """Apply each change on a thread of its own, all together, on the clients in turn."""
+    """Apply each change in a thread of its own, all at once, on the clients in turn."""
     gate = threading.Barrier(len(changes))
 
     def run(number: int) -> Outcome:

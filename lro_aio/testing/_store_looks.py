@@ -1,4 +1,4 @@
-"""The part of the store contract about ``look``: what a sweep must look at, and when again."""
+"""The part of the store contract about ``look``: what is due for a sweep, and when the next scan is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ROUTES: list[Route] = [JOB, ("job", "collect"), ("other", "collect"), ("", ""),
 
 
 def look(store: Store, *, routes: Sequence[Route] = (JOB,), now: float = NOW, **options: Any) -> Look:
-    """A look of somebody who holds nothing."""
+    """A scan by a process that holds nothing."""
     return store.look(**{"now": now, "routes": routes, "limit": 100, "owner": "nobody", **options})
 
 
@@ -27,21 +27,21 @@ def due(store: Store, **options: Any) -> list[str]:
 
 
 class LookContract:
-    """What a sweep looks at."""
+    """What a sweep's scan finds."""
 
     def test_nothing_is_found_where_nothing_is(self, store: Store) -> None:
-        """An empty store is no special case."""
+        """An empty store is not a special case."""
         assert look(store, overdue=NOW) == Look([], None, None)
 
     def test_a_row_is_due_from_its_moment_on(self, store: Store) -> None:
-        """At equality, not before; a row without a time never is."""
+        """From equality on, not before; a row without a time is never due."""
         create_all(store, row(1, check_time=NOW), row(2, check_time=NOW + 0.001), row(3, check_time=None))
         assert due(store) == [name_of(1)]
         assert due(store, now=NOW - 0.001) == []
         assert due(store, now=NOW + 1) == [name_of(1), name_of(2)]
 
     def test_due_rows_come_whole(self, store: Store) -> None:
-        """With all their fields, deleted ones too: they have to run to their end."""
+        """With all their fields. Deleted rows too: they have to run to their end."""
         record = row(1, deleted=True, state_data=b"state", state_codec="json;v=1", metadata=any_of(b"m"))
         create_all(store, record)
         assert look(store).due == [record]
@@ -67,7 +67,7 @@ class LookContract:
         assert set(due(store, routes=[*_ROUTES, JOB])) == {name_of(i) for i in (1, 2, 4, 5)}
 
     def test_names_of_routes_are_data(self, store: Store) -> None:
-        """Whatever printable is in them: no character separates a handler from its resume point, or ends either."""
+        """They may hold any printable text: no character separates a handler from its resume point, or ends either."""
         odd: list[Route] = [
             ("a", "b c"),
             ("a b", "c"),
@@ -81,31 +81,31 @@ class LookContract:
             assert due(store, routes=[route]) == [name_of(i)]
 
     def test_the_soonest_come_first_over_all_routes(self, store: Store) -> None:
-        """And the limit takes the soonest of all, not of each."""
+        """The limit takes the soonest of all, not of each route."""
         create_all(store, *(row(i, check_time=NOW - i, resume_point="collect" if i % 2 else "") for i in range(10)))
         routes = [JOB, ("job", "collect")]
         assert due(store, routes=routes) == [name_of(i) for i in reversed(range(10))]
         assert due(store, routes=routes, limit=3) == [name_of(9), name_of(8), name_of(7)]
 
     def test_a_limit_of_none_leaves_the_rest_of_the_answer(self, store: Store) -> None:
-        """Nothing is due then, and the other two are as ever."""
+        """No row is returned then; the other two fields are as always."""
         create_all(store, row(1), row(2, check_time=NOW + 5), row(3, handler="other"))
         assert look(store, limit=0, overdue=NOW) == Look([], NOW + 5, ("other", ""))
 
     def test_a_route_given_twice_gives_its_rows_once(self, store: Store) -> None:
-        """Routes are a set in a sequence's clothes."""
+        """Routes are a set, passed as a sequence."""
         create_all(store, row(1, check_time=NOW - 1), row(2))
         assert due(store, routes=[JOB, JOB], limit=2) == [name_of(1), name_of(2)]
 
     def test_rows_of_other_routes_starve_nobody(self, store: Store) -> None:
-        """Rule 14: a hundred rows that nobody here can run, all due earlier, leave the limit to those that can."""
+        """Rule 14: a hundred rows that cannot run here, all due earlier, leave the limit to those that can."""
         others = [row(i, handler="unknown", check_time=NOW - 1000) for i in range(50)]
         points = [row(50 + i, resume_point="unknown", check_time=NOW - 1000) for i in range(50)]
         create_all(store, *others, *points, row(200), row(201))
         assert sorted(due(store, limit=2)) == [name_of(200), name_of(201)]
 
     def test_rows_that_the_owner_holds_are_left_out(self, store: Store) -> None:
-        """Of what is due, of the limit and of the next check; "" holds none, not even what nobody holds."""
+        """Out of what is due, of the limit and of the next check. "" holds none, not even rows without a holder."""
         held = [row(i, owner="me", state=State.RUNNING, check_time=NOW - 9) for i in range(5)]
         create_all(store, *held, row(10, check_time=NOW - 1), row(11, owner="you", state=State.RUNNING))
         assert due(store, owner="me", limit=2) == [name_of(10), name_of(11)]
@@ -119,7 +119,7 @@ class LookContract:
         assert look(store, owner="me") == Look([], None, None)
 
     def test_the_owner_may_ask_for_its_own_rows(self, store: Store) -> None:
-        """Among what is due, with the others and in their order; the next check never counts them."""
+        """They are returned with the others, in order; the next check never counts them."""
         create_all(
             store,
             row(1, owner="me", state=State.RUNNING, check_time=NOW - 9),
@@ -145,14 +145,14 @@ class LookContract:
         assert due(store) == [name_of(4)]
 
     def test_an_end_that_has_still_work_to_do_is_due_by_its_time(self, store: Store) -> None:
-        """A cancel that must reach the children, say."""
+        """For example, a cancel that must reach the children."""
         create_all(store, ended(1, check_time=NOW, cancel_children=True), ended(2, check_time=NOW + 1), ended(3))
         found = look(store)
         assert names(found.due) == [name_of(1)]
         assert found.next_check == NOW + 1
 
     def test_the_next_check_is_the_least_time_to_come(self, store: Store) -> None:
-        """Of the routes; what is due now does not count in it, nor does what the limit cut off. None: nothing comes."""
+        """Among the routes' rows. What is due now does not count, nor what the limit cut off. None: nothing to come."""
         create_all(
             store,
             row(1, check_time=None),
@@ -172,7 +172,7 @@ class LookContract:
         assert look(store, now=NOW + 1 / 3).next_check is None
 
     def test_a_route_that_nobody_runs_is_named(self, store: Store) -> None:
-        """One whose rows were due by then; only where it is asked for, and never one of the routes."""
+        """A route with a row due by then; only where it is asked for, and never one of the given routes."""
         create_all(store, row(1, check_time=NOW - 100), row(2, handler="lost", check_time=NOW - 10))
         assert look(store).unknown is None
         assert look(store, overdue=NOW - 10).unknown == ("lost", "")
@@ -181,7 +181,7 @@ class LookContract:
         assert look(store, routes=[], overdue=NOW - 50).unknown == JOB
 
     def test_an_unknown_resume_point_is_a_route_too(self, store: Store) -> None:
-        """As is that of rows without a handler; a row that nobody must look at brings none, nor does one's own."""
+        """So is the route of rows without a handler. A row that is never due gives none, nor does one's own row."""
         create_all(
             store,
             row(1),
@@ -195,7 +195,7 @@ class LookContract:
         assert look(store, overdue=NOW, owner="me").unknown == ("", "")
 
     def test_every_unknown_route_is_found_in_the_end(self, store: Store) -> None:
-        """By asking again with the ones that are known by now, among thousands of rows that are due."""
+        """By asking again with the routes known so far, among 200 due rows."""
         create_all(store, *(row(i, handler=f"lost-{i % 7}", resume_point=f"{i % 3}") for i in range(200)))
         known: list[Route] = [JOB]
         for _ in range(100):
@@ -207,7 +207,7 @@ class LookContract:
         assert sorted(known[1:]) == sorted({(f"lost-{i % 7}", f"{i % 3}") for i in range(200)})
 
     def test_every_look_gives_what_a_plain_loop_gives(self, store: Store) -> None:
-        """200 random looks over 150 random rows."""
+        """200 random scans over 150 random rows."""
         dice = random.Random(14)  # noqa: S311 - not for secrets
         records = [_random_row(dice, number) for number in range(150)]
         create_all(store, *records)

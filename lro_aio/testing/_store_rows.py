@@ -73,7 +73,7 @@ def ended(number: int | str, **fields: Any) -> Record:
 
 
 def put(record: Record) -> Change:
-    """Make the row whatever is there."""
+    """Write the row, whether or not one exists."""
     return Change(record.name, lambda _: record, creates=True)
 
 
@@ -88,13 +88,13 @@ def update(name: str, **fields: Any) -> Change:
 
 
 def create_all(store: Store, *records: Record) -> None:
-    """Write rows, and fail where one is refused."""
+    """Write rows, and fail if one is refused."""
     for outcome in store.apply([put(record) for record in records]):
         assert isinstance(outcome, Record), outcome
 
 
 def apply_one(store: Store, name: str, event: Callable[..., Record | None], *, creates: bool = False) -> Record | None:
-    """Apply one change and return the row after it; its refusal is raised."""
+    """Apply one change and return the row after it; a refusal is raised."""
     outcomes: list[Outcome] = store.apply([Change(name, event, creates=creates)])
     assert len(outcomes) == 1, outcomes
     if isinstance(outcomes[0], Exception):
@@ -110,17 +110,17 @@ def only(store: Store, name: str) -> Record:
 
 
 def names(records: Sequence[Record]) -> list[str]:
-    """Their names, in order."""
+    """The names of the records, in order."""
     return [record.name for record in records]
 
 
 def claimant(owner: str = "worker") -> Claimant:
-    """Somebody who claims for ``LEASE`` seconds."""
+    """A claimant for ``LEASE`` seconds."""
     return Claimant(owner=owner, lease=LEASE, max_attempts=100, retention=RETENTION)
 
 
 def holder(record: Record) -> Holder:
-    """Whoever holds the row now."""
+    """The holder of the row, as it is now."""
     return Holder(record.uid, record.claim)
 
 
@@ -179,7 +179,7 @@ _BY_FIELD: dict[str, tuple[Any, ...]] = {
 
 
 def other_values() -> dict[str, tuple[Any, ...]]:
-    """For every field of a row but its name: values that must come back as they were written."""
+    """Values for every field of a row but its name, which must be read as they were written."""
     fields = [item for item in dataclasses.fields(Record) if item.name != "name"]
     missing = {str(item.type) for item in fields} - set(_BY_TYPE)
     assert not missing, f"the suite has no example of the types {missing}"

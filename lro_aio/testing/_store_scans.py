@@ -17,10 +17,10 @@ __all__ = ["ListContract", "PurgeContract", "UnfinishedContract"]
 
 
 class UnfinishedContract:
-    """Which names still run."""
+    """Which operations have not ended."""
 
     def test_unfinished_names(self, store: Store) -> None:
-        """Those whose rows exist, are not deleted and have not ended."""
+        """The names whose rows exist, are not deleted and have not ended."""
         live = [row(i, state=state) for i, state in enumerate((State.PENDING, State.RUNNING, State.SUSPENDED))]
         over = [ended(10 + i, state=state) for i, state in enumerate((State.SUCCEEDED, State.FAILED, State.CANCELLED))]
         create_all(store, *live, *over, row(20, deleted=True), row(21))
@@ -33,7 +33,7 @@ class PurgeContract:
     """What retention removes."""
 
     def test_purge_removes_what_is_past_its_time(self, store: Store) -> None:
-        """From the moment on; what is live, or not yet over, stays."""
+        """From that moment on; rows that are live, or not yet expired, stay."""
         create_all(
             store,
             ended(1, expire_time=NOW - 1),
@@ -47,12 +47,12 @@ class PurgeContract:
         assert store.purge(now=NOW, limit=100) == 0
 
     def test_purge_stops_at_its_limit(self, store: Store) -> None:
-        """And goes on at the next call, until it removes none."""
+        """The next call goes on, until none is removed."""
         create_all(store, *(ended(i, expire_time=NOW - i) for i in range(7)))
         assert [store.purge(now=NOW, limit=3) for _ in range(4)] == [3, 3, 1, 0]
 
     def test_a_purged_name_is_free(self, store: Store) -> None:
-        """A new row under it is not taken for the old one."""
+        """A new row with that name is not taken for the old one."""
         create_all(store, ended(1, expire_time=NOW))
         store.purge(now=NOW, limit=1)
         create_all(store, row(1, uid="another"))
@@ -64,7 +64,7 @@ class ListContract:
     """Pages of rows."""
 
     def test_newest_first_then_by_name(self, store: Store) -> None:
-        """Whatever order they were written in."""
+        """In whatever order they were written."""
         create_all(
             store,
             row("b", create_time=NOW),
@@ -95,7 +95,7 @@ class ListContract:
 
     @pytest.mark.parametrize("limit", [1, 2, 5, 100])
     def test_pages_give_every_row_once(self, store: Store, limit: int) -> None:
-        """Also where many rows were made at the same moment, and the pages end among them."""
+        """Even where many rows were created at the same moment, and a page ends among them."""
         moments = [NOW] * 7 + [NOW - 1] * 3 + [NOW + 1, NOW + 1 / 3]
         create_all(store, *(row(i, create_time=moment) for i, moment in enumerate(moments)))
         whole = names(store.list(ListQuery(now=NOW, limit=100)))
@@ -103,21 +103,21 @@ class ListContract:
         assert names(list(_pages(store, ListQuery(now=NOW, limit=limit)))) == whole
 
     def test_a_page_starts_after_a_row_that_is_gone(self, store: Store) -> None:
-        """The place is a time and a name, not a row."""
+        """The position is a time and a name, not a row."""
         create_all(store, *(row(i) for i in range(6)))
         store.apply([remove(name_of(2))])
         page = store.list(ListQuery(now=NOW, limit=10, after=(NOW, name_of(2))))
         assert names(page) == [name_of(3), name_of(4), name_of(5)]
 
     def test_nothing_fits_no_limit_or_no_state(self, store: Store) -> None:
-        """An empty set of states, or done and a live state, is no row and no error."""
+        """An empty set of states, or done and a live state, gives no row and no error."""
         create_all(store, row(1), ended(2))
         assert store.list(ListQuery(now=NOW, limit=10, states=frozenset())) == []
         assert store.list(ListQuery(now=NOW, limit=10, done=True, states=frozenset({State.RUNNING}))) == []
         assert store.list(ListQuery(now=NOW, limit=0)) == []
 
     def test_a_parent_is_matched_whole(self, store: Store) -> None:
-        """The empty one is the collection without a parent, None any; no parent is the beginning of another."""
+        """An empty parent is the collection without one, None is any; no parent matches another that begins with it."""
         parents = ["", "p", "p/q", "pp", "P"]
         create_all(store, *(row(i, parent=parent) for i, parent in enumerate(parents)))
         for i, parent in enumerate(parents):
@@ -133,7 +133,7 @@ class ListContract:
         assert names(page) == [name_of(3), name_of(2), name_of(1)]
 
     def test_lists_follow_the_changes(self, store: Store) -> None:
-        """An end moves a row from the live ones to the others."""
+        """An end moves a row from the live rows to the ended ones."""
         create_all(store, row(1), row(2))
         store.apply([update(name_of(1), state=State.FAILED, check_time=None, end_time=NOW, expire_time=NOW + 9)])
         assert names(store.list(ListQuery(now=NOW, limit=9, done=False))) == [name_of(2)]

@@ -17,7 +17,7 @@ __all__ = ["ManualClock"]
 class ManualClock:
     """Engine time that stands still until ``advance`` moves it (``lro_aio.ports.Clock``).
 
-    It drives what the engine waits for: sleeps, deadlines, retries, timeouts, polls of foreign services. It never
+    It drives what the engine waits for: sleeps, deadlines, retries, timeouts, polls of remote services. It never
     touches ``asyncio.sleep``, and it cannot see what a handler awaits outside the engine (a socket, a thread): such a
     handler counts as idle. The leases of a live process do not expire under it: they are renewed at every step.
 
@@ -37,8 +37,16 @@ class ManualClock:
         """Now, in epoch seconds."""
         return self._now
 
+    def monotonic(self) -> float:
+        """As ``time``: this clock is never set back."""
+        return self._now
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback`` once the clock has moved by ``delay`` seconds; returns its undo."""
+        return self.call_at(self._now + delay, callback)
+
     def call_at(self, when: float, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call ``callback`` when the clock has reached ``when``; returns a cancel."""
+        """Call ``callback`` once the clock reaches ``when``; returns its undo."""
         if when <= self._now:
             return asyncio.get_running_loop().call_soon(callback).cancel
         number = next(self._order)
@@ -46,7 +54,7 @@ class ManualClock:
         return lambda: self._cancelled.add(number)
 
     def every(self, interval: float, tick: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG002 (each step ticks)
-        """Call ``tick`` at every step, however short, so that no lease ends between two."""
+        """Call ``tick`` at every step, however short, so that no lease expires between two steps."""
         number = next(self._order)
         self._ticks[number] = tick
         return lambda: self._ticks.pop(number, None) and None
@@ -58,7 +66,7 @@ class ManualClock:
         return lambda: self._settles.pop(number, None) and None
 
     async def advance(self, duration: Duration) -> None:
-        """Move time from deadline to deadline; returns when the engine is idle at the end.
+        """Move time from deadline to deadline; returns once the engine is idle at the end.
 
         Args:
             duration: Seconds or a timedelta.
@@ -70,7 +78,7 @@ class ManualClock:
         await self._step(target)
 
     async def settle(self) -> None:
-        """Return when the engine has nothing left to do without time moving."""
+        """Return once the engine has nothing left to do until time moves."""
         # Twice, since the second of two engines may have woken the first.
         for settle in (*self._settles.values(), *self._settles.values()):
             await settle()

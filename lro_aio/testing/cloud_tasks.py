@@ -1,4 +1,4 @@
-"""``FakeCloudTasks``: a loopback server of the part of Cloud Tasks that the scheduler uses, on a clock of one's choice.
+"""``FakeCloudTasks``: a loopback server of the part of Cloud Tasks that the scheduler uses, on any clock.
 
 A test aid, written from Cloud Tasks' documentation (cloud.google.com/tasks/docs).
 """
@@ -29,11 +29,11 @@ Deliver = Callable[[Any], Awaitable[int]]
 """Carries out one attempt of a task's HTTP request; returns the status."""
 
 LONGEST = 30 * 86400.0
-"""Seconds that a task may be scheduled ahead."""
+"""Most seconds that a task may be scheduled ahead."""
 TOMBSTONE = 3600.0
-"""Seconds for which the name of a task that is gone cannot be used again."""
+"""Seconds for which the name of a removed task cannot be used again."""
 THREADS = 64
-"""Attempts that are sent at a time."""
+"""Most attempts that are sent at a time."""
 MIN_BACKOFF, MAX_BACKOFF = 0.1, 3600.0
 """Seconds between attempts: a queue's defaults."""
 
@@ -41,21 +41,21 @@ _Task = types.Task.pb()
 
 
 class FakeCloudTasks:
-    """A Cloud Tasks for tests: every queue exists, and tasks are dispatched at their time by ``clock``.
+    """Cloud Tasks for tests: every queue exists, and tasks are dispatched at their time by ``clock``.
 
-    What is modelled, and the page that says so: named tasks, and names that cannot be used again for an hour
+    It models, each with the page that says so: named tasks, and names that cannot be used again for an hour
     (cloud.google.com/tasks/docs/reference/rpc/google.cloud.tasks.v2#createtaskrequest); tasks at most 30 days ahead and
     dispatch deadlines of 15 s to 30 min (the same page, "Task"); attempts until one is answered with 2xx, with back-off
     from 0.1 s to an hour (cloud.google.com/tasks/docs/configuring-queues); a task that runs can still be read and
-    deleted. Not modelled: rates, App Engine, leases, purging.
+    deleted. It does not model rates, App Engine, leases and purging.
 
     Args:
-        clock: What goes by; a ``ManualClock`` dispatches as it is advanced.
-        deliver: Carries out a task's request and returns the HTTP status; without it, it is sent. A ``ManualClock``
-            waits for it.
+        clock: Its time. A ``ManualClock`` dispatches tasks as it is advanced.
+        deliver: Carries out a task's request and returns the HTTP status; without it, the request is sent. A
+            ``ManualClock`` waits for it.
         token: Makes the OIDC token of a task from (audience, service account).
-        patience: Real seconds after which ``settle`` takes an attempt without an answer for idle: its handler may wait
-            for the clock.
+        patience: Real seconds after which ``settle`` counts an attempt without an answer as idle: its handler may be
+            waiting for the clock.
     """
 
     def __init__(
@@ -69,9 +69,9 @@ class FakeCloudTasks:
         self.rpcs: Counter[str] = Counter()
         """Calls by RPC."""
         self.tasks: dict[str, Any] = {}
-        """Tasks that are there, by name."""
+        """The tasks that exist, by name."""
         self.statuses: list[int] = []
-        """What the attempts were answered with; 0 for no answer."""
+        """The HTTP statuses of the attempts, in order; 0 for no answer."""
         self._clock = clock if clock is not None else SystemClock()
         self._deliver = deliver if deliver is not None else self._send
         self._token = token
@@ -79,9 +79,9 @@ class FakeCloudTasks:
         self._gone: dict[str, float] = {}
         self._timers: dict[str, Callable[[], None]] = {}
         self._running: dict[asyncio.Task[None], float] = {}
-        """When each attempt that is under way began (``time.monotonic``)."""
+        """The start of each attempt that is under way (``time.monotonic``)."""
         self._faults: dict[str, deque[tuple[grpc.StatusCode, str]]] = {}
-        # Threads of its own: on the loop's, attempts that wait for an answer would keep the verifier from giving it.
+        # Threads of its own: in the loop's threads, attempts that wait for an answer would block the verifier.
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="fake-cloud-tasks")
         self._server: grpc.aio.Server | None = None
         self._channel: grpc.aio.Channel | None = None
@@ -132,12 +132,12 @@ class FakeCloudTasks:
     def fail(
         self, rpc: str, code: grpc.StatusCode, times: int = 1, when: Literal["before", "after"] = "before"
     ) -> None:
-        """Let the next calls of an RPC fail, after those that were asked for already.
+        """Make the next calls of an RPC fail, after those that are already to fail.
 
         Args:
-            rpc: Its name, as "CreateTask".
-            code: What the caller gets.
-            times: How many calls; 0 forgets what was asked for.
+            rpc: Its name, such as "CreateTask".
+            code: The code that the caller gets.
+            times: How many calls; 0 clears the faults of the RPC.
             when: "before": the call does nothing; "after": it is carried out, and only the answer is lost.
         """
         planned = self._faults.setdefault(rpc, deque())
@@ -146,7 +146,7 @@ class FakeCloudTasks:
         planned.extend([(code, when)] * times)
 
     async def settle(self) -> None:
-        """Return when no attempt is under way but those that have waited for their answer for too long."""
+        """Return once no attempt is under way, except those that have waited for their answer for too long."""
         while True:
             soonest = time.monotonic() - self._patience
             busy = {attempt: began for attempt, began in self._running.items() if began > soonest}

@@ -1,4 +1,4 @@
-"""A store with fault points: what happens when it fails just before, or just after, a write."""
+"""A store with fault points: it fails just before, or just after, a write."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class _Fault:
 
 
 class FaultyStore(Store):
-    """Wraps a store; its calls fail where a test says so, and are counted.
+    """Wraps a store, counts its calls, and makes them fail where a test says so.
 
-    ``when="before"``: the call has no effect. ``when="after"``: it took effect and its answer is lost.
+    ``when="before"``: the call has no effect. ``when="after"``: it takes effect, and its answer is lost.
     """
 
     def __init__(self, inner: Store) -> None:
@@ -58,7 +58,7 @@ class FaultyStore(Store):
 
         Args:
             method: Name of a method of ``Store``.
-            times: How many calls; 0 clears, ``math.inf`` is until cleared.
+            times: How many calls; 0 clears the fault, ``math.inf`` lasts until it is cleared.
             when: Whether the failing call takes effect.
             error: Makes the exception.
         """
@@ -69,7 +69,7 @@ class FaultyStore(Store):
 
         Args:
             method: Name of a method of ``Store``.
-            when: Whether they wait before they have any effect, or with their answer.
+            when: Whether they wait before they take effect, or before they answer.
         """
         gate = threading.Event()
         self._gates[method] = (gate, when)
@@ -80,7 +80,7 @@ class FaultyStore(Store):
         self._through("open", self.inner.open)
 
     def close(self) -> None:
-        """As the wrapped store, after letting held calls go."""
+        """As the wrapped store, after releasing held calls."""
         for gate, _ in self._gates.values():
             gate.set()
         self.inner.close()
@@ -132,7 +132,7 @@ class FaultyStore(Store):
         fault = self._faults.get(method)
         if fault is None or fault.times <= 0:
             answer = call()
-            self._describe()  # some of it is known once the store is open, or measured with every call
+            self._describe()  # some attributes are known once the store is open, or are measured with every call
             if gate is not None and held == "after":
                 gate.wait()
             return answer
@@ -143,7 +143,7 @@ class FaultyStore(Store):
         raise fault.error()
 
     def _describe(self) -> None:
-        """Say of itself what the wrapped store says."""
+        """Copy the attributes of the wrapped store."""
         inner = self.inner
         self.expires_rows = inner.expires_rows
         self.clock_offset = inner.clock_offset

@@ -1,6 +1,6 @@
-"""A token issuer on loopback: what Google's is to a service that Workflows or Cloud Tasks calls.
+"""A token issuer on loopback, in place of Google's for a service that Workflows or Cloud Tasks calls.
 
-Needs ``cryptography``, which google-auth brings.
+Needs ``cryptography``, which google-auth installs.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ __all__ = ["Flaw", "LocalIssuer"]
 Flaw = Literal[
     "expired", "early", "audience", "email", "unverified", "issuer", "unsigned", "unknown_key", "tampered", "garbage"
 ]
-"""How a token can be bad: past its time, before its time, for another audience, of another account, of an address that
-is not verified, of another issuer, with ``alg: none``, signed by a key that is not published, changed after it was
-signed, or no token at all."""
+"""What can be wrong with a token: past its time, before its time, for another audience, of another account, of an
+address that is not verified, of another issuer, with ``alg: none``, signed by a key that is not published, changed
+after it was signed, or no token at all."""
 
 LIFETIME = 3600
 
@@ -36,12 +36,12 @@ LIFETIME = 3600
 class LocalIssuer:
     """Issues OIDC identity tokens as Google does for a service account, and publishes the certificates.
 
-    ``with`` or ``async with``; a thread of its own answers ``certs_url``. Its times are the machine's, not those of a
-    test's clock, since verifiers take the machine's.
+    Use it in ``with`` or ``async with``; a thread of its own answers ``certs_url``. Its times are the machine's, not a
+    test clock's, since verifiers use the machine's.
 
     Args:
         email: The account that it issues tokens for.
-        issuer: The claim ``iss``; None: the address that it listens on.
+        issuer: The claim ``iss``. None takes the address that it listens on.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class LocalIssuer:
         self.fetches = 0
         """How often the certificates were fetched."""
         self.available = True
-        """Whether they can be: False answers 503."""
+        """Whether the certificates can be fetched. False answers 503."""
         self._issuer = issuer
         self._generation = 0
         self._server: ThreadingHTTPServer | None = None
@@ -59,13 +59,13 @@ class LocalIssuer:
 
     @property
     def url(self) -> str:
-        """Where it listens.
+        """The URL at which it listens.
 
         Raises:
-            RuntimeError: Nowhere yet.
+            RuntimeError: It does not listen yet.
         """
         if self._server is None:
-            raise RuntimeError("the issuer listens nowhere: use it in `with LocalIssuer() as issuer:`")
+            raise RuntimeError("the issuer does not listen yet: use it in `with LocalIssuer() as issuer:`")
         return f"http://127.0.0.1:{self._server.server_port}"
 
     @property
@@ -75,16 +75,16 @@ class LocalIssuer:
 
     @property
     def certs_url(self) -> str:
-        """Where its certificates are: ``{"key id": "PEM"}``, as at Google's ``oauth2/v1/certs``."""
+        """The URL of its certificates: ``{"key id": "PEM"}``, as at Google's ``oauth2/v1/certs``."""
         return f"{self.url}/certs"
 
     @property
     def key_id(self) -> str:
-        """Of the key that signs now."""
+        """The id of the key that signs now."""
         return f"key-{self._generation}"
 
     def rotate(self) -> None:
-        """Sign with another key from now on; the old certificate is not published any more."""
+        """Sign with another key from now on; the old certificate is no longer published."""
         self._generation += 1
 
     def token(self, audience: str, flaw: Flaw | None = None) -> str:
@@ -92,13 +92,13 @@ class LocalIssuer:
 
         Args:
             audience: The claim ``aud``.
-            flaw: What is wrong with it; None: it is good for an hour.
+            flaw: What is wrong with it. None: nothing, and it is valid for an hour.
 
         Raises:
             ValueError: There is no such flaw.
         """
         if flaw is not None and flaw not in get_args(Flaw):
-            raise ValueError(f"there is no flaw {flaw!r}; there are {', '.join(get_args(Flaw))}")
+            raise ValueError(f"there is no flaw {flaw!r}; the flaws are {', '.join(get_args(Flaw))}")
         if flaw == "garbage":
             return "not-a-token"
         header = {"alg": "none" if flaw == "unsigned" else "RS256", "kid": self.key_id, "typ": "JWT"}
@@ -180,7 +180,7 @@ def _base64(raw: bytes) -> str:
 
 
 @lru_cache(maxsize=16)
-def _key(name: str) -> rsa.RSAPrivateKey:  # noqa: ARG001 (one key a name, made once: it takes a while)
+def _key(name: str) -> rsa.RSAPrivateKey:  # noqa: ARG001 (one key for each name, made once: it takes a while)
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 

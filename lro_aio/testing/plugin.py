@@ -1,6 +1,6 @@
 """pytest plugin: the fixtures ``lro_clock``, ``lro_handlers`` and ``lro_client``.
 
-Loaded by pytest wherever lro-aio is installed, so it must not need more than pytest. ``lro_client`` alone needs
+pytest loads it wherever lro-aio is installed, so it must not need more than pytest. Only ``lro_client`` needs
 pytest-asyncio, in strict or auto mode.
 """
 
@@ -32,13 +32,13 @@ def lro_handlers() -> Handlers:
 
 async def _opened(lro_clock: ManualClock, lro_handlers: Handlers) -> AsyncIterator[Client]:
     """An open client on an in-memory store, with ``lro_clock`` and ``lro_handlers``."""
-    # A handler that still runs when the test is over gets no grace: real time would pass.
+    # A handler that still runs when the test is over gets no time to end: real time would pass.
     async with Client("sqlite://", handlers=[lro_handlers], clock=lro_clock, drain_timeout=0) as client:
         yield client
 
 
 def _refused() -> Client:
-    """An open client; here it needs pytest-asyncio."""
+    """Stands for the fixture where pytest-asyncio is not installed."""
     raise ImportError("the fixture lro_client needs pytest-asyncio: pip install 'lro-aio[testing]'")
 
 

@@ -1,6 +1,6 @@
 """The contract of ``lro_aio.ports.Scheduler``, as tests of a client that has one.
 
-Subclass ``SchedulerContract`` in a test module and say how a scheduler is made::
+Subclass ``SchedulerContract`` in a test module, and say how a scheduler is made::
 
     from lro_aio.testing.scheduler_contract import SchedulerContract
 
@@ -9,9 +9,9 @@ Subclass ``SchedulerContract`` in a test module and say how a scheduler is made:
         def make_scheduler(self, lro_clock):
             return lambda: MyScheduler(FakeBackend(lro_clock))
 
-``make_scheduler`` gives a function; each client of a test gets a scheduler of its own from it. Engine time is
-``lro_clock``; the back end of a remote scheduler is a fake that goes by it, and ``connect`` says how its wake-ups
-reach a client. Needs pytest-asyncio.
+``make_scheduler`` gives a function, which makes a scheduler for each client of a test. Engine time is ``lro_clock``.
+The back end of a remote scheduler is a fake on that clock, and ``connect`` says how its wake-ups reach a client. Needs
+pytest-asyncio.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ class SchedulerContract:
     """What every scheduler promises. A subclass has a fixture ``make_scheduler``, as this module's docstring says."""
 
     poll_slack = 10.0
-    """Engine seconds by which a wake-up may come late that depends on looking at children."""
+    """Engine seconds by which a wake-up may be late where it depends on polling children."""
 
     async def advance(self, clock: ManualClock, seconds: float) -> None:
         """Move ``clock`` by ``seconds``, and the scheduler's back end with it."""
         await clock.advance(seconds)
 
     def connect(self, scheduler: Scheduler, client: Client) -> None:
-        """Called with every ``client`` and its ``scheduler`` before it is opened.
+        """Connect a ``client`` to its ``scheduler``; called before the client is opened.
 
-        Nothing to do for a scheduler that wakes rows by itself.
+        A scheduler that wakes rows by itself needs nothing here.
         """
 
     @pytest.fixture
@@ -62,7 +62,7 @@ class SchedulerContract:
 
     @pytest.fixture
     def registry(self, wakes: list[Any], lro_clock: ManualClock) -> Handlers:
-        """Its one handler suspends with its state as the arguments, and ends when it is woken."""
+        """One handler, which suspends with its state as the arguments, and ends when it is woken."""
         handlers = Handlers()
 
         @handlers.handler("waiter", state=dict[str, Any], resume_points=("woken",))
@@ -97,15 +97,15 @@ class SchedulerContract:
             yield make
 
     async def suspended(self, client: Client, clock: ManualClock, **waits: Any) -> Operation[Any]:
-        """Start an operation of ``client`` that suspends with ``waits``, by ``clock``; return once it has."""
+        """Start an operation of ``client`` that suspends with ``waits``; return once it has, by ``clock``."""
         op = await client.start("waiter", waits)
         await self.reached(client, clock, op, State.SUSPENDED)
         return op
 
     async def reached(self, client: Client, clock: ManualClock, op: Operation[Any], *states: State) -> Record:
-        """The row of ``op``, once ``client`` sees it in one of the ``states``; the time of ``clock`` stands still."""
+        """The row of ``op``, once ``client`` sees it in one of the ``states``. ``clock`` stands still meanwhile."""
         async with asyncio.timeout(10):
-            while (record := await client.engine.record(op.name)).state not in states:
+            while (record := await client.server_host.record(op.name)).state not in states:
                 await self.advance(clock, 0)
                 await asyncio.sleep(0.005)
         return record
@@ -114,7 +114,7 @@ class SchedulerContract:
     async def test_a_sleep_ends_at_its_time(
         self, open_client: OpenClient, lro_clock: ManualClock, wakes: list[Any]
     ) -> None:
-        """Not before it, and once."""
+        """Not earlier, and only once."""
         client = await open_client()
         began = lro_clock.time()
         op = await self.suspended(client, lro_clock, sleep=100)
@@ -129,7 +129,7 @@ class SchedulerContract:
     async def test_many_sleeps_end_each_at_its_time(
         self, open_client: OpenClient, lro_clock: ManualClock, wakes: list[Any]
     ) -> None:
-        """Whatever the order in which they began."""
+        """In whatever order they began."""
         client = await open_client()
         began = lro_clock.time()
         ops = [await self.suspended(client, lro_clock, sleep=sleep) for sleep in (50, 10, 30, 10)]
@@ -143,7 +143,7 @@ class SchedulerContract:
     async def test_children_end_the_wait_when_all_have_ended(
         self, open_client: OpenClient, lro_clock: ManualClock, wakes: list[Any]
     ) -> None:
-        """One that had ended before, one that ends later, and one that does not exist."""
+        """One that has ended before, one that ends later, and one that does not exist."""
         client = await open_client()
         early, late = await client.create(), await client.create()
         await early.done()
@@ -175,7 +175,7 @@ class SchedulerContract:
     async def test_the_timeout_bounds_the_children_part(
         self, open_client: OpenClient, lro_clock: ManualClock, wakes: list[Any]
     ) -> None:
-        """Counted from the end of the sleep; the handler sees who is pending."""
+        """It counts from the end of the sleep; the handler sees which children are pending."""
         client = await open_client()
         done, pending = await client.create(), await client.create()
         await done.done()
@@ -198,7 +198,7 @@ class SchedulerContract:
         child = await client.create()
         slept = await self.suspended(client, lro_clock, sleep=100)
         waited = await self.suspended(client, lro_clock, children=[child.name])
-        records = [await client.engine.record(op.name) for op in (slept, waited)]
+        records = [await client.server_host.record(op.name) for op in (slept, waited)]
         for _ in range(3):
             for record in records:
                 await client.scheduler.schedule(record)
@@ -215,22 +215,22 @@ class SchedulerContract:
     async def test_cancel_forgets_a_wait_and_may_be_repeated(
         self, open_client: OpenClient, lro_clock: ManualClock, wakes: list[Any]
     ) -> None:
-        """The operation has ended; a wake-up that comes all the same has nothing to do."""
+        """The operation has ended; a wake-up that comes anyway has nothing to do."""
         client = await open_client()
         op = await self.suspended(client, lro_clock, sleep=100)
-        record = await client.engine.record(op.name)
+        record = await client.server_host.record(op.name)
         await op.cancel()
         for _ in range(2):
             await client.scheduler.cancel(record)
         await self.advance(lro_clock, 1000)
-        assert (await client.engine.record(op.name)).state is State.CANCELLED
+        assert (await client.server_host.record(op.name)).state is State.CANCELLED
         assert not wakes
 
     @pytest.mark.asyncio
     async def test_a_restart_loses_no_wait(
         self, open_client: OpenClient, lro_clock: ManualClock, wakes: list[Any]
     ) -> None:
-        """Sleeps that end, and children that end, while nobody is there are seen by the next process."""
+        """The next process sees the sleeps and the children that end while no process runs."""
         first = await open_client()
         child = await first.create(lease=False)
         short = await self.suspended(first, lro_clock, sleep=10)

@@ -45,7 +45,7 @@ async def test_a_crowd_does_each_number_once_and_so_many_at_a_time():
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # one turn of the loop, in which whoever may begins
         under_way -= 1
         return number * 2
 
@@ -54,11 +54,23 @@ async def test_a_crowd_does_each_number_once_and_so_many_at_a_time():
 
 
 @pytest.mark.asyncio
-async def test_sleepers_are_measured_from_their_common_moment():
-    late = []
+async def test_sleepers_are_measured_from_their_common_moment(monkeypatch):
+    """On a clock that only sleeping moves."""
+    now, asleep, late, pause = 0.0, [], [], asyncio.sleep
+
+    async def sleep(seconds):
+        nonlocal now, asleep
+        now += seconds
+        late.extend(0.25 for due in asleep if due <= now)
+        asleep = [due for due in asleep if due > now]
+        await pause(0)
+
+    monkeypatch.setattr(common.asyncio, "sleep", sleep)
+    monkeypatch.setattr(common.time, "time", lambda: now)
+    monkeypatch.setattr(common.time, "monotonic", lambda: now)
 
     async def begin(count, due):
-        asyncio.get_running_loop().call_later(due - common.time.time(), late.extend, [0.25] * count)
+        asleep.extend([due] * count)
 
     def woken():
         new = late[:]

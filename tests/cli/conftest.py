@@ -19,7 +19,6 @@ class Site:
     server: str
     url: str
     store: str
-    gates: Path
     process: subprocess.Popen
 
     def at(self, kind):
@@ -30,13 +29,17 @@ class Site:
 
     def open_gate(self, number, after=0.0):
         """Let ``gate-{number}`` end."""
-        threading.Timer(after, (self.gates / f"gate-{number}").touch).start()
+        threading.Timer(after, self._open, [number]).start()
+
+    def _open(self, number):
+        self.process.stdin.write(f"{number}\n")
+        self.process.stdin.flush()
 
 
 def start_site(directory, *, port=0):
     store = f"sqlite:///{directory}/operations.db"
     process = subprocess.Popen(
-        [sys.executable, str(SERVE), store, str(directory), str(port)],
+        [sys.executable, str(SERVE), store, str(port)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -44,7 +47,7 @@ def start_site(directory, *, port=0):
     line = process.stdout.readline()
     assert line, "the test's server did not start"
     grpc, http = line.split()
-    return Site(f"127.0.0.1:{grpc}", f"http://127.0.0.1:{http}", store, Path(directory), process)
+    return Site(f"127.0.0.1:{grpc}", f"http://127.0.0.1:{http}", store, process)
 
 
 def stop_site(site):

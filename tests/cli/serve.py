@@ -1,13 +1,14 @@
 """A server process for the tests of ``lro``: a store with operations of every kind, on gRPC and HTTP.
 
-Writes its two ports to its output once it answers; ends when its input does. Over HTTP, Google's style is below ``/v1``
+Writes its two ports to its output once it answers. Each line of its input is the number of a gate to open; it ends when
+its input does. Over HTTP, Google's style is below ``/v1``
 and Azure's below ``/azure/v1``.
 """
 
 import asyncio
 import sys
+from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 
 import grpc.aio
 import uvicorn
@@ -20,19 +21,19 @@ from lro_aio.servers.grpc import add_operations_servicer
 
 handlers = lro.Handlers()
 TYPE = "tests.Unknown"
+gates = defaultdict(asyncio.Event)
 
 
 @dataclass
 class Gate:
-    path: str
+    number: int
 
 
 @handlers.handler("gated", state=Gate)
 async def gated(op):
-    """Half done until the file exists."""
+    """Half done until its gate is opened."""
     await op.progress(0.5, "half [bold]way[/] \x1b[31m")
-    while not Path(op.state.path).exists():
-        await asyncio.sleep(0.02)
+    await gates[op.state.number].wait()
     return wrappers_pb2.StringValue(value="opened")
 
 
@@ -58,7 +59,7 @@ def unknown_message():
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(TYPE))(n=5)
 
 
-async def fill(client, gates):
+async def fill(client):
     done = await client.start("quick", operation_id="done")
     failed = await client.start("broken", operation_id="failed")
     for operation in (done, failed):
@@ -72,18 +73,18 @@ async def fill(client, gates):
     nan.update({"progress": float("nan")})
     await client.create(operation_id="nan", lease=False, metadata=nan)
     for number in range(36):
-        await client.start("gated", Gate(f"{gates}/gate-{number}"), operation_id=f"gate-{number}")
+        await client.start("gated", Gate(number), operation_id=f"gate-{number}")
     for number in range(4):
         await client.create(operation_id=f"spare-{number}", lease=False)
 
 
-async def main(url, gates, port):
+async def main(url, port):
     server = grpc.aio.server()
     client = lro.Client(url, handlers=[handlers], lease=lro.LeasePolicy(2), drain_timeout=0)
     add_operations_servicer(client, server)
     async with client:
         if not (await client.list_operations(page_size=1)).operations:
-            await fill(client, gates)
+            await fill(client)
         bound = server.add_insecure_port(f"127.0.0.1:{port}")
         await server.start()
         app = FastAPI()
@@ -96,11 +97,12 @@ async def main(url, gates, port):
         print(bound, http.servers[0].sockets[0].getsockname()[1], flush=True)
         reader = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-        await reader.read()
+        async for line in reader:
+            gates[int(line)].set()
         http.should_exit = True
         await serving
         await server.stop(None)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else "0"))
+    asyncio.run(main(*sys.argv[1:]))

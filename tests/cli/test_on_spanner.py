@@ -130,39 +130,50 @@ def test_a_url_that_cannot_be_right_is_2(lro, url):
     assert "expected spanner://PROJECT/INSTANCE/DATABASE?table=TABLE" in result.stderr
 
 
-def test_the_demo_loses_nothing(lro, fake, tmp_path):
+class Shown(Demo):
+    """One ``lro demo`` on a terminal, to its end."""
+
+    def __init__(self, *arguments):
+        ours, theirs = pty.openpty()
+        env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
+        command = [sys.executable, "-m", "lro_aio.cli", "demo", *arguments]
+        with subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE, env=env) as self.process:
+            os.close(theirs)
+            self.shown = read_until(ours, None, seconds=50).decode()
+            self.code, self.problems = self.process.wait(20), self.process.stderr.read()
+        os.close(ours)
+        plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.shown)
+        self.lines = plain.splitlines(keepends=True)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
     """Its server is killed half way; another one goes on with what is in Spanner."""
-    fake.idle_limit = 0.6  # to its lease of 2 s as Spanner's 10 s to one of 30 s
-    wanted = make_tree(tmp_path / "tree")
-    demo = Demo("--path", str(tmp_path / "tree"), "--pace", "2", "--store", fake.url, temporary=tmp_path / "tmp")
-    try:
-        assert (demo.end(), demo.problems) == (0, "")
-    finally:
-        demo.process.kill()
+    tree = tmp_path_factory.mktemp("demo") / "tree"
+    with FakeSpanner() as fake:
+        fake.idle_limit = 0.6  # to its lease of 2 s as Spanner's 10 s to one of 30 s
+        wanted = make_tree(tree)
+        demo = Shown("--path", str(tree), "--pace", "2", "--store", fake.url)
+        demo.wanted, demo.store = wanted, fake.url
+        yield demo
+
+
+def test_the_demo_loses_nothing(lro, demo):
+    assert (demo.code, demo.problems) == (0, b"")
     first, second = demo.servers
     assert first != second
     assert f"SIGKILL to server process {first} (exit status -9)" in demo.output
-    assert f"digest      {digest_of(wanted)} (the same as recomputed here)" in demo.output
+    assert f"digest      {digest_of(demo.wanted)} (the same as recomputed here)" in demo.output
     assert "nothing was lost" in demo.output
-    result = lro("list", "--store", fake.url, "--parent", "-", "--limit", "0", "--json")
+    result = lro("list", "--store", demo.store, "--parent", "-", "--limit", "0", "--json")
     rows = [json.loads(line) for line in result.stdout.splitlines()]
     assert len(rows) == 1 + 2 + len(DIRECTORIES)
     assert all(row["done"] and "response" in row for row in rows)
     demo.assert_no_server_left()
 
 
-def test_the_demo_on_a_terminal(fake, tmp_path):
+def test_the_demo_on_a_terminal(demo):
     """Bars for what runs, and what the crash has hit, while it goes on; the summary stays."""
-    fake.idle_limit = 0.6
-    make_tree(tmp_path / "tree")
-    ours, theirs = pty.openpty()
-    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
-    command = [sys.executable, "-m", "lro_aio.cli", "demo", "--path", str(tmp_path / "tree"), "--pace", "2"]
-    with subprocess.Popen([*command, "--store", fake.url], stdout=theirs, stderr=subprocess.PIPE, env=env) as process:
-        os.close(theirs)
-        shown = read_until(ours, None, seconds=50).decode()
-        assert (process.wait(20), process.stderr.read()) == (0, b"")
-    os.close(ours)
-    assert "━" in shown
-    assert "interrupted, waits to run again" in shown
-    assert "nothing was lost" in shown
+    assert "━" in demo.shown
+    assert "interrupted, waits to run again" in demo.shown
+    assert "nothing was lost" in demo.shown

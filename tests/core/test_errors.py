@@ -30,7 +30,7 @@ SAMPLES: list[tuple[LroError, str, Code]] = [
     (errors.OperationNotFoundError("operations/a"), "operation 'operations/a' does not exist", Code.NOT_FOUND),
     (
         errors.OperationAlreadyExistsError("operations/a"),
-        "operation 'operations/a' exists already and was started with another request",
+        "operation 'operations/a' already exists and was started with another request",
         Code.ALREADY_EXISTS,
     ),
     (
@@ -143,7 +143,7 @@ SAMPLES: list[tuple[LroError, str, Code]] = [
     ),
     (
         errors.InvalidPageTokenError(),
-        "invalid page_token: it is not one that this service gave",
+        "invalid page_token: this service did not issue it",
         Code.INVALID_ARGUMENT,
     ),
     (errors.InvalidFilterError("odd", 4), "invalid filter at position 4: odd", Code.INVALID_ARGUMENT),
@@ -153,16 +153,21 @@ SAMPLES: list[tuple[LroError, str, Code]] = [
         Code.INVALID_ARGUMENT,
     ),
     (errors.StoreUnavailableError("locked"), "the store is unavailable: locked", Code.UNAVAILABLE),
+    (
+        errors.StoreDataError("operations/a", "not a message"),
+        "the stored row of operation 'operations/a' cannot be decoded: not a message",
+        Code.DATA_LOSS,
+    ),
     (errors.StoreSchemaError("version 9 is newer"), "version 9 is newer", Code.FAILED_PRECONDITION),
     (
         errors.ClockSkewError(12.25, 7.5),
-        "this machine's clock is 12.2 s behind the store's, where 7.5 s (a quarter of the lease) are allowed;"
+        "this machine's clock is 12.2 s behind the store's; at most 7.5 s (a quarter of the lease) are allowed:"
         " synchronise the clock",
         Code.FAILED_PRECONDITION,
     ),
     (
         errors.ClockSkewError(-0.5, 0.25),
-        "this machine's clock is 0.5 s ahead of the store's, where 0.25 s (a quarter of the lease) are allowed;"
+        "this machine's clock is 0.5 s ahead of the store's; at most 0.25 s (a quarter of the lease) are allowed:"
         " synchronise the clock",
         Code.FAILED_PRECONDITION,
     ),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,24 +17,20 @@ import pytest
 PACKAGE = "lro_aio"
 ROOT = Path(__file__).parents[2] / PACKAGE
 
-RANKS = {
-    "_missing": 0,
-    "core": 0,
-    "ports": 1,
-    "engine": 2,
-    "stores": 3,
-    "schedulers": 3,
-    "remote": 3,
-    "client": 4,
-    "": 5,  # the package itself: the public names
-    "servers": 6,
-    "testing": 6,
-    "cli": 7,
-}
-"""A module may import from lower ranks and from its own folder. A new top-level module needs its place here."""
+
+def drawn() -> dict[str, int]:
+    """The picture in the package's docstring: layer -> its line, counted from the lowest; "" is the package itself."""
+    text = ast.get_docstring(ast.parse((ROOT / "__init__.py").read_text())) or ""
+    lines = text.partition("::\n\n")[2].partition("\n\n")[0].splitlines()
+    columns = [re.split(r"\s{2,}", line.strip(), maxsplit=1)[0] for line in reversed(lines)]
+    return {name.removeprefix(PACKAGE): rank for rank, column in enumerate(columns) for name in column.split(", ")}
+
+
+RANKS = drawn()
+"""A module may import from lower ranks and from its own folder. The picture needs every top-level module."""
 
 MESSAGES = {"google.protobuf", "google.rpc", "google.longrunning"}
-FOREIGN = {
+THIRD_PARTY = {
     "core": MESSAGES,
     "core.codes": {"grpc"},  # lazily: `code.grpc_code`
     "core.errors": MESSAGES | {"grpc"},  # for an annotation
@@ -84,8 +82,14 @@ def imports(module: str) -> Iterator[Import]:
                 yield Import(module, full if is_module else base, node.lineno)
 
 
-ALL = [item for module in MODULES for item in imports(module)]
-OWN = [item for item in ALL if item.imported.split(".")[0] == PACKAGE]
+@functools.cache
+def all_imports() -> list[Import]:
+    return [item for module in MODULES for item in imports(module)]
+
+
+@functools.cache
+def own_imports() -> list[Import]:
+    return [item for item in all_imports() if item.imported.split(".")[0] == PACKAGE]
 
 
 def inner(name: str) -> str:
@@ -104,26 +108,41 @@ def product(name: str) -> str:
 
 def test_the_walk_sees_the_package() -> None:
     assert {"", "core.transitions", "core.codec", "ports"} <= set(MODULES)
-    assert len(OWN) > 50
+    assert len(own_imports()) > 50
 
 
-def test_every_top_level_module_has_its_place() -> None:
-    assert {layer(module) for module in MODULES} <= set(RANKS)
+def test_every_top_level_module_is_in_the_picture_and_nothing_else() -> None:
+    assert {layer(module) for module in MODULES} == set(RANKS)
+    assert RANKS["core"] < RANKS["ports"] < RANKS["engine"] < RANKS["stores"] < RANKS["client"] < RANKS["servers"]
 
 
 def test_imports_go_down_only() -> None:
     wrong = [
         item
-        for item in OWN
+        for item in own_imports()
         if layer(item.importer) != layer(inner(item.imported))
         and RANKS[layer(item.importer)] <= RANKS[layer(inner(item.imported))]
     ]
     assert wrong == []
 
 
+def test_no_two_files_import_each_other_in_a_circle() -> None:
+    """Inside folders too, and for types too: whoever reads a file can read what it stands on first.
+
+    The package's own ``__init__`` imports everything below it, so what comes from there is left out.
+    """
+    needs: dict[str, set[str]] = {module: set() for module in MODULES}
+    for item in own_imports():
+        if inner(item.imported) in needs and inner(item.imported) not in ("", item.importer):
+            needs[item.importer].add(inner(item.imported))
+    while free := {module for module, others in needs.items() if not others & needs.keys()}:
+        needs = {module: others for module, others in needs.items() if module not in free}
+    assert needs == {}
+
+
 @pytest.mark.parametrize("folder", ["stores", "schedulers"])
 def test_one_product_knows_neither_another_nor_the_engine(folder: str) -> None:
-    mine = [item for item in OWN if layer(item.importer) == folder]
+    mine = [item for item in own_imports() if layer(item.importer) == folder]
     wrong = [
         item
         for item in mine
@@ -140,7 +159,7 @@ def test_one_product_knows_neither_another_nor_the_engine(folder: str) -> None:
 def test_of_the_command_line_only_the_demo_runs_a_server() -> None:
     wrong = [
         item
-        for item in OWN
+        for item in own_imports()
         if layer(item.importer) == "cli"
         and not item.importer.startswith("cli.demo")
         and layer(inner(item.imported)) == "servers"
@@ -150,8 +169,8 @@ def test_of_the_command_line_only_the_demo_runs_a_server() -> None:
 
 def test_the_lower_layers_import_only_what_they_need() -> None:
     wrong = []
-    for item in ALL:
-        allowed = FOREIGN.get(item.importer, FOREIGN.get(layer(item.importer)))
+    for item in all_imports():
+        allowed = THIRD_PARTY.get(item.importer, THIRD_PARTY.get(layer(item.importer)))
         top = item.imported.split(".")[0]
         if allowed is None or top == PACKAGE or top in sys.stdlib_module_names:
             continue
@@ -164,8 +183,8 @@ def test_the_lower_layers_take_the_operation_from_the_module_without_grpc() -> N
     """``google.longrunning.operations_pb2`` imports grpc; ``operations_proto_pb2`` has the same classes."""
     wrong = [
         item
-        for item in ALL
-        if layer(item.importer) in FOREIGN
+        for item in all_imports()
+        if layer(item.importer) in THIRD_PARTY
         and item.imported.startswith("google.longrunning")
         and item.imported != "google.longrunning.operations_proto_pb2"
     ]
@@ -173,7 +192,7 @@ def test_the_lower_layers_take_the_operation_from_the_module_without_grpc() -> N
 
 
 def test_the_core_has_no_io_and_no_clock() -> None:
-    wrong = [item for item in ALL if layer(item.importer) == "core" and item.imported.split(".")[0] in IMPURE]
+    wrong = [item for item in all_imports() if layer(item.importer) == "core" and item.imported.split(".")[0] in IMPURE]
     # Names are drawn at random, and `os` is where randomness comes from.
     assert [item for item in wrong if (item.importer, item.imported) != ("core.names", "os")] == []
     for module, path in MODULES.items():
@@ -186,7 +205,9 @@ def reaching(target: str) -> set[str]:
     """The core modules that import ``target``, directly or through others."""
     found = {target}
     while True:
-        more = {item.importer for item in OWN if layer(item.importer) == "core" and inner(item.imported) in found}
+        more = {
+            item.importer for item in own_imports() if layer(item.importer) == "core" and inner(item.imported) in found
+        }
         if more <= found:
             return found
         found |= more

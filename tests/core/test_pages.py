@@ -135,7 +135,7 @@ def test_a_default_above_the_maximum_is_clamped_too() -> None:
 
 
 def test_a_negative_page_size_is_a_value_error_that_names_it() -> None:
-    with pytest.raises(ValueError, match="page_size must not be negative, and is -1"):
+    with pytest.raises(ValueError, match="page_size must be 0 or more, not -1"):
         pages.page_size(-1, default=50, maximum=1000)
 
 

@@ -12,6 +12,7 @@ from lro_aio.core.errors import OperationBusyError
 from lro_aio.core.record import Record
 from lro_aio.ports import SchedulerHost
 
+from ..waiting import until
 from .processes import PATIENCE, Workers
 from .worker_process import Job
 
@@ -87,9 +88,3 @@ async def test_a_token_stays_good_until_the_run_that_it_started_commits(
         assert (response["claim"], list(response["claims"])) == (3, [1])
         assert not await client.resume(op.name, token)  # and now it is over
     assert len(workers.entries("begin", pid=doomed)) == 1
-
-
-async def until(condition):
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.01)

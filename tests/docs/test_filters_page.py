@@ -147,7 +147,7 @@ LIMITS = {row["What"]: int(row["At most"].replace(",", "")) for row in rows_with
     ("what", "make"),
     [
         ("Characters of a filter", lambda count: f'name="{"x" * (count - 7)}"'),
-        ("Parentheses inside one another", lambda count: "(" * count + "done=true" + ")" * count),
+        ("Levels of nested parentheses", lambda count: "(" * count + "done=true" + ")" * count),
         ("Conditions", lambda count: " ".join(["done=true"] * count)),
     ],
 )
@@ -157,8 +157,8 @@ def test_a_filter_may_be_as_large_as_the_page_says_and_no_larger(what: str, make
         filters.parse(make(LIMITS[what] + 1))
 
 
-def test_a_page_looks_at_as_many_operations_as_the_page_says() -> None:
-    assert lro.Limits().scan_rows == LIMITS["Operations that one page looks at"]
+def test_a_page_scans_as_many_operations_as_the_page_says() -> None:
+    assert lro.Limits().scan_rows == LIMITS["Operations that one page scans"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 import lro_aio as lro
 from lro_aio import client
-from lro_aio.schedulers import _remote, cloud_tasks
+from lro_aio.schedulers import _remote, cloud_tasks, workflows
 from lro_aio.servers import resume
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -67,7 +67,8 @@ def test_the_variables_are_those_that_are_read() -> None:
 
 
 def test_the_limits_are_those_of_the_code() -> None:
-    assert f"{resume.MAX_PENDING} names" in TEXT
+    assert f"{resume.MAX_PENDING} names and {resume.MAX_PENDING_BYTES // 1024} KB of them" in TEXT
+    assert f"| {workflows.MAX_NAMES // 1024} KB, as JSON" in TEXT
     assert resume.MAX_BODY == 1024 * 1024
     assert f"for {cloud_tasks.LONGEST / 86400:.0f} days at most" in TEXT
     assert f"{cloud_tasks.MAX_DISPATCH:,.0f} s" in TEXT
@@ -88,7 +89,7 @@ def test_the_retries_of_the_workflow_are_those_of_the_page() -> None:
 def test_the_warning_about_cloud_run_is_the_one_that_is_logged() -> None:
     shown = re.search(r"(?:^    this runs on Cloud Run.*\n)(?:^    .*\n)+", TEXT, re.MULTILINE)
     assert shown is not None
-    logged = "".join(re.findall(r'^ +"([^"\n]+)"$', inspect.getsource(client.Client.__aenter__), re.MULTILINE))
+    logged = "".join(re.findall(r'^ +"([^"\n]+)",?$', inspect.getsource(client.Client.__aenter__), re.MULTILINE))
     assert " ".join(shown[0].split()) == logged
 
 

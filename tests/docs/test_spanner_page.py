@@ -1,6 +1,5 @@
 """``docs/spanner.md`` speaks the truth: its tables are those of the schema, of the roles, and of what is sent."""
 
-import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from lro_aio.stores.spanner.location import Location
 from lro_aio.stores.spanner.table import INDEXES, VARIANTS, columns
 from lro_aio.testing import FakeSpanner
 
+from ..waiting import until
 from .blocks import DocsError
 from .google_cloud import check_gcloud, check_roles, check_sql
 
@@ -102,7 +102,7 @@ def fake(request: pytest.FixtureRequest) -> Iterator[FakeSpanner]:
         yield running
 
 
-def handlers() -> lro.Handlers:
+def handlers(sent: list[tuple[str, tuple[str, ...]]]) -> lro.Handlers:
     registry = lro.Handlers()
 
     @registry.handler("all", resume_points=("end",))
@@ -110,7 +110,7 @@ def handlers() -> lro.Handlers:
         if op.resume_point == "end":
             return wrappers_pb2.StringValue(value="ended")
         await op.set_metadata(wrappers_pb2.StringValue(value="begun"))
-        await asyncio.sleep(0.5)  # for a renewal
+        await until(lambda: any(kind_of(*mutation) == "renew" for mutation in sent))
         return op.suspend(resume_at="end", sleep=0.1)
 
     return registry
@@ -122,7 +122,7 @@ async def test_each_change_writes_as_many_columns_as_the_page_says(
 ) -> None:
     place = 1 + VARIANTS.index("proto" if fake.ddl[0].startswith("CREATE PROTO") else "bytes")
     shown = {row[0]: row[place] for row in table("Change", "Columns, `proto`", "Columns, `bytes`", "Index entries")}
-    async with lro.Client(fake.url, handlers=handlers(), lease=lro.LeasePolicy(duration=0.9)) as client:
+    async with lro.Client(fake.url, handlers=handlers(sent), lease=lro.LeasePolicy(duration=0.9)) as client:
         op = await client.start("all")
         await client.wait_operation(op.name, timeout=20)
         by_hand = await client.create()

@@ -1,6 +1,5 @@
 """What the tests of the engine share: clients over a store with fault points, and the row behind an operation."""
 
-import asyncio
 import contextlib
 
 import pytest
@@ -8,6 +7,8 @@ import pytest_asyncio
 
 import lro_aio as lro
 from lro_aio.testing import FaultyStore
+
+from ..loop_guard import loop_guard  # noqa: F401 (for every test here)
 
 
 @pytest.fixture
@@ -54,34 +55,6 @@ def abandon():
             raise lro.StoreUnavailableError("a process that died writes nothing", retry_after=0.0)
 
         client.store.apply = gone
-        client.engine.worker.close()  # no renewals
+        client.engine.leases.close()  # no renewals
 
     return kill
-
-
-@pytest.fixture
-def loop_watch():
-    """Fails a test in which the event loop stood still for more than 0.2 s between two turns."""
-
-    @contextlib.asynccontextmanager
-    async def watch(limit=0.2):
-        worst = 0.0
-        loop = asyncio.get_running_loop()
-
-        async def beat():
-            nonlocal worst
-            while True:
-                before = loop.time()
-                await asyncio.sleep(0.01)
-                worst = max(worst, loop.time() - before - 0.01)
-
-        task = asyncio.create_task(beat())
-        try:
-            yield
-            await asyncio.sleep(0.02)
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
-        assert worst < limit, f"the event loop was blocked for {worst:.2f} s"
-
-    return watch

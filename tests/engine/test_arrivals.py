@@ -65,7 +65,7 @@ def start(elsewhere, wakes, lro_clock):
             wait["children"] = [(await client.create()).name if child is None else child for child in wait["children"]]
         op = await client.start("waiter")
         await lro_clock.settle()
-        record = await client.engine.record(op.name)
+        record = await client.server_host.record(op.name)
         return client, op, record
 
     return make
@@ -89,7 +89,7 @@ async def test_who_comes_before_the_end_of_the_sleep_is_sent_on(start, elsewhere
     assert not await arrive(client, record, reason)
     assert not wakes
     assert elsewhere.taken[-1] == (len(elsewhere.taken) - 1, "")
-    now = await client.engine.record(record.name)
+    now = await client.server_host.record(record.name)
     assert (now.state, now.handover, now.wait.token) == (record.state, len(elsewhere.taken), record.wait.token)
     await lro_clock.advance(71 * DAY)
     assert await arrive(client, now, reason)
@@ -104,7 +104,7 @@ async def test_a_few_seconds_are_sat_out(start, elsewhere, wakes, lro_clock):
     await lro_clock.advance(97)
     before = len(elsewhere.taken)
     arriving = asyncio.create_task(arrive(client, record, lro.WakeReason.ELAPSED))
-    await asyncio.sleep(0.05)
+    await lro_clock.settle()
     assert not wakes
     assert not arriving.done()
     await lro_clock.advance(3)
@@ -132,7 +132,7 @@ async def test_the_engine_sees_by_itself_what_is_true_of_the_children(start, els
     assert not await arrive(client, record)
     assert elsewhere.taken[-1][1] == ""
     await lro_clock.advance(40)
-    assert await arrive(client, await client.engine.record(record.name))
+    assert await arrive(client, await client.server_host.record(record.name))
     assert wakes == [(lro.WakeReason.CHILDREN_TIMEOUT, [second])]
     await client.aclose()
 
@@ -163,7 +163,7 @@ async def test_an_old_token_is_nothing_to_do(start, elsewhere, wakes, lro_clock)
 async def test_a_hand_over_that_is_not_noted_yet_is_waited_for(start, elsewhere, wakes, lro_clock):
     """The scheduler was faster than the note: a new hand-over would carry the old one's number, and be taken for it."""
     client, _, record = await start(sleep=100 * DAY)
-    noted = (await client.engine.record(record.name)).handover
+    noted = (await client.server_host.record(record.name)).handover
     with pytest.raises(WorkerUnavailableError, match="not noted yet"):
         await arrive(client, record, visit=noted)
     assert not await arrive(client, record, visit=noted - 1)

@@ -12,11 +12,7 @@ import lro_aio as lro
 from lro_aio.core.record import State
 from lro_aio.testing import FaultyStore
 
-
-async def until(condition):
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
+from ..waiting import all_blocked, until
 
 
 @pytest.mark.asyncio
@@ -41,14 +37,16 @@ async def test_a_crowd_of_starts_and_results_is_a_few_commits(client, store):
     before = store.calls["apply"]
     let_go = store.hold("apply")  # a commit that takes its time
     starting = [asyncio.create_task(client.start("quick")) for _ in range(256)]
-    await asyncio.sleep(0.1)
+    await until(lambda: store.calls["apply"] > before)
+    await all_blocked()
     let_go()
     ops = await asyncio.wait_for(asyncio.gather(*starting), 10)
     assert store.calls["apply"] - before <= 4
     let_go = store.hold("apply")
     finished = store.calls["apply"]
     gate.set()
-    await asyncio.sleep(0.1)
+    await until(lambda: store.calls["apply"] > finished)
+    await all_blocked()
     let_go()
     await asyncio.wait_for(asyncio.gather(*(op.result() for op in ops)), 10)
     assert store.calls["apply"] - finished <= 4
@@ -105,14 +103,21 @@ async def test_wake_ups_wait_for_a_place_too(open_client, store, lro_clock):
             return op.suspend(resume_at="on", children=[op.state])
         now += 1
         peak = max(peak, now)
-        await asyncio.sleep(0.002)
+        places.release()
+        await gate.wait()
         now -= 1
         return None
 
+    gate, places = asyncio.Event(), asyncio.Semaphore(0)
     child = await client.create()
     ops = [await client.start("parent", child.name) for _ in range(20)]
     await until(lambda: all(store.inner.read([op.name])[0].state is State.SUSPENDED for op in ops))
     await child.done()
+    for _ in range(2):
+        await asyncio.wait_for(places.acquire(), 10)
+    await lro_clock.settle()
+    assert now == 2
+    gate.set()
     await asyncio.wait_for(asyncio.gather(*(op.result() for op in ops)), 10)
     assert peak == 2
 
@@ -129,7 +134,7 @@ async def test_a_full_worker_does_not_ask_the_store_over_and_over(open_client, s
     ops = [await client.start("work") for _ in range(10)]
     await lro_clock.settle()
     before = store.calls.total()
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.3)  # real time: whoever polls would have asked often
     assert store.calls.total() - before <= 4
     gate.set()
     await asyncio.wait_for(asyncio.gather(*(op.result() for op in ops)), 10)
@@ -153,16 +158,16 @@ async def test_a_store_that_reads_but_does_not_write_makes_nobody_spin(open_clie
     await lro_clock.settle()
     await child.done()
     store.fail("apply", times=math.inf)
+    failed = store.calls["apply"]
     advancing = asyncio.create_task(lro_clock.advance(11))
-    await asyncio.sleep(0.3)
+    await until(lambda: store.calls["apply"] > failed)
     before = store.calls.total()
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(0.5)  # real time: whoever spins would have asked a hundred times
     assert store.calls.total() - before <= 20
     store.fail("apply", times=0)
     await asyncio.wait_for(advancing, 5)
     async with asyncio.timeout(10):
         while not all([(await client.get_operation(op.name)).done for op in ops]):
-            await asyncio.sleep(0.05)
             await lro_clock.advance(1)
 
 
@@ -183,43 +188,47 @@ async def test_an_idle_client_asks_its_store_nothing(tmp_path):
         child = await client.start("nap")
         op = await client.start("parent", child.name)
         await until(lambda: store.inner.read([op.name])[0].state is State.SUSPENDED)
-        await asyncio.sleep(0.3)
+        await client.engine.batcher.settle()
         before = store.calls.total()
-        await asyncio.sleep(1)
+        await asyncio.sleep(1)  # real time is what it costs nothing in
         assert store.calls.total() == before
 
 
 @pytest.mark.parametrize("method", ["apply", "read", "list", "unfinished"])
 @pytest.mark.asyncio
-async def test_a_slow_store_never_blocks_the_event_loop(client, store, loop_watch, method):
+async def test_a_slow_store_never_blocks_the_event_loop(client, store, method):
+    """The loop itself lets the store go: one that waited for it would wait for ever, and the guard says where."""
     op = await client.create()
     other = await client.create()
-    await client.engine._settle()
+    await client.engine.batcher.settle()
+    before = store.calls[method]
     let_go = store.hold(method)
-    async with loop_watch():
-        calls = [
-            asyncio.create_task(client.create()),
-            asyncio.create_task(op.set_metadata(wrappers_pb2.Int64Value(value=1))),
-            asyncio.create_task(client.get_operation(op.name)),
-            asyncio.create_task(client.list_operations("done=false")),
-            asyncio.create_task(op.wait(children=[other.name])),
-        ]
-        await asyncio.sleep(0.3)
-        assert any(not call.done() for call in calls)
-        let_go()
-        await other.done()
-        await asyncio.wait_for(asyncio.gather(*calls), 5)
+    calls = [
+        asyncio.create_task(client.create()),
+        asyncio.create_task(op.set_metadata(wrappers_pb2.Int64Value(value=1))),
+        asyncio.create_task(client.get_operation(op.name)),
+        asyncio.create_task(client.list_operations("done=false")),
+        asyncio.create_task(op.wait(children=[other.name])),
+    ]
+    await until(lambda: store.calls[method] > before)
+    await all_blocked()
+    assert any(not call.done() for call in calls)
+    let_go()
+    await other.done()
+    await asyncio.wait_for(asyncio.gather(*calls), 5)
 
 
 @pytest.mark.asyncio
-async def test_a_thousand_at_a_time_do_not_block_the_event_loop_for_long(client, loop_watch):
+async def test_a_thousand_at_a_time_do_not_block_the_event_loop_for_long(client, loop_guard):
+    """The guard of every test measures each turn; that a crowd is divided into many is what is tested."""
+
     @client.handler("quick")
     async def quick(op):
         return None
 
-    async with loop_watch(limit=0.5):
-        ops = await asyncio.gather(*(client.start("quick") for _ in range(1000)))
-        await asyncio.gather(*(op.result() for op in ops))
+    ops = await asyncio.gather(*(client.start("quick") for _ in range(1000)))
+    await asyncio.gather(*(op.result() for op in ops))
+    assert loop_guard.callbacks > 1000
 
 
 class Poisoned(FaultyStore):
@@ -241,10 +250,11 @@ async def test_of_a_batch_that_is_refused_for_good_only_the_offender_fails(open_
     ops = [await client.create() for _ in range(64)]
     store.poison = ops[37].name
     let_go = store.hold("apply")
+    before = store.calls["apply"]
     busy = asyncio.create_task(client.create())
-    await asyncio.sleep(0.05)
+    await until(lambda: store.calls["apply"] > before)
     ends = asyncio.gather(*(op.done() for op in ops), return_exceptions=True)
-    await asyncio.sleep(0.05)
+    await all_blocked()
     let_go()
     results = await asyncio.wait_for(ends, 5)
     await busy
@@ -259,9 +269,11 @@ async def test_of_a_batch_that_is_refused_for_good_only_the_offender_fails(open_
 async def test_a_defect_of_the_store_ends_no_writer_thread(tmp_path):
     class Odd(FaultyStore):
         def changed_elsewhere(self):
+            self.calls["changed_elsewhere"] += 1
             raise ValueError("a defect")
 
-    async with lro.Client(Odd(lro.SqliteStore(tmp_path / "ops.db"))) as client:
-        await asyncio.sleep(0.2)
+    store = Odd(lro.SqliteStore(tmp_path / "ops.db"))
+    async with lro.Client(store) as client:
+        await until(lambda: store.calls["changed_elsewhere"] >= 2)
         assert [t for t in threading.enumerate() if t.name.startswith("lro-aio-writer")]
         await asyncio.wait_for(client.create(), 5)

@@ -10,6 +10,8 @@ import lro_aio as lro
 from lro_aio.core.record import State
 from lro_aio.testing import FaultyStore
 
+from ..waiting import all_blocked, until
+
 
 def shown(operation):
     members = struct_pb2.Struct()
@@ -107,7 +109,7 @@ async def test_a_stopped_creator_fails_its_operation_and_a_cancelled_one_cancels
             await asyncio.Event().wait()
 
     tasks = [asyncio.create_task(drive(op)) for op in (stopped, cancelled)]
-    await asyncio.sleep(0)
+    await all_blocked()
     await client.cancel_operation(cancelled.name)
     assert cancelled.cancel_requested
     for task in tasks:
@@ -129,11 +131,12 @@ async def test_the_creators_own_cancel_is_the_end(client, row):
 async def test_a_cancel_that_was_learnt_is_not_forgotten_by_a_write_that_was_under_way(client, store):
     op = await client.create()
     let_go = store.hold("apply")
+    before = store.calls["apply"]
     first = asyncio.create_task(client.create())  # keeps the writer busy, so that the next two share a transaction
-    await asyncio.sleep(0.05)
+    await until(lambda: store.calls["apply"] > before)
     writing = asyncio.create_task(op.set_metadata(wrappers_pb2.Int64Value(value=1)))
     cancelling = asyncio.create_task(client.cancel_operation(op.name))
-    await asyncio.sleep(0.05)
+    await all_blocked()
     let_go()
     await asyncio.gather(first, writing, cancelling)
     assert op.cancel_requested
@@ -210,7 +213,7 @@ async def test_no_progress_task_outlives_its_run(client, lro_clock):
     await lro_clock.settle()
     assert [task for task in asyncio.all_tasks() if task.get_name() == "lro-aio-progress"]
     await client.aclose()
-    await asyncio.sleep(0)
+    await all_blocked()
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "lro-aio-progress"]
 
 
@@ -264,7 +267,7 @@ async def test_saved_state_is_what_a_run_after_a_crash_starts_with(open_client, 
     await asyncio.wait_for(saved.wait(), 5)
     abandon(first)
     second = await open_client(url, handlers=[handlers])
-    await lro_clock.advance(31)
+    await lro_clock.advance(46)
     assert (await (await second.operation(op.name)).result(wrappers_pb2.Int64Value)).value == 5
     assert seen == [(1, 1), (5, 2)]
 
@@ -278,6 +281,8 @@ async def test_a_lost_creator_is_found_and_its_operation_aborted(open_client, tm
     abandon(first)
     await lro_clock.advance(29)
     assert not (await second.get_operation(op.name)).done
+    await lro_clock.advance(15)
+    assert not (await second.get_operation(op.name)).done, "it may live, and be about to renew"
     await lro_clock.advance(2)
     ended = await asyncio.wait_for(second.wait_operation(op.name), 5)
     found = error_details_pb2.ErrorInfo()

@@ -211,7 +211,7 @@ async def test_a_run_stops_when_somebody_else_ends_its_operation(client, theirs,
     await lro_clock.advance(10)
     assert reasons == [lro.CancelReason.LEASE_LOST]
     assert client.engine.worker.running == {}
-    assert client.engine.worker.held == 0
+    assert client.engine.leases.held == 0
     assert (row(op.name).claim, row(op.name).revision) == (held.claim, held.revision)
     assert (await op.result(wrappers_pb2.Int64Value)).value == 7
 
@@ -231,7 +231,7 @@ async def test_what_a_run_returns_is_dropped_where_somebody_else_has_ended_it(cl
     go.set()
     await lro_clock.settle()
     assert (await op.result(wrappers_pb2.Int64Value)).value == 7
-    assert client.engine.worker.held == 0
+    assert client.engine.leases.held == 0
 
 
 @pytest.mark.asyncio
@@ -243,4 +243,4 @@ async def test_who_drives_an_operation_that_somebody_else_ended_is_told(client, 
     with pytest.raises(lro.OperationDoneError):
         await op.done()
     await lro_clock.advance(1)
-    assert client.engine.worker.held == 0
+    assert client.engine.leases.held == 0

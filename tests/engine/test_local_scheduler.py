@@ -9,6 +9,8 @@ import lro_aio as lro
 from lro_aio.testing import FaultyStore
 from lro_aio.testing.scheduler_contract import SchedulerContract
 
+from ..waiting import until
+
 
 class TestLocalScheduler(SchedulerContract):
     """Over a SQLite file."""
@@ -114,7 +116,7 @@ async def test_a_wake_up_that_waited_for_a_place_survives_an_outage_too(open_cli
 
 
 @pytest.mark.asyncio
-async def test_a_child_that_another_process_ends_is_noticed(open_client, tmp_path):
+async def test_a_child_that_another_process_ends_is_noticed(open_client, tmp_path, lro_clock):
     url = f"sqlite:///{tmp_path}/ops.db"
     one, other = await open_client(url), await open_client(url, worker=False)
 
@@ -124,7 +126,7 @@ async def test_a_child_that_another_process_ends_is_noticed(open_client, tmp_pat
 
     child = await other.create()
     op = await one.start("parent", [child.name])
-    await asyncio.sleep(0.1)
+    await lro_clock.settle()
     await child.done()
     await asyncio.wait_for(op.result(), 5)
 
@@ -169,19 +171,18 @@ class TestWithoutNotices:
         child, other = await there.create(), await there.create()
         op = await here.start("parent", [child.name])
         ended = asyncio.create_task(op.result())
-        while not store.calls["unfinished"]:
-            await asyncio.sleep(0.01)
+        await until(lambda: store.calls["unfinished"])
         await child.done()
         for _ in range(200):
             await here.start("parent", [other.name])
             if ended.done():
                 break
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # real time: the poll interval is what passes
         assert ended.done()
         await ended
 
     @pytest.mark.asyncio
-    async def test_nobody_looks_more_often(self, stores, open_client):
+    async def test_nobody_looks_more_often(self, stores, open_client, lro_clock):
         """One look for all of them in each interval, that of the most impatient."""
         store = stores()
         here, there = await open_client(store), await open_client(stores(), worker=False)
@@ -193,7 +194,8 @@ class TestWithoutNotices:
         child = await there.create()
         for interval in (0.3, 30.0, 30.0):
             await here.start("parent", interval)
-        await asyncio.sleep(0.2)
-        before = store.calls["unfinished"]
-        await asyncio.sleep(1.0)
-        assert 1 <= store.calls["unfinished"] - before <= 4
+        await lro_clock.settle()
+        loop = asyncio.get_running_loop()
+        before, began = store.calls["unfinished"], loop.time()
+        await until(lambda: store.calls["unfinished"] - before >= 3)
+        assert loop.time() - began >= 2 * 0.3

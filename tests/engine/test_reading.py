@@ -33,7 +33,7 @@ async def test_an_unknown_name_is_not_found_on_every_verb(client, store, verb):
 @pytest.mark.parametrize("name", ["", "nobody", "operations/", "operations/a b", "/operations/a", "operations/a/b"])
 @pytest.mark.asyncio
 async def test_a_malformed_name_is_refused_on_every_verb_before_the_store_is_asked(client, store, verb, name):
-    await client.engine._settle()
+    await client.engine.batcher.settle()
     before = sum(store.calls.values())
     with pytest.raises(lro.InvalidOperationNameError):
         await verb(client, name)
@@ -64,7 +64,7 @@ async def test_an_unfinished_operation_that_was_deleted_is_hidden_runs_to_its_en
     assert not (await client.list_operations()).operations
     gate.set()
     await asyncio.wait_for(ended.wait(), 5)
-    await client.engine._settle()
+    await client.engine.batcher.settle()
     assert row(op.name) is None
 
 
@@ -250,12 +250,12 @@ async def test_watching_an_operation_that_is_deleted_meanwhile_is_not_found(clie
 
 
 @pytest.mark.asyncio
-async def test_a_watcher_sees_what_another_client_of_the_file_commits(open_client, tmp_path):
+async def test_a_watcher_sees_what_another_client_of_the_file_commits(open_client, tmp_path, lro_clock):
     url = f"sqlite:///{tmp_path}/ops.db"
     one, other = await open_client(url), await open_client(url)
     op = await one.create()
     waiting = asyncio.create_task(other.wait_operation(op.name))
-    await asyncio.sleep(0.05)
+    await lro_clock.settle()
     await op.done()
     assert (await asyncio.wait_for(waiting, 5)).done
 

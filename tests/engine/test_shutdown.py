@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os
 import threading
 
 import pytest
@@ -11,6 +12,8 @@ import lro_aio as lro
 from lro_aio.core.record import State
 from lro_aio.engine import worker
 from lro_aio.testing import FaultyStore, ManualClock
+
+from ..waiting import all_blocked, until
 
 
 @pytest.fixture(autouse=True)
@@ -32,12 +35,6 @@ def forever():
             handlers.log.append(op.cancel_reason)
 
     return handlers
-
-
-async def until(condition):
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 CALLS = {
@@ -91,16 +88,91 @@ async def test_use_from_another_event_loop_is_refused_and_breaks_nothing(client,
 
 
 @pytest.mark.asyncio
-async def test_a_client_is_opened_once_and_closed_as_often_as_you_like():
+async def test_a_client_is_open_once_at_a_time_and_closed_as_often_as_you_like():
     client = lro.Client("sqlite://")
     await client.aclose()
     async with client:
-        with pytest.raises(RuntimeError, match="opened once"):
+        with pytest.raises(RuntimeError, match="open already"):
             await client.__aenter__()
         await client.create()
     await client.aclose()
-    with pytest.raises(RuntimeError, match="opened once"):
-        await client.__aenter__()
+    await client.aclose()
+
+
+def test_a_client_can_be_opened_again_in_another_event_loop_too(tmp_path):
+    """As two ``TestClient`` blocks of one application do. Each life is an owner of its own, and runs what it finds."""
+    client = lro.Client(f"sqlite:///{tmp_path}/ops.db", drain_timeout=0)
+    owners, ran = [], []
+
+    @client.handler("nap", resume_points=("up",))
+    async def nap(op):
+        if op.resume_point == "":
+            return op.suspend(resume_at="up", sleep=0.1)
+        ran.append(op.record.owner)
+        return None
+
+    async def life():
+        async with client:
+            op = await client.start("nap", operation_id="one" if not owners else None)
+            owners.append(client.engine.settings.owner)
+            await op.result(timeout=10)
+            assert (await client.get_operation("operations/one")).done
+
+    for _ in range(3):
+        asyncio.run(life())
+    assert ran == owners
+    assert len(set(owners)) == 3
+
+
+def test_clients_that_were_constructed_before_a_fork_are_owners_of_their_own(tmp_path):
+    """As the workers of a pre-forking server: one request is one run, whichever of them it comes to."""
+    client = lro.Client(f"sqlite:///{tmp_path}/ops.db", drain_timeout=0)
+    runs = tmp_path / "runs"
+
+    @client.handler("charge")
+    async def charge(op):
+        with runs.open("a") as log:
+            log.write(f"{op.claim}\n")
+        await asyncio.sleep(0.5)  # real time: the other processes ask meanwhile
+
+    async def worker():
+        async with client:
+            await (await client.start("charge", request_id="order-7")).result(timeout=20)
+
+    children = []
+    for _ in range(3):
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                asyncio.run(worker())
+                status = 0
+            finally:
+                os._exit(status)
+        children.append(pid)
+    assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0, 0]
+    assert runs.read_text() == "1\n"
+
+
+@pytest.mark.asyncio
+async def test_a_client_that_was_opened_before_a_fork_refuses_in_the_child(tmp_path):
+    client = lro.Client(f"sqlite:///{tmp_path}/ops.db", drain_timeout=0)
+    async with client:
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            said = "nothing"
+            try:
+                asyncio.run(client.create())
+            except RuntimeError as exc:
+                said = str(exc)
+            finally:
+                os.write(write, said.encode())
+                os._exit(0)
+        os.waitpid(pid, 0)
+        assert "before this process was forked" in os.read(read, 1000).decode()
+        os.close(read)
+        os.close(write)
 
 
 @pytest.mark.asyncio
@@ -163,7 +235,7 @@ async def test_a_drain_lets_runs_end_and_takes_no_more(client, lro_clock, row):
     op = await client.start("work")
     await lro_clock.settle()
     draining = asyncio.create_task(client.drain(5))
-    await asyncio.sleep(0)
+    await all_blocked()
     late = await client.start("work")
     gate.set()
     await asyncio.wait_for(draining, 5)
@@ -180,7 +252,7 @@ async def test_on_drain_whoever_waits_gets_the_latest_state_early(client, foreve
     await lro_clock.settle()
     waiting = asyncio.create_task(client.wait_operation(op.name))
     result = asyncio.create_task(op.result())
-    await asyncio.sleep(0.05)
+    await lro_clock.settle()
     draining = asyncio.create_task(client.drain(60))
     assert not (await asyncio.wait_for(waiting, 2)).done
     with pytest.raises(lro.WorkerUnavailableError):
@@ -211,7 +283,7 @@ async def test_a_handler_that_ignores_its_cancellation_does_not_hold_up_the_clos
     assert (left.state, left.owner, left.attempt) == (State.PENDING, "", 0)
     assert "ignore their cancellation" in caplog.text
     stop.set()
-    await client.engine._settle()
+    await client.engine.batcher.settle()
     assert row(op.name).state is State.PENDING, "what it does afterwards is not written"
 
 
@@ -226,7 +298,7 @@ async def test_a_claim_that_is_under_way_when_the_client_closes_is_given_back(tm
     await client.__aenter__()
     await until(lambda: store.calls["apply"])  # the sweep claims
     closing = asyncio.create_task(client.aclose())
-    await asyncio.sleep(0.05)
+    await all_blocked()
     let_go()
     await asyncio.wait_for(closing, 5)
     left = lro.SqliteStore(path)
@@ -246,7 +318,7 @@ async def test_a_start_that_is_under_way_when_the_client_closes_is_given_back(st
     starting = asyncio.create_task(client.start("forever"))
     await until(lambda: store.calls["apply"])
     closing = asyncio.create_task(client.aclose())
-    await asyncio.sleep(0.05)
+    await all_blocked()
     let_go()
     await asyncio.wait_for(closing, 5)
     op = await starting
@@ -270,7 +342,7 @@ async def test_a_close_that_is_cancelled_still_gives_the_leases_back(tmp_path, l
     op = await client.start("forever")
     await lro_clock.settle()
     closing = asyncio.create_task(client.aclose())
-    await asyncio.sleep(0.05)
+    await lro_clock.settle()
     closing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(closing, 5)
@@ -290,7 +362,10 @@ async def test_a_close_that_is_cancelled_leaves_no_thread_and_no_task(tmp_path, 
     await client.start("forever")
     await until(lambda: forever.log)
     closing = asyncio.create_task(client.aclose())
-    await asyncio.sleep(0.05 if moment == "the handlers" else 0)
+    if moment == "the handlers":
+        await client.engine.batcher.settle()
+    else:
+        await asyncio.sleep(0)  # one turn, which begins the close
     closing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(closing, 5)
@@ -308,7 +383,7 @@ async def test_an_open_that_is_cancelled_leaves_no_thread_and_closes_the_store(s
     opening = asyncio.create_task(lro.Client(store).__aenter__())
     await until(lambda: store.calls["open"])
     opening.cancel()
-    await asyncio.sleep(0)
+    await all_blocked()
     let_go()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(opening, 5)

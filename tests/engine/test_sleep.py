@@ -1,11 +1,13 @@
 """Sleeping: without holding a task, and in no time under a manual clock."""
 
-import time
+import asyncio
 
 import pytest
 from google.protobuf import wrappers_pb2
 
 import lro_aio as lro
+
+from ..waiting import PATIENCE
 
 
 @pytest.fixture
@@ -30,11 +32,10 @@ def lro_handlers():
 @pytest.mark.parametrize("handler", ["nap", "doze"])
 @pytest.mark.asyncio
 async def test_a_thirty_day_sleep_takes_milliseconds_and_ends_at_its_time(lro_client, lro_clock, handler):
-    began = time.monotonic()
-    op = await lro_client.start(handler)
-    await lro_clock.advance(30 * 86400 - 1)
-    assert not (await lro_client.get_operation(op.name)).done
-    await lro_clock.advance(1)
-    assert (await lro_client.get_operation(op.name)).done
-    assert (await op.result(wrappers_pb2.StringValue)).value == "rested"
-    assert time.monotonic() - began < 5
+    async with asyncio.timeout(PATIENCE):
+        op = await lro_client.start(handler)
+        await lro_clock.advance(30 * 86400 - 1)
+        assert not (await lro_client.get_operation(op.name)).done
+        await lro_clock.advance(1)
+        assert (await lro_client.get_operation(op.name)).done
+        assert (await op.result(wrappers_pb2.StringValue)).value == "rested"

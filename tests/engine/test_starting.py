@@ -13,6 +13,8 @@ from lro_aio.core.record import State
 from lro_aio.stores.spanner import SpannerStore
 from lro_aio.testing import FaultyStore
 
+from ..waiting import until
+
 
 @dataclass
 class Order:
@@ -266,15 +268,12 @@ async def test_a_caller_that_goes_away_does_not_keep_its_operation_from_running(
     client = await open_client(store, handlers=[lro_handlers])
     let_go = store.hold("apply")
     call = asyncio.create_task(client.start("order", operation_id="one"))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await until(lambda: store.calls["apply"])
     call.cancel()
     await asyncio.wait([call])
     let_go()
-    async with asyncio.timeout(5):
-        assert (await client.wait_operation("operations/one")).done if store.inner.read(["operations/one"]) else True
-        while not runs:
-            await asyncio.sleep(0)
+    await until(lambda: runs)
+    assert (await asyncio.wait_for(client.wait_operation("operations/one"), 5)).done
     assert len(runs) == 1
 
 

@@ -13,12 +13,7 @@ from lro_aio.core.record import State
 from lro_aio.engine.timing import SystemClock
 from lro_aio.testing import FaultyStore
 
-
-async def until(condition):
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
-
+from ..waiting import all_blocked, until
 
 # The clock
 
@@ -33,7 +28,7 @@ async def test_a_client_does_not_open_where_the_clocks_are_too_far_apart(store, 
     store.inner.close = lambda: (closed.append(True), close())
     client = lro.Client(store, lease=lro.LeasePolicy(30))
     with pytest.raises(
-        lro.ClockSkewError, match=rf"{words}, where 7\.5 s .* are allowed; synchronise the clock"
+        lro.ClockSkewError, match=rf"{words}; at most 7\.5 s .* are allowed: synchronise the clock"
     ) as exc:
         await client.__aenter__()
     assert (exc.value.offset, exc.value.limit, exc.value.code) == (offset, 7.5, lro.Code.FAILED_PRECONDITION)
@@ -64,10 +59,9 @@ async def test_a_clock_that_goes_astray_later_is_warned_of_once_per_interval(sto
         assert not caplog.records
         store.inner.clock_offset = 3.0
         before = store.calls["look"]
-        for _ in range(20):
+        for number in range(1, 21):
             client.engine.sweeper.nudge()
-            await asyncio.sleep(0.01)
-        await until(lambda: store.calls["look"] >= before + 20)
+            await until(lambda number=number: store.calls["look"] >= before + number)
         purges = store.calls["purge"]
     said = [entry for entry in caplog.records if "3 s behind the store's" in entry.getMessage()]
     assert 0 < len(said) <= purges, "full passes purge, and come once per interval"
@@ -86,9 +80,9 @@ def test_the_systems_clock_tells_microseconds():
 def test_limits_that_no_row_can_hold_are_refused_when_the_client_is_made(store):
     store.max_row = 1_000_000
     lro.Client(store, limits=lro.Limits(state=500_000, metadata=100_000, response=400_000))
-    with pytest.raises(ValueError, match=r"1000001 bytes together, .* takes 1000000 in a row; lower one"):
+    with pytest.raises(ValueError, match=r"1000001 bytes together, .* holds 1000000; lower one"):
         lro.Client(store, limits=lro.Limits(state=500_000, metadata=100_001, response=400_000))
-    with pytest.raises(ValueError, match="in a row"):
+    with pytest.raises(ValueError, match="a row of the store"):
         lro.Client(store)
 
 
@@ -209,11 +203,11 @@ async def test_an_idle_client_looks_once_per_interval(tmp_path):
 @pytest.mark.asyncio
 async def test_an_idle_client_is_not_woken_by_the_look_again_of_who_waits(store, monkeypatch):
     """That belt is for readers alone; the sweep has its interval."""
-    monkeypatch.setattr("lro_aio.engine.engine.LOOK_AGAIN", 0.01)
+    monkeypatch.setattr("lro_aio.engine.engine.POLL_AGAIN", 0.01)
     async with lro.Client(store) as client:
         op = await client.create(lease=False)
         await until(lambda: store.calls["look"])
-        await asyncio.sleep(0.1)
+        await client.engine.batcher.settle()
         before = store.calls.copy()
         waiting = asyncio.create_task(op.result())
         await until(lambda: store.calls["read"] - before["read"] >= 5)
@@ -243,7 +237,7 @@ async def test_what_is_committed_during_a_look_is_not_late(store):
         await until(looked.is_set)
         op = await client.start(nap)
         await until(lambda: store.inner.read([op.name])[0].state is State.SUSPENDED)
-        await asyncio.sleep(0)
+        await all_blocked()
         go.set()
         await asyncio.wait_for(op.result(), 5)
 
@@ -278,7 +272,7 @@ async def test_a_row_that_another_process_claimed_first_is_looked_at_when_its_le
     async with client:
         await lro_clock.advance(29)
         assert store.inner.read([op.name])[0].owner == "other"
-        await lro_clock.advance(2)
+        await lro_clock.advance(17)
         assert (await asyncio.wait_for(client.get_operation(op.name), 5)).done
     assert stolen
 

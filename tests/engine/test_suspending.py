@@ -11,6 +11,8 @@ from google.rpc import error_details_pb2
 import lro_aio as lro
 from lro_aio.core.record import State
 
+from ..waiting import PATIENCE
+
 
 @dataclass
 class Plan:
@@ -174,7 +176,7 @@ async def test_the_sleep_comes_first_even_when_the_children_have_ended(lro_clien
 async def test_a_month_of_waiting_for_a_child_takes_a_moment_of_a_test(lro_client, lro_clock, wakes):
     child = await lro_client.start("nap", 30 * 86400.0)
     await suspend(lro_client, children=[child.name])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await lro_clock.advance(30 * 86400)
     assert len(wakes) == 1
 
@@ -362,7 +364,7 @@ async def test_a_restart_loses_no_suspended_operation(open_client, tmp_path, lro
     await first.aclose()
     second = await open_client(url, handlers=[lro_handlers])
     await lro_clock.advance(10)
-    assert {(await second.engine.record(op.name)).state for op in (slept, waited)} == {State.SUSPENDED}
+    assert {(await second.server_host.record(op.name)).state for op in (slept, waited)} == {State.SUSPENDED}
     await (await second.operation(child.name)).done()
     await lro_clock.advance(1)
     assert (await second.get_operation(waited.name)).done

@@ -10,6 +10,8 @@ from google.protobuf import empty_pb2
 import lro_aio as lro
 from lro_aio.testing import FaultyStore
 
+from ..waiting import until
+
 
 @pytest.mark.asyncio
 async def test_a_row_that_waited_for_a_place_delays_no_other(lro_clock) -> None:
@@ -38,7 +40,7 @@ async def test_a_row_that_waited_for_a_place_delays_no_other(lro_clock) -> None:
         await client.start("busy", operation_id="second")
         await lro_clock.advance(10)  # the first ends, and the second has the place
         assert began["second"] - start == pytest.approx(10)
-        client.engine.worker.max_running = 2  # as if a run that is not in our way had ended
+        client.engine.slots.most = 2  # as if a run that is not in our way had ended
         await lro_clock.advance(1)
         assert began["nap"] - start == pytest.approx(10.2)
 
@@ -83,21 +85,18 @@ async def test_a_row_that_began_while_the_sweep_looked_does_not_stand_among_thos
     async with lro.Client(store, handlers=[handlers], max_running=2, drain_timeout=0) as client:
         engine = client.engine
         nap = await client.start("nap")
-        engine.worker.max_running = 1
+        engine.slots.most = 1
         await client.start("busy", operation_id="first")
         await client.start("busy", operation_id="second")
-        while not engine.worker.waiting:
-            await asyncio.sleep(0.001)
+        await until(lambda: engine.slots.waiting)
         looks = store.calls["look"]
         answer = store.hold("look", when="after")
         engine.sweeper.nudge()
-        while store.calls["look"] == looks:
-            await asyncio.sleep(0.001)
+        await until(lambda: store.calls["look"] > looks)
         places["first"].set()  # the second is claimed, while the look still says that it is due
-        while began != ["first", "second"]:
-            await asyncio.sleep(0.001)
+        await until(lambda: began == ["first", "second"])
         answer()
-        engine.worker.max_running = 2
+        engine.slots.most = 2
         await nap.result(timeout=10)
         places["second"].set()
 
@@ -114,7 +113,7 @@ async def test_the_sweep_of_a_front_end_keeps_no_row_for_a_place_that_never_come
     async with lro.Client(url, handlers=[handlers], worker=False) as front:
         await front.start("quick")
         await front.sweep()
-        assert front.engine.worker.coming == 0
+        assert front.engine.slots.coming == 0
 
 
 @pytest.mark.asyncio
@@ -137,18 +136,18 @@ async def test_a_row_whose_claim_was_under_way_is_looked_at_again_soon(lro_clock
         slept = lro_clock.time()
         await client.start("nap")
         await lro_clock.settle()
-        engine.worker.max_running = 0
+        engine.slots.most = 0
         op = await client.start("quick")
         await lro_clock.settle()
-        engine.worker.max_running = 1
-        [(record, _)] = engine.worker.take_ready()  # it has a place, and is about to be claimed
+        engine.slots.most = 1
+        [(record, _)] = engine.slots.take_waiting()  # it has a place, and is about to be claimed
         assert record.name == op.name
         assert await engine.sweeper.run_pass() == lro_clock.time() + 1
         await lro_clock.advance(49.5)
         assert await engine.sweeper.run_pass() == slept + 50
-        assert engine.worker.free == 0
+        assert engine.slots.free == 0
         assert not ran
-        engine.worker.claim_reserved(record.name)  # it never was
+        engine.slots.give_up(record.name)  # it never was
         await engine.sweeper.run_pass()
         await lro_clock.settle()
         assert ran == [op.id]
@@ -181,12 +180,12 @@ async def test_rows_that_need_no_place_take_none_from_those_that_do(lro_clock, t
     async with lro.Client(url, handlers=[handlers], clock=lro_clock, max_running=9, drain_timeout=0) as before:
         await asyncio.gather(*(before.start("parent") for _ in range(3)))
         await lro_clock.settle()
-        before.engine.worker.max_running = 0
+        before.engine.slots.most = 0
         await asyncio.gather(*(before.start("quick") for _ in range(4)))
         await lro_clock.settle()
     async with lro.Client(url, handlers=[handlers], clock=lro_clock, max_running=7, drain_timeout=0) as after:
         await lro_clock.settle()
         assert len(after.engine.worker.running) == 7
         assert len(ran) == 4
-        assert after.engine.worker.waiting == 0
+        assert after.engine.slots.waiting == 0
         release.set()

@@ -9,6 +9,8 @@ import lro_aio as lro
 from lro_aio.core.record import State
 from lro_aio.testing import FaultyStore
 
+from ..waiting import until
+
 NO_SWEEP = lro.SweepPolicy(interval=3600)
 
 
@@ -115,6 +117,10 @@ async def test_a_run_that_died_is_resumed_by_the_same_token_with_no_sweep(opened
     with pytest.raises(lro.OperationBusyError):
         await second.resume(op.name, token)
     await lro_clock.advance(30)
+    with pytest.raises(lro.OperationBusyError) as caught:
+        await second.resume(op.name, token)  # its holder may have stood still, and be about to renew
+    assert caught.value.retry_after == 15
+    await lro_clock.advance(15)
     assert await second.resume(op.name, token)
     await lro_clock.settle()
     assert steps.log[-1] == (second, "on", lro.WakeReason.CHILDREN_TIMEOUT, ""), "told the same as the run that died"
@@ -138,9 +144,8 @@ async def test_a_resume_whose_caller_goes_away_still_runs(opened, lro_clock, ste
     op, token = await suspended(client, lro_clock)
     let_go = client.store.hold("apply")
     caller = asyncio.create_task(client.resume(op.name, token))
-    async with asyncio.timeout(5):
-        while not client.engine.worker._claiming:
-            await asyncio.sleep(0)
+    before = client.store.calls["apply"]
+    await until(lambda: client.store.calls["apply"] > before)
     caller.cancel()
     await asyncio.wait([caller])
     let_go()
@@ -162,8 +167,13 @@ async def test_after_an_outage_a_resume_claims_no_expired_lease_either(opened, l
     await second.get_operation(op.name)  # the store is back
     with pytest.raises(lro.OperationBusyError):
         await second.resume(op.name, token)
-    await lro_clock.advance(31)
-    assert await second.resume(op.name, token)
+    claim = (await second.operation(op.name)).record.claim
+    await lro_clock.advance(14)
+    with pytest.raises(lro.OperationBusyError):
+        await second.resume(op.name, token)
+    assert (await second.operation(op.name)).record.claim == claim
+    await lro_clock.advance(2)
+    assert (await second.operation(op.name)).record.claim == claim + 1, "the sweep took it"
 
 
 @pytest.mark.asyncio

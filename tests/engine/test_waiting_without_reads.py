@@ -8,6 +8,8 @@ from google.protobuf import wrappers_pb2
 import lro_aio as lro
 from lro_aio.testing import FaultyStore
 
+from ..waiting import all_blocked, until
+
 
 @pytest.fixture
 def started():
@@ -29,7 +31,7 @@ async def test_a_result_of_what_runs_here_costs_no_read(open_client, store, star
     client = await open_client(store, handlers=[handlers])
     operation = await client.start("held")
     waiter = asyncio.create_task(operation.result(wrappers_pb2.StringValue, timeout=60))
-    await asyncio.sleep(0)
+    await all_blocked()
     go.set()
     assert (await waiter).value == "done"
     assert store.calls["read"] == 0
@@ -75,7 +77,7 @@ async def test_a_store_that_gives_no_notices_is_read(open_client, store, started
     client = await open_client(store, handlers=[handlers])
     operation = await client.start("held")
     waiter = asyncio.create_task(operation.result())
-    await asyncio.sleep(0)
+    await all_blocked()
     go.set()
     await waiter
     assert store.calls["read"] >= 1
@@ -97,7 +99,7 @@ async def test_what_another_process_deletes_is_not_found(tmp_path, started, befo
             await other.delete_operation(operation.name)
         waiter = asyncio.create_task(operation.result())
         if not before:
-            await asyncio.sleep(0)
+            await all_blocked()
             await other.delete_operation(operation.name)
         with pytest.raises(lro.OperationNotFoundError):
             await asyncio.wait_for(waiter, 10)
@@ -114,18 +116,17 @@ async def test_what_is_remembered_goes_when_another_process_commits(tmp_path, st
         lro.Client(lro.SqliteStore(path), worker=False) as other,
     ):
         operation = await client.start("held")
-        worker = client.engine.worker
-        assert worker.latest(operation.name) is not None
+        rows = client.engine.rows
+        assert rows.own(operation.name) is not None
         noticed = asyncio.Event()
-        undo = client.engine.notices.listen(lambda _name, _record: None, noticed.set)
+        undo = client.engine.feed.listen(lambda _name, _record: None, noticed.set)
         await other.create(lease=False)
         await asyncio.wait_for(noticed.wait(), 10)
         undo()
-        assert worker.latest(operation.name) is None
+        assert rows.own(operation.name) is None
         reads = store.calls["read"]
         waiter = asyncio.create_task(operation.result())
-        while store.calls["read"] == reads:
-            await asyncio.sleep(0.01)
+        await until(lambda: store.calls["read"] > reads)
         go.set()
         await waiter
 
@@ -139,4 +140,4 @@ async def test_nothing_is_remembered_of_what_has_ended(open_client, store, start
         await operation.result()
     driven = await client.create()
     await driven.done()
-    assert client.engine.worker._latest == {}
+    assert client.engine.rows._own == {}

@@ -6,6 +6,7 @@ A real ``terraform validate`` needs the provider from the network.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -92,11 +93,16 @@ class Configuration:
 
     def __init__(self, folder: Path) -> None:
         self.texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.tf"))}
-        self._blocks: dict[str, list[dict[str, Any]]] = {}
+
+    @functools.cached_property
+    def _blocks(self) -> dict[str, list[dict[str, Any]]]:
+        """Parsed when a test asks: every worker makes the configurations."""
+        found: dict[str, list[dict[str, Any]]] = {}
         for text in self.texts.values():
             for kind, blocks in hcl2.loads(text).items():
                 if isinstance(blocks, list) and not kind.startswith("__"):
-                    self._blocks.setdefault(kind, []).extend(plain(block) for block in blocks)
+                    found.setdefault(kind, []).extend(plain(block) for block in blocks)
+        return found
 
     @property
     def text(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -120,10 +119,3 @@ async def client() -> AsyncIterator[lro.Client]:
     """Without handlers: tests drive what they ``create()``."""
     async with lro.Client("sqlite://", drain_timeout=0) as opened:
         yield opened
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    """Let the loop run until something is so."""
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.001)

@@ -1,4 +1,4 @@
-"""HTTP services on loopback sockets: one that the tests script, byte for byte, and any ASGI application."""
+"""An HTTP service on a loopback socket that the tests script, byte for byte."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-import uvicorn
 
 import lro_aio as lro
 
@@ -105,22 +104,6 @@ async def scripted() -> AsyncIterator[Service]:
     finally:
         server.close()
         await server.wait_closed()
-
-
-@asynccontextmanager
-async def served(app: Any) -> AsyncIterator[str]:
-    """The base URL of an ASGI application on a real server."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=5)
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server._serve())  # serve() would take over the process' signals
-    try:
-        async with asyncio.timeout(10):
-            while not server.started:
-                await asyncio.sleep(0.01)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        await asyncio.wait_for(serving, 10)
 
 
 @asynccontextmanager

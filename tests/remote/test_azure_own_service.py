@@ -20,7 +20,8 @@ from lro_aio.core.errors import RemoteCallError
 from lro_aio.remote import HttpTransport, RemoteOperation
 from lro_aio.servers.fastapi import accepted, operations_router
 
-from .http_services import FAST, QUICK, counting_client, served
+from ..serving import served
+from .http_services import FAST, QUICK, counting_client
 
 pytestmark = pytest.mark.asyncio
 

@@ -16,7 +16,8 @@ from grpc_status import rpc_status
 import lro_aio as lro
 from lro_aio.remote import GrpcTransport
 
-from .conftest import FAST, QUICK, Script, until
+from ..waiting import until
+from .conftest import FAST, QUICK, Script
 from .raw_http2 import begun, raw_server, reset, whole
 
 pytestmark = pytest.mark.asyncio

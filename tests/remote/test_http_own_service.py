@@ -20,7 +20,9 @@ from lro_aio.core import failures
 from lro_aio.remote import HttpTransport, RemoteOperation
 from lro_aio.servers.fastapi import operation_response, operations_router
 
-from .http_services import FAST, QUICK, counting_client, served
+from ..serving import served
+from ..waiting import until
+from .http_services import FAST, QUICK, counting_client
 
 pytestmark = pytest.mark.asyncio
 
@@ -196,8 +198,7 @@ async def test_long_polls_tell_the_end_with_one_request(house: House) -> None:
     op = await house.client.create()
     handle = RemoteOperation.from_name(house.transport(long_polls=True), op.name)
     waiting = asyncio.ensure_future(handle.wait_for_completion())
-    while not house.sent:
-        await asyncio.sleep(0.01)
+    await until(lambda: house.sent)
     await op.done(wrappers_pb2.BoolValue(value=True))
     await waiting
     assert handle.value == wrappers_pb2.BoolValue(value=True)

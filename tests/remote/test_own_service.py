@@ -16,7 +16,8 @@ import lro_aio as lro
 from lro_aio.remote import GrpcTransport, LocalTransport, Transport
 from lro_aio.testing import FaultyStore
 
-from .conftest import FAST, QUICK, until
+from ..waiting import until
+from .conftest import FAST, QUICK
 
 pytestmark = pytest.mark.asyncio
 
@@ -32,7 +33,7 @@ async def test_a_wait_is_one_request_and_ends_with_the_operation(client: lro.Cli
         op = await client.create()
         handle = lro.RemoteOperation(GrpcTransport(channel), op.proto, response_type=wrappers_pb2.StringValue)
         waiter = asyncio.ensure_future(handle.wait_for_completion())
-        await until(lambda: client.engine.notices._all)  # the server waits
+        await until(lambda: client.engine.feed._all)  # the server waits
         before = asyncio.get_running_loop().time()
         await op.done(text("ok"))
         await waiter

@@ -22,7 +22,8 @@ import lro_aio as lro
 from lro_aio.remote import GrpcTransport, HttpTransport, polling
 from lro_aio.remote.transport import Place, Reply, Transport
 
-from .conftest import FAST, QUICK, Script, until
+from ..waiting import until
+from .conftest import FAST, QUICK, Script
 from .http_services import Answer, Asked, scripted
 
 pytestmark = pytest.mark.asyncio
@@ -151,8 +152,10 @@ class TestProbe:
     """The first long-poll shows whether the service has them."""
 
     async def test_another_takes_its_place_if_its_waiter_leaves(self, transport: GrpcTransport, script: Script) -> None:
+        tell = asyncio.Event()
+
         async def slow(request: Any, context: Any) -> None:
-            await asyncio.sleep(0.1)
+            await tell.wait()
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "no such method")
 
         script.answers["WaitOperation"] = slow
@@ -161,6 +164,8 @@ class TestProbe:
         ]
         await until(lambda: script.open == 1)
         waiters[0].cancel()
+        await until(lambda: script.count("WaitOperation") == 2)
+        tell.set()
         await until(lambda: script.count("GetOperation") > 50)
         assert script.count("WaitOperation") == 2
         for waiter in waiters:
@@ -190,8 +195,9 @@ class TestPauses:
         doubling = lro.PollPolicy(interval=0.02, multiplier=2, max_interval=60, jitter=0)
         transport = GrpcTransport(channel, poll=doubling, max_waits=1)
         waiters = [asyncio.create_task(handle_of(transport, f"operations/{n}").wait_for_completion()) for n in "ab"]
-        await asyncio.sleep(2)  # 0.02 + 0.04 + ... + 1.28 is more
-        assert 4 <= script.count("GetOperation") <= 8
+        began = time.monotonic()
+        await until(lambda: script.count("GetOperation") >= 6)
+        assert time.monotonic() - began >= 0.02 + 0.04 + 0.08 + 0.16 + 0.32
         for waiter in waiters:
             waiter.cancel()
 
@@ -231,7 +237,7 @@ class TestPauses:
         monkeypatch.setattr(polling, "HELD", 0.1)
 
         async def capped(request: Any, context: Any) -> operations_pb2.Operation:
-            await asyncio.sleep(0.15)
+            await asyncio.sleep(0.15)  # real time: less than was asked for, and more than HELD
             return operations_pb2.Operation(name=NAME)
 
         script.answers["WaitOperation"] = capped
@@ -341,7 +347,7 @@ async def test_whoever_leaves_or_fails_every_other_waiter_is_woken_and_nothing_i
                 await handle.wait_for_completion(interval, timeout=dice.choice([None, 0.05, 0.2]))
 
     waiters = [asyncio.create_task(wait(dice.choice(handles))) for _ in range(300)]
-    await asyncio.sleep(0.1)
+    await until(lambda: len(transport.ends) > 50)
     leaving = dice.sample(waiters, 100)
     for waiter in leaving:
         waiter.cancel()

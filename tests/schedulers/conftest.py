@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest_asyncio
-import uvicorn
 
 import lro_aio as lro
 from lro_aio.servers.resume import OidcVerifier, ResumeApp
 from lro_aio.testing import FakeWorkflows, ManualClock
+
+from ..serving import served
 
 
 class Service:
@@ -46,7 +46,7 @@ class Service:
     async def answer(self, scope: Any, receive: Any, send: Any) -> None:
         for client in reversed(self.clients):
             try:
-                client.engine.check_open()
+                client.engine.life.check_open()
             except RuntimeError:
                 continue
             app = self._apps.setdefault(id(client), ResumeApp(client, self._verifier))
@@ -59,19 +59,8 @@ class Service:
 @contextlib.asynccontextmanager
 async def serving(service: Service) -> AsyncIterator[None]:
     """Serve it on a free port of the loopback interface, which ``service.url`` names."""
-    config = uvicorn.Config(service, host="127.0.0.1", port=0, lifespan="off", log_level="warning")
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[method-assign]
-    task = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    service.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    try:
+    async with served(service, lifespan="off", abrupt=True) as service.url:
         yield
-    finally:
-        server.should_exit = True
-        server.force_exit = True
-        await task
 
 
 @pytest_asyncio.fixture

@@ -129,7 +129,7 @@ async def test_a_task_calls_the_resume_endpoint_at_its_time(fake, scheduler, lro
 
 
 @pytest.mark.asyncio
-async def test_a_repeat_is_one_task_and_a_repair_is_another(fake, scheduler, lro_clock):
+async def test_a_repeat_is_one_task_and_a_repair_is_another(fake, scheduler, lro_clock, caplog):
     """The same hand-over again, its answer lost or not; and the next one, whose task is gone."""
     record = suspended(lro_clock, sleep_until=lro_clock.time() + 100)
     fake.fail("CreateTask", grpc.StatusCode.UNAVAILABLE, when="after")
@@ -143,6 +143,9 @@ async def test_a_repeat_is_one_task_and_a_repair_is_another(fake, scheduler, lro
     second = await scheduler.schedule(repaired)
     assert second != first
     assert list(fake.tasks) == [second]
+    (lost,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert lost.getMessage() == f"operations/one was not woken: task {first} is gone; the wait is handed over again"
+    assert (lost.operation, lost.handler, lost.event) == ("operations/one", "h", "task_lost")
 
 
 @pytest.mark.asyncio

@@ -170,7 +170,7 @@ async def open_client(
 
 
 async def row(client: lro.Client, op: Any) -> Record:
-    return await client.engine.record(op.name)
+    return await client.server_host.record(op.name)
 
 
 async def suspended(client: lro.Client, clock: ManualClock, **wait: Any) -> Any:

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 import threading
 import time
 
@@ -14,10 +16,8 @@ from google.cloud.workflows.executions_v1 import Execution, ExecutionsAsyncClien
 from google.oauth2 import id_token
 
 from lro_aio.testing import FakeWorkflows, LocalIssuer, ManualClock
-from lro_aio.testing.workflows import engine
-from lro_aio.testing.workflows.expressions import UndefinedError, evaluate, library, render
 
-from .workflow_runs import DAY, NOW, Run, Script
+from .workflow_runs import DAY, NOW, Script
 
 PARENT = "projects/p/locations/l/workflows/lro-aio"
 OK = (200, {"resumed": True})
@@ -246,6 +246,52 @@ async def test_the_back_off_takes_engine_time(create, clock, server, fake):
 
 
 @pytest.mark.asyncio
+async def test_a_redirect_is_an_answer_and_no_error(create, clock, server, fake):
+    """An HttpError has a status of 400 or more: .../workflows/docs/reference/syntax/catching-errors."""
+    fake.fail_http(302, path="/resume")
+    made = await create()
+    await clock.settle()
+    assert fake.executions[made.name].state == "SUCCEEDED"
+    assert [request.status for request in fake.requests] == [302]
+
+
+@pytest.mark.asyncio
+async def test_an_answer_over_2_mb_ends_the_execution(create, clock, server, fake):
+    server._answers["/resume"].clear()
+    server.answer("/resume", (200, {"resumed": "x" * 2 * 1024 * 1024}))
+    made = await create()
+    await clock.settle()
+    assert fake.executions[made.name].error["tags"] == ["ResourceLimitError"]
+
+
+@pytest.mark.asyncio
+async def test_a_definition_of_your_own_is_run_or_refused(tmp_path, clock):
+    path = tmp_path / "workflow.yaml"
+    path.write_text("main: {steps: [{a: {call: googleapis.run.v1.jobs.run}}]}")
+    with pytest.raises(ValueError, match="this interpreter has no such function"):
+        await FakeWorkflows(definition=path).__aenter__()
+    own = tmp_path / "own.yaml"  # twenty iterations sleep at a time, so that fifty take three times as long
+    own.write_text(
+        "main: {steps: [{all: {parallel: {for: {value: v, range: [1, 50],"
+        " steps: [{rest: {call: sys.sleep, args: {seconds: 10}}}]}}}}, {end_of_it: {return: '${sys.now()}'}}]}"
+    )
+    async with FakeWorkflows(clock=clock, definition=own) as fake:
+        executions = ExecutionsAsyncClient(transport=fake.transport())
+        made = await executions.create_execution(parent=PARENT, execution=Execution(), timeout=10)
+        await clock.advance(29)
+        assert fake.executions[made.name].state == "ACTIVE"
+        await clock.advance(1)
+        assert fake.executions[made.name].result == NOW + 30
+
+
+@pytest.mark.parametrize("missing", ["google.cloud.workflows", "yaml"])
+def test_it_says_what_to_install(missing):
+    code = f"import sys; sys.modules[{missing!r}] = None; import lro_aio.testing.workflows"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "pip install 'lro-aio[workflows,testing]'" in done.stderr
+
+
+@pytest.mark.asyncio
 async def test_nothing_leaves_the_machine(create, clock, fake):
     made = await create(resumeUrl="https://service.test/resume")
     await clock.advance(3 * 3600)
@@ -265,7 +311,7 @@ async def test_nothing_leaves_the_machine(create, clock, fake):
     ],
 )
 def test_a_fault_that_does_not_exist_is_refused(call):
-    with pytest.raises(ValueError, match=r"no RPC|no fault|when is|times is|a fault is|no flaw"):
+    with pytest.raises(ValueError, match=r"no RPC|not a failure|when must|times must|a fault is|no flaw"):
         call(FakeWorkflows())
 
 
@@ -328,142 +374,3 @@ class TestIssuer:
         issuer.available = False
         with pytest.raises(Exception, match="Could not fetch certificates"):
             verified(issuer, issuer.token("https://a.test"), "https://a.test")
-
-
-class TestEngine:
-    """What the engine of the package does otherwise, and the service as the fake does."""
-
-    @pytest.fixture
-    def execute(self, tmp_path):
-        def run_text(text, argument=None, caller=None):
-            path = tmp_path / "workflow.yaml"
-            path.write_text(text)
-            host = Run(caller or (lambda url, body: body))
-            return engine.run(engine.load(path), argument, host), host
-
-        return run_text
-
-    def test_a_matched_arm_does_not_fall_through(self, execute):
-        text = """
-main:
-  params: [args]
-  steps:
-    - init: {assign: [{x: 0}]}
-    - choose:
-        switch:
-          - condition: ${args > 1}
-            steps: [{one: {assign: [{x: "${x + 1}"}]}}]
-          - condition: ${args > 0}
-            steps: [{two: {assign: [{x: "${x + 10}"}]}}]
-    - end: {return: "${x}"}
-"""
-        assert [execute(text, argument)[0] for argument in (2, 1, 0)] == [1, 10, 0]
-
-    def test_iterations_have_their_own_variables_and_twenty_at_a_time(self, execute):
-        text = """
-main:
-  params: [args]
-  steps:
-    - init: {assign: [{sum: 0}, {seen: []}]}
-    - each:
-        parallel:
-          shared: [sum, seen]
-          for:
-            value: item
-            in: ${args}
-            steps:
-              - own: {assign: [{mine: "${item * 2}"}]}
-              - ask:
-                  call: http.post
-                  args: {url: u, body: {n: "${mine}"}}
-                  result: got
-              - add: {assign: [{sum: "${sum + got.body.n}"}, {seen: "${list.concat(seen, mine)}"}]}
-    - end: {return: ["${sum}", "${seen}"]}
-"""
-        (total, seen), _ = execute(text, list(range(50)))
-        assert total == sum(range(50)) * 2
-        assert sorted(seen) == [number * 2 for number in range(50)]
-
-    def test_a_variable_that_is_not_shared_cannot_be_set_in_parallel(self, execute):
-        text = """
-main:
-  steps:
-    - init: {assign: [{sum: 0}]}
-    - each:
-        parallel:
-          for: {value: item, in: [1, 2], steps: [{add: {assign: [{sum: "${item}"}]}}]}
-"""
-        with pytest.raises(SyntaxError, match="not shared"):
-            execute(text)
-
-    def test_retries_begin_with_the_initial_delay_and_stay_at_the_longest(self, execute):
-        text = """
-main:
-  steps:
-    - ask:
-        try: {call: http.post, args: {url: u, body: {}}}
-        retry: {predicate: "${always}", max_retries: 5, backoff: {initial_delay: 3, max_delay: 10, multiplier: 2}}
-        except: {as: e, steps: [{give: {return: "${e.tags[0]}"}}]}
-always: {params: [e], steps: [{sure: {return: true}}]}
-"""
-
-        def broken(url, body):
-            raise engine.WorkflowError("no", "ConnectionError")
-
-        result, host = execute(text, caller=broken)
-        assert result == "ConnectionError"
-        assert host.slept == [3, 6, 10, 10, 10]
-
-    def test_an_endless_loop_ends_at_the_limit_of_steps(self, execute):
-        with pytest.raises(Exception, match="100,000 steps"):
-            execute("main: {steps: [{again: {assign: [{x: 1}], next: again}}]}")
-
-    def test_too_much_memory_ends_it(self, execute):
-        text = 'main: {params: [args], steps: [{again: {assign: [{x: "${args}"}]}}]}'
-        with pytest.raises(Exception, match="the variables hold"):
-            execute(text, ["x" * 1000] * 300)
-
-    def test_an_error_that_nobody_catches_is_the_result(self, execute):
-        with pytest.raises(engine.WorkflowError, match="division") as caught:
-            execute('main: {steps: [{bad: {return: "${1 / 0}"}}]}')
-        assert caught.value.payload["tags"] == ["ZeroDivisionError"]
-
-    @pytest.mark.parametrize(
-        ("text", "value"),
-        [
-            ("null", None),
-            ("default(null, 3)", 3),
-            ("default(0, 3)", 0),
-            ('default("", 3)', ""),
-            ('if(x > 1, "if (a)", "b")', "if (a)"),
-            ('map.get(m, ["a", "b"])', 7),
-            ('map.get(m, ["a", "c", "d"])', None),
-            ('map.get(7, "a")', None),
-            ("m.a.b == 7 and not(true == 1)", True),
-            ('"a" in m', True),
-            ("int(2.999) + 1", 3),
-            ("string(true)", "true"),
-            ("math.min(x, 1.5)", 1.5),
-            ("list.concat([1], 2)", [1, 2]),
-            ('text.split("a/b", "/")', ["a", "b"]),
-        ],
-    )
-    def test_expressions(self, text, value):
-        assert evaluate(text, {"x": 2, "m": {"a": {"b": 7}}}, library(engine._modules(), now=lambda: 0.0)) == value
-
-    @pytest.mark.parametrize(
-        "text",
-        [
-            "'a'", "x if x else 1", "[y for y in x]", "lambda: 1", "{1: 2}", 'http.get("u")', "sys.sleep(1)",
-            "x < 1 < 2", "x.__class__()" * 40, "default(value=1)", "x := 1",
-        ],
-    )  # fmt: skip
-    def test_what_is_no_expression_is_refused(self, text):
-        with pytest.raises(SyntaxError):
-            evaluate(text, {"x": 1}, {})
-
-    def test_an_unknown_variable_cannot_be_caught(self):
-        with pytest.raises(UndefinedError):
-            render("${nobody}", {}, {})
-        with pytest.raises(TypeError, match="no members"):
-            render("${x.__class__}", {"x": 1}, {})

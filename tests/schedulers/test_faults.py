@@ -61,7 +61,7 @@ class World:
         return record
 
     async def row(self, op: lro.Operation[Any]) -> Record:
-        return await self.client.engine.record(op.name)
+        return await self.client.server_host.record(op.name)
 
     @property
     def wakes(self) -> list[lro.WakeReason | None]:
@@ -260,7 +260,7 @@ async def test_a_wait_that_was_not_taken_is_handed_over_again_and_reported(
     with caplog.at_level(logging.WARNING, "lro_aio"):
         op = await world.client.start("waiter", {"sleep": HOUR})
         for pause in (5, 10, 20):
-            assert f"again in {pause} s" in caplog.text
+            assert f"next attempt is in {pause} s" in caplog.text
             await world.clock.advance(pause)
             await world.client.sweep()
     await world.clock.settle()

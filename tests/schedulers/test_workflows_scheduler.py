@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
 import pytest
 import pytest_asyncio
+from google.longrunning import operations_proto_pb2 as operations_pb2
+from google.protobuf import wrappers_pb2
 
 import lro_aio as lro
 from lro_aio.core.record import Record, State, Wait
 from lro_aio.testing import FakeWorkflows, ManualClock
 from lro_aio.testing.scheduler_contract import SchedulerContract
+
+from .workflow_runs import Script
 
 DAY = 86400.0
 AUDIENCE = "https://reports.example"
@@ -124,14 +128,21 @@ async def test_a_foreign_endpoint_is_asked_for_each(workflows, scheduler, lro_cl
     assert "deadline" not in said
 
 
+@pytest.mark.parametrize(
+    ("length", "most"), [(12, 1024), (47, 321), (512, 31)], ids=["short names", "usual names", "longest names"]
+)
 @pytest.mark.asyncio
-async def test_children_that_do_not_fit_are_read_from_the_row(workflows, scheduler, lro_clock):
-    children = tuple(f"operations/{i:036}" for i in range(2000))
-    handle = await scheduler.schedule(suspended(lro_clock, children=children))
-    assert len(json.dumps(workflows.executions[handle].argument)) < 32 * 1024
-    said = argument(workflows, handle)
-    assert "children" not in said
-    assert said["pollUrl"].endswith("/lro/poll")
+async def test_children_that_do_not_fit_are_read_from_the_row(workflows, scheduler, lro_clock, caplog, length, most):
+    """What fits is counted in bytes: each name is held several times within 512 KB."""
+    caplog.set_level(logging.INFO, "lro_aio")
+    for count, named in ((most, True), (most + 1, False)):
+        children = (f"operations/{'x' * (length - 11)}",) * count
+        said = argument(workflows, await scheduler.schedule(suspended(lro_clock, children=children)))
+        assert said["pollUrl"].endswith("/lro/poll")
+        assert ("children" in said) == named
+    (record,) = caplog.records
+    assert f"the names of its {most + 1} children do not fit" in record.getMessage()
+    assert (record.operation, record.handler, record.event) == ("operations/One-1", "h", "children_left_out")
 
 
 @pytest.mark.asyncio
@@ -143,6 +154,82 @@ async def test_foreign_children_that_do_not_fit_are_asked_for_by_our_own_endpoin
     assert "children" not in said
     assert (said["pollStyle"], said["pollAudience"]) == ("batch", AUDIENCE)
     assert said["pollUrl"].endswith("/lro/poll")
+
+
+@pytest.mark.asyncio
+async def test_after_a_failed_execution_a_remote_service_is_polled_by_our_own_endpoint(workflows, scheduler, lro_clock):
+    """An answer that is too large for a workflow ends its execution: the same again would be a wait without an end."""
+    record = suspended(
+        lro_clock, children=("operations/a",), service="other", poll_endpoint="https://other.example/Get"
+    )
+    first = await scheduler.schedule(record)
+    assert argument(workflows, first)["pollStyle"] == "each"
+    workflows.kill(first)
+    said = argument(workflows, await scheduler.schedule(record.evolve(schedule_handle=first)))
+    assert said["children"] == ["operations/a"]
+    assert (said["pollStyle"], said["pollAudience"]) == ("batch", AUDIENCE)
+    assert said["pollUrl"].endswith("/lro/poll")
+
+
+class Other:
+    """A remote service whose only operation has ended."""
+
+    async def get_operation(self, name: str) -> operations_pb2.Operation:
+        return operations_pb2.Operation(name=name, done=True)
+
+
+@pytest.mark.asyncio
+async def test_a_remote_service_with_answers_that_no_workflow_can_hold_delays_the_wait_and_no_more(
+    workflows, make_scheduler, service, lro_clock
+):
+    client = lro.Client(
+        "sqlite://", scheduler=make_scheduler(), clock=lro_clock, services={"other": Other()}, drain_timeout=0
+    )
+
+    @client.handler("waits", state=str, resume_points=("done",))
+    async def waits(op: lro.Operation[str]) -> Any:
+        if op.resume_point:
+            return wrappers_pb2.StringValue(value="woken")
+        return op.suspend(resume_at="done", children=["operations/a"], service="other", poll_endpoint=f"{op.state}/get")
+
+    service.clients.append(client)
+    with Script() as other:
+        other.answer("/get", (200, {"done": False, "metadata": ["x" * 1000] * 600}))
+        async with client:
+            op = await client.start("waits", other.url)
+            await lro_clock.settle()
+            assert [one.state for one in workflows.executions.values()] == ["SUCCEEDED", "FAILED"]
+            await lro_clock.advance(6 * 3600 + 60)
+            assert (await op.result(wrappers_pb2.StringValue, timeout=1)).value == "woken"
+        assert len(other.calls) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_lost_execution_is_told(workflows, scheduler, lro_clock, caplog):
+    record = suspended(lro_clock, sleep_until=lro_clock.time() + DAY)
+    handle = await scheduler.schedule(record)
+    workflows.kill(handle)
+    gone = handle.rpartition("/")[0] + "/none"
+    for lost, words in ((handle, "has ended as FAILED"), (gone, "is gone")):
+        caplog.clear()
+        await scheduler.schedule(record.evolve(schedule_handle=lost))
+        (said,) = caplog.records
+        assert said.levelname == "WARNING"
+        assert said.getMessage() == (
+            f"operations/One-1 was not woken: execution {lost} {words}; the wait is handed over again"
+        )
+        assert (said.operation, said.handler, said.event) == ("operations/One-1", "h", "execution_lost")
+
+
+@pytest.mark.asyncio
+async def test_a_call_that_is_repeated_is_told(workflows, scheduler, lro_clock, caplog, monkeypatch):
+    monkeypatch.setattr("lro_aio.schedulers._remote.FIRST_PAUSE", 0.0)
+    caplog.set_level(logging.INFO, "lro_aio")
+    workflows.fail("CreateExecution", grpc.StatusCode.UNAVAILABLE, times=2)
+    await scheduler.schedule(suspended(lro_clock))
+    assert [record.event for record in caplog.records] == ["call_repeated"] * 2
+    assert {record.operation for record in caplog.records} == {"operations/One-1"}
+    assert "failed with UNAVAILABLE and is repeated in 0 s" in caplog.text
 
 
 @pytest.mark.asyncio

@@ -1,16 +1,29 @@
 """Runs of the workflow definition in skipped time, against a scripted HTTP server on loopback or a function."""
 
+import functools
 import json
 import threading
 from collections import defaultdict, deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from lro_aio.testing.workflows import engine
+import yaml
+
+from lro_aio.testing.workflows.engine import run
 from lro_aio.testing.workflows.fake import DEFINITION
+from lro_aio.testing.workflows.reader import load, read
 from lro_aio.testing.workflows.requests import Caller
 
 NOW = 1_700_000_000.0
 HOUR, DAY = 3600, 86400
+
+
+definition = functools.cache(functools.partial(load, DEFINITION))
+
+
+def execute(text, argument=None, caller=None):
+    """Run a definition given as YAML; returns its result and its ``Run``. Without a caller, calls echo their bodies."""
+    host = Run(caller or (lambda url, body: body))
+    return run(read(yaml.safe_load(text)), argument, host), host
 
 
 class Script:
@@ -83,6 +96,7 @@ class Run:
         self.slept = []
         self.steps = 0
         self.peak = 0
+        self.held = 0  # by the variables, at last
         self.logged = []
         self.in_parallel = 0
         self.slept_in_parallel = False
@@ -92,7 +106,7 @@ class Run:
 
     def execute(self, argument):
         """The result; raises as the definition does."""
-        return engine.run(engine.load(DEFINITION), argument, self)
+        return run(definition(), argument, self)
 
     def now(self):
         return self.time
@@ -107,7 +121,7 @@ class Run:
             self.sent.append((self.time, args["url"], args))
         if isinstance(self._caller, Caller):
             return self._caller.call("executions/test", self.time, method, args, lambda connection: None)
-        return {"code": 200, "headers": {}, "body": self._caller(args["url"], args["body"])}
+        return {"code": 200, "headers": {}, "body": self._caller(args["url"], args.get("body"))}
 
     def log(self, entry):
         self.logged.append(entry)
@@ -118,7 +132,7 @@ class Run:
             return self.steps
 
     def memory(self, used):
-        self.peak = max(self.peak, used)
+        self.peak, self.held = max(self.peak, used), used
 
     def branches(self, count):
         self.in_parallel += count

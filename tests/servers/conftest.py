@@ -12,11 +12,13 @@ import grpc.aio
 import httpx
 import pytest
 import pytest_asyncio
-import uvicorn
 from google.protobuf import struct_pb2, wrappers_pb2
 
 import lro_aio as lro
 from lro_aio.servers.grpc import ErrorInterceptor, add_operations_servicer
+
+from ..loop_guard import loop_guard  # noqa: F401 (for every test here)
+from ..serving import served
 
 
 @dataclass
@@ -119,26 +121,15 @@ def serve_grpc() -> Callable[..., AbstractAsyncContextManager[grpc.aio.Channel]]
 
 
 @asynccontextmanager
-async def _uvicorn(app: Any) -> AsyncIterator[httpx.AsyncClient]:
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=5)
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server._serve())  # serve() would take over the process' signals
-    try:
-        async with asyncio.timeout(10):
-            while not server.started:
-                await asyncio.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as http:
-            yield http
-    finally:
-        server.should_exit = True
-        await asyncio.wait_for(serving, 10)
+async def _http(app: Any) -> AsyncIterator[httpx.AsyncClient]:
+    async with served(app) as url, httpx.AsyncClient(base_url=url, timeout=10) as http:
+        yield http
 
 
 @pytest.fixture
 def serve_http() -> Callable[[Any], AbstractAsyncContextManager[httpx.AsyncClient]]:
     """``async with serve_http(app) as http``: a real server on a loopback socket, and a client of it."""
-    return _uvicorn
+    return _http
 
 
 @pytest.fixture

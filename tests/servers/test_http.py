@@ -131,7 +131,7 @@ class TestBody:
 
     @pytest.mark.asyncio
     async def test_caller_that_hangs_up_is_an_error(self) -> None:
-        with pytest.raises(RequestError, match="body ended early"):
+        with pytest.raises(RequestError, match="body is incomplete"):
             await read_body(self.receive({"type": "http.disconnect"}), {}, 3)
 
     @pytest.mark.parametrize("body", [b"", b" \n"])

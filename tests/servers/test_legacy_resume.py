@@ -28,6 +28,7 @@ from lro_aio.servers.resume import ResumeApp, UnauthenticatedError, allow_unveri
 from lro_aio.stores.sqlite import SqliteStore
 from lro_aio.testing import FaultyStore, ManualClock
 
+from ..waiting import reached
 from .issuer import ACCOUNT, AUDIENCE, Issuer
 from .test_grpc import refused
 from .test_grpc_methods import ASK, service, unary
@@ -112,10 +113,7 @@ def serving(serve_grpc: Any, error_interceptor: ErrorInterceptor) -> Serving:
 
 async def suspended(client: lro.Client, handler: str = METHOD, state: Any = None) -> str:
     op = await client.start(handler, state)
-    async with asyncio.timeout(10):
-        while (await client.engine.record(op.name)).state != "SUSPENDED":
-            await asyncio.sleep(0.005)
-    return op.name
+    return (await reached(client, op.name, "SUSPENDED")).name
 
 
 async def text_of(client: lro.Client, name: str) -> str:
@@ -131,7 +129,7 @@ class TestResume:
         seen: list[Any] = []
 
         async def body(op: lro.Operation[list[str]]) -> None:
-            record = await client.engine.record(op.name)
+            record = await client.server_host.record(op.name)
             seen.append((op.resume_point, op.state, op.wake_reason, op.attempt, record.state, record.claim == op.claim))
             await op.done(wrappers_pb2.StringValue(value="by hand"))
 
@@ -161,7 +159,7 @@ class TestResume:
                 assert code is grpc.StatusCode.UNAUTHENTICATED
                 assert (await call(name, ("authorization", f"Bearer {issuer.token()}"))).done
         finally:
-            issuer.close()
+            await asyncio.to_thread(issuer.close)
 
     async def test_children_are_read_again_and_the_reason_is_what_is_true(
         self, client: lro.Client, serving: Serving
@@ -191,7 +189,7 @@ class TestResume:
         async with serving(client, body, resume_method=METHOD) as call:
             await call(name, GOOD)
             await lro_clock.advance(600)  # the lease lasts 30
-            record = await client.engine.record(name)
+            record = await client.server_host.record(name)
             assert (record.state, record.claim) == ("RUNNING", held[0].claim)
             await held[0].done()
         assert (await client.get_operation(name)).done
@@ -208,13 +206,13 @@ class TestResume:
         await client.cancel_operation(name)
         assert held[0].cancel_requested
         await held[0].fail(status_pb2.Status(code=1, message="stopped"))
-        assert (await client.engine.record(name)).state == "CANCELLED"
+        assert (await client.server_host.record(name)).state == "CANCELLED"
 
     async def test_resume_endpoint_says_busy_meanwhile_and_nothing_to_do_afterwards(
         self, client: lro.Client, serving: Serving, http_to: Any
     ) -> None:
         name = await suspended(client)
-        record = await client.engine.record(name)
+        record = await client.server_host.record(name)
         assert record.wait is not None
         body = {"operation": name, "resumeToken": record.wait.token}
         answers: list[httpx.Response] = []
@@ -256,12 +254,12 @@ class TestRefusals:
             ran.append(op.name)
 
         name = await suspended(client)
-        before = await client.engine.record(name)
+        before = await client.server_host.record(name)
         async with serving(client, body, resume_method=resume_method) as call:
             answers = [await refused(call(sent, *metadata)) for sent in (name, "operations/none", "no name/x")]
         assert [answer[0] for answer in answers] == [code] * 3
         assert answers[0][1] == answers[1][1] == answers[2][1]
-        assert await client.engine.record(name) == before
+        assert await client.server_host.record(name) == before
         assert ran == []
 
     async def test_verifier_that_cannot_tell_is_an_outage(self, client: lro.Client, serving: Serving) -> None:
@@ -272,7 +270,7 @@ class TestRefusals:
         async with serving(client, verifier=down) as call:
             code, _, _ = await refused(call(name, GOOD))
         assert code is grpc.StatusCode.UNAVAILABLE
-        assert (await client.engine.record(name)).state == "SUSPENDED"
+        assert (await client.server_host.record(name)).state == "SUSPENDED"
 
     async def test_running_operation_is_busy(self, client: lro.Client, serving: Serving) -> None:
         name = await suspended(client)
@@ -293,7 +291,7 @@ class TestRefusals:
         lost = [answer for answer in answers if isinstance(answer, grpc.aio.AioRpcError)]
         assert {answer.code() for answer in lost} == {grpc.StatusCode.UNAVAILABLE}
         assert (len(lost), len(claims)) == (19, 1)
-        assert (await client.engine.record(name)).claim == claims[0]
+        assert (await client.server_host.record(name)).claim == claims[0]
 
     @pytest.mark.parametrize(
         ("kind", "reason"),
@@ -315,13 +313,13 @@ class TestRefusals:
             name = await suspended(client, "other")
         elif kind == "made by hand":
             name = (await client.create(lease=False)).name
-        before = None if kind == "unknown" else await client.engine.record(name)
+        before = None if kind == "unknown" else await client.server_host.record(name)
         async with serving(client, resume_method=None if kind == "made by hand" else METHOD) as call:
             code, _, info = await refused(call(name, GOOD))
         assert info.reason == reason
         assert code in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION)
         if before is not None:
-            assert await client.engine.record(name) == before
+            assert await client.server_host.record(name) == before
 
     async def test_row_that_suspended_anew_meanwhile_is_not_claimed_for_what_it_was(
         self, client: lro.Client, serving: Serving, monkeypatch: pytest.MonkeyPatch
@@ -332,19 +330,19 @@ class TestRefusals:
             await op.commit(op.suspend(resume_at="last", sleep=86400))
 
         name = await suspended(client)
-        stale = await client.engine.record(name)
+        stale = await client.server_host.record(name)
         async with serving(client, on, resume_method=METHOD) as call:
             await call(name, GOOD)
-            now = await client.engine.record(name)
+            now = await client.server_host.record(name)
 
             async def record(name: str) -> Any:
                 return stale
 
             with monkeypatch.context() as patch:
-                patch.setattr(client.engine, "record", record)
+                patch.setattr(client.engine.rows, "record", record)
                 code, _, info = await refused(call(name, GOOD))
         assert (code, info.reason) == (grpc.StatusCode.UNAVAILABLE, "OPERATION_BUSY")
-        assert await client.engine.record(name) == now
+        assert await client.server_host.record(name) == now
 
     async def test_process_that_drains_takes_nothing(self, client: lro.Client, serving: Serving) -> None:
         name = await suspended(client)
@@ -353,7 +351,7 @@ class TestRefusals:
             for sent in (name, ""):
                 code, _, info = await refused(call(sent, GOOD))
                 assert (code, info.reason) == (grpc.StatusCode.UNAVAILABLE, "WORKER_UNAVAILABLE")
-        assert (await client.engine.record(name)).state == "SUSPENDED"
+        assert (await client.server_host.record(name)).state == "SUSPENDED"
 
     async def test_children_that_cannot_be_read_leave_the_row_alone(
         self, handlers: lro.Handlers, serving: Serving
@@ -369,7 +367,7 @@ class TestRefusals:
                 store.fail("unfinished")
                 code, _, _ = await refused(call(name, GOOD))
                 assert code is grpc.StatusCode.UNAVAILABLE
-                record = await client.engine.record(name)
+                record = await client.server_host.record(name)
                 assert (record.state, record.claim) == ("SUSPENDED", 1)
                 await call(name, GOOD)
 
@@ -409,9 +407,9 @@ class TestWholeLife:
 
         async with serving(client, body, resume_method=METHOD) as call:
             name = (await call()).name
-            assert (await client.engine.record(name)).state == "SUSPENDED"
+            assert (await client.server_host.record(name)).state == "SUSPENDED"
             await call(name, GOOD)
-            assert (await client.engine.record(name)).resume_point == "last"
+            assert (await client.server_host.record(name)).resume_point == "last"
             await call(name, GOOD)
         assert await text_of(client, name) == "start later last"
 
@@ -442,11 +440,9 @@ class TestWholeLife:
         ):
             name = await suspended(first) if again else ""
             name = (await call(name, GOOD)).name
-            assert (await first.engine.record(name)).state == "RUNNING"
+            assert (await first.server_host.record(name)).state == "RUNNING"
         async with lro.Client(url, handlers=[handlers], drain_timeout=0) as second:
-            async with asyncio.timeout(10):
-                while (record := await second.engine.record(name)).state in ("PENDING", "RUNNING"):
-                    await asyncio.sleep(0.01)
+            record = await reached(second, name, "SUCCEEDED", "SUSPENDED")
         if again:
             assert record.state == "SUCCEEDED"
         else:
@@ -491,7 +487,7 @@ class TestCommit:
         for wrong in (earlier, another.suspend(resume_at="later", sleep=1)):
             with pytest.raises(ValueError, match="what suspend\\(\\) of the same operation returned last"):
                 await op.commit(wrong)
-        assert (await client.engine.record(op.name)).state == "RUNNING"
+        assert (await client.server_host.record(op.name)).state == "RUNNING"
 
     async def test_undeclared_resume_point_is_refused_as_in_a_handler(
         self, client: lro.Client, serving: Serving
@@ -510,7 +506,7 @@ class TestCommit:
             await op.done()
         with pytest.raises(RuntimeError):
             op.suspend(resume_at="later", sleep=1)
-        assert client.engine.worker.held == 0
+        assert client.engine.leases.held == 0
 
     async def test_state_that_cannot_be_stored_changes_nothing(self, client: lro.Client, serving: Serving) -> None:
         op = await self.held(client, serving)
@@ -519,7 +515,7 @@ class TestCommit:
             await op.commit(op.suspend(resume_at="later", sleep=1))
         op.state = ["small"]
         await op.commit(op.suspend(resume_at="later", sleep=1))
-        assert (await client.engine.record(op.name)).state == "SUSPENDED"
+        assert (await client.server_host.record(op.name)).state == "SUSPENDED"
 
     async def test_wait_is_handed_to_the_scheduler(self, handlers: lro.Handlers, serving: Serving) -> None:
         scheduler = RemoteScheduler()
@@ -533,7 +529,7 @@ class TestCommit:
         op = await self.held(client, serving)
         await client.cancel_operation(op.name)
         await op.commit(op.suspend(resume_at="later", sleep=1))
-        assert (await client.engine.record(op.name)).state == "CANCELLED"
+        assert (await client.server_host.record(op.name)).state == "CANCELLED"
 
 
 class TestHttp:
@@ -565,7 +561,7 @@ class TestHttp:
     async def test_call_without_the_header_makes_one(self, client: lro.Client, http: httpx.AsyncClient) -> None:
         made = (await http.post(METHOD)).json()
         assert "done" not in made
-        assert (await client.engine.record(made["name"])).handler == METHOD
+        assert (await client.server_host.record(made["name"])).handler == METHOD
 
     @pytest.mark.parametrize(
         ("authorization", "status"), [(None, 401), ("Bearer forged", 401), ("Bearer of-another", 403)]
@@ -576,7 +572,7 @@ class TestHttp:
         name = await suspended(client)
         headers = {"x-alis-operation-id": name} | ({"authorization": authorization} if authorization else {})
         assert (await http.post(METHOD, headers=headers)).status_code == status
-        assert (await client.engine.record(name)).state == "SUSPENDED"
+        assert (await client.server_host.record(name)).state == "SUSPENDED"
 
     async def test_running_operation_is_503_with_a_time_to_come_back(
         self, client: lro.Client, http: httpx.AsyncClient

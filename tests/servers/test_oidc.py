@@ -28,6 +28,7 @@ from lro_aio.servers.oidc import OidcVerifier
 from lro_aio.servers.resume import ResumeApp, UnauthenticatedError
 from lro_aio.testing.oidc import Flaw, LocalIssuer
 
+from ..waiting import reached, until
 from .issuer import ACCOUNT, AUDIENCE, Issuer, bearer, certificate, encoded, key
 
 REMOVED = "SIGNATURE_REMOVED_BY_GOOGLE"
@@ -333,27 +334,25 @@ class TestIssuer:
         """One thread of the loop's executor, and one of anyio's: each of them hangs, or none is left for the test."""
         free = threading.Event()
         verifier = make(issuer)
-        with ThreadPoolExecutor(1) as executor:
-            asyncio.get_running_loop().set_default_executor(executor)
-            anyio.to_thread.current_default_thread_limiter().total_tokens = 1
-            busy = [asyncio.create_task(run(free.wait)) for run in (asyncio.to_thread, anyio.to_thread.run_sync)]
-            try:
-                async with asyncio.timeout(5):
-                    assert await verifier(bearer(issuer.token())) == ACCOUNT
-                    free.set()
-                    await asyncio.gather(*busy)
-                    issuer.go.clear()
-                    asking = asyncio.create_task(make(issuer)(bearer(issuer.token())))
-                    while issuer.fetches < 2:
-                        await asyncio.sleep(0.005)
-                    assert await asyncio.to_thread(lambda: "done") == "done"
-                    assert await anyio.to_thread.run_sync(lambda: "done") == "done"
-                    assert not asking.done()
-                    issuer.go.set()
-                    assert await asking == ACCOUNT
-            finally:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))  # the loop ends it with itself
+        anyio.to_thread.current_default_thread_limiter().total_tokens = 1
+        busy = [asyncio.create_task(run(free.wait)) for run in (asyncio.to_thread, anyio.to_thread.run_sync)]
+        try:
+            async with asyncio.timeout(5):
+                assert await verifier(bearer(issuer.token())) == ACCOUNT
                 free.set()
+                await asyncio.gather(*busy)
+                issuer.go.clear()
+                asking = asyncio.create_task(make(issuer)(bearer(issuer.token())))
+                await until(lambda: issuer.fetches >= 2)
+                assert await asyncio.to_thread(lambda: "done") == "done"
+                assert await anyio.to_thread.run_sync(lambda: "done") == "done"
+                assert not asking.done()
                 issuer.go.set()
+                assert await asking == ACCOUNT
+        finally:
+            free.set()
+            issuer.go.set()
 
     @pytest.mark.parametrize("status", [404, 429, 500, 503, 302])
     async def test_issuer_that_answers_errors_is_503_not_401(self, issuer: Issuer, status: int) -> None:
@@ -394,7 +393,7 @@ class TestIssuer:
             with pytest.raises(CertificatesUnavailableError):
                 await make(issuer, certs_url=address)(bearer(issuer.token()))
         finally:
-            issuer.close()
+            await asyncio.to_thread(issuer.close)
 
     async def test_issuer_that_hangs_is_503_in_time(self, issuer: Issuer) -> None:
         issuer.go.clear()
@@ -412,15 +411,13 @@ class TestIssuer:
         with pytest.raises(CertificatesUnavailableError):
             async with asyncio.timeout(5):
                 await make(issuer, timeout=0.3)(bearer(issuer.token()))
-        issuer.close()  # or the thread that reads would go on
+        await asyncio.to_thread(issuer.close)  # or the thread that reads would go on
 
     async def test_caller_that_goes_away_does_not_stop_the_others(self, issuer: Issuer) -> None:
         issuer.go.clear()
         verifier = make(issuer)
         first, second = (asyncio.create_task(verifier(bearer(issuer.token()))) for _ in range(2))
-        async with asyncio.timeout(5):
-            while not issuer.fetches:
-                await asyncio.sleep(0.005)
+        await until(lambda: issuer.fetches)
         first.cancel()
         issuer.go.set()
         assert await second == ACCOUNT
@@ -553,13 +550,11 @@ class TestAnswers:
 
     async def test_bad_token_wakes_nothing(self, http: httpx.AsyncClient, issuer: Issuer, client: lro.Client) -> None:
         op = await client.start("sleeps")
-        async with asyncio.timeout(10):
-            while (record := await client.engine.record(op.name)).state != "SUSPENDED":
-                await asyncio.sleep(0.005)
+        record = await reached(client, op.name, "SUSPENDED")
         assert record.wait is not None
         body = {"operation": op.name, "resumeToken": record.wait.token}
         async with http:
             for bad in ("unsigned", "expired", "another audience", "signed by somebody else"):
                 answer = await http.post("/lro/resume", json=body, headers=bearer(NOT_GOOD[bad](issuer)))
                 assert answer.status_code == 401
-            assert await client.engine.record(op.name) == record
+            assert await client.server_host.record(op.name) == record

@@ -19,9 +19,11 @@ from starlette.routing import Mount
 
 import lro_aio as lro
 from lro_aio.servers.fastapi import resume_router
-from lro_aio.servers.resume import ResumeApp, UnauthenticatedError, allow_unverified
+from lro_aio.servers.resume import MAX_PENDING_BYTES, ResumeApp, UnauthenticatedError, _first, allow_unverified
 from lro_aio.stores.sqlite import SqliteStore
 from lro_aio.testing import FaultyStore, ManualClock
+
+from ..waiting import reached, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -48,9 +50,7 @@ def make_app(request: pytest.FixtureRequest) -> Make:
 async def suspended(client: lro.Client, handler: str = "sleeps", state: Any = None) -> tuple[str, str]:
     """Name and token of an operation that waits."""
     op = await client.start(handler, state)
-    async with asyncio.timeout(10):
-        while (record := await client.engine.record(op.name)).state != "SUSPENDED":
-            await asyncio.sleep(0.005)
+    record = await reached(client, op.name, "SUSPENDED")
     assert record.wait is not None
     return op.name, record.wait.token
 
@@ -181,9 +181,7 @@ class TestResume:
             let_go = store.hold("apply")
             before = store.calls["apply"]
             call = asyncio.create_task(_post(ResumeApp(client, allow_unverified), "/lro/resume", body))
-            async with asyncio.timeout(10):
-                while store.calls["apply"] == before:
-                    await asyncio.sleep(0.005)
+            await until(lambda: store.calls["apply"] > before)
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
@@ -254,7 +252,7 @@ class TestRemoteScheduler:
                 return asyncio.create_task(http.post("/lro/resume", json=body))
 
             op = await client.start("sleeps")
-            assert (await client.engine.record(op.name)).claim == 0
+            assert (await client.server_host.record(op.name)).claim == 0
             first = await wake()
             scheduler.go.clear()
             second_wait = await asyncio.wait_for(scheduler.waits.get(), 10)
@@ -382,6 +380,24 @@ class TestPoll:
             answer = await http.post("/lro/poll", json={"operation": name, "resumeToken": token})
         assert answer.json() == {"pending": children[:500]}
 
+    async def test_answer_is_bounded_by_its_bytes_too(self, waiting: Any, make_app: Make, http_to: HttpTo) -> None:
+        """500 names of 500 bytes, held twice, would be all that a workflow execution can hold."""
+        client, wait_for = waiting
+        parent = "x" * 370
+        made = [client.create(operation_id="y" * 100 + f"{n:03}", parent=parent, lease=False) for n in range(100)]
+        children = [op.name for op in await asyncio.gather(*made)]
+        name, token = await wait_for(children)
+        async with http_to(make_app(client)) as http:
+            answer = await http.post("/lro/poll", json={"operation": name, "resumeToken": token})
+        pending = answer.json()["pending"]
+        assert pending == children[: len(pending)]
+        assert 31 * 1024 < len(answer.content) < 32 * 1024 + 100
+
+    async def test_one_name_is_always_told(self) -> None:
+        """Nothing pending would mean that the wait is over."""
+        assert _first(["x" * MAX_PENDING_BYTES, "y"]) == ["x" * MAX_PENDING_BYTES]
+        assert _first([]) == []
+
     async def test_nothing_is_pending_for_a_wait_that_is_over(
         self, waiting: Any, make_app: Make, http_to: HttpTo
     ) -> None:
@@ -487,7 +503,7 @@ class TestVerifier:
                     assert answer.status_code == status
                     assert "secret" not in answer.text
         assert ("www-authenticate" in answer.headers) == (status == 401)
-        assert (await client.engine.record(name)).state == "SUSPENDED"
+        assert (await client.server_host.record(name)).state == "SUSPENDED"
 
     @pytest.mark.parametrize("returned", [None, "", False, True, 7])
     async def test_one_that_names_nobody_lets_nobody_in(

@@ -18,6 +18,8 @@ from google.protobuf import struct_pb2
 import lro_aio as lro
 from lro_aio.servers.fastapi import operations_router
 
+from ..waiting import until
+
 pytestmark = pytest.mark.asyncio
 
 ServeHttp = Callable[[Any], Any]
@@ -53,9 +55,7 @@ async def take(stream: AsyncIterator[tuple[str, Any]]) -> tuple[str, Any]:
 
 
 async def nobody_watches(client: lro.Client) -> None:
-    async with asyncio.timeout(10):
-        while client.engine.notices._all:
-            await asyncio.sleep(0.005)
+    await until(lambda: not client.engine.feed._all)
 
 
 class TestEvents:
@@ -97,7 +97,7 @@ class TestEvents:
         async with serve_http(app_of(client)) as http:
             async with http.stream("GET", f"/v1/{op.name}:watch") as answer:
                 await take(events(answer))
-                assert client.engine.notices._all
+                assert client.engine.feed._all
             await nobody_watches(client)
 
     async def test_operation_that_is_deleted_meanwhile_ends_with_an_error_event(

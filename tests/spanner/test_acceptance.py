@@ -128,7 +128,7 @@ async def test_a_row_that_cannot_be_read_stops_no_sweep_and_no_list(caplog):
             op = await client.start(work)
             await asyncio.wait_for(op.result(), 10)
             assert [found.name for found in (await client.list_operations()).operations] == [op.name]
-    assert f"the row {name_of(1)} cannot be read" in caplog.text
+    assert f"row skipped: the stored row of operation {name_of(1)!r}" in caplog.text
 
 
 def test_the_rollback_that_nobody_waits_for_is_held_until_it_is_answered(fake, store):

@@ -248,7 +248,7 @@ def test_what_cannot_be_a_table_is_refused_when_the_client_is_made(table):
 @pytest.mark.parametrize("limits", [{"state": 6 * 2**20}, {"response": 6 * 2**20 + 1}, {"metadata": 5 * 2**20}])
 def test_limits_beyond_a_row_are_refused_when_the_client_is_made(limits):
     with pytest.raises(
-        ValueError, match=r"bytes together, and the store spanner://.* takes 7340032 in a row; lower one"
+        ValueError, match=r"bytes together, but a row of the store spanner://.* holds 7340032; lower one"
     ):
         lro.Client("spanner://p-1/i-1/d-1", limits=lro.Limits(**limits))
 
@@ -302,7 +302,7 @@ async def test_a_clock_that_is_wrong_by_more_than_a_quarter_of_the_lease_is_refu
     machine = SimpleNamespace(time=lambda: time.time() - offset, monotonic=time.monotonic)
     monkeypatch.setattr("lro_aio.stores.spanner.connection.time", machine)
     client = lro.Client(fake.url, lease=lro.LeasePolicy(30), drain_timeout=0)
-    async with refused(client, lro.ClockSkewError, words, "where 7.5 s", "synchronise the clock") as info:
+    async with refused(client, lro.ClockSkewError, words, "at most 7.5 s", "synchronise the clock") as info:
         assert info.value.offset == pytest.approx(offset, abs=0.5)
         assert info.value.limit == 7.5
         assert not fake.rpcs["Commit"]

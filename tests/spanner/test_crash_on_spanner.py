@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,6 @@ import lro_aio as lro
 from lro_aio.testing import FakeSpanner
 from tests.crash.campaign import Plan, campaign
 from tests.crash.processes import Workers
-
-pytestmark = pytest.mark.not_on_emulator("it carries out one read-write transaction at a time, and injects no faults")
 
 
 @pytest.fixture
@@ -35,22 +33,24 @@ def fake(variant: str) -> Iterator[FakeSpanner]:
 
 @pytest.mark.parametrize("variant", ["proto"])
 @pytest.mark.asyncio
-async def test_a_small_campaign(workers: Workers, fake: FakeSpanner) -> None:
+async def test_a_small_campaign(workers: Workers, spanner_database: Callable[[str], str], variant: str) -> None:
     """The ones below in a few seconds, for the fast lane."""
     plan = Plan(operations=8, most_work=0.5, least_kills=3, lease=0.6, max_running=4, deadline=50)
-    print(await campaign(fake.url, workers, plan), dict(fake.rpcs))
+    print(await campaign(spanner_database(variant), workers, plan))
 
 
+@pytest.mark.not_on_emulator("one read-write transaction at a time is too few for a hundred operations")
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("variant", ["proto", "bytes"])
 @pytest.mark.asyncio
 async def test_every_operation_ends_once_though_a_process_dies_every_300_ms(
-    workers: Workers, fake: FakeSpanner
+    workers: Workers, spanner_database: Callable[[str], str], variant: str
 ) -> None:
-    print(await campaign(fake.url, workers, Plan(operations=100, seed=1)), dict(fake.rpcs))
+    print(await campaign(spanner_database(variant), workers, Plan(operations=100, seed=1)))
 
 
+@pytest.mark.not_on_emulator("it injects no faults")
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("variant", ["proto"])
@@ -62,6 +62,7 @@ async def test_every_operation_ends_once_though_calls_fail_as_well(workers: Work
     print(await campaign(fake.url, workers, plan), dict(fake.rpcs))
 
 
+@pytest.mark.not_on_emulator("one read-write transaction at a time is too few for sixty operations")
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("variant", ["proto"])
@@ -74,6 +75,7 @@ async def test_every_operation_ends_once_though_some_die_and_some_are_stopped(
     print(await campaign(fake.url, workers, plan), dict(fake.rpcs))
 
 
+@pytest.mark.not_on_emulator("it has no latency that a test could set")
 @pytest.mark.parametrize("variant", ["proto"])
 @pytest.mark.asyncio
 async def test_a_process_that_dies_between_read_and_commit_does_not_hold_up_others_for_long(

@@ -308,7 +308,7 @@ async def test_a_run_of_ours_that_they_end_stops_and_writes_nothing_over_it(clie
         assert reasons == [lro.CancelReason.LEASE_LOST]
     gate.set()
     await clock.settle()
-    assert client.engine.worker.held == 0
+    assert client.engine.leases.held == 0
     assert go.read(op.name)[0] == ended
     assert (await op.result(wrappers_pb2.StringValue)).value == "theirs"
     await client.sweep()

@@ -124,7 +124,7 @@ async def test_what_died_in_an_outage_is_taken_over_when_the_grace_is_over(fake,
     op = await first.start("work")
     await lro_clock.settle()
     fake.stop()
-    first.engine.worker.close()  # it dies: no renewals any more
+    first.engine.leases.close()  # it dies: no renewals any more
     await lro_clock.advance(40)
     with pytest.raises(lro.StoreUnavailableError):
         await second.sweep()
@@ -157,12 +157,12 @@ async def test_what_ends_in_an_outage_is_committed_after_it(fake, open_client, l
     fake.stop()
     gate.set()
     await lro_clock.advance(1)
-    assert client.engine.worker.held == 3
+    assert client.engine.leases.held == 3
     await fake.start()
     await lro_clock.advance(6)
     assert [row["Status"] for row in fake.rows()] == ["SUCCEEDED"] * 3
     assert sorted(runs) == sorted(op.name for op in made)
-    assert client.engine.worker.held == 0
+    assert client.engine.leases.held == 0
 
 
 # In real time
@@ -227,7 +227,7 @@ async def test_an_outage_under_load_costs_no_cpu_and_no_thread_and_everything_en
             made += await asyncio.gather(*late)
             ended += await asyncio.gather(*(again(op.result) for op in made[len(ended) :]))
         took_back = time.monotonic() - back
-        assert client.engine.worker.held == 0
+        assert client.engine.leases.held == 0
     assert used < 0.2 * took, f"{used:.2f} s of CPU in {took:.2f} s"
     values = []
     for answer in ended:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 from google.api_core.exceptions import GoogleAPICallError
+from google.cloud.spanner_v1 import types
 
 import lro_aio as lro
 from lro_aio.core import transitions
@@ -65,6 +66,15 @@ def step(name: str) -> Change:
 
 
 class TestCalls:
+    @pytest.fixture
+    def store(self, fake: FakeSpanner) -> Iterator[lro.SpannerStore]:
+        """With time for large batches on a busy machine."""
+        store = lro.SpannerStore.from_url(f"{fake.url}&timeout=20")
+        store.open()
+        fake.rpcs.clear()
+        yield store
+        store.close()
+
     def test_a_batch_is_two_calls(self, fake: FakeSpanner, store: lro.SpannerStore) -> None:
         create_all(store, *(row(i) for i in range(200)))
         assert fake.rpcs == {"Read": 1, "Commit": 1}
@@ -133,6 +143,24 @@ def lro_query(**options: object) -> ListQuery:
     return ListQuery(now=NOW, **options)
 
 
+def test_a_transaction_says_its_isolation_level_beside_its_lock_mode(
+    fake: FakeSpanner, store: lro.SpannerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a lock mode means depends on it. The first attempts lock nothing, the third one does."""
+    seen = []
+    read = store._connection._client.read
+
+    def noted(request: types.ReadRequest, **options: object) -> object:
+        begun = request.transaction.begin
+        seen.append((begun.isolation_level.name, begun.read_write.read_lock_mode.name))
+        return read(request=request, **options)
+
+    monkeypatch.setattr(store._connection._client, "read", noted)
+    fake.fail("Commit", ABORTED, times=2)
+    create_all(store, row())
+    assert seen == [("SERIALIZABLE", "OPTIMISTIC")] * 2 + [("SERIALIZABLE", "PESSIMISTIC")]
+
+
 class TestLostAnswers:
     @pytest.mark.parametrize("code", [UNAVAILABLE, DEADLINE_EXCEEDED])
     @pytest.mark.parametrize("when", ["before", "after"])
@@ -169,6 +197,44 @@ class TestLostAnswers:
         assert time.monotonic() - began < 4
         fake.fail("Commit", UNAVAILABLE, times=0)
         assert only(store, name_of(1)).claim == 1
+
+    @pytest.mark.parametrize("when", ["before", "after"])
+    def test_a_rollback_whose_answer_is_lost_is_sent_again(
+        self, fake: FakeSpanner, store: lro.SpannerStore, when: str
+    ) -> None:
+        """It decides what a commit that was lost and is then refused has come to: nothing, so it is run again."""
+        create_all(store, row())
+        fake.fail("Commit", UNAVAILABLE)
+        fake.fail("Commit", grpc.StatusCode.FAILED_PRECONDITION)
+        fake.fail("Rollback", UNAVAILABLE, when=when)
+        fake.rpcs.clear()
+        assert [o.claim for o in store.apply([step(name_of(1))]) if isinstance(o, Record)] == [1]
+        assert fake.rpcs == {"Read": 2, "Commit": 3, "Rollback": 2}
+
+    def test_a_rollback_that_comes_too_late_tells_that_the_commit_was_carried_out(
+        self, fake: FakeSpanner, store: lro.SpannerStore
+    ) -> None:
+        create_all(store, row())
+        fake.fail("Commit", UNAVAILABLE, when="after")
+        fake.fail("Commit", grpc.StatusCode.FAILED_PRECONDITION)
+        fake.rpcs.clear()
+        assert [o.claim for o in store.apply([step(name_of(1))]) if isinstance(o, Record)] == [1]
+        assert fake.rpcs == {"Read": 1, "Commit": 2, "Rollback": 1}
+        assert only(store, name_of(1)).claim == 1
+
+    def test_a_rollback_that_does_not_arrive_leaves_no_lock(self, fake: FakeSpanner, store: lro.SpannerStore) -> None:
+        """The server would keep the locks for ten seconds, longer than a call may take."""
+        create_all(store, row())
+        fake.fail("Commit", ABORTED, times=2)  # the third attempt locks what it reads
+        fake.fail("Rollback", UNAVAILABLE)
+        turns = iter([1, 2])
+        change = Change(
+            name_of(1), lambda record: dataclasses.replace(record, claim=turn) if (turn := next(turns, 0)) else record
+        )
+        store.apply([change])
+        began = time.monotonic()
+        assert isinstance(store.apply([step(name_of(1))])[0], Record)
+        assert time.monotonic() - began < 1
 
     def test_a_session_that_is_lost_with_the_answer_is_unknown(
         self, fake: FakeSpanner, store: lro.SpannerStore
@@ -230,6 +296,34 @@ class TestAborts:
         assert fake.rpcs["Commit"] < 40  # with pauses that grow
         fake.fail("Commit", ABORTED, times=0)
         assert only(store, name_of(1)).claim == 0
+
+    @pytest.mark.parametrize("rpc", ["Read", "Commit"])
+    def test_a_batch_that_is_always_aborted_is_unavailable_and_nothing_else(
+        self, fake: FakeSpanner, store: lro.SpannerStore, rpc: str
+    ) -> None:
+        """However it is divided: the caller may repeat it, and must not look for the change that is to blame."""
+        create_all(store, *(row(i) for i in range(20)))
+        fake.fail(rpc, ABORTED, times=10_000)
+        began = time.monotonic()
+        with pytest.raises(lro.StoreUnavailableError):
+            store.apply([step(name_of(i)) for i in range(20)])
+        assert time.monotonic() - began < 3
+        fake.fail(rpc, ABORTED, times=0)
+        assert [record.claim for record in store.read([name_of(i) for i in range(20)])] == [0] * 20
+
+    def test_a_row_that_is_always_aborted_is_the_only_one_of_its_batch_that_is_unavailable(
+        self, fake: FakeSpanner, store: lro.SpannerStore
+    ) -> None:
+        create_all(store, *(row(i) for i in range(20)))
+
+        def lose(record: Record) -> Record:  # somebody else is faster each time
+            fake.write("Operations", "update", ["key", "Attempt"], [[name_of(7), record.attempt + 1]])
+            return dataclasses.replace(record, claim=record.claim + 1)
+
+        outcomes = store.apply([Change(name_of(i), lose) if i == 7 else step(name_of(i)) for i in range(20)])
+        assert [i for i, outcome in enumerate(outcomes) if not isinstance(outcome, Record)] == [7]
+        assert isinstance(outcomes[7], lro.StoreUnavailableError)
+        assert [record.claim for record in store.read([name_of(i) for i in range(20)])] == [1] * 7 + [0] + [1] * 12
 
     def test_a_commit_asked_for_once_more_is_sent_once_more(self, fake: FakeSpanner, store: lro.SpannerStore) -> None:
         """The answer to a Commit may be another precommit token; nothing is stored before it comes back."""

@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -123,18 +122,18 @@ def test_odd_characters_in_a_path(tmp_path: Path) -> None:
 
 
 def test_a_directory_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StoreSchemaError, match="is a directory; give the path of a file in it"):
+    with pytest.raises(StoreSchemaError, match="is a directory; use the path of a file in it"):
         SqliteStore(tmp_path).open()
 
 
 def test_a_missing_directory_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StoreSchemaError, match=r"the directory .*nowhere does not exist; make it first"):
+    with pytest.raises(StoreSchemaError, match=r"the directory .*nowhere does not exist; create it first"):
         SqliteStore(tmp_path / "nowhere" / "o.db").open()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_reading_what_does_not_exist_is_refused_and_makes_nothing(tmp_path: Path) -> None:
-    with pytest.raises(StoreSchemaError, match=r"o\.db does not exist, and mode=ro does not make it"):
+    with pytest.raises(StoreSchemaError, match=r"o\.db does not exist, and mode=ro does not create it"):
         SqliteStore(f"sqlite:///{tmp_path}/o.db?mode=ro").open()
     assert list(tmp_path.iterdir()) == []
 
@@ -158,7 +157,9 @@ def test_read_only_reads_and_writes_nothing(path: Path, store: SqliteStore) -> N
             lambda: reader.apply([put(row(2))]),
             lambda: reader.purge(now=NOW, limit=1),
         ):
-            with pytest.raises(StoreSchemaError, match=r"operations\.db was opened with mode=ro.*open it without"):
+            with pytest.raises(
+                StoreSchemaError, match=r"operations\.db was opened with mode=ro: open it without mode=ro to write"
+            ):
                 write()
         reader.changed_elsewhere()
         create_all(store, row(3))
@@ -176,7 +177,7 @@ def test_a_lock_that_lasts_is_an_outage_and_then_over(path: Path, store: SqliteS
     try:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(
-            StoreUnavailableError, match=r"operations\.db is locked by another writer for more than 0.05"
+            StoreUnavailableError, match=r"operations\.db has been locked by another writer for more than 0.05"
         ):
             store.apply([put(row(1))])
         with pytest.raises(StoreUnavailableError, match="locked by another writer"):
@@ -236,7 +237,7 @@ def test_use_before_open_and_after_close_says_what_to_do(path: Path) -> None:
         with pytest.raises(RuntimeError, match=r"is not open: call open\(\) first"):
             call()
     store.open()
-    with pytest.raises(RuntimeError, match="is open already"):
+    with pytest.raises(RuntimeError, match="is already open"):
         store.open()
     store.close()
     for call in calls:
@@ -248,7 +249,7 @@ def test_use_before_open_and_after_close_says_what_to_do(path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["sqlite:///{path}", "sqlite://"])
 def test_close_interrupts_a_busy_reader(url: str, path: Path) -> None:
-    """And is over within a second; the reader is told that the store was closed."""
+    """Which would never end; the reader is told that the store was closed."""
     store = SqliteStore(url.format(path=path))
     store.open()
     started = threading.Event()
@@ -262,16 +263,14 @@ def test_close_interrupts_a_busy_reader(url: str, path: Path) -> None:
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(read)
         assert started.wait(10)
-        before = time.monotonic()
         store.close()
-        assert time.monotonic() - before < 1
         with pytest.raises(StoreUnavailableError, match="was closed while the call was under way"):
             reading.result(10)
 
 
 def test_close_does_not_wait_for_a_writer_that_waits_for_a_lock(path: Path) -> None:
     """The writer closes its connection itself when it gives up, and the file is free."""
-    store = SqliteStore(path, busy_timeout=0.8)
+    store = SqliteStore(path, busy_timeout=3)
     store.open()
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -282,9 +281,8 @@ def test_close_does_not_wait_for_a_writer_that_waits_for_a_lock(path: Path) -> N
             assert writer is not None
             while not writer._lock.locked():
                 assert not writing.done()
-            before = time.monotonic()
             store.close()
-            assert time.monotonic() - before < 1
+            assert not writing.done()
             with pytest.raises(StoreUnavailableError):
                 writing.result(30)
         with pytest.raises(sqlite3.ProgrammingError, match="closed"):
@@ -406,7 +404,7 @@ def test_a_forked_child_is_told_to_open_its_own(path: Path) -> None:
         [sys.executable, "-c", _FORK, str(path)], capture_output=True, text=True, timeout=30, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "before a fork; make a store of its own in this process" in done.stdout
+    assert "before a fork; make a new store in this process" in done.stdout
 
 
 _STREAM = """

@@ -211,7 +211,7 @@ def _raised(code: int) -> sqlite3.OperationalError:
             sqlite3.SQLITE_BUSY_SNAPSHOT,
             False,
             StoreUnavailableError,
-            "o.db is locked by another writer for more than 5 s",
+            "o.db has been locked by another writer for more than 5 s",
         ),
         (sqlite3.SQLITE_IOERR_FSYNC, False, StoreUnavailableError, "reading or writing o.db failed (SQLITE_NAME)"),
         (sqlite3.SQLITE_IOERR_FSYNC, True, StoreUnavailableError, "reading or writing o.db failed (SQLITE_NAME)"),

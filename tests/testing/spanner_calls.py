@@ -39,11 +39,10 @@ DDL = (
       number INT64 NOT NULL,
       data BYTES(5),
       flag BOOL,
-      stamp TIMESTAMP OPTIONS (allow_commit_timestamp = true),
+      stamp TIMESTAMP,
       made TIMESTAMP DEFAULT (CURRENT_TIMESTAMP()),
     ) PRIMARY KEY (id)""",
     "CREATE INDEX Notes_ByNumber ON Notes (number DESC)",
-    "CREATE UNIQUE NULL_FILTERED INDEX Notes_ByData ON Notes (data)",
 )
 """A table as the store's, with a generated key, and a plain one."""
 
@@ -85,9 +84,9 @@ def write(kind: str, table: str, columns: Sequence[str], *rows: Sequence[Any]) -
     return types.Mutation({kind: body})
 
 
-def delete(table: str, *keys: Any, **key_set: Any) -> types.Mutation:
+def delete(table: str, *keys: Any) -> types.Mutation:
     """A mutation."""
-    given = types.KeySet(keys=[listed(key) for key in keys], **key_set)
+    given = types.KeySet(keys=[listed(key) for key in keys])
     return types.Mutation(delete=types.Mutation.Delete(table=table, key_set=given))
 
 
@@ -142,39 +141,32 @@ class Spanner:
         result = types.ResultSet.pb(self.client.execute_sql(request=request, retry=None, timeout=10))
         return [unlisted(row) for row in result.rows]
 
-    def begin(self, mutation: types.Mutation | None = None, previous: bytes = b"") -> types.Transaction:
-        options = types.TransactionOptions(
-            read_write={"multiplexed_session_previous_transaction_id": previous} if previous else {}
-        )
-        request = types.BeginTransactionRequest(session=self.session, options=options, mutation_key=mutation)
-        return self.client.begin_transaction(request=request, retry=None, timeout=10)
+    def all(self, table: str, *columns: str) -> list[list[Any]]:
+        """Every row, in the order of its first column."""
+        return self.sql(f"SELECT {', '.join(columns)} FROM {table} ORDER BY {columns[0]}")
+
+    def begin(self, previous: bytes = b"") -> Any:
+        """Begin a transaction with the read of a row that nobody writes."""
+        options = {"multiplexed_session_previous_transaction_id": previous} if previous else {}
+        selector = types.TransactionSelector(begin={"read_write": options})
+        return self.read("Notes", ["id"], "nobody's", transaction=selector)
 
     def commit(self, begun: Any, *mutations: types.Mutation, timeout: float = 15, **rest: Any) -> Any:
-        """Commit what ``begin`` returned, or the result of a read that began a transaction."""
-        metadata = getattr(begun, "metadata", None)
+        """Commit the transaction that a read began."""
         token = begun.precommit_token
-        if metadata is not None:
-            id_ = metadata.transaction.id
-            rest.setdefault("precommit_token", {"precommit_token": token.precommit_token, "seq_num": token.seq_num})
-        else:
-            id_ = begun.id
-            rest.setdefault("precommit_token", token or None)
+        rest.setdefault("precommit_token", {"precommit_token": token.precommit_token, "seq_num": token.seq_num})
+        id_ = begun.metadata.transaction.id
         request = types.CommitRequest(session=self.session, transaction_id=id_, mutations=mutations, **rest)
         return self.client.commit(request=request, retry=None, timeout=timeout)
 
     def apply(self, *mutations: types.Mutation, **rest: Any) -> Any:
-        """One transaction of mutations only; rolled back if it is refused."""
-        begun = self.begin(mutations[0] if mutations else None)
+        """A transaction of its own; rolled back if it is refused."""
+        begun = self.begin()
         try:
             return self.commit(begun, *mutations, **rest)
         except GoogleAPICallError:
-            self.rollback(begun.id)
+            self.rollback(begun.metadata.transaction.id)
             raise
 
     def rollback(self, id_: bytes) -> None:
         self.client.rollback(session=self.session, transaction_id=id_, retry=None, timeout=10)
-
-
-def within(result: Any) -> types.TransactionSelector:
-    """The transaction that a read began."""
-    return types.TransactionSelector(id=result.metadata.transaction.id)

@@ -1,4 +1,4 @@
-"""Keys sort as their values do, and an index finds what a look at every row would."""
+"""Keys sort as their values do, and an index finds what reading every row would."""
 
 import pytest
 from hypothesis import given, settings
@@ -13,23 +13,16 @@ from lro_aio.testing.spanner.storage import Row, Table
 from lro_aio.testing.spanner.values import Type
 from lro_aio.testing.spanner.wire import cell, head, partial_sets, result_set
 
-SCALARS = st.one_of(
-    st.integers(-(2**63), 2**63 - 1),
-    st.integers(-62_135_596_800 * 10**9, 253_402_300_800 * 10**9),  # timestamps
-)
 KINDS = [
     st.text(max_size=4),
-    st.binary(max_size=4),
-    SCALARS,
-    st.booleans(),
-    st.floats(allow_nan=False).map(lambda number: number + 0.0),
+    st.integers(-(2**63), 2**63 - 1),
+    st.integers(-62_135_596_800 * 10**9, 253_402_300_800 * 10**9),  # timestamps
 ]
 TABLE = "CREATE TABLE T (id INT64, a STRING(MAX), b INT64) PRIMARY KEY (id)"
 INDEXES = [
     "CREATE INDEX I ON T (a, b)",
     "CREATE INDEX I ON T (a, b DESC)",
     "CREATE NULL_FILTERED INDEX I ON T (a, b DESC)",
-    "CREATE INDEX I ON T (a, id DESC)",
 ]
 ROWS = st.lists(
     st.tuples(st.sampled_from(["", "a", "a\x00", "ab", None]), st.one_of(st.none(), st.integers(-3, 3))), max_size=25
@@ -46,8 +39,7 @@ def test_encoded_values_sort_like_the_values(kind, descending):
         by_value = sorted(values, key=lambda value: (value is not None, value if value is not None else 0))
         expected = by_value[::-1] if descending else by_value
         found = sorted(values, key=lambda value: encode_part(value, descending=descending))
-        # -0.0 and 0.0 are one value with two encodings.
-        assert [value == other for value, other in zip(found, expected, strict=True)] == [True] * len(values)
+        assert found == expected
 
     check()
 
@@ -69,9 +61,10 @@ def test_the_successor_ends_what_begins_with_a_prefix(prefix, key):
     assert begins == (key >= prefix and (after is None or key < after))
 
 
-def test_lists_cannot_be_keys():
-    with pytest.raises(TypeError, match="list cannot be part of a key"):
-        encode_part([1])
+@pytest.mark.parametrize("value", [True, b"a", [1]])
+def test_what_no_key_of_the_table_has_is_refused(value):
+    with pytest.raises(TypeError, match=f"no keys of the type {type(value).__name__}"):
+        encode_part(value)
 
 
 @settings(max_examples=150, deadline=None)
@@ -85,7 +78,7 @@ def test_lists_cannot_be_keys():
     high_open=st.booleans(),
     data=st.data(),
 )
-def test_a_scan_finds_what_a_look_at_every_row_finds(statement, rows, equal, low, high, low_open, high_open, data):
+def test_a_scan_finds_what_reading_every_row_finds(statement, rows, equal, low, high, low_open, high_open, data):
     """Also after rows were changed and deleted through the index."""
     table = Table(parse_statement(TABLE), None)
     declared = parse_statement(statement)
@@ -103,7 +96,6 @@ def test_a_scan_finds_what_a_look_at_every_row_finds(statement, rows, equal, low
     expected = [row for row in there if row["a"] == equal and within(row[column], span)]
     assert sorted(found, key=lambda row: row["id"]) == sorted(expected, key=lambda row: row["id"])
     assert found == sorted(found, key=index.entry)
-    assert len(index) == len(there)
 
 
 def put(table, number, a, b):

@@ -12,7 +12,7 @@ from google.api_core import exceptions as errors
 from google.cloud.spanner_v1 import types
 from google.rpc import error_details_pb2
 
-from .spanner_calls import BEGIN, delete, within, write
+from .spanner_calls import BEGIN, write
 
 WAIT = 5.0
 AT_ONCE = 3.0
@@ -80,7 +80,6 @@ def test_a_read_can_begin_a_transaction_that_commit_ends(spanner):
 def test_nothing_is_visible_before_commit(spanner):
     begun = reading(spanner, "a")
     assert spanner.rows("Notes", ["id"], "a") == []
-    assert spanner.rows("Notes", ["id"], "a", transaction=within(begun)) == []
     spanner.rollback(begun.metadata.transaction.id)
 
 
@@ -98,26 +97,20 @@ def test_a_rolled_back_transaction_leaves_nothing_and_cannot_commit(spanner, ref
     spanner.rollback(begun.metadata.transaction.id)
     with refused(errors.FailedPrecondition, "Cannot commit a transaction after it has been rolled back"):
         spanner.commit(begun, note("insert", "a", 1))
-    with refused(errors.FailedPrecondition, "Rollback.. has been called"):
-        spanner.read("Notes", ["id"], "a", transaction=within(begun))
     assert spanner.rows("Notes", ["id"], "a") == []
 
 
-def test_a_committed_transaction_cannot_be_rolled_back_or_read_in(spanner, refused):
+def test_a_committed_transaction_cannot_be_rolled_back(spanner, refused):
     begun = reading(spanner, "a")
     spanner.commit(begun)
     with refused(errors.FailedPrecondition, "Cannot rollback a transaction after it has been committed"):
         spanner.rollback(begun.metadata.transaction.id)
-    with refused(errors.FailedPrecondition, "Cannot start a read or query within a transaction after Commit"):
-        spanner.read("Notes", ["id"], "a", transaction=within(begun))
 
 
 def test_an_unknown_transaction_is_not_found(spanner, refused):
-    unknown = types.Transaction(id=b"123")
+    request = types.CommitRequest(session=spanner.session, transaction_id=b"123", mutations=[note("insert", "a", 1)])
     with refused(errors.NotFound, "Transaction not found: 123"):
-        spanner.commit(unknown, note("insert", "a", 1))
-    with refused(errors.NotFound, "Transaction not found: 123"):
-        spanner.read("Notes", ["id"], "a", transaction=types.TransactionSelector(id=b"123"))
+        spanner.client.commit(request=request, retry=None, timeout=10)
     with refused(errors.NotFound, "Transaction not found: 123"):
         spanner.rollback(b"123")
 
@@ -125,8 +118,6 @@ def test_an_unknown_transaction_is_not_found(spanner, refused):
 def test_a_commit_needs_a_transaction(spanner, refused):
     with refused(errors.InvalidArgument, r"CommitRequest\.transaction"):
         spanner.client.commit(request=types.CommitRequest(session=spanner.session), retry=None, timeout=10)
-    with refused(errors.InvalidArgument, r"TransactionOptions\.mode"):
-        spanner.client.begin_transaction(session=spanner.session, options=types.TransactionOptions(), retry=None)
 
 
 def test_a_refused_commit_is_refused_again_the_same_way(spanner, refused):
@@ -198,31 +189,6 @@ def test_the_absence_of_a_row_is_locked_too(connect):
         spanner.commit(younger, note("insert", "a", 2))
 
 
-@pytest.mark.parametrize("how", ["range", "index", "sql"])
-def test_a_range_is_locked_with_the_rows_that_might_appear_in_it(connect, how):
-    spanner = connect()
-    spanner.apply(note("insert", "a", 1))
-    older = reading(spanner, "nowhere")
-    if how == "sql":
-        request = types.ExecuteSqlRequest(session=spanner.session, sql="SELECT id FROM Notes", transaction=BEGIN)
-        younger = types.ResultSet.pb(spanner.client.execute_sql(request=request, retry=None))
-    else:
-        index = "Notes_ByNumber" if how == "index" else ""
-        younger = spanner.read("Notes", ["id"], key_set=types.KeySet(all_=True), index=index, transaction=BEGIN)
-    spanner.commit(older, note("insert", "b", 1))
-    with pytest.raises(errors.Aborted):
-        spanner.commit(younger, note("insert", "c", 1))
-
-
-def test_deleting_a_range_conflicts_with_who_found_no_row_in_it(connect):
-    spanner = connect()
-    spanner.apply(note("insert", "a", 1))
-    older, younger = reading(spanner, "nowhere"), reading(spanner, "b")
-    spanner.commit(older, delete("Notes", all_=True))
-    with pytest.raises(errors.Aborted):
-        spanner.commit(younger, note("insert", "b", 1))
-
-
 def test_a_refused_commit_holds_no_locks(connect):
     spanner = connect()
     older, younger = reading(spanner, "a"), reading(spanner, "a")
@@ -240,8 +206,6 @@ def test_an_aborted_transaction_answers_aborted_to_everything(connect):
     spanner.commit(older, note("insert", "a", 1))
     for _ in range(2):
         with pytest.raises(errors.Aborted):
-            spanner.read("Notes", ["id"], "b", transaction=within(younger))
-        with pytest.raises(errors.Aborted):
             spanner.commit(younger)
     spanner.rollback(younger.metadata.transaction.id)
 
@@ -254,31 +218,11 @@ def test_a_transaction_that_is_run_again_keeps_its_age(connect):
     with pytest.raises(errors.Aborted):
         spanner.commit(loser)
     newer = reading(spanner, "a")
-    again = spanner.begin(note("update", "a", 1), previous=loser.metadata.transaction.id)
+    again = spanner.begin(loser.metadata.transaction.id)
     spanner.commit(again, note("update", "a", 1), timeout=AT_ONCE)
     with pytest.raises(errors.Aborted):
         spanner.commit(newer, note("update", "a", 2))
     assert number_of(spanner, "a") == 1
-
-
-def test_a_regular_session_keeps_the_age_by_itself(connect):
-    winner, loser, third = connect(), connect(multiplexed=False), connect()
-    first, second = reading(winner, "a"), reading(loser, "a")
-    winner.commit(first, note("insert", "a", 0))
-    with pytest.raises(errors.Aborted):
-        loser.commit(second)
-    newer = reading(third, "a")
-    loser.commit(reading(loser, "a"), note("update", "a", 1), timeout=AT_ONCE)
-    with pytest.raises(errors.Aborted):
-        third.commit(newer, note("update", "a", 2))
-
-
-def test_a_regular_session_has_one_transaction(connect):
-    spanner = connect(multiplexed=False)
-    first = reading(spanner, "a")
-    spanner.commit(reading(spanner, "a"), note("insert", "a", 1))
-    with pytest.raises(errors.Aborted):
-        spanner.commit(first)
 
 
 def test_an_idle_transaction_does_not_hold_up_others(fake, connect):
@@ -299,7 +243,7 @@ def test_an_idle_transaction_is_over_even_if_nobody_wants_its_locks(fake, connec
     idle = reading(spanner, "a")
     fake.idle_limit = 0.0
     with pytest.raises(errors.Aborted):
-        spanner.read("Notes", ["id"], "a", transaction=within(idle))
+        spanner.commit(idle, note("insert", "a", 1))
 
 
 def test_a_caller_that_gives_up_waiting_gets_its_deadline_and_writes_nothing(connect):
@@ -346,26 +290,16 @@ def test_increments_by_many_threads_are_all_kept(fake, connect):
 # Precommit tokens, on the fake
 
 
-def test_tokens_rise_and_only_the_last_one_commits(connect):
+def test_only_the_last_token_commits(connect):
     spanner = connect()
-    first = reading(spanner, "a")
-    second = spanner.read("Notes", ["id"], "b", transaction=within(first))
-    assert second.precommit_token.seq_num > first.precommit_token.seq_num > 0
+    begun = reading(spanner, "a")
+    assert begun.precommit_token.seq_num > 0
     with pytest.raises(errors.FailedPrecondition, match="highest sequence number"):
-        spanner.commit(first, note("insert", "a", 1))
+        spanner.commit(begun, note("insert", "a", 1), precommit_token={"precommit_token": b"another", "seq_num": 1})
     with pytest.raises(errors.FailedPrecondition, match="missing the precommit token"):
-        spanner.commit(first, note("insert", "a", 1), precommit_token=None)
+        spanner.commit(begun, note("insert", "a", 1), precommit_token=None)
     assert spanner.rows("Notes", ["id"], "a") == []
-    token = {"precommit_token": second.precommit_token.precommit_token, "seq_num": second.precommit_token.seq_num}
-    spanner.commit(first, note("insert", "a", 1), precommit_token=token)
-    assert number_of(spanner, "a") == 1
-
-
-def test_mutations_without_a_read_need_a_mutation_key(connect):
-    spanner = connect()
-    with pytest.raises(errors.InvalidArgument, match="mutation_key"):
-        spanner.commit(spanner.begin(), note("insert", "a", 1))
-    spanner.commit(spanner.begin(note("insert", "a", 1)), note("insert", "a", 1))
+    spanner.commit(begun, note("insert", "a", 1))
     assert number_of(spanner, "a") == 1
 
 
@@ -397,10 +331,3 @@ def test_a_transaction_belongs_to_its_session(connect):
     begun = reading(connect(), "a")
     with pytest.raises(errors.NotFound, match="Transaction not found"):
         connect().commit(begun)
-
-
-def test_max_commit_delay_is_at_most_500_ms(connect):
-    spanner = connect()
-    spanner.apply(note("insert", "a", 1), max_commit_delay={"nanos": 500_000_000})
-    with pytest.raises(errors.InvalidArgument, match="max_commit_delay"):
-        spanner.apply(note("insert", "b", 1), max_commit_delay={"nanos": 500_000_001})

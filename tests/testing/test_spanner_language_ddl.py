@@ -9,7 +9,7 @@ from lro_aio.testing.spanner.values import Type
 TABLE = """CREATE TABLE `T` (
   key STRING(MAX) NOT NULL AS (Operation.name) STORED,
   `Operation` google.longrunning.Operation NOT NULL,
-  State BYTES(MAX) OPTIONS (allow_commit_timestamp = null),
+  State BYTES(MAX),
   UpdateTime TIMESTAMP NOT NULL DEFAULT (CURRENT_TIMESTAMP()),
   Due TIMESTAMP AS ( IF(Operation.done AND ExpireTime IS NULL, TIMESTAMP '1970-01-01T00:00:00Z', CheckTime) ) STORED,
 ) PRIMARY KEY (key DESC), ROW DELETION POLICY (OLDER_THAN(UpdateTime, INTERVAL 3 DAY))"""
@@ -23,7 +23,7 @@ def test_a_table_is_read_whole() -> None:
         (
             Column("key", Type("STRING"), not_null=True, generated="Operation.name"),
             Column("Operation", operation, not_null=True),
-            Column("State", Type("BYTES"), options=(("allow_commit_timestamp", "null"),)),
+            Column("State", Type("BYTES")),
             Column("UpdateTime", Type("TIMESTAMP"), not_null=True, default="CURRENT_TIMESTAMP()"),
             Column("Due", Type("TIMESTAMP"), generated=due),
         ),
@@ -36,29 +36,20 @@ def test_a_table_is_read_whole() -> None:
     ("text", "expected"),
     [
         (
-            "create table if not exists T (k INT64) primary key (k asc)",
-            ddl.CreateTable("T", (Column("k", Type("INT64")),), (KeyPart("k"),), if_not_exists=True),
+            "create table T (k INT64) primary key (k)",
+            ddl.CreateTable("T", (Column("k", Type("INT64")),), (KeyPart("k"),)),
         ),
         ("DROP TABLE T", ddl.DropTable("T")),
-        ("DROP TABLE IF EXISTS T", ddl.DropTable("T", if_exists=True)),
         ("ALTER TABLE T ADD COLUMN c INT64", ddl.AddColumn("T", Column("c", Type("INT64")))),
         (
-            "ALTER TABLE T ADD COLUMN IF NOT EXISTS c STRING(1) AS (SUBSTR(key, 1, 1)) STORED",
-            ddl.AddColumn(
-                "T", Column("c", Type("STRING", length=1), generated="SUBSTR(key, 1, 1)"), if_not_exists=True
-            ),
+            "ALTER TABLE T ADD COLUMN c STRING(1) AS (SUBSTR(key, 1, 1)) STORED",
+            ddl.AddColumn("T", Column("c", Type("STRING", length=1), generated="SUBSTR(key, 1, 1)")),
         ),
         (
             "ALTER TABLE T ALTER COLUMN c TIMESTAMP NOT NULL DEFAULT (CURRENT_TIMESTAMP())",
             ddl.AlterColumn("T", Column("c", Type("TIMESTAMP"), not_null=True, default="CURRENT_TIMESTAMP()")),
         ),
-        ("ALTER TABLE T ALTER COLUMN c SET DEFAULT (1 + (2))", ddl.SetDefault("T", "c", "1 + (2)")),
-        ("ALTER TABLE T ALTER COLUMN c DROP DEFAULT", ddl.DropDefault("T", "c")),
-        (
-            "ALTER TABLE T ALTER COLUMN c SET OPTIONS (allow_commit_timestamp=TRUE)",
-            ddl.SetOptions("T", "c", (("allow_commit_timestamp", "true"),)),
-        ),
-        ("ALTER TABLE T DROP COLUMN c", ddl.DropColumn("T", "c")),
+        ("ALTER TABLE T ALTER COLUMN c SET DEFAULT (IF(a, 1, (2)))", ddl.SetDefault("T", "c", "IF(a, 1, (2))")),
         (
             "ALTER TABLE T ADD ROW DELETION POLICY (OLDER_THAN(c, INTERVAL 0 DAY))",
             ddl.SetRowDeletionPolicy("T", RowDeletionPolicy("c", 0), replace=False),
@@ -67,33 +58,16 @@ def test_a_table_is_read_whole() -> None:
             "ALTER TABLE T REPLACE ROW DELETION POLICY (OLDER_THAN(c, INTERVAL 1 DAY))",
             ddl.SetRowDeletionPolicy("T", RowDeletionPolicy("c", 1), replace=True),
         ),
-        ("ALTER TABLE T DROP ROW DELETION POLICY", ddl.DropRowDeletionPolicy("T")),
         ("CREATE INDEX I ON T (a)", ddl.CreateIndex("I", "T", (KeyPart("a"),))),
         (
-            "CREATE UNIQUE NULL_FILTERED INDEX IF NOT EXISTS `I` ON T (a, b DESC) STORING (c, `d`)",
-            ddl.CreateIndex(
-                "I",
-                "T",
-                (KeyPart("a"), KeyPart("b", descending=True)),
-                ("c", "d"),
-                unique=True,
-                null_filtered=True,
-                if_not_exists=True,
-            ),
+            "CREATE NULL_FILTERED INDEX `I` ON T (a, b DESC) STORING (c, `d`)",
+            ddl.CreateIndex("I", "T", (KeyPart("a"), KeyPart("b", descending=True)), ("c", "d"), null_filtered=True),
         ),
-        ("CREATE UNIQUE INDEX I ON T (a)", ddl.CreateIndex("I", "T", (KeyPart("a"),), unique=True)),
-        ("CREATE NULL_FILTERED INDEX I ON T (a)", ddl.CreateIndex("I", "T", (KeyPart("a"),), null_filtered=True)),
-        ("DROP INDEX I", ddl.DropIndex("I")),
-        ("DROP INDEX IF EXISTS I", ddl.DropIndex("I", if_exists=True)),
         (
-            "CREATE PROTO BUNDLE (google.rpc.Status, google.protobuf.`Any`,)",
+            "CREATE PROTO BUNDLE (google.rpc.Status, google.protobuf.`Any`)",
             ddl.CreateProtoBundle(("google.rpc.Status", "google.protobuf.Any")),
         ),
-        (
-            "ALTER PROTO BUNDLE INSERT (a.B, a.C) UPDATE (a.D) DELETE (`a.E`)",
-            ddl.AlterProtoBundle(("a.B", "a.C"), ("a.D",), ("a.E",)),
-        ),
-        ("ALTER PROTO BUNDLE INSERT (a.B)", ddl.AlterProtoBundle(("a.B",))),
+        ("ALTER PROTO BUNDLE INSERT (a.B, `a.C`)", ddl.AlterProtoBundle(("a.B", "a.C"))),
     ],
 )
 def test_each_statement_becomes_data(text: str, expected: ddl.Statement) -> None:
@@ -110,23 +84,28 @@ def test_a_policy_is_written_as_the_information_schema_has_it() -> None:
         ("CREATE TABLE T (k INT64) PRIMARY KEY (k);", "1:41"),
         ("-- a comment\nDROP TABLE T", "1:1"),
         ("CREATE TABLE order (k INT64) PRIMARY KEY (k)", "1:14"),
+        ("CREATE TABLE IF NOT EXISTS T (k INT64) PRIMARY KEY (k)", "1:14"),
         ("CREATE TABLE T (k INT64)", "1:25"),
         ("CREATE TABLE T (k INT64 DEFAULT (1) NOT NULL) PRIMARY KEY (k)", "1:37"),
         ("CREATE TABLE T (k INT64 DEFAULT 1) PRIMARY KEY (k)", "1:33"),
-        ("CREATE TABLE T (k INT64, g INT64 AS (k + 1)) PRIMARY KEY (k)", "1:44"),
-        ("CREATE TABLE T (k INT64, g INT64 AS (k +) STORED) PRIMARY KEY (k)", "1:41"),
+        ("CREATE TABLE T (k INT64, g INT64 AS (k)) PRIMARY KEY (k)", "1:40"),
+        ("CREATE TABLE T (k INT64, g INT64 AS (k =) STORED) PRIMARY KEY (k)", "1:41"),
         ("CREATE TABLE T (k INT64) PRIMARY KEY (k), INTERLEAVE IN PARENT P", "1:41"),
         ("CREATE TABLE T (k INT64, CONSTRAINT c CHECK (k > 1)) PRIMARY KEY (k)", "1:37"),
-        ("CREATE TABLE T (k INT64 OPTIONS (hidden = true)) PRIMARY KEY (k)", "1:43"),
-        ("ALTER TABLE T DROP COLUMN a, ADD COLUMN b INT64", "1:28"),
+        ("CREATE TABLE T (k INT64 OPTIONS (hidden = true)) PRIMARY KEY (k)", "1:25"),
+        ("ALTER TABLE T ADD COLUMN IF NOT EXISTS c INT64", "1:26"),
+        ("ALTER TABLE T DROP COLUMN a", "1:15"),
+        ("ALTER TABLE T DROP ROW DELETION POLICY", "1:15"),
         ("ALTER TABLE T ADD ROW DELETION POLICY (OLDER_THAN(c, INTERVAL 1 HOUR))", "1:65"),
         ("ALTER TABLE T ALTER COLUMN c SET NOT NULL", "1:30"),
-        ("ALTER TABLE T RENAME TO U", "1:15"),
+        ("ALTER TABLE T ALTER COLUMN c DROP DEFAULT", "1:30"),
         ("CREATE INDEX I ON T (a) WHERE a IS NOT NULL", "1:25"),
+        ("CREATE INDEX I ON T ()", "1:22"),
         ("CREATE INDEX I ON T (a) STORING ()", "1:34"),
-        ("CREATE INDEX I ON T (a), INTERLEAVE IN P", "1:24"),
+        ("CREATE UNIQUE INDEX I ON T (a)", "1:1"),
+        ("DROP INDEX I", "1:1"),
+        ("ALTER PROTO BUNDLE DELETE (a.B)", "1:1"),
         ("CREATE SEQUENCE s", "1:1"),
-        ("DROP PROTO BUNDLE", "1:1"),
         ("GRANT SELECT ON TABLE T TO ROLE r", "1:1"),
         ("", "1:1"),
     ],
@@ -137,8 +116,6 @@ def test_what_is_not_in_the_dialect_is_refused_with_its_place(text: str, place: 
     assert f"[at {place}]" in str(raised.value)
 
 
-def test_an_index_without_columns_and_a_length_out_of_range_are_refused() -> None:
-    with pytest.raises(ValueError, match="does not specify any key columns"):
-        parse_statement("CREATE INDEX I ON T ()")
+def test_a_length_out_of_range_is_refused() -> None:
     with pytest.raises(ValueError, match="Bad length"):
         parse_statement("CREATE TABLE T (k STRING(0)) PRIMARY KEY (k)")

@@ -77,52 +77,51 @@ def within(span: KeyRange, value: Any) -> bool:
     return above and (span.high is None or value < span.high or (value == span.high and not span.high_open))
 
 
-def run(sql: str, source: Rows | None = None, **params: tuple[Type | None, Any]) -> Result:
+def run(sql: str, source: Rows | None = None, **params: tuple[Type, Any]) -> Result:
     return parse_select(sql).run(source or Rows(*map(row, range(6))), params, 0)
 
 
-def rows(sql: str, source: Rows | None = None, **params: tuple[Type | None, Any]) -> list[tuple[Any, ...]]:
+def rows(sql: str, source: Rows | None = None, **params: tuple[Type, Any]) -> list[tuple[Any, ...]]:
     return run(sql, source, **params).rows
 
 
-def keys(sql: str, source: Rows | None = None, **params: tuple[Type | None, Any]) -> list[int]:
+def keys(sql: str, source: Rows | None = None, **params: tuple[Type, Any]) -> list[int]:
     return [int(item[0].removeprefix("operations/")) for item in rows(sql, source, **params)]
 
 
 @pytest.mark.parametrize(
     ("sql", "expected"),
     [
-        ("SELECT 1, 'a';", [(1, "a")]),
-        ("SELECT 1 LIMIT 0", []),
-        ("SELECT key, FROM T LIMIT 1", [("operations/000",)]),
+        ("SELECT 1, 'a' AS b FROM T LIMIT 1", [(1, "a")]),
+        ("SELECT key FROM T LIMIT 0", []),
         ("SELECT Outcome FROM T WHERE key = 'operations/004'", [(1,)]),
-        ("SELECT Due FROM T ORDER BY Due DESC LIMIT 2 OFFSET 1", [(4,), (3,)]),
-        ("SELECT Outcome AS o, Due FROM T WHERE Due > 3 ORDER BY o DESC, 2", [(2, 5), (1, 4)]),
-        ("SELECT s, o FROM UNNEST(['a', 'b']) AS s, UNNEST([1, 2]) o WHERE o = 2", [("a", 2), ("b", 2)]),
-        ("SELECT s FROM UNNEST([3, 1, NULL, 2]) AS s ORDER BY s", [(None,), (1,), (2,), (3,)]),
-        ("SELECT s FROM UNNEST([3, 1, NULL, 2]) AS s ORDER BY s DESC", [(3,), (2,), (1,), (None,)]),
-        ("SELECT s FROM UNNEST([TRUE, FALSE, NULL]) AS s WHERE NOT s", [(False,)]),
-        ("SELECT t FROM UNNEST([1]) AS s, UNNEST([s, 2]) AS t WHERE t = s", [(1,)]),
-        ("SELECT x, r.y FROM UNNEST(ARRAY(SELECT AS STRUCT 1 AS x, 'a' AS y)) AS r", [(1, "a")]),
-        ("SELECT * FROM UNNEST(ARRAY(SELECT AS STRUCT 1 AS x, 'a' AS y))", [(1, "a")]),
-        ("SELECT COUNT(*), COUNT(Owner), MIN(Due), MAX(key) FROM T", [(6, 0, 0, "operations/005")]),
-        ("SELECT COUNT(*), MIN(Due) FROM T WHERE Due > 9", [(0, None)]),
+        ("SELECT Due FROM T ORDER BY Due DESC LIMIT 2", [(5,), (4,)]),
+        ("SELECT Outcome, Due FROM T WHERE Due > 3 ORDER BY Outcome DESC, Due", [(2, 5), (1, 4)]),
+        ("SELECT s, o FROM UNNEST(@ss) AS s, UNNEST(@os) AS o WHERE o = 2", [("b", 2), ("a", 2)]),
+        ("SELECT o FROM UNNEST(@os) AS o ORDER BY o", [(None,), (1,), (2,)]),
+        ("SELECT o FROM UNNEST(@os) AS o ORDER BY o DESC", [(2,), (1,), (None,)]),
         (
-            "SELECT (SELECT MAX(Due) FROM T), (SELECT key FROM T WHERE Due > 9), EXISTS(SELECT 1 FROM T)",
-            [(5, None, True)],
+            "SELECT r.x, r.y FROM UNNEST(ARRAY(SELECT AS STRUCT Due AS x, 'a' AS y FROM T WHERE Due = 2)) AS r",
+            [(2, "a")],
         ),
-        ("SELECT ARRAY(SELECT Due FROM T WHERE Outcome = 2 ORDER BY Due DESC)", [([5, 2],)]),
-        ("SELECT a.Due, b.Due FROM T a, T b WHERE a.Due < b.Due AND b.Due < 3 ORDER BY 1, 2", [(0, 1), (0, 2), (1, 2)]),
-        ("SELECT a.Due FROM T a, T b WHERE a.key = b.key AND b.Outcome = 1 ORDER BY 1", [(1,), (4,)]),
+        ("SELECT n FROM UNNEST(ARRAY(SELECT Due FROM T WHERE Outcome = 2 ORDER BY Due DESC)) AS n", [(5,), (2,)]),
+        (
+            "SELECT s, n FROM UNNEST(@ss) AS s, UNNEST(ARRAY(SELECT Due FROM T WHERE Shard = s AND Due < 2)) AS n",
+            [("b", 1), ("a", 0)],
+        ),
         ("SELECT Due FROM T WHERE key = key AND key > Shard LIMIT 1", [(0,)]),
-        ("SELECT a.Due FROM T AS a WHERE (SELECT COUNT(*) FROM T b WHERE b.Due < a.Due) = 2", [(2,)]),
-        ("SELECT z FROM UNNEST(['a', 'b']) z WHERE EXISTS(SELECT 1 FROM UNNEST(['b']) y WHERE y = z)", [("b",)]),
-        ("SELECT Due FROM T WHERE 3 IN (SELECT Due FROM T) AND Due NOT IN (SELECT Due FROM T WHERE Due > 0)", [(0,)]),
+        ("SELECT Due FROM T WHERE NOT Due IN (SELECT Due FROM T WHERE Due > 0)", [(0,)]),
+        (
+            "SELECT r.Due FROM UNNEST(ARRAY_CONCAT(ARRAY(SELECT AS STRUCT Due FROM T WHERE Due > 4),"
+            " ARRAY(SELECT AS STRUCT Due FROM T WHERE Due < 1))) AS r",
+            [(5,), (0,)],
+        ),
     ],
 )
 def test_answers(sql: str, expected: list[tuple[Any, ...]]) -> None:
     """A whole number stands in the place of the time, since literals can be compared with it."""
-    assert rows(sql.replace("Due", "Number"), Numbered()) == expected
+    found = rows(sql.replace("Due", "Number"), Numbered(), ss=(STRINGS, ["b", "a"]), os=(array(INT64), [None, 2, 1]))
+    assert found == expected
 
 
 class Numbered(Rows):
@@ -136,76 +135,63 @@ class Numbered(Rows):
 
 
 def test_the_answer_names_its_columns_and_knows_their_types_without_rows() -> None:
-    result = run("SELECT KEY, r.due, Outcome AS o, Due IS NULL, NULL, [key] FROM T AS r WHERE FALSE")
-    assert result.names == ("KEY", "due", "o", "", "", "")
-    assert result.types == (STRING, TIMESTAMP, INT64, BOOL, INT64, array(STRING))
-    assert run("SELECT * FROM T").names == tuple(COLUMNS)
-    assert run("SELECT T.*, r FROM T, UNNEST([1]) AS r").names == (*COLUMNS, "r")
-    struct = Type("STRUCT", fields=(("key", STRING), ("n", INT64)))
-    assert run("SELECT ARRAY(SELECT AS STRUCT key, 1 AS n FROM T WHERE FALSE)").types == (array(struct),)
+    sql = "SELECT KEY, Outcome AS o, Due, r.n, Due IS NULL FROM T, UNNEST(ARRAY(SELECT AS STRUCT 1 AS n FROM T)) AS r"
+    result = run(f"{sql} WHERE FALSE")
+    assert result.names == ("KEY", "o", "Due", "n", "")
+    assert result.types == (STRING, INT64, TIMESTAMP, INT64, BOOL)
+    assert result.rows == []
 
 
 def test_a_table_of_the_information_schema_is_read_like_any_other() -> None:
-    assert rows("SELECT t.TABLE_NAME FROM INFORMATION_SCHEMA.TABLES AS t WHERE TABLE_NAME = 'T'") == [("T",)]
+    assert rows("SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_NAME = 'T'") == [("T",)]
 
 
-def test_parameters_are_found_whatever_their_case_and_stand_for_their_values() -> None:
-    assert rows("SELECT @A, @b IS NULL", a=(STRING, "x"), B=(INT64, None)) == [("x", True)]
+def test_parameters_stand_for_their_values() -> None:
+    assert rows("SELECT @a, @b IS NULL FROM T LIMIT 1", a=(STRING, "x"), b=(INT64, None)) == [("x", True)]
     assert keys("SELECT key FROM T WHERE key IN UNNEST(@k)", k=(STRINGS, ["operations/004", None])) == [4]
-    assert keys("SELECT key FROM T ORDER BY key LIMIT @n OFFSET @n", n=(INT64, 2)) == [2, 3]
-
-
-def test_a_text_parameter_stands_for_a_timestamp_beside_a_column() -> None:
-    assert keys("SELECT key FROM T WHERE Due > @t", t=(STRING, "1970-01-01T00:00:00.000000004Z")) == [5]
-    with pytest.raises(ValueError, match="TIMESTAMP, STRING"):
-        rows("SELECT @t = @s", t=(TIMESTAMP, 1), s=(STRING, "1970-01-01T00:00:00Z"))
+    assert keys("SELECT key FROM T ORDER BY key LIMIT @n", n=(INT64, 2)) == [0, 1]
 
 
 @pytest.mark.parametrize(
     ("sql", "message"),
     [
         ("SELECT nope FROM T", "Unrecognized name: nope"),
-        ("SELECT T.nope FROM T", "Name nope not found inside T"),
-        ("SELECT T.key FROM T AS r", "Unrecognized name: T"),
+        ("SELECT T.key FROM T", "Unrecognized name: T"),
         ("SELECT 1 FROM Nope", "Table not found: Nope"),
         ("SELECT 1 FROM T@{FORCE_INDEX=Nope}", "does not have a secondary index called Nope"),
         ("SELECT 1 FROM T@{GROUPBY_SCAN_OPTIMIZATION=true}", "Unsupported hint"),
-        ("@{nope=true} SELECT 1", "Unsupported hint: nope"),
-        ("SELECT key FROM T a, T b", "Column name key is ambiguous"),
-        ("SELECT 1 FROM T a, T A", "Duplicate table alias"),
-        ("SELECT T FROM T", "its row is no value"),
+        ("@{nope=true} SELECT 1 FROM T", "Unsupported hint: nope"),
+        ("SELECT key FROM T, T", "Duplicate table alias"),
+        ("SELECT key FROM T AS a", "Expected end of input but got AS"),
+        ("SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES, INFORMATION_SCHEMA.TABLE", "Table not found"),
         ("SELECT 1 FROM T WHERE 1", "WHERE clause should return type BOOL, but returns INT64"),
-        ("SELECT 1 FROM T WHERE COUNT(*) > 1", "not allowed here"),
-        ("SELECT COUNT(*), key FROM T", "neither grouped nor aggregated"),
-        ("SELECT COUNT(*)", "An aggregate function needs FROM"),
-        ("SELECT *", "must have a FROM clause"),
-        ("SELECT s.* FROM UNNEST([1]) s", "Dot-star is not supported"),
+        ("SELECT COUNT(*) FROM T", "Illegal input character"),
+        ("SELECT * FROM T", "Illegal input character"),
         ("SELECT s FROM UNNEST('a') AS s", "must be arrays"),
-        ("SELECT s.x FROM UNNEST(['a']) AS s", "Cannot access field x"),
-        ("SELECT r.z FROM UNNEST(ARRAY(SELECT AS STRUCT 1 AS x)) r", "Field name z does not exist in STRUCT<x INT64>"),
-        ("SELECT r FROM UNNEST(ARRAY(SELECT AS STRUCT 1 AS x)) r", "struct value cannot be returned"),
-        ("SELECT AS STRUCT 1 AS x", "struct value cannot be returned"),
-        ("SELECT ARRAY(SELECT key, Due FROM T)", "more than one column"),
-        ("SELECT (SELECT key, Due FROM T)", "more than one column"),
-        ("SELECT ARRAY(SELECT AS STRUCT 1, 2 AS x)", "a name of its own"),
-        ("SELECT 1 IN (SELECT key FROM T)", "operator IN for argument types INT64"),
-        ("SELECT key FROM T ORDER BY 2", "out of SELECT column number range"),
-        ("SELECT key FROM T ORDER BY 'a'", "Cannot ORDER BY literal"),
-        ("SELECT key AS k, Due AS k FROM T ORDER BY k", "Column name k is ambiguous"),
-        ("SELECT [1] AS a FROM T ORDER BY a", "ORDER BY does not support expressions of type ARRAY<INT64>"),
+        ("SELECT s FROM UNNEST(@ss)", "Expected 'AS'"),
+        ("SELECT s.x FROM UNNEST(@ss) AS s", "Cannot access field x"),
+        ("SELECT r.z FROM UNNEST(ARRAY(SELECT AS STRUCT 1 AS x FROM T)) AS r", "Field name z does not exist"),
+        ("SELECT r FROM UNNEST(ARRAY(SELECT AS STRUCT 1 AS x FROM T)) AS r", "returns no struct or array"),
+        ("SELECT AS STRUCT 1 AS x FROM T", "returns no struct or array"),
+        ("SELECT @ss FROM T", "returns no struct or array"),
+        ("SELECT n FROM UNNEST(ARRAY(SELECT key, Due FROM T)) AS n", "more than one column"),
+        ("SELECT n FROM UNNEST(ARRAY(SELECT AS STRUCT 1, 2 AS x FROM T)) AS n", "a name of its own"),
+        ("SELECT (SELECT key FROM T) FROM T", "Expected a name but got SELECT"),
+        ("SELECT key FROM T WHERE 1 IN (SELECT key FROM T)", "operator IN for argument types INT64"),
+        ("SELECT key FROM T ORDER BY 2", "takes the name of a column"),
+        ("SELECT Owner FROM T ORDER BY CONCAT(Owner)", "takes the name of a column"),
         ("SELECT key FROM T LIMIT @s", "LIMIT expects an integer"),
-        ("SELECT @nope", "Incomplete query parameters nope"),
-        ("SELECT @untyped", "needs a type"),
-        ("SELECT key FROM T LIMIT 1 + 1", "at 1:27"),
-        ("SELECT key FROM T LIMIT -1", "at 1:25"),
-        ("SELECT 1 SELECT 2", "Expected end of input but got SELECT .at 1:10"),
+        ("SELECT @nope FROM T", "Incomplete query parameters nope"),
+        ("SELECT key FROM T LIMIT 'a'", "at 1:25"),
+        ("SELECT key FROM T LIMIT 1 OFFSET 1", "Expected end of input but got OFFSET"),
+        ("SELECT key FROM T SELECT key FROM T", "Expected end of input but got SELECT .at 1:19"),
+        ("SELECT key FROM T;", "Expected end of input but got ;"),
         ("SELECT", "end of statement .at 1:7"),
-        ("SELECT 1 WHERE TRUE", "at 1:10"),
+        ("SELECT 1", "Expected 'FROM'"),
         ("SELECT key FROM T JOIN T AS b ON TRUE", "JOIN"),
-        ("SELECT key FROM T LEFT JOIN T AS b ON TRUE", "LEFT"),
         ("SELECT DISTINCT key FROM T", "DISTINCT"),
-        ("SELECT Shard, COUNT(*) FROM T GROUP BY Shard", "GROUP"),
-        ("SELECT 1 UNION ALL SELECT 2", "UNION"),
+        ("SELECT Shard FROM T GROUP BY Shard", "GROUP"),
+        ("SELECT key FROM T UNION ALL SELECT key FROM T", "UNION"),
         ("WITH a AS (SELECT 1) SELECT 1 FROM a", "WITH"),
         ("SELECT x FROM (SELECT 1 AS x)", r"Expected a name but got \("),
         ("INSERT INTO T (key) VALUES ('a')", "Expected 'SELECT'"),
@@ -214,7 +200,7 @@ def test_a_text_parameter_stands_for_a_timestamp_beside_a_column() -> None:
 )
 def test_what_is_wrong_or_not_in_the_dialect_is_refused(sql: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as raised:
-        run(sql, s=(STRING, "x"), untyped=(None, "x"))
+        run(sql, s=(STRING, "x"), ss=(STRINGS, ["x"]))
     assert not isinstance(raised.value, EvaluationError)
 
 
@@ -224,29 +210,24 @@ def test_a_limit_that_is_none_is_an_error_of_evaluation(limit: int | None) -> No
         rows("SELECT key FROM T LIMIT @n", n=(INT64, limit))
 
 
-def test_a_query_for_one_value_may_not_find_two() -> None:
-    with pytest.raises(EvaluationError, match="More than one element"):
-        rows("SELECT (SELECT key FROM T)")
-
-
 def test_an_index_without_nulls_is_used_only_by_a_query_that_wants_none() -> None:
     for condition in ("Shard = 'a'", "Shard = 'a' AND (Due < @t OR Due > @t)", "Shard IS NOT NULL AND Owner = 'x'"):
         with pytest.raises(ValueError, match="null filtered index T_Due may filter out rows"):
             rows(f"SELECT key FROM T@{{FORCE_INDEX=T_Due}} WHERE {condition}", t=(TIMESTAMP, 3))
-    for condition in ("Shard = 'b' AND Due IS NOT NULL", "Shard = 'b' AND Due >= @t", "Shard IN ('b') AND @t <= Due"):
-        found = keys(f"SELECT key FROM T@{{force_index=T_Due}} WHERE {condition}", t=(TIMESTAMP, 0))
+    for condition in ("Shard = 'b' AND Due IS NOT NULL", "Shard = 'b' AND Due >= @t", "Shard = @s AND @t <= Due"):
+        found = keys(f"SELECT key FROM T@{{force_index=T_Due}} WHERE {condition}", t=(TIMESTAMP, 0), s=(STRING, "b"))
         assert found == [1, 3, 5]
 
 
-def test_a_key_is_looked_up_and_the_table_is_not_read() -> None:
+def test_a_key_is_found_without_reading_the_table() -> None:
     source = Rows(*map(row, range(100)))
     assert keys("SELECT key FROM T WHERE key = 'operations/007'", source) == [7]
     assert keys(
         "SELECT key FROM T WHERE key IN UNNEST(@k) ORDER BY key DESC", source, k=(STRINGS, ["operations/008", "x"])
     )
-    sub = "SELECT key FROM T WHERE key IN (SELECT r.key FROM UNNEST(['operations/009', 'operations/001']) AS s,"
+    sub = "SELECT key FROM T WHERE key IN (SELECT r.key FROM UNNEST(@k) AS s,"
     sub += " UNNEST(ARRAY(SELECT AS STRUCT key FROM T WHERE key = s)) AS r) ORDER BY key"
-    assert keys(sub, source) == [1, 9]
+    assert keys(sub, source, k=(STRINGS, ["operations/009", "operations/001"])) == [1, 9]
     assert source.read == 6
 
 
@@ -266,11 +247,12 @@ def test_bounds_become_the_narrowest_range() -> None:
 def test_what_comes_in_order_is_read_no_further_than_the_limit() -> None:
     source = Rows(*map(row, range(1000)))
     sql = (
-        "SELECT r.key FROM UNNEST(@shards) AS s, UNNEST([0, 1]) AS o, UNNEST(ARRAY("
+        "SELECT r.key FROM UNNEST(@shards) AS s, UNNEST(@outcomes) AS o, UNNEST(ARRAY("
         "SELECT AS STRUCT key, Due FROM T@{FORCE_INDEX=T_Newest} WHERE Shard = s AND Outcome = o AND Due <= @last"
         " ORDER BY Due DESC, key LIMIT 3)) AS r ORDER BY r.Due DESC, r.key LIMIT 4"
     )
-    assert keys(sql, source, shards=(STRINGS, ["a", "b"]), last=(TIMESTAMP, 500)) == [499, 498, 496, 495]
+    params = {"shards": (STRINGS, ["a", "b"]), "outcomes": (array(INT64), [0, 1]), "last": (TIMESTAMP, 500)}
+    assert keys(sql, source, **params) == [499, 498, 496, 495]
     assert source.read == 4 * 3
     assert {index for index, _, _ in source.scans} == {"T_Newest"}
     assert source.scans[0][1:] == ({"Shard": "a", "Outcome": 0}, KeyRange("Due", high=500))
@@ -284,11 +266,9 @@ def test_columns_that_are_all_equal_do_not_matter_to_the_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("index", "direction", "expected"), [("T_Down", "DESC", [17, 16, 8]), ("T_Up", "ASC", [1, 8, 16])]
+    ("index", "direction", "expected"), [("T_Down", "DESC", [17, 16, 8]), ("T_Up", "", [1, 8, 16])]
 )
-def test_several_values_are_looked_up_in_the_order_of_the_index(
-    index: str, direction: str, expected: list[int]
-) -> None:
+def test_several_values_are_read_in_the_order_of_the_index(index: str, direction: str, expected: list[int]) -> None:
     source = Rows(*(row(number, Outcome=number) for number in range(20)))
     sql = f"SELECT key FROM T@{{FORCE_INDEX={index}}} WHERE Outcome IN UNNEST(@o) ORDER BY Outcome {direction} LIMIT 3"
     assert keys(sql, source, o=(array(INT64), [16, 8, 17, 1, 8, None])) == expected
@@ -297,10 +277,8 @@ def test_several_values_are_looked_up_in_the_order_of_the_index(
 
 def test_a_query_that_does_not_depend_on_the_row_is_run_once() -> None:
     source = Rows(*map(row, range(10)))
-    sql = "SELECT key FROM T WHERE Due IN (SELECT Due FROM T WHERE key < 'operations/002')"
-    sql += " AND (SELECT COUNT(*) FROM T) > 1"
-    assert keys(sql, source) == [0, 1]
-    assert len(source.scans) == 3
+    assert keys("SELECT key FROM T WHERE Due IN (SELECT Due FROM T WHERE key < 'operations/002')", source) == [0, 1]
+    assert len(source.scans) == 2
 
 
 def test_a_text_is_parsed_once() -> None:

@@ -3,8 +3,8 @@
 ::
 
     run         the client: starts the server, the operation, the crash, and checks what came out
-    process     the server process, as the client controls it
-    follow      the operation and its children, as the client sees them
+    process     the server process, as the client starts, kills and stops it
+    follow      the operation and its children as the client sees them
     view        bars for a terminal, lines for anything else
     report      the summary at the end
     check       the same digest, computed by other code

@@ -1,7 +1,7 @@
-"""The manifest computed again, in the client's process, by code that shares nothing with the server's.
+"""The manifest once more, in the client's process, by code that shares nothing with the server's.
 
 It defines the digest in the shortest form: for each part, the SHA-256 of what ``sha256sum`` would print for its files
-in the order of their paths, and the same again over the parts.
+in the order of their paths; and over the parts, the same again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Expected:
 
 
 def recompute(path: str) -> Expected:
-    """Index the directory again, one file after the other. Blocking."""
+    """Index the directory again, one file after another. Blocks."""
     expected = Expected()
     by_part: dict[str, list[tuple[str, str]]] = {".": []}
     for directory, below, names in os.walk(path):

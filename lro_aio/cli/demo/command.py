@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sysconfig
 
-import fastapi  # noqa: F401 (if it is missing, that is said here, and not by a server process that does not start)
+import fastapi  # noqa: F401 (if it is missing, say so here, not in a server process that does not start)
 import uvicorn  # noqa: F401 (as above)
 from rich.console import Console
 from rich.markup import escape
@@ -27,7 +27,7 @@ async def demo(*, path: str | None, store: str | None, plain: bool, pace: float,
     """Run the demo and print its summary.
 
     Raises:
-        CliError: It did not get to its end.
+        CliError: The demo did not run to its end.
     """
     directory = _directory(path)
     output = console()

@@ -33,16 +33,16 @@ class Child:
     message: str
     attempt: int
     interrupted: bool = False
-    """Its server died, and no handler has resumed it."""
+    """Its server died, and no handler has taken it up again."""
 
     @property
     def under_way(self) -> bool:
-        """Whether its handler has begun and not ended."""
+        """Whether its handler has begun and has not ended."""
         return not self.done and bool(self.directory)
 
     @property
     def running(self) -> bool:
-        """Whether a handler is running."""
+        """Whether a handler works on it now."""
         return self.under_way and not self.interrupted
 
 
@@ -57,22 +57,22 @@ class Snapshot:
 
     @property
     def done(self) -> int:
-        """How many children have ended."""
+        """Children that have ended."""
         return sum(child.done for child in self.children)
 
     @property
     def under_way(self) -> list[Child]:
-        """Children that were begun and have not ended."""
+        """Children that have begun and have not ended."""
         return [child for child in self.children if child.under_way]
 
     def hit(self, interrupted: Collection[str]) -> Snapshot:
-        """The same snapshot, with these children marked as interrupted."""
+        """The same with these children interrupted."""
         children = tuple(replace(child, interrupted=child.name in interrupted) for child in self.children)
         return replace(self, children=children)
 
     @property
     def tally(self) -> str:
-        """The counts, in words."""
+        """The counts, for people."""
         running = sum(child.running for child in self.children)
         interrupted = len(self.under_way) - running
         waiting = self.total - self.done - len(self.under_way)
@@ -88,11 +88,11 @@ class Snapshot:
 
 
 def child_of(operation: operations_pb2.Operation, interrupted: Mapping[str, int] | None = None) -> Child:
-    """A child, as its operation and its metadata tell.
+    """A child operation, with its metadata parsed.
 
     Args:
         operation: The child.
-        interrupted: The attempt, by name, of each child that a crash has hit.
+        interrupted: The children that a crash has hit: their attempt by name.
     """
     metadata = struct_pb2.Struct()
     operation.metadata.Unpack(metadata)
@@ -112,13 +112,13 @@ def child_of(operation: operations_pb2.Operation, interrupted: Mapping[str, int]
 async def take(
     stub: operations_pb2_grpc.OperationsStub, name: str, parent: str, interrupted: Mapping[str, int]
 ) -> Snapshot:
-    """Read the operation and its children. They share a parent resource that nothing else has.
+    """Read the operation and its children: they share a parent resource that nothing else has.
 
     Args:
-        stub: Of the server.
+        stub: The server's stub.
         name: The operation.
         parent: The parent resource.
-        interrupted: The attempt, by name, of each child that a crash has hit.
+        interrupted: The children that a crash has hit: their attempt by name.
 
     Raises:
         LostError: The operation is not there.

@@ -27,13 +27,13 @@ INDEX_DIRECTORY = "demo.index-directory"
 INDEX_PART = "demo.index-part"
 
 PARALLEL = 6
-"""Handlers that the demo's server runs at once: ``max_running`` of its client."""
+"""Handlers that the demo's server runs at a time: ``max_running`` of its client."""
 MAX_PARTS = 2000
-"""Sub-directories of one directory: their results must fit into one response."""
+"""Most sub-directories of one directory: their results have to fit into one response."""
 SLICES = 20
-"""Slices of a throttled child's work, so that it is throttled evenly."""
+"""Pieces in which a throttled child does its work, so that the throttle is felt evenly."""
 LARGEST_SLICE = 8 * 1024 * 1024
-"""Bytes hashed by one call in the thread: between two calls the handler can be cancelled."""
+"""Most bytes that one visit to the thread hashes: between two visits the handler can be cancelled."""
 
 handlers = Handlers()
 
@@ -51,7 +51,7 @@ async def index_directory(op: Operation[indexer_pb2.IndexState]) -> Message | Su
                 )
             await op.set_metadata(indexer_pb2.IndexMetadata(path=op.state.path, parts=len(parts)))
             pace = op.state.pace / -(-len(parts) // PARALLEL)
-            # After a crash in the middle of this loop the same keys find the same children.
+            # After a crash in the middle of this loop, the same keys find the same children.
             children = await asyncio.gather(*(_start_part(op, part, pace) for part in parts))
             op.state.children[:] = [child.name for child in children]
             return op.suspend(resume_at="collect", children=list(op.state.children))
@@ -64,7 +64,7 @@ async def index_directory(op: Operation[indexer_pb2.IndexState]) -> Message | Su
 async def _start_part(
     op: Operation[indexer_pb2.IndexState], part: bytes, pace: float
 ) -> Operation[indexer_pb2.PartState]:
-    # Children differ in pace, from 0.6 to 1.4 times, or they would start and end in step.
+    # From 0.6 to 1.4 times the pace: with one pace for all, they would start and end in step.
     share = 0.6 + 0.8 * zlib.crc32(part) / 2**32
     state = indexer_pb2.PartState(path=op.state.path, directory=part, pace=pace * share)
     return await op.start_child(INDEX_PART, state, key=shown(part))
@@ -120,7 +120,7 @@ async def _hash(op: Operation[indexer_pb2.PartState], hasher: PartHasher) -> Non
     budget = min(LARGEST_SLICE, hasher.expected // SLICES + 1)
     slices = max(SLICES, hasher.expected // LARGEST_SLICE + 1)
     done = 0
-    # An empty part is throttled like any other: in every tree, the demo needs work that can be interrupted.
+    # An empty part is throttled like any other: the demo needs work that can be interrupted in every tree.
     while done < slices or not hasher.done:
         await anyio.to_thread.run_sync(partial(hasher.work, budget))
         done += 1
@@ -130,10 +130,10 @@ async def _hash(op: Operation[indexer_pb2.PartState], hasher: PartHasher) -> Non
 
 
 def check_path(path: str) -> str:
-    """The path in the form that the operation uses.
+    """The path as the operation will use it.
 
     Raises:
-        ValueError: Not absolute, or not a directory of this machine.
+        ValueError: It is not absolute, or not a directory of this machine.
     """
     if not os.path.isabs(path):
         raise ValueError(f"path {path!r} is not absolute")

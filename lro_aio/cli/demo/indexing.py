@@ -1,4 +1,4 @@
-"""Files turned into counts and digests: the handlers' work in a thread, a slice at a time."""
+"""Files to counts and digests: what the handlers run in a thread, a slice at a time."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 __all__ = ["SKIPPED_DIRECTORIES", "PartHasher", "digest_of", "list_parts", "shown"]
 
 SKIPPED_DIRECTORIES = frozenset({"__pycache__", "dist-packages", "site-packages"})
-"""Not indexed, wherever below the path they are: other programs write there at any time."""
+"""Skipped wherever they are below the path: other programs write there at any time."""
 
 ROOT = b"."
-"""The part with the files that are directly in the path."""
+"""The name of the part with the files that are directly in the path."""
 
 CHUNK = 256 * 1024
 """Most bytes of one read."""
@@ -25,7 +25,7 @@ def shown(name: bytes) -> str:
 
 
 def digest_of(lines: Iterable[tuple[str, str]]) -> str:
-    """SHA-256 over one line ``<digest>  <name>`` per item, as ``sha256sum`` prints them. In the caller's order."""
+    """SHA-256 over one line ``<digest>  <name>`` per item, as ``sha256sum`` prints it, in the caller's order."""
     folded = hashlib.sha256()
     for digest, name in lines:
         folded.update(f"{digest}  {name}\n".encode())
@@ -36,7 +36,7 @@ def list_parts(path: str) -> list[bytes]:
     """The parts of a directory, in the order of their names: its sub-directories, and "." for its own files.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: The directory cannot be read.
     """
     with os.scandir(os.fsencode(path)) as entries:
         found = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
@@ -49,13 +49,13 @@ class _File:
     name: str
     """Relative to the indexed path, with "/"."""
     size: int
-    """As it was listed. What is counted is what is read."""
+    """Bytes when it was listed. The counts are of what is read."""
 
 
 class PartHasher:
-    """Indexes one part. Blocking, resumable within the process: ``scan`` once, then ``work`` until it is ``done``.
+    """Indexes one part. Blocks; call ``scan`` once, then ``work`` until it is ``done``.
 
-    Regular files only; symbolic links are neither followed nor counted. Not safe for two threads at a time.
+    It reads regular files only; symbolic links are neither followed nor counted. Not safe for two threads at a time.
 
     Args:
         path: The indexed directory.
@@ -99,7 +99,7 @@ class PartHasher:
 
     @property
     def fraction(self) -> float:
-        """How much of the expected bytes has been read, from 0 to 1."""
+        """The share of the expected bytes that has been read, from 0 to 1."""
         if self.done:
             return 1.0
         under_way = self._current.size if self._current is not None else 0
@@ -107,11 +107,11 @@ class PartHasher:
 
     @property
     def digest(self) -> str:
-        """The digest of what has been read so far."""
+        """The part's digest, of what has been read so far."""
         return digest_of(self._digests)
 
     def work(self, budget: int) -> None:
-        """Read about that many bytes more. The end of a file counts as one byte, so that empty files end too."""
+        """Read about ``budget`` more bytes. The end of a file counts as one, so that empty files end too."""
         while budget > 0 and not self.done:
             budget -= self._step(min(budget, CHUNK))
 

@@ -1,4 +1,4 @@
-"""The demo's server process, as the client controls it: start, kill, stop."""
+"""The demo's server process, as the client starts, kills and stops it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Self
 __all__ = ["ServerProcess", "ServerStartError"]
 
 START_TIMEOUT = 30.0
-"""Seconds until the server must answer; a cold machine first reads many modules."""
+"""Seconds until the server answers; a cold machine reads a lot of modules first."""
 STOP_TIMEOUT = 10.0
 """Seconds that a stop by SIGTERM may take."""
 
@@ -23,7 +23,7 @@ class ServerStartError(Exception):
 
 
 class ServerProcess:
-    """One running server. Its input is a pipe from here: it stops by itself if this process dies.
+    """One running server. Its input is a pipe from this process: it stops by itself if this process dies.
 
     Attributes:
         pid: Process id.
@@ -42,7 +42,7 @@ class ServerProcess:
         """Start a server and wait until it listens.
 
         Raises:
-            ServerStartError: It ended, or said nothing in time.
+            ServerStartError: It ended, or did not report its ports in time.
         """
         with log.open("ab") as stderr:
             process = await asyncio.create_subprocess_exec(
@@ -51,7 +51,7 @@ class ServerProcess:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=stderr,
-                start_new_session=True,  # Ctrl-C is for the client, which then stops the server
+                start_new_session=True,  # Ctrl-C reaches the client only, which then stops the server
             )
         try:
             assert process.stdout is not None
@@ -65,12 +65,12 @@ class ServerProcess:
             raise
 
     async def kill(self) -> int:
-        """Send SIGKILL; returns the exit status, which is -9."""
+        """SIGKILL, now; returns the exit status, which is -9."""
         self._process.send_signal(signal.SIGKILL)
         return await self._process.wait()
 
     async def stop(self) -> int:
-        """Send SIGTERM, and SIGKILL if that takes too long; returns the exit status. May be called again."""
+        """SIGTERM, and SIGKILL if that takes too long; returns the exit status. May be called again."""
         if self._process.returncode is None:
             self._process.terminate()
             try:
@@ -81,7 +81,7 @@ class ServerProcess:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the process has not ended."""
         return self._process.returncode is None
 
 

@@ -40,7 +40,7 @@ class Report:
 
     @property
     def problems(self) -> list[str]:
-        """One sentence each."""
+        """The problems, one sentence each."""
         found: list[str] = []
         made, wanted = self.manifest, self.expected
         if made.digest != wanted.digest:
@@ -58,7 +58,7 @@ class Report:
         if self.crash.exit_status != -9:
             found.append(f"the server ended with status {self.crash.exit_status} and not by SIGKILL")
         if not self.crash.in_flight:
-            found.append("the crash interrupted nothing: give a larger --pace")
+            found.append("the crash interrupted nothing: use a larger --pace")
         again = {part.directory for part in made.parts if part.claim > 1}
         lost = sorted(set(self.crash.in_flight.values()) - again - {""})
         if lost:
@@ -68,7 +68,7 @@ class Report:
         return found
 
     def lines(self) -> list[tuple[str, str]]:
-        """The summary: a heading and a text each."""
+        """The summary: (heading, text) for each line."""
         made, crash = self.manifest, self.crash
         again = [part for part in made.parts if part.claim > 1]
         runs = made.claim + sum(part.claim for part in made.parts)

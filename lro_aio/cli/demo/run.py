@@ -1,4 +1,4 @@
-"""The demo as its user runs it: server, operation, crash, second server, and the check of what came out."""
+"""The demo as its user runs it: server, operation, crash, second server, and a check of the result."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from lro_aio.core.status import error_of
 __all__ = ["DemoTimeoutError", "Options", "run"]
 
 LEASE = 2.0
-"""Seconds; the default is 30. The user of the demo should not have to wait until a crash is noticed."""
+"""Seconds, instead of the default 30: the demo's user should not wait long for a crash to be noticed."""
 
 
 class DemoTimeoutError(Exception):
@@ -40,14 +40,14 @@ class DemoTimeoutError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The user's options."""
+    """What the user asked for."""
 
     path: str
     """Absolute."""
     store: str | None
     """URL; None is a SQLite file in a temporary directory."""
     pace: float
-    """Seconds that the indexing takes at least."""
+    """Least seconds that the indexing takes."""
     timeout: float
     """Seconds until the demo gives up."""
 
@@ -63,7 +63,7 @@ async def run(options: Options, view: View) -> Report:
         grpc.aio.AioRpcError: The server did not answer.
     """
     with tempfile.TemporaryDirectory(prefix="lro-demo-") as directory:
-        # A renewal that waits for the file must not lose the lease: the busy timeout is below a third of it.
+        # A renewal that waits for the file must not lose its lease: the busy timeout is below a third of the lease.
         store = options.store or f"sqlite:///{directory}/operations.db?busy_timeout=0.5"
         demo = _Demo(options, view, store, Path(directory, "server.log"))
         try:
@@ -102,14 +102,14 @@ class _Demo:
             crash.seconds = time.monotonic() - killed
             again = (await self._index(channel)).name
             if again != name:
-                raise LostError(f"the same request_id gave {again} and not {name}: the operation was lost")
+                raise LostError(f"the same request_id gave {again} not {name}: the operation was lost")
             view.say("asked again with the same request_id: it is the same operation, and it goes on")
             last = await self._follow(channel, name, lambda snapshot: snapshot.operation.done)
             seconds = time.monotonic() - started
             error = error_of(last.operation)
             if error is not None:
                 raise error
-            # A child that was hit before it could name its directory has named it since.
+            # A child that was hit before it could report its directory has reported it since.
             crash.in_flight = {c.name: c.directory for c in last.children if c.name in crash.in_flight}
             manifest = indexer_pb2.Manifest()
             last.operation.response.Unpack(manifest)
@@ -147,7 +147,7 @@ class _Demo:
             await asyncio.sleep(0.2 + len(snapshot.children) / 1000)
 
     async def _crash(self, server: ServerProcess, name: str) -> Crash:
-        """Kill the server, and read the store while no server runs."""
+        """Kill the server, and read the store while no process serves it."""
         crash = Crash(server.pid, await server.kill())
         async with Client(self._store, worker=False) as client:
             async for operation in client.iter_operations("state = RUNNING", parent=self._parent):
@@ -168,7 +168,7 @@ class _Demo:
 
 
 def _half_done(snapshot: Snapshot) -> bool:
-    """Half of the work is done, and a crash would interrupt a child."""
+    """Whether half of the work is done, and a crash would hit some child."""
     return snapshot.fraction >= 0.5 and any(child.progress < 0.9 for child in snapshot.under_way)
 
 

@@ -4,8 +4,8 @@
 
     python -m lro_aio.cli.demo.server --store sqlite:////tmp/operations.db --lease 2
 
-Listens on free ports of 127.0.0.1, and writes one JSON line with them to its output when it is ready. Stops on SIGTERM
-or SIGINT, and when its input ends: the process that started it has died then.
+It listens on free ports of 127.0.0.1, and writes one JSON line with them to its output once it answers. It stops on
+SIGTERM or SIGINT, and when its input ends: the process that started it is gone then.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = ["serve"]
 
 HOST = "127.0.0.1"
 STOP_GRACE = 2.0
-"""Seconds that calls under way get to finish when the server stops."""
+"""Seconds that calls under way get when the server stops."""
 
 
 class Indexer(IndexerServiceServicer):
@@ -52,7 +52,7 @@ class Indexer(IndexerServiceServicer):
         request: indexer_pb2.IndexDirectoryRequest,
         context: grpc.aio.ServicerContext[indexer_pb2.IndexDirectoryRequest, operations_pb2.Operation],
     ) -> operations_pb2.Operation:
-        """Start the operation, or find the one that the same ``request_id`` has started."""
+        """Start the operation, or find the one that the same ``request_id`` started."""
         try:
             path = check_path(request.path)
         except ValueError as exc:
@@ -108,7 +108,7 @@ async def _http_server(client: Client) -> AsyncIterator[int]:
     config = uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=int(STOP_GRACE))
     server = uvicorn.Server(config)
     with socket.create_server((HOST, 0)) as listener:
-        # uvicorn replaces the signal handlers; the loop is told of the signals all the same, so that both stop.
+        # uvicorn replaces our signal handlers with its own; the loop still gets the signals, so both stop.
         serving = asyncio.create_task(server.serve(sockets=[listener]), name="demo-http")
         while not server.started and not serving.done():  # noqa: ASYNC110 (uvicorn has no event for it)
             await asyncio.sleep(0.01)
@@ -120,7 +120,7 @@ async def _http_server(client: Client) -> AsyncIterator[int]:
 
 
 async def _input_ended(stop: asyncio.Event) -> None:
-    """Stop when the other end of the input is closed, as happens when the process that holds it dies."""
+    """Stop when the other end of the input is closed, as it is once the process that holds it has died."""
     reader = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin

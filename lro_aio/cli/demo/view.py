@@ -16,11 +16,11 @@ from lro_aio.cli.demo.follow import Child, Snapshot
 __all__ = ["BarView", "LineView", "View"]
 
 ROWS = 8
-"""How many children have a bar of their own."""
+"""Most children with a bar of their own."""
 
 
 class View(Protocol):
-    """Shows the progress of the demo."""
+    """Shows the demo to its user."""
 
     def __enter__(self) -> Self: ...
 
@@ -29,14 +29,14 @@ class View(Protocol):
     ) -> None: ...
 
     def say(self, text: str, *, style: str = "") -> None:
-        """One line that stays."""
+        """Show a line that stays."""
 
     def update(self, snapshot: Snapshot) -> None:
         """Show the progress."""
 
 
 class LineView:
-    """A line whenever another tenth of the children has ended."""
+    """Shows one line whenever another tenth of the children has ended."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -52,13 +52,13 @@ class LineView:
         pass
 
     def say(self, text: str, *, style: str = "") -> None:  # noqa: ARG002 (lines have no style)
-        """Print the line with the seconds since the start."""
+        """Print a line with the seconds since the start."""
         stamp = f"{time.monotonic() - self._started:5.1f} s  "
-        # Whole lines, never wrapped: they are for files and for grep.
+        # Whole lines, never wrapped: they go to files and to grep.
         self._console.out(stamp + text, highlight=False)
 
     def update(self, snapshot: Snapshot) -> None:
-        """Print a line if another tenth has ended."""
+        """Print a line where the progress is worth one."""
         step = snapshot.done * 10 // snapshot.total if snapshot.total else -1
         if step != self._told:
             self._told = step
@@ -66,7 +66,7 @@ class LineView:
 
 
 class BarView:
-    """A bar for the whole, and one for each child that runs."""
+    """Shows a bar for the whole, and one for each child that runs."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -91,7 +91,7 @@ class BarView:
         self._progress.stop()
 
     def say(self, text: str, *, style: str = "") -> None:
-        """Print the line above the bars."""
+        """Print a line above the bars."""
         self._console.print(escape(text), style=style or None, highlight=False)
 
     def update(self, snapshot: Snapshot) -> None:

@@ -7,6 +7,7 @@ commit for up to an hour, whatever timeout it is given; and its constructor and 
 from __future__ import annotations
 
 import contextlib
+import enum
 import os
 import random
 import threading
@@ -24,6 +25,7 @@ from google.cloud.spanner_v1.services.spanner.transports import SpannerGrpcTrans
 from google.protobuf import struct_pb2
 
 from lro_aio.core.errors import StoreSchemaError, StoreUnavailableError
+from lro_aio.stores.spanner.emulator import HINT, is_emulators
 from lro_aio.stores.spanner.errors import (
     AbortedError,
     Kind,
@@ -129,6 +131,8 @@ class Connection:
         """The emulator's or the fake's; None is the real service."""
         self.clock_offset = 0.0
         """Seconds by which Spanner's clock was ahead of this machine's at the last commit or timed read."""
+        self.emulator = False
+        """Whether the other side has turned out to be Google's emulator, which wants more than the service."""
         self._credentials = credentials
         self._closing = threading.Event()
         self._abandoned: set[Any] = set()
@@ -200,8 +204,17 @@ class Connection:
             StoreUnavailableError: No answer within the budget.
             google.api_core.exceptions.GoogleAPICallError: It is refused.
         """
+        known = self.emulator
+        try:
+            return self._query(query, budget, tag, priority, timed=timed, streamed=streamed)
+        except GoogleAPICallError as exc:
+            if not self.learns(exc, known=known):
+                raise
+        return self._query(query, budget, tag, priority, timed=timed, streamed=streamed)
+
+    def _query(self, query: Query, budget: Budget, tag: str, priority: Any, *, timed: bool, streamed: bool) -> Rows:
         request = types.ExecuteSqlRequest(
-            sql=query.sql,
+            sql=HINT + query.sql if self.emulator else query.sql,
             param_types=query.types,
             request_options={"priority": priority, "request_tag": tag},
         )
@@ -248,6 +261,7 @@ class Connection:
         pb = types.ReadRequest.pb(request)
         pb.request_options.transaction_tag = tag
         mode = types.TransactionOptions.ReadWrite.ReadLockMode
+        pb.transaction.begin.isolation_level = types.TransactionOptions.IsolationLevel.SERIALIZABLE
         pb.transaction.begin.read_write.read_lock_mode = mode.PESSIMISTIC if locks else mode.OPTIMISTIC
         if previous:
             pb.transaction.begin.read_write.multiplexed_session_previous_transaction_id = previous
@@ -274,13 +288,8 @@ class Connection:
             StoreUnavailableError: No answer within the budget: it may be stored.
             google.api_core.exceptions.GoogleAPICallError: It is refused, and nothing is stored.
         """
-        request = types.CommitRequest(session=transaction.session, transaction_id=transaction.id)
+        request = _commit_request(transaction, mutations)
         pb = types.CommitRequest.pb(request)
-        pb.mutations.extend(mutations)
-        pb.request_options.priority = HIGH
-        pb.request_options.transaction_tag = transaction.tag
-        if transaction.token.precommit_token:
-            pb.precommit_token.CopyFrom(transaction.token)
         unknown: GoogleAPICallError | None = None
         taken_back = False
         sent = time.time()  # the first time: a commit whose answer is lost has its timestamp from then
@@ -290,26 +299,23 @@ class Connection:
             try:
                 response = self._client.commit(request=request, retry=None, timeout=timeout)
             except GoogleAPICallError as exc:
+                _check(exc, unknown=unknown is not None, taken_back=taken_back)
                 kind = kind_of(exc)
-                gone = exc.grpc_status_code is grpc.StatusCode.NOT_FOUND
-                if taken_back and (kind is Kind.REFUSED or (kind is Kind.ABORTED and not gone)):
-                    raise SlowError from exc  # had it been committed before, it would have been answered so
-                if kind is Kind.ABORTED and not (gone and unknown):
-                    raise AbortedError(retry_delay(exc)) from exc
-                if kind is Kind.SESSION and unknown is None:
-                    raise SessionLostError from exc
-                if unknown and exc.grpc_status_code is grpc.StatusCode.FAILED_PRECONDITION:
-                    # The lost answer had a newer precommit token, for one; a lasting reason is met again.
-                    if self.rollback(transaction, budget.for_rollback):
-                        raise AbortedError(None) from exc
-                    raise unavailable(self.location, exc) from exc
-                if kind is Kind.REFUSED:
-                    raise
+                if (
+                    kind is Kind.REFUSED
+                ):  # for the lost answer had a newer precommit token; a lasting reason comes again
+                    fate = self.rollback(transaction, budget.for_rollback)
+                    if fate is Fate.COMMITTED:
+                        return
+                    raise (AbortedError(None) if fate is Fate.ROLLED_BACK else unavailable(self.location, exc)) from exc
                 unknown = exc
                 if kind is not Kind.TRANSIENT:  # who could tell what became of it is gone, or not for us to ask
                     raise unavailable(self.location, exc) from exc
                 if divisible and not taken_back and budget.left < until + timeout / 10:
-                    taken_back = self.rollback(transaction, min(ROLLBACK_TIMEOUT, max(0.0, budget.left) / 2))
+                    fate = self.rollback(transaction, min(ROLLBACK_TIMEOUT, max(0.0, budget.left) / 2))
+                    if fate is Fate.COMMITTED:
+                        return
+                    taken_back = fate is Fate.ROLLED_BACK
                 else:
                     budget.pause(retry_delay(exc), exc)
                 continue
@@ -323,17 +329,41 @@ class Connection:
             del pb.mutations[:]
             pb.precommit_token.CopyFrom(answer.precommit_token)
 
-    def rollback(self, transaction: Transaction, timeout: float) -> bool:
-        """Let go of the locks; best effort, since the server does it by itself after a while. False: no answer."""
-        try:
-            self._client.rollback(
-                request=types.RollbackRequest(session=transaction.session, transaction_id=transaction.id),
-                retry=None,
-                timeout=timeout,
-            )
-        except (GoogleAPICallError, ValueError):
+    def learns(self, exc: GoogleAPICallError, *, known: bool) -> bool:
+        """Whether a refusal gives the emulator away: the same call, as the emulator wants it, may then succeed.
+
+        Args:
+            exc: The refusal.
+            known: What ``emulator`` said when the call was sent. Another thread may have learned it meanwhile.
+        """
+        if known or not is_emulators(exc):
             return False
+        self.emulator = True
         return True
+
+    def rollback(self, transaction: Transaction, timeout: float) -> Fate:
+        """Let go of the locks. Best effort, since the server does it by itself after a while.
+
+        Sent again while its answer is lost, which is safe, for ``timeout`` seconds at most.
+        """
+        request = types.RollbackRequest(session=transaction.session, transaction_id=transaction.id)
+        end = time.monotonic() + timeout
+        pause = FIRST_PAUSE
+        while True:
+            left = end - time.monotonic()
+            try:
+                self._client.rollback(request=request, retry=None, timeout=min(max(LEAST_ATTEMPT, left / 2), timeout))
+            except GoogleAPICallError as exc:
+                if kind_of(exc) is Kind.REFUSED and "after it has been committed" in str(exc.message):
+                    return Fate.COMMITTED
+                lost = kind_of(exc) is Kind.TRANSIENT and time.monotonic() + pause < end
+                if not lost or self._closing.wait(pause):
+                    return Fate.UNKNOWN
+                pause *= 2
+            except ValueError:  # the channel is closed
+                return Fate.UNKNOWN
+            else:
+                return Fate.ROLLED_BACK
 
     def end(self, transaction: Transaction, because: BaseException | None = None) -> None:
         """Note that the transaction is over, one way or the other."""
@@ -449,6 +479,45 @@ class Connection:
                 " let the service run as a service account, or name an emulator with host=HOST:PORT"
             ) from exc
         return credentials
+
+
+def _check(exc: GoogleAPICallError, *, unknown: bool, taken_back: bool) -> None:
+    """Raise what a commit that failed has come to, if that is certain.
+
+    Args:
+        exc: The error.
+        unknown: Whether it was sent before, and that answer was lost.
+        taken_back: Whether it was rolled back since. Had it been committed before, the server would say so.
+    """
+    kind = kind_of(exc)
+    gone = exc.grpc_status_code is grpc.StatusCode.NOT_FOUND
+    if taken_back and (kind is Kind.REFUSED or (kind is Kind.ABORTED and not gone)):
+        raise SlowError from exc
+    if kind is Kind.ABORTED and not (gone and unknown):
+        raise AbortedError(retry_delay(exc)) from exc
+    if kind is Kind.SESSION and not unknown:
+        raise SessionLostError from exc
+    if kind is Kind.REFUSED and not (unknown and exc.grpc_status_code is grpc.StatusCode.FAILED_PRECONDITION):
+        raise exc
+
+
+def _commit_request(transaction: Transaction, mutations: Sequence[Any]) -> types.CommitRequest:
+    request = types.CommitRequest(session=transaction.session, transaction_id=transaction.id)
+    pb = types.CommitRequest.pb(request)
+    pb.mutations.extend(mutations)
+    pb.request_options.priority = HIGH
+    pb.request_options.transaction_tag = transaction.tag
+    if transaction.token.precommit_token:
+        pb.precommit_token.CopyFrom(transaction.token)
+    return request
+
+
+class Fate(enum.Enum):
+    """What a rollback has found out about its transaction."""
+
+    ROLLED_BACK = "nothing of it is stored"
+    COMMITTED = "it is stored: the rollback came too late"
+    UNKNOWN = "there was no answer"
 
 
 class Transaction:

@@ -13,10 +13,10 @@ from typing import Any
 
 from google.cloud.spanner_v1.types import Type, TypeCode
 
-from lro_aio.core.record import State
+from lro_aio.core.record import OUTCOMES, State
 from lro_aio.ports import ListQuery, Route
-from lro_aio.stores.spanner.rows import COLUMNS, OUTCOMES
-from lro_aio.stores.spanner.table import quoted
+from lro_aio.stores.spanner.rows import COLUMNS
+from lro_aio.stores.spanner.table import INDEXES, quoted
 from lro_aio.stores.spanner.values import earliest, latest, list_of, values_of
 
 __all__ = ["DUE", "NEXT", "UNKNOWN", "Query", "expired", "listed", "look", "outcomes"]
@@ -30,7 +30,7 @@ DUE, NEXT, UNKNOWN = 0, 1, 2
 EPOCH = "1970-01-01T00:00:00Z"
 """``Due`` of a row that another program ended and that has no ``ExpireTime`` yet."""
 
-_EMULATOR_HINT = "@{spanner_emulator.disable_query_null_filtered_index_check=true} "
+_INDEXES = {index.suffix: index for index in INDEXES}
 _TERMINAL = tuple(state.value for state in State if state.terminal)
 _STRING, _INT64, _TIMESTAMP = (Type(code=code) for code in (TypeCode.STRING, TypeCode.INT64, TypeCode.TIMESTAMP))
 _STRINGS, _INT64S = (Type(code=TypeCode.ARRAY, array_element_type=element) for element in (_STRING, _INT64))
@@ -85,7 +85,6 @@ def look(
     owner: str,
     own: bool,
     overdue: float | None,
-    emulator: bool,
 ) -> Query:
     """The keys that are due, the next time to look, and a stranger's route: (key, Due, Handler, ResumePoint, Kind)."""
     route = "CONCAT(IFNULL(Handler, ''), '\\n', IFNULL(ResumePoint, ''))"
@@ -95,8 +94,7 @@ def look(
     def part(kind: int, condition: str, limit: str) -> str:
         return (
             f"ARRAY(SELECT AS STRUCT key, Due, Handler, ResumePoint, {kind} AS Kind"
-            f" FROM {_indexed(table, 'Due')}"
-            f" WHERE Shard = s AND Due IS NOT NULL AND {condition} ORDER BY Due LIMIT {limit})"
+            f" {_from_shard(table, 'Due')} AND {condition} ORDER BY Due LIMIT {limit})"
         )
 
     skipped = "" if own else f" AND {held}"
@@ -110,22 +108,22 @@ def look(
         "SELECT r.key, r.Due, r.Handler, r.ResumePoint, r.Kind FROM UNNEST(@shards) AS s,"
         f" UNNEST(ARRAY_CONCAT({', '.join(parts)})) AS r ORDER BY r.Kind, r.Due, r.key"
     )
-    query = Query(_hinted(sql, emulator)).texts(shards=SHARDS, routes=map(_route_text, routes))
+    query = Query(sql).texts(shards=SHARDS, routes=map(_route_text, routes))
     query.time(now=latest(now), epoch=EPOCH).text(owner=owner or "\n").whole(limit=limit)
     return query if overdue is None else query.time(overdue=latest(overdue))
 
 
-def expired(table: str, *, now: float, limit: int, emulator: bool) -> Query:
+def expired(table: str, *, now: float, limit: int) -> Query:
     """The keys of rows past their ``ExpireTime``, the longest expired first."""
     sql = (
         "SELECT r.key FROM UNNEST(@shards) AS s, UNNEST(ARRAY(SELECT AS STRUCT key, ExpireTime"
-        f" FROM {_indexed(table, 'Expiry')} WHERE Shard = s AND ExpireTime IS NOT NULL"
-        " AND ExpireTime <= @now ORDER BY ExpireTime LIMIT @limit)) AS r ORDER BY r.ExpireTime LIMIT @limit"
+        f" {_from_shard(table, 'Expiry')} AND ExpireTime <= @now ORDER BY ExpireTime LIMIT @limit)) AS r"
+        " ORDER BY r.ExpireTime LIMIT @limit"
     )
-    return Query(_hinted(sql, emulator)).texts(shards=SHARDS).time(now=latest(now)).whole(limit=limit)
+    return Query(sql).texts(shards=SHARDS).time(now=latest(now)).whole(limit=limit)
 
 
-def listed(table: str, query: ListQuery, *, limit: int, after: tuple[float, str] | None, emulator: bool) -> Query:
+def listed(table: str, query: ListQuery, *, limit: int, after: tuple[float, str] | None) -> Query:
     """One page of rows of ``COLUMNS``.
 
     ``Status`` is not the whole truth of a row's state, so rows where it may be wrong are in the page too.
@@ -156,14 +154,13 @@ def listed(table: str, query: ListQuery, *, limit: int, after: tuple[float, str]
         conditions.append(f"(Status IS NULL OR Status IN UNNEST(@states) OR {_SUSPECT})")
         bound.texts(states=[state.value for state in query.states], terminal=_TERMINAL)
     where = " AND ".join(conditions)
-    bound.sql = _hinted(
+    bound.sql = (
         f"SELECT {', '.join(COLUMNS)} FROM {quoted(table)} WHERE key IN ("
         "SELECT r.key FROM UNNEST(@shards) AS s, UNNEST(@outcomes) AS o, UNNEST(ARRAY("
-        f"SELECT AS STRUCT key, CreateTime FROM {_indexed(table, index)} WHERE Shard = s AND {where}"
+        f"SELECT AS STRUCT key, CreateTime {_from_shard(table, index)} AND {where}"
         " AND NOT IFNULL(Deleted, FALSE) AND (ExpireTime IS NULL OR ExpireTime > @now)"
         " ORDER BY CreateTime DESC, key LIMIT @limit)) AS r ORDER BY r.CreateTime DESC, r.key LIMIT @limit"
-        ") ORDER BY CreateTime DESC, key",
-        emulator,
+        ") ORDER BY CreateTime DESC, key"
     )
     return bound
 
@@ -181,7 +178,7 @@ def outcomes(query: ListQuery) -> list[int]:
 
 
 def _index(query: ListQuery) -> tuple[str, list[str]]:
-    """The index that leaves the fewest rows to look at, and the conditions, its own first."""
+    """The index that leaves the fewest rows to read, and the conditions, its own first."""
     outcome = "Outcome = o"
     parent = [] if query.parent is None else ["Parent = @parent"]
     # Rows of other programs have no handler and no parent operation, as those that have none here.
@@ -190,19 +187,22 @@ def _index(query: ListQuery) -> tuple[str, list[str]]:
     )
     family = "ParentOperation = @parent_operation"
     if query.parent_operation:
-        return "Children", [f"ParentOperation IS NOT NULL AND {family}", outcome, *parent, *handler]
+        return "Children", [family, outcome, *parent, *handler]
     rest = [] if query.parent_operation is None else ["IFNULL(ParentOperation, '') = @parent_operation"]
     if query.handler:
-        return "Handler", [f"Handler IS NOT NULL AND {handler[0]}", outcome, *parent, *rest]
+        return "Handler", [handler[0], outcome, *parent, *rest]
     if query.parent is not None:
         return "Parent", [*parent, outcome, *handler, *rest]
     return "Newest", [outcome, *handler, *rest]
 
 
-def _indexed(table: str, index: str) -> str:
-    return f"{quoted(table)}@{{FORCE_INDEX={table}_{index}}}"
+def _from_shard(table: str, suffix: str) -> str:
+    """The rows of shard ``s`` in an index.
 
-
-def _hinted(sql: str, emulator: bool) -> str:
-    """The emulator cannot tell that a null-filtered index may be used, and must be told."""
-    return _EMULATOR_HINT + sql if emulator else sql
+    Says of each column of a null-filtered index that no NULL is wanted: the service uses the index only where the
+    conditions rule out the rows that are not in it.
+    """
+    index = _INDEXES[suffix]
+    columns = [key.removesuffix(" DESC") for key in index.keys] if index.null_filtered else []
+    where = " AND ".join(["Shard = s", *(f"{column} IS NOT NULL" for column in columns)])
+    return f"FROM {quoted(table)}@{{FORCE_INDEX={index.name(table)}}} WHERE {where}"

@@ -12,16 +12,17 @@ from typing import Any, cast
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf import struct_pb2
+from google.protobuf.message import DecodeError
 
 from lro_aio.core.codes import Code
-from lro_aio.core.record import Draft, Record, State, Wait, Wake
+from lro_aio.core.errors import StoreDataError
+from lro_aio.core.record import OUTCOMES, Draft, Record, State, Wait, Wake
 from lro_aio.stores.spanner.table import SCHEMA_VERSION
 from lro_aio.stores.spanner.values import blob, field, moment, number, values_of
 
 __all__ = [
     "COLUMNS",
     "MAX_ROW",
-    "OUTCOMES",
     "changed_columns",
     "check_size",
     "decode",
@@ -72,16 +73,6 @@ MAX_ROW = 7 * 1024 * 1024
 LARGEST = MAX_ROW + 128 * 1024
 """The same with the names, the type URLs and everything else that is in a row."""
 
-OUTCOMES = {
-    State.PENDING: 0,
-    State.RUNNING: 0,
-    State.SUSPENDED: 0,
-    State.SUCCEEDED: 1,
-    State.FAILED: 2,
-    State.CANCELLED: 2,
-}
-"""The column ``Outcome``: generated from ``Operation`` where that is a PROTO, written by us where it is BYTES."""
-
 _STATES = {state.value: state for state in State}
 _FIELDS = (
     ("resume_point", "ResumePoint"),
@@ -119,7 +110,18 @@ _WITH_DEFAULT = ("UpdateTime", "CreateTime", "SchemaVersion")
 
 
 def decode(row: struct_pb2.ListValue) -> Record:
-    """The record of a row of ``COLUMNS``."""
+    """The record of a row of ``COLUMNS``.
+
+    Raises:
+        StoreDataError: It has none.
+    """
+    try:
+        return _decode(row)
+    except (DecodeError, ValueError, KeyError, TypeError) as exc:
+        raise StoreDataError(row.values[0].string_value, str(exc)) from exc
+
+
+def _decode(row: struct_pb2.ListValue) -> Record:
     (
         key,
         operation,
@@ -211,7 +213,7 @@ def _see_operation(draft: Any, operation: operations_pb2.Operation, status: str)
     draft.state = state
 
 
-def changed_columns(old: Record, new: Record, *, generated_key: bool) -> tuple[str, ...]:
+def changed_columns(old: Record, new: Record, *, generated_key: bool, emulator: bool) -> tuple[str, ...]:
     """The columns that an update must write, ``key`` first.
 
     An ended row's ``Status`` is always among them: what is stored may be from before another program ended it.
@@ -219,8 +221,9 @@ def changed_columns(old: Record, new: Record, *, generated_key: bool) -> tuple[s
     Args:
         old: The row as it is.
         new: As it is to be.
-        generated_key: Whether ``key`` and ``Outcome`` are generated. The emulator then wants a value for every column
-            that has a default, or refuses the update.
+        generated_key: Whether ``key`` and ``Outcome`` are generated.
+        emulator: Whether it is for Google's emulator. With a generated key it refuses an update that leaves out a
+            column with a default.
     """
     ends = old.state is not new.state and (old.done or new.done)
     columns = {
@@ -232,10 +235,10 @@ def changed_columns(old: Record, new: Record, *, generated_key: bool) -> tuple[s
         columns["Status"] = None
     if ends or _payload(old) != _payload(new):
         columns["Operation"] = None
-    if generated_key:
-        columns |= dict.fromkeys(_WITH_DEFAULT)
-    elif ends:
+    if ends and not generated_key:
         columns["Outcome"] = None
+    if generated_key and emulator:
+        columns |= dict.fromkeys(_WITH_DEFAULT)
     return ("key", *columns)
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import grpc
 from google.api_core.exceptions import GoogleAPICallError
-from google.protobuf.message import DecodeError
+from google.protobuf import struct_pb2
 
 from lro_aio.core.change import Change, Outcome
-from lro_aio.core.errors import StoreUnavailableError
+from lro_aio.core.errors import StoreDataError, StoreUnavailableError
 from lro_aio.core.policies import Duration
 from lro_aio.core.record import Record
+from lro_aio.core.unreadable import UnreadableRecord
 from lro_aio.ports import ListQuery, Look, Route, Store
 from lro_aio.stores.spanner import queries, rows, schema
 from lro_aio.stores.spanner.connection import LOW, Budget, Connection, Rows
@@ -149,7 +150,7 @@ class SpannerStore(Store):
     def read(self, names: Sequence[str]) -> list[Record]:
         """The rows with these names: one unary read, unless they are more than it may return."""
         connection, _ = self._opened()
-        return list(map(rows.decode, self._read(rows.COLUMNS, names, connection.budget())))
+        return list(map(_record, self._read(rows.COLUMNS, names, connection.budget())))
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
         """Apply changes in one transaction of two calls.
@@ -180,7 +181,7 @@ class SpannerStore(Store):
                 found.add(key.string_value)
         found.update(
             record.name
-            for record in map(rows.decode, self._read(rows.COLUMNS, unclear, budget))
+            for record in map(_record, self._read(rows.COLUMNS, unclear, budget))
             if not record.done and not record.deleted
         )
         return found
@@ -206,7 +207,6 @@ class SpannerStore(Store):
             owner=owner,
             own=own,
             overdue=overdue,
-            emulator=connection.host is not None,
         )
         due: dict[str, int] = {}
         next_check: float | None = None
@@ -235,9 +235,7 @@ class SpannerStore(Store):
         streamed = False
         while len(page) < query.limit:
             part = min(size, query.limit - len(page))
-            statement = queries.listed(
-                self._location.table, query, limit=part, after=after, emulator=connection.host is not None
-            )
+            statement = queries.listed(self._location.table, query, limit=part, after=after)
             try:
                 found = connection.query(statement, budget=budget, tag="lro-list", priority=LOW, streamed=streamed)
             except GoogleAPICallError as exc:
@@ -260,7 +258,7 @@ class SpannerStore(Store):
         connection, writer = self._opened()
         budget = connection.budget()
         table = self._location.table
-        query = queries.expired(table, now=now, limit=limit, emulator=connection.host is not None)
+        query = queries.expired(table, now=now, limit=limit)
         names = [
             row.values[0].string_value for row in connection.query(query, budget=budget, tag="lro-purge", priority=LOW)
         ]
@@ -322,10 +320,18 @@ class SpannerStore(Store):
         return found
 
 
+def _record(row: struct_pb2.ListValue) -> Record:
+    """The record of a row, whatever is in it: one that cannot be decoded is an error for its own readers only."""
+    try:
+        return rows.decode(row)
+    except StoreDataError as exc:
+        return UnreadableRecord.of(exc)
+
+
 def _readable(found: Rows) -> Iterator[Record]:
     """The records of the rows, without those that cannot be decoded: one of them must not stop a sweep or a list."""
     for row in found:
         try:
             yield rows.decode(row)
-        except (DecodeError, ValueError, KeyError, TypeError) as exc:
-            logger.error("the row %s cannot be read, and is left out: %s", row.values[0].string_value, exc)
+        except StoreDataError as exc:
+            logger.error("row skipped: %s", exc, extra={"event": "row_unreadable", "operation": exc.name})

@@ -14,7 +14,7 @@ from google.cloud.spanner_v1 import types
 from google.protobuf import struct_pb2
 
 from lro_aio.core.change import Change, Outcome, run
-from lro_aio.core.errors import StoreUnavailableError
+from lro_aio.core.errors import StoreDataError, StoreUnavailableError
 from lro_aio.core.record import Record
 from lro_aio.stores.spanner import rows
 from lro_aio.stores.spanner.connection import Budget, Connection, Rows, Transaction
@@ -73,7 +73,11 @@ class Writer:
             several = len({change.name for change in changes}) > 1
             return self._apply(changes, budget, patience=MAX_ABORTS if several else math.inf)
         except DivideError:
-            return self._in_parts(changes, budget)
+            outcomes = self._in_parts(changes, budget)
+        unavailable = [outcome for outcome in outcomes if isinstance(outcome, StoreUnavailableError)]
+        if len(unavailable) == len(outcomes):  # as for an undivided batch
+            raise unavailable[0]
+        return outcomes
 
     def _apply(self, changes: Sequence[Change], budget: Budget, *, patience: float) -> list[Outcome]:
         """One transaction; with a limit to the patience it is divisible.
@@ -82,13 +86,21 @@ class Writer:
             DivideError: It ran out.
             Exception: As ``transact``.
         """
-        names = list(dict.fromkeys(change.name for change in changes))
+        names = list(dict.fromkeys(name for change in changes for name in change.names))
 
         def decide(found: Rows) -> tuple[list[Any], list[Outcome]]:
-            before = {record.name: record for record in map(rows.decode, found)}
+            before: dict[str, Record] = {}
+            refused: dict[str, StoreDataError] = {}
+            for row in found:
+                try:
+                    record = rows.decode(row)
+                except StoreDataError as exc:
+                    refused[exc.name] = exc
+                else:
+                    before[record.name] = record
             after: dict[str, Record | None] = dict(before)
-            outcomes = run(changes, after)
-            return self._mutations(before, after), outcomes
+            outcomes = iter(run([change for change in changes if change.name not in refused], after))
+            return self._mutations(before, after), [refused.get(c.name) or next(outcomes) for c in changes]
 
         return self.transact(rows.COLUMNS, names, decide, budget, tag="lro-apply", patience=patience)
 
@@ -151,6 +163,7 @@ class Writer:
         previous = b""
         aborts = 0
         while True:
+            known = self.connection.emulator
             try:
                 transaction = self.connection.begin(
                     columns, names, locks=aborts >= FREE_ABORTS, previous=previous, budget=budget, tag=tag
@@ -167,6 +180,8 @@ class Writer:
             except SessionLostError:
                 previous = b""  # the next attempt is in another session
             except GoogleAPICallError as exc:
+                if self.connection.learns(exc, known=known):
+                    continue
                 if aborts < FREE_ABORTS and exc.grpc_status_code in _RACED:
                     aborts = FREE_ABORTS
                     continue
@@ -218,7 +233,9 @@ class Writer:
                 columns = rows.insert_columns(generated_key=self.generated_key)
                 batch.add("insert", columns, rows.values(new, columns))
             else:
-                columns = rows.changed_columns(old, new, generated_key=self.generated_key)
+                columns = rows.changed_columns(
+                    old, new, generated_key=self.generated_key, emulator=self.connection.emulator
+                )
                 batch.add("update", columns, rows.values(new, columns))
         return batch.mutations()
 

@@ -1,4 +1,4 @@
-"""Connections in the hands of threads: one for the writer, a few for readers, all gone at close."""
+"""The connections that threads use: one for the writer, a few for readers. All are closed with the store."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from lro_aio.stores.sqlite.location import Location
 __all__ = ["CLOSE_PATIENCE", "Exclusive", "Pool", "connect"]
 
 CLOSE_PATIENCE = 0.2
-"""Seconds for which close waits for a read or a write under way: before it is interrupted, and again after."""
+"""Seconds for which close waits for a read or a write under way: before it interrupts it, and again after."""
 
 _SMALLEST = 512
-"""Bytes of the smallest page, and so of the smallest file that is SQLite's."""
+"""Bytes of the smallest page, and so of the smallest SQLite file."""
 
 _CHECKPOINT_PAGES = 4000
-"""Pages in the write-ahead log at which they are folded into the file: a page that was written often goes there once.
+"""Pages in the write-ahead log at which they are copied into the file: a page that was written often is copied once.
 
-Of what was measured on a table of 200,000 rows (page size, cache, memory map, this), it alone was worth its line.
+Of the settings measured on a table of 200,000 rows (page size, cache, memory map, this one), only this was worth it.
 """
 
 _JOURNAL_LIMIT = 64 * 1024 * 1024
@@ -35,11 +35,11 @@ _JOURNAL_LIMIT = 64 * 1024 * 1024
 def connect(location: Location, *, writer: bool) -> sqlite3.Connection:
     """Open a connection that any thread may use, one at a time.
 
-    Only a writer's makes the file: a reader that finds none must not leave an empty one behind.
+    Only a writer's connection creates the file: a reader that finds none must not leave an empty one behind.
 
     Raises:
         StoreSchemaError: The path cannot be that of a file.
-        sqlite3.Error: SQLite's own refusal.
+        sqlite3.Error: SQLite refused.
     """
     if location.path is not None:
         _check_path(Path(location.path), must_exist=location.read_only)
@@ -48,7 +48,7 @@ def connect(location: Location, *, writer: bool) -> sqlite3.Connection:
         location.uri(mode), uri=True, timeout=location.busy_timeout, isolation_level=None, check_same_thread=False
     )
     try:
-        # A file that somebody else prepared must not run functions of its choice through views or triggers.
+        # A file that somebody else prepared must not run functions of their choice through views or triggers.
         connection.execute("PRAGMA trusted_schema = OFF")
         if writer and not location.read_only:
             connection.execute("PRAGMA synchronous = FULL")
@@ -68,15 +68,15 @@ def connect(location: Location, *, writer: bool) -> sqlite3.Connection:
 def _check_path(path: Path, *, must_exist: bool) -> None:
     """Say in plain words what SQLite would call "unable to open database file"."""
     if path.is_dir():
-        raise StoreSchemaError(f"{path} is a directory; give the path of a file in it")
+        raise StoreSchemaError(f"{path} is a directory; use the path of a file in it")
     if not path.parent.is_dir():
-        raise StoreSchemaError(f"{path} cannot be made: the directory {path.parent} does not exist; make it first")
+        raise StoreSchemaError(f"{path} cannot be created: the directory {path.parent} does not exist; create it first")
     if must_exist and not path.exists():
-        raise StoreSchemaError(f"{path} does not exist, and mode=ro does not make it")
+        raise StoreSchemaError(f"{path} does not exist, and mode=ro does not create it")
     with suppress(OSError):
-        # SQLite takes a file of one byte for an empty one, and would write over it. It is not opened to look into it:
-        # to close any descriptor of a file drops all locks that this process has on it (POSIX), and a process that
-        # does not seem to have the file loses its commits when another one closes it and folds up the log.
+        # SQLite takes a file of one byte for an empty one, and would overwrite it. Its size is enough; opening it here
+        # would do harm. Closing any descriptor of a file drops all locks that this process has on it (POSIX). Without
+        # them, another process that closes the file removes the log, and this one's commits with it.
         if 0 < path.stat().st_size < _SMALLEST:
             raise StoreSchemaError(not_a_database(str(path)))
 
@@ -92,14 +92,14 @@ class Exclusive:
         self._closing = False
 
     def use(self) -> Self:
-        """The connection, for one thread: to be entered, which a generator would make two microseconds dearer."""
+        """The connection, for one thread, as a context manager. A generator would cost two microseconds more."""
         return self
 
     def __enter__(self) -> sqlite3.Connection:
         """Wait for the other threads.
 
         Raises:
-            StoreUnavailableError: They had it for as long as the busy timeout, or it is closed.
+            StoreUnavailableError: They used it for longer than the busy timeout, or it is closed.
         """
         if not self._lock.acquire(timeout=self._timeout):
             raise StoreUnavailableError(f"other calls of this process kept {self._where} busy for {self._timeout:g} s")
@@ -119,7 +119,7 @@ class Exclusive:
             self._close_if_free(0)
 
     def close(self) -> None:
-        """Close now, or have the thread that is in the middle of something do it when it is through."""
+        """Close now; if a thread is using the connection, that thread closes it when it is done."""
         self._closing = True
         if not self._close_if_free(CLOSE_PATIENCE):
             self._connection.interrupt()
@@ -136,7 +136,7 @@ class Exclusive:
 
 
 class Pool:
-    """Connections for readers: as many as there are threads that read at a time."""
+    """Connections for readers: as many as there are threads reading at a time."""
 
     def __init__(self, make: Callable[[], sqlite3.Connection], *, idle: int = 8) -> None:
         self._make = make
@@ -148,7 +148,7 @@ class Pool:
 
     @contextmanager
     def use(self) -> Iterator[sqlite3.Connection]:
-        """A connection, the one last used first: its cache is warm."""
+        """A connection: the one used last, whose cache is warm."""
         connection = self._take()
         try:
             yield connection
@@ -176,7 +176,7 @@ class Pool:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Close what is idle, stop what is busy, and let its thread close what does not stop in time."""
+        """Close idle connections and interrupt busy ones; one that does not stop in time is closed by its thread."""
         with self._changed:
             self._closed = True
             while self._idle:

@@ -1,4 +1,4 @@
-"""The one table from SQLite's result codes to what a caller can do about them."""
+"""The one table from SQLite's result codes to what the caller can do about them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Kind(enum.Enum):
     """What a primary result code means for the caller."""
 
     UNAVAILABLE = "the same call may be repeated"
-    UNUSABLE = "the file is not one that can be used"
-    SETUP = "unusable where it is met at open; later an outage, which may pass"
+    UNUSABLE = "the file cannot be used"
+    SETUP = "at open, the file cannot be used; later, it is an outage, which may pass"
     REFUSED = "the statement or its values are wrong and always will be: the driver's own error"
 
 
@@ -50,17 +50,17 @@ KINDS: dict[int, Kind] = {
     sqlite3.SQLITE_NOTICE: Kind.REFUSED,
     sqlite3.SQLITE_WARNING: Kind.REFUSED,
 }
-"""Every primary code that ``sqlite3`` knows; a test finds one that is missing."""
+"""Every primary code that ``sqlite3`` knows; a test finds any that is missing."""
 
 _SENTENCES: dict[int, str] = {
-    sqlite3.SQLITE_BUSY: "{where} is locked by another writer for more than {timeout:g} s",
+    sqlite3.SQLITE_BUSY: "{where} has been locked by another writer for more than {timeout:g} s",
     sqlite3.SQLITE_LOCKED: "{where} is locked by another connection of this process",
     sqlite3.SQLITE_FULL: "the disk is full: {where} cannot grow",
     sqlite3.SQLITE_IOERR: "reading or writing {where} failed ({name})",
     sqlite3.SQLITE_INTERRUPT: "{where} was closed while the call was under way",
     sqlite3.SQLITE_READONLY: "{where} cannot be written to: make the file and its directory writable",
     sqlite3.SQLITE_CANTOPEN: "{where} cannot be opened: check that it exists and that this user may read and write it",
-    sqlite3.SQLITE_NOTADB: "{where} is not a SQLite file; give the path of a new file or of one that lro_aio made",
+    sqlite3.SQLITE_NOTADB: "{where} is not a SQLite file; use the path of a new file or of one that lro_aio created",
     sqlite3.SQLITE_CORRUPT: "{where} is damaged ({name}); restore it from a copy",
 }
 
@@ -80,7 +80,7 @@ class translated:  # noqa: N801 (used like a function; a generator would cost ev
 
     Raises:
         StoreUnavailableError: The same call may be repeated.
-        StoreSchemaError: The file is not one that can be used.
+        StoreSchemaError: The file cannot be used.
         sqlite3.Error: The statement or its values are at fault.
     """
 
@@ -97,7 +97,7 @@ class translated:  # noqa: N801 (used like a function; a generator would cost ev
     ) -> None:
         if not isinstance(exc, sqlite3.Error):
             return
-        # Errors of the Python layer (a value of a type that SQLite has not) carry no code.
+        # Errors of the Python layer (a value of a type that SQLite does not have) carry no code.
         code = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         meaning = KINDS.get(code, Kind.REFUSED)
         if meaning is Kind.REFUSED:

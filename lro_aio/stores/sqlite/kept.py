@@ -1,4 +1,4 @@
-"""Rows that need not be read back: what this connection wrote last, as long as no other one has committed."""
+"""Rows that need not be read back: this connection wrote them last, and no other connection has committed since."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from lro_aio.core.record import Record, State
 __all__ = ["KeptRows", "data_version"]
 
 MOST = 4096
-"""Rows that are kept."""
+"""Most rows that are kept."""
 LARGEST = 8192
 """Bytes of a row's payloads beyond which it is not worth its memory."""
 
 
 def data_version(connection: sqlite3.Connection) -> int:
-    """A number that differs from the last one where another connection has committed meanwhile."""
+    """A number that changes when another connection has committed."""
     (version,) = connection.execute("PRAGMA data_version").fetchone()
     return int(version)
 
@@ -24,8 +24,8 @@ def data_version(connection: sqlite3.Connection) -> int:
 class KeptRows:
     """The running rows of one writer's connection, as they are in the file.
 
-    A row that runs is changed again soon, as a rule by the process that runs it. Only for whoever holds the connection,
-    inside its transaction: then nobody else can commit, and the version tells whether somebody has before it began.
+    A running row is changed again soon, usually by the process that runs it. Use this only inside a transaction of the
+    connection: nothing else can commit then, and the version tells whether anything did before the transaction began.
     """
 
     def __init__(self) -> None:
@@ -56,15 +56,15 @@ class KeptRows:
         return found
 
     def written(self, rows: Mapping[str, Record | None]) -> None:
-        """What is about to be committed; ``forget`` where it is not."""
+        """Note what is about to be committed. Call ``forget`` if it is not."""
         for name, row in rows.items():
             if row is not None and row.state is State.RUNNING and row.size <= LARGEST:
                 self._rows[name] = row
             else:
                 self._rows.pop(name, None)
         while len(self._rows) > MOST:
-            del self._rows[next(iter(self._rows))]  # whoever has run for longest
+            del self._rows[next(iter(self._rows))]  # the row that has run for longest
 
     def forget(self) -> None:
-        """The transaction failed: what the file holds is not known."""
+        """Forget every row. The transaction failed, so it is not known what the file holds."""
         self._rows.clear()

@@ -1,6 +1,6 @@
 """From a ``ListQuery`` to statements: which index, which conditions.
 
-The index is named in the statement. Left to itself, SQLite would look for the live rows of a parent among the parent's
+Each statement names its index. Left to itself, SQLite would search for the live rows of a parent among the parent's
 million finished ones.
 """
 
@@ -10,9 +10,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from lro_aio.core.record import State
+from lro_aio.core.record import OUTCOMES, State
 from lro_aio.ports import ListQuery
-from lro_aio.stores.sqlite.rows import OUTCOMES
 
 __all__ = ["Statement", "statements"]
 
@@ -39,7 +38,7 @@ def statements(query: ListQuery) -> Iterator[Statement]:
         moment, name = query.after
         values |= {"after_time": moment, "after_name": name}
         if first <= moment <= last:
-            # Rows made at the same moment have a statement of their own: one seek, were there thousands of them.
+            # Rows created at the same moment have a statement of their own: one seek, even for thousands of them.
             yield index, " AND ".join([*conditions, "create_time = :after_time AND name > :after_name"]), values
         if moment <= last:
             span = "create_time >= :first AND create_time < :after_time"
@@ -54,7 +53,7 @@ def _states(query: ListQuery) -> frozenset[State]:
 
 
 def _index(query: ListQuery, states: frozenset[State]) -> str:
-    """The index that leaves the fewest rows to look at."""
+    """The index that leaves the fewest rows to scan."""
     if query.parent_operation:
         return "operations_children"
     if states <= _LIVE:

@@ -1,4 +1,4 @@
-"""Where the rows are: a URL or path, parsed without looking at the disk."""
+"""Where the rows are: a URL or path, parsed without reading the disk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lro_aio.core.policies import Duration, seconds
 __all__ = ["BUSY_TIMEOUT", "Location"]
 
 BUSY_TIMEOUT = 5.0
-"""Seconds. Must stay well below a third of the lease, or a renewal that waits for the lock costs it (rule 4)."""
+"""Seconds. Must stay well below a third of the lease, or a renewal that waits for the lock loses the lease (rule 4)."""
 
 _MEMORY = ":memory:"
 _FORM = (
@@ -26,16 +26,16 @@ class Location:
     """A SQLite database and how to open it."""
 
     path: str | None
-    """As given; None is memory."""
+    """The path as given; None for memory."""
     busy_timeout: float = BUSY_TIMEOUT
     """Seconds to wait for another writer."""
     read_only: bool = False
     max_page_count: int | None = None
-    """Pages beyond which the file does not grow, as on a full disk."""
+    """Most pages of the file. It stops growing there, as on a full disk."""
 
     @classmethod
     def of(cls, given: str | os.PathLike[str], *, busy_timeout: Duration) -> Self:
-        """From a URL, a path, or ":memory:".
+        """Make one from a URL, a path, or ":memory:".
 
         Raises:
             ValueError: Malformed.
@@ -50,7 +50,7 @@ class Location:
 
     @classmethod
     def parse(cls, url: str, *, busy_timeout: Duration = BUSY_TIMEOUT) -> Self:
-        """From a URL, in SQLAlchemy's form: three slashes relative, four absolute.
+        """Make one from a URL in SQLAlchemy's form: three slashes for a relative path, four for an absolute one.
 
         Raises:
             ValueError: Malformed.
@@ -85,13 +85,13 @@ class Location:
 
     @property
     def url(self) -> str:
-        """For people."""
+        """The URL, for people."""
         return "sqlite://" if self.path is None else f"sqlite:///{self.path}"
 
     def resolved(self) -> Self:
-        """The same with an absolute path, so that a later change of directory moves nothing."""
+        """The same with an absolute path, so that a later change of directory does not move it."""
         return self if self.path is None else replace(self, path=str(Path(self.path).absolute()))
 
     def uri(self, mode: str) -> str:
-        """What to give to ``sqlite3.connect`` with ``uri=True``; the path must be absolute."""
+        """The argument for ``sqlite3.connect`` with ``uri=True``; the path must be absolute."""
         return "file::memory:" if self.path is None else f"{Path(self.path).as_uri()}?mode={mode}"

@@ -1,5 +1,5 @@
--- The statements of the store, each under its name. {columns} is what `rows.decode` takes, in its order; the values
--- of the writes come from `rows` too. Lists of names and rowids come as one JSON text: the statement stays prepared.
+-- The statements of the store, each under its name. {columns} is what `rows.decode` takes, {written} what
+-- `rows.encode` gives, in their order. Lists of names and rowids come as one JSON text: the statement stays prepared.
 
 -- :name read
 SELECT {columns} FROM operations WHERE name IN (SELECT value FROM json_each(?));
@@ -25,8 +25,8 @@ ORDER BY check_time LIMIT 1;
 
 -- :name next_route
 -- (handler, resume_point, handler)
--- One step of a loose scan: the next distinct route behind a given one, by at most two seeks. A comparison of row
--- values would be one, yet SQLite walks through all rows of the given route to get behind it.
+-- One step of a loose scan: the next distinct route after a given one, by at most two seeks. A comparison of row
+-- values would be one seek, but SQLite walks through all rows of the given route to get past it.
 SELECT * FROM (
     SELECT handler, resume_point FROM operations INDEXED BY operations_due
     WHERE check_time IS NOT NULL AND handler = ? AND resume_point > ? ORDER BY resume_point LIMIT 1
@@ -44,29 +44,11 @@ WHERE {conditions} AND deleted = 0 AND (expire_time IS NULL OR expire_time > :no
 ORDER BY create_time DESC, name LIMIT :limit;
 
 -- :name write
--- {rows} of values: makes a row, or changes the one that is there. Leaves out what never changes in the life of a row:
--- SQLite rewrites every index that has a column of the SET list. Never changes another row of the same name.
--- {ended} is the next part for rows that may have ended, and nothing for those that did not.
-INSERT INTO operations (
-    name, parent, uid, state, outcome, deleted, create_time, update_time, end_time, expire_time, handler, resume_point,
-    parent_operation, owner, lease_expire_time, claim, attempt, retries, check_time, handover, schedule_handle,
-    cleaning, cancel_requested, cancel_children, fingerprint, traceparent, revision, state_codec, wait, wake, metadata,
-    error, state_data, response
-) VALUES {rows}
-ON CONFLICT (name) DO UPDATE SET
-    {ended}
-    state = excluded.state, deleted = excluded.deleted, update_time = excluded.update_time,
-    resume_point = excluded.resume_point, owner = excluded.owner, lease_expire_time = excluded.lease_expire_time,
-    claim = excluded.claim, attempt = excluded.attempt, retries = excluded.retries, check_time = excluded.check_time,
-    handover = excluded.handover, schedule_handle = excluded.schedule_handle, cleaning = excluded.cleaning,
-    cancel_requested = excluded.cancel_requested, cancel_children = excluded.cancel_children,
-    revision = excluded.revision, state_codec = excluded.state_codec, wait = excluded.wait, wake = excluded.wake,
-    metadata = excluded.metadata, error = excluded.error, state_data = excluded.state_data,
-    response = excluded.response
-WHERE operations.uid = excluded.uid;
-
--- :name ended
-outcome = excluded.outcome, end_time = excluded.end_time, expire_time = excluded.expire_time,
+-- {rows} of values: makes a row, or changes the one that is there. {changes} are the columns that may differ, with those
+-- of the end only for rows that may have ended: SQLite rewrites every index that has a column of the SET list. What
+-- never changes in the life of a row is not among them. Never changes another row of the same name.
+INSERT INTO operations ({written}) VALUES {rows}
+ON CONFLICT (name) DO UPDATE SET {changes} WHERE operations.uid = excluded.uid;
 
 -- :name remove
 DELETE FROM operations WHERE name = ?;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -10,17 +12,25 @@ from importlib import resources
 
 from lro_aio.core.errors import StoreSchemaError
 
-__all__ = ["APPLICATION_ID", "latest", "migrations", "prepare"]
+__all__ = ["APPLICATION_ID", "columns", "latest", "migrations", "prepare"]
 
 APPLICATION_ID = 0x6C726F61
 """``PRAGMA application_id`` of our files: "lroa"."""
 
+_COLUMN = re.compile(r"^(?:    |ALTER TABLE operations ADD COLUMN )(\w+) (?:TEXT|INTEGER|REAL|BLOB)\b", re.MULTILINE)
 
+
+@functools.cache
 def migrations() -> dict[int, str]:
     """The scripts of ``migrations/NNNN_name.sql`` by their numbers, which count from 1 without a gap."""
     folder = resources.files(__package__).joinpath("migrations")
     scripts = {int(item.name[:4]): item.read_text("utf-8") for item in folder.iterdir() if item.name.endswith(".sql")}
     return dict(sorted(scripts.items()))
+
+
+def columns() -> list[str]:
+    """The columns of the table, in its order."""
+    return [column for script in migrations().values() for column in _COLUMN.findall(script)]
 
 
 def latest() -> int:
@@ -29,28 +39,28 @@ def latest() -> int:
 
 
 def prepare(connection: sqlite3.Connection, where: str, *, read_only: bool, memory: bool, timeout: float) -> None:
-    """Make or upgrade the schema of a database that is ours or empty; leave every other one as it is.
+    """Create or upgrade the schema of a database that is ours or empty; leave any other database as it is.
 
     Several processes may do so with the same file at the same time.
 
     Args:
         connection: In autocommit mode.
         where: The file, for the errors.
-        read_only: Write nothing.
-        memory: There is no file.
-        timeout: Seconds for which a lock is waited for.
+        read_only: Whether to write nothing.
+        memory: Whether the database is in memory, without a file.
+        timeout: Seconds to wait for a lock.
 
     Raises:
         StoreSchemaError: It is another application's, or newer than this code.
-        sqlite3.Error: SQLite's own refusal.
+        sqlite3.Error: SQLite refused.
     """
     with _transaction(connection, "BEGIN"):  # one snapshot; a file that is not ours is not even locked
         version = _version(connection, where)
     if read_only:
         if version < latest():
             raise StoreSchemaError(
-                f"{where} has schema version {version} and this release of lro_aio reads {latest()};"
-                " open it once without mode=ro, which upgrades it"
+                f"{where} has schema version {version}, but this release of lro_aio reads {latest()};"
+                " open it once without mode=ro to upgrade it"
             )
         return
     if not memory:
@@ -80,11 +90,11 @@ def _version(connection: sqlite3.Connection, where: str) -> int:
     if application != APPLICATION_ID:
         raise StoreSchemaError(
             f"{where} is the database of another application (application_id {application}); nothing was changed."
-            " Give the path of a new file or of one that lro_aio made"
+            " Use the path of a new file or of one that lro_aio created"
         )
     if version > latest():
         raise StoreSchemaError(
-            f"{where} has schema version {version}, and this release of lro_aio knows versions up to {latest()};"
+            f"{where} has schema version {version}, but this release of lro_aio knows versions only up to {latest()};"
             " upgrade lro_aio"
         )
     return int(version)
@@ -93,8 +103,8 @@ def _version(connection: sqlite3.Connection, where: str) -> int:
 def _set_wal(connection: sqlite3.Connection, where: str, timeout: float) -> None:
     """Switch the file to write-ahead logging, which lets readers and a writer work at the same time.
 
-    SQLite does not always wait for its busy timeout here: two that switch a new file at the same time may both be told
-    that it is locked.
+    SQLite does not always wait for its busy timeout here: two processes that switch a new file at the same time may
+    both be told that it is locked.
     """
     deadline = time.monotonic() + timeout
     mode = ""

@@ -26,17 +26,17 @@ __all__ = ["SqliteStore"]
 _SQL = queries.load()
 
 _POLL_INTERVAL = 0.05
-"""Seconds: a change of another process is seen within a tenth of a second, at 20 looks at shared memory a second."""
+"""Seconds: a change of another process is seen within a tenth of a second, by 20 reads of shared memory a second."""
 _NO_OTHERS = 3600.0
-"""Seconds: memory has no other process, so the notices of this one are enough."""
+"""Seconds: no other process shares the memory, so the notices of this one are enough."""
 
 
 class SqliteStore(Store):
     """Rows in one SQLite file (write-ahead log, ``synchronous=FULL``), or in memory.
 
-    A file may be shared by the processes of one host, on a local disk. One writes at a time; a writer waits up to
+    The processes of one host may share a file on a local disk. One of them writes at a time; a writer waits up to
     ``busy_timeout`` for the others. Every method may be called from any thread. A store does not survive a fork: the
-    child makes one of its own.
+    child must make its own.
 
     Args:
         path_or_url: A path, "sqlite:///relative.db", "sqlite:////absolute.db", or "sqlite://" for memory. A URL may
@@ -81,15 +81,16 @@ class SqliteStore(Store):
         return self._location.busy_timeout
 
     def open(self) -> None:
-        """Open the file; make it, or upgrade its schema, where needed.
+        """Open the file; create it, or upgrade its schema, where needed.
 
         Raises:
-            StoreSchemaError: Not a SQLite file, another application's, of a newer release, or not readable.
+            StoreSchemaError: The file is not SQLite's, is another application's or of a newer release, or cannot be
+                read.
             StoreUnavailableError: Another process keeps it locked, or the disk failed.
-            RuntimeError: The store is open already.
+            RuntimeError: The store is already open.
         """
         if self._writer is not None:
-            raise RuntimeError(f"{self!r} is open already")
+            raise RuntimeError(f"{self!r} is already open")
         location = self._location.resolved()
         with self._translated(opening=True):
             connection = connect(location, writer=True)
@@ -106,7 +107,7 @@ class SqliteStore(Store):
                 connection.close()
                 raise
         self._pid = os.getpid()
-        self._kept = KeptRows()  # versions are of one connection
+        self._kept = KeptRows()  # data versions belong to one connection
         self._writer = Exclusive(connection, self._where, location.busy_timeout)
         # A second connection to ":memory:" would be another, empty database.
         self._readers = self._writer if location.path is None else Pool(lambda: connect(location, writer=False))
@@ -117,11 +118,11 @@ class SqliteStore(Store):
         if writer is None or readers is None:
             return
         if self._pid != os.getpid():
-            return  # the parent's: to close them here could take its locks away
+            return  # they are the parent's: closing them here could drop its locks
         self._writer = self._readers = None
         if readers is not writer:
             readers.close()
-        writer.close()  # last: the last connection to go folds the log into the file
+        writer.close()  # last: the last connection to close copies the log into the file
 
     def read(self, names: Sequence[str]) -> list[Record]:
         """The rows with these names, in one statement."""
@@ -134,12 +135,12 @@ class SqliteStore(Store):
         Raises:
             StoreUnavailableError: Locked by another writer, disk full, or the disk failed.
             StoreSchemaError: The store was opened with ``mode=ro``.
-            sqlite3.Error: A value that SQLite does not take; nothing was committed.
+            sqlite3.Error: SQLite does not accept a value; nothing was committed.
         """
         if not changes:
             return []
         with self._writing() as connection:
-            before = self._kept.before(connection, [change.name for change in changes], _read)
+            before = self._kept.before(connection, [name for change in changes for name in change.names], _read)
             after: dict[str, Record | None] = dict(before)
             outcomes = run(changes, after)
             write(connection, before, after)
@@ -147,7 +148,7 @@ class SqliteStore(Store):
             return outcomes
 
     def unfinished(self, names: Sequence[str]) -> set[str]:
-        """Those of the names whose rows have not ended and are not deleted, in one statement."""
+        """The names whose rows have not ended and are not deleted, in one statement."""
         with self._reading() as connection:
             return {name for (name,) in connection.execute(_SQL["unfinished"], (json.dumps(list(names)),))}
 
@@ -161,7 +162,7 @@ class SqliteStore(Store):
         own: bool = False,
         overdue: float | None = None,
     ) -> Look:
-        """What a sweep must look at: two seeks per route, then the due rows, all in one snapshot.
+        """Scan for what is due: two seeks per route, then the due rows, all in one snapshot.
 
         With ``overdue``, two more seeks for each route that any row has.
         """
@@ -185,7 +186,7 @@ class SqliteStore(Store):
         return page
 
     def purge(self, *, now: float, limit: int) -> int:
-        """Remove up to ``limit`` expired rows, the longest expired first.
+        """Remove up to ``limit`` expired rows, those that expired first.
 
         Raises:
             StoreSchemaError: The store was opened with ``mode=ro``.
@@ -215,10 +216,10 @@ class SqliteStore(Store):
         """A transaction: committed at the end, rolled back at an exception."""
         writer, _ = self._opened()
         if self._location.read_only:
-            raise StoreSchemaError(f"{self._where} was opened with mode=ro, so nothing can be written; open it without")
+            raise StoreSchemaError(f"{self._where} was opened with mode=ro: open it without mode=ro to write")
         with self._translated(), writer.use() as connection:
             try:
-                # IMMEDIATE: two that read first and write later would both claim a row.
+                # IMMEDIATE: two transactions that read first and write later would both claim a row.
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
@@ -231,10 +232,10 @@ class SqliteStore(Store):
 
     def _opened(self) -> tuple[Exclusive, Exclusive | Pool]:
         if self._writer is None or self._readers is None:
-            raise RuntimeError(f"{self!r} is not open: call open() first, or enter the client that has it")
+            raise RuntimeError(f"{self!r} is not open: call open() first, or enter the client that owns it")
         if self._pid != os.getpid():
             raise RuntimeError(
-                f"{self!r} was opened in process {self._pid}, before a fork; make a store of its own in this process"
+                f"{self!r} was opened in process {self._pid}, before a fork; make a new store in this process"
             )
         return self._writer, self._readers
 
@@ -276,7 +277,7 @@ def _next_check(connection: sqlite3.Connection, now: float, routes: Iterable[Rou
 
 
 def _unknown(connection: sqlite3.Connection, overdue: float, known: Container[Route], owner: str) -> Route | None:
-    """A route that is not known and has a row due at ``overdue``: one step per route, however many rows it has."""
+    """A route that is not known and has a row due at ``overdue``: one step per route, regardless of its rows."""
     route: Route | None = ("", "")
     while route is not None:
         if route not in known and connection.execute(_SQL["due"], (*route, overdue, owner, 1)).fetchone() is not None:

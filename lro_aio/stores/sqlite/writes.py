@@ -56,7 +56,7 @@ def write(connection: sqlite3.Connection, before: Mapping[str, Record], after: M
 def _put(connection: sqlite3.Connection, values: list[tuple[Any, ...]], *, ended: bool) -> None:
     """In statements of 128, 64, 32 ... rows: few texts, so that all of them stay prepared."""
     values.sort()  # by name: neighbours share pages of the index on it
-    most = min(MOST, connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // rows.WIDTH)
+    most = min(MOST, connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // len(rows.WRITTEN))
     done = 0
     while done < len(values):
         count = 1 << min(most, len(values) - done).bit_length() - 1
@@ -68,5 +68,7 @@ def _put(connection: sqlite3.Connection, values: list[tuple[Any, ...]], *, ended
 
 @functools.cache
 def _text(count: int, ended: bool) -> str:
-    row = f"({', '.join('?' * rows.WIDTH)})"
-    return _SQL["write"].replace("{rows}", ", ".join([row] * count)).replace("{ended}", _SQL["ended"] if ended else "")
+    row = f"({', '.join('?' * len(rows.WRITTEN))})"
+    columns = (*rows.ENDED, *rows.PROGRESS) if ended else rows.PROGRESS
+    changes = ", ".join(f"{column} = excluded.{column}" for column in columns)
+    return _SQL["write"].replace("{rows}", ", ".join([row] * count)).replace("{changes}", changes)

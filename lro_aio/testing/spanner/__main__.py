@@ -1,7 +1,7 @@
 """``python -m lro_aio.testing.spanner``: the fake as a process, for tests that need one that outlives them.
 
-Prints its URL and serves until its standard input ends. Lines on standard input ask for something, each answered with
-one line: ``rpcs`` (the counts as JSON), ``reset`` (counts from nothing), ``latency SECONDS``, ``cpu`` (seconds used).
+Prints its URL and serves until its standard input ends. Each line on standard input is a command, answered with one
+line: ``rpcs`` (the counts as JSON), ``reset`` (the counts to zero), ``latency SECONDS``, ``cpu`` (seconds used).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The RPCs of google.spanner.admin.database.v1.DatabaseAdmin that change and show the schema."""
+"""The RPCs of google.spanner.admin.database.v1.DatabaseAdmin that a migration calls."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import grpc
 
 from lro_aio.testing.spanner import information
 from lro_aio.testing.spanner.database import Database
-from lro_aio.testing.spanner.messages import Database as DatabaseMessage
 from lro_aio.testing.spanner.messages import Empty, GetDatabaseDdlResponse, Operation, UpdateDatabaseDdlMetadata
-from lro_aio.testing.spanner.problems import SpannerError, not_found
+from lro_aio.testing.spanner.problems import not_found
 
 __all__ = ["AdminService"]
 
@@ -31,15 +30,13 @@ class AdminService:
         database = self._database
         with database.condition:
             database.check(request.database)
-            name = f"{database.path}/operations/{request.operation_id or f'_auto{next(self._numbers)}'}"
-            if name in self._operations:
-                raise SpannerError(grpc.StatusCode.ALREADY_EXISTS, f"Operation already exists: {name}")
             stamps, error = database.change_schema(request.statements, request.proto_descriptors)
             for text in request.statements[: len(stamps)]:
                 self._changed(text)
             metadata = UpdateDatabaseDdlMetadata(database=database.path, statements=request.statements)
             for stamp in stamps:
                 metadata.commit_timestamps.add().FromNanoseconds(stamp)
+            name = f"{database.path}/operations/_auto{next(self._numbers)}"
             operation = self._operations[name] = Operation(name=name, done=True)
             operation.metadata.Pack(metadata)
             if error is None:
@@ -56,15 +53,7 @@ class AdminService:
             return self._operations[request.name]
 
     def get_database_ddl(self, request: Any, _: grpc.ServicerContext) -> Any:
-        """GetDatabaseDdl."""
+        """GetDatabaseDdl: no more of it than the proto bundle."""
         with self._database.condition:
             self._database.check(request.database)
-            catalog = self._database.catalog
-            return GetDatabaseDdlResponse(
-                statements=information.statements(catalog), proto_descriptors=catalog.descriptors
-            )
-
-    def get_database(self, request: Any, _: grpc.ServicerContext) -> Any:
-        """GetDatabase."""
-        self._database.check(request.name)
-        return DatabaseMessage(name=self._database.path, state="READY")
+            return GetDatabaseDdlResponse(statements=information.bundle(self._database.catalog))

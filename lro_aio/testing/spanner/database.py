@@ -35,7 +35,7 @@ _TOO_LARGE = (
 
 
 class Database:
-    """One database. ``condition`` is its lock: whoever reads or writes ``catalog`` or ``transactions`` holds it."""
+    """One database. ``condition`` is its lock, held wherever ``catalog`` or ``transactions`` are read or written."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -54,7 +54,7 @@ class Database:
         return time.time_ns() + round(self.clock_offset * 1e9)
 
     def read_timestamp(self) -> int:
-        """Of a strong read: not before any commit. In nanoseconds, whole microseconds."""
+        """The timestamp of a strong read, in nanoseconds: at or after every commit."""
         return max(self.now() // 1000 * 1000, self._last)
 
     def check(self, path: str) -> None:
@@ -69,7 +69,7 @@ class Database:
     def create_session(self, *, multiplexed: bool) -> Session:
         """A new session."""
         name = f"{self.path}/sessions/{next(self._numbers)}"
-        session = self.sessions[name] = Session(name, multiplexed=multiplexed, created=self.now())
+        session = self.sessions[name] = Session(name, multiplexed=multiplexed)
         return session
 
     def session(self, name: str) -> Session:
@@ -125,7 +125,6 @@ class Database:
         mutations: Sequence[Any],
         alive: Callable[[], bool],
         *,
-        stats: bool = False,
         ask_again: bool = False,
     ) -> Any:
         """Apply a transaction's mutations, or none of them.
@@ -133,9 +132,8 @@ class Database:
         Args:
             transaction: An active one.
             mutations: ``google.spanner.v1.Mutation`` messages.
-            alive: Whether the caller still waits.
-            stats: Count the mutations in the answer.
-            ask_again: Check and lock, then answer with a precommit token instead.
+            alive: Whether the caller is still there.
+            ask_again: Check and lock, but answer with a precommit token instead.
 
         Returns:
             The ``CommitResponse``.
@@ -147,7 +145,7 @@ class Database:
             timestamp, changes = self._locked(transaction, mutations, alive)
             if ask_again:
                 return self._ask_again(transaction, mutations)
-            count = self._apply(changes)
+            self._apply(changes)
             self.transactions.changed(changes.rows)
         except SpannerError as exc:
             if exc.code not in (grpc.StatusCode.ABORTED, grpc.StatusCode.CANCELLED):
@@ -156,19 +154,17 @@ class Database:
         self._last = timestamp
         response = CommitResponse()
         response.commit_timestamp.FromNanoseconds(timestamp)
-        if stats:
-            response.commit_stats.mutation_count = count
         self.transactions.commit(transaction, response)
         return response
 
     def write(self, mutations: Sequence[Any]) -> int:
-        """Commit mutations as another program does, aborting whoever is in the way. Returns the commit timestamp."""
+        """Commit mutations as another program does; conflicting transactions are aborted. Returns the timestamp."""
         response = self.commit(self.transactions.outside(), mutations, lambda: True)
         timestamp: int = response.commit_timestamp.ToNanoseconds()
         return timestamp
 
     def expire(self, now: int) -> int:
-        """Delete the rows whose row deletion policy is past. Returns how many."""
+        """Delete the rows that their row deletion policy has expired. Returns how many."""
         gone = 0
         for table in self.catalog.tables.values():
             policy = table.declared.row_deletion_policy
@@ -195,7 +191,7 @@ class Database:
             changes = plan(mutations, self.catalog.tables, timestamp)
             if changes.cells > MAX_MUTATIONS:
                 raise invalid(_TOO_MANY)
-            if self.transactions.own(transaction, set(changes.rows), changes.ranges, alive):
+            if self.transactions.own(transaction, set(changes.rows), alive):
                 return timestamp, changes
 
     def _ask_again(self, transaction: Transaction, mutations: Sequence[Any]) -> Any:
@@ -206,36 +202,19 @@ class Database:
             response.precommit_token.precommit_token, response.precommit_token.seq_num = given
         return response
 
-    def _apply(self, changes: Changes) -> int:
-        """Write the rows; on a refusal none is written. Returns the count of mutations."""
+    def _apply(self, changes: Changes) -> None:
+        """Write the rows, or none of them if they are too many."""
         undo: list[tuple[Any, bytes, Any]] = []
         count = changes.cells
-        try:
-            for (name, key), row in changes.rows.items():
-                table = self.catalog.table(name)
-                if row is not None:
-                    _check_unique(table, row)
-                undo.append((table, key, table.rows.get(key)))
-                count += table.put(key, row)
-            if count > MAX_MUTATIONS:
-                raise invalid(_TOO_MANY)
-        except SpannerError:
+        for (name, key), row in changes.rows.items():
+            table = self.catalog.table(name)
+            undo.append((table, key, table.rows.get(key)))
+            count += table.put(key, row)
+        if count > MAX_MUTATIONS:
             for table, key, row in reversed(undo):
                 table.put(key, row)
-            raise
-        return count
+            raise invalid(_TOO_MANY)
 
     def _next_timestamp(self) -> int:
         """Commit timestamps are whole microseconds and rise."""
         return max(self.now() // 1000 * 1000, self._last + 1000)
-
-
-def _check_unique(table: Any, row: Any) -> None:
-    for index in table.indexes.values():
-        if index.declared.unique and (twin := index.twin(row.values)) is not None and twin.key != row.key:
-            raise SpannerError(
-                grpc.StatusCode.ALREADY_EXISTS,
-                f"Unique index violation on index {index.name} at index key"
-                f" [{','.join(str(row.values[part.column]) for part in index.parts)}]."
-                " It conflicts with another row in the same transaction or with an existing row.",
-            )

@@ -1,9 +1,9 @@
-"""The DDL statements that the fake knows, as data."""
+"""The DDL statements that the fake knows, as data: those of ``lro spanner migrate``, and of the tables it upgrades."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 from lro_aio.testing.spanner.syntax import read_expression
@@ -14,19 +14,15 @@ __all__ = [
     "AddColumn",
     "AlterColumn",
     "AlterProtoBundle",
+    "AlterTable",
     "Column",
     "CreateIndex",
     "CreateProtoBundle",
     "CreateTable",
-    "DropColumn",
-    "DropDefault",
-    "DropIndex",
-    "DropRowDeletionPolicy",
     "DropTable",
     "KeyPart",
     "RowDeletionPolicy",
     "SetDefault",
-    "SetOptions",
     "SetRowDeletionPolicy",
     "Statement",
     "parse_statement",
@@ -44,8 +40,6 @@ class Column:
     """Text of the expression, without the parentheses around it (``parse_expression``)."""
     generated: str | None = None
     """Text of the expression, STORED, likewise."""
-    options: tuple[tuple[str, str], ...] = ()
-    """``OPTIONS (name = value)``, the values as written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,38 +65,32 @@ class RowDeletionPolicy:
 
 @dataclass(frozen=True, slots=True)
 class CreateTable:
-    """``CREATE TABLE [IF NOT EXISTS]``."""
+    """``CREATE TABLE``."""
 
     table: str
     columns: tuple[Column, ...]
     primary_key: tuple[KeyPart, ...]
     row_deletion_policy: RowDeletionPolicy | None = None
-    if_not_exists: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DropTable:
-    """``DROP TABLE [IF EXISTS]``."""
+    """``DROP TABLE``."""
 
     table: str
-    if_exists: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class AddColumn:
-    """``ALTER TABLE t ADD COLUMN [IF NOT EXISTS]``."""
+    """``ALTER TABLE t ADD COLUMN``."""
 
     table: str
     column: Column
-    if_not_exists: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class AlterColumn:
-    """``ALTER TABLE t ALTER COLUMN c TYPE [NOT NULL] [DEFAULT (...)]``: the column as it is from now on.
-
-    Its options stay what they are.
-    """
+    """``ALTER TABLE t ALTER COLUMN c TYPE [NOT NULL] [DEFAULT (...)]``: the column as it is from now on."""
 
     table: str
     column: Column
@@ -118,31 +106,6 @@ class SetDefault:
 
 
 @dataclass(frozen=True, slots=True)
-class DropDefault:
-    """``ALTER TABLE t ALTER COLUMN c DROP DEFAULT``."""
-
-    table: str
-    column: str
-
-
-@dataclass(frozen=True, slots=True)
-class SetOptions:
-    """``ALTER TABLE t ALTER COLUMN c SET OPTIONS (...)``."""
-
-    table: str
-    column: str
-    options: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class DropColumn:
-    """``ALTER TABLE t DROP COLUMN c``."""
-
-    table: str
-    column: str
-
-
-@dataclass(frozen=True, slots=True)
 class SetRowDeletionPolicy:
     """``ALTER TABLE t ADD | REPLACE ROW DELETION POLICY (...)``."""
 
@@ -153,65 +116,32 @@ class SetRowDeletionPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class DropRowDeletionPolicy:
-    """``ALTER TABLE t DROP ROW DELETION POLICY``."""
-
-    table: str
-
-
-@dataclass(frozen=True, slots=True)
 class CreateIndex:
-    """``CREATE [UNIQUE] [NULL_FILTERED] INDEX [IF NOT EXISTS]``."""
+    """``CREATE [NULL_FILTERED] INDEX``."""
 
     index: str
     table: str
     key: tuple[KeyPart, ...]
     storing: tuple[str, ...] = ()
-    unique: bool = False
     null_filtered: bool = False
-    if_not_exists: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class DropIndex:
-    """``DROP INDEX [IF EXISTS]``."""
-
-    index: str
-    if_exists: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CreateProtoBundle:
-    """``CREATE PROTO BUNDLE (...)``: full names of messages and enums."""
+    """``CREATE PROTO BUNDLE (...)``: full names of messages."""
 
     types: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class AlterProtoBundle:
-    """``ALTER PROTO BUNDLE [INSERT (...)] [UPDATE (...)] [DELETE (...)]``."""
+    """``ALTER PROTO BUNDLE INSERT (...)``."""
 
-    insert: tuple[str, ...] = ()
-    update: tuple[str, ...] = ()
-    delete: tuple[str, ...] = ()
+    insert: tuple[str, ...]
 
 
-Statement = (
-    CreateTable
-    | DropTable
-    | AddColumn
-    | AlterColumn
-    | SetDefault
-    | DropDefault
-    | SetOptions
-    | DropColumn
-    | SetRowDeletionPolicy
-    | DropRowDeletionPolicy
-    | CreateIndex
-    | DropIndex
-    | CreateProtoBundle
-    | AlterProtoBundle
-)
+AlterTable = AddColumn | AlterColumn | SetDefault | SetRowDeletionPolicy
+Statement = CreateTable | DropTable | AlterTable | CreateIndex | CreateProtoBundle | AlterProtoBundle
 
 
 @lru_cache(maxsize=512)
@@ -219,21 +149,18 @@ def parse_statement(text: str) -> Statement:
     """Parse one DDL statement: no semicolon at its end, and no comments.
 
     Raises:
-        ValueError: It does not follow the dialect; says where.
+        ValueError: It is not in the dialect; says where.
     """
-    cursor = Cursor(text, comments=False)
+    cursor = Cursor(text)
     for words, read in _STATEMENTS:
         if cursor.take(*words):
             statement = read(cursor)
             cursor.end()
             return statement
-    raise cursor.unexpected(
-        f"Error parsing Spanner DDL statement: expected {', '.join(' '.join(words) for words, _ in _STATEMENTS)}"
-    )
+    raise cursor.unexpected(f"this fake knows {', '.join(' '.join(words) for words, _ in _STATEMENTS)}")
 
 
 def _create_table(cursor: Cursor) -> CreateTable:
-    if_not_exists = cursor.take("IF", "NOT", "EXISTS")
     table = cursor.identifier()
     cursor.expect("(")
     columns: list[Column] = []
@@ -244,17 +171,14 @@ def _create_table(cursor: Cursor) -> CreateTable:
     cursor.expect(")", "PRIMARY", "KEY")
     key = _key(cursor)
     policy = _policy(cursor) if cursor.take(",", "ROW", "DELETION", "POLICY") else None
-    return CreateTable(table, tuple(columns), key, policy, if_not_exists)
+    return CreateTable(table, tuple(columns), key, policy)
 
 
 def _column(cursor: Cursor) -> Column:
-    name = cursor.identifier()
-    declared = _definition(cursor, name)
-    return replace(declared, options=_options(cursor)) if cursor.take("OPTIONS") else declared
+    return _definition(cursor, cursor.identifier())
 
 
 def _definition(cursor: Cursor, name: str) -> Column:
-    """All of a column but its options."""
     type_ = read_type(cursor)
     not_null = cursor.take("NOT", "NULL")
     if cursor.take("DEFAULT"):
@@ -276,34 +200,17 @@ def _expression(cursor: Cursor) -> str:
     return cursor.text[start:end].strip()
 
 
-def _options(cursor: Cursor) -> tuple[tuple[str, str], ...]:
-    cursor.expect("(")
-    options: list[tuple[str, str]] = []
-    while True:
-        name = cursor.identifier()
-        cursor.expect("=")
-        if name != "allow_commit_timestamp" or cursor.token.text not in ("TRUE", "FALSE", "NULL"):
-            raise cursor.unexpected("Expected an option of this dialect (allow_commit_timestamp = true | false | null)")
-        options.append((name, str(cursor.next().value).lower()))
-        if not cursor.take(","):
-            break
-    cursor.expect(")")
-    return tuple(options)
-
-
 def _key(cursor: Cursor) -> tuple[KeyPart, ...]:
     cursor.expect("(")
-    parts: list[KeyPart] = []
-    while not cursor.ahead(")"):
-        column = cursor.identifier()
-        descending = cursor.take("DESC")
-        if not descending:
-            cursor.take("ASC")
-        parts.append(KeyPart(column, descending))
-        if not cursor.take(","):
-            break
+    parts = [_key_part(cursor)]
+    while cursor.take(","):
+        parts.append(_key_part(cursor))
     cursor.expect(")")
     return tuple(parts)
+
+
+def _key_part(cursor: Cursor) -> KeyPart:
+    return KeyPart(cursor.identifier(), cursor.take("DESC"))
 
 
 def _policy(cursor: Cursor) -> RowDeletionPolicy:
@@ -316,8 +223,7 @@ def _policy(cursor: Cursor) -> RowDeletionPolicy:
 
 
 def _drop_table(cursor: Cursor) -> DropTable:
-    if_exists = cursor.take("IF", "EXISTS")
-    return DropTable(cursor.identifier(), if_exists)
+    return DropTable(cursor.identifier())
 
 
 def _alter_table(cursor: Cursor) -> Statement:
@@ -325,60 +231,34 @@ def _alter_table(cursor: Cursor) -> Statement:
     for action in ("ADD", "REPLACE"):
         if cursor.take(action, "ROW", "DELETION", "POLICY"):
             return SetRowDeletionPolicy(table, _policy(cursor), replace=action == "REPLACE")
-    if cursor.take("DROP", "ROW", "DELETION", "POLICY"):
-        return DropRowDeletionPolicy(table)
     if cursor.take("ADD", "COLUMN"):
-        if_not_exists = cursor.take("IF", "NOT", "EXISTS")
-        return AddColumn(table, _column(cursor), if_not_exists)
-    if cursor.take("DROP", "COLUMN"):
-        return DropColumn(table, cursor.identifier())
+        return AddColumn(table, _column(cursor))
     if cursor.take("ALTER", "COLUMN"):
-        return _alter_column(cursor, table)
-    raise cursor.unexpected("Expected ADD | ALTER | DROP COLUMN or ADD | REPLACE | DROP ROW DELETION POLICY")
+        column = cursor.identifier()
+        if cursor.take("SET", "DEFAULT"):
+            return SetDefault(table, column, _expression(cursor))
+        return AlterColumn(table, _definition(cursor, column))
+    raise cursor.unexpected("Expected ADD | ALTER COLUMN or ADD | REPLACE ROW DELETION POLICY")
 
 
-def _alter_column(cursor: Cursor, table: str) -> Statement:
-    column = cursor.identifier()
-    if cursor.take("SET", "DEFAULT"):
-        return SetDefault(table, column, _expression(cursor))
-    if cursor.take("SET", "OPTIONS"):
-        return SetOptions(table, column, _options(cursor))
-    if cursor.take("DROP", "DEFAULT"):
-        return DropDefault(table, column)
-    return AlterColumn(table, _definition(cursor, column))
-
-
-def _create_index(*, unique: bool, null_filtered: bool) -> Callable[[Cursor], CreateIndex]:
+def _create_index(*, null_filtered: bool) -> Callable[[Cursor], CreateIndex]:
     def read(cursor: Cursor) -> CreateIndex:
-        if_not_exists = cursor.take("IF", "NOT", "EXISTS")
         index = cursor.identifier()
         cursor.expect("ON")
         table = cursor.identifier()
         key = _key(cursor)
-        if not key:
-            raise ValueError(f"Index {index} does not specify any key columns.")
         storing = _names(cursor) if cursor.take("STORING") else ()
-        return CreateIndex(index, table, key, storing, unique, null_filtered, if_not_exists)
+        return CreateIndex(index, table, key, storing, null_filtered)
 
     return read
-
-
-def _drop_index(cursor: Cursor) -> DropIndex:
-    if_exists = cursor.take("IF", "EXISTS")
-    return DropIndex(cursor.identifier(), if_exists)
 
 
 def _names(cursor: Cursor) -> tuple[str, ...]:
     """Names in parentheses, at least one; of messages, with their packages."""
     cursor.expect("(")
-    names: list[str] = []
-    while not names or not cursor.ahead(")"):
-        parts = [cursor.identifier()]
-        while cursor.take("."):
-            parts.append(cursor.identifier())
-        names.append(".".join(parts))
-        if not cursor.take(","):
-            break
+    names = [".".join(cursor.path())]
+    while cursor.take(","):
+        names.append(".".join(cursor.path()))
     cursor.expect(")")
     return tuple(names)
 
@@ -388,19 +268,15 @@ def _create_bundle(cursor: Cursor) -> CreateProtoBundle:
 
 
 def _alter_bundle(cursor: Cursor) -> AlterProtoBundle:
-    insert, update, delete = (_names(cursor) if cursor.take(word) else () for word in ("INSERT", "UPDATE", "DELETE"))
-    return AlterProtoBundle(insert, update, delete)
+    return AlterProtoBundle(_names(cursor))
 
 
 _STATEMENTS: tuple[tuple[tuple[str, ...], Callable[[Cursor], Statement]], ...] = (
     (("CREATE", "TABLE"), _create_table),
     (("DROP", "TABLE"), _drop_table),
     (("ALTER", "TABLE"), _alter_table),
-    (("CREATE", "INDEX"), _create_index(unique=False, null_filtered=False)),
-    (("CREATE", "UNIQUE", "INDEX"), _create_index(unique=True, null_filtered=False)),
-    (("CREATE", "NULL_FILTERED", "INDEX"), _create_index(unique=False, null_filtered=True)),
-    (("CREATE", "UNIQUE", "NULL_FILTERED", "INDEX"), _create_index(unique=True, null_filtered=True)),
-    (("DROP", "INDEX"), _drop_index),
+    (("CREATE", "INDEX"), _create_index(null_filtered=False)),
+    (("CREATE", "NULL_FILTERED", "INDEX"), _create_index(null_filtered=True)),
     (("CREATE", "PROTO", "BUNDLE"), _create_bundle),
-    (("ALTER", "PROTO", "BUNDLE"), _alter_bundle),
+    (("ALTER", "PROTO", "BUNDLE", "INSERT"), _alter_bundle),
 )

@@ -17,6 +17,7 @@ from lro_aio.testing.spanner.database import Database
 from lro_aio.testing.spanner.faults import When
 from lro_aio.testing.spanner.gate import Call, Gate
 from lro_aio.testing.spanner.messages import Mutation
+from lro_aio.testing.spanner.mutations import WRITES
 from lro_aio.testing.spanner.server import RPCS, Server
 from lro_aio.testing.spanner.services import SpannerService
 from lro_aio.testing.spanner.values import encode
@@ -27,8 +28,8 @@ __all__ = ["Call", "FakeSpanner"]
 class FakeSpanner:
     """A Spanner for tests: a gRPC server on the loopback interface with one database in memory.
 
-    A test aid, written from Spanner's documentation and held against Google's emulator; neither a database nor proof
-    of what the service does. ``SpannerStore`` and Google's own clients talk to it over a real socket::
+    A test aid, written from Spanner's documentation and compared with Google's emulator; neither a database nor proof
+    of what the service does. ``SpannerStore`` talks to it over a real socket::
 
         async with FakeSpanner(variant="proto") as fake:
             async with Client(fake.url, handlers=handlers) as client: ...
@@ -36,43 +37,46 @@ class FakeSpanner:
 
     ``with`` works as well as ``async with``: the server runs on threads of its own and needs no event loop.
 
-    What is modelled, and the rule that says so:
+    It models what ``SpannerStore`` and ``lro spanner migrate`` send, and the calls by which other programs write rows
+    of the same table:
 
-    - Sessions: a lost or unknown one is NOT_FOUND with ``google.rpc.ResourceInfo``; a multiplexed one takes any number
-      of transactions at once and is not deleted, a regular one has one transaction at a time
-      (https://cloud.google.com/spanner/docs/sessions).
-    - Strict serializability by locks that a read-write transaction takes when it reads (rows, also absent ones; the
-      whole table for ranges, indexes and SQL) and when it commits. Wound-wait: the younger one of a conflict is
-      ABORTED, with ``google.rpc.RetryInfo``; the older one is waited for. A transaction that is run again keeps its
-      age. One that was idle for 10 s may be aborted (https://cloud.google.com/spanner/docs/transactions).
+    - Sessions: a lost or unknown one is NOT_FOUND with ``google.rpc.ResourceInfo``. A session takes any number of
+      transactions at once (https://cloud.google.com/spanner/docs/sessions).
+    - Strict serializability, by locks on the rows that a read-write transaction reads (also absent ones) and writes.
+      Wound-wait: the younger one of a conflict is ABORTED, with ``google.rpc.RetryInfo``; the older one is waited for.
+      A transaction that is run again keeps its age. One that was idle for 10 s may be aborted
+      (https://cloud.google.com/spanner/docs/transactions). An optimistic one locks nothing, and is ABORTED if what it
+      read has changed (https://cloud.google.com/spanner/docs/concurrency-control).
     - Precommit tokens with a rising ``seq_num`` for transactions on multiplexed sessions; a Commit with a stale token
-      or without one is FAILED_PRECONDITION; with ``commit_retry`` each first Commit is answered with a new token, and
+      or without one is FAILED_PRECONDITION. With ``commit_retry`` each first Commit is answered with a new token, and
       nothing is applied before Commit comes again with it
       (https://cloud.google.com/spanner/docs/reference/rpc/google.spanner.v1#commitresponse).
-    - A Commit of a transaction that is committed gives the same answer again; one without a transaction of its own
+    - A Commit of a transaction that is committed gets the same answer again; one without a transaction of its own
       (``single_use_transaction``) is applied again
       (https://cloud.google.com/spanner/docs/reference/rpc/google.spanner.v1#commitrequest).
-    - Commit timestamps rise strictly, in whole microseconds; ``spanner.commit_timestamp()`` in columns that allow it
-      (https://cloud.google.com/spanner/docs/commit-timestamp).
-    - Mutations in their order, all or none; what each refuses: unknown table or column, wrong type, NULL in NOT NULL,
-      a missing or a duplicate row, generated columns (https://cloud.google.com/spanner/docs/modify-mutation-api).
+    - Commit timestamps rise strictly, in whole microseconds.
+    - Inserts, updates, inserts-or-updates and deletes in their order, all or none, and what each refuses: an unknown
+      table or column, a wrong type, NULL in NOT NULL, a missing or a duplicate row, generated columns
+      (https://cloud.google.com/spanner/docs/modify-mutation-api).
     - Generated columns, also as primary key, which no update may change: OUT_OF_RANGE
       (https://cloud.google.com/spanner/docs/generated-column/how-to).
     - Default values, for new rows only (https://cloud.google.com/spanner/docs/default-values).
-    - Indexes: NULL_FILTERED, UNIQUE, STORING, descending (https://cloud.google.com/spanner/docs/secondary-indexes).
-    - Proto columns and the proto bundle (https://cloud.google.com/spanner/docs/reference/standard-sql/protocol-buffers).
-    - DDL and INFORMATION_SCHEMA (https://cloud.google.com/spanner/docs/information-schema).
-    - Row deletion policies (https://cloud.google.com/spanner/docs/ttl) are kept and shown; rows go only when a test
-      calls ``expire_rows``.
+    - Indexes: NULL_FILTERED, STORING, descending (https://cloud.google.com/spanner/docs/secondary-indexes).
+    - The proto column and the proto bundle
+      (https://cloud.google.com/spanner/docs/reference/standard-sql/protocol-buffers).
+    - The DDL of a migration, and what it reads of INFORMATION_SCHEMA
+      (https://cloud.google.com/spanner/docs/information-schema).
+    - Row deletion policies (https://cloud.google.com/spanner/docs/ttl) are kept and shown; rows are removed only when a
+      test calls ``expire_rows``.
     - Limits: 80,000 mutations and 100 MiB a commit, 10 MiB a cell, 2,621,440 characters a STRING, 8 KiB a key, 10 MiB
       a unary result (https://cloud.google.com/spanner/quotas). How index entries count towards the mutations is an
       estimate: two for each entry that moves, one for each that comes or goes.
 
     Stricter than Spanner: request and transaction tags of more than 50 characters are refused, where the service cuts
-    them. Laxer: fine-grained access control, schema changes of running transactions and the order of rows without
-    ORDER BY (here that of the keys). Not modelled, and UNIMPLEMENTED: reads of the past, read-only transactions of
-    several requests, partitions, resumed streams, DML, query plans, BatchWrite, instances and backups. The SQL is what
-    ``SpannerStore`` uses and a little more; what it does not know it refuses.
+    them. Laxer: fine-grained access control, schema changes during transactions, and the order of rows without ORDER BY
+    (here that of the keys). Everything else is refused with a sentence, or UNIMPLEMENTED: a second read or a query in a
+    read-write transaction, ranges of keys, reads by an index, reads of the past, read-only transactions of several
+    requests, partitions, resumed streams, DML, query plans, other SQL than the store's, instances and backups.
 
     Constructing one does nothing yet; entering it, or ``start``, makes it listen.
 
@@ -99,7 +103,7 @@ class FakeSpanner:
     ) -> None:
         self.location = Location(project=project, instance=instance, database=database, table=table)
         self.ddl: list[str] = []
-        """The DDL statements that were carried out, in their order."""
+        """The DDL statements that were carried out, in order."""
         self._variant = variant
         self._port = port
         self._database = Database(self.location.database_path)
@@ -133,7 +137,7 @@ class FakeSpanner:
         self.stop()
 
     def stop(self) -> None:
-        """Go away, as in an outage: connections break and new ones are refused. The rows stay."""
+        """Stop serving, as in an outage: connections break and new ones are refused. The rows stay."""
         self._server.stop()
         self._running = False
 
@@ -188,7 +192,7 @@ class FakeSpanner:
 
     @property
     def waiting(self) -> int:
-        """How many commits wait for the lock of an older transaction now."""
+        """How many commits are waiting for the lock of an older transaction."""
         return self._database.transactions.waiting
 
     @property
@@ -209,15 +213,15 @@ class FakeSpanner:
         times: int = 1,
         when: When = "before",
     ) -> None:
-        """Let the next calls of an RPC fail, after those that were asked for already.
+        """Let the next calls of an RPC fail, after the faults that are planned for it already.
 
         A read that begins a transaction and whose answer is lost leaves the transaction behind with its locks, as it
-        would in Spanner, until it has been idle for ``idle_limit``: set that lower where a test must not wait.
+        would in Spanner, until it has been idle for ``idle_limit``: lower that where a test must not wait.
 
         Args:
-            rpc: Its name, as "Commit".
+            rpc: Its name, such as "Commit".
             code: What the caller gets. ABORTED also ends the transaction, with its locks.
-            times: How many calls; 0 forgets what was asked for.
+            times: How many calls; 0 drops the faults that are planned for the RPC.
             when: "before": the call does nothing; "after": it is carried out, and only the answer is lost.
 
         Raises:
@@ -237,7 +241,7 @@ class FakeSpanner:
 
         Args:
             rate: From 0 to 1.
-            seed: Of the dice.
+            seed: Of the random numbers.
 
         Raises:
             ValueError: ``rate`` is not from 0 to 1.
@@ -266,7 +270,7 @@ class FakeSpanner:
 
     @property
     def clock_offset(self) -> float:
-        """Seconds that the database's clock is ahead of this machine's; timestamps still rise."""
+        """Seconds by which the database's clock is ahead of this machine's; timestamps still rise."""
         return self._database.clock_offset
 
     @clock_offset.setter
@@ -299,7 +303,7 @@ class FakeSpanner:
 
         Args:
             table: Name of the table.
-            kind: "insert", "update", "insert_or_update", "replace", or "delete" (``columns`` are the key's then).
+            kind: "insert", "update", "insert_or_update", or "delete" (``columns`` are the key's then).
             columns: Names of the columns.
             values: Rows of Python values, as ``rows`` gives them.
 
@@ -307,7 +311,7 @@ class FakeSpanner:
             The commit timestamp, in nanoseconds since the epoch.
 
         Raises:
-            SpannerError: As Spanner refuses it; ``code`` and ``message`` say how.
+            SpannerError: As Spanner refuses it; ``code`` and ``message`` say why.
             ValueError: There is no such mutation.
         """
         mutation = Mutation()
@@ -322,7 +326,7 @@ class FakeSpanner:
             if kind == "delete":
                 mutation.delete.table = table
                 mutation.delete.key_set.keys.extend(lists)
-            elif kind in ("insert", "update", "insert_or_update", "replace"):
+            elif kind in WRITES:
                 write = getattr(mutation, kind)
                 write.table = table
                 write.columns.extend(columns)
@@ -335,7 +339,7 @@ class FakeSpanner:
         """Carry out DDL statements without an RPC.
 
         Args:
-            statements: In their order.
+            statements: In order.
             descriptors: A serialized ``FileDescriptorSet``, for a statement about the proto bundle.
 
         Raises:

@@ -14,9 +14,7 @@ __all__ = ["Fault", "Faults", "When"]
 
 When = Literal["before", "after"]
 
-_SESSION_FREE = frozenset(
-    {"CreateSession", "BatchCreateSessions", "UpdateDatabaseDdl", "GetDatabaseDdl", "GetDatabase", "GetOperation"}
-)
+_SESSION_FREE = frozenset({"CreateSession", "UpdateDatabaseDdl", "GetDatabaseDdl", "GetOperation"})
 _ABORTABLE = frozenset({"Read", "StreamingRead", "ExecuteSql", "ExecuteStreamingSql", "Commit"})
 
 
@@ -78,9 +76,9 @@ class Faults:
         Args:
             rpc: Its name.
             transactional: Whether it belongs to a read-write transaction, which may be aborted.
-            settled: Whether that is committed: Spanner then says so in the end, however often it is asked.
-            again: Whether it is a Commit that was sent before: with its session, the caller would lose the only one
-                who can tell what became of it.
+            settled: Whether that is committed already: a Commit that is sent again must then find that out.
+            again: Whether it is a Commit that was sent before: without the session, nobody could find out any more
+                whether it was applied.
         """
         with self._lock:
             planned = self._planned.get(rpc)

@@ -1,4 +1,4 @@
-"""What stands before every call: it is counted, delayed, and failed if a test asked for that."""
+"""What every call passes first: it is counted, delayed, and made to fail if a test asked for that."""
 
 from __future__ import annotations
 

@@ -10,21 +10,14 @@ from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2
 
 __all__ = [
-    "BatchCreateSessionsRequest",
-    "BatchCreateSessionsResponse",
-    "BeginTransactionRequest",
     "CommitRequest",
     "CommitResponse",
     "CreateSessionRequest",
-    "Database",
-    "DeleteSessionRequest",
     "Empty",
     "ExecuteSqlRequest",
     "GetDatabaseDdlRequest",
     "GetDatabaseDdlResponse",
-    "GetDatabaseRequest",
     "GetOperationRequest",
-    "GetSessionRequest",
     "Mutation",
     "Operation",
     "PartialResultSet",
@@ -32,7 +25,6 @@ __all__ = [
     "ResultSet",
     "RollbackRequest",
     "Session",
-    "Transaction",
     "UpdateDatabaseDdlMetadata",
     "UpdateDatabaseDdlRequest",
 ]
@@ -42,27 +34,19 @@ def _raw(wrapper: Any) -> Any:
     return type(wrapper.pb(wrapper()))
 
 
-BatchCreateSessionsRequest = _raw(spanner.BatchCreateSessionsRequest)
-BatchCreateSessionsResponse = _raw(spanner.BatchCreateSessionsResponse)
-BeginTransactionRequest = _raw(spanner.BeginTransactionRequest)
 CommitRequest = _raw(spanner.CommitRequest)
 CommitResponse = _raw(spanner.CommitResponse)
 CreateSessionRequest = _raw(spanner.CreateSessionRequest)
-DeleteSessionRequest = _raw(spanner.DeleteSessionRequest)
 ExecuteSqlRequest = _raw(spanner.ExecuteSqlRequest)
-GetSessionRequest = _raw(spanner.GetSessionRequest)
 Mutation = _raw(spanner.Mutation)
 PartialResultSet = _raw(spanner.PartialResultSet)
 ReadRequest = _raw(spanner.ReadRequest)
 ResultSet = _raw(spanner.ResultSet)
 RollbackRequest = _raw(spanner.RollbackRequest)
 Session = _raw(spanner.Session)
-Transaction = _raw(spanner.Transaction)
 
-Database = _raw(admin.Database)
 GetDatabaseDdlRequest = _raw(admin.GetDatabaseDdlRequest)
 GetDatabaseDdlResponse = _raw(admin.GetDatabaseDdlResponse)
-GetDatabaseRequest = _raw(admin.GetDatabaseRequest)
 UpdateDatabaseDdlMetadata = _raw(admin.UpdateDatabaseDdlMetadata)
 UpdateDatabaseDdlRequest = _raw(admin.UpdateDatabaseDdlRequest)
 

@@ -11,27 +11,26 @@ import grpc
 from lro_aio.testing.spanner.ddl import Column
 from lro_aio.testing.spanner.expressions import Bound, EvaluationError
 from lro_aio.testing.spanner.keysets import key_text, keys_of
-from lro_aio.testing.spanner.problems import SpannerError, invalid, not_found, precondition
+from lro_aio.testing.spanner.problems import SpannerError, invalid, not_found, precondition, unsupported
 from lro_aio.testing.spanner.storage import Row, Table
 from lro_aio.testing.spanner.values import check_size, decode
 
-__all__ = ["MAX_MUTATIONS", "Changes", "plan"]
+__all__ = ["MAX_MUTATIONS", "WRITES", "Changes", "plan"]
 
 MAX_MUTATIONS = 80_000
 MAX_KEY = 8192
 
-_COMMIT_TIMESTAMP = "spanner.commit_timestamp()"
+WRITES = ("insert", "update", "insert_or_update")
+"""The mutations that the fake has, besides the delete."""
 
 
 @dataclass(slots=True)
 class Changes:
-    """The rows after a commit, None for a deleted one, and what has to be locked for it."""
+    """The rows after a commit, None for a deleted one."""
 
     rows: dict[tuple[str, bytes], Row | None] = field(default_factory=dict)
-    ranges: set[str] = field(default_factory=set)
-    """Tables in which a range of keys is deleted."""
     cells: int = 0
-    """Mutations as Spanner counts them, but for index entries."""
+    """Mutations as Spanner counts them, without those of index entries."""
 
 
 def plan(mutations: Sequence[Any], tables: Mapping[str, Table], timestamp: int) -> Changes:
@@ -40,7 +39,7 @@ def plan(mutations: Sequence[Any], tables: Mapping[str, Table], timestamp: int) 
     Args:
         mutations: ``google.spanner.v1.Mutation`` messages.
         tables: By name in lower case.
-        timestamp: Of the commit, in nanoseconds since the epoch.
+        timestamp: The commit's, in nanoseconds since the epoch.
 
     Raises:
         SpannerError: As Spanner refuses them.
@@ -50,13 +49,13 @@ def plan(mutations: Sequence[Any], tables: Mapping[str, Table], timestamp: int) 
         kind = mutation.WhichOneof("operation")
         if kind is None:
             raise invalid("No value provided for required field: Mutation.operation")
-        if kind in ("insert", "update", "insert_or_update", "replace"):
+        if kind in WRITES:
             write = getattr(mutation, kind)
             _Writer(kind, write, _table(tables, write.table), changes, timestamp).run()
         elif kind == "delete":
             _delete(mutation.delete, _table(tables, mutation.delete.table), changes)
         else:
-            raise SpannerError(grpc.StatusCode.UNIMPLEMENTED, f"the fake Spanner has no mutation {kind}")
+            raise unsupported(f"the mutation {kind}")
     return changes
 
 
@@ -68,21 +67,14 @@ def _table(tables: Mapping[str, Table], name: str) -> Table:
 
 
 def _delete(delete: Any, table: Table, changes: Changes) -> None:
-    keys = keys_of(delete.key_set, table, table.primary)
-    found = list(keys.keys)
-    for low, high in keys.ranges:
-        changes.ranges.add(table.name)
-        found += [row.key for row in table.primary.between(low, high)]
-        found += [
-            key for name, key in changes.rows if name == table.name and low <= key and (high is None or key < high)
-        ]
+    found = keys_of(delete.key_set, table)
     for key in found:
         changes.rows[table.name, key] = None
     changes.cells += len(found)
 
 
 class _Writer:
-    """One insert, update, insert_or_update or replace, of any number of rows."""
+    """One insert, update or insert_or_update of any number of rows."""
 
     def __init__(self, kind: str, write: Any, table: Table, changes: Changes, timestamp: int) -> None:
         self.kind, self.table, self.changes, self.timestamp = kind, table, changes, timestamp
@@ -108,12 +100,10 @@ class _Writer:
 
     def _check_columns(self) -> None:
         table = self.table
-        if len(self.named) < len(self.columns):
-            twice = next(
-                column.name for column in self.columns if [c.name for c in self.columns].count(column.name) > 1
-            )
-            raise invalid(f"Multiple values for column {twice}.")
+        names = [column.name for column in self.columns]
         for column in self.columns:
+            if names.count(column.name) > 1:
+                raise invalid(f"Multiple values for column {column.name}.")
             if column.generated is not None and not (self.kind == "update" and column.name in self.keyed):
                 raise precondition(f"Cannot write into generated column `{table.name}.{column.name}`.")
         missing = [name for name in table.key_columns if name not in self.named and name not in self.keyed]
@@ -135,26 +125,13 @@ class _Writer:
             )
 
     def _value(self, column: Column, value: Any) -> Any:
-        stamped = column.options and dict(column.options).get("allow_commit_timestamp", "").lower() == "true"
-        if column.type.code == "TIMESTAMP" and value.string_value == _COMMIT_TIMESTAMP:
-            if stamped:
-                return self.timestamp
-            raise precondition(
-                "Cannot write commit timestamp because the allow_commit_timestamp column option is not set to true"
-                f" for column {self.table.name}.{column.name}, or for all corresponding shared key columns in this"
-                " table's interleaved table hierarchy."
-            )
         try:
             found = decode(column.type, value)
         except ValueError as exc:
             raise precondition(f"Invalid value for column {column.name} in table {self.table.name}: {exc}") from exc
-        if found is None:
-            if column.not_null:
-                raise precondition(f"{column.name} must not be NULL in table {self.table.name}.")
-        elif stamped and found > self.timestamp:
-            raise precondition(f"Cannot write timestamps in the future into column {self.table.name}.{column.name}.")
-        else:
-            self._check_size(column, found)
+        if found is None and column.not_null:
+            raise precondition(f"{column.name} must not be NULL in table {self.table.name}.")
+        self._check_size(column, found)
         return found
 
     def _row(self, written: dict[str, Any]) -> None:
@@ -168,10 +145,7 @@ class _Writer:
             )
         if self.kind == "update" and old is None:
             raise not_found(f"Row {key_text(parts)} in table {self.table.name} is missing. Row cannot be updated.")
-        if old is None or self.kind == "replace":
-            changes[place] = Row(key, self._new(written))
-        else:
-            changes[place] = old.then(self._next(old, written))
+        changes[place] = Row(key, self._new(written)) if old is None else old.then(self._next(old, written))
 
     def _key(self, written: dict[str, Any]) -> tuple[bytes, list[Any]]:
         """The row's primary key: generated parts from their sources, unless the mutation names them."""
@@ -193,26 +167,17 @@ class _Writer:
             elif name in written:
                 value = written[name]
             else:
-                raise self._no_key(name)
+                raise precondition(
+                    f"The value of generated primary key column `{table.name}.{name}` must be explicitly specified or"
+                    " else its non-key dependent columns must be specified in Update mutations."
+                )
             parts.append(value)
-        key = table.primary.prefix(parts)
-        size = sum(
-            len(part.encode() if isinstance(part, str) else part) for part in parts if isinstance(part, (str, bytes))
-        )
+        size = sum(len(part.encode()) for part in parts if isinstance(part, str))
         if size > MAX_KEY:
             raise invalid(
                 f"Number of bytes for key of table {table.name} is {size} which exceeds the maximum of {MAX_KEY}."
             )
-        return key, parts
-
-    def _no_key(self, name: str) -> SpannerError:
-        column = f"The value of generated primary key column `{self.table.name}.{name}`"
-        if self.kind == "update":
-            return precondition(
-                f"{column} must be explicitly specified or else its non-key dependent columns must be specified in"
-                " Update mutations."
-            )
-        return precondition(f"{column} cannot be evaluated since value of all its dependent columns is not specified.")
+        return table.primary.prefix(parts), parts
 
     def _new(self, written: dict[str, Any]) -> dict[str, Any]:
         table = self.table
@@ -236,8 +201,6 @@ class _Writer:
                 values[name] = self._compute(name, compute, values)
                 if values[name] != old.values[name]:
                     changed.add(name)
-                    if values[name] is None and self.table.columns[name].not_null:
-                        raise precondition(f"{name} must not be NULL in table {self.table.name}.")
         return values
 
     def _compute(self, name: str, compute: Bound, values: Mapping[str, Any]) -> Any:
@@ -245,13 +208,10 @@ class _Writer:
             found = compute(values, self.timestamp)
         except EvaluationError as exc:
             raise SpannerError(grpc.StatusCode.OUT_OF_RANGE, str(exc)) from exc
-        if found is not None:
-            self._check_size(self.table.columns[name], found)
+        self._check_size(self.table.columns[name], found)
         return found
 
     def _check_size(self, column: Column, value: Any) -> None:
-        if isinstance(value, int | float):
-            return
         try:
             check_size(column.type, value)
         except ValueError as exc:

@@ -62,7 +62,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """The reading of one table: what is looked up is known once the sources before it stand on a row."""
+    """The reading of one table: its bounds are known once the sources before it stand on a row."""
 
     source: Source
     table: str
@@ -113,7 +113,7 @@ class Scan:
         return keys == have[: len(keys)]
 
     def rows(self, frame: Frame) -> Iterator[Mapping[str, Any]]:
-        """The rows to look at; all conditions are still to be held against them."""
+        """The rows to read; all conditions are still to be checked on them."""
         equal = {column: value.run(frame) for column, value in self.equal}
         span = self._span(frame)
         if None in equal.values() or (self.bounds and span is None):
@@ -150,13 +150,7 @@ class Scan:
 def _usable(test: Test, slot: int) -> bool:
     """Whether the value is known before the table's row: what comes earlier has a lower slot."""
     value = test.value
-    return (
-        value is not None
-        and test.column.column is not None
-        and all(earlier < slot for earlier in value.depends)
-        and (test.operator == "IN" or value.type == test.column.type)
-        and test.column.type.code != "FLOAT64"  # NaN has a place in an order, and none in a comparison
-    )
+    return value is not None and test.column.column is not None and all(earlier < slot for earlier in value.depends)
 
 
 def _check_null_filtered(source: Source, table: str, index: str | None, slot: int, tests: Sequence[Test]) -> None:

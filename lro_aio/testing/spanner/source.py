@@ -23,8 +23,6 @@ class CatalogSource:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self.scanned: set[str] = set()
-        """The tables that the query read."""
 
     @property
     def messages(self) -> DescriptorPool | None:
@@ -56,9 +54,7 @@ class CatalogSource:
         """The rows in that order."""
         if (view := _view(table)) is not None:
             return information.rows(view, self._catalog)
-        found = self._index(table, index)
-        self.scanned.add(self._table(table).name)
-        return (row.values for row in found.scan(equal, span))
+        return (row.values for row in self._index(table, index).scan(equal, span))
 
     def _table(self, name: str) -> Table:
         return self._catalog.tables[name.lower()]

@@ -10,7 +10,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 
 from lro_aio.testing.spanner import wire
 from lro_aio.testing.spanner.ddl import Column, CreateIndex, CreateTable, KeyPart
-from lro_aio.testing.spanner.expressions import Bound, Scope, parse_expression
+from lro_aio.testing.spanner.expressions import Bound, parse_expression
 from lro_aio.testing.spanner.keys import encode_part, successor
 from lro_aio.testing.spanner.problems import not_found
 from lro_aio.testing.spanner.select import KeyRange
@@ -63,9 +63,6 @@ class Index:
                 self._keys[entry] = row.key
         self._entries = sorted(self._keys)
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
     @property
     def null_filtered(self) -> bool:
         """Whether rows with a NULL in one of the index's columns are left out."""
@@ -104,13 +101,6 @@ class Index:
             return 0
         return self.remove(old) + self.add(new)
 
-    def twin(self, values: Mapping[str, Any]) -> Row | None:
-        """A row with the same values in the index's own columns; one NULL is like another, if the index has them."""
-        if self.declared is None or self.entry(values) is None:
-            return None
-        prefix = self.prefix([values[part.column] for part in self.declared.key])
-        return next(self.between(prefix, successor(prefix)), None)
-
     def prefix(self, values: Sequence[Any]) -> bytes:
         """What all keys with these values in their first parts begin with."""
         return b"".join(
@@ -148,9 +138,9 @@ class Table:
             ValueError: An expression of a column is wrong.
         """
         columns = {column.name: column for column in declared.columns}
-        scope = Scope({name: column.type for name, column in columns.items()}, messages)
+        types = {name: column.type for name, column in columns.items()}
         bound = {
-            name: parse_expression(text).bind(scope)
+            name: parse_expression(text).bind(types, messages)
             for name, column in columns.items()
             if (text := column.generated if column.generated is not None else column.default) is not None
         }
@@ -158,7 +148,7 @@ class Table:
         self.defaults = {name: bound[name] for name, column in columns.items() if column.default is not None}
         self.declared = declared
         self.columns = columns
-        self.types = {name: column.type for name, column in columns.items()}
+        self.types = types
         self.key_columns = tuple(part.column for part in declared.primary_key)
         self.primary = Index("PRIMARY_KEY", self.rows, declared.primary_key)
         self.heads: dict[tuple[tuple[str, ...], bool], bytes] = {}
@@ -175,23 +165,10 @@ class Table:
             raise not_found(f"Column not found in table {self.name}: {name}")
         return found
 
-    def index(self, name: str) -> Index:
-        """An index by its name; "" is the primary key.
-
-        Raises:
-            SpannerError: NOT_FOUND.
-        """
-        if not name:
-            return self.primary
-        if name not in self.indexes:
-            raise not_found(f"No index '{name}' was found for table '{self.name}'.")
-        return self.indexes[name]
-
     def add_index(self, declared: CreateIndex) -> Index:
-        """Make an index over the rows that are there."""
-        own = {part.column for part in declared.key}
-        rest = [part for part in self.declared.primary_key if part.column not in own]
-        index = self.indexes[declared.index] = Index(declared.index, self.rows, [*declared.key, *rest], declared)
+        """Make an index over the rows that are there. Its entries end with the primary key."""
+        parts = [*declared.key, *self.declared.primary_key]
+        index = self.indexes[declared.index] = Index(declared.index, self.rows, parts, declared)
         return index
 
     def put(self, key: bytes, row: Row | None) -> int:

@@ -1,8 +1,8 @@
 """Read-write transactions: locks on rows, wounds by age, precommit tokens, and what a finished one remembers.
 
 https://cloud.google.com/spanner/docs/transactions, "Locking" and "Wound-wait": a transaction reads under shared locks
-that it keeps to its end, and writes under exclusive ones when it commits. One that meets the lock of a younger
-transaction aborts it, one that meets the lock of an older transaction waits.
+that it keeps to its end, and writes under exclusive ones when it commits. A transaction that meets the lock of a
+younger one aborts it; one that meets the lock of an older one waits.
 
 An optimistic one locks nothing when it reads; when it commits, it is aborted if what it has read was changed since its
 first read: https://cloud.google.com/spanner/docs/concurrency-control.
@@ -18,27 +18,23 @@ from typing import Any
 
 import grpc
 
-from lro_aio.testing.spanner.problems import SpannerError, aborted, invalid, not_found, precondition
+from lro_aio.testing.spanner.problems import SpannerError, aborted, not_found, precondition
 
 __all__ = ["Session", "Transaction", "Transactions"]
 
-Place = tuple[str, bytes | None]
-"""A row by table and key, which need not exist; with None for the key, the whole table."""
-
+Place = tuple[str, bytes]
+"""A row by table and key, which need not exist."""
 
 REMEMBERED = 50_000
-"""How many finished transactions still answer for themselves, at least."""
+"""How many finished transactions are remembered at least."""
 
 
 class Session:
-    """A session, and what its retried transactions inherit."""
+    """A session: transactions belong to the one in which they began."""
 
-    def __init__(self, name: str, *, multiplexed: bool, created: int) -> None:
+    def __init__(self, name: str, *, multiplexed: bool) -> None:
         self.name = name
         self.multiplexed = multiplexed
-        self.created = created
-        self.current: Transaction | None = None
-        """Of a regular session: its one transaction."""
 
 
 class Transaction:
@@ -63,42 +59,35 @@ class Transaction:
 
 
 class Transactions:
-    """All transactions of a database. Not safe for threads, but for the waits: ``condition`` is held around it."""
+    """All transactions of a database. Not safe for threads: ``condition`` is held around it, and let go in waits."""
 
     def __init__(self, condition: threading.Condition) -> None:
         self.idle_limit = 10.0
         self.retry_delay = 0.005
         self.waiting = 0
-        """How many commits wait for a lock now."""
+        """How many commits are waiting for a lock."""
         self._condition = condition
         self._numbers = itertools.count(1)
         self._all: dict[bytes, Transaction] = {}
         self._holders: dict[Place, set[Transaction]] = {}
         self._commits = 0
         self._changed: dict[Place, int] = {}
-        """The number of the last commit that changed a row, or any row of a table."""
+        """The number of the last commit that changed a row."""
 
     def outside(self) -> Transaction:
         """A transaction of another program, older than all: it never waits."""
-        return Transaction(0, Session("", multiplexed=False, created=0), 0)
+        return Transaction(0, Session("", multiplexed=False), 0)
 
     def begin(self, session: Session, previous: bytes = b"", *, optimistic: bool = False) -> Transaction:
         """Begin; a transaction that is run again keeps the age of the one before it."""
         number = next(self._numbers)
-        age = number
-        if session.multiplexed:
-            before = self._all.get(previous)
-        else:
-            before = session.current
-            if before is not None and before.state == "active":
-                self._end(before, "aborted")
-        if before is not None and before.state == "aborted" and before.session is session:
-            age = before.age
+        before = self._all.get(previous)
+        again = before is not None and before.state == "aborted" and before.session is session
+        age = before.age if before is not None and again else number
         transaction = Transaction(number, session, age, self._commits if optimistic else None)
         self._all[transaction.id] = transaction
         if len(self._all) > 2 * REMEMBERED:
             self._forget_the_oldest()
-        session.current = transaction
         return transaction
 
     def find(self, session: Session, id_: bytes) -> Transaction:
@@ -113,10 +102,10 @@ class Transactions:
         return found
 
     def active(self, session: Session, id_: bytes) -> Transaction:
-        """A transaction that can still do something.
+        """A transaction that can still commit.
 
         Raises:
-            SpannerError: NOT_FOUND, ABORTED, or FAILED_PRECONDITION if it was ended.
+            SpannerError: NOT_FOUND, ABORTED, FAILED_PRECONDITION if it was rolled back, or the refusal of its commit.
         """
         found = self.find(session, id_)
         if found.failure is not None:
@@ -125,10 +114,8 @@ class Transactions:
             self._end(found, "aborted")
         if found.state == "aborted":
             raise self.error()
-        if found.state != "active":
-            raise precondition(
-                "Cannot start a read or query within a transaction after Commit() or Rollback() has been called."
-            )
+        if found.state == "rolled back":
+            raise precondition("Cannot commit a transaction after it has been rolled back.")
         found.used = time.monotonic()
         return found
 
@@ -139,13 +126,11 @@ class Transactions:
     def share(self, transaction: Transaction, places: Iterable[Place]) -> None:
         """Lock for reading; never waits, since exclusive locks are held only inside of a commit."""
         for place in places:
-            if transaction.snapshot is not None:
-                transaction.places.add(place)
-            elif place not in transaction.places:
-                transaction.places.add(place)
+            transaction.places.add(place)
+            if transaction.snapshot is None:
                 self._holders.setdefault(place, set()).add(transaction)
 
-    def own(self, transaction: Transaction, places: set[Place], ranges: set[str], alive: Callable[[], bool]) -> bool:
+    def own(self, transaction: Transaction, places: set[Place], alive: Callable[[], bool]) -> bool:
         """Lock for writing. False: it had to wait, and the committed state may be another now.
 
         Raises:
@@ -153,7 +138,7 @@ class Transactions:
                 had read was changed; CANCELLED, the client left.
         """
         self.validate(transaction)
-        older = self._wound(transaction, places, ranges)
+        older = self._wound(transaction, places)
         if not older:
             return True
         self.waiting += 1
@@ -165,13 +150,13 @@ class Transactions:
                 transaction.used = time.monotonic()
                 if transaction.state != "active":
                     raise self.error()
-                older = self._wound(transaction, places, ranges)
+                older = self._wound(transaction, places)
         finally:
             self.waiting -= 1
         return False
 
     def validate(self, transaction: Transaction) -> None:
-        """Hold what an optimistic transaction has read against what was committed since.
+        """Compare what an optimistic transaction has read with what was committed since.
 
         Raises:
             SpannerError: ABORTED.
@@ -181,14 +166,8 @@ class Transactions:
             self._end(transaction, "aborted")
             raise self.error()
 
-    def _wound(self, transaction: Transaction, places: set[Place], ranges: set[str]) -> bool:
-        others: set[Transaction] = set()
-        for place in {*places, *((table, None) for table, _ in places)}:
-            others |= self._holders.get(place, set())
-        for held, holders in self._holders.items() if ranges else ():
-            if held[0] in ranges:
-                others |= holders
-        others.discard(transaction)
+    def _wound(self, transaction: Transaction, places: set[Place]) -> bool:
+        others = set[Transaction]().union(*(self._holders.get(place, ()) for place in places)) - {transaction}
         for other in others:
             if other.age > transaction.age or self._idle(other):
                 self._end(other, "aborted")
@@ -203,19 +182,12 @@ class Transactions:
         return transaction.token, transaction.seq_num
 
     def check_token(self, transaction: Transaction, request: Any) -> None:
-        """Hold the token of a Commit against the last one given.
+        """Compare the token of a Commit with the last one given.
 
         Raises:
-            SpannerError: FAILED_PRECONDITION: missing or stale; INVALID_ARGUMENT: there never was one.
+            SpannerError: FAILED_PRECONDITION: missing or stale.
         """
         if not transaction.session.multiplexed:
-            return
-        if not transaction.seq_num:
-            if request.mutations:
-                raise invalid(
-                    "A read-write transaction on a multiplexed session that only commits mutations must name one of"
-                    " them in BeginTransactionRequest.mutation_key."
-                )
             return
         if not request.HasField("precommit_token"):
             raise precondition("The Commit request is missing the precommit token of the transaction.")
@@ -226,7 +198,7 @@ class Transactions:
         """Note a commit that has changed these rows."""
         self._commits += 1
         for place in places:
-            self._changed[place] = self._changed[place[0], None] = self._commits
+            self._changed[place] = self._commits
 
     def commit(self, transaction: Transaction, response: Any) -> None:
         """Remember the answer and release the locks."""
@@ -239,12 +211,12 @@ class Transactions:
         return found is not None and found.state == "committed"
 
     def fail(self, transaction: Transaction, error: SpannerError) -> None:
-        """A commit was refused: the transaction answers with that from now on, and holds no lock."""
+        """Note that its commit was refused: it answers with that from now on, and holds no lock."""
         transaction.failure = error
         self._end(transaction, "failed")
 
     def roll_back(self, transaction: Transaction) -> None:
-        """End it without a change.
+        """End it without changing anything.
 
         Raises:
             SpannerError: FAILED_PRECONDITION: it was committed.
@@ -255,7 +227,7 @@ class Transactions:
             self._end(transaction, "rolled back")
 
     def abort(self, session: Session, id_: bytes) -> None:
-        """As a conflict would, if it is active."""
+        """Abort it as a conflict would, if it is active."""
         transaction = self._all.get(id_)
         if transaction is not None and transaction.session is session and transaction.state == "active":
             self._end(transaction, "aborted")

@@ -5,14 +5,13 @@ Type        In Python                   On the wire (``google.protobuf.Value``; 
 ==========  ==========================  ===============================================================
 BOOL        ``bool``                    bool
 INT64       ``int``                     string of decimal digits
-FLOAT64     ``float``                   number, or the string NaN, Infinity or -Infinity
 STRING      ``str``                     string
 BYTES       ``bytes``                   string, base64
 PROTO       ``bytes`` (serialized)      string, base64
 TIMESTAMP   ``int``, nanoseconds since  string, RFC 3339 that ends with Z
             the epoch
-ARRAY       ``list``                    list
-STRUCT      ``dict`` by field name      list, in the order of the fields
+ARRAY       ``list``                    list; only as a parameter
+STRUCT      ``dict`` by field name      none: only inside of a query
 ==========  ==========================  ===============================================================
 
 NULL is None everywhere.
@@ -23,7 +22,6 @@ from __future__ import annotations
 import base64
 import binascii
 import calendar
-import math
 import re
 import time
 from dataclasses import dataclass
@@ -37,7 +35,6 @@ from lro_aio.testing.spanner.tokens import Cursor, place
 __all__ = [
     "BOOL",
     "BYTES",
-    "FLOAT64",
     "INT64",
     "STRING",
     "TIMESTAMP",
@@ -56,10 +53,9 @@ MAX_STRING = 2_621_440
 MAX_CELL = 10 * 1024 * 1024
 """Bytes of a cell."""
 _MAX_LENGTH = {"STRING": MAX_STRING, "BYTES": MAX_CELL}
-_SCALARS = frozenset({"BOOL", "INT64", "FLOAT64", "TIMESTAMP"})
-_WHOLE = re.compile(r"[ ]*[+-]?[0-9]+[ ]*", re.ASCII)
+_SCALARS = frozenset({"BOOL", "INT64", "TIMESTAMP"})
+_WHOLE = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _INT64_RANGE = range(-(2**63), 2**63)
-_FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _TIMESTAMP = re.compile(r"(\d{4})-(\d\d)-(\d\d)T([01]\d|2[0-3]):([0-5]\d):([0-5]\d)(?:\.(\d{1,9}))?Z", re.ASCII)
 
 
@@ -68,85 +64,58 @@ class Type:
     """A type of Spanner."""
 
     code: str
-    """Its ``TypeCode`` by name: BOOL, INT64, FLOAT64, STRING, BYTES, PROTO, TIMESTAMP, ARRAY or STRUCT."""
+    """Its ``TypeCode`` by name: BOOL, INT64, STRING, BYTES, PROTO, TIMESTAMP, ARRAY or STRUCT."""
     length: int | None = None
-    """Of a STRING (characters) or BYTES (bytes) column; None: MAX, or not a column's type."""
+    """Limit of a STRING (characters) or BYTES (bytes) column; None: MAX, or not a column's type."""
     element: Type | None = None
-    """Of an ARRAY."""
+    """What an ARRAY holds."""
     proto: str = ""
     """Full name of the message of a PROTO."""
     fields: tuple[tuple[str, Type], ...] = ()
-    """Of a STRUCT."""
-
-    @classmethod
-    def parse(cls, text: str) -> Type:
-        """The type of a column as DDL writes it: ``STRING(36)``, ``ARRAY<INT64>``, ``google.rpc.Status``.
-
-        Raises:
-            ValueError: It is none of the types above.
-        """
-        cursor = Cursor(text, comments=False)
-        parsed = read_type(cursor)
-        cursor.end()
-        return parsed
+    """What a STRUCT holds."""
 
     @classmethod
     def from_proto(cls, message: Any) -> Type:
         """From a ``google.spanner.v1.Type`` (the raw protobuf class).
 
         Raises:
-            ValueError: The type is not one of those above.
+            ValueError: No parameter of the store has such a type.
         """
         from google.cloud.spanner_v1.types import TypeCode
 
         code = TypeCode(message.code).name
-        if code in _SCALARS or code in ("STRING", "BYTES"):
+        if code in _SCALARS or code in _MAX_LENGTH:
             return cls(code)
-        if code == "PROTO":
-            return cls(code, proto=message.proto_type_fqn)
         if code == "ARRAY":
-            return cls(code, element=cls.from_proto(message.array_element_type))
-        if code == "STRUCT":
-            return cls(code, fields=tuple((f.name, cls.from_proto(f.type_)) for f in message.struct_type.fields))
-        raise ValueError(f"the type {code} is not one that this fake knows")
+            return array(cls.from_proto(message.array_element_type))
+        raise ValueError(f"the type {code} is not one that this fake takes as a parameter")
 
     def to_proto(self) -> Any:
         """As a ``google.spanner.v1.Type`` (the raw protobuf class), for ``StructType.Field.type_``."""
         from google.cloud.spanner_v1 import types
 
-        message = types.Type.pb(types.Type(code=getattr(types.TypeCode, self.code), proto_type_fqn=self.proto))
-        if self.element is not None:
-            message.array_element_type.CopyFrom(self.element.to_proto())
-        for name, kind in self.fields:
-            message.struct_type.fields.add(name=name).type_.CopyFrom(kind.to_proto())
-        return message
+        return types.Type.pb(types.Type(code=getattr(types.TypeCode, self.code), proto_type_fqn=self.proto))
 
     @property
     def ddl(self) -> str:
-        """As ``INFORMATION_SCHEMA.COLUMNS.SPANNER_TYPE`` and a DDL statement write it."""
+        """As ``INFORMATION_SCHEMA.COLUMNS.SPANNER_TYPE`` writes it."""
         if self.code in _MAX_LENGTH:
             return f"{self.code}({'MAX' if self.length is None else self.length})"
-        if self.code == "PROTO":
-            return f"`{self.proto}`"
-        return f"ARRAY<{self.element.ddl}>" if self.element is not None else self.code
+        return f"`{self.proto}`" if self.code == "PROTO" else self.code
 
     @cached_property
     def plain(self) -> Type:
-        """Without lengths: what expressions compute with."""
-        if self.element is not None:
-            return Type(self.code, element=self.element.plain)
+        """Without a length: what expressions compute with."""
         return Type(self.code) if self.length is not None else self
 
     def __str__(self) -> str:
-        """As an expression names it: ``STRING``, ``STRUCT<a INT64>``."""
+        """As an error names it: ``STRING``, ``ARRAY<INT64>``."""
         if self.code == "PROTO":
             return f"PROTO<{self.proto}>"
-        if self.code == "STRUCT":
-            return f"STRUCT<{', '.join(f'{name} {kind}' for name, kind in self.fields)}>"
         return f"ARRAY<{self.element}>" if self.element is not None else self.code
 
 
-BOOL, INT64, FLOAT64 = Type("BOOL"), Type("INT64"), Type("FLOAT64")
+BOOL, INT64 = Type("BOOL"), Type("INT64")
 STRING, BYTES, TIMESTAMP = Type("STRING"), Type("BYTES"), Type("TIMESTAMP")
 
 
@@ -156,16 +125,11 @@ def array(element: Type) -> Type:
 
 
 def read_type(cursor: Cursor) -> Type:
-    """The type of a column where the cursor is.
+    """The type of a column at the cursor.
 
     Raises:
         ValueError: It is none of those above.
     """
-    if cursor.take("ARRAY"):
-        cursor.expect("<")
-        element = read_type(cursor)
-        cursor.expect(">")
-        return array(element)
     token = cursor.token
     code = token.text if token.kind == "word" else ""
     if code in _SCALARS:
@@ -173,10 +137,7 @@ def read_type(cursor: Cursor) -> Type:
     if code in _MAX_LENGTH:
         cursor.next()
         return Type(code, length=_read_length(cursor, code))
-    parts = [cursor.identifier()]
-    while cursor.take("."):
-        parts.append(cursor.identifier())
-    name = ".".join(parts)
+    name = ".".join(cursor.path())
     if "." not in name:
         says = f"the type {name} is not one that this fake knows (a message has a package: google.rpc.Status)"
         raise ValueError(says + place(cursor.text, token.start))
@@ -193,7 +154,7 @@ def _read_length(cursor: Cursor, code: str) -> int | None:
 
 
 def decode(type_: Type, value: struct_pb2.Value) -> Any:
-    """The Python form of a value on the wire; lengths are not looked at (``check_size``).
+    """The Python form of a value on the wire; ``check_size`` checks its length.
 
     Raises:
         ValueError: It is not in the wire form of this type ("Could not parse x as an integer", ...).
@@ -202,78 +163,49 @@ def decode(type_: Type, value: struct_pb2.Value) -> Any:
     if kind == "null_value":
         return None
     code = type_.code
-    if kind == "string_value" and code not in ("BOOL", "ARRAY", "STRUCT"):
+    if kind == "string_value" and code not in ("BOOL", "ARRAY"):
         return _from_text(code, value.string_value)
     if kind == "bool_value" and code == "BOOL":
         return value.bool_value
-    if kind == "number_value" and code == "FLOAT64":
-        return value.number_value
     if kind == "list_value" and type_.element is not None:
         return [decode(type_.element, item) for item in value.list_value.values]
-    if kind == "list_value" and code == "STRUCT" and len(value.list_value.values) == len(type_.fields):
-        return {name: decode(of, item) for (name, of), item in zip(type_.fields, value.list_value.values)}
     raise ValueError(f"Could not parse {str(value).strip() or 'a Value without a kind'} as {type_}")
 
 
 def _from_text(code: str, text: str) -> Any:
     if code == "STRING":
         return text
-    if code in ("BYTES", "PROTO"):
-        try:
-            return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-        except binascii.Error as exc:
-            raise ValueError(f"Could not parse {text} as BYTES. Byte strings must be base64-encoded.") from exc
     if code == "TIMESTAMP":
         return parse_timestamp(text)
     if code == "INT64":
         if not _WHOLE.fullmatch(text) or (number := int(text)) not in _INT64_RANGE:
             raise ValueError(f"Could not parse {text} as an integer")
         return number
-    if text not in _FLOATS:
-        raise ValueError(f"Could not parse {text} as a FLOAT64: only {', '.join(_FLOATS)} are strings")
-    return _FLOATS[text]
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as exc:
+        raise ValueError(f"Could not parse {text} as BYTES. Byte strings must be base64-encoded.") from exc
 
 
 def encode(type_: Type, value: Any) -> struct_pb2.Value:
-    """The wire form of a value."""
+    """The wire form of a value in a column."""
     code = type_.code
     if value is None:
         return struct_pb2.Value(null_value=struct_pb2.NULL_VALUE)
     if code == "BOOL":
         return struct_pb2.Value(bool_value=value)
-    if code == "FLOAT64" and math.isfinite(value):
-        return struct_pb2.Value(number_value=value)
-    if type_.element is not None:
-        element = type_.element
-        return struct_pb2.Value(list_value=struct_pb2.ListValue(values=[encode(element, item) for item in value]))
-    if code == "STRUCT":
-        values = [encode(kind, value[name]) for name, kind in type_.fields]
-        return struct_pb2.Value(list_value=struct_pb2.ListValue(values=values))
-    return struct_pb2.Value(string_value=_to_text(code, value))
-
-
-def _to_text(code: str, value: Any) -> str:
-    if code == "STRING":
-        return str(value)
     if code in ("BYTES", "PROTO"):
-        return base64.b64encode(value).decode()
-    if code == "TIMESTAMP":
-        return format_timestamp(value)
-    if code == "FLOAT64":
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return str(value)
+        return struct_pb2.Value(string_value=base64.b64encode(value).decode())
+    return struct_pb2.Value(string_value=format_timestamp(value) if code == "TIMESTAMP" else str(value))
 
 
 def check_size(type_: Type, value: Any) -> None:
-    """Hold a value against the length of its column and Spanner's limits for a cell.
+    """Compare a value with the length of its column and Spanner's limits for a cell.
 
     Raises:
         ValueError: "size: 7, limit: 5."; the caller names the column before it.
     """
-    if type_.code == "ARRAY" and type_.element is not None:
-        for item in value or ():
-            check_size(type_.element, item)
-    elif isinstance(value, str | bytes):
+    if isinstance(value, str | bytes):
         limit = type_.length or _MAX_LENGTH.get(type_.code, MAX_CELL)
         if len(value) > limit:
             raise ValueError(f"size: {len(value)}, limit: {limit}.")
@@ -284,7 +216,7 @@ def parse_timestamp(text: str) -> int:
     """Nanoseconds since the epoch of an RFC 3339 timestamp in UTC (``2026-01-31T12:00:00.5Z``).
 
     Raises:
-        ValueError: It is none, or outside the years 1 to 9999.
+        ValueError: It is none.
     """
     match = _TIMESTAMP.fullmatch(text)
     if match is None:

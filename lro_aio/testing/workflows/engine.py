@@ -1,61 +1,67 @@
-"""The engine of the package ``workflows-emulator``, with its gaps bridged.
+"""Runs a definition in the thread of its caller; the iterations of a parallel step get threads of their own.
 
-The engine's module is loaded a second time under a name of our own, and what differs from the service is replaced in
-that copy; whoever uses the package beside us is not affected. Kept: the reading and the schema of definitions, lists of
-steps and jumps, subworkflows and their parameters, ``for``, ``raise``, ``return``, ``steps``, and the functions of
-``text``, ``math``, ``json``, ``time``, ``uuid``, ``base64``. Replaced, and what the engine does:
-
-- expressions: see ``expressions.py``.
-- ``assign``: an error in it leaves a lock of the whole process held.
-- ``call``: OIDC is not implemented; connection errors escape ``try``; HTTP errors are tagged ``HTTPError``; sleeping
-  and the time are the machine's.
-- ``try``, ``retry``: the initial delay is ignored, and reaching the longest delay ends the retries.
-- ``switch``: an arm that matches and has no ``next`` goes on with the arms below it.
-- ``parallel``: iterations share their variables and run all at once.
-- ``next`` beside ``try``, ``for``, ``steps`` is ignored.
-- limits: steps, memory, expressions, sleeps and answers are not bounded.
-
-A step is counted for every name in a list of steps, for every iteration of a parallel step and for every retry, blocks
-such as ``try`` and ``for`` too: if anything more than the service counts. Not there: connectors, callbacks, OAuth2, a
-``return`` of null before the end of a list, private services.
+Every step in a list of steps is counted, blocks such as ``try`` and ``for`` too, and so are the iterations of parallel
+steps and the retries. If anything, that is more than the service counts.
 """
 
 from __future__ import annotations
 
-import contextvars
-import importlib
-import importlib.util
 import threading
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
-from functools import lru_cache
-from pathlib import Path
-from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
-from lro_aio.testing.workflows.expressions import UndefinedError, expressions, library, parse, render
+from lro_aio.testing.workflows.definition import (
+    DEFAULT_PREDICATES,
+    Action,
+    Assign,
+    Block,
+    Call,
+    Definition,
+    For,
+    Parallel,
+    Raise,
+    Retry,
+    Return,
+    Switch,
+    Target,
+    Try,
+)
+from lro_aio.testing.workflows.expressions import Context, item
+from lro_aio.testing.workflows.library import FUNCTIONS
+from lro_aio.testing.workflows.values import (
+    MAX_MEMORY,
+    ResourceLimitError,
+    UndefinedError,
+    WorkflowError,
+    is_number,
+    kind,
+    size,
+)
 
-__all__ = ["ENDED", "Host", "WorkflowError", "load", "run"]
+__all__ = ["Host", "run"]
 
 MAX_STEPS = 100_000
-MAX_MEMORY = 512 * 1024
-MAX_SLEEP = 31_536_000
+MAX_SECONDS = 31_536_000
+"""Of an execution, and of one ``sys.sleep``: a year."""
+MAX_DEPTH = 20
+"""Calls of subworkflows within each other."""
 MAX_PARALLEL = 20
-"""Limits of the service (https://cloud.google.com/workflows/quotas)."""
+MAX_TIMEOUT = 1800
+"""Seconds of an HTTP call (https://cloud.google.com/workflows/docs/reference/stdlib/http/post).
 
-ENGINE = "workflows_emulator"
-INSTALL = (
-    "pip install --no-deps workflows-emulator==1.10.0 and"
-    " pip install addict cryptography google-re2 jsonschema pyyaml requests typeguard"
-)
-STEP = dict[str, Any]
-ENDED = (None, None)
-"""(next, return) of a step that says neither."""
+The others are from https://cloud.google.com/workflows/quotas.
+"""
+SEVERITIES = ("DEFAULT", "DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL", "ALERT", "EMERGENCY")
+"""https://cloud.google.com/workflows/docs/reference/stdlib/sys/log"""
+
+
+T = TypeVar("T")
 
 
 class Host(Protocol):
-    """What an execution stands on."""
+    """What an execution runs on. Iterations of parallel steps call it from several threads."""
 
     def now(self) -> float:
         """Epoch seconds."""
@@ -66,356 +72,416 @@ class Host(Protocol):
         ...
 
     def request(self, method: str, args: dict[str, Any]) -> dict[str, Any]:
-        """Carry an HTTP call out.
+        """Make an HTTP call.
+
+        Args:
+            method: In lower case; "request": the one in ``args``.
+            args: The arguments of the ``http.*`` step.
 
         Raises:
-            WorkflowError: It failed, in the service's words.
+            WorkflowError: The call failed.
         """
         ...
 
     def log(self, entry: dict[str, Any]) -> None:
-        """Take what ``sys.log`` was given."""
+        """Receive the arguments of a call of ``sys.log``."""
         ...
 
     def step(self, name: str) -> int:
-        """A step begins; returns how many have."""
+        """Count a step that begins; returns how many have begun."""
         ...
 
     def memory(self, used: int) -> None:
-        """So many bytes of variables are held."""
+        """Be told how many bytes the variables hold."""
         ...
 
     def branches(self, count: int) -> Callable[[], None]:
-        """So many branches begin and their parent waits; each calls the result at its end."""
+        """Be told how many threads begin to run iterations, while their parent waits for them.
+
+        Returns:
+            What each of these threads calls when it ends.
+        """
         ...
 
 
-class WorkflowError(Exception):
-    """An error that a workflow can catch, as the map that it gets to see."""
+def run(definition: Definition, argument: Any, host: Host) -> Any:
+    """Run a definition to its end; returns its result.
 
-    def __init__(self, message: str, *tags: str, **more: Any) -> None:
-        super().__init__(message)
-        self.payload: dict[str, Any] = {"message": message, "tags": list(tags), **more}
-
-
-class ResourceLimitError(Exception):
-    """A limit that ends the execution."""
-
-
-_host: contextvars.ContextVar[Host] = contextvars.ContextVar("lro_aio_workflow_host")
-_library: contextvars.ContextVar[dict[str, Any]] = contextvars.ContextVar("lro_aio_workflow_library")
-
-
-def load(path: Path) -> dict[str, Any]:
-    """Read a definition, check it against the engine's schema, and check every expression's length and syntax.
+    Args:
+        definition: What to run.
+        argument: The execution's argument, as plain values.
+        host: What the execution runs on.
 
     Raises:
-        SyntaxError: An expression is none.
-        Exception: As the schema's validator raises it.
+        WorkflowError: An error was not caught.
+        ResourceLimitError: A limit was exceeded.
+        UndefinedError: A variable was read before it had a value.
     """
-    definition: dict[str, Any] = _engine().load_workflow(str(path))
-    for text in expressions(definition):
-        parse(text)
-    return definition
+    return _Execution(definition, host).run(argument)
 
 
-def run(definition: dict[str, Any], argument: Any, host: Host) -> Any:
-    """Run a definition to its end, in this thread; returns its result.
+class _Jump(NamedTuple):
+    """Go to a step, or "end", "break" or "continue"."""
 
-    Raises:
-        WorkflowError: It failed.
-        Exception: It cannot be run, or came over a limit.
+    target: str
+
+
+class _Result(NamedTuple):
+    """Return from the workflow."""
+
+    value: Any
+
+
+_Outcome = _Jump | _Result | None
+"""Where a step leads; None: to the step that follows."""
+
+
+class _Memory:
+    """Adds up the memory of all variables of an execution."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._used = 0
+        self._lock = threading.Lock()
+
+    def change(self, difference: int) -> None:
+        """A variable takes so many bytes more than before."""
+        with self._lock:
+            self._used += difference
+            used = self._used
+        self._host.memory(used)
+        if difference > 0 and used > MAX_MEMORY:
+            raise ResourceLimitError(f"the variables hold {used} bytes; the limit is {MAX_MEMORY}")
+
+
+class _Scope:
+    """The variables of a workflow, a loop, an iteration or an ``except``, with access to those around it.
+
+    https://cloud.google.com/workflows/docs/reference/syntax/variables. Values are never changed in place, so an
+    assignment can share what the service would copy. Every copy is measured all the same.
     """
-    engine = _engine()
-    _host.set(host)
-    _library.set(library(_modules(), now=host.now))
-    variables = Variables({name: body for name, body in definition.items() if name != "main"})
-    try:
-        main = definition["main"]
-        for name, value in engine.get_params(main.get("params", []), {"args": argument}).items():
-            variables[name] = value
-        _context, target, result = engine.execute_steps_list(main["steps"], variables)
-    except engine.WorkflowError as exc:
-        failure = WorkflowError(str(exc))
-        failure.payload = _plain(exc.payload)
-        raise failure from exc
-    if target not in (None, "end"):
-        raise SyntaxError(f"there is no step {target!r}")
-    return result
 
-
-def _plain(payload: Any) -> Any:
-    """The engine's maps have members of their own, and see context variables."""
-    if isinstance(payload, dict):
-        return {key: _plain(value) for key, value in dict.items(payload)}
-    return [_plain(item) for item in payload] if isinstance(payload, list) else payload
-
-
-class Variables(dict[str, Any]):
-    """The variables of the main workflow: what they hold is measured."""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.lock = threading.RLock()
+    def __init__(
+        self, execution: _Execution, parent: _Scope | None, *, depth: int = 0, shared: frozenset[str] | None = None
+    ) -> None:
+        self.execution = execution
+        self.parent = parent
+        self.depth: int = depth if parent is None else parent.depth
+        """How deep the calls of subworkflows are nested."""
+        self.shared = shared
+        """Outer variables that this iteration of a parallel step may write; None: the scope is not an iteration."""
+        self.values: dict[str, Any] = {}
         self._sizes: dict[str, int] = {}
 
-    def __setitem__(self, name: str, value: Any) -> None:
-        with self.lock:
-            super().__setitem__(name, value)
-            self._sizes[name] = _size(value)
-            used = sum(self._sizes.values())
-        _host.get().memory(used)
-        if used > MAX_MEMORY:
-            raise ResourceLimitError(f"the variables hold {used} bytes")
+    def lookup(self, name: str) -> Any:
+        """The value of a variable."""
+        scope: _Scope | None = self
+        while scope is not None:
+            if name in scope.values:
+                return scope.values[name]
+            scope = scope.parent
+        raise UndefinedError(f"the variable {name!r} has no value yet")
 
-    def pop(self, name: str, *default: Any) -> Any:
-        """Forget a variable."""
-        with self.lock:
-            self._sizes.pop(name, None)
-            return super().pop(name, *default)
+    def now(self) -> float:
+        """Epoch seconds."""
+        return self.execution.host.now()
 
-    def __deepcopy__(self, memo: object) -> Variables:
-        return Variables(self)  # values are never changed in place
+    def assign(self, name: str, value: Any) -> None:
+        """Set the variable of this name in this scope or around it; if there is none, make one here."""
+        scope: _Scope | None = self
+        while scope is not None and name not in scope.values:
+            beyond = scope.shared is None or name in scope.shared
+            scope = scope.parent if beyond else None
+        (scope or self).declare(name, value)
 
+    def declare(self, name: str, value: Any) -> None:
+        """Set a variable of this scope itself."""
+        taken = size(value)
+        with self.execution.lock:
+            before = self._sizes.get(name, 0)
+            self.values[name], self._sizes[name] = value, taken
+            self.execution.memory.change(taken - before)
 
-class Branch(dict[str, Any]):
-    """The variables of one iteration: its own, those of its parent to read, and the shared ones to write."""
+    def __enter__(self) -> Self:
+        return self
 
-    def __init__(self, parent: dict[str, Any], shared: Iterable[str], own: dict[str, Any]) -> None:
-        super().__init__({**parent, **own})
-        self.lock: threading.RLock = getattr(parent, "lock", None) or threading.RLock()
-        self._parent = parent
-        self._shared = frozenset(shared)
-        self._foreign = frozenset(parent) - self._shared - frozenset(own)
-
-    def __getitem__(self, name: str) -> Any:
-        return self._parent[name] if name in self._shared else super().__getitem__(name)
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        if name in self._foreign:
-            raise SyntaxError(f"{name!r} is set in a parallel step and is not shared")
-        if name in self._shared:
-            self._parent[name] = value
-        else:
-            super().__setitem__(name, value)
+    def __exit__(self, *exc: object) -> None:
+        """Forget the variables."""
+        self.execution.memory.change(-sum(self._sizes.values()))
 
 
-def _size(value: Any) -> int:
-    if isinstance(value, str):
-        return len(value) if value.isascii() else len(value.encode())
-    if isinstance(value, dict):
-        return sum(len(key) + _size(item) for key, item in value.items())
-    if isinstance(value, list):
-        try:
-            return _size("".join(value))  # a list of names, as most are: many times faster
-        except TypeError:
-            return sum(map(_size, value))
-    return 8
-
-
-@lru_cache(maxsize=1)
-def _modules() -> dict[str, Any]:
-    """The engine's standard library, without what has to do with the machine."""
-    names = ("text", "base64", "json", "list", "map", "math", "time", "uuid")
-    return {name: importlib.import_module(f"{ENGINE}.lib.{name}_utils") for name in names}
-
-
-@lru_cache(maxsize=1)
-def _engine() -> Any:
-    """Our copy of the engine's module, bridged."""
-    try:
-        spec = importlib.util.find_spec(f"{ENGINE}.main")
-    except ModuleNotFoundError:
-        spec = None
-    own = importlib.util.spec_from_file_location(f"{__name__}.{ENGINE}", spec.origin) if spec and spec.origin else None
-    if own is None or own.loader is None:
-        raise ImportError(f"lro_aio.testing.FakeWorkflows needs the engine of workflows-emulator: {INSTALL}")
-    module = importlib.util.module_from_spec(own)
-    try:
-        own.loader.exec_module(module)
-    except ModuleNotFoundError as exc:
-        raise ImportError(f"the engine of workflows-emulator needs {exc.name}: {INSTALL}") from exc
-    _bridge(module)
-    return module
-
-
-def _bridge(module: ModuleType) -> None:
-    engine: Any = module
-    engine.render_config = _render
-    engine.execute_step = _Steps(engine).execute
-
-
-def _render(value: Any, variables: dict[str, Any]) -> Any:
-    try:
-        return render(value, variables, _library.get())
-    except (UndefinedError, SyntaxError):
-        raise
-    except (TypeError, ValueError, KeyError, IndexError, ZeroDivisionError, RecursionError) as exc:
-        raise _engine().WorkflowError(message=str(exc.args[0]), tags=[type(exc).__name__]) from exc
-
-
-class _Steps:
-    """What runs one step, in place of the engine's ``execute_step``."""
-
-    def __init__(self, engine: Any) -> None:
-        self._engine = engine
-        self._kinds: dict[str, Callable[[str, STEP, dict[str, Any]], tuple[Any, Any]]] = {
-            "call": self._call,
-            "assign": self._assign,
-            "try": self._try,
-            "switch": self._switch,
-            "parallel": self._parallel,
+class _Execution:
+    def __init__(self, definition: Definition, host: Host) -> None:
+        self.host = host
+        self.memory = _Memory(host)
+        self._workflows = definition.workflows
+        self._ends = host.now() + MAX_SECONDS
+        self.lock = threading.RLock()
+        """Held while a variable is read and written in one go."""
+        self._calls: dict[str, Callable[[dict[str, Any]], Any]] = {
+            "sys.log": self._log,
+            "sys.now": lambda args: self.host.now(),  # noqa: ARG005 (it takes none)
+            "sys.sleep": self._sleep,
         }
 
-    def execute(self, name: str, config: STEP, variables: dict[str, Any]) -> tuple[dict[str, Any], Any, Any]:
-        """Run a named step; the engine calls this."""
-        self._count(name)
-        return (variables, *self._run(name, config, variables))
+    def run(self, argument: Any) -> Any:
+        arguments = dict.fromkeys(self._workflows["main"].parameters, argument)
+        return self._invoke("main", arguments, 0)
+
+    def _invoke(self, name: str, arguments: Mapping[str, Any], depth: int) -> Any:
+        """Call a workflow."""
+        if depth > MAX_DEPTH:
+            raise WorkflowError(f"calls are nested more than {MAX_DEPTH} deep", "RecursionError")
+        workflow = self._workflows[name]
+        with _Scope(self, None, depth=depth) as scope:
+            for parameter, default in workflow.parameters.items():
+                left_out = default is not None and parameter not in arguments
+                scope.declare(parameter, default(scope) if default and left_out else arguments[parameter])
+            outcome = self._block(workflow.block, scope)
+        return outcome.value if isinstance(outcome, _Result) else None
+
+    def _count(self, name: str) -> None:
+        if self.host.step(name) > MAX_STEPS:
+            raise ResourceLimitError("the execution has taken more than 100,000 steps")
+        if self.host.now() >= self._ends:
+            raise ResourceLimitError("the execution has lasted for a year")
+
+    def _block(self, block: Block, scope: _Scope) -> _Outcome:
+        position = 0
+        while position < len(block.steps):
+            step = block.steps[position]
+            self._count(step.name)
+            outcome = None if step.action is None else self._act(step.action, scope)
+            if outcome is None and step.next:
+                outcome = _Jump(step.next)
+            if isinstance(outcome, _Jump) and outcome.target in block.places:
+                position = block.places[outcome.target]
+            elif outcome is not None:
+                return outcome
+            else:
+                position += 1
+        return None
+
+    def _act(self, action: Action, scope: _Scope) -> _Outcome:
+        match action:
+            case Assign():
+                self._assign(action, scope)
+            case Call():
+                self._call(action, scope)
+            case Switch():
+                return self._switch(action, scope)
+            case Block():
+                return self._block(action, scope)
+            case Try():
+                return self._try(action, scope)
+            case For():
+                return self._for(action, scope)
+            case Parallel():
+                self._parallel(action, scope)
+            case Return():
+                return _Result(action.value(scope))
+            case Raise():
+                raise WorkflowError.raised(action.value(scope))
+        return None
+
+    def _assign(self, action: Assign, scope: _Scope) -> None:
+        for target, value in action.entries:
+            with self.lock:
+                scope.assign(target.name, self._placed(target, value(scope), scope))
 
     @staticmethod
-    def _count(name: str) -> None:
-        if _host.get().step(name) > MAX_STEPS:
-            raise ResourceLimitError("the execution has taken more than 100,000 steps")
+    def _placed(target: Target, value: Any, scope: _Scope) -> Any:
+        """The value of a variable, changed at one place in it."""
+        if not target.path:
+            return value
+        keys = [key(scope) for key in target.path]
+        owners = [scope.lookup(target.name)]
+        for key in keys[:-1]:
+            owners.append(item(owners[-1], key))
+        for owner, key in zip(reversed(owners), reversed(keys), strict=True):
+            changed: Any = owner.copy() if isinstance(owner, dict | list) else owner
+            if not (isinstance(changed, dict) and isinstance(key, str)):
+                item(changed, key)  # an error if it is not there; only keys of maps may be new
+            changed[key] = value
+            value = changed
+        return value
 
-    def _run(self, name: str, config: STEP, variables: dict[str, Any]) -> tuple[Any, Any]:
-        """Run a step that is not counted: the inside of a block."""
-        for kind, action in self._kinds.items():
-            if kind in config:
-                target, result = action(name, config, variables)
-                break
+    def _call(self, action: Call, scope: _Scope) -> None:
+        arguments = {name: value(scope) for name, value in action.arguments.items()}
+        if action.function in self._workflows:
+            result = self._invoke(action.function, arguments, scope.depth + 1)
+        elif action.function in FUNCTIONS:
+            function = FUNCTIONS[action.function]
+            result = function.call(*(arguments[name] for name in function.parameters))
+        elif action.function in self._calls:
+            result = self._calls[action.function](arguments)
         else:
-            kind_of = self._engine.get_step_executor(config)
-            _context, target, result = kind_of(name, config, variables).execute()
-        return (config.get("next") if target is None and result is None else target), result
+            result = self._request(action.function, arguments)
+        if action.result:
+            scope.assign(action.result, result)
 
-    def _list(self, steps: list[STEP], variables: dict[str, Any]) -> tuple[Any, Any]:
-        _context, target, result = self._engine.execute_steps_list(steps, variables)
-        return target, result
+    def _request(self, function: str, args: dict[str, Any]) -> dict[str, Any]:
+        timeout = _number("timeout", args.get("timeout", 300))
+        if not 0 < timeout <= MAX_TIMEOUT:
+            raise WorkflowError(f"timeout is {timeout:g} seconds; the limit is {MAX_TIMEOUT}", "ValueError")
+        if not isinstance(args["url"], str):
+            raise WorkflowError(f"url must be a string, not {kind(args['url'])}", "TypeError")
+        return self.host.request(function.removeprefix("http."), args)
 
-    def _assign(self, name: str, config: STEP, variables: dict[str, Any]) -> tuple[Any, Any]:
-        for entry in config["assign"]:
-            ((variable, value),) = entry.items()
-            if not variable.isidentifier():
-                raise SyntaxError(f"step {name!r}: this engine sets whole variables only, not {variable!r}")
-            with variables.lock if isinstance(variables, Variables | Branch) else nullcontext():
-                variables[variable] = _render(value, variables)
-        return ENDED
+    def _sleep(self, args: dict[str, Any]) -> None:
+        seconds = _number("seconds", args["seconds"])
+        if not 0 <= seconds <= MAX_SECONDS:
+            raise WorkflowError(f"cannot sleep for {seconds:g} seconds", "ValueError")
+        self.host.sleep(min(seconds, max(0.0, self._ends - self.host.now())))
 
-    def _call(self, _name: str, config: STEP, variables: dict[str, Any]) -> tuple[Any, Any]:
-        function: str = config["call"]
-        args = _render(config.get("args", {}), variables)
-        result = (
-            self._subworkflow(function, args, variables) if function in variables else self._builtin(function, args)
-        )
-        if "result" in config:
-            variables[config["result"]] = result
-        return ENDED
+    def _log(self, args: dict[str, Any]) -> None:
+        said = [args[name] for name in ("data", "text", "json") if args.get(name) is not None]
+        if len(said) != 1 or ("json" in args and not isinstance(args["json"], dict)):
+            raise WorkflowError("sys.log takes one of data, text and json, and json must be a map", "TypeError")
+        if args.get("severity", "DEFAULT") not in SEVERITIES:
+            raise WorkflowError(f"severity must be one of {', '.join(SEVERITIES)}", "ValueError")
+        self.host.log(args)
 
-    def _subworkflow(self, function: str, args: Any, variables: dict[str, Any]) -> Any:
-        inner = self._engine.keep_only_subworkflows(variables)
-        workflow = variables[function]
-        inner.update(self._engine.get_params(workflow.get("params", []), args))
-        target, result = self._list(workflow["steps"], inner)
-        if target not in (None, "end"):
-            raise SyntaxError(f"there is no step {target!r} in {function!r}")
-        return result
-
-    def _builtin(self, function: str, args: dict[str, Any]) -> Any:
-        host = _host.get()
-        module, _, verb = function.partition(".")
-        if module == "http" and verb in ("get", "post", "put", "patch", "delete", "request"):
-            try:
-                return host.request(verb, args)
-            except WorkflowError as exc:
-                raise self._engine.WorkflowError(**exc.payload) from exc
-        if function == "sys.sleep":
-            seconds = args["seconds"]
-            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_SLEEP:
-                raise self._engine.WorkflowError(message=f"cannot sleep {seconds!r} seconds", tags=["ValueError"])
-            return host.sleep(seconds)
-        if function == "sys.log":
-            return host.log(args)
-        raise SyntaxError(f"this engine does not call {function!r}")
-
-    def _switch(self, name: str, config: STEP, variables: dict[str, Any]) -> tuple[Any, Any]:
-        for arm in config["switch"]:
-            matches = _render(arm["condition"], variables)
+    def _switch(self, action: Switch, scope: _Scope) -> _Outcome:
+        for condition, step in action.arms:
+            matches = condition(scope)
             if not isinstance(matches, bool):
-                raise self._engine.WorkflowError(message=f"not a boolean: {arm['condition']}", tags=["TypeError"])
+                raise WorkflowError(f"a condition must be a boolean, not {kind(matches)}", "TypeError")
             if matches:
-                inside = {key: value for key, value in arm.items() if key != "condition"}
-                return self._run(name, inside, variables) if inside else ENDED
-        return ENDED
+                outcome = None if step.action is None else self._act(step.action, scope)
+                return _Jump(step.next) if outcome is None and step.next else outcome
+        return None
 
-    def _try(self, name: str, config: STEP, variables: dict[str, Any]) -> tuple[Any, Any]:
-        retry = _render(config.get("retry", {}), variables)
-        backoff = retry.get("backoff", {})
-        delay, longest = backoff.get("initial_delay", 1), backoff.get("max_delay", 60)
-        left = retry.get("max_retries", 0)
+    def _for(self, action: For, scope: _Scope) -> _Outcome:
+        with _Scope(self, scope) as inside:
+            for index, value in enumerate(_items(action, scope)):
+                outcome = self._iterate(action, index, value, inside)
+                if outcome == _Jump("break"):
+                    break
+                if outcome is not None and outcome != _Jump("continue"):
+                    return outcome
+        return None
+
+    def _iterate(self, action: For, index: int, value: Any, inside: _Scope) -> _Outcome:
+        inside.declare(action.value, value)
+        if action.index:
+            inside.declare(action.index, index)
+        return self._block(action.block, inside)
+
+    def _try(self, action: Try, scope: _Scope) -> _Outcome:
+        try:
+            return self._retried(action, scope)
+        except WorkflowError as exc:
+            if action.handler is None:
+                raise
+            payload = exc.payload
+        with _Scope(self, scope) as inside:
+            inside.declare(action.error, payload)
+            return self._block(action.handler, inside)
+
+    def _retried(self, action: Try, scope: _Scope) -> _Outcome:
+        retry = action.retry
+        if retry is None:
+            return self._act(action.body, scope)
+        left = _number("max_retries", retry.max_retries(scope))
+        longest = _number("max_delay", retry.max_delay(scope))
+        delay = min(_number("initial_delay", retry.initial_delay(scope)), longest)
+        multiplier = _number("multiplier", retry.multiplier(scope))
         while True:
             try:
-                return self._run(name, config["try"], variables)
-            except self._engine.WorkflowError as exc:
-                error = _plain(exc.payload)
-                if left <= 0 or not self._again(retry, error, variables):
-                    if "except" not in config:
-                        raise
-                    break
+                return self._act(action.body, scope)
+            except WorkflowError as exc:
+                if left <= 0 or not self._again(retry, exc.payload, scope):
+                    raise
             left -= 1
-            _host.get().sleep(min(delay, longest))
-            delay = min(delay * backoff.get("multiplier", 1.25), longest)
-            self._count(name)
-        return self._except(config["except"], error, variables)
+            self._sleep({"seconds": delay})
+            delay = min(delay * multiplier, longest)
+            self._count("retry")
 
-    def _again(self, retry: dict[str, Any], error: Any, variables: dict[str, Any]) -> bool:
-        predicate = retry.get("predicate")
-        if predicate is None:
-            return True
-        inner = self._engine.keep_only_subworkflows(variables)
-        inner[predicate["params"][0]] = error
-        return self._list(predicate["steps"], inner)[1] is True
+    def _again(self, retry: Retry, error: Any, scope: _Scope) -> bool:
+        if retry.predicate in DEFAULT_PREDICATES:
+            return _by_default(retry.predicate, error)
+        (parameter,) = self._workflows[retry.predicate].parameters
+        answer = self._invoke(retry.predicate, {parameter: error}, scope.depth + 1)
+        if not isinstance(answer, bool):
+            raise WorkflowError(f"a predicate must return a boolean, not {kind(answer)}", "TypeError")
+        return answer
 
-    def _except(self, config: STEP, error: Any, variables: dict[str, Any]) -> tuple[Any, Any]:
-        variables[config["as"]] = error
-        try:
-            return self._list(config["steps"], variables)
-        finally:
-            variables.pop(config["as"], None)
-
-    def _parallel(self, name: str, config: STEP, variables: dict[str, Any]) -> tuple[Any, Any]:
-        block = config["parallel"]
-        if "for" not in block:
-            raise SyntaxError(f"step {name!r}: of parallel steps this engine runs `for` only")
-        loop = block["for"]
-        items = _render(loop["in"], variables)
+    def _parallel(self, action: Parallel, scope: _Scope) -> None:
+        """https://cloud.google.com/workflows/docs/reference/syntax/parallel-steps."""
+        items = _items(action.loop, scope)
+        limit = _number("concurrency_limit", action.limit(scope))
+        for name in action.shared:
+            scope.lookup(name)
         if not items:
-            return ENDED
-        ended = _host.get().branches(len(items))
+            return
+        waiting = deque(enumerate(items))
         errors: dict[int, Any] = {}
+        at_once = max(1, min(MAX_PARALLEL, int(limit), len(items)))
+        ended = self.host.branches(at_once)
 
-        def iterate(index: int, item: Any) -> None:
-            own = {loop["value"]: item, **({loop["index"]: index} if "index" in loop else {})}
+        def work() -> None:
             try:
-                self._count(name)
-                self._list(loop["steps"], Branch(variables, block.get("shared", ()), own))
-            except self._engine.WorkflowError as exc:
-                errors[index] = _plain(exc.payload)
+                while (pair := _next(waiting)) is not None:
+                    self._branch(action, *pair, scope, errors)
+            except BaseException:
+                waiting.clear()  # the execution is over
+                raise
             finally:
                 ended()
 
-        if len(items) == 1:
-            contextvars.copy_context().run(iterate, 0, items[0])
-            return self._joined(errors)
-        limit = min(MAX_PARALLEL, block.get("concurrency_limit", MAX_PARALLEL))
-        with ThreadPoolExecutor(limit, thread_name_prefix="fake-workflows-branch") as pool:
-            tasks = [pool.submit(contextvars.copy_context().run, iterate, *pair) for pair in enumerate(items)]
-        for task in tasks:
-            task.result()
-        return self._joined(errors)
-
-    def _joined(self, errors: dict[int, Any]) -> tuple[Any, Any]:
+        if at_once == 1:
+            work()
+        else:
+            with ThreadPoolExecutor(at_once, thread_name_prefix="fake-workflows-branch") as pool:
+                tasks = [pool.submit(work) for _ in range(at_once)]
+            for task in tasks:
+                task.result()
         if errors:
             branches = [{"id": str(index), "error": error} for index, error in sorted(errors.items())]
             sentence = "One or more branches or iterations encountered an unhandled runtime error"
-            raise self._engine.WorkflowError(message=sentence, tags=["UnhandledBranchError"], branches=branches)
-        return ENDED
+            raise WorkflowError(sentence, "UnhandledBranchError", branches=branches)
+
+    def _branch(self, action: Parallel, index: int, value: Any, scope: _Scope, errors: dict[int, Any]) -> None:
+        """One iteration of a parallel step."""
+        self._count("iteration")
+        try:
+            with _Scope(self, scope, shared=action.shared) as inside:
+                self._iterate(action.loop, index, value, inside)
+        except WorkflowError as exc:
+            errors[index] = exc.payload
+
+
+def _number(name: str, value: Any) -> float:
+    if not is_number(value):
+        raise WorkflowError(f"{name} must be a number, not {kind(value)}", "TypeError")
+    return value
+
+
+def _next(waiting: deque[T]) -> T | None:
+    """Take the first; None: another thread took the last."""
+    try:
+        return waiting.popleft()
+    except IndexError:
+        return None
+
+
+def _items(action: For, context: Context) -> list[Any]:
+    items = action.items(context)
+    if not isinstance(items, list):
+        raise WorkflowError(f"a loop takes a list, not {kind(items)}", "TypeError")
+    if not action.ranged:
+        return items
+    if len(items) != 2:
+        raise WorkflowError(f"range takes a list of two numbers, not of {len(items)}", "ValueError")
+    first, last = (_number("range", bound) for bound in items)
+    return [first + step for step in range(max(0, int(last - first) + 1))] if last >= first else []
+
+
+def _by_default(predicate: str, error: Any) -> bool:
+    """https://cloud.google.com/workflows/docs/reference/syntax/retrying#default-retry-policies."""
+    error = error if isinstance(error, dict) else {}
+    idempotent = predicate == DEFAULT_PREDICATES[0]
+    codes = (429, 502, 503, 504) if idempotent else (429, 503)
+    tags = {"ConnectionFailedError"} | ({"ConnectionError", "TimeoutError"} if idempotent else set())
+    return error.get("code") in codes or bool(tags & set(error.get("tags", ())))

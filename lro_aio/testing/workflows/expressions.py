@@ -1,228 +1,350 @@
-"""What stands between ``${`` and ``}``: parsed once, checked against the documented syntax, evaluated on plain values.
+"""What stands between ``${`` and ``}``: read once when a definition is deployed, then evaluated on plain values.
 
-The engine's own evaluation hands the text to Python and the result through YAML: null becomes the word "None", a map
-that lacks a key looks like an undefined variable, ``default`` replaces 0 and "", and ``if(...)`` cannot be parsed.
+The grammar is that of https://cloud.google.com/workflows/docs/reference/syntax/expressions. The order of operations is
+that of https://cloud.google.com/workflows/docs/reference/syntax/datatypes: ``not`` binds tighter than a comparison.
 """
 
 from __future__ import annotations
 
-import ast
+import json
+import operator
 import re
-from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
-from types import CodeType, ModuleType, SimpleNamespace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
-__all__ = ["MAX_EXPRESSION", "Scope", "UndefinedError", "evaluate", "expressions", "library", "parse", "render"]
+from lro_aio.testing.workflows.library import FUNCTIONS
+from lro_aio.testing.workflows.values import WorkflowError, integer, is_number, kind
+
+__all__ = ["MAX_EXPRESSION", "Context", "DefinitionError", "Evaluate", "Expression", "item", "parse"]
 
 MAX_EXPRESSION = 400
-"""Characters (https://cloud.google.com/workflows/quotas)."""
+"""Characters, with ``${`` and ``}`` (https://cloud.google.com/workflows/quotas)."""
 
-_WHOLE = re.compile(r"\$\{(.*)\}", re.DOTALL)
-_STRING = re.compile(r'("(?:[^"\\]|\\.)*")')
-_IF = re.compile(r"\bif\s*\(")
+
+class DefinitionError(ValueError):
+    """A definition cannot be deployed: Workflows refuses it, or it uses what this interpreter does not cover."""
+
+
+class Context(Protocol):
+    """What an expression reads."""
+
+    def lookup(self, name: str) -> Any:
+        """The value of a variable.
+
+        Raises:
+            UndefinedError: It has none yet.
+        """
+        ...
+
+    def now(self) -> float:
+        """Epoch seconds."""
+        ...
+
+
+Evaluate = Callable[[Context], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """An expression that was read."""
+
+    text: str
+    """With ``${`` and ``}``."""
+    evaluate: Evaluate
+    """Raises WorkflowError for what a workflow can catch."""
+    variables: frozenset[str]
+    """The variables that it reads."""
+
+
+class _Token(NamedTuple):
+    kind: str
+    """ "number", "string", "name", "symbol" or "end"."""
+    text: str
+
+
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<number>\d+(?:\.\d+)?)|(?P<string>"(?:[^"\\]|\\.)*")|(?P<name>[A-Za-z_]\w*)
+    |(?P<symbol>==|!=|<=|>=|//|[-+*/%<>()\[\].,]))""",
+    re.ASCII | re.DOTALL | re.VERBOSE,
+)
 _LITERALS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False, "null": None}
-_BLOCKING = ("http.", "sys.sleep", "sys.log")
-
-_SYNTAX: tuple[type[ast.AST], ...] = (
-    ast.Expression, ast.Name, ast.Load, ast.Constant, ast.Attribute, ast.Subscript, ast.Call, ast.List,
-    ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.UAdd,
-    ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Mod, ast.FloorDiv,
-    ast.Compare, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn,
-)  # fmt: skip
-"""https://cloud.google.com/workflows/docs/reference/syntax/expressions"""
-
-Library = Mapping[str, Any]
+_WORDS = {"and": "and", "AND": "and", "or": "or", "OR": "or", "not": "not", "NOT": "not", "in": "in"}
+_BLOCKING = ("http.", "googleapis.", "events.", "sys.sleep", "sys.log")
+"""How the names of functions begin that only a ``call`` step may call."""
 
 
-class Scope(dict[str, Any]):
-    """The names of one evaluation: the variables, then the library."""
+def parse(text: str) -> Expression:
+    """Read an expression.
 
-    def __init__(self, variables: Mapping[str, Any], standard: Library) -> None:
-        super().__init__(_member=_member, _same=_same)
-        self._variables = variables
-        self._standard = standard
+    Args:
+        text: With ``${`` and ``}``.
 
-    def __missing__(self, name: str) -> Any:
-        if name in self._variables:
-            return self._variables[name]
-        if name in self._standard:
-            return self._standard[name]
-        raise UndefinedError(name)
+    Raises:
+        DefinitionError: It is not an expression, is too long, or uses what this interpreter does not cover.
+    """
+    if len(text) > MAX_EXPRESSION:
+        raise DefinitionError(
+            f"an expression has {len(text)} characters; the limit is {MAX_EXPRESSION}: {text[:60]}..."
+        )
+    parser = _Parser(text)
+    evaluate = parser.binary(1)
+    parser.expect("end", "")
+    return Expression(text, evaluate, frozenset(parser.variables))
 
 
-class UndefinedError(Exception):
-    """A variable that has no value: not an error that the workflow could catch as a missing key."""
+class _Parser:
+    """Reads tokens by recursive descent; each method reads one construct and returns what evaluates it."""
+
+    def __init__(self, text: str) -> None:
+        self.variables: set[str] = set()
+        self._text = text
+        self._tokens: list[_Token] = []
+        position, inner = 0, text[2:-1].rstrip()
+        while position < len(inner):
+            match = _TOKEN.match(inner, position)
+            if match is None or match.lastgroup is None:
+                raise self._refusal(f"unexpected {inner[position:].lstrip()[:1]!r}")
+            self._tokens.append(_Token(match.lastgroup, match[match.lastgroup]))
+            position = match.end()
+        self._tokens.append(_Token("end", ""))
+        self._tokens.reverse()  # the next token is the last: it can be popped
+
+    def _refusal(self, problem: str) -> DefinitionError:
+        return DefinitionError(f"{problem}: {self._text}")
+
+    def _next_is(self, text: str) -> bool:
+        token = self._tokens[-1]
+        return token.kind == "symbol" and token.text == text
+
+    def _skip(self, text: str) -> bool:
+        found = self._next_is(text)
+        if found:
+            self._tokens.pop()
+        return found
+
+    def expect(self, kind: str, text: str) -> None:
+        """Read a token that must come next."""
+        token = self._tokens.pop()
+        if token != (kind, text):
+            raise self._refusal(f"unexpected {token.text or 'end of the expression'!r}")
+
+    def _operator(self) -> str:
+        """The binary operator that comes next; "" for none."""
+        token = self._tokens[-1]
+        name = _WORDS.get(token.text, "") if token.kind == "name" else token.text if token.kind == "symbol" else ""
+        return name if name in _LEVELS else ""
+
+    def binary(self, level: int) -> Evaluate:
+        """Operations of this level and those that bind tighter; operators of the same level go from left to right."""
+        left = self._prefix()
+        compared = False
+        while (name := self._operator()) and _LEVELS[name] >= level:
+            self._tokens.pop()
+            if compared and _LEVELS[name] == _COMPARISON:
+                raise self._refusal("comparisons cannot be chained without parentheses")
+            compared = _LEVELS[name] == _COMPARISON
+            left = _operation(name, left, self.binary(_LEVELS[name] + 1))
+        return left
+
+    def _prefix(self) -> Evaluate:
+        token = self._tokens[-1]
+        if self._skip("-"):
+            operand = self._prefix()
+            return lambda context: _negated(operand(context))
+        if token.kind == "name" and _WORDS.get(token.text) == "not":
+            self._tokens.pop()
+            operand = self._prefix()
+            return lambda context: not _boolean("not", operand(context))
+        return self._postfix()
+
+    def _postfix(self) -> Evaluate:
+        value = self._primary()
+        while True:
+            if self._skip("."):
+                value = _indexed(value, _constant(self._name()))
+            elif self._skip("["):
+                value = _indexed(value, self.binary(1))
+                self.expect("symbol", "]")
+            elif self._next_is("("):
+                raise self._refusal("only functions can be called")
+            else:
+                return value
+
+    def _name(self) -> str:
+        token = self._tokens.pop()
+        if token.kind != "name":
+            raise self._refusal(f"unexpected {token.text or 'end of the expression'!r}")
+        return token.text
+
+    def _primary(self) -> Evaluate:
+        token = self._tokens.pop()
+        if token.kind == "number":
+            return _constant(float(token.text) if "." in token.text else integer(int(token.text)))
+        if token.kind == "string":
+            return _constant(self._string(token.text))
+        if token == ("symbol", "("):
+            value = self.binary(1)
+            self.expect("symbol", ")")
+            return value
+        if token == ("symbol", "["):
+            items = self._list("]")
+            return lambda context: [item(context) for item in items]
+        if token.kind != "name" or token.text in _WORDS:
+            raise self._refusal(f"unexpected {token.text or 'end of the expression'!r}")
+        if token.text in _LITERALS:
+            return _constant(_LITERALS[token.text])
+        return self._variable_or_call(token.text)
+
+    def _string(self, token: str) -> str:
+        try:
+            return str(json.loads(token, strict=False))
+        except ValueError as exc:
+            raise self._refusal(f"unknown escape in {token}") from exc
+
+    def _list(self, closing: str) -> list[Evaluate]:
+        items: list[Evaluate] = []
+        while not self._skip(closing):
+            if items:
+                self.expect("symbol", ",")
+            items.append(self.binary(1))
+        return items
+
+    def _variable_or_call(self, name: str) -> Evaluate:
+        if self._next_is("("):
+            return self._call(name)
+        dotted = [token.text for token in reversed(self._tokens[-3:])]  # as in `math.max(`
+        if len(dotted) == 3 and dotted[0] == "." and dotted[2] == "(":
+            self._tokens = self._tokens[:-2]
+            return self._call(f"{name}.{dotted[1]}")
+        self.variables.add(name)
+        return lambda context: context.lookup(name)
+
+    def _call(self, name: str) -> Evaluate:
+        self.expect("symbol", "(")
+        arguments = self._list(")")
+        if name == "sys.now" and not arguments:
+            return lambda context: context.now()
+        if name.startswith(_BLOCKING):
+            raise self._refusal(f"{name} blocks, so only a call step may call it")
+        function = FUNCTIONS.get(name)
+        if function is None:
+            raise self._refusal(f"this interpreter does not have the function {name!r}")
+        if len(arguments) != len(function.parameters):
+            raise self._refusal(f"{name} takes {len(function.parameters)} arguments, not {len(arguments)}")
+        return lambda context: function.call(*[argument(context) for argument in arguments])
 
 
-def render(value: Any, variables: Mapping[str, Any], standard: Library) -> Any:
-    """The value with every string that is an expression replaced by what that evaluates to."""
-    if isinstance(value, str):
-        whole = _WHOLE.fullmatch(value.strip())
-        return evaluate(whole[1], variables, standard) if whole else value
-    if isinstance(value, dict):
-        return {key: render(item, variables, standard) for key, item in value.items()}
-    if isinstance(value, list):
-        return [render(item, variables, standard) for item in value]
+# Evaluation
+
+
+def _constant(value: Any) -> Evaluate:
+    return lambda context: value  # noqa: ARG005 (the same in every context)
+
+
+def _boolean(what: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise WorkflowError(f"{what} takes booleans, not {kind(value)}", "TypeError")
     return value
 
 
-def evaluate(text: str, variables: Mapping[str, Any], standard: Library) -> Any:
-    """The value of an expression.
+def _negated(value: Any) -> Any:
+    if not is_number(value):
+        raise WorkflowError(f"- takes a number, not {kind(value)}", "TypeError")
+    return integer(-value) if isinstance(value, int) else -value
+
+
+def item(owner: Any, key: Any) -> Any:
+    """A member of a map, or an element of a list.
+
+    Args:
+        owner: The map or list.
+        key: A string for a map, an integer for a list.
 
     Raises:
-        SyntaxError: Workflows would not take it at all.
-        UndefinedError: A name in it has no value.
-        Exception: As the operation or function raises it: TypeError, KeyError, IndexError, ZeroDivisionError.
+        WorkflowError: KeyError, IndexError or TypeError.
     """
-    return eval(parse(text), {"__builtins__": {}}, Scope(variables, standard))  # noqa: S307 (checked above)
+    if isinstance(owner, dict) and isinstance(key, str):
+        if key not in owner:
+            raise WorkflowError(f"key not found: {key}", "KeyError")
+        return owner[key]
+    if isinstance(owner, list) and isinstance(key, int) and not isinstance(key, bool):
+        if not 0 <= key < len(owner):
+            raise WorkflowError(f"index {key} is out of range: the list has {len(owner)} elements", "IndexError")
+        return owner[key]
+    raise WorkflowError(f"{kind(owner)} has no item {key!r}", "TypeError")
 
 
-@lru_cache(maxsize=1024)
-def parse(text: str) -> CodeType:
-    """Read an expression, without its ``${}``.
-
-    Raises:
-        SyntaxError: Workflows would not take it.
-    """
-    if len(text) + len("${}") > MAX_EXPRESSION:
-        raise SyntaxError(f"an expression of {len(text)} characters: {text[:60]}...")
-    parts = _STRING.split(text.strip())
-    for index in range(0, len(parts), 2):
-        if "'" in parts[index]:
-            raise SyntaxError(f"a string that is not in double quotes: {text}")
-        parts[index] = _IF.sub("if_(", parts[index]).replace("\n", " ")
-    tree = ast.parse("".join(parts), mode="eval")
-    for node in ast.walk(tree):
-        if not isinstance(node, _SYNTAX) or (isinstance(node, ast.Call) and node.keywords):
-            raise SyntaxError(f"{type(node).__name__} in an expression: {text}")
-        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith(_BLOCKING):
-            raise SyntaxError(f"{ast.unparse(node.func)} must be called by a step of its own: {text}")
-    return compile(ast.fix_missing_locations(_Members().visit(tree)), "<expression>", "eval")
+def _indexed(owner: Evaluate, key: Evaluate) -> Evaluate:
+    return lambda context: item(owner(context), key(context))
 
 
-class _Members(ast.NodeTransformer):
-    """``a.b`` reads a key of a map, ``null`` is a value, and true is not 1."""
-
-    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        owner = self.visit(node.value)
-        return ast.Call(ast.Name("_member", ast.Load()), [owner, ast.Constant(node.attr)], [])
-
-    def visit_Compare(self, node: ast.Compare) -> ast.AST:
-        self.generic_visit(node)
-        if len(node.ops) > 1:
-            raise SyntaxError("two comparisons in a row")
-        if isinstance(node.ops[0], ast.Eq | ast.NotEq):
-            same = ast.Call(ast.Name("_same", ast.Load()), [node.left, node.comparators[0]], [])
-            return same if isinstance(node.ops[0], ast.Eq) else ast.UnaryOp(ast.Not(), same)
-        return node
-
-    def visit_Name(self, node: ast.Name) -> ast.AST:
-        return ast.Constant(_LITERALS[node.id]) if node.id in _LITERALS else node
+def _operation(name: str, left: Evaluate, right: Evaluate) -> Evaluate:
+    if name == "and":
+        return lambda context: _boolean("and", left(context)) and _boolean("and", right(context))
+    if name == "or":
+        return lambda context: _boolean("or", left(context)) or _boolean("or", right(context))
+    if name in _COMPARED:
+        compare = _COMPARED[name]
+        return lambda context: compare(left(context), right(context))
+    return lambda context: _arithmetic(name, left(context), right(context))
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Equal, and both booleans or neither: to Python, 1 is true."""
+    """Equal as JSON is: true is not 1, but 1 is 1.0."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
-def _member(owner: Any, name: str) -> Any:
-    if isinstance(owner, ModuleType | SimpleNamespace):
-        return getattr(owner, name)
+def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+    def checked(one: Any, other: Any) -> bool:
+        if not (is_number(one) and is_number(other)) and not (isinstance(one, str) and isinstance(other, str)):
+            raise WorkflowError(f"cannot compare {kind(one)} with {kind(other)}", "TypeError")
+        return compare(one, other)
+
+    return checked
+
+
+def _contains(key: Any, owner: Any) -> bool:
+    if isinstance(owner, list):
+        return any(_same(key, element) for element in owner)
     if not isinstance(owner, dict):
-        raise TypeError(f"{_kind(owner)} has no members, not even {name!r}")
-    if name not in owner:
-        raise KeyError(f"key not found: {name}")
-    return owner[name]
+        raise WorkflowError(f"in takes a list or a map, not {kind(owner)}", "TypeError")
+    return isinstance(key, str) and key in owner
 
 
-def library(modules: Mapping[str, Any], *, now: Callable[[], float]) -> dict[str, Any]:
-    """The functions of expressions and of call steps.
-
-    Args:
-        modules: The engine's own, by name.
-        now: What ``sys.now`` returns.
-    """
-    maps = modules["map"]
-    return {
-        **modules,
-        "sys": SimpleNamespace(now=now),
-        "map": SimpleNamespace(get=_map_get, delete=maps.delete, merge=_merge, merge_nested=maps.merge_nested),
-        "list": SimpleNamespace(concat=_concat, prepend=modules["list"].prepend),
-        "default": lambda value, other: other if value is None else value,
-        "if_": _if,
-        "int": _int,
-        "double": float,
-        "string": _string,
-        "keys": _keys,
-        "len": _len,
-    }
-
-
-def _if(condition: Any, yes: Any, no: Any) -> Any:
-    if condition is not None and not isinstance(condition, bool):
-        raise TypeError(f"the condition of if() is {_kind(condition)}, not a boolean")
-    return yes if condition else no
+_COMPARED: dict[str, Callable[[Any, Any], bool]] = {
+    "==": _same,
+    "!=": lambda one, other: not _same(one, other),
+    "<": _ordered(operator.lt),
+    "<=": _ordered(operator.le),
+    ">": _ordered(operator.gt),
+    ">=": _ordered(operator.ge),
+    "in": _contains,
+}
+_NUMERIC: dict[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "//": operator.floordiv,
+    "%": operator.mod,
+}
+_COMPARISON = 3
+_LEVELS = {"or": 1, "and": 2, **dict.fromkeys(_COMPARED, _COMPARISON), "+": 4, "-": 4, "*": 5, "/": 5, "//": 5, "%": 5}
+"""How tightly each binary operator binds; the unary ones bind tighter than all of these."""
 
 
-def _map_get(owner: Any, keys: Any) -> Any:
-    for key in keys if isinstance(keys, list) else [keys]:
-        if not isinstance(key, str):
-            raise TypeError(f"a key is a string, not {_kind(key)}")
-        owner = owner.get(key) if isinstance(owner, dict) else None
-    return owner
-
-
-def _merge(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    if not isinstance(first, dict) or not isinstance(second, dict):
-        raise TypeError("map.merge takes two maps")
-    return {**first, **second}
-
-
-def _concat(items: list[Any], item: Any) -> list[Any]:
-    if not isinstance(items, list):
-        raise TypeError(f"list.concat takes a list, not {_kind(items)}")
-    return [*items, item]
-
-
-def _int(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise TypeError(f"int() takes a string or a number, not {_kind(value)}")
-    return int(value)
-
-
-def _string(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str | int | float):
-        return str(value)
-    raise TypeError(f"string() takes a string, number or boolean, not {_kind(value)}")
-
-
-def _keys(value: Any) -> list[str]:
-    if not isinstance(value, dict):
-        raise TypeError(f"keys() takes a map, not {_kind(value)}")
-    return list(value)
-
-
-def _len(value: Any) -> int:
-    if not isinstance(value, dict | list | str):
-        raise TypeError(f"len() takes a list, map or string, not {_kind(value)}")
-    return len(value)
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "a map", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), "a number")
-
-
-def expressions(value: Any) -> Iterator[str]:
-    """Every expression in a definition, without its ``${}``."""
-    if isinstance(value, str) and (whole := _WHOLE.fullmatch(value.strip())):
-        yield whole[1]
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from expressions(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from expressions(item)
+def _arithmetic(name: str, one: Any, other: Any) -> Any:
+    if name == "+" and isinstance(one, str) and isinstance(other, str):
+        return one + other
+    if not (is_number(one) and is_number(other)):
+        raise WorkflowError(f"{name} cannot take {kind(one)} and {kind(other)}", "TypeError")
+    try:
+        result = _NUMERIC[name](one, other)
+    except ZeroDivisionError as exc:
+        raise WorkflowError(f"division by zero: {one} {name} {other}", "ZeroDivisionError") from exc
+    return integer(result) if isinstance(result, int) else result

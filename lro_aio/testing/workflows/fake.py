@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Self, get_args
+from typing import Self, get_args
 
 import grpc
 import grpc.aio
@@ -19,7 +19,8 @@ from google.cloud.workflows.executions_v1.services.executions.transports import 
 from lro_aio.engine.timing import SystemClock
 from lro_aio.ports import Clock
 from lro_aio.testing.oidc import Flaw, LocalIssuer
-from lro_aio.testing.workflows import engine
+from lro_aio.testing.workflows.definition import Definition
+from lro_aio.testing.workflows.reader import load
 from lro_aio.testing.workflows.requests import Caller, HttpFault, Request, When
 from lro_aio.testing.workflows.service import RPCS, Backend, Service
 from lro_aio.testing.workflows.states import FakeExecution, World
@@ -33,9 +34,9 @@ DEFINITION = Path(__file__).resolve().parents[2] / "schedulers" / "workflow.yaml
 class FakeWorkflows:
     """A Cloud Workflows for tests: a gRPC server on the loopback interface whose executions run the real definition.
 
-    A test aid, written from the documentation of Workflows; no proof of what the service does. Google's own client
-    talks to it over a real socket, its executions call your server over real sockets, with tokens that a real verifier
-    checks against ``issuer``::
+    It is a test aid, written from the documentation of Workflows, and no proof of what the service does. Google's own
+    client talks to it over a real socket. Its executions call your server over real sockets, with tokens that a real
+    verifier checks against ``issuer``::
 
         clock = ManualClock()
         async with FakeWorkflows(clock=clock) as fake:
@@ -44,22 +45,27 @@ class FakeWorkflows:
             await clock.advance(30 * 86400)
             assert fake.requests[-1].body["reason"] == "ELAPSED"
 
-    Executions live by ``clock``: under a ``ManualClock`` they sleep until it is moved, and ``advance`` and ``settle``
-    return when all of them sleep, have ended, or have waited ``patience`` real seconds for the answer of an HTTP call.
-    Retries and their back-off take engine time too. Timeouts of HTTP calls, and the times in tokens, are the machine's.
+    Executions live by ``clock``. Under a ``ManualClock`` they sleep until it is moved; ``advance`` and ``settle``
+    return when every execution sleeps, has ended, or has waited ``patience`` real seconds for the answer to an HTTP
+    call. Retries and their back-off take engine time too. The timeouts of HTTP calls and the times in tokens are the
+    machine's.
 
-    The steps are run by the engine of the package ``workflows-emulator``, with its gaps bridged as ``engine.py`` in
-    this folder says. It enforces the limits that a definition can come near: 100,000 steps, 512 KB of variables, 400
-    characters an expression, 31,536,000 s a sleep, 20 parallel iterations, 2 MB an answer, 32 KB an argument. Laxer
-    than the service: how long an execution lasts, how many there are, and where a variable may be used. Not there:
-    callbacks, connectors, filters of lists, the other services of Workflows.
+    A definition of your own may use the part of the language that ``reader.py`` in this folder names: all that the
+    definition in this package needs, and what is close to it. Anything else is refused with a sentence when the fake is
+    entered. These limits of the service are enforced: a year, 100,000 steps, 512 KB of variables, 256 KB a string, 400
+    characters an expression, 31,536,000 s a sleep, 20 nested calls, 20 parallel iterations, 1,800 s an HTTP call, 2 MB
+    an answer, 32 KB an argument. The number of executions is not limited. There are no callbacks, no connectors, no
+    filters of lists, and none of the other services of Workflows.
 
     Args:
         clock: Engine time; None: the machine's.
-        definition: Path of the YAML to run for every workflow; None: the one that is part of this package.
+        definition: Path of the YAML or JSON to run for every workflow; None: the one in this package.
         email: The service account whose tokens the executions send.
-        patience: Real seconds after which ``settle`` takes an HTTP call without an answer for idle: its handler may
-            wait for the clock.
+        patience: Real seconds after which ``settle`` counts an HTTP call without an answer as idle: the handler behind
+            it may wait for the clock.
+
+    Raises:
+        ValueError: On entry: the definition cannot be deployed.
     """
 
     def __init__(
@@ -71,7 +77,7 @@ class FakeWorkflows:
         patience: float = 1.0,
     ) -> None:
         self.issuer = LocalIssuer(email=email)
-        """Who signs the tokens: give its ``certs_url``, ``issuer`` and ``email`` to the verifier."""
+        """Signs the tokens: give its ``certs_url``, ``issuer`` and ``email`` to the verifier."""
         self._clock: Clock = clock or SystemClock()
         self._path = definition or DEFINITION
         self._patience = patience
@@ -118,12 +124,12 @@ class FakeWorkflows:
             RuntimeError: It was never started.
         """
         if not self._host:
-            raise RuntimeError("the fake listens nowhere yet: use it in `async with FakeWorkflows() as fake:`")
+            raise RuntimeError("the fake is not listening yet: use it in `async with FakeWorkflows() as fake:`")
         return self._host
 
     @property
     def channel(self) -> grpc.aio.Channel:
-        """A new channel to the server; closed with the fake if not before."""
+        """A new channel to the server. The fake closes it when it closes, if nobody has before."""
         self._channels.append(grpc.aio.insecure_channel(self.host))
         return self._channels[-1]
 
@@ -145,9 +151,9 @@ class FakeWorkflows:
                 execution.grow_impatient(self._patience)
 
     def _notify(self) -> None:
-        """From any thread: look again whether all is idle."""
+        """Have ``settle`` check again whether all is idle; callable from any thread."""
         if self._world is not None:
-            with suppress(RuntimeError):  # the loop is closed, and nobody waits
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._world.loop.call_soon_threadsafe(self._changed.set)
 
     def _make(self, parent: str, argument: str, labels: dict[str, str], call_log_level: int) -> FakeExecution:
@@ -160,34 +166,34 @@ class FakeWorkflows:
 
     @property
     def executions(self) -> Mapping[str, FakeExecution]:
-        """Every execution by its name, the oldest first."""
+        """Every execution by name, the oldest first."""
         return MappingProxyType(self._backend.executions)
 
     @property
     def steps(self) -> dict[str, int]:
-        """How many steps each execution has taken, by its name."""
+        """How many steps each execution has taken, by name."""
         return {name: execution.steps for name, execution in list(self._backend.executions.items())}
 
     @property
     def requests(self) -> deque[Request]:
-        """The last 10,000 HTTP calls of executions, the newest at the end."""
+        """The last 10,000 HTTP calls of executions, the newest last."""
         return self._caller.requests
 
     @property
     def rpcs(self) -> Counter[str]:
-        """How many calls arrived, by the RPC's name ("CreateExecution", ...)."""
+        """How many calls have arrived, by RPC ("CreateExecution", ...)."""
         return self._backend.rpcs
 
     # Fault points
 
     def fail(self, rpc: str, code: grpc.StatusCode, times: int = 1, when: When = "before") -> None:
-        """Let the next calls of an RPC fail, after those that were asked for already.
+        """Make the next calls of an RPC fail, once the failures planned so far are used up.
 
         Args:
-            rpc: Its name, as "CreateExecution".
+            rpc: Its name, such as "CreateExecution".
             code: What the caller gets.
-            times: How many calls; 0 forgets what was asked for.
-            when: "before": the call does nothing; "after": it is carried out, and only the answer is lost.
+            times: How many calls; 0 cancels what was planned for the RPC.
+            when: "before": the call does nothing; "after": it takes effect, and only the answer is lost.
 
         Raises:
             ValueError: There is no such RPC or fault.
@@ -195,21 +201,21 @@ class FakeWorkflows:
         if rpc not in RPCS:
             raise ValueError(f"there is no RPC {rpc!r}; there are {', '.join(sorted(RPCS))}")
         if code is grpc.StatusCode.OK:
-            raise ValueError("OK is no fault")
+            raise ValueError("OK is not a failure")
         _check(times, when)
         self._backend.plan(rpc, code, times, when)
 
     def double(self, times: int = 1) -> None:
-        """Let each of the next CreateExecution calls start two executions, and tell of the first only."""
+        """Make each of the next CreateExecution calls start two executions; the caller hears of the first only."""
         _check(times, "before")
         self._backend.doubles += times
 
     def fail_http(self, fault: HttpFault, times: int = 1, *, path: str = "", when: When = "before") -> None:
-        """Let the next HTTP calls of executions fail, after those that were asked for already.
+        """Make the next HTTP calls of executions fail, once the failures planned so far are used up.
 
         Args:
-            fault: A status that the caller gets, as from the platform before a service; "refused": no connection;
-                "dropped": the connection breaks; "timeout": no answer in time, without the waiting.
+            fault: A status that the execution gets, as from the platform in front of a service; "refused": no
+                connection; "dropped": the connection breaks; "timeout": no answer in time, without the waiting.
             times: How many calls.
             path: Only calls whose URL contains it.
             when: "before": the call does not reach the server; "after": it does, and only the answer is lost.
@@ -223,11 +229,11 @@ class FakeWorkflows:
         self._caller.fail(fault, times, path, when)
 
     def spoil(self, flaw: Flaw, times: int = 1, *, path: str = "") -> None:
-        """Let the next HTTP calls of executions carry a bad token.
+        """Make the next HTTP calls of executions carry a bad token.
 
         Args:
-            flaw: What is wrong with it: "expired", "early", "audience", "email", "unverified", "issuer", "unsigned"
-                (``alg: none``), "unknown_key", "tampered" or "garbage".
+            flaw: What is wrong with the token: "expired", "early", "audience", "email", "unverified", "issuer",
+                "unsigned" (``alg: none``), "unknown_key", "tampered" or "garbage".
             times: How many calls.
             path: Only calls whose URL contains it.
 
@@ -241,14 +247,14 @@ class FakeWorkflows:
 
     @property
     def faults_injected(self) -> int:
-        """How many HTTP calls have failed by ``fail_http`` or had a bad token by ``spoil``."""
+        """How many HTTP calls have failed because of ``fail_http``, or had a bad token because of ``spoil``."""
         return self._caller.faults
 
     def kill(self, name: str) -> None:
-        """End an execution without a word, as an outage of the service may; it calls nobody back.
+        """End an execution as FAILED, as an outage of the service may; it calls nobody back.
 
         Args:
-            name: Of the execution; one that has ended stays as it is.
+            name: The execution's name; one that has ended stays as it is.
 
         Raises:
             KeyError: There is no such execution.
@@ -258,12 +264,12 @@ class FakeWorkflows:
 
 def _check(times: int, when: str) -> None:
     if times < 0:
-        raise ValueError(f"times is 0 or more, not {times}")
+        raise ValueError(f"times must be 0 or more, not {times}")
     if when not in ("before", "after"):
-        raise ValueError(f'when is "before" or "after", not {when!r}')
+        raise ValueError(f'when must be "before" or "after", not {when!r}')
 
 
 @lru_cache(maxsize=16)
-def _load(path: Path) -> dict[str, Any]:
-    """Read once: the schema takes its time, and nobody changes what is read."""
-    return engine.load(path)
+def _load(path: Path) -> Definition:
+    """Read each definition once: it takes a while, and nobody changes what was read."""
+    return load(path)

@@ -1,4 +1,4 @@
-"""The HTTP calls of executions: signed as asked for, sent over loopback, counted, and failed if a test wants that."""
+"""The HTTP calls of executions: signed, sent over loopback, recorded, and failed where a test asks for that."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, Literal
 from urllib.parse import urlencode, urlsplit
 
 from lro_aio.testing.oidc import Flaw, LocalIssuer
-from lro_aio.testing.workflows.engine import WorkflowError
+from lro_aio.testing.workflows.values import ResourceLimitError, WorkflowError
 
 __all__ = ["Caller", "HttpFault", "Request", "When"]
 
@@ -22,7 +22,7 @@ MAX_RESPONSE = 2 * 1024 * 1024
 """Bytes (https://cloud.google.com/workflows/quotas)."""
 
 HttpFault = int | Literal["refused", "dropped", "timeout"]
-"""A status, or what becomes of the connection."""
+"""A status, or what happens to the connection."""
 When = Literal["before", "after"]
 
 
@@ -35,16 +35,16 @@ class Request:
     method: str
     url: str
     body: Any
-    """As JSON."""
+    """What was sent as JSON."""
     time: float
     """Engine time."""
     authorization: str = ""
     flaw: Flaw | None = None
-    """What is wrong with its token, as asked for."""
+    """What is wrong with its token, where ``spoil`` asked for it."""
     status: int | None = None
-    """Of the answer that the workflow got; None: none, or none yet."""
+    """Status of the answer that the execution got; None: no answer, or none yet."""
     answer: Any = None
-    """The answer's body that the workflow got."""
+    """Body of the answer that the execution got."""
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class _Planned:
 
 @dataclass(slots=True)
 class Caller:
-    """Makes the calls of all executions of a fake. Safe for threads."""
+    """Makes the HTTP calls of all executions of a fake. Thread-safe."""
 
     issuer: LocalIssuer
     requests: deque[Request] = field(default_factory=lambda: deque(maxlen=10_000))
@@ -68,7 +68,7 @@ class Caller:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def fail(self, fault: HttpFault, times: int, path: str, when: When) -> None:
-        """Let the next calls whose URL contains ``path`` fail."""
+        """Make the next calls whose URL contains ``path`` fail."""
         with self._lock:
             self._planned.append(_Planned(path, times, fault=fault, when=when))
 
@@ -97,14 +97,15 @@ class Caller:
         """Make a call.
 
         Args:
-            execution: Whose it is.
+            execution: Name of the execution that makes it.
             now: Engine time.
             method: In lower case; "request": the one in ``args``.
-            args: As of the step ``http.*``.
-            opened: Told of the connection, so that somebody else can cut it.
+            args: The arguments of the step ``http.*``.
+            opened: Called with the connection, so that another thread can cut it.
 
         Raises:
-            WorkflowError: It failed, in the service's words.
+            WorkflowError: The call failed.
+            ResourceLimitError: The answer is too large.
         """
         url: str = args["url"]
         verb = str(args.get("method", "GET") if method == "request" else method).upper()
@@ -112,16 +113,27 @@ class Caller:
         headers = {str(key): str(value) for key, value in args.get("headers", {}).items()}
         self._sign(request, args.get("auth"), headers)
         self.requests.append(request)
-        planned = self._draw(url, flaw=False)
-        if planned is not None and planned.when == "before":
-            self._break(planned.fault, request)
-        status, received, answer = self._send(request, args, headers, opened)
-        if planned is not None:
-            self._break(planned.fault, request)
+        status, received, answer = self._answer(request, args, headers, opened)
         request.status, request.answer = status, answer
-        if status >= 300:
-            raise _http_error(status, received, answer)
+        if status >= 400:  # https://cloud.google.com/workflows/docs/reference/syntax/catching-errors; 3xx is an answer
+            sentence = f"HTTP server responded with error code {status}"
+            raise WorkflowError(sentence, "HttpError", code=status, headers=received, body=answer)
         return {"code": status, "headers": received, "body": answer}
+
+    def _answer(
+        self,
+        request: Request,
+        args: dict[str, Any],
+        headers: dict[str, str],
+        opened: Callable[[http.client.HTTPConnection], None],
+    ) -> tuple[int, dict[str, str], Any]:
+        """Status, headers and body: the server's, or what a test has planned instead."""
+        planned = self._draw(request.url, flaw=False)
+        if planned is None:
+            return self._send(request, args, headers, opened)
+        if planned.when == "after":
+            self._send(request, args, headers, opened)
+        return _broken(planned.fault), {}, "a fault of the fake Workflows"
 
     def _sign(self, request: Request, auth: dict[str, str] | None, headers: dict[str, str]) -> None:
         if auth is None:
@@ -134,17 +146,6 @@ class Caller:
         headers["Authorization"] = request.authorization = f"Bearer {token}"
 
     @staticmethod
-    def _break(fault: HttpFault | None, request: Request) -> None:
-        if isinstance(fault, int):
-            request.status, request.answer = fault, "a fault of the fake Workflows"
-            raise _http_error(fault, {}, request.answer)
-        if fault == "refused":
-            raise WorkflowError("could not connect to the server", "ConnectionFailedError")
-        if fault == "timeout":
-            raise WorkflowError("the call timed out", "TimeoutError")
-        raise WorkflowError("connection broken", "ConnectionError")
-
-    @staticmethod
     def _send(
         request: Request,
         args: dict[str, Any],
@@ -154,7 +155,7 @@ class Caller:
         url = urlsplit(request.url)
         host = url.hostname or ""
         if url.scheme != "http" or not (host == "localhost" or _loopback(host)):
-            # Nothing leaves the machine, least of all a token.
+            # No request leaves the machine: each has a token.
             raise WorkflowError(f"the fake calls http:// on loopback only, not {request.url}", "ConnectionFailedError")
         target = url.path or "/"
         query = "&".join(part for part in (url.query, urlencode(args.get("query", {}))) if part)
@@ -183,6 +184,21 @@ class Caller:
         return status, received, _decoded(raw, response.headers.get_content_type())
 
 
+def _broken(fault: HttpFault | None) -> int:
+    """The status of a planned failure.
+
+    Raises:
+        WorkflowError: It is a failure without a status.
+    """
+    if isinstance(fault, int):
+        return fault
+    if fault == "refused":
+        raise WorkflowError("could not connect to the server", "ConnectionFailedError")
+    if fault == "timeout":
+        raise WorkflowError("the call timed out", "TimeoutError")
+    raise WorkflowError("connection broken", "ConnectionError")
+
+
 def _loopback(host: str) -> bool:
     with suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
@@ -191,14 +207,9 @@ def _loopback(host: str) -> bool:
 
 def _decoded(raw: bytes, kind: str) -> Any:
     if len(raw) > MAX_RESPONSE:
-        raise WorkflowError("the response is larger than 2 MB", "ResourceLimitError")
+        raise ResourceLimitError(f"the response is larger than {MAX_RESPONSE} bytes")
     try:
         text = raw.decode()
         return json.loads(text) if kind == "application/json" and text else text
     except ValueError as exc:
         raise WorkflowError(f"the response cannot be read: {exc}", "ResponseTypeError") from exc
-
-
-def _http_error(status: int, headers: dict[str, str], body: Any) -> WorkflowError:
-    sentence = f"HTTP server responded with error code {status}"
-    return WorkflowError(sentence, "HttpError", code=status, headers=headers, body=body)

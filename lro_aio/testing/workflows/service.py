@@ -1,4 +1,4 @@
-"""``google.cloud.workflows.executions.v1.Executions``: the RPCs, their errors and their fault points."""
+"""``google.cloud.workflows.executions.v1.Executions``: the RPCs, their errors, and failures that a test plans."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ When = Literal["before", "after"]
 
 
 class Backend:
-    """What the RPCs act on, and what is planned against them. Safe for threads.
+    """What the RPCs act on, and the failures planned for them. Thread-safe.
 
     Args:
         start: Starts an execution: (parent, argument, labels, call log level).
@@ -52,7 +52,7 @@ class Backend:
         self._lock = threading.Lock()
 
     def plan(self, rpc: str, code: grpc.StatusCode, times: int, when: When) -> None:
-        """Let the next calls of an RPC fail; 0 forgets what was planned for it."""
+        """Make the next calls of an RPC fail; 0 cancels what was planned for it."""
         with self._lock:
             planned = self._planned.setdefault(rpc, deque())
             if not times:
@@ -60,7 +60,7 @@ class Backend:
             planned.extend([(code, when)] * times)
 
     def enter(self, rpc: str) -> tuple[grpc.StatusCode, When] | None:
-        """A call has arrived; returns how it fails."""
+        """A call has arrived; returns how it fails, None if it does not."""
         with self._lock:
             self.rpcs[rpc] += 1
             self.under_way += 1
@@ -73,7 +73,7 @@ class Backend:
             self.under_way -= 1
 
     def create(self, request: Any, context: grpc.ServicerContext) -> Any:
-        """CreateExecution. There is no request id: whoever repeats it gets another execution."""
+        """CreateExecution. It has no request id: a repeated call starts another execution."""
         asked = request.execution
         if not _PARENT.fullmatch(request.parent):
             _abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"{request.parent!r} is not the name of a workflow")
@@ -101,11 +101,11 @@ class Backend:
         return _message(self._find(request.name, context), full=request.view != messages.ExecutionView.BASIC)
 
     def list(self, request: Any, context: grpc.ServicerContext) -> Any:
-        """ListExecutions: newest first; no filters, no orders."""
+        """ListExecutions: the newest first, without filters and orders."""
         if request.filter or request.order_by:
-            _abort(context, grpc.StatusCode.UNIMPLEMENTED, "the fake knows neither filter nor order_by")
+            _abort(context, grpc.StatusCode.UNIMPLEMENTED, "the fake supports neither filter nor order_by")
         if request.page_token and not request.page_token.isdecimal():
-            _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "the page token is none of this server")
+            _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "the page token is not from this server")
         found = [one for one in list(self.executions.values()) if one.name.startswith(f"{request.parent}/executions/")]
         found.reverse()
         first = int(request.page_token or 0)
@@ -131,7 +131,7 @@ class Backend:
 
 
 class Service:
-    """A server of the RPCs on a port of the loopback interface, on threads of its own."""
+    """Serves the RPCs on a port of the loopback interface, with threads of its own."""
 
     def __init__(self, backend: Backend, changed: Callable[[], None]) -> None:
         self._backend = backend
@@ -163,7 +163,7 @@ class Service:
         return port
 
     def stop(self) -> None:
-        """Cut all connections and listen no more."""
+        """Cut all connections and stop listening."""
         if self._server is not None and self._pool is not None:
             self._server.stop(0).wait()
             self._pool.shutdown(wait=False, cancel_futures=True)
@@ -175,10 +175,10 @@ class Service:
             fault = self._backend.enter(rpc)
             try:
                 if fault is not None and fault[1] == "before":
-                    _abort(context, fault[0], "a fault of the fake Workflows, before the call was carried out")
+                    _abort(context, fault[0], "a fault of the fake Workflows, before the call took effect")
                 response = action(request, context)
                 if fault is not None:
-                    _abort(context, fault[0], "a fault of the fake Workflows, after the call was carried out")
+                    _abort(context, fault[0], "a fault of the fake Workflows, after the call took effect")
                 return response
             finally:
                 self._backend.leave()

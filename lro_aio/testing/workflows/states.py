@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lro_aio.ports import Clock
-from lro_aio.testing.workflows import engine
+from lro_aio.testing.workflows.definition import Definition
+from lro_aio.testing.workflows.engine import run
 from lro_aio.testing.workflows.requests import Caller
+from lro_aio.testing.workflows.values import WorkflowError
 
 __all__ = ["FakeExecution", "State", "World"]
 
@@ -27,27 +29,27 @@ State = Literal["ACTIVE", "SUCCEEDED", "FAILED", "CANCELLED"]
 class World:
     """What all executions of a fake share."""
 
-    definition: dict[str, Any]
+    definition: Definition
     clock: Clock
     loop: asyncio.AbstractEventLoop
     caller: Caller
     changed: Callable[[], None]
-    """Called, from any thread, where an execution may have become idle."""
+    """Called from any thread when an execution may have become idle."""
 
 
 class _Ended(BaseException):
-    """Unwinds the threads of an execution that was cancelled or killed; no `except` of the engine takes it."""
+    """Unwinds the threads of an execution that was cancelled or killed; nothing in the engine catches it."""
 
 
 class FakeExecution:
-    """An execution. Attributes may be read at any time; methods belong to the fake.
+    """An execution. Its attributes may be read at any time; its methods are for the fake.
 
     Args:
         name: Resource name.
         argument: JSON text.
-        labels: As in the request.
-        call_log_level: As in the request, its number.
-        world: What it runs in.
+        labels: From the request.
+        call_log_level: From the request, as a number.
+        world: What all executions of the fake share.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class FakeExecution:
         self.call_log_level = call_log_level
         self.state: State = "ACTIVE"
         self.result: Any = None
-        """What the definition returned: the reason that it gave."""
+        """What the definition returned: of the one in this package, the reason of the callback."""
         self.error: Any = None
         """Why it failed: the error map of the workflow, or a sentence."""
         self.started = world.clock.time()
@@ -69,15 +71,15 @@ class FakeExecution:
         self.ended: float | None = None
         """Engine time."""
         self.steps = 0
-        """How many it has taken; see ``engine.py`` for what counts."""
+        """How many steps it has taken; ``engine.py`` says what counts as one."""
         self.memory_peak = 0
-        """Bytes that its variables held at most."""
+        """The most bytes that its variables have held."""
         self.log_entries: list[dict[str, Any]] = []
-        """What it gave to ``sys.log``."""
+        """The arguments of its calls of ``sys.log``."""
         self._world = world
         self._lock = threading.RLock()
         self._over = False
-        self._live = 1  # threads that run steps: the main one, or the branches that it waits for
+        self._live = 1  # threads that run steps: the main one, or those of the iterations that it waits for
         self._sleeps: dict[int, tuple[float, threading.Event]] = {}
         self._calls: dict[int, _Call] = {}
         self._numbers = itertools.count()
@@ -85,7 +87,7 @@ class FakeExecution:
 
     @property
     def sleeping_until(self) -> float | None:
-        """Engine time at which it wakes; None: it does not sleep."""
+        """Engine time at which it wakes; None: it is not asleep."""
         with self._lock:
             return min((when for when, _ in self._sleeps.values()), default=None)
 
@@ -96,7 +98,7 @@ class FakeExecution:
         self._thread.start()
 
     def stop(self, state: State, error: Any = None) -> bool:
-        """End it from outside, at once; False: it had ended."""
+        """End it from outside, at once; False: it had ended before."""
         with self._lock:
             if self.state != "ACTIVE":
                 return False
@@ -116,13 +118,13 @@ class FakeExecution:
 
     @property
     def busy(self) -> bool:
-        """Whether it does something without time moving. A call that was waited for long enough does not count."""
+        """Whether it can go on without time moving. A call that has had no answer for long enough does not count."""
         with self._lock:
             idle = len(self._sleeps) + sum(call.stalled for call in self._calls.values())
             return self.state == "ACTIVE" and idle < self._live
 
     def grow_impatient(self, patience: float) -> None:
-        """Count calls as idle that have had no answer for so many real seconds."""
+        """Count calls without an answer for so many real seconds as idle."""
         with self._lock:
             for call in self._calls.values():
                 call.stalled = call.stalled or time.monotonic() - call.began >= patience
@@ -133,13 +135,13 @@ class FakeExecution:
         state: State = "FAILED"
         result = error = None
         try:
-            result = engine.run(self._world.definition, self.argument, self)
+            result = run(self._world.definition, self.argument, self)
             state = "SUCCEEDED"
         except _Ended:
             return
-        except engine.WorkflowError as exc:
+        except WorkflowError as exc:
             error = exc.payload
-        except Exception as exc:  # noqa: BLE001 (whatever it is, it is how this execution ended)
+        except Exception as exc:  # noqa: BLE001 (whatever it is, the execution has ended by it)
             error = {"message": f"{type(exc).__name__}: {exc}", "tags": [type(exc).__name__]}
         with self._lock:
             if self.state == "ACTIVE":
@@ -165,7 +167,7 @@ class FakeExecution:
         number, when, woken = next(self._numbers), self.now() + seconds, threading.Event()
 
         def wake() -> None:
-            with self._lock:  # from now on it is busy, before its thread has noticed
+            with self._lock:  # it is busy from now on, before its thread has noticed
                 self._sleeps.pop(number, None)
             woken.set()
 
@@ -186,7 +188,7 @@ class FakeExecution:
     def _on_loop(self, callback: Callable[[], None]) -> None:
         try:
             self._world.loop.call_soon_threadsafe(callback)
-        except RuntimeError:  # the test's loop is closed: nobody will ever wake it
+        except RuntimeError:  # the test's loop is closed: nothing will ever wake it
             raise _Ended from None
 
     def request(self, method: str, args: dict[str, Any]) -> dict[str, Any]:
@@ -219,7 +221,7 @@ class FakeExecution:
         self.memory_peak = max(self.memory_peak, used)
 
     def branches(self, count: int) -> Callable[[], None]:
-        """Branches begin, and the thread that began them waits: the last of them gives its place back."""
+        """Threads begin to run iterations, and the one that began them waits until the last of them has ended."""
         left = [count]
         with self._lock:
             self._live += count - 1
@@ -244,13 +246,13 @@ class _Call:
         self._connection: http.client.HTTPConnection | None = None
 
     def opened(self, connection: http.client.HTTPConnection) -> None:
-        """Its connection is there."""
+        """Its connection is open."""
         self._connection = connection
         if self._over:
             self.cut()
 
     def cut(self) -> None:
-        """Break the connection, so that the thread that waits for the answer goes on."""
+        """Break the connection, so that the thread that waits for the answer can go on."""
         self._over = True
         connection = self._connection
         if connection is not None and connection.sock is not None:

@@ -1,9 +1,9 @@
--- One row per operation. The columns are the fields of Record and two that are derived from them: `parent`, what
--- stands before /operations/ in the name, and `outcome`, by which the partial indexes tell the living from the dead:
+-- One row per operation. The columns are the fields of Record and two that are derived from them: `parent`, the part
+-- of the name before /operations/, and `outcome`, by which the partial indexes tell live rows from ended ones:
 -- 0 has not ended, 1 SUCCEEDED, 2 FAILED or CANCELLED.
 --
 -- A table with rowids: names are random, and rows of over a thousand bytes do badly in a clustered b-tree (twice the
--- time of a batch, measured). The payloads stand last, so that looking at the rest never reads their overflow pages.
+-- time of a batch, measured). The payloads come last, so that reading the rest never reads their overflow pages.
 CREATE TABLE operations (
     name TEXT NOT NULL PRIMARY KEY,
     parent TEXT NOT NULL,
@@ -41,11 +41,11 @@ CREATE TABLE operations (
     response BLOB NOT NULL
 );
 
--- What must be looked at, per route: one seek each for the sweep and for the next timer.
+-- What is due, per route: one seek each for the sweep and for the next timer.
 CREATE INDEX operations_due ON operations (handler, resume_point, check_time, owner) WHERE check_time IS NOT NULL;
 
--- The lists. Read backwards they give create_time descending, name ascending; written this way round, new rows go to
--- the right edge, where SQLite packs pages full. Conditions on integers: an IN over texts costs 8 us a write.
+-- The lists. Read backwards, they give create_time descending, name ascending. Written this way round, new rows go to
+-- the right edge, where SQLite fills pages. Conditions on integers: an IN over texts costs 8 us a write.
 CREATE INDEX operations_newest ON operations (create_time, name DESC);
 CREATE INDEX operations_by_parent ON operations (parent, create_time, name DESC);
 CREATE INDEX operations_by_handler ON operations (handler, create_time, name DESC);

@@ -10,12 +10,12 @@ from typing import Self
 from lro_aio.core.record import Record
 from lro_aio.ports import Clock
 
-__all__ = ["Notices", "Subscription"]
+__all__ = ["Feed", "Subscription"]
 
 Listener = Callable[[str, Record | None], None]
 
 
-class Notices:
+class Feed:
     """Tells subscribers and listeners of committed rows. Belongs to one event loop."""
 
     def __init__(self) -> None:
@@ -75,38 +75,39 @@ class Notices:
 class Subscription:
     """What changed since the last ``take``. One waiter each."""
 
-    def __init__(self, notices: Notices, names: Iterable[str]) -> None:
+    def __init__(self, feed: Feed, names: Iterable[str]) -> None:
         self.names = tuple(names)
-        self._notices = notices
+        self._feed = feed
         self._changed: dict[str, Record | None] = {}
         self._stale = False
         self._waiter: asyncio.Future[None] | None = None
 
     def __enter__(self) -> Self:
-        self._notices.add(self)
+        self._feed.add(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._notices.remove(self)
+        self._feed.remove(self)
 
     def push(self, name: str, record: Record | None) -> None:
-        """Called by the notices."""
+        """Called by the feed."""
         self._changed[name] = record
         self._wake()
 
     def push_stale(self) -> None:
-        """Called by the notices."""
+        """Called by the feed."""
         self._stale = True
         self._wake()
 
     async def wait(self, clock: Clock, until: float | None) -> None:
-        """Return when there is something to take, or at ``until`` on the clock."""
-        if self._changed or self._stale or (until is not None and clock.time() >= until):
+        """Return when there is something to take, or at ``until`` of the clock's monotonic time."""
+        left = None if until is None else until - clock.monotonic()
+        if self._changed or self._stale or (left is not None and left <= 0):
             return
         self._waiter = asyncio.get_running_loop().create_future()
-        cancel = clock.call_at(until, self._wake) if until is not None else None
+        cancel = clock.call_later(left, self._wake) if left is not None else None
         try:
             await self._waiter
         finally:

@@ -1,0 +1,316 @@
+"""Batches reads and changes onto a store.
+
+All reads that are asked for while one is under way become the next single read; all changes that arrive while a
+transaction commits become the next one. A thousand callers cost a handful of round trips.
+
+Reads and scans run on worker threads, changes on the writer threads of ``lanes``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import anyio.to_thread
+
+from lro_aio.core.change import Change, Outcome
+from lro_aio.core.errors import StoreUnavailableError
+from lro_aio.core.record import Record
+from lro_aio.engine.lanes import Answered, Item, Lanes
+from lro_aio.engine.life import Life
+from lro_aio.ports import Store
+
+__all__ = ["Batcher"]
+
+logger = logging.getLogger("lro_aio")
+
+T = TypeVar("T")
+
+READERS = 4
+"""Reads and scans that may be under way at a time."""
+CLOSE_GRACE = 2.0
+"""Seconds for the last reads and changes of a client that closes; a store that is away must not hold it up."""
+SETTLE_ROUNDS = 20
+"""Turns of the event loop without a request to the store, after which a driven clock takes the engine for idle."""
+
+
+class Batcher:
+    """One store in the hands of one event loop.
+
+    Args:
+        store: Opened and closed here.
+        life: Whether the client is open.
+        committed: Called on the loop for every row that a change left behind, in the order of commit.
+        elsewhere: Called on the loop when another process has committed.
+        recovered: Called on the loop when the store answers again after an outage.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        life: Life,
+        *,
+        committed: Callable[[str, Record | None], None],
+        elsewhere: Callable[[], None],
+        recovered: Callable[[], None],
+    ) -> None:
+        self.store = store
+        self._life = life
+        self._committed = committed
+        self._elsewhere = elsewhere
+        self._recovered = recovered
+        self._readers: concurrent.futures.ThreadPoolExecutor | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lanes = Lanes(self._commit, self._poll_elsewhere, store.foreign_poll_interval)
+        self._wanted: list[tuple[Iterable[str], asyncio.Future[dict[str, Record]]]] = []
+        self._reader: asyncio.Task[None] | None = None
+        self._pending = 0
+        self._activity = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._unavailable = False
+        self._hurry: asyncio.TimerHandle | None = None
+        self._abandoning: asyncio.Future[None] | None = None
+        self._abandoned = False
+
+    async def open(self) -> None:
+        """Open the store and start the writer threads.
+
+        Raises:
+            StoreSchemaError: The store is not one that can be used.
+            StoreUnavailableError: It does not answer.
+        """
+        await anyio.to_thread.run_sync(self.store.open)
+        self._loop = asyncio.get_running_loop()
+        self._readers = concurrent.futures.ThreadPoolExecutor(READERS, thread_name_prefix="lro-aio-reader")
+        self._lanes.open(self.store.lanes)
+
+    def hurry(self) -> None:
+        """The client closes: what the store has not answered in a moment fails, whatever the store's own deadline."""
+        if self._hurry is None and self._loop is not None:
+            self._hurry = self._loop.call_later(CLOSE_GRACE, self._begin_abandon)
+
+    def _begin_abandon(self) -> None:
+        assert self._loop is not None
+        self._abandoning = self._loop.run_in_executor(None, self._abandon)
+
+    def _abandon(self) -> None:
+        logger.warning(
+            "the store does not answer, and the client closes without it: %s",
+            self.store.url,
+            extra={"event": "store_abandoned"},
+        )
+        self._abandoned = True
+        self.store.close()  # ends what is under way
+
+    async def close(self) -> None:
+        """Commit what is queued, stop the threads, close the store."""
+        if self._reader is not None:
+            await asyncio.wait([self._reader])
+        await anyio.to_thread.run_sync(self._lanes.close())
+        if self._hurry is not None:
+            self._hurry.cancel()
+        if self._abandoning is not None:
+            await asyncio.wait([self._abandoning])
+        if self._readers is not None:
+            await anyio.to_thread.run_sync(self._readers.shutdown)
+        await anyio.to_thread.run_sync(self.store.close)
+        await asyncio.sleep(0)  # what the threads handed to the loop last is delivered before the caller goes on
+
+    async def settle(self) -> None:
+        """Return when nothing is left to do without time moving."""
+        quiet = 0
+        seen = -1
+        while quiet < SETTLE_ROUNDS:
+            await self._idle.wait()
+            await asyncio.sleep(0)
+            if self._activity == seen and self._pending == 0:
+                quiet += 1
+            else:
+                quiet, seen = 0, self._activity
+
+    async def read(self, name: str) -> Record | None:
+        """The row, as it is after every change that was answered before this call."""
+        return (await self.read_many((name,))).get(name)
+
+    async def read_many(self, names: Iterable[str]) -> dict[str, Record]:
+        """The rows that exist, by name."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[dict[str, Record]] = loop.create_future()
+        self._wanted.append((names, future))
+        if self._reader is None:
+            self._reader = loop.create_task(self._read_wanted(), name="lro-aio-reader")
+        return await future
+
+    def call(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        """Run a blocking read or scan of the store on a worker thread.
+
+        Cancelling the future does not stop it. It may get StoreUnavailableError, or what the store raises.
+
+        Raises:
+            ClosedError: The client is not open, or no longer.
+            RuntimeError: On another event loop.
+        """
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop or self._readers is None or self._life.forked:
+            self._life.check_open()
+        future: asyncio.Future[T] = loop.run_in_executor(self._readers, function)
+        self._pending += 1
+        self._activity += 1
+        self._idle.clear()
+        future.add_done_callback(self._called)
+        return future
+
+    def _called(self, future: asyncio.Future[Any]) -> None:
+        if not future.cancelled():
+            if isinstance(future.exception(), StoreUnavailableError):
+                self._unavailable = True
+            elif self._unavailable:
+                self._note_answer()
+        self._pending -= 1
+        if not self._pending:
+            self._idle.set()
+
+    def submit(self, change: Change, answered: Answered | None = None) -> asyncio.Future[Record | None]:
+        """Commit a change with whatever else is waiting; gives the row after it, None if it was removed.
+
+        Cancelling the future does not take the change back. It may get an LroError: the transition's refusal, or
+        StoreUnavailableError, and then nothing is known of the change.
+
+        Args:
+            change: See above.
+            answered: Called on the loop with what became of it, even where nobody waits for the future any more.
+
+        Raises:
+            ClosedError: The client is not open, or no longer.
+            RuntimeError: On another event loop.
+        """
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop or self._life.forked:
+            self._life.check_open()  # says what is wrong
+        future: asyncio.Future[Record | None] = loop.create_future()
+        self._lanes.put((change, future, answered))
+        self._pending += 1
+        self._activity += 1
+        self._idle.clear()
+        return future
+
+    def apply_from_thread(self, changes: Sequence[Change]) -> list[Outcome]:
+        """Commit renewals from a thread that must not depend on the event loop; blocks until they are.
+
+        Raises:
+            ClosedError: The client is closed.
+        """
+        promises: list[concurrent.futures.Future[Outcome]] = []
+        for change in changes:
+            promise: concurrent.futures.Future[Outcome] = concurrent.futures.Future()
+            self._lanes.put_renewal((change, promise, None))
+            promises.append(promise)
+        return [promise.result() for promise in promises]
+
+    async def _read_wanted(self) -> None:
+        while self._wanted:
+            wanted, self._wanted = self._wanted, []
+            names = list({name for group, _ in wanted for name in group})
+            try:
+                records = await self.call(partial(self.store.read, names))
+            except Exception as exc:  # noqa: BLE001 (every reader gets it)
+                for _, future in wanted:
+                    if not future.done():
+                        future.set_exception(exc)
+                continue
+            by_name = {record.name: record for record in records}
+            for _, future in wanted:
+                if not future.done():
+                    future.set_result(by_name)
+        self._reader = None
+
+    def _note_answer(self) -> None:
+        if self._unavailable:
+            self._unavailable = False
+            self._recovered()
+
+    def _commit(self, batch: list[Item]) -> None:
+        """Apply a batch on the calling writer thread and hand the outcomes back."""
+        outcomes = self._apply([change for change, _, _ in batch])
+        for (_, promise, _), outcome in zip(batch, outcomes, strict=True):
+            if isinstance(promise, concurrent.futures.Future):
+                promise.set_result(outcome)
+        self._to_loop(self._deliver, batch, outcomes)
+
+    def _apply(self, changes: list[Change]) -> list[Outcome]:
+        """Bisects a batch that is refused for good, so that only the offender fails (rule 16)."""
+        try:
+            return self.store.apply(changes)
+        except StoreUnavailableError as exc:
+            return [exc] * len(changes)
+        except Exception as exc:  # the contract of `Store.apply`: nothing was committed, and the same is refused again
+            if self._abandoned:  # closed under it, which is no fault of the changes
+                gone = StoreUnavailableError(f"{self.store.url} did not answer before the client closed")
+                return [gone] * len(changes)
+            if len(changes) == 1:
+                logger.warning(
+                    "the store refused a change of %s: %s",
+                    changes[0].name,
+                    exc,
+                    exc_info=exc,
+                    extra={"operation": changes[0].name, "event": "change_refused"},
+                )
+                return [exc]
+            half = len(changes) // 2
+            return self._apply(changes[:half]) + self._apply(changes[half:])
+
+    def _deliver(self, batch: list[Item], outcomes: list[Outcome]) -> None:
+        asked = 0
+        unavailable = False
+        for (change, promise, answered), outcome in zip(batch, outcomes, strict=True):
+            if isinstance(promise, asyncio.Future):
+                asked += 1
+                if self._lanes.berths:
+                    self._lanes.answered(change)
+                if promise.done():  # whoever asked was cancelled
+                    pass
+                elif isinstance(outcome, Exception):
+                    promise.set_exception(outcome)
+                else:
+                    promise.set_result(outcome)
+            unavailable = unavailable or isinstance(outcome, StoreUnavailableError)
+            try:
+                if answered is not None:
+                    answered(outcome)
+                if not isinstance(outcome, Exception):
+                    self._committed(change.name, outcome)
+            except Exception:  # a defect of ours must not keep the others of the batch from their answers
+                logger.exception(
+                    "the outcome of a change of %s was not processed",
+                    change.name,
+                    extra={"operation": change.name, "event": "outcome_not_processed"},
+                )
+        if unavailable:
+            self._unavailable = True
+        elif self._unavailable:
+            self._note_answer()
+        self._pending -= asked
+        if not self._pending:
+            self._idle.set()
+
+    def _poll_elsewhere(self) -> None:
+        """Ask, on a writer thread between batches, whether another process has committed."""
+        try:
+            changed = self.store.changed_elsewhere()
+        except Exception as exc:  # noqa: BLE001 (the thread must live; the next request of anybody will say so)
+            logger.debug("polling for commits of other processes failed: %s", exc, extra={"event": "poll_failed"})
+            return
+        if changed:
+            self._to_loop(self._elsewhere)
+
+    def _to_loop(self, function: Callable[..., None], *args: Any) -> None:
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(function, *args)
+        except RuntimeError:
+            logger.debug("the event loop is closed; what was committed stays committed", extra={"event": "loop_closed"})

@@ -1,0 +1,234 @@
+"""What stands behind an ``Operation``: the row as last seen, the claim that writes it, and what is not yet written."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, Protocol
+
+from google.longrunning import operations_proto_pb2 as operations_pb2
+from google.rpc import status_pb2
+
+from lro_aio.core import transitions
+from lro_aio.core.change import Change
+from lro_aio.core.codec import StateCodec
+from lro_aio.core.record import Record
+from lro_aio.core.transitions import Holder
+from lro_aio.engine.children import Children
+from lro_aio.engine.handlers import Handler, HandlerFunction
+from lro_aio.engine.progress import Progress
+from lro_aio.engine.rows import Rows
+from lro_aio.engine.settings import Settings
+from lro_aio.engine.suspension import Suspended, suspend_event
+from lro_aio.engine.tasks import Tasks
+from lro_aio.ports import Clock
+
+__all__ = ["CancelReason", "Holding", "OperationHost"]
+
+_UNREAD: Any = object()
+
+
+class CancelReason(enum.StrEnum):
+    """Why a handler's task is cancelled. Set before it is."""
+
+    CANCEL_REQUESTED = "CANCEL_REQUESTED"
+    """Somebody cancelled the operation: clean up and let the cancellation pass."""
+    LEASE_LOST = "LEASE_LOST"
+    """Another process has the operation: stop, nothing you write is taken any more."""
+    SHUTDOWN = "SHUTDOWN"
+    """This process ends: stop, another one runs the segment again."""
+    RUN_TIMEOUT = "RUN_TIMEOUT"
+    """The handler's ``run_timeout`` ran out."""
+
+
+class OperationHost(Protocol):
+    """What an operation needs of the engine that made it."""
+
+    client: Any
+    """The ``Client``."""
+    clock: Clock
+    settings: Settings
+    rows: Rows
+    children: Children
+    tasks: Tasks
+    """Own what writes progress later."""
+
+    @property
+    def dev_mode(self) -> bool:
+        """Whether wake-ups happen in this process."""
+        ...
+
+    @property
+    def draining(self) -> bool:
+        """Whether this process takes no more work."""
+        ...
+
+    def let_go(self, holder: Holder) -> None:
+        """Renew the lease no longer."""
+        ...
+
+    async def start_child(self, by: Holding, handler: str | HandlerFunction, state: Any, *, key: str) -> Holding:
+        """See ``Operation.start_child``."""
+        ...
+
+    async def cancel(self, name: str, *, cancel_children: bool = True) -> None:
+        """See ``Client.cancel_operation``."""
+        ...
+
+    async def delete(self, name: str) -> None:
+        """See ``Client.delete_operation``."""
+        ...
+
+
+class Holding:
+    """One operation in the hands of its creator, its handler, or a visitor.
+
+    Args:
+        host: The engine, as far as operations need it.
+        record: The row as last seen.
+        handler: The row's, where it is registered here.
+        holder: The claim to write with; None: a visitor's.
+        codec: How to read the state; None: as the handler does.
+        in_handler: Whether the handler's own code has it, and may suspend.
+    """
+
+    def __init__(
+        self,
+        host: OperationHost,
+        record: Record,
+        *,
+        handler: Handler | None = None,
+        holder: Holder | None = None,
+        codec: StateCodec[Any] | None = None,
+        in_handler: bool = False,
+    ) -> None:
+        self.host = host
+        self.record = record
+        self.holder = holder if holder is not None else Holder(record.uid, 0)
+        self.handler = handler
+        self.in_handler = in_handler
+        self.children: list[operations_pb2.Operation] = []
+        """What the last suspend waited for."""
+        self.cancel_reason: CancelReason | None = None
+        self.suspended: Suspended | None = None
+        """What ``suspend`` returned last."""
+        self._codec = codec if codec is not None else (handler.codec if handler is not None else None)
+        self._state: Any = _UNREAD
+        self._used = False
+        self._progress: Progress | None = None
+
+    @property
+    def progress(self) -> Progress:
+        """Made when it is asked for: few operations tell of theirs."""
+        if self._progress is None:
+            self._progress = Progress(
+                self.record.name,
+                self.record.metadata,
+                self.write_metadata,
+                clock=self.host.clock,
+                tasks=self.host.tasks,
+            )
+        return self._progress
+
+    @property
+    def state(self) -> Any:
+        """The decoded state. Whoever asks for it may change it in place, so it is written with the next suspend.
+
+        Raises:
+            StateCodecError: What is stored cannot be read.
+        """
+        self.decode()
+        self._used = True
+        return self._state
+
+    @state.setter
+    def state(self, value: Any) -> None:
+        self._state = value
+        self._used = True
+
+    def decode(self) -> None:
+        """Read the state, for whoever asks for it later.
+
+        Raises:
+            StateCodecError: What is stored cannot be read.
+        """
+        if self._state is _UNREAD:
+            codec = self._codec if self._codec is not None else StateCodec[Any](None)
+            self._state = codec.decode(self.record.state_data, self.record.state_codec)
+
+    def learn(self, record: Record) -> None:
+        """Take over what another writer left in the row."""
+        self.record = record
+
+    def state_changes(self) -> dict[str, Any]:
+        """The state as columns to write; empty where nobody asked for it or set it.
+
+        Raises:
+            StateCodecError: The state cannot be encoded; names the field.
+            PayloadTooLargeError: Over ``Limits.state``.
+        """
+        if not self._used:
+            return {}
+        codec = self._codec
+        if codec is None:
+            codec = StateCodec(None if self._state is None else type(self._state))
+        data, tag = codec.encode(self._state)
+        self.host.settings.limits.check("state", len(data))
+        return {"state_data": data, "state_codec": tag}
+
+    def last_changes(self) -> dict[str, Any]:
+        """Progress that is not yet written, to go with the operation's next write."""
+        metadata = self._progress.take() if self._progress is not None else None
+        return {"metadata": metadata} if metadata else {}
+
+    def retire(self) -> None:
+        """The run is over: no progress is written and no suspend taken any more."""
+        self.last_changes()
+        self.in_handler = False
+
+    def suspend_change(self, planned: Suspended) -> tuple[Callable[..., Record | None], int]:
+        """The transition that commits what ``suspend`` returned, and the bytes that it writes.
+
+        Raises:
+            StateCodecError: The state cannot be encoded; names the field.
+            PayloadTooLargeError: Over ``Limits.state``.
+        """
+        changes = {**self.state_changes(), **self.last_changes()}
+        event = suspend_event(
+            planned,
+            on_cancel=self.handler.on_cancel if self.handler is not None else "",
+            retention=self.host.settings.retention.duration,
+            changes=changes,
+        )
+        return event, 512 + len(changes.get("state_data", b""))
+
+    async def finish(self, *, response: bytes = b"", error: status_pb2.Status | None = None) -> None:
+        """End the operation."""
+        await self.write(
+            transitions.finish,
+            retention=self.host.settings.retention.duration,
+            response=response,
+            error=error,
+            changes={**self.state_changes(), **self.last_changes()},
+        )
+        self.host.let_go(self.holder)
+
+    async def write(self, event: Callable[..., Record | None], **arguments: Any) -> None:
+        """Commit a transition of the holder's."""
+        change = Change(
+            self.record.name,
+            partial(event, holder=self.holder, now=self.host.clock.time(), **arguments),
+            size=512 + len(arguments.get("response", b"")),
+        )
+        record = await self.host.rows.submit(change)
+        if record is None:  # a deleted row is removed as it ends: this object alone still knows how
+            record = change.apply(replace(self.record, deleted=False, cancel_children=False))
+        assert record is not None
+        if record.revision >= self.record.revision:  # else `learn` has a later one, with a cancel say
+            self.record = record
+
+    async def write_metadata(self, metadata: bytes) -> None:
+        """Write the metadata now."""
+        await self.write(transitions.save, changes={"metadata": metadata})

@@ -1,0 +1,161 @@
+"""The leases that this process holds: renewed all in one transaction, from a thread that no handler can block (rule 4).
+
+Who holds a lease renews it at a third of its duration. Whether a lease that is over may be taken is for ``evidence`` to
+say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import weakref
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from lro_aio.core import transitions
+from lro_aio.core.change import Change
+from lro_aio.core.errors import LeaseLostError, LroError, OperationDoneError, StoreUnavailableError
+from lro_aio.core.policies import LeasePolicy
+from lro_aio.core.record import Record
+from lro_aio.core.transitions import Holder
+from lro_aio.engine.batching import Batcher
+from lro_aio.engine.life import ClosedError, Life
+from lro_aio.engine.logs import event
+from lro_aio.ports import Clock
+
+__all__ = ["Learner", "Leases"]
+
+logger = logging.getLogger("lro_aio")
+
+
+class Learner(Protocol):
+    """Somebody who drives an operation by hand, and must hear of a cancel."""
+
+    def learn(self, record: Record) -> None:
+        """Take over what another writer left in the row."""
+        ...
+
+
+class Leases:
+    """Renews and releases.
+
+    Args:
+        batcher: The store.
+        clock: Engine time, and the ticker.
+        life: The event loop whose signs of life the renewals want.
+        policy: How long a lease lasts.
+        lost: Called on the loop when the claim of a holder is no longer the row's.
+    """
+
+    def __init__(
+        self, batcher: Batcher, clock: Clock, life: Life, policy: LeasePolicy, lost: Callable[[Holder], None]
+    ) -> None:
+        self._batcher = batcher
+        self._clock = clock
+        self._life = life
+        self._policy = policy
+        self._lost = lost
+        self._held: dict[str, tuple[str, Holder]] = {}
+        """By uid: the leases of runs, and of operations that this process made and drives."""
+        self._driven: weakref.WeakValueDictionary[str, Learner] = weakref.WeakValueDictionary()
+        self._stop_ticker: Callable[[], None] | None = None
+        self._alive = time.monotonic()
+        self._closed = False
+
+    def hold(self, name: str, holder: Holder) -> None:
+        """Renew this row's lease from now on."""
+        self._alive = time.monotonic()  # the loop lives: while nothing was held, nobody asked it
+        self._held[holder.uid] = (name, holder)
+        if self._stop_ticker is None and not self._closed:
+            self._stop_ticker = self._clock.every(self._policy.renew_interval, self.renew)
+
+    def drive(self, name: str, holder: Holder, driver: Learner) -> None:
+        """As ``hold``; and tell the driver of what others write, for as long as somebody keeps it."""
+        self.hold(name, holder)
+        self._driven[holder.uid] = driver
+
+    def let_go(self, holder: Holder) -> None:
+        """Renew it no longer."""
+        held = self._held.get(holder.uid)
+        if held is not None and held[1] == holder:
+            del self._held[holder.uid]
+
+    @property
+    def held(self) -> int:
+        """How many leases this process renews."""
+        return len(self._held)
+
+    def holds(self, uid: str) -> bool:
+        """Whether this process renews the lease of the operation with this uid."""
+        return uid in self._held
+
+    def tell(self, record: Record) -> None:
+        """A row that runs was committed: tell whoever drives it by hand."""
+        driver = self._driven.get(record.uid)
+        if driver is not None:
+            driver.learn(record)
+
+    def renew(self) -> None:
+        """Renew every lease in one transaction. Called on the clock's ticker thread, never on the event loop."""
+        held = list(self._held.copy().values())
+        if not held:
+            return
+        loop = self._life.loop
+        try:
+            loop.call_soon_threadsafe(self._note_alive)
+        except RuntimeError:
+            return  # the loop is closed: this process no longer runs anything
+        if time.monotonic() - self._alive > self._policy.max_stall:
+            logger.critical(
+                "the event loop has shown no sign of life for %.0f s; %d leases are no longer renewed",
+                self._policy.max_stall,
+                len(held),
+                extra=event("loop_stalled"),
+            )
+            return
+        now = self._clock.time()
+        changes = [
+            Change(name, partial(transitions.renew, holder=holder, now=now, lease=self._policy.duration))
+            for name, holder in held
+        ]
+        try:
+            outcomes = self._batcher.apply_from_thread(changes)
+        except ClosedError:
+            return
+        # An unreachable store is no evidence that a claim has changed.
+        lost = [
+            holder
+            for (_, holder), outcome in zip(held, outcomes, strict=True)
+            if isinstance(outcome, LroError) and not isinstance(outcome, StoreUnavailableError)
+        ]
+        if lost:
+            loop.call_soon_threadsafe(self._lose, lost)
+
+    async def release(self) -> None:
+        """Give every row back, for other processes to go on with at once."""
+        now = self._clock.time()
+        changes = [
+            Change(name, partial(transitions.release, holder=holder, now=now)) for name, holder in self._held.values()
+        ]
+        for outcome in await asyncio.gather(*map(self._batcher.submit, changes), return_exceptions=True):
+            if isinstance(outcome, Exception) and not isinstance(outcome, LeaseLostError | OperationDoneError):
+                logger.warning(
+                    "a lease was not released and will expire by itself: %s", outcome, extra=event("lease_not_released")
+                )
+
+    def close(self) -> None:
+        """Stop renewing, for good. Blocks until a renewal that is under way has ended."""
+        self._closed = True
+        if self._stop_ticker is not None:
+            self._stop_ticker()
+            self._stop_ticker = None
+
+    def _note_alive(self) -> None:
+        self._alive = time.monotonic()
+
+    def _lose(self, lost: list[Holder]) -> None:
+        for holder in lost:
+            self.let_go(holder)
+            self._lost(holder)

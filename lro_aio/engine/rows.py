@@ -1,0 +1,190 @@
+"""The rows of the store as this process sees them: read, changed, waited for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
+
+from lro_aio.core import names, transitions
+from lro_aio.core.change import Change
+from lro_aio.core.errors import OperationNotFoundError
+from lro_aio.core.record import Record, State
+from lro_aio.engine.batching import Batcher
+from lro_aio.engine.changes import Feed, Subscription
+from lro_aio.engine.life import Life
+from lro_aio.ports import Clock
+
+__all__ = ["Rows"]
+
+NOTICE = 1.0
+"""Seconds in which a notice of another process's commit has certainly come, on a store that gives any."""
+WATCH_POLL = 1.0
+"""Engine seconds between reads of a watched row on a store that gives no notice of other processes."""
+
+
+class Rows:
+    """Reads and changes rows, and waits for them to change.
+
+    Args:
+        batcher: The store.
+        feed: What was committed.
+        clock: Engine time.
+        life: Whether the client is open.
+        owner: This process, in the rows that it holds.
+    """
+
+    def __init__(self, batcher: Batcher, feed: Feed, clock: Clock, life: Life, owner: str) -> None:
+        self._batcher = batcher
+        self._feed = feed
+        self._clock = clock
+        self._life = life
+        self._owner = owner
+        self.submit = batcher.submit
+        """Commit a change; see ``Batcher.submit``."""
+        self.scan = batcher.call
+        """Run a blocking scan of the store on a worker thread; see ``Batcher.call``."""
+        self.store = batcher.store
+        """For its terms: what it can hold, and for how long."""
+        self._own: dict[str, Record] = {}
+        """By name: rows that run under this owner, as last committed, while no other process has committed anything."""
+
+    def listen(self) -> Callable[[], None]:
+        """Learn what is committed; returns the undo."""
+        return self._feed.listen(self._observe, self._own.clear)
+
+    @property
+    def has_notices(self) -> bool:
+        """Whether the store tells of other processes' commits; where it does not, only polling does."""
+        return self._batcher.store.foreign_poll_interval is not None
+
+    def check_open(self) -> None:
+        """Refuse use of a client that is not open; see ``Life.check_open``."""
+        self._life.check_open()
+
+    async def record(self, name: str) -> Record:
+        """The row of a visible operation.
+
+        Raises:
+            InvalidOperationNameError: Malformed name.
+            OperationNotFoundError: Never made, deleted or expired.
+            StoreUnavailableError: The store did not answer.
+        """
+        self._life.check_open()
+        names.parse(name)
+        record = await self._batcher.read(name)
+        if record is None:
+            raise OperationNotFoundError(name)
+        return record.check_visible(self._clock.time())
+
+    async def find(self, name: str) -> Record | None:
+        """The row, hidden or not; None where there is none."""
+        self._life.check_open()
+        return await self._batcher.read(name)
+
+    async def read_many(self, wanted: list[str]) -> dict[str, Record]:
+        """The rows that exist, hidden or not, by name."""
+        return await self._batcher.read_many(wanted)
+
+    def unfinished(self, wanted: list[str]) -> asyncio.Future[set[str]]:
+        """Those of the operations that have not ended."""
+        return self.scan(partial(self._batcher.store.unfinished, wanted))
+
+    async def delete(self, name: str) -> None:
+        """See ``Client.delete_operation``."""
+        names.parse(name)
+        await self.submit(Change(name, partial(transitions.delete, now=self._clock.time())))
+
+    def own(self, name: str) -> Record | None:
+        """The row of an operation that runs here, as it is in the store, without a read; None where that is not known.
+
+        Another process may have changed it so short a time ago that no notice of it has come yet: for who waits for
+        such a notice anyhow.
+        """
+        return self._own.get(name)
+
+    async def wait(self, name: str, timeout: float | None) -> Record:
+        """Wait until the operation has ended, or until the time is up; returns it as last seen."""
+        deadline = None if timeout is None else self._clock.monotonic() + timeout
+        with self._feed.subscribe((name,)) as changes:
+            record = self._running_here(name, timeout)
+            if record is None:
+                record = await self.record(name)  # under the subscription: nothing falls between the two
+            while not record.done and (later := await self._later(record, changes, deadline)) is not None:
+                record = later
+        return record
+
+    async def watch(self, name: str) -> AsyncGenerator[Record]:
+        """Yield the row now and whenever it has changed; ends with the terminal one."""
+        with self._feed.subscribe((name,)) as changes:
+            record = await self.record(name)
+            yield record
+            while (later := await self._later(record, changes, None)) is not None:
+                record = later
+                yield record
+
+    async def news(
+        self, changes: Subscription, deadline: float | None, *, poll: float = WATCH_POLL
+    ) -> tuple[dict[str, Record | None], bool]:
+        """Wait for a change of the subscribed rows, until the deadline (monotonic) at most.
+
+        Where the store gives no notice of other processes, it returns after ``poll`` seconds too, empty-handed: the
+        caller reads then.
+
+        Returns:
+            The rows that changed, and whether others may have changed unseen.
+        """
+        until = deadline
+        if not self.has_notices:
+            polled = self._clock.monotonic() + poll
+            until = polled if deadline is None else min(deadline, polled)
+        await changes.wait(self._clock, until)
+        return changes.take()
+
+    def _running_here(self, name: str, timeout: float | None) -> Record | None:
+        """What a wait begins with, without a read: its row if it runs here and nobody else has changed anything.
+
+        Where the store gives notice of other processes, a change of theirs that this misses is told to the subscription
+        in a moment; a wait that ends before that must read.
+        """
+        self._life.check_open()
+        if not self.has_notices or (timeout is not None and timeout < NOTICE):
+            return None
+        record = self._own.get(name)
+        return None if record is None else record.check_visible(self._clock.time())
+
+    async def _later(self, record: Record, changes: Subscription, deadline: float | None) -> Record | None:
+        """The row once it has changed; None where it has ended, at the deadline, and when the client drains."""
+        while not record.done and not self._life.draining and (deadline is None or self._clock.monotonic() < deadline):
+            changed, stale = await self.news(changes, deadline)
+            latest = changed.get(record.name)
+            if stale or record.name not in changed:
+                latest = await self.record(record.name)
+            if latest is None or _is_another(latest, record):  # removed, or a later one under its name
+                raise OperationNotFoundError(record.name)
+            if _is_news(latest.check_visible(self._clock.time()), record):
+                return latest
+        return None
+
+    def _observe(self, name: str, record: Record | None) -> None:
+        if record is not None and record.state is State.RUNNING and record.owner == self._owner:
+            self._own[name] = record
+        else:
+            self._own.pop(name, None)
+
+
+def _is_another(latest: Record, record: Record) -> bool:
+    """Whether a row is a later one under the same name. One that another program wrote over or took back is not."""
+    return bool(latest.uid and record.uid) and latest.uid != record.uid
+
+
+def _is_news(latest: Record, record: Record) -> bool:
+    """Whether a reader must be told. Another program writes the public message alone: no revision tells of it."""
+    if latest.revision != record.revision:
+        return latest.revision > record.revision
+    return (latest.done, latest.metadata, latest.response, latest.error) != (
+        record.done,
+        record.metadata,
+        record.response,
+        record.error,
+    )

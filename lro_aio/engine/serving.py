@@ -1,0 +1,122 @@
+"""What a server asks of a client besides the client's public methods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lro_aio.core.errors import InvalidOperationNameError
+from lro_aio.core.names import parse
+from lro_aio.core.policies import Limits
+from lro_aio.core.record import Record, Wait, WakeReason
+from lro_aio.engine.children import Children
+from lro_aio.engine.dispatch import Dispatcher
+from lro_aio.engine.evidence import Evidence
+from lro_aio.engine.listing import Page, list_page
+from lro_aio.engine.methods import MethodOperation, Methods
+from lro_aio.engine.rows import Rows
+from lro_aio.engine.run import Run
+from lro_aio.engine.sweep import Sweeper
+from lro_aio.engine.timing import sleep_for
+from lro_aio.ports import Clock
+
+__all__ = ["ServerHost"]
+
+
+class ServerHost:
+    """One door for the servers of a client that is open: rows, pages, wake-ups, and operations of service methods."""
+
+    def __init__(
+        self,
+        *,
+        rows: Rows,
+        children: Children,
+        dispatcher: Dispatcher,
+        methods: Methods,
+        sweeper: Sweeper,
+        evidence: Evidence,
+        limits: Limits,
+        clock: Clock,
+    ) -> None:
+        self._rows = rows
+        self._children = children
+        self._dispatcher = dispatcher
+        self._methods = methods
+        self._sweeper = sweeper
+        self._evidence = evidence
+        self._limits = limits
+        self._clock = clock
+
+    async def record(self, name: str) -> Record:
+        """The row of a visible operation. Raises as ``Client.get_operation``."""
+        return await self._rows.record(name)
+
+    async def page(
+        self,
+        *,
+        filter: str = "",  # noqa: A002 (the field's name in the RPC)
+        page_size: int = 0,
+        page_token: str = "",
+        parent: str = "",
+    ) -> Page:
+        """As ``Client.list_operations``, with the rows."""
+        self._rows.check_open()
+        return await list_page(
+            self._rows,
+            self._limits,
+            now=self._clock.time(),
+            filter=filter,
+            page_size=page_size,
+            page_token=page_token,
+            parent=parent,
+        )
+
+    async def resume(
+        self,
+        name: str,
+        token: str,
+        *,
+        reason: WakeReason | None,
+        pending: Sequence[str] = (),
+        error: str = "",
+        early: bool = True,
+        visit: int | None = None,
+    ) -> Run | None:
+        """See ``Dispatcher.resume``."""
+        return await self._dispatcher.resume(
+            name, token, reason=reason, pending=pending, error=error, early=early, visit=visit, patient=True
+        )
+
+    async def sweep(self) -> None:
+        """A pass, and another one where the first found leases that are over and may be those of the living.
+
+        For a process that may not be there for the next sweep, with what it has seen.
+        """
+        await self._sweeper.run_pass()
+        wait = self._evidence.wait()
+        if wait is not None:
+            await sleep_for(self._clock, wait)
+            await self._sweeper.run_pass()
+
+    async def waiting(self, name: str, token: str) -> Record | None:
+        """The row, if the token still stands for its wait: no run that it started has got anywhere."""
+        try:
+            parse(name)
+        except InvalidOperationNameError:
+            return None
+        record = await self._rows.find(name)
+        if record is None or record.done or record.wait is None or record.wait.token != token:
+            return None
+        return record
+
+    async def pending(self, wait: Wait, among: Sequence[str] | None = None) -> list[str]:
+        """See ``Children.pending``."""
+        return await self._children.pending(wait, among)
+
+    async def start_by_hand(self, handler: str) -> MethodOperation[Any]:
+        """See ``Methods.start``."""
+        return await self._methods.start(handler)
+
+    async def claim_suspended(self, name: str, *, handler: str = "") -> MethodOperation[Any]:
+        """See ``Methods.claim_suspended``."""
+        return await self._methods.claim_suspended(name, handler=handler)

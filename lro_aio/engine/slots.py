@@ -1,0 +1,159 @@
+"""The slots of one process: who runs, who is about to, and who waits.
+
+``max_running`` bounds the handlers that run at a time. A slot is taken before the claim that fills it is sent, so that
+no answer can find the process full. What is due and finds no free slot waits here, in the order in which it came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from lro_aio.core.record import Record, Wake
+
+__all__ = ["Slots"]
+
+
+class Slots:
+    """Counts slots. Belongs to one event loop.
+
+    Args:
+        most: How many there are. 0 for a front end, which runs nothing, even what it knows.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.closed = False
+        """No slot is given any more: the process shuts down."""
+        self.starved = False
+        """Rows are due that found no free slot: the next one that is free is a reason to scan for them."""
+        self._running: set[str] = set()
+        """Uids."""
+        self._claiming: dict[str, int] = {}
+        """How many claims are under way: by name, those of starts by uid."""
+        self._taken: set[str] = set()
+        """Names: rows that have a slot and are about to be claimed."""
+        self._waiting: dict[str, tuple[Record, Wake | None]] = {}
+        """By name, in the order in which they get a slot."""
+        self._no_claims = asyncio.Event()
+        self._no_claims.set()
+        self._fill: Callable[[], None] = lambda: None
+        self._rescan: Callable[[], None] = lambda: None
+
+    def on_free(self, fill: Callable[[], None], rescan: Callable[[], None]) -> None:
+        """Say who is told that a slot is free.
+
+        Args:
+            fill: Claims what waits; called where something does.
+            rescan: Scans for more; called where rows are due that found no slot.
+        """
+        self._fill, self._rescan = fill, rescan
+
+    @property
+    def free(self) -> int:
+        """Runs that may start now."""
+        taken = len(self._running) + len(self._claiming) + len(self._taken)
+        return 0 if self.closed else max(0, self.most - taken)
+
+    @property
+    def waiting(self) -> int:
+        """Rows that are due and wait for a free slot."""
+        return len(self._waiting)
+
+    @property
+    def coming(self) -> int:
+        """Rows that are about to be claimed, and that a scan of the store may still find due."""
+        return len(self._waiting) + len(self._taken) + len(self._claiming)
+
+    def expects(self, name: str) -> bool:
+        """Whether this row is one of them."""
+        return name in self._waiting or name in self._taken or name in self._claiming
+
+    def waits(self, name: str) -> bool:
+        """Whether this row is one of them, and waits for a free slot."""
+        return name in self._waiting
+
+    def has_free(self) -> bool:
+        """Whether a run may start now. Where not, the want of a slot is noted."""
+        if self.free > 0:
+            return True
+        self.starved = True
+        return False
+
+    def wait(self, record: Record, wake: Wake | None) -> None:
+        """Claim a row as soon as there is a free slot.
+
+        Args:
+            record: Nobody holds it yet: another process may well be first.
+            wake: Why a suspended row wakes; None for one that waits for nothing.
+        """
+        self.starved = True
+        known = self._waiting.get(record.name)
+        if known is None or known[0].revision < record.revision:
+            self._waiting[record.name] = (record, wake)
+
+    def take_waiting(self) -> list[tuple[Record, Wake | None]]:
+        """As many of the waiting rows as there are free slots, which are kept for them until their claim begins."""
+        taken: list[tuple[Record, Wake | None]] = []
+        while self._waiting and self.free:
+            name = next(iter(self._waiting))
+            taken.append(self._waiting.pop(name))
+            self._taken.add(name)
+        return taken
+
+    def give_up(self, name: str) -> None:
+        """The slot that was taken for a waiting row is used by its claim, which comes now, or not at all."""
+        self._taken.discard(name)
+
+    def begin_claim(self, key: str) -> None:
+        """A claim is sent: it has a slot until it is answered."""
+        self._claiming[key] = self._claiming.get(key, 0) + 1
+        self._no_claims.clear()
+
+    def end_claim(self, key: str, running: Record | None = None) -> None:
+        """A claim was answered.
+
+        Args:
+            key: As it began.
+            running: The row that runs here now, if it does: it keeps the slot.
+        """
+        left = self._claiming.pop(key) - 1
+        if left:
+            self._claiming[key] = left
+        if not self._claiming:
+            self._no_claims.set()
+        if running is None:
+            self.tell_free()
+        else:
+            self._waiting.pop(running.name, None)  # a scan that began before the claim may have found it due
+            self._running.add(running.uid)
+
+    def claiming(self, key: str) -> bool:
+        """Whether a claim of this row is under way."""
+        return key in self._claiming
+
+    async def claims_answered(self) -> None:
+        """Return when no claim is under way."""
+        await self._no_claims.wait()
+
+    def clear(self, record: Record) -> None:
+        """Its run has ended."""
+        self._running.discard(record.uid)
+        self.tell_free()
+
+    def tell_free(self) -> None:
+        """A slot may be free: a run has ended, or a claim was answered."""
+        if self._waiting:
+            self._fill()
+        if self.starved:
+            self._rescan()
+
+    def close(self) -> None:
+        """Give no slot any more."""
+        self.closed = True
+
+    def give_back(self) -> list[Record]:
+        """The rows that wait for a slot, and now no longer."""
+        left = [record for record, _ in self._waiting.values()]
+        self._waiting.clear()
+        return left

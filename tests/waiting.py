@@ -1,0 +1,51 @@
+"""Bounded waits for a condition. Nothing here hopes that some time is enough."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import lro_aio as lro
+from lro_aio.core.record import Record
+
+PATIENCE = 30.0
+"""Seconds after which a wait has failed. Long, because the machine may be busy; nothing waits so long to succeed."""
+
+
+async def until(condition: Callable[[], Any], timeout: float = PATIENCE) -> None:
+    """Let the event loop run until something is true.
+
+    Raises:
+        TimeoutError: It was not within ``timeout`` seconds.
+    """
+    async with asyncio.timeout(timeout):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def reached(client: lro.Client, name: str, *states: str) -> Record:
+    """The row of an operation once it is in one of these states.
+
+    Raises:
+        TimeoutError: It is not within ``PATIENCE``.
+    """
+    async with asyncio.timeout(PATIENCE):
+        while (record := await client.server_host.record(name)).state not in states:
+            await asyncio.sleep(0.001)
+    return record
+
+
+async def all_blocked() -> None:
+    """Let the event loop run until nothing is ready to run: every other task waits for a thread, a socket or a timer.
+
+    What a task hands to a held store is then in the queue of its writer, and what a cancel sets off has been set off.
+
+    Raises:
+        TimeoutError: Something was always ready.
+    """
+    loop: Any = asyncio.get_running_loop()
+    async with asyncio.timeout(PATIENCE):
+        await asyncio.sleep(0)
+        while loop._ready:
+            await asyncio.sleep(0)
