@@ -74,8 +74,8 @@ def main() -> None:
 def _main() -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no problem
-    logging.getLogger("lro_aio").addHandler(logging.NullHandler())  # problems are told in a sentence at the end
+            stream.reconfigure(errors="backslashreplace")  # for characters that the terminal does not have
+    logging.getLogger("lro_aio").addHandler(logging.NullHandler())  # problems are told in one sentence, at the end
     try:
         from lro_aio.cli.app import app
     except ModuleNotFoundError as exc:
@@ -103,7 +103,7 @@ def _run(app: typer.Typer) -> int:
 
 
 def _complain(exc: Any) -> None:
-    """Print what Typer has against the command line, in the form in which Typer prints it."""
+    """Print what is wrong with the command line, in the form in which Typer prints it."""
     try:
         from typer.rich_utils import rich_format_error
     except ImportError:
@@ -113,7 +113,7 @@ def _complain(exc: Any) -> None:
 
 
 def _flushed(code: int) -> int:
-    """Write what is still in the buffer; what cannot be written then must not be tried again at Python's end."""
+    """Write what is still in the buffer. If that fails, it must not be tried again when Python ends."""
     try:
         sys.stdout.flush()
     except OSError as exc:

@@ -365,7 +365,7 @@ def _named(place: Service | str) -> str:
 
 
 def _finish(action: Coroutine[Any, Any, Exit], where: str) -> None:
-    """Run to the end and exit with the code of what came of it."""
+    """Run to the end, and exit with the code of the outcome."""
     try:
         code = asyncio.run(_stoppable(action))
     except (KeyboardInterrupt, asyncio.CancelledError):  # Ctrl-C
@@ -379,7 +379,7 @@ def _finish(action: Coroutine[Any, Any, Exit], where: str) -> None:
 
 
 async def _stoppable(action: Coroutine[Any, Any, Exit]) -> Exit:
-    """Run an action; SIGTERM cancels it, so that it cleans up as after Ctrl-C: the cursor, processes of its own."""
+    """Run an action. SIGTERM cancels it, so that it cleans up as after Ctrl-C: cursor, processes, files."""
     task = asyncio.current_task()
     assert task is not None
     terminated = False
@@ -389,7 +389,7 @@ async def _stoppable(action: Coroutine[Any, Any, Exit]) -> Exit:
         terminated = True
         task.cancel()
 
-    if threading.current_thread() is threading.main_thread():  # no other one can have signal handlers
+    if threading.current_thread() is threading.main_thread():  # only this thread can have signal handlers
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
     try:
         return await action

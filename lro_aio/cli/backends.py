@@ -41,7 +41,7 @@ class Page(NamedTuple):
 
 
 class Waited(NamedTuple):
-    """What came of a wait."""
+    """The outcome of a wait."""
 
     operation: operations_pb2.Operation
     problem: str = ""
@@ -51,7 +51,7 @@ class Waited(NamedTuple):
 class Backend(abc.ABC):
     """What the commands need. A rehydration token will do for a name.
 
-    Errors are those of ``lro_aio``, and those of ``grpc.aio`` where lists are read.
+    Errors are those of ``lro_aio``.
     """
 
     @abc.abstractmethod

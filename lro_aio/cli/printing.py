@@ -1,4 +1,4 @@
-"""Operations as text for people, in as many columns as there are."""
+"""Operations as text for people, fitted to the width of the terminal."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def describe_operation(operation: operations_pb2.Operation) -> tuple[str, str]:
-    """What became of it, and the colour of that."""
+    """Its state, and the colour for it."""
     if not operation.done:
         return "running", "cyan"
     if operation.WhichOneof("result") != "error":
@@ -123,7 +123,7 @@ def print_list(output: Console, rows: list[Row], now: float | None = None) -> bo
     headings = _headings("NAME", "STATUS", "HANDLER", "AGE")
     names, status, handlers, age = _widths([headings, *(cell.narrow(WIDE, WIDE, dots) for cell in cells)])
     left = output.width - status - age - GAP * 3
-    handler_width = min(handlers, max(MIN_HANDLER, left - names))  # a name is there to be copied, and goes first
+    handler_width = min(handlers, max(MIN_HANDLER, left - names))  # names are there to be copied: handlers give way
     name_width = max(MIN_NAME, left - handler_width)
     narrow = [headings, *(cell.narrow(name_width, handler_width, dots) for cell in cells)]
     for line, message in zip(_aligned(narrow, right=(3,)), ["", *(cell.below() for cell in cells)], strict=True):
@@ -142,7 +142,7 @@ def _widths(lines: list[list[Text]]) -> list[int]:
 
 
 def _aligned(lines: list[list[Text]], right: tuple[int, ...]) -> Iterator[Text]:
-    """Each line as one text; ``right``: the columns that end in line."""
+    """Each line as one text; ``right``: the columns that are aligned to the right."""
     widths = _widths(lines)
     for line in lines:
         whole = Text()
@@ -158,9 +158,9 @@ def _print_line(output: Console, line: Text) -> None:
 
 
 class WatchLine:
-    """One line that tells how an operation gets on: a bar, the percentage, the time, the name and the message.
+    """One line with the progress of an operation: the name, a bar, the percentage, the time and the message.
 
-    The percentage is always whole: the name is shortened in the middle, and the message at its end.
+    The percentage is always shown in full: the name is shortened in its middle, and the message at its end.
 
     Args:
         name: The operation's.
@@ -179,7 +179,7 @@ class WatchLine:
         elapsed = f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
         percent = "" if fraction is None else f"{fraction:.0%}"
         bar = max(4, min(30, options.max_width // 4))
-        left = options.max_width - bar - 4 - len(elapsed) - 4  # a column between each two
+        left = options.max_width - bar - 4 - len(elapsed) - 4  # and a gap between each two
         share = min(cell_len(message), left // 2)
         name = middle(self._name, max(8, left - share), dots)
         room = max(0, left - cell_len(name))
@@ -219,7 +219,7 @@ def operation_details(operation: operations_pb2.Operation) -> Table:
 
 
 def plain(text: str) -> str:
-    """A stranger's text in one line, without anything that would steer the terminal."""
+    """Text from outside, on one line and without control characters."""
     return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
 
 
@@ -230,9 +230,9 @@ def middle(text: str, width: int, dots: str = "…") -> str:
     tail = max(0, (width - len(dots)) * 2 // 3)
     head = max(0, width - len(dots) - tail)
     start, end = text[:head], text[len(text) - tail :]
-    while end and cell_len(start) + cell_len(end) + len(dots) > width:  # wide characters
-        end = end[1:]
-    return f"{start}{dots}{end}"
+    while cell_len(start) + cell_len(end) + len(dots) > width and (start or end):  # characters of two columns
+        start, end = (start, end[1:]) if len(end) > len(start) else (start[:-1], end)
+    return f"{start}{dots}{end}"[:width]
 
 
 def _age(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""What the metadata of an operation says of its progress and its start, whoever wrote it."""
+"""The progress and the start of an operation, from the metadata of any service."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _NUMBER = re.compile(r"\d{1,9}(\.\d{1,9})?\s*%?")
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the work is."""
+    """The progress of the work."""
 
     fraction: float | None = None
     """From 0 to 1."""

@@ -37,6 +37,8 @@ PATIENCE = RetryPolicy(max_attempts=24, initial_delay=0.5, multiplier=1.5, max_d
 LARGEST = 1 << 28
 """Bytes of a gRPC answer. The default, 4 MiB, is for servers that must bound what clients can make them keep."""
 
+RESULT = "result"
+"""The step of an operation in Azure's style whose result is elsewhere than in its status monitor."""
 LIST_MEMBERS = {"operations", "nextPageToken", "unreachable"}
 """Of ``ListOperationsResponse``; an empty list has none."""
 NO_WILDCARD = (Code.NOT_FOUND, Code.INVALID_ARGUMENT, Code.UNIMPLEMENTED, Code.PERMISSION_DENIED)
@@ -112,12 +114,18 @@ class _Service(Backend):
 
 
 class _AzureService(_Service):
+    async def _poll(self, name: str) -> RemoteOperation[Any]:
+        handle = await super()._poll(name)
+        if handle._latest.place.step == RESULT and not handle.has_completed:  # noqa: SLF001 (it has succeeded)
+            await handle.update_status()
+        return handle
+
     async def page(self, *_: str | int) -> Page:
         raise CliError("services in Azure's style have no common form of lists", Exit.USAGE)
 
 
 class _ListingService(_Service):
-    """A service with lists, if not all of them over every parent."""
+    """A service with lists, though perhaps not over every parent."""
 
     _all_parents = True
 
@@ -136,7 +144,7 @@ class _ListingService(_Service):
         except RemoteCallError as exc:
             if parent != ANY_PARENT or not self._all_parents or exc.code not in NO_WILDCARD:
                 raise
-            self._all_parents = False  # then what is at the top level
+            self._all_parents = False  # list the top level instead
             return await self.page(filter_, parent, size, token)
         rows = [Row(operation, created=created_of(operation)) for operation in found.operations]
         return Page(rows, found.next_page_token)

@@ -86,6 +86,7 @@ class Children:
             if not isinstance(answer, Exception):
                 found.append(answer)
             elif lenient:
+                log_failed_poll(name, answer)
                 found.append(operations_pb2.Operation(name=name))
             else:
                 raise answer

@@ -58,7 +58,7 @@ class Addresses:
         if _origin(url) not in self._allowed:
             where = f"{url.scheme}://{url.netloc.decode('ascii')}"
             raise ValueError(f"{where} is neither the origin of base_url nor among the allowed origins")
-        return url.copy_with(fragment=None)
+        return url.copy_with(raw_path=url.raw_path, fragment=None)  # "https://h" and "https://h/" are the same
 
     def short(self, url: httpx.URL) -> str:
         """The URL as a text that ``resolve`` takes: without the origin if that is the base URL's."""

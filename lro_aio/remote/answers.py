@@ -1,4 +1,4 @@
-"""HTTP answers that are refusals, pages of somebody else, or no JSON: the error that stands for each."""
+"""Errors for HTTP answers that refuse, that do not come from the service, or that are not JSON."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ EXCEPTIONS: dict[type, tuple[Code, bool]] = {
     httpx.TimeoutException: (Code.DEADLINE_EXCEEDED, True),
     httpx.NetworkError: (Code.UNAVAILABLE, True),
     httpx.ProxyError: (Code.UNAVAILABLE, True),
-    httpx.RemoteProtocolError: (Code.UNAVAILABLE, True),  # hung up in the middle of an answer, too
+    httpx.RemoteProtocolError: (Code.UNAVAILABLE, True),  # also a connection that was closed in the middle of an answer
     httpx.DecodingError: (Code.UNAVAILABLE, True),  # an answer that was cut or altered on its way
     # The next request would meet these too: a header that HTTP cannot carry, redirects without end.
     httpx.LocalProtocolError: (Code.INTERNAL, False),
@@ -79,10 +79,10 @@ def check(response: httpx.Response, name: str) -> None:
 
 
 def check_done(response: httpx.Response, name: str) -> None:
-    """Refuse an answer to a call that has no result, unless it is a success with an empty body or with JSON.
+    """Check the answer to a call without a result: it must be a success, with JSON or an empty body.
 
     Raises:
-        RemoteProtocolError: A body that is not JSON, such as the page of a web site: nothing was done.
+        RemoteProtocolError: The body is not JSON. It may be the page of a web site, which has done nothing.
         OperationNotFoundError: As ``check``.
         RemoteCallError: As ``check``.
     """
@@ -92,7 +92,7 @@ def check_done(response: httpx.Response, name: str) -> None:
 
 
 def refused(response: httpx.Response, name: str, code: Code | None = None) -> RemoteCallError:
-    """The error for an answer whose status is not one of success.
+    """The error for an answer whose status is not a success.
 
     Args:
         response: With a body in the form of Google's APIs, of a plain ``google.rpc.Status``, of Azure's, or any other.
@@ -150,7 +150,7 @@ def object_of(response: httpx.Response) -> dict[str, Any]:
 
 
 def _status(response: httpx.Response) -> status_pb2.Status:
-    """What the answer says in its body and its headers, or at least by its number."""
+    """The status in the answer's body and headers, or else the one that its number stands for."""
     body = object_of(response)
     error = body.get("error", body)
     error = dict(error) if isinstance(error, dict) else {}
@@ -172,10 +172,10 @@ def _status(response: httpx.Response) -> status_pb2.Status:
 
 
 def _is_service(response: httpx.Response) -> bool:
-    """Whether a refusal may be the service's own words: JSON of an API, or no words at all.
+    """Whether a refusal may be the service's own: JSON in the form of an API, or an empty body.
 
-    A redirect, a web page or plain text is not. Nor is JSON with nothing but a message: API gateways say so that they
-    have no route.
+    A redirect, a web page or plain text does not come from the service. Nor does JSON with nothing but a message, which
+    is how API gateways say that they have no route.
     """
     if 300 <= response.status_code < 400:
         return False
@@ -189,7 +189,7 @@ def _is_service(response: httpx.Response) -> bool:
 
 
 def _problem(response: httpx.Response) -> str:
-    """What a refusal says, in one line."""
+    """The message of a refusal, on one line."""
     message = _status(response).message
     if message:
         return _clipped(message, MAX_PROBLEM)

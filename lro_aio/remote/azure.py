@@ -2,7 +2,7 @@
 
 The rules are those of https://github.com/microsoft/api-guidelines, azure/Guidelines.md and
 azure/ConsiderationsForServiceDesign.md, "Long-Running Operations"; those of ARM, the RPC contract "Asynchronous
-Operations"; and what services do besides.
+Operations"; and what services do in practice.
 
 ===========  ==========================================================================================================
 Step         How the next answer is read
@@ -103,7 +103,7 @@ class AzureStyle:
         """The status monitor, or an action on it.
 
         Raises:
-            RemoteCallError: There is none, but only the resource: a DELETE would delete that.
+            RemoteCallError: The operation has only its resource, which a DELETE would delete.
         """
         if place.step == RESOURCE:
             problem = "the operation has no status monitor, which could cancel it or be deleted"
@@ -113,33 +113,33 @@ class AzureStyle:
         return url.copy_with(raw_path=f"{path}{verb}{mark}{query}".encode("ascii"))
 
     def reply(self, response: httpx.Response, place: Place) -> Reply:
-        """What the step makes of the answer."""
+        """What the answer says, read as the step requires."""
         if place.step == RESULT:
             if not response.is_success:
-                raise refused(response, place.name)  # 404 too: the operation was there, and has succeeded
+                raise refused(response, place.name)  # also for 404: the operation was there, and has succeeded
             return self._landed(response, place, None)
         body = object_of(response)
         state = provisioned(body) if place.step == RESOURCE else landed(body, place.link or place.name)
         if not response.is_success and state is not None and _has_failed(state):
-            return _failed(place, response, body, state)  # a failed operation, told by the status, too
+            return _failed(place, response, body, state)  # the HTTP status says it, too
         check(response, place.name)
         return self._monitor(response, place) if place.step == MONITOR else self._landed(response, place, state)
 
     def _accepted(self, answer: httpx.Response, place: Place) -> Reply:
-        """A start with a ``Location``. That it has failed may be said at once; the result is at the address."""
+        """A start with a ``Location``. The body may already say that it has failed; a result is at the address."""
         body = object_of(answer)
         state = _failure_in(body)
         return _running(place, answer) if state is None else _failed(place, answer, body, state)
 
     def _resource(self, answer: httpx.Response) -> Reply:
-        """A start without a status monitor: the body is the result, or a resource that tells how it gets on."""
+        """A start without a status monitor: the body is the result, or a resource that tells its state."""
         body, request = object_of(answer), _request(answer)
         address = ""
         if request is not None and request.method in ("PUT", "PATCH"):
             address = self._resolved(str(request.url), answer, "")
         state = provisioned(body) or _failure_in(body)
         if not address and state is not None and answer.status_code == httpx.codes.CREATED:
-            address = self._link(answer, "location", "")  # of what a POST has made
+            address = self._link(answer, "location", "")  # the resource that a POST has made
         place = Place(address, step=RESOURCE)
         accepted = answer.status_code == httpx.codes.ACCEPTED
         if state is not None and _has_failed(state):
@@ -152,11 +152,11 @@ class AzureStyle:
         return _ended(Place(""), answer)
 
     def _landed(self, response: httpx.Response, place: Place, state: State | None) -> Reply:
-        """An answer that is, at the end, the result."""
+        """An answer that is the result, once the operation has ended."""
         accepted = response.status_code == httpx.codes.ACCEPTED
         if state is not None and _has_failed(state):
             return _failed(place, response, object_of(response), state)
-        if accepted or (state is not None and state.outcome is Outcome.RUNNING):
+        if (accepted and state is None) or (state is not None and state.outcome is Outcome.RUNNING):
             return _running(_moved(place, self._link(response, "location", place.name)), response, state)
         return _ended(place, response, state)
 
@@ -170,7 +170,7 @@ class AzureStyle:
         if state.outcome is Outcome.RUNNING:
             moved = _moved(place, self._monitor_link(response, place.name))
             return _running(moved, response, state, body)
-        if state.word not in (body.get("status"), body.get("runtimeStatus")):  # the resource itself, in the end
+        if state.word not in (body.get("status"), body.get("runtimeStatus")):  # the monitor has become the resource
             return Reply(place, response, done=True, response=Json(body))
         final = self._resolved(body.get("resourceLocation"), response, place.name) or place.result
         if final and body.get("result") is None:
@@ -181,7 +181,7 @@ class AzureStyle:
         return Reply(place, response, done=True, metadata=metadata, response=None if result is None else Json(result))
 
     def _wordless(self, response: httpx.Response, place: Place, body: Any) -> Reply:
-        """A status monitor that tells of no state: 202 goes on, and a success without a body is the end."""
+        """A status monitor without a state: with 202 the work goes on; another success without a body is the end."""
         if response.status_code == httpx.codes.ACCEPTED:
             return _running(_moved(place, self._monitor_link(response, place.name)), response)
         if response.content.strip():
@@ -192,7 +192,7 @@ class AzureStyle:
         return Reply(place, response, done=True)
 
     def _tells_of(self, started: httpx.Response, monitor: str) -> bool:
-        """Whether the answer to a start is the status monitor already, as the guidelines want, and not a resource."""
+        """Whether the answer to a start already is the status monitor, as the guidelines want, and not a resource."""
         body, request = object_of(started), _request(started)
         if not isinstance(body.get("status"), str):
             return False
@@ -240,7 +240,7 @@ def _moved(place: Place, link: str) -> Place:
 
 
 def _failure_in(body: dict[str, Any]) -> State | None:
-    """The state of a failed operation, if a body that may be a resource tells of one, with an error."""
+    """The state of a failed operation, if the body, which may be a resource, tells of one and of an error."""
     state = landed(body, "")
     return state if state is not None and _has_failed(state) and isinstance(body.get("error"), dict) else None
 
@@ -252,7 +252,7 @@ def _has_failed(state: State) -> bool:
 def _running(
     place: Place, response: httpx.Response, state: State | None = None, monitor: dict[str, Any] | None = None
 ) -> Reply:
-    """Not done. The metadata is what a status monitor says besides, or the state of a resource."""
+    """Not done. The metadata is what the status monitor says besides, or the state of the resource."""
     metadata = None
     if state is not None:
         metadata = Json({"provisioningState": state.word}) if monitor is None else metadata_of(monitor, state)
@@ -265,7 +265,11 @@ def _failed(place: Place, response: httpx.Response, body: dict[str, Any], state:
 
 
 def _ended(place: Place, response: httpx.Response, state: State | None = None) -> Reply:
-    """Done, with the body, if there is one, as the response."""
+    """Done. The response is the body, if there is one, or the result in it, if it is a status monitor."""
     body = json_of(response, place.name) if response.content.strip() else None
+    if state is not None and isinstance(body, dict) and state.word in (body.get("status"), body.get("runtimeStatus")):
+        member, result = result_of(body) or ("", None)
+        if member and member != "properties":
+            return Reply(place, response, done=True, metadata=metadata_of(body, state, member), response=Json(result))
     metadata = None if state is None else Json({"provisioningState": state.word})
     return Reply(place, response, done=True, metadata=metadata, response=None if body is None else Json(body))

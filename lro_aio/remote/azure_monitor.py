@@ -1,7 +1,7 @@
-"""What the bodies of status monitors and resources in Azure's style say, in the many forms that services give them.
+"""How to read status monitors and resources in Azure's style, which differ from service to service.
 
-The guidelines have three final words (Succeeded, Failed, Canceled), one place for a result and one for an error.
-Services have more of each. An unknown word counts as running, as the guidelines want it.
+The guidelines have three final states (Succeeded, Failed, Canceled), one member for the result and one for the error.
+Services have more of each. A state that is not known here counts as running, as the guidelines want.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Outcome(enum.Enum):
 
 
 class State(NamedTuple):
-    """A word for a state, and what it stands for."""
+    """A word for a state, and its outcome."""
 
     word: str
     outcome: Outcome
@@ -72,17 +72,14 @@ _OUTCOME = {"id", "name", "kind", "status", "error", "result", "resourceLocation
 """Members of a status monitor that are not metadata."""
 
 _TEXTS = ("message", "errorMessage", "statusMessage", "statusDetails", "failureReason", "reason", "details", "output")
-"""Members in which services say why something failed, if not in an error object."""
+"""Members in which services say why an operation failed, if not in an error object."""
 
 MAX_DEPTH = 3
-"""Objects inside each other in which an error is searched for."""
+"""How many objects deep to search for an error."""
 
 
 def monitored(body: Any) -> State | None:
-    """The state that a status monitor tells by its status, or, if it is a resource, by its provisioningState.
-
-    None: it tells of none.
-    """
+    """The state in a status monitor: its status, or, if it is the resource, the provisioningState. None: neither."""
     if not isinstance(body, dict):
         return None
     words = (body.get("status"), body.get("runtimeStatus"))  # the latter is of Durable Functions
@@ -90,7 +87,7 @@ def monitored(body: Any) -> State | None:
 
 
 def provisioned(body: Any) -> State | None:
-    """The state that a resource tells by its provisioningState; None: it has none.
+    """The provisioningState of a resource; None: it has none.
 
     By ARM's rules, any state but the final ones means that the work goes on.
     """
@@ -105,10 +102,10 @@ def provisioned(body: Any) -> State | None:
 
 
 def landed(body: Any, address: str) -> State | None:
-    """The state that the body at a ``Location`` tells, which may be a status monitor or the result itself.
+    """The state in the body at a ``Location``, which may be a status monitor or the result itself.
 
-    A member ``status`` may be the result's own. It counts only if every other member is one of a status monitor, and
-    for work under way only if an operation is meant for certain: a wait for a machine that runs would never end.
+    A member ``status`` may belong to the result. It counts only if all other members are those of a status monitor. If
+    it says that something is under way, that must certainly be an operation: a machine may be "Running" for ever.
 
     Args:
         body: JSON.
@@ -138,7 +135,7 @@ def is_of(body: dict[str, Any], address: str) -> bool:
 
 
 def result_of(body: dict[str, Any]) -> tuple[str, Any] | None:
-    """The result of an operation that has succeeded: the member that holds it, and its value. "": several members do.
+    """The result of an operation that has succeeded: the member that holds it, and its value. "" is several members.
 
     ``result`` comes first, then members such as ``analyzeResult`` and ``outputs``, then ARM's ``properties``, then
     whatever objects and lists the body has besides.
@@ -160,12 +157,12 @@ def result_of(body: dict[str, Any]) -> tuple[str, Any] | None:
 def metadata_of(body: dict[str, Any], state: State, result: str = "") -> Json | None:
     """What a status monitor says besides the outcome.
 
-    The member ``metadata``, which this package's servers send, or else all other members. A success that is not a plain
-    one shows its word and its errors.
+    The member ``metadata``, which this package's servers send, or else all other members. A success that is only a
+    partial one shows its state and its errors.
 
     Args:
         body: Of the status monitor.
-        state: What it tells.
+        state: The state in it.
         result: The member that is the result.
     """
     if body.get("metadata") is not None:
@@ -178,7 +175,7 @@ def metadata_of(body: dict[str, Any], state: State, result: str = "") -> Json | 
 
 
 def failure_of(body: dict[str, Any], state: State) -> status_pb2.Status:
-    """Why an operation has failed, wherever the body says so."""
+    """Why an operation has failed, wherever the body says it."""
     error = next(_errors(body), {})
     status = status_of_error(error)
     if state.outcome is Outcome.CANCELLED:
@@ -207,7 +204,7 @@ def _errors(body: dict[str, Any], depth: int = 0) -> Iterator[dict[str, Any]]:
 
 
 def _texts(body: dict[str, Any], depth: int = 0) -> Iterator[str]:
-    """Sentences beside an error object, or in it where it has no message of its own."""
+    """Sentences beside an error object, or inside one that has no message."""
     for key in _TEXTS:
         text = body.get(key)
         if isinstance(text, str) and text.strip():

@@ -109,8 +109,8 @@ def _reply(body: Any, raw: Any, place: Place | None = None, after: float | None 
 def _check_form(body: Any, name: str) -> None:
     """Refuse JSON that is not an ``Operation``.
 
-    A member that tells the state in another way, where ``done`` is missing, means another kind of operation, which
-    would never seem to end: Azure's, Compute Engine's, Cloud SQL's.
+    A member that tells the state in another way, while ``done`` is missing, means another kind of operation: Azure's,
+    Compute Engine's, Cloud SQL's. Read as an ``Operation``, it would never end.
 
     Raises:
         RemoteProtocolError: It is not one.

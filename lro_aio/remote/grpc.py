@@ -127,7 +127,12 @@ class GrpcTransport(Transport):
             if task is None or task.cancelling():
                 raise
             raise RemoteCallError(place.name, CLOSED, code=Code.CANCELLED) from exc
-        except (grpc.aio.UsageError, grpc.aio.InternalError, TypeError, ValueError) as exc:  # closed; illegal metadata
+        except (
+            grpc.aio.UsageError,
+            grpc.aio.InternalError,
+            TypeError,
+            ValueError,
+        ) as exc:  # a closed channel, illegal metadata
             raise RemoteCallError(place.name, sentence(exc), code=Code.INTERNAL) from exc
         if answer is None:  # grpc.aio's result for bytes that cannot be parsed
             raise RemoteProtocolError(place.name, "it is not a message of the expected type")

@@ -65,7 +65,8 @@ class _Watch:
     waiters: dict[asyncio.Future[None], _Waiter] = field(default_factory=dict)
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
     """The first waiter's. Calls are made in it: metadata functions may depend on it, and so do traces."""
-    looks: int = 0
+    count: int = 0
+    """Pauses so far: they grow with it."""
     failures: int = 0
     plain: bool = False
     """The next call is not a long-poll: the last one failed, or ran out without an answer."""
@@ -83,7 +84,7 @@ class _Watch:
 
     def pause(self) -> float:
         """Seconds until the next poll, as the most eager waiter wants it."""
-        return min(waiter.policy.delay(self.looks) for waiter in self.waiters.values())
+        return min(waiter.policy.delay(self.count) for waiter in self.waiters.values())
 
     def last_poll(self, now: float) -> float | None:
         """When the next of the waiters wants its last poll."""
@@ -158,7 +159,7 @@ class Poller:
             return 0.0
         asked_for = latest.reply.retry_after
         pause = watch.pause() if asked_for is None else _bounded(asked_for)
-        watch.looks = 1
+        watch.count = 1
         return latest.seen + pause - time.monotonic()
 
     def _hurry(self, watch: _Watch, waiter: _Waiter) -> None:
@@ -224,7 +225,7 @@ class Poller:
             long = self._long(watch)
             if long and self._waits >= self._transport.max_waits:
                 long, watch.plain = False, True
-                if watch.looks == 0 and (pause := self._first_pause(watch)) > 0:
+                if watch.count == 0 and (pause := self._first_pause(watch)) > 0:
                     self._schedule(watch, pause)
                     continue
             if long and self._transport.long_polls is None and not self._assumed:
@@ -239,11 +240,11 @@ class Poller:
                 self._calls += 1
             watch.long, watch.begun = long, time.monotonic()
             watch.polled(watch.begun)
-            look = self._look(watch, long=long)
-            watch.task = self.loop.create_task(look, name="lro-aio-remote-look", context=watch.context)
-            watch.task.add_done_callback(functools.partial(self._looked, watch, long))
+            poll = self._poll(watch, long=long)
+            watch.task = self.loop.create_task(poll, name="lro-aio-remote-poll", context=watch.context)
+            watch.task.add_done_callback(functools.partial(self._polled, watch, long))
 
-    def _looked(self, watch: _Watch, long: bool, task: asyncio.Task[None]) -> None:
+    def _polled(self, watch: _Watch, long: bool, task: asyncio.Task[None]) -> None:
         if long:
             self._waits -= 1
         else:
@@ -273,7 +274,7 @@ class Poller:
             if watch.waiters:
                 self._schedule(watch, self._first_pause(watch))
 
-    async def _look(self, watch: _Watch, *, long: bool) -> None:
+    async def _poll(self, watch: _Watch, *, long: bool) -> None:
         transport, latest = self._transport, watch.latest
         options = CallOptions(on_answer=latest.answered)
         watch.plain = False
@@ -300,12 +301,12 @@ class Poller:
     def _next_pause(self, watch: _Watch, reply: Reply, *, long: bool) -> float:
         took = time.monotonic() - watch.due
         if long and took >= HELD:
-            watch.looks = 0
+            watch.count = 0
             return 0.0
         if reply.retry_after is not None:
             return _bounded(reply.retry_after)
         pause = watch.pause()
-        watch.looks += 1
+        watch.count += 1
         # Counted from the moment when the poll was due, so that a crowd that queues for slots is not polled later and
         # later. But a service that answers slowly gets a pause, and a long-poll that is answered early makes no busy
         # loop.

@@ -48,7 +48,7 @@ DEFAULT_RETRY = RetryPolicy(max_attempts=10, initial_delay=0.5, multiplier=2.0, 
 
 
 class NotTheServiceError(RemoteCallError):
-    """The call was answered by something in front of the service, or at a wrong address: a proxy, a web site."""
+    """Something other than the service has answered: a proxy in front of it, or a web site at a wrong address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class CallOptions:
     """Seconds; None takes the transport's."""
     metadata: tuple[tuple[str, str], ...] = ()
     on_answer: Callable[[Any], None] | None = None
-    """Called with the answer as it came, whether it says yes or no."""
+    """Called with the answer as it came, also with one that is refused."""
 
     @classmethod
     def of(
@@ -84,7 +84,7 @@ async def metadata_of(source: MetadataSource, name: str, limit: float) -> tuple[
         limit: Seconds that the function may take.
 
     Raises:
-        RemoteCallError: The function failed or took too long. Transient: the call is repeated as any that failed.
+        RemoteCallError: The function failed or took too long. It is transient, as if the call itself had failed.
     """
     if not callable(source):
         return _pairs(source)

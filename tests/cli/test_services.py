@@ -174,6 +174,14 @@ def test_headers_are_sent(lro):
     assert [headers["authorization"] for headers in seen] == ["Bearer abc"]
 
 
+def test_a_result_that_is_elsewhere_is_fetched_in_azure_s_style(lro):
+    with served(b'{"status": "Succeeded", "resourceLocation": "/things/1"}') as (url, seen):
+        (shown,) = lines_of(lro("get", "x", "--url", url, "--style", "azure", "--json"))
+    assert shown["done"]
+    assert shown["response"]["value"]["resourceLocation"] == "/things/1"
+    assert len(seen) == 2
+
+
 def test_a_list_whose_members_are_null_is_empty(lro):
     with served(b'{"operations": null, "nextPageToken": null}') as (url, _):
         assert lro("list", "--url", url).exit_code == 0

@@ -81,9 +81,11 @@ def test_the_tutorial_ends_with_the_programs_of_the_examples(tmp_path: Path) -> 
     assert written == {path.name: path.read_text(encoding="utf-8") for path in EXAMPLES.glob("*.py")}
 
 
-def test_the_client_page_shows_the_client_of_the_examples() -> None:
+def test_the_page_about_calling_shows_the_client_of_the_examples() -> None:
     """The class that a reader types is the one that lies beside its service."""
-    (shown,) = (block.text for block in parse(DOCS / "client.md") if block.directives.get("file") == "vector_stores.py")
+    (shown,) = (
+        block.text for block in parse(DOCS / "calling.md") if block.directives.get("file") == "vector_stores.py"
+    )
     assert shown == (EXAMPLES / "vector_stores" / "vector_stores.py").read_text(encoding="utf-8")
 
 

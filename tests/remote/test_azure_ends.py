@@ -114,6 +114,19 @@ class TestLocation:
         handle = await start(transport, service, located(), Answer(body=resource))
         assert await handle == resource
 
+    @pytest.mark.parametrize("status", [200, 202])
+    async def test_result_in_a_status_monitor_is_the_result(
+        self, transport: HttpTransport, service: Service, status: int
+    ) -> None:
+        monitor = {"id": MONITOR, "status": "Succeeded", "result": {"size": 3}, "percentComplete": 100}
+        handle = await start(transport, service, located(), Answer(status, monitor))
+        assert await handle == {"size": 3}
+        assert handle.metadata == {"percentComplete": 100}
+
+    async def test_output_of_durable_functions_is_the_result(self, transport: HttpTransport, service: Service) -> None:
+        ended = Answer(body={"instanceId": "1", "runtimeStatus": "Completed", "output": [1, 2]})
+        assert await (await start(transport, service, located(), ended)) == [1, 2]
+
     async def test_failed_resource_is_a_failure(self, transport: HttpTransport, service: Service) -> None:
         resource = {"id": "/x", "properties": {"provisioningState": "Failed", "error": REASON}}
         handle = await start(transport, service, located(), Answer(body=resource))

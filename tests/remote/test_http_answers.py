@@ -241,6 +241,8 @@ class TestAddresses:
             ("https://GOOD.example.com:443/a", "https://good.example.com/a"),
             ("http://status.example.com:8080/a", "http://status.example.com:8080/a"),
             ("../a", "https://good.example.com/a"),
+            ("https://good.example.com", "https://good.example.com/"),
+            ("https://good.example.com?b=1", "https://good.example.com/?b=1"),
         ],
     )
     def test_allowed_origins_are_resolved(self, text: str, url: str) -> None:

@@ -230,7 +230,7 @@ class TestCosts:
         waiter = asyncio.create_task(_gather(*handles))
         most = 0
         while not waiter.done():
-            most = max(most, sum(task.get_name() == "lro-aio-remote-look" for task in asyncio.all_tasks()))
+            most = max(most, sum(task.get_name() == "lro-aio-remote-poll" for task in asyncio.all_tasks()))
             await asyncio.sleep(0.01)
         assert len(await waiter) == count
         assert len(script.asked) == count

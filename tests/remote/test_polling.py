@@ -358,4 +358,4 @@ async def test_whoever_leaves_or_fails_every_other_waiter_is_woken_and_nothing_i
     poller = transport.poller
     assert (poller._watches, list(poller._ready), poller._held, poller._probe) == ({}, [], [], None)
     assert transport.most <= transport.max_calls
-    assert "lro-aio-remote-look" not in {task.get_name() for task in asyncio.all_tasks()}
+    assert "lro-aio-remote-poll" not in {task.get_name() for task in asyncio.all_tasks()}

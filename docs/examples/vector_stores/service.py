@@ -1,4 +1,4 @@
-"""The service that docs/client.md calls: vector stores, over HTTP in two styles and over gRPC.
+"""The service that docs/calling.md calls: vector stores, over HTTP in two styles and over gRPC.
 
 Usage: uvicorn service:app
 """

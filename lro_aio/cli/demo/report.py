@@ -64,7 +64,7 @@ class Report:
         if lost:
             found.append(f"interrupted, and not run again: {_few(lost)}")
         if not self.http_agrees:
-            found.append("the operation over HTTP is not the one over gRPC")
+            found.append("the operation read over HTTP differs from the one read over gRPC")
         return found
 
     def lines(self) -> list[tuple[str, str]]:
