@@ -23,6 +23,7 @@ from lro_aio.core.policies import (
     RetryPolicy,
     SweepPolicy,
     seconds,
+    whole,
 )
 from lro_aio.core.record import WakeReason
 from lro_aio.core.results import unmarshal_operation
@@ -107,8 +108,7 @@ class Client:
         if dispatch not in (None, "local", "scheduler"):
             raise ValueError(f'dispatch must be "local" or "scheduler", not {dispatch!r}')
         for name, value in (("max_running", max_running), ("max_attempts", max_attempts)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of 1 or more, not {value!r}")
+            whole(value, name)
         for name, policy, kind in (
             ("lease", lease, LeasePolicy),
             ("sweep", sweep, SweepPolicy),

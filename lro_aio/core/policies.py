@@ -20,7 +20,10 @@ __all__ = [
     "RetentionPolicy",
     "RetryPolicy",
     "SweepPolicy",
+    "grown",
     "seconds",
+    "spread",
+    "whole",
 ]
 
 Duration = float | timedelta
@@ -45,12 +48,34 @@ def seconds(value: Duration, name: str, *, positive: bool = False) -> float:
     return float(value)
 
 
-def _grown(first: float, multiplier: float, times: int, most: float) -> float:
+def whole(value: object, name: str) -> int:
+    """Return a whole number of 1 or more.
+
+    Raises:
+        ValueError: It is anything else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a whole number of 1 or more, not {value!r}")
+    return value
+
+
+def grown(first: float, multiplier: float, times: int, most: float) -> float:
     """``first * multiplier ** times``, at most ``most``; a power too large for a float is capped too."""
     try:
         return min(first * float(multiplier) ** times, most)
     except OverflowError:
         return most if first else 0.0
+
+
+def spread(delay: float, *, shorter: float = 0.0, longer: float = 0.0) -> float:
+    """A delay that differs at random, so that those who wait do not run in step.
+
+    Args:
+        delay: Seconds.
+        shorter: Share of the delay by which it may be shorter.
+        longer: Share of the delay by which it may be longer.
+    """
+    return delay * random.uniform(1 - shorter, 1 + longer)  # noqa: S311 (not for secrets)
 
 
 class _Seconds:
@@ -65,9 +90,13 @@ class _Seconds:
 
     def _counts(self, *names: str) -> None:
         for name in names:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{type(self).__name__}.{name} must be a whole number of 1 or more, not {value!r}")
+            whole(getattr(self, name), f"{type(self).__name__}.{name}")
+
+    def _growth(self, multiplier: float, jitter: float) -> None:
+        if not (math.isfinite(multiplier) and multiplier >= 1):
+            raise ValueError(f"{type(self).__name__}.multiplier must be 1 or more")
+        if not 0 <= jitter < 1:
+            raise ValueError(f"{type(self).__name__}.jitter must be from 0 to below 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +132,12 @@ class PollPolicy(_Seconds):
 
     def __post_init__(self) -> None:
         self._durations("interval", "max_interval")
-        if not (math.isfinite(self.multiplier) and self.multiplier >= 1):
-            raise ValueError("PollPolicy.multiplier must be 1 or more")
-        if not 0 <= self.jitter < 1:
-            raise ValueError("PollPolicy.jitter must be from 0 to below 1")
+        self._growth(self.multiplier, self.jitter)
 
     def delay(self, attempt: int) -> float:
         """Seconds to wait after poll number ``attempt`` (0 is the first)."""
-        grown = _grown(self.interval, self.multiplier, attempt, self.max_interval)
-        return grown * (1 + random.uniform(-self.jitter, self.jitter))  # noqa: S311 (not for secrets)
+        delay = grown(self.interval, self.multiplier, attempt, self.max_interval)
+        return spread(delay, shorter=self.jitter, longer=self.jitter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,15 +166,12 @@ class RetryPolicy(_Seconds):
         object.__setattr__(self, "on", on)
         self._counts("max_attempts")
         self._durations("initial_delay", "max_delay", positive=False)
-        if not (math.isfinite(self.multiplier) and self.multiplier >= 1):
-            raise ValueError("RetryPolicy.multiplier must be 1 or more")
-        if not 0 <= self.jitter < 1:
-            raise ValueError("RetryPolicy.jitter must be from 0 to below 1")
+        self._growth(self.multiplier, self.jitter)
 
     def delay(self, retries: int) -> float:
         """Seconds before the next run, after ``retries`` retries so far (0 after the first failure)."""
-        grown = _grown(self.initial_delay, self.multiplier, retries, self.max_delay)
-        return grown * (1 + random.uniform(-self.jitter, self.jitter))  # noqa: S311 (not for secrets)
+        delay = grown(self.initial_delay, self.multiplier, retries, self.max_delay)
+        return spread(delay, shorter=self.jitter, longer=self.jitter)
 
 
 @dataclass(frozen=True, slots=True)

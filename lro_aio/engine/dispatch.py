@@ -22,6 +22,7 @@ from lro_aio.core.errors import (
     StoreUnavailableError,
     WorkerUnavailableError,
 )
+from lro_aio.core.policies import grown
 from lro_aio.core.record import Record, State, Wait, Wake, WakeReason
 from lro_aio.engine.changes import Feed
 from lro_aio.engine.children import RETRY_AFTER, Children
@@ -47,7 +48,9 @@ OUTAGE_PAUSE = 1.0
 CLOCK_SLACK = 5.0
 """Seconds by which a wake-up may come early and is kept waiting, not sent back."""
 HANDOVER_RETRY = 5.0
-"""Seconds after which a wait that a scheduler did not take is handed over again; doubled up to a minute."""
+"""Seconds after which a wait that a scheduler did not take is handed over again; doubled each time."""
+HANDOVER_RETRY_MOST = 60.0
+"""Seconds up to which that delay grows."""
 CLOSE_WAIT = 5.0
 """Real seconds for claims that are under way when the client closes."""
 
@@ -211,7 +214,7 @@ class Dispatcher:
         except StoreUnavailableError:
             raise
         except Exception as exc:  # noqa: BLE001 (whatever the scheduler raised, the row is safe and comes again)
-            delay = min(60.0, HANDOVER_RETRY * 2 ** min(record.handover, 8))
+            delay = grown(HANDOVER_RETRY, 2, record.handover, HANDOVER_RETRY_MOST)
             logger.warning(
                 "the scheduler did not take %s; the next attempt is in %.0f s: %s",
                 record.name,

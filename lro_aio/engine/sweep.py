@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import random
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 from lro_aio.core import transitions
 from lro_aio.core.change import Change
 from lro_aio.core.errors import LroError, StoreUnavailableError
+from lro_aio.core.policies import spread
 from lro_aio.core.record import Record, State
 from lro_aio.engine.cancelling import Canceller
 from lro_aio.engine.dispatch import Dispatcher
@@ -193,7 +193,7 @@ class Sweeper:
         while True:
             self._nudged.clear()
             # Only longer than the policy says, so that workers do not march and an idle one asks once per interval.
-            interval = self._policy.interval * random.uniform(1.0, 1.2)  # noqa: S311 (not for secrets)
+            interval = spread(self._policy.interval, longer=0.2)
             until: float | None = None
             now = asyncio.get_running_loop().time()
             self._next, self._looking = math.inf, True  # what is committed from here on may have been missed

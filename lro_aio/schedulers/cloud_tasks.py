@@ -15,7 +15,7 @@ from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpc
 from google.protobuf import duration_pb2
 
 from lro_aio.core.errors import SchedulerUnavailableError
-from lro_aio.core.policies import Duration, seconds
+from lro_aio.core.policies import Duration, grown, seconds
 from lro_aio.core.record import Record, Wait
 from lro_aio.ports import SchedulerHost
 from lro_aio.schedulers._log import fields, logger
@@ -181,7 +181,7 @@ class CloudTasksScheduler:
         if wait.sleep_until > now or not wait.children:
             when = max(now, wait.sleep_until)
             return min(when, now + LONGEST), "STEP_BUDGET" if wait.children else "ELAPSED"
-        pause = min(poll_cap(wait, now), wait.poll_interval * GROWTH ** min(record.handover, 100))
+        pause = grown(wait.poll_interval, GROWTH, record.handover, poll_cap(wait, now))
         when = now if record.handover == 0 else now + pause
         return (when if wait.deadline is None else min(when, max(now, wait.deadline))), "STEP_BUDGET"
 

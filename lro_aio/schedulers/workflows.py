@@ -15,6 +15,7 @@ from google.cloud.workflows.executions_v1 import Execution, ExecutionsAsyncClien
 from google.cloud.workflows.executions_v1.services.executions.transports import ExecutionsGrpcAsyncIOTransport
 
 from lro_aio.core.errors import SchedulerUnavailableError
+from lro_aio.core.policies import grown
 from lro_aio.core.record import Record, Wait
 from lro_aio.ports import SchedulerHost
 from lro_aio.schedulers._log import fields, logger
@@ -174,7 +175,7 @@ class WorkflowsScheduler:
             return argument
         cap = poll_cap(wait, now)
         # An execution that follows another begins with the interval that the other had reached.
-        argument["pollInterval"] = min(cap, wait.poll_interval * GROWTH ** min(record.handover, 100))
+        argument["pollInterval"] = grown(wait.poll_interval, GROWTH, record.handover, cap)
         argument["maxPollInterval"] = cap
         if wait.deadline is not None:
             argument["deadline"] = wait.deadline

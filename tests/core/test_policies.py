@@ -20,6 +20,8 @@ from lro_aio.core.policies import (
     RetryPolicy,
     SweepPolicy,
     seconds,
+    spread,
+    whole,
 )
 
 ALL = [LeasePolicy, PollPolicy, RetryPolicy, RetentionPolicy, SweepPolicy, Limits]
@@ -157,6 +159,21 @@ def test_jitter_spreads_around_the_delay() -> None:
     assert max(made) <= 12
     assert len(set(made)) > 100
     assert min(made) < 10 < max(made)
+
+
+def test_a_delay_is_spread_to_the_sides_that_are_named() -> None:
+    assert spread(10) == 10
+    longer = [spread(10, longer=0.2) for _ in range(200)]
+    shorter = [spread(10, shorter=0.5) for _ in range(200)]
+    assert 10 <= min(longer) < 10.5 < 11.5 < max(longer) <= 12
+    assert 5 <= min(shorter) < 6 < 9 < max(shorter) <= 10
+
+
+def test_whole_takes_counts_and_nothing_else() -> None:
+    assert whole(1, "lanes") == 1
+    for wrong in (0, -1, 1.0, True, "1", None):
+        with pytest.raises(ValueError, match=f"lanes must be a whole number of 1 or more, not {wrong!r}"):
+            whole(wrong, "lanes")
 
 
 def test_seconds_names_what_is_wrong() -> None:
