@@ -14,11 +14,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, cast
 
 import pydantic_core
-from google.protobuf import any_pb2, descriptor_pool, empty_pb2, message_factory
+from google.protobuf import any_pb2, empty_pb2
 from google.protobuf.message import DecodeError, EncodeError, Message
 from pydantic import PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter, ValidationError
 
 from lro_aio.core.errors import StateCodecError
+from lro_aio.core.packed import class_of
+from lro_aio.core.policies import whole
 
 __all__ = ["FINGERPRINT_SCHEME", "NewerStateError", "StateCodec", "fingerprint", "pack", "unpack"]
 
@@ -59,10 +61,8 @@ class StateCodec(Generic[S]):
     """
 
     def __init__(self, kind: type[S] | None, *, version: int = 1, upgrade: Upgrade | None = None) -> None:
-        if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-            raise ValueError(f"state_version must be a whole number of 1 or more, not {version!r}")
         self.kind = kind
-        self.version = version
+        self.version = whole(version, "state_version")
         self.upgrade = upgrade
         is_message = isinstance(kind, type) and issubclass(kind, Message)
         self._message = cast("type[Message]", kind) if is_message else None
@@ -272,14 +272,8 @@ def unpack(packed: any_pb2.Any, kind: type[M] | M | None = None) -> M | Message:
     if not packed.type_url and (kind is None or _is_empty(kind)):
         return empty_pb2.Empty() if kind is None or isinstance(kind, type) else kind
     if kind is None:
-        full_name = packed.TypeName()
-        try:
-            descriptor = descriptor_pool.Default().FindMessageTypeByName(full_name)
-        except KeyError as exc:
-            raise LookupError(f"message type {full_name!r} is not known here: import its _pb2 module") from exc
-        target: Message = message_factory.GetMessageClass(descriptor)()
-    else:
-        target = kind() if isinstance(kind, type) else kind
+        kind = cast("type[M]", class_of(packed))
+    target = kind() if isinstance(kind, type) else kind
     if not packed.Unpack(target):
         found = repr(packed.TypeName()) if packed.type_url else "nothing"
         raise TypeError(f"expected {target.DESCRIPTOR.full_name}, found {found}")

@@ -44,10 +44,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from google.longrunning import operations_proto_pb2 as operations_pb2  # the half without grpc
-from google.protobuf import any_pb2, descriptor_pool, message_factory
+from google.protobuf import any_pb2
 from google.protobuf.message import DecodeError, Message
 
 from lro_aio.core.codes import Code
+from lro_aio.core.packed import class_of
 
 if TYPE_CHECKING:
     import grpc
@@ -581,10 +582,9 @@ def _packed(detail: Message) -> any_pb2.Any:
 
 def _unpacked(packed: any_pb2.Any) -> Message:
     try:
-        descriptor = descriptor_pool.Default().FindMessageTypeByName(packed.TypeName())
-        message: Message = message_factory.GetMessageClass(descriptor)()
+        message = class_of(packed)()
         return message if packed.Unpack(message) else packed
-    except (KeyError, DecodeError):
+    except (LookupError, DecodeError):
         return packed
 
 

@@ -11,12 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from google.longrunning import operations_proto_pb2 as operations_pb2  # the half without grpc
 from google.protobuf import any_pb2, duration_pb2
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import LroError, OperationFailedError
 from lro_aio.core.failures import BY_CODE
+from lro_aio.core.packed import detail_of
 
 __all__ = [
     "DOMAIN",
@@ -28,6 +29,7 @@ __all__ = [
     "reason_of",
     "retry_delay",
     "to_status",
+    "utf8",
 ]
 
 DOMAIN = "lro-aio"
@@ -61,9 +63,9 @@ def make_status(
     """
     if len(message) > MAX_MESSAGE:
         message = message[: MAX_MESSAGE - 3] + "..."
-    status = status_pb2.Status(code=int(code), message=_utf8(message), details=details)
+    status = status_pb2.Status(code=int(code), message=utf8(message), details=details)
     present = {detail.type_url for detail in details}
-    variables = {key: _utf8(value) for key, value in (metadata or {}).items()}
+    variables = {key: utf8(value) for key, value in (metadata or {}).items()}
     extra: list[Message] = [error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=variables)]
     if retry_after is not None and math.isfinite(retry_after):
         delay = duration_pb2.Duration()
@@ -77,6 +79,11 @@ def make_status(
     return status
 
 
+def utf8(text: str) -> str:
+    """The text as a protobuf string can hold it: file names and JSON may have lone surrogates."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def cancelled() -> status_pb2.Status:
     """How a cancelled operation ends."""
     return make_status(Code.CANCELLED, "the operation was cancelled", reason="CANCELLED")
@@ -84,26 +91,14 @@ def cancelled() -> status_pb2.Status:
 
 def retry_delay(details: Iterable[any_pb2.Any]) -> float | None:
     """Seconds of the first readable ``RetryInfo`` among the details of a status; None without one."""
-    for detail in details:
-        info = error_details_pb2.RetryInfo()
-        try:
-            if detail.Unpack(info):
-                return max(0.0, info.retry_delay.seconds + info.retry_delay.nanos / 1e9)
-        except DecodeError:
-            continue
-    return None
+    info = detail_of(details, error_details_pb2.RetryInfo)
+    return None if info is None else max(0.0, info.retry_delay.seconds + info.retry_delay.nanos / 1e9)
 
 
 def reason_of(status: status_pb2.Status) -> str:
     """The reason of the status' ``ErrorInfo`` (AIP-193); "" without a readable one."""
-    for detail in status.details:
-        info = error_details_pb2.ErrorInfo()
-        try:
-            if detail.Unpack(info):
-                return info.reason
-        except DecodeError:
-            continue
-    return ""
+    info = detail_of(status.details, error_details_pb2.ErrorInfo)
+    return "" if info is None else info.reason
 
 
 def to_status(exc: BaseException, *, expose: bool = False) -> status_pb2.Status:
@@ -150,11 +145,6 @@ def _text(exc: BaseException) -> str:
         return str(exc)
     except Exception:  # noqa: BLE001 (a broken __str__ must not keep an operation from ending)
         return "(its text cannot be shown)"
-
-
-def _utf8(text: str) -> str:
-    """The text as a protobuf string can hold it: file names may have lone surrogates."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _carried_code(exc: BaseException) -> Code:

@@ -17,8 +17,9 @@ from google.rpc import status_pb2
 from pydantic import TypeAdapter, ValidationError
 
 from lro_aio.core.codec import unpack
+from lro_aio.core.status import utf8
 
-__all__ = ["Json", "Payload", "decode", "may_be_none", "status_of_json", "to_any", "type_name", "utf8"]
+__all__ = ["Json", "Payload", "decode", "may_be_none", "status_of_json", "to_any", "type_name"]
 
 KNOWN = (duration_pb2, empty_pb2, struct_pb2, timestamp_pb2, wrappers_pb2)
 """Imported so that every process can unpack results of these types without a declared type."""
@@ -101,11 +102,6 @@ def _number(code: Any) -> int:
     except (TypeError, ValueError):
         return 2
     return number if 0 < number < 2**31 else 2
-
-
-def utf8(text: str) -> str:
-    """The text in the form that a protobuf string can hold: JSON may contain half a surrogate pair."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _message(payload: Payload, kind: type[Message]) -> Message:

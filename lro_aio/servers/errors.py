@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TypeVar
 
-from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from lro_aio.client import Client
@@ -16,11 +14,9 @@ from lro_aio.core.names import MAX_NAME
 from lro_aio.core.status import make_status, to_status
 from lro_aio.engine.life import ClosedError
 
-__all__ = ["RequestError", "detail_of", "invalid", "permission_denied", "status_of", "unimplemented"]
+__all__ = ["RequestError", "invalid", "permission_denied", "status_of", "unimplemented"]
 
 logger = logging.getLogger("lro_aio")
-
-M = TypeVar("M", bound=Message)
 
 CLOSED_RETRY = 1.0
 """Seconds after which a caller may reach another process that serves."""
@@ -91,14 +87,3 @@ def status_of(exc: BaseException, *, client: Client | None = None, expose: bool 
         return make_status(Code.UNAVAILABLE, sentence, reason="CLIENT_CLOSED", retry_after=CLOSED_RETRY)
     logger.error("a server call failed", exc_info=exc, extra=event("call_failed"))
     return to_status(exc, expose=expose)
-
-
-def detail_of(status: status_pb2.Status, kind: type[M]) -> M | None:
-    """The status' detail of a type; None without a readable one."""
-    for detail in status.details:
-        if detail.TypeName() == kind.DESCRIPTOR.full_name:
-            try:
-                return kind.FromString(detail.value)
-            except DecodeError:
-                return None
-    return None

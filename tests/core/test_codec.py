@@ -499,3 +499,5 @@ def test_another_type_or_an_unknown_one_is_an_error() -> None:
         unpack(packed, struct_pb2.Value)
     with pytest.raises(LookupError, match=r"'acme\.Unknown' is not known here"):
         unpack(any_pb2.Any(type_url="type.googleapis.com/acme.Unknown"))
+    with pytest.raises(LookupError, match=r"'google\.protobuf\.Empty' names no message type: it has no slash"):
+        unpack(any_pb2.Any(type_url="google.protobuf.Empty"))

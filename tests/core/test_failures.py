@@ -50,6 +50,7 @@ def test_details_come_unpacked_and_go_in_either_way() -> None:
     [
         any_pb2.Any(type_url="type.googleapis.com/acme.Unknown", value=b"\x08\x01"),
         any_pb2.Any(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=b"\xff\xff"),
+        any_pb2.Any(type_url="google.rpc.ErrorInfo"),
         any_pb2.Any(type_url="", value=b"x"),
     ],
 )

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import pytest
-from google.protobuf import struct_pb2
+from google.protobuf import any_pb2, struct_pb2
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 from hypothesis import given, settings
@@ -284,6 +284,13 @@ def test_bounds_are_exact_and_named_in_the_error() -> None:
     too_many = refused(" ".join([term] * 101))
     assert (too_many.position, "100 conditions" in too_many.problem) == (1000, True)
     assert (filters.MAX_LENGTH, filters.MAX_DEPTH, filters.MAX_TERMS) == (2000, 20, 100)
+
+
+def test_metadata_whose_type_url_has_no_slash_matches_nothing() -> None:
+    """Another program may have written it; a list must not fail because of one row."""
+    row = record(metadata=any_pb2.Any(type_url="google.protobuf.Struct", value=b"").SerializeToString())
+    assert not matches("metadata.x:*", row)
+    assert matches("-metadata.x:*", row)
 
 
 @pytest.mark.parametrize("text", ["(" * 2000, "-(" * 1000, "NOT (" * 400, "metadata" + ".a" * 990 + ":*"])

@@ -17,7 +17,16 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from lro_aio.core import errors, failures
 from lro_aio.core.codes import HTTP_STATUS, Code
-from lro_aio.core.status import DOMAIN, HIDDEN_MESSAGE, error_of, from_status, make_status, to_status
+from lro_aio.core.status import (
+    DOMAIN,
+    HIDDEN_MESSAGE,
+    error_of,
+    from_status,
+    make_status,
+    reason_of,
+    retry_delay,
+    to_status,
+)
 
 
 class RpcLike(Exception):
@@ -181,6 +190,14 @@ def test_retry_info_is_added_where_a_repeat_has_a_chance() -> None:
     assert delays(0) == [0]
     assert delays(-3) == [0]
     assert delays(None) == delays(math.inf) == delays(math.nan) == []
+
+
+def test_a_detail_that_cannot_be_read_hides_none_behind_it() -> None:
+    unreadable = any_pb2.Any(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=b"\xff")
+    status = make_status(Code.UNAVAILABLE, "m", reason="R", retry_after=2)
+    status.details.insert(0, unreadable)
+    assert (reason_of(status), retry_delay(status.details)) == ("R", 2.0)
+    assert (reason_of(status_pb2.Status(details=[unreadable])), retry_delay([unreadable])) == ("", None)
 
 
 def test_only_an_operation_that_ended_with_an_error_has_one() -> None:

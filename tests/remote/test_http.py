@@ -313,7 +313,7 @@ class TestAnswers:
         opaque = {"@type": "type.googleapis.com/acme.v1.Opaque", "value": "AAEC"}
         error = {"code": 8, "message": "half \ud83d of a pair", "details": [info, UNKNOWN, opaque, {}, "text"]}
         service.answers(Answer(body={"name": NAME, "done": True, "error": error, "response": STRING}))
-        with pytest.raises(failures.ResourceExhaustedError, match=r"half \? of a pair") as caught:
+        with pytest.raises(failures.ResourceExhaustedError, match=r"half \\ud83d of a pair") as caught:
             await handle
         first, second, third = caught.value.details
         assert first == error_details_pb2.ErrorInfo(reason="FULL", domain="acme")
