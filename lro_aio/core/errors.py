@@ -143,6 +143,7 @@ class OperationNotFoundError(LroError):
 
     code = Code.NOT_FOUND
     reason = "OPERATION_NOT_FOUND"
+    _private = frozenset({"problem"})  # "" for our own operations, and the sentence has it otherwise
 
     def __init__(self, name: str, problem: str = "") -> None:
         self.name = name

@@ -236,9 +236,10 @@ class Sweeper:
         if proof is not None:
             moments.append(now + proof)
         if self._precise:
-            if self._stuck and proof is None:  # rows that stay due must not spin the loop
+            # Rows that stay due must not spin the loop, and the scan that comes next looks behind them.
+            if self._stuck or (self._left and proof is not None):
                 return now + STUCK_DELAY
-            if self._left and proof is None:
+            if self._left:
                 return now
             if look.next_check is not None:  # `observe` knows what the commits of this pass made due
                 moments.append(look.next_check)

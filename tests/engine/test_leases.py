@@ -165,7 +165,7 @@ async def test_a_dead_process_is_followed_by_another_when_its_lease_is_over(
     await second.sweep()  # in real time, each of its intervals brings one
     await lro_clock.advance(44)
     assert len(forever.runs) == 1
-    await lro_clock.advance(1)
+    await lro_clock.advance(2)
     await until(lambda: len(forever.runs) >= 2)
     assert forever.runs == [(first, 1, 1), (second, 2, 2)]
 
