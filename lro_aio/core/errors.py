@@ -143,12 +143,13 @@ class OperationNotFoundError(LroError):
 
     code = Code.NOT_FOUND
     reason = "OPERATION_NOT_FOUND"
-    _private = frozenset({"problem"})  # "" for our own operations, and the sentence has it otherwise
+    problem = ""
 
     def __init__(self, name: str, problem: str = "") -> None:
         self.name = name
         sentence = f"operation {name!r} does not exist"
-        self.problem = "" if problem == sentence else problem
+        if problem and problem != sentence:
+            self.problem = problem
         super().__init__(f"{sentence}: {self.problem}" if self.problem else sentence)
 
 
