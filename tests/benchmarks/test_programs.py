@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -66,8 +67,8 @@ async def test_sleepers_are_measured_from_their_common_moment(monkeypatch):
         await pause(0)
 
     monkeypatch.setattr(common.asyncio, "sleep", sleep)
-    monkeypatch.setattr(common.time, "time", lambda: now)
-    monkeypatch.setattr(common.time, "monotonic", lambda: now)
+    clock = SimpleNamespace(**vars(common.time) | {"time": lambda: now, "monotonic": lambda: now})
+    monkeypatch.setattr(common, "time", clock)
 
     async def begin(count, due):
         asleep.extend([due] * count)
