@@ -9,7 +9,7 @@ CHECKOV := 3.3.30
 INFRA := .venv-infra
 PEERS := .venv-peers
 BENCH_ARGS ?=
-EMULATOR_TESTS := tests/spanner $(wildcard tests/testing/test_fake_spanner_*.py)
+EMULATOR_TESTS := tests/spanner $(foreach part,admin reads transactions writes,tests/testing/test_fake_spanner_$(part).py)
 
 .PHONY: demo test coverage test-slow test-all test-lowest test-wheel test-emulator check check-infra format clean
 .PHONY: bench bench-quick bench-report bench-peers bench-spanner

@@ -1,4 +1,4 @@
-"""``lro spanner``: the DDL of the table, and the command that makes or upgrades it."""
+"""``lro spanner``: prints the DDL of the table, and creates or upgrades the table."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ INSTALL = "pip install 'lro-aio[spanner,cli]'"
 EXIT_CODES = (
     "0    done as asked",
     "2    wrong options or URL, or a missing extra",
-    "5    Spanner does not answer, or the table cannot be made or upgraded: the error says why",
-    "130  interrupted; a schema change that was sent goes on",
+    "5    Spanner does not answer, or the table cannot be created or upgraded: the error says why",
+    "130  interrupted; a schema change that was sent continues",
 )
 EPILOG = "\n\n".join(("Exit codes:", *EXIT_CODES))  # blank lines, or the help would run the lines together
 
-app = typer.Typer(help="The table in Cloud Spanner: print its DDL, make it, upgrade it.", no_args_is_help=True)
+app = typer.Typer(help="The table in Cloud Spanner: print its DDL, create it, upgrade it.", no_args_is_help=True)
 
 
 class Kind(enum.StrEnum):
@@ -44,12 +44,12 @@ def ddl(
     table: Annotated[str, typer.Option("--table", metavar="TABLE", help="Name of the table.")] = "Operations",
     descriptors: Annotated[
         Path | None,
-        typer.Option("--descriptors", metavar="FILE", help="Also write the descriptor set of the proto bundle there."),
+        typer.Option("--descriptors", metavar="FILE", help="Also write the descriptor set of the bundle to FILE."),
     ] = None,
 ) -> None:
-    """Print the statements that make the table in a database that has no proto bundle.
+    """Print the statements that create the table in a database without a proto bundle.
 
-    To use them without this command: gcloud spanner databases ddl update --ddl-file=... --proto-descriptors-file=...
+    To run them: gcloud spanner databases ddl update --ddl-file=... --proto-descriptors-file=...
     """
     with _problems():
         from lro_aio.stores.spanner import schema
@@ -69,17 +69,17 @@ def migrate(
         str, typer.Argument(metavar="URL", help="spanner://PROJECT/INSTANCE/DATABASE?table=TABLE, in quotes.")
     ],
     variant: Annotated[
-        Kind | None, typer.Option("--variant", help="Default: that of the table; proto for a new one.")
+        Kind | None, typer.Option("--variant", help="Default: the variant of the table; proto for a new table.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the statements, change nothing.")] = False,
     replace_ttl: Annotated[
-        bool, typer.Option("--replace-ttl", help="Replace a row deletion policy that is on another column.")
+        bool, typer.Option("--replace-ttl", help="Replace a row deletion policy on another column.")
     ] = False,
 ) -> None:
-    """Make the table, or upgrade one that is there, also one made for the Go package. May be repeated.
+    """Create the table, or upgrade an existing one, including a table of the Go package. May be repeated.
 
-    Adds what is missing; drops nothing. The database must exist, and the account needs roles/spanner.databaseAdmin;
-    for --dry-run, roles/spanner.databaseReader.
+    Adds what is missing and drops nothing. The database must exist. The account needs roles/spanner.databaseAdmin, or
+    roles/spanner.databaseReader for --dry-run.
     """
     with _problems():
         from lro_aio.stores.spanner.location import Location
@@ -102,24 +102,24 @@ def migrate(
         if done.kept_policy:
             errors.out(
                 f"its row deletion policy {done.kept_policy} is kept, so longer waits are refused;"
-                " --replace-ttl replaces it by one on ExpireTime",
+                " --replace-ttl replaces it with one on ExpireTime",
                 highlight=False,
             )
 
 
 @contextmanager
 def _problems() -> Iterator[None]:
-    """One sentence and an exit code for each problem that is the user's."""
+    """One sentence and an exit code for each problem that the user can fix."""
     try:
         yield
     except KeyboardInterrupt:
         raise typer.Exit(Exit.INTERRUPTED) from None
     except ImportError as exc:
-        missing = exc.name or getattr(exc.__cause__, "name", None) or ""  # the store's own sentence has the other extra
+        missing = exc.name or getattr(exc.__cause__, "name", None) or ""  # the store names its own extra only
         if not missing.startswith("google"):
             raise
         _fail(CliError(f"{missing} is not installed; this command needs it: {INSTALL}", Exit.USAGE))
-    except Exception as exc:  # `describe` knows which are a user's problem; a defect is raised again
+    except Exception as exc:  # `describe` knows which ones the user can fix; a defect is raised again
         problem = describe(exc, "Spanner")
         if problem is None:
             raise

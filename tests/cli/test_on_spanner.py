@@ -95,9 +95,9 @@ def test_cancel_and_delete(lro, filled, fake):
         (
             "test-database",
             "typo",
-            "Database not found: .*make the database first: gcloud spanner databases create typo",
+            "Database not found: .*create the database first: gcloud spanner databases create typo",
         ),
-        ("test-instance", "typo", "Instance not found: .*make the instance 'typo' first"),
+        ("test-instance", "typo", "Instance not found: .*create the instance 'typo' first"),
     ],
 )
 def test_what_does_not_exist_is_5_and_says_what_to_do(lro, fake, tmp_path, right, wrong, sentence):

@@ -1,4 +1,4 @@
-"""What is wrong with a Spanner store is told before any operation is accepted, and with what puts it right."""
+"""What is wrong with a Spanner store is told before any operation is accepted, together with the fix."""
 
 import asyncio
 import contextlib
@@ -86,10 +86,10 @@ async def test_a_place_that_does_not_exist_is_told_with_what_to_make(fake, part)
     """The same client opens once it is there."""
     parts = {"project": "other-project", "instance": "other-instance", "database": "other-database"}
     fixes = {
-        "project": "make the instance 'test-instance' first, or correct project and instance in spanner://other-",
-        "instance": "make the instance 'other-instance' first, or correct project and instance in spanner://test-",
+        "project": "create the instance 'test-instance' first, or correct the project and instance in spanner://other-",
+        "instance": "create the instance 'other-instance' first, or correct the project and instance in spanner://test-",
         "database": (
-            "make the database first: gcloud spanner databases create other-database"
+            "create the database first: gcloud spanner databases create other-database"
             " --instance=test-instance --project=test-project"
         ),
     }
@@ -124,7 +124,7 @@ async def test_another_table_is_named(fake):
 async def test_a_table_without_our_columns_is_told_with_all_of_them_and_the_command(bare):
     bare.execute_ddl(CREATE.format(columns="Operation BYTES(MAX) NOT NULL, State BYTES(MAX), ResumePoint STRING(MAX)"))
     client = lro.Client(bare.url, drain_timeout=0)
-    async with refused(client, lro.StoreSchemaError, f"{command(bare.url)} puts this right") as info:
+    async with refused(client, lro.StoreSchemaError, f"{command(bare.url)} fixes this") as info:
         told = re.search("missing columns: ([^;]*);", str(info.value))[1].split(", ")
         migrate(Location.parse(bare.url))
     assert set(told) == {*bare.rows()[0]} - {"key", "Operation", "State", "ResumePoint"}
@@ -139,7 +139,7 @@ async def test_a_table_without_our_columns_is_told_with_all_of_them_and_the_comm
         ("Operation BYTES(MAX) NOT NULL, Claim STRING(MAX)", "column Claim has the type STRING(MAX) instead of INT64"),
         (
             "Operation BYTES(MAX) NOT NULL, Mine INT64 NOT NULL",
-            "column Mine, which is not of lro_aio, is NOT NULL and has no default",
+            "column Mine, which does not belong to lro_aio, is NOT NULL and has no default",
         ),
     ],
 )
@@ -165,7 +165,7 @@ async def test_a_table_that_no_migration_can_mend_is_told_with_each_column_and_i
         ),
         (
             grpc.StatusCode.UNAUTHENTICATED,
-            ("the credentials are not accepted for projects/", "`gcloud auth application-default login`"),
+            ("Spanner does not accept the credentials for projects/", "`gcloud auth application-default login`"),
         ),
     ],
     ids=["permission", "credentials"],
@@ -286,7 +286,7 @@ async def test_a_wait_that_no_row_holds_ends_the_operation_with_the_reason(fake,
     with pytest.raises(lro.OperationFailedError) as info:
         await large.result()
     assert "the store refuses what the operation has to write" in str(info.value)
-    assert "with the names of its children; 7471104 fit" in caplog.text
+    assert "including the names of its children; the limit is 7471104" in caplog.text
     await client.sweep()
     assert not (await small.fetch()).done
     assert not [record for record in caplog.records if small.name in record.getMessage()]

@@ -499,7 +499,7 @@ async def test_a_wait_that_their_retention_policy_cuts_short_is_refused_until_it
         assert (await op.result(wrappers_pb2.StringValue)).value == "slept"
     (reason,) = said
     assert "OLDER_THAN(UpdateTime, INTERVAL 30 DAY)" in reason
-    assert "removes a row 30 days after its UpdateTime" in reason
+    assert "removes rows 30 days after their UpdateTime" in reason
     assert f"lro spanner migrate '{url}' --replace-ttl" in reason
 
     upgrade(url, replace_ttl=True)

@@ -142,13 +142,13 @@ def test_a_row_deletion_policy_of_somebody_else_is_replaced_only_when_asked(empt
     kept = migrate(empty)
     assert kept.kept_policy == "OLDER_THAN(UpdateTime, INTERVAL 30 DAY)"
     assert usable(empty)
-    assert look(empty).foreign_policy == ("UpdateTime", 30)
+    assert look(empty).other_policy == ("UpdateTime", 30)
     assert migrate(empty).statements == ()
 
     replaced = migrate(empty, replace_ttl=True)
     assert len(replaced.statements) == 1
     assert not replaced.kept_policy
-    assert look(empty).foreign_policy is None
+    assert look(empty).other_policy is None
     assert migrate(empty, replace_ttl=True).statements == ()
 
 
@@ -173,7 +173,7 @@ def test_a_newer_schema_is_refused(spanner_database, apply_ddl):
 
 def test_a_table_does_not_change_its_variant(spanner_database):
     location = Location.parse(spanner_database("bytes"))
-    with pytest.raises(StoreSchemaError, match="has the variant bytes, and a table cannot change to proto"):
+    with pytest.raises(StoreSchemaError, match="has the variant bytes, and cannot change to proto"):
         migrate(location, "proto")
 
 
@@ -270,6 +270,6 @@ def test_a_schema_change_that_takes_long_is_waited_for_with_growing_pauses(empty
 
 def test_a_schema_change_that_takes_too_long_goes_on_and_is_named(empty, monkeypatch):
     slow = Slow(monkeypatch, looks=10)
-    with pytest.raises(StoreUnavailableError, match=r"operations/\S+ is not done after 0 s; it goes on"):
+    with pytest.raises(StoreUnavailableError, match=r"operations/\S+ is not done after 0 s; it continues"):
         migrate(empty, wait=0, sleep=slow.pauses.append)
     assert slow.pauses == []

@@ -113,7 +113,7 @@ def test_keywords_are_quoted(name):
 
 def test_a_table_that_is_not_there_is_told_with_the_command_that_makes_it():
     url = "spanner://p/i/d?table=T&host=h:1"
-    assert refusal(None, "T", url=url).endswith(f"make it with `lro spanner migrate '{url}'`")
+    assert refusal(None, "T", url=url).endswith(f"create it with `lro spanner migrate '{url}'`")
 
 
 @given(variant=variants, data=st.data())
@@ -165,7 +165,7 @@ def test_what_no_migration_changes_is_refused_by_check_and_by_plan(name, differe
 
 def test_what_a_migration_changes_and_what_not_is_told_apart():
     found = without(changed(complete(), "State", type="INT64"), "Claim", "Operations_Due")
-    can, cannot = refusal(found).split(" puts this right, but not: ")
+    can, cannot = refusal(found).split(" fixes this, but not: ")
     assert "missing columns: Claim; missing indexes: Operations_Due" in can
     assert cannot.startswith("column State has the type INT64")
 
@@ -191,7 +191,7 @@ def test_a_column_of_somebody_else_must_let_us_insert():
     schema.check(added(complete(), name="Checkpoint", type="BYTES(MAX)"), "Operations")
     schema.check(added(complete(), name="Mine", type="INT64", nullable=False, default="1"), "Operations")
     found = added(complete(), name="Mine", type="INT64", nullable=False)
-    assert "column Mine, which is not of lro_aio, is NOT NULL and has no default" in refusal(found)
+    assert "column Mine, which does not belong to lro_aio, is NOT NULL and has no default" in refusal(found)
 
 
 def test_another_primary_key_is_refused():
@@ -228,12 +228,12 @@ def test_a_table_without_a_policy_gets_ours_and_another_policy_stays():
     ]
     foreign = replace(complete(), policy="OLDER_THAN(`UpdateTime`, INTERVAL 7 DAY)")
     schema.check(foreign, "Operations")
-    assert foreign.foreign_policy == ("UpdateTime", 7)
+    assert foreign.other_policy == ("UpdateTime", 7)
     assert schema.plan(foreign, "Operations", bundle_types=BUNDLE) == []
     assert schema.plan(foreign, "Operations", replace_ttl=True, bundle_types=BUNDLE) == [
         f"ALTER TABLE Operations REPLACE ROW DELETION POLICY ({POLICY})"
     ]
-    assert complete().foreign_policy is None
+    assert complete().other_policy is None
     assert schema.plan(complete(), "Operations", replace_ttl=True, bundle_types=BUNDLE) == []
 
 
@@ -248,7 +248,9 @@ def test_the_bundle_gets_what_it_lacks():
 
 def test_a_newer_schema_is_refused_whatever_else_is_wrong():
     found = without(changed(complete(), "SchemaVersion", default="2"), "Claim")
-    assert "has schema version 2, and this release of lro_aio knows versions up to 1; upgrade lro_aio" in refusal(found)
+    assert "has schema version 2, but this release of lro_aio supports versions up to 1; upgrade lro_aio" in refusal(
+        found
+    )
     with pytest.raises(StoreSchemaError, match="upgrade lro_aio"):
         schema.plan(found, "Operations")
 

@@ -506,7 +506,7 @@ class TestOutages:
 
     def test_it_may_be_opened_again(self, fake: FakeSpanner, store: lro.SpannerStore) -> None:
         create_all(store, row())
-        with pytest.raises(RuntimeError, match="open already"):
+        with pytest.raises(RuntimeError, match="is already open"):
             store.open()
         store.close()
         store.open()

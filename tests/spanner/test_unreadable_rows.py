@@ -73,6 +73,15 @@ def test_of_a_batch_only_its_own_change_is_refused(store: lro.SpannerStore) -> N
     assert [record.claim for record in store.read([GOOD, OTHER])] == [7, 7]
 
 
+def test_a_change_that_it_guards_is_refused_with_it(store: lro.SpannerStore) -> None:
+    guarded = update(GOOD, claim=7)
+    guarded.guard = (BAD, lambda _: None)
+    refused, committed = store.apply([guarded, update(OTHER, claim=7)])
+    assert isinstance(refused, lro.StoreDataError)
+    assert isinstance(committed, Record)
+    assert [record.claim for record in store.read([GOOD])] == [0]
+
+
 def test_nobody_is_told_that_it_has_ended(store: lro.SpannerStore) -> None:
     """Nor does a parent that waits for others fail for it."""
     assert store.unfinished([GOOD, BAD, OTHER, name_of(9)]) == {GOOD, BAD, OTHER}

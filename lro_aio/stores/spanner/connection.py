@@ -1,7 +1,7 @@
-"""The generated client in our hands: one multiplexed session, and every call with a timeout and a bounded retry.
+"""Google's generated client, with one multiplexed session, and a timeout and bounded retries for every call.
 
-Why not ``google.cloud.spanner.Database``: it retries a stream that is UNAVAILABLE without a pause and for ever, and a
-commit for up to an hour, whatever timeout it is given; and its constructor and ``close`` may block for minutes.
+Why not ``google.cloud.spanner.Database``: whatever timeout it is given, it retries a stream that is UNAVAILABLE for
+ever and without a pause, and a commit for up to an hour. Its constructor and ``close`` may block for minutes.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ Rows = list[struct_pb2.ListValue]
 
 FIRST_PAUSE = 0.02
 MAX_PAUSE = 1.0
-"""Seconds between two attempts: the range over which the pause grows, jittered."""
+"""Seconds between two attempts: the pause grows from the first to the second, jittered."""
 LEAST_ATTEMPT = 0.05
-"""Seconds: no attempt has less, but the last."""
+"""Seconds that every attempt has, except the last one."""
 ROLLBACK_TIMEOUT = 2.0
-"""Seconds. The server forgets an idle transaction by itself after about ten."""
+"""Seconds. The server drops an idle transaction by itself after about ten."""
 
 HIGH, LOW = types.RequestOptions.Priority.PRIORITY_HIGH, types.RequestOptions.Priority.PRIORITY_LOW
 _OPTIONS = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
-    ("grpc.keepalive_time_ms", 120_000),  # as Google's own transports: a dead connection is found out
-    # After an outage a connection is tried within about a second; gRPC's own pause grows to two minutes.
+    ("grpc.keepalive_time_ms", 120_000),  # as Google's own transports: finds dead connections
+    # Reconnect within about a second after an outage; gRPC's default pause grows to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
@@ -68,7 +68,7 @@ _OPTIONS = [
 
 
 class Budget:
-    """The time that one call of the store may take, and the pauses within it."""
+    """The time that one call of the store may take, and the pauses between its attempts."""
 
     def __init__(self, location: Location, closing: threading.Event) -> None:
         self._location = location
@@ -87,14 +87,14 @@ class Budget:
         return min(ROLLBACK_TIMEOUT, max(LEAST_ATTEMPT, self.left))
 
     def attempt(self, because: Exception | None, *, share: float = 1.0) -> float:
-        """Seconds for one attempt: half of what there is at first, so that a call that hangs is tried again.
+        """Seconds for one attempt: at most half of the whole budget, so that a call that hangs is tried again.
 
         Args:
-            because: Why the attempt before failed, if there was one.
-            share: Of what is left, the most that this attempt may take.
+            because: Why the previous attempt failed, if there was one.
+            share: The share of the remaining time that this attempt may take.
 
         Raises:
-            StoreUnavailableError: Nothing is left, or the store closes.
+            StoreUnavailableError: No time is left, or the store is closing.
         """
         left = self.left
         if left <= 0 or self._closing.is_set():
@@ -102,12 +102,12 @@ class Budget:
         return min(left, max(LEAST_ATTEMPT, left * share), self._location.timeout / 2)
 
     def pause(self, asked: float | None, because: Exception) -> None:
-        """Wait before the next attempt: what the server asks, if it does, and longer each time, with jitter.
+        """Wait before the next attempt: as long as the server asks, if it does, and longer each time, with jitter.
 
         Raises:
-            StoreUnavailableError: There is no time for it, or the store closes.
+            StoreUnavailableError: There is no time left for it, or the store is closing.
         """
-        # A server that is asked for the same row by many names the same short time to all of them.
+        # Where many want the same row, the server asks all of them for the same short pause.
         first, factor = (FIRST_PAUSE, 2.0) if asked is None else (asked, 1.5)
         delay = min(max(MAX_PAUSE, first), first * factor ** min(self._pauses, 20)) * random.uniform(0.8, 1.2)  # noqa: S311
         if asked is not None:
@@ -118,7 +118,7 @@ class Budget:
 
 
 class Connection:
-    """A channel to one database, and a multiplexed session on it. Safe for any number of threads.
+    """A channel to one database, with a multiplexed session. Safe for any number of threads.
 
     Args:
         location: The database.
@@ -128,11 +128,11 @@ class Connection:
     def __init__(self, location: Location, credentials: Any = None) -> None:
         self.location = location
         self.host = location.host or os.environ.get("SPANNER_EMULATOR_HOST") or None
-        """The emulator's or the fake's; None is the real service."""
+        """HOST:PORT of an emulator or a fake; None: the real service."""
         self.clock_offset = 0.0
         """Seconds by which Spanner's clock was ahead of this machine's at the last commit or timed read."""
         self.emulator = False
-        """Whether the other side has turned out to be Google's emulator, which wants more than the service."""
+        """Whether this has turned out to be Google's emulator, which asks for more than the service."""
         self._credentials = credentials
         self._closing = threading.Event()
         self._abandoned: set[Any] = set()
@@ -140,21 +140,21 @@ class Connection:
         self._channel, self._client = self._connect()
 
     def close(self) -> None:
-        """Cancel what is under way and let go."""
+        """Cancel the calls under way and close the channel."""
         self._closing.set()
         self._channel.close()
 
     @property
     def channel(self) -> grpc.Channel:
-        """For other services of the same database, such as the admin API."""
+        """For other APIs of the same database, such as the admin API."""
         return self._channel
 
     def open(self) -> None:
-        """Make the session.
+        """Create the session.
 
         Raises:
-            StoreSchemaError: There is no such database, or it may not be used.
-            StoreUnavailableError: It does not answer.
+            StoreSchemaError: The database does not exist, or there is no permission to use it.
+            StoreUnavailableError: Spanner does not answer.
         """
         budget = self.budget()
         last: GoogleAPICallError | None = None
@@ -170,17 +170,17 @@ class Connection:
                 return
 
     def budget(self) -> Budget:
-        """A new one, for one call of the store."""
+        """A new budget, for one call of the store."""
         return Budget(self.location, self._closing)
 
     def read(
         self, columns: Sequence[str], names: Sequence[str], *, budget: Budget, tag: str, priority: Any = HIGH
     ) -> Rows:
-        """Rows by key, strongly consistent; missing ones are left out. One call.
+        """Read rows by key, strongly consistent; missing ones are left out. One call.
 
         Raises:
             StoreUnavailableError: No answer within the budget.
-            google.api_core.exceptions.GoogleAPICallError: It is refused: more than 10 MB, for one.
+            google.api_core.exceptions.GoogleAPICallError: Spanner refuses it, for example because of its size (10 MB).
         """
         request = self._read_request(columns, names, tag, priority)
         result = self._call_read(request, budget, rows=len(names))
@@ -196,13 +196,19 @@ class Connection:
         timed: bool = False,
         streamed: bool = False,
     ) -> Rows:
-        """The rows of a statement, strongly consistent. One call.
+        """Run a statement, strongly consistent. One call.
 
-        ``timed`` measures ``clock_offset`` by it. ``streamed``: the answer may have any size.
+        Args:
+            query: The statement.
+            budget: The budget of the store's call.
+            tag: For Spanner's statistics.
+            priority: ``HIGH`` or ``LOW``.
+            timed: Measure ``clock_offset`` by it.
+            streamed: Accept an answer of any size.
 
         Raises:
             StoreUnavailableError: No answer within the budget.
-            google.api_core.exceptions.GoogleAPICallError: It is refused.
+            google.api_core.exceptions.GoogleAPICallError: Spanner refuses it.
         """
         known = self.emulator
         try:
@@ -241,21 +247,21 @@ class Connection:
         budget: Budget,
         tag: str,
     ) -> Transaction:
-        """Begin a read-write transaction with the read of these rows. One call.
+        """Begin a read-write transaction by reading these rows. One call.
 
         Args:
-            columns: To read.
+            columns: The columns to read.
             names: The keys.
-            locks: The rows stay locked until its end, and longer if nobody is left to end it: the server waits 10 s.
-                Otherwise the commit is aborted if one of them was changed since (OPTIMISTIC).
-            previous: The id of the transaction that this one is another attempt of, so that it keeps its age.
-            budget: Of the store's call.
+            locks: Lock the rows until the transaction ends, or for 10 s if nobody is left to end it. False
+                (OPTIMISTIC): the commit is aborted if one of them has changed since.
+            previous: The id of the previous attempt, whose age this one keeps; empty for the first attempt.
+            budget: The budget of the store's call.
             tag: For Spanner's statistics.
 
         Raises:
-            AbortedError: Run it again.
+            AbortedError: Run the transaction again.
             StoreUnavailableError: No answer within the budget.
-            google.api_core.exceptions.GoogleAPICallError: It is refused.
+            google.api_core.exceptions.GoogleAPICallError: Spanner refuses it.
         """
         request = self._read_request(columns, names, tag, HIGH)
         pb = types.ReadRequest.pb(request)
@@ -267,32 +273,32 @@ class Connection:
             pb.transaction.begin.read_write.multiplexed_session_previous_transaction_id = previous
         result = self._call_read(request, budget, rows=len(names), session=self._sessions.take)
         begun = result.metadata.transaction.id
-        locks = locks or not self._sessions.multiplexed  # the emulator locks everything, for everybody
+        locks = locks or not self._sessions.multiplexed  # the emulator always locks
         return Transaction(pb.session, begun, list(result.rows), result.precommit_token, tag, locks=locks)
 
     def commit(
         self, transaction: Transaction, mutations: Sequence[Any], *, budget: Budget, divisible: bool = False
     ) -> None:
-        """Commit what the transaction changes. One call; sent again as long as its answer is lost, which is safe.
+        """Commit the transaction. One call; sent again if its answer is lost, which is safe.
 
         Args:
-            transaction: It.
+            transaction: The transaction.
             mutations: What it changes.
-            budget: Of the store's call.
-            divisible: Take it back where it takes half of the time that is left.
+            budget: The budget of the store's call.
+            divisible: Roll it back if it takes half of the remaining time: the caller can divide it.
 
         Raises:
             AbortedError: Nothing is stored; run the transaction again.
-            SessionLostError: Likewise.
-            SlowError: It was taken back; nothing is stored.
+            SessionLostError: Nothing is stored; run the transaction again.
+            SlowError: It was rolled back; nothing is stored.
             StoreUnavailableError: No answer within the budget: it may be stored.
-            google.api_core.exceptions.GoogleAPICallError: It is refused, and nothing is stored.
+            google.api_core.exceptions.GoogleAPICallError: Spanner refuses it; nothing is stored.
         """
         request = _commit_request(transaction, mutations)
         pb = types.CommitRequest.pb(request)
         unknown: GoogleAPICallError | None = None
         taken_back = False
-        sent = time.time()  # the first time: a commit whose answer is lost has its timestamp from then
+        sent = time.time()  # of the first attempt: if its answer is lost, the timestamp is from then
         while True:
             timeout = budget.attempt(unknown, share=0.5 if divisible else 1.0)
             until = budget.left - timeout
@@ -301,15 +307,14 @@ class Connection:
             except GoogleAPICallError as exc:
                 _check(exc, unknown=unknown is not None, taken_back=taken_back)
                 kind = kind_of(exc)
-                if (
-                    kind is Kind.REFUSED
-                ):  # for the lost answer had a newer precommit token; a lasting reason comes again
+                if kind is Kind.REFUSED:
+                    # Perhaps the lost answer had a newer precommit token. A lasting reason will come again.
                     fate = self.rollback(transaction, budget.for_rollback)
                     if fate is Fate.COMMITTED:
                         return
                     raise (AbortedError(None) if fate is Fate.ROLLED_BACK else unavailable(self.location, exc)) from exc
                 unknown = exc
-                if kind is not Kind.TRANSIENT:  # who could tell what became of it is gone, or not for us to ask
+                if kind is not Kind.TRANSIENT:  # the session that knows is gone, or may not be used any more
                     raise unavailable(self.location, exc) from exc
                 if divisible and not taken_back and budget.left < until + timeout / 10:
                     fate = self.rollback(transaction, min(ROLLBACK_TIMEOUT, max(0.0, budget.left) / 2))
@@ -325,16 +330,16 @@ class Connection:
             if not answer.precommit_token.precommit_token:
                 self._note_clock(answer.commit_timestamp, sent)
                 return
-            # The server asks once more, with this token and without the mutations.
+            # The server wants the commit again, with this token and without the mutations.
             del pb.mutations[:]
             pb.precommit_token.CopyFrom(answer.precommit_token)
 
     def learns(self, exc: GoogleAPICallError, *, known: bool) -> bool:
-        """Whether a refusal gives the emulator away: the same call, as the emulator wants it, may then succeed.
+        """Whether a refusal shows that this is the emulator: the call may succeed in the form that the emulator wants.
 
         Args:
             exc: The refusal.
-            known: What ``emulator`` said when the call was sent. Another thread may have learned it meanwhile.
+            known: The value of ``emulator`` when the call was sent. Another thread may have set it since.
         """
         if known or not is_emulators(exc):
             return False
@@ -342,9 +347,9 @@ class Connection:
         return True
 
     def rollback(self, transaction: Transaction, timeout: float) -> Fate:
-        """Let go of the locks. Best effort, since the server does it by itself after a while.
+        """Roll the transaction back. Best effort: the server releases the locks by itself after a while.
 
-        Sent again while its answer is lost, which is safe, for ``timeout`` seconds at most.
+        Sent again if its answer is lost, which is safe, for ``timeout`` seconds at most.
         """
         request = types.RollbackRequest(session=transaction.session, transaction_id=transaction.id)
         end = time.monotonic() + timeout
@@ -366,7 +371,7 @@ class Connection:
                 return Fate.ROLLED_BACK
 
     def end(self, transaction: Transaction, because: BaseException | None = None) -> None:
-        """Note that the transaction is over, one way or the other."""
+        """Note that the transaction is over."""
         if isinstance(because, StoreUnavailableError):
             self._abandon(transaction)
         if isinstance(because, SessionLostError):
@@ -375,7 +380,7 @@ class Connection:
             self._sessions.give_back(transaction.session)
 
     def _abandon(self, transaction: Transaction) -> None:
-        """Roll back without waiting for it: its locks would hold up the next attempt, whose locks the one after it."""
+        """Roll back without waiting for the answer: left-over locks would hold up the next attempt."""
         request = types.RollbackRequest(session=transaction.session, transaction_id=transaction.id)
         call: Any = self._client.transport.rollback
         with contextlib.suppress(ValueError):  # the channel is closed
@@ -384,7 +389,7 @@ class Connection:
                 timeout=ROLLBACK_TIMEOUT,
                 metadata=[("x-goog-request-params", f"session={transaction.session}")],
             )
-            self._abandoned.add(future)  # a call that nobody holds any more is cancelled, sent or not
+            self._abandoned.add(future)  # gRPC cancels a call that is not referenced any more
             future.add_done_callback(self._abandoned.discard)
 
     def _read_request(self, columns: Sequence[str], names: Sequence[str], tag: str, priority: Any) -> Any:
@@ -401,16 +406,16 @@ class Connection:
         except GoogleAPICallError as exc:
             if rows > 1 or exc.grpc_status_code is not grpc.StatusCode.FAILED_PRECONDITION:
                 raise
-        # The code for what no unary answer can hold; of one row that is only another program's.
+        # The code for an answer of more than 10 MB. A single row has that size only if another program wrote it.
         return self._call(whole(self._client.streaming_read), request, budget, **options)
 
     def _call(
         self, method: Callable[..., Any], request: Any, budget: Budget, *, session: Callable[[float], str] | None = None
     ) -> Any:
-        """Send a request that may be repeated; gives the raw message.
+        """Send a request that may be repeated; returns the raw message.
 
-        ``session``: for the beginning of a transaction. Then an ABORTED is raised as AbortedError; it is repeated
-        otherwise.
+        ``session`` is given for the beginning of a transaction: then ABORTED raises AbortedError. Otherwise the call is
+        repeated.
         """
         last: GoogleAPICallError | None = None
         while True:
@@ -430,7 +435,7 @@ class Connection:
                     raise unavailable(self.location, exc) from exc
                 last = exc
                 budget.pause(retry_delay(exc), exc)
-            except ValueError as exc:  # grpc's word for a channel that was closed in the meantime
+            except ValueError as exc:  # what gRPC raises if the channel was closed in the meantime
                 raise StoreUnavailableError(f"{self.location.url} was closed while the call was under way") from exc
             else:
                 return type(response).pb(response)
@@ -453,7 +458,7 @@ class Connection:
         return made.name, made.multiplexed
 
     def _note_clock(self, stamp: Any, sent: float) -> None:
-        """A stamp from between sending and receiving says nothing; one from outside, how far the clocks are apart."""
+        """A timestamp between sending and receiving is no difference; one outside shows how far the clocks differ."""
         received = time.time()
         there = stamp.seconds + stamp.nanos / 1e9
         self.clock_offset = there - min(max(there, sent), received)
@@ -482,12 +487,12 @@ class Connection:
 
 
 def _check(exc: GoogleAPICallError, *, unknown: bool, taken_back: bool) -> None:
-    """Raise what a commit that failed has come to, if that is certain.
+    """Raise the outcome of a commit that failed, if it is certain.
 
     Args:
         exc: The error.
-        unknown: Whether it was sent before, and that answer was lost.
-        taken_back: Whether it was rolled back since. Had it been committed before, the server would say so.
+        unknown: Whether the answer to an earlier attempt was lost.
+        taken_back: Whether the transaction was rolled back since. If it had been committed, the server would say so.
     """
     kind = kind_of(exc)
     gone = exc.grpc_status_code is grpc.StatusCode.NOT_FOUND
@@ -513,9 +518,9 @@ def _commit_request(transaction: Transaction, mutations: Sequence[Any]) -> types
 
 
 class Fate(enum.Enum):
-    """What a rollback has found out about its transaction."""
+    """What a rollback learned about its transaction."""
 
-    ROLLED_BACK = "nothing of it is stored"
+    ROLLED_BACK = "nothing is stored"
     COMMITTED = "it is stored: the rollback came too late"
     UNKNOWN = "there was no answer"
 

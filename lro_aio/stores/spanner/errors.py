@@ -1,4 +1,4 @@
-"""The one table from Spanner's status codes to what a caller can do about them."""
+"""The one table from Spanner's status codes to what a caller can do."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Kind(enum.Enum):
 
     TRANSIENT = "the same call may be repeated"
     ABORTED = "the transaction may be run again"
-    SESSION = "the session is gone; the same call may be repeated in another"
-    SETUP = "wrong from the start where it is met at open; later an outage, which may pass"
-    REFUSED = "the request is wrong and always will be"
+    SESSION = "the session is gone; the same call may be repeated in another one"
+    SETUP = "at open, a mistake in the setup; later, an outage that may pass"
+    REFUSED = "the request is wrong, and always will be"
 
 
 KINDS: dict[grpc.StatusCode, Kind] = {
@@ -40,7 +40,7 @@ KINDS: dict[grpc.StatusCode, Kind] = {
     grpc.StatusCode.UNKNOWN: Kind.TRANSIENT,
     grpc.StatusCode.INVALID_ARGUMENT: Kind.REFUSED,
     grpc.StatusCode.DEADLINE_EXCEEDED: Kind.TRANSIENT,
-    grpc.StatusCode.NOT_FOUND: Kind.SETUP,  # but a missing row is refused, and a missing session replaced
+    grpc.StatusCode.NOT_FOUND: Kind.SETUP,  # `kind_of` treats missing rows, sessions and transactions apart
     grpc.StatusCode.ALREADY_EXISTS: Kind.REFUSED,
     grpc.StatusCode.PERMISSION_DENIED: Kind.SETUP,
     grpc.StatusCode.UNAUTHENTICATED: Kind.SETUP,
@@ -53,13 +53,13 @@ KINDS: dict[grpc.StatusCode, Kind] = {
     grpc.StatusCode.UNAVAILABLE: Kind.TRANSIENT,
     grpc.StatusCode.DATA_LOSS: Kind.REFUSED,
 }
-"""Every code but OK; a test finds one that is missing."""
+"""Every code but OK; a test finds missing ones."""
 
 _SESSION = "type.googleapis.com/google.spanner.v1.Session"
 
 
 class AbortedError(Exception):
-    """The transaction was aborted: nothing of it is stored. ``delay``: seconds that the server asks for, if it does."""
+    """The transaction was aborted; nothing is stored. ``delay``: seconds that the server asks to wait, if it does."""
 
     def __init__(self, delay: float | None) -> None:
         super().__init__("the transaction was aborted")
@@ -67,15 +67,15 @@ class AbortedError(Exception):
 
 
 class SlowError(Exception):
-    """A commit took too long, waiting for somebody's lock perhaps, and was taken back: nothing of it is stored."""
+    """A commit took too long, perhaps waiting for a lock, and was rolled back; nothing is stored."""
 
 
 class SessionLostError(Exception):
-    """The session is gone, and what was begun in it."""
+    """The session is gone, and so are the transactions that began in it."""
 
 
 def kind_of(exc: GoogleAPICallError) -> Kind:
-    """What to do about an error of a call."""
+    """What the caller can do about an error."""
     code = exc.grpc_status_code
     if code is grpc.StatusCode.NOT_FOUND:
         if _resource(exc) == _SESSION or str(exc.message).startswith("Session not found"):
@@ -88,7 +88,7 @@ def kind_of(exc: GoogleAPICallError) -> Kind:
 
 
 def retry_delay(exc: GoogleAPICallError) -> float | None:
-    """Seconds that the server asks to wait (``google.rpc.RetryInfo``), None if it does not."""
+    """Seconds that the server asks to wait (``google.rpc.RetryInfo``); None if it does not."""
     for detail in _details(exc):
         if isinstance(detail, error_details_pb2.RetryInfo):
             return max(0.0, detail.retry_delay.ToTimedelta().total_seconds())
@@ -97,12 +97,12 @@ def retry_delay(exc: GoogleAPICallError) -> float | None:
 
 def unavailable(location: Location, exc: Exception | None) -> StoreUnavailableError:
     """The error for a caller that may repeat the call."""
-    problem = "it did not answer in time" if exc is None else _text(exc)
+    problem = "no answer in time" if exc is None else _text(exc)
     return StoreUnavailableError(f"{location.url}: {problem}")
 
 
 def refused_at_open(location: Location, exc: GoogleAPICallError) -> LroError:
-    """The error for whoever opens the store: names what is missing, and the fix."""
+    """The error at open: names what is missing, and the fix."""
     code = exc.grpc_status_code
     if code is grpc.StatusCode.NOT_FOUND:
         return StoreSchemaError(f"{_text(exc)}; {_missing(location, str(exc.message))}")
@@ -113,7 +113,7 @@ def refused_at_open(location: Location, exc: GoogleAPICallError) -> LroError:
         )
     if code is grpc.StatusCode.UNAUTHENTICATED:
         return StoreSchemaError(
-            f"the credentials are not accepted for {location.database_path}: {_text(exc)}; run"
+            f"Spanner does not accept the credentials for {location.database_path}: {_text(exc)}; run"
             " `gcloud auth application-default login`, or let the service run as a service account"
         )
     if kind_of(exc) in (Kind.SETUP, Kind.REFUSED):
@@ -123,9 +123,9 @@ def refused_at_open(location: Location, exc: GoogleAPICallError) -> LroError:
 
 def _missing(location: Location, message: str) -> str:
     if "nstance" in message and "atabase" not in message.partition(":")[0]:
-        return f"make the instance {location.instance!r} first, or correct project and instance in {location.url}"
+        return f"create the instance {location.instance!r} first, or correct the project and instance in {location.url}"
     return (
-        f"make the database first: gcloud spanner databases create {location.database}"
+        f"create the database first: gcloud spanner databases create {location.database}"
         f" --instance={location.instance} --project={location.project}"
     )
 

@@ -1,4 +1,4 @@
-"""What INFORMATION_SCHEMA says of a table that is there, read through whatever runs statements."""
+"""What INFORMATION_SCHEMA says about an existing table, read through any function that runs statements."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["Execute", "Found", "FoundColumn", "FoundIndex", "read_schema"]
 
 
 Execute = Callable[[str, Mapping[str, str]], Iterable[struct_pb2.ListValue]]
-"""Runs a statement with STRING parameters."""
+"""A function that runs a statement with STRING parameters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundColumn:
-    """A column that is there."""
+    """An existing column."""
 
     name: str
     type: str
-    """Without backticks; a message type is its name alone."""
+    """Without backticks; for a message, just its name."""
     nullable: bool = True
     default: str = ""
     """Expression; "" for none."""
@@ -38,7 +38,7 @@ class FoundColumn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundIndex:
-    """A secondary index that is there."""
+    """An existing secondary index."""
 
     name: str
     keys: tuple[str, ...] = ()
@@ -46,27 +46,27 @@ class FoundIndex:
     storing: frozenset[str] = frozenset()
     null_filtered: bool = False
     state: str = "READ_WRITE"
-    """Anything else: it is being built, and cannot be read yet."""
+    """Anything else: Spanner is still building it, and it cannot be read yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """A table that is there."""
+    """An existing table."""
 
     columns: Mapping[str, FoundColumn] = field(default_factory=dict)
-    """By name, in their order."""
+    """By name, in the order of the table."""
     primary_key: tuple[str, ...] = ()
     indexes: Mapping[str, FoundIndex] = field(default_factory=dict)
     policy: str = ""
     """The row deletion policy; "" for none."""
 
     def column(self, name: str) -> FoundColumn | None:
-        """A column; Spanner does not distinguish capitals in names."""
+        """A column by its name. Names in Spanner are not case-sensitive."""
         return next((column for column in self.columns.values() if column.name.lower() == name.lower()), None)
 
     @property
     def variant(self) -> Variant | None:
-        """What the type of the column Operation says; None: that is neither."""
+        """The variant, by the type of the column Operation; None: it is neither."""
         column = self.column("Operation")
         if column is None:
             return None
@@ -76,14 +76,14 @@ class Found:
 
     @property
     def version(self) -> int:
-        """The schema's version, from the default of SchemaVersion; 0: there is none, the table is another program's."""
+        """The schema's version, from the default of SchemaVersion; 0: none, so another program made the table."""
         column = self.column("SchemaVersion")
         digits = re.search(r"\d+", column.default) if column else None
         return int(digits[0]) if digits else 0
 
     @property
-    def foreign_policy(self) -> tuple[str, int] | None:
-        """Column and days of a row deletion policy that counts from something else than our expiry, or None."""
+    def other_policy(self) -> tuple[str, int] | None:
+        """Column and days of a row deletion policy on another column than our expiry; None: there is none."""
         parts = _POLICY.fullmatch(self.policy.strip())
         if parts is None or parts[1].lower() == TTL_COLUMN.lower():
             return None
@@ -105,10 +105,10 @@ _PRIMARY = "PRIMARY_KEY"
 
 
 def read_schema(execute: Execute, table: str) -> Found | None:
-    """Read what a table looks like: four statements, or one if it is not there. None: there is no such table.
+    """Read the schema of a table: four statements, or one if there is no such table (None).
 
-    With fine-grained access control a role sees the tables and columns that it may use, so a role that may not read
-    the table finds none; ``spanner_info_reader`` sees all.
+    With fine-grained access control, a role sees only the tables and columns that it may use. To a role that may not
+    read the table, it does not exist; ``spanner_info_reader`` sees everything.
 
     Raises:
         Exception: Whatever ``execute`` raises.

@@ -1,4 +1,4 @@
-"""Where the rows are: a URL or its parts, checked without any I/O."""
+"""The location of the table: a URL or its parts, checked without I/O."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FORM = (
 )
 
 TIMEOUT = 8.0
-"""Seconds. Must stay below a third of the lease, or a renewal that waits for an answer costs it (rule 4)."""
+"""Seconds. Must be below a third of the lease: otherwise a renewal that waits for an answer can lose it (rule 4)."""
 
 _PATTERNS = {
     # The documented forms of the ids: cloud.google.com/spanner/docs/reference/rest/v1 (create methods), and for
@@ -34,20 +34,20 @@ _PATTERNS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Location:
-    """A table of a Spanner database, and how to reach it."""
+    """A table in a Spanner database, and how to reach it."""
 
     project: str
     instance: str
     database: str
     table: str = "Operations"
     host: str | None = None
-    """HOST:PORT of an emulator or a fake: no TLS, no credentials. None: Google's own endpoint."""
+    """HOST:PORT of an emulator or a fake, without TLS or credentials. None: Google's endpoint."""
     endpoint: str | None = None
-    """A regional endpoint instead of the global one, as "spanner.me-central2.rep.googleapis.com"."""
+    """A regional endpoint instead of the global one, such as "spanner.me-central2.rep.googleapis.com"."""
     database_role: str | None = None
     """Role for fine-grained access control."""
     timeout: float = TIMEOUT
-    """Seconds that one call of the store takes at most, retries included."""
+    """The most seconds that one call of the store takes, including retries."""
 
     def __post_init__(self) -> None:
         for part, pattern in _PATTERNS.items():
@@ -56,7 +56,7 @@ class Location:
                 raise ValueError(f"{value!r} is not a Spanner {part.replace('_', ' ')}; {FORM}")
         valid_table(self.table)
         if self.host is not None and self.endpoint is not None:
-            raise ValueError(f"give either host (an emulator) or endpoint (Google's), not both; {FORM}")
+            raise ValueError(f"give either a host (an emulator) or an endpoint (Google's), not both; {FORM}")
 
     @classmethod
     def of(
@@ -75,12 +75,12 @@ class Location:
 
         Raises:
             ValueError: One of them is malformed.
-            TypeError: A name is not text.
+            TypeError: A name is not a string.
         """
         given = {"project": project, "instance": instance, "database": database, "table": table}
         for name, value in given.items():
             if not isinstance(value, str):
-                raise TypeError(f"{name} must be text, not {type(value).__name__}")
+                raise TypeError(f"{name} must be a string, not {type(value).__name__}")
         return cls(
             **given, host=host, endpoint=endpoint, database_role=database_role, timeout=seconds(timeout, "timeout")
         )
@@ -90,7 +90,7 @@ class Location:
         """From a URL.
 
         Raises:
-            ValueError: Malformed.
+            ValueError: It is malformed.
         """
         malformed = ValueError(f"{url!r} is not the URL of a Spanner store; {FORM}")
         parts = urlsplit(url)
@@ -118,7 +118,7 @@ class Location:
 
     @property
     def url(self) -> str:
-        """For people, and for ``parse``: where the table is, but not the timeout. Holds no secret."""
+        """For people, and for ``parse``: the location of the table, without the timeout. Contains no secret."""
         options = {"table": self.table}
         if self.host is not None:
             options["host"] = self.host

@@ -1,4 +1,4 @@
-"""Makes or upgrades the table through the database admin API: ``lro spanner migrate``."""
+"""Creates or upgrades the table through the database admin API: ``lro spanner migrate``."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ __all__ = ["Migration", "bundle_types", "migrate"]
 CALL_TIMEOUT = 30.0
 """Seconds that one call of the admin API may take."""
 WAIT = 3600.0
-"""Seconds for which a schema change is waited for by default: an index over many rows takes its time."""
+"""Seconds to wait for a schema change by default: an index over many rows takes time."""
 ATTEMPTS = 3
-"""Plans that are made and applied at most: another process may migrate the same table at the same time."""
+"""How many times to plan and apply at most: another process may migrate the same table at the same time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migration:
-    """What was done, or with ``dry_run`` what would be."""
+    """What was done, or with ``dry_run`` what would be done."""
 
     statements: tuple[str, ...]
-    """DDL; empty: the table is as it should be."""
+    """DDL; empty: the table is up to date."""
     kept_policy: str = ""
-    """A row deletion policy on another column than our expiry that stays where it is; "" for none."""
+    """A row deletion policy on another column than our expiry, which was kept; "" for none."""
 
 
 def migrate(
@@ -52,22 +52,22 @@ def migrate(
     credentials: Any = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Migration:
-    """Make the table, or upgrade the one that is there. May be repeated, and by several processes at a time.
+    """Create the table, or upgrade an existing one. May be repeated, also by several processes at the same time.
 
-    The database must exist. Needs roles/spanner.databaseAdmin; a dry run, roles/spanner.databaseReader.
+    The database must exist. Needs roles/spanner.databaseAdmin; a dry run needs roles/spanner.databaseReader.
 
     Args:
-        location: The table. Its database role is not used: schema changes need the account's own permissions.
-        variant: ``proto`` or ``bytes``; None is the one that is there, otherwise ``proto``.
-        replace_ttl: Replace a row deletion policy that is on another column.
+        location: The table. Its database role is not used: schema changes need permissions of the account itself.
+        variant: ``proto`` or ``bytes``; None: that of the existing table, or ``proto`` for a new one.
+        replace_ttl: Replace a row deletion policy on another column.
         dry_run: Change nothing.
-        wait: Seconds for which each schema change is waited for.
-        credentials: ``google.auth`` credentials; None finds the application's default ones.
-        sleep: Waits for so many seconds.
+        wait: Seconds to wait for each schema change.
+        credentials: ``google.auth`` credentials; None: the application's default ones.
+        sleep: Called to wait for a number of seconds.
 
     Raises:
         StoreSchemaError: No such database, no permission, no credentials, or a table that cannot be upgraded.
-        StoreUnavailableError: Spanner does not answer, or the schema change is not done yet; it goes on.
+        StoreUnavailableError: Spanner does not answer, or the schema change is not done yet; it continues.
     """
     connection = Connection(replace(location, database_role=None), credentials)
     try:
@@ -81,10 +81,10 @@ def migrate(
             types_ = admin.bundle_types() if "bytes" not in (variant, found and found.variant) else None
             todo = schema.plan(found, location.table, variant, replace_ttl=replace_ttl, bundle_types=types_)
             if dry_run or not todo:
-                kept = found.policy if found is not None and found.foreign_policy and not replace_ttl else ""
+                kept = found.policy if found is not None and found.other_policy and not replace_ttl else ""
                 return Migration(statements=tuple(applied or todo), kept_policy=kept)
             if refused is not None and todo == last:
-                raise refused  # and nobody else has done it meanwhile
+                raise refused  # and no other process has done it since
             last = todo
             try:
                 admin.update(todo)
@@ -94,15 +94,15 @@ def migrate(
                 refused = None
                 applied += todo
         raise refused or StoreSchemaError(
-            f"the table {location.table} is still not as it should be after {ATTEMPTS} attempts;"
-            " does another program change its schema?"
+            f"the table {location.table} is still not up to date after {ATTEMPTS} attempts;"
+            " is another program changing its schema?"
         )
     finally:
         connection.close()
 
 
 def bundle_types(statements: Iterable[str]) -> frozenset[str] | None:
-    """The full names of the types in the proto bundle of a database's DDL; None: it has no bundle."""
+    """The full names of the types in the proto bundle of a database's DDL; None: there is no bundle."""
     for statement in statements:
         match = re.match(r"\s*CREATE\s+PROTO\s+BUNDLE\s*\((.*)\)\s*$", statement, re.DOTALL | re.IGNORECASE)
         if match:
@@ -121,7 +121,7 @@ def _execute(connection: Connection) -> Callable[[str, Mapping[str, str]], list[
 
 
 class _Admin:
-    """The admin API of one database. No call is repeated by itself: a migration as a whole can be."""
+    """The admin API of one database. Does not repeat single calls: the whole migration can be repeated."""
 
     def __init__(self, connection: Connection, wait: float, sleep: Callable[[float], None]) -> None:
         self._location = connection.location
@@ -135,7 +135,7 @@ class _Admin:
         return bundle_types(self._call(self._client.get_database_ddl, request).statements)
 
     def update(self, statements: list[str]) -> None:
-        """Apply the statements, and wait until they are."""
+        """Apply the statements, and wait until they are applied."""
         request = types.UpdateDatabaseDdlRequest(database=self._location.database_path, statements=statements)
         if "PROTO BUNDLE" in statements[0]:
             request.proto_descriptors = schema.descriptor_set()
@@ -145,7 +145,7 @@ class _Admin:
         while not operation.done:
             if time.monotonic() >= deadline:
                 raise StoreUnavailableError(
-                    f"the schema change {operation.name} is not done after {self._wait:g} s; it goes on."
+                    f"the schema change {operation.name} is not done after {self._wait:g} s; it continues."
                     " Run the command again later"
                 )
             self._sleep(pause)
@@ -161,7 +161,7 @@ class _Admin:
         at = f" at `{statements[applied].partition(chr(10))[0]}`" if applied < len(statements) else ""
         return StoreSchemaError(
             f"Spanner refused the schema change{at}: {operation.error.message}"
-            f" ({applied} of {len(statements)} statements are applied; run the command again once it is put right)"
+            f" ({applied} of {len(statements)} statements were applied; fix the problem and run the command again)"
         )
 
     def _call(self, method: Callable[..., Any], request: Any) -> Any:

@@ -1,8 +1,8 @@
 """The statements of the scans, and their parameters.
 
-Every index of the table begins with ``Shard``, so that rows of one time are not all written to one place. A statement
-that wants the first rows of all shards seeks into each of them and takes no more than it needs there; what it found is
-then put in order. Constant texts: Spanner keeps their plans.
+Every index of the table begins with ``Shard``, so that rows of the same time are not all written to one server. A
+statement that wants the first rows of all shards seeks into each shard, takes no more than it needs there, and then
+sorts what it found. The texts are constant, so Spanner keeps their plans.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ SHARDS = tuple("0123456789abcdef")
 """The values of the column ``Shard``."""
 
 DUE, NEXT, UNKNOWN = 0, 1, 2
-"""The kinds of row that ``look`` finds."""
+"""The kinds of rows that ``look`` finds."""
 
 EPOCH = "1970-01-01T00:00:00Z"
-"""``Due`` of a row that another program ended and that has no ``ExpireTime`` yet."""
+"""``Due`` of a row that another program ended, until it has an ``ExpireTime``."""
 
 _INDEXES = {index.suffix: index for index in INDEXES}
 _TERMINAL = tuple(state.value for state in State if state.terminal)
@@ -38,7 +38,7 @@ _STRINGS, _INT64S = (Type(code=TypeCode.ARRAY, array_element_type=element) for e
 
 @dataclass(slots=True)
 class Query:
-    """A statement with its parameters in Spanner's JSON form."""
+    """A statement, with its parameters in Spanner's JSON form."""
 
     sql: str
     params: dict[str, Any] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class Query:
 
 
 def _route_text(route: Route) -> str:
-    """A route as the statements know it."""
+    """A route in the form of the statements."""
     return "\n".join(route)
 
 
@@ -86,7 +86,7 @@ def look(
     own: bool,
     overdue: float | None,
 ) -> Query:
-    """The keys that are due, the next time to look, and a stranger's route: (key, Due, Handler, ResumePoint, Kind)."""
+    """The keys that are due, the next time to scan, and an unknown route: (key, Due, Handler, ResumePoint, Kind)."""
     route = "CONCAT(IFNULL(Handler, ''), '\\n', IFNULL(ResumePoint, ''))"
     known = f"{route} IN UNNEST(@routes)"
     held = "IFNULL(Owner, '') <> @owner"
@@ -114,7 +114,7 @@ def look(
 
 
 def expired(table: str, *, now: float, limit: int) -> Query:
-    """The keys of rows past their ``ExpireTime``, the longest expired first."""
+    """The keys of expired rows, the oldest first."""
     sql = (
         "SELECT r.key FROM UNNEST(@shards) AS s, UNNEST(ARRAY(SELECT AS STRUCT key, ExpireTime"
         f" {_from_shard(table, 'Expiry')} AND ExpireTime <= @now ORDER BY ExpireTime LIMIT @limit)) AS r"
@@ -126,7 +126,7 @@ def expired(table: str, *, now: float, limit: int) -> Query:
 def listed(table: str, query: ListQuery, *, limit: int, after: tuple[float, str] | None) -> Query:
     """One page of rows of ``COLUMNS``.
 
-    ``Status`` is not the whole truth of a row's state, so rows where it may be wrong are in the page too.
+    ``Status`` alone does not tell a row's state, so the page also has rows where it may be wrong.
     """
     index, conditions = _index(query)
     bound = (
@@ -166,11 +166,11 @@ def listed(table: str, query: ListQuery, *, limit: int, after: tuple[float, str]
 
 
 _SUSPECT = "(Outcome = 0) = (Status IN UNNEST(@terminal)) OR (Outcome = 1) <> (Status = 'SUCCEEDED')"
-"""True of a row whose ``Status`` another program's ``Operation`` contradicts."""
+"""True for a row whose ``Status`` contradicts an ``Operation`` that another program wrote."""
 
 
 def outcomes(query: ListQuery) -> list[int]:
-    """The values of ``Outcome`` that rows of a page can have; none: no row can be on it."""
+    """The values of ``Outcome`` that rows of the page can have. Empty: no row can be on it."""
     states = set(State) if query.states is None else query.states
     if query.done is not None:
         states = {state for state in states if state.terminal == query.done}
@@ -181,7 +181,7 @@ def _index(query: ListQuery) -> tuple[str, list[str]]:
     """The index that leaves the fewest rows to read, and the conditions, its own first."""
     outcome = "Outcome = o"
     parent = [] if query.parent is None else ["Parent = @parent"]
-    # Rows of other programs have no handler and no parent operation, as those that have none here.
+    # Rows of other programs have NULL where ours have "" for no handler or no parent operation.
     handler = (
         [] if query.handler is None else ["Handler = @handler" if query.handler else "IFNULL(Handler, '') = @handler"]
     )
@@ -199,8 +199,8 @@ def _index(query: ListQuery) -> tuple[str, list[str]]:
 def _from_shard(table: str, suffix: str) -> str:
     """The rows of shard ``s`` in an index.
 
-    Says of each column of a null-filtered index that no NULL is wanted: the service uses the index only where the
-    conditions rule out the rows that are not in it.
+    For each column of a null-filtered index, the text says that no NULL is wanted: the service uses such an index only
+    if the conditions rule out the rows that are not in it.
     """
     index = _INDEXES[suffix]
     columns = [key.removesuffix(" DESC") for key in index.keys] if index.null_filtered else []

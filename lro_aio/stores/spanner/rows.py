@@ -1,4 +1,4 @@
-"""Records to the columns of the table, and back. On the path of every read and write, hence its plainness.
+"""Converts records to the columns of the table, and back. Every read and write comes through here, so it is plain.
 
 The column ``Operation`` is the truth about what clients see, since programs in other languages write nothing else.
 ``Operation.done`` overrides our own columns, and a row whose ``Uid`` is NULL is driven by another program.
@@ -64,14 +64,14 @@ COLUMNS = (
     "Deleted",
     "Revision",
 )
-"""What ``decode`` takes, in its order."""
+"""The columns that ``decode`` takes, in order."""
 
 _CREATE_TIME = COLUMNS.index("CreateTime")
 
 MAX_ROW = 7 * 1024 * 1024
-"""Bytes of payload in one row: one answer to a read holds 10 MiB of it as base64 (``Read`` in spanner.proto)."""
+"""Bytes of payload in one row: the answer to a read holds 10 MiB as base64 (``Read`` in spanner.proto)."""
 LARGEST = MAX_ROW + 128 * 1024
-"""The same with the names, the type URLs and everything else that is in a row."""
+"""The same, with the names, the type URLs and everything else in a row."""
 
 _STATES = {state.value: state for state in State}
 _FIELDS = (
@@ -113,7 +113,7 @@ def decode(row: struct_pb2.ListValue) -> Record:
     """The record of a row of ``COLUMNS``.
 
     Raises:
-        StoreDataError: It has none.
+        StoreDataError: The row cannot be decoded.
     """
     try:
         return _decode(row)
@@ -189,17 +189,17 @@ def _decode(row: struct_pb2.ListValue) -> Record:
 
 
 def place(row: struct_pb2.ListValue) -> tuple[float, str]:
-    """Where a row of ``COLUMNS`` is in a list: its CreateTime and its key."""
+    """The position of a row of ``COLUMNS`` in a list: its CreateTime and its key."""
     return moment(row.values[_CREATE_TIME]) or 0.0, row.values[0].string_value
 
 
 def _see_operation(draft: Any, operation: operations_pb2.Operation, status: str) -> None:
-    """Take from the public message what it says, whatever our own columns say."""
+    """Let the public message override our own columns."""
     draft.metadata = operation.metadata.SerializeToString() if operation.HasField("metadata") else b""
     draft.response = draft.error = b""
     state = _STATES.get(status)
     if not operation.done:
-        if state is None or state.terminal:  # another program's row, or one that it took over after the end
+        if state is None or state.terminal:  # another program made the row, or undid its end
             state = State.RUNNING
             draft.uid = draft.handler = draft.owner = ""
             draft.lease_expire_time = draft.check_time = draft.end_time = draft.expire_time = None
@@ -216,14 +216,14 @@ def _see_operation(draft: Any, operation: operations_pb2.Operation, status: str)
 def changed_columns(old: Record, new: Record, *, generated_key: bool, emulator: bool) -> tuple[str, ...]:
     """The columns that an update must write, ``key`` first.
 
-    An ended row's ``Status`` is always among them: what is stored may be from before another program ended it.
+    They always include the ``Status`` of an ended row: the stored one may be from before another program ended it.
 
     Args:
-        old: The row as it is.
-        new: As it is to be.
+        old: The stored row.
+        new: The row to store.
         generated_key: Whether ``key`` and ``Outcome`` are generated.
-        emulator: Whether it is for Google's emulator. With a generated key it refuses an update that leaves out a
-            column with a default.
+        emulator: Whether the update goes to Google's emulator. If the key is generated, the emulator refuses an update
+            that leaves out a column with a default.
     """
     ends = old.state is not new.state and (old.done or new.done)
     columns = {
@@ -254,12 +254,12 @@ def values(record: Record, columns: Iterable[str]) -> struct_pb2.ListValue:
 
 
 def check_size(record: Record) -> None:
-    """Refuse a row that could be written and never be read again.
+    """Refuse a row that could be written but not be read again.
 
-    A suspended row counts its children three times: what wakes it writes them down as the wake-up's, and as pending.
+    The children of a suspended row count three times: the wake-up writes their names again, all and pending ones.
 
     Raises:
-        ValueError: It is larger than one answer holds.
+        ValueError: The row is larger than one answer holds.
     """
     size = record.size
     wait, wake = record.wait, record.wake
@@ -268,7 +268,9 @@ def check_size(record: Record) -> None:
     if wake is not None and wake.children:
         size += _length(wake.children) + _length(wake.pending)
     if size > LARGEST:
-        raise ValueError(f"the row of {record.name} has {size} bytes, with the names of its children; {LARGEST} fit")
+        raise ValueError(
+            f"the row of {record.name} has {size} bytes, including the names of its children; the limit is {LARGEST}"
+        )
 
 
 def _length(names: Collection[str]) -> int:
@@ -276,12 +278,12 @@ def _length(names: Collection[str]) -> int:
 
 
 def same_row(old: Record, new: Record) -> bool:
-    """Whether one is a later state of the other, and not another row of the same name."""
+    """Whether these are two states of one row, and not two rows of the same name."""
     return old.uid == new.uid and old.create_time == new.create_time
 
 
 def _operation(record: Record) -> bytes:
-    """The serialized Operation, put together from payloads that are serialized already.
+    """The serialized Operation, built from payloads that are already serialized.
 
     Field numbers: google/longrunning/operations.proto.
     """
@@ -307,4 +309,4 @@ _VALUES: dict[str, Callable[[Record], Any]] = {
     "Wait": lambda record: record.wait and record.wait.to_json().encode(),
     "Wake": lambda record: record.wake and record.wake.to_json().encode(),
 }
-"""What is written into each column, as ``values_of`` takes it."""
+"""The value of each column, as ``values_of`` takes it."""

@@ -1,7 +1,7 @@
-"""Whether a table can be used, and the statements that make or upgrade it.
+"""Whether a table can be used, and the statements that create or upgrade it.
 
-Each difference between the table that is there and the one that this release needs is found once, with the sentence for
-people and the statements that remove it. ``check`` says the sentences, ``plan`` collects the statements.
+Each difference between the existing table and the one that this release needs is described once: the sentence for
+people, and the statements that remove it. ``check`` raises the sentences, ``plan`` collects the statements.
 """
 
 from __future__ import annotations
@@ -51,26 +51,26 @@ class _Problem:
 
     text: str
     fix: tuple[str, ...] | None
-    """Statements that remove it; empty: time does; None: a person must."""
+    """Statements that remove it. Empty: it goes away with time. None: a person must remove it."""
     group: str = ""
-    """Problems of one group are listed together."""
+    """Problems of the same group are listed together."""
 
 
 def check(found: Found | None, table: str, *, url: str = "URL") -> None:
-    """Check that a table is one that this release can use.
+    """Check that this release can use a table.
 
     Args:
-        found: What is there; None: nothing.
+        found: The existing table; None: there is none.
         table: Its name.
-        url: The store's URL, for the command that the error names.
+        url: The store's URL, for the command in the error.
 
     Raises:
-        StoreSchemaError: It is not. Says all that is wrong, and the command that puts it right.
+        StoreSchemaError: It cannot. Says everything that is wrong, and the command that fixes it.
     """
     command = f"`lro spanner migrate {shlex.quote(url)}`"
     if found is None:
         raise StoreSchemaError(
-            f"there is no table {table} in the database, or it may not be read; make it with {command}"
+            f"there is no table {table} in the database, or there is no permission to read it; create it with {command}"
         )
     _refuse_newer(found, table)
     problems = list(_problems(found, table))
@@ -78,11 +78,11 @@ def check(found: Found | None, table: str, *, url: str = "URL") -> None:
     others = [problem for problem in problems if problem.fix is not None]
     says = f"the table {table} cannot be used"
     if by_hand and others:
-        raise StoreSchemaError(f"{says}: {_sentence(others)}. {command} puts this right, but not: {_by_hand(by_hand)}")
+        raise StoreSchemaError(f"{says}: {_sentence(others)}. {command} fixes this, but not: {_by_hand(by_hand)}")
     if by_hand:
         raise StoreSchemaError(f"{says}: {_by_hand(by_hand)}")
     if any(problem.fix for problem in others):
-        raise StoreSchemaError(f"{says} yet: {_sentence(others)}; {command} puts this right")
+        raise StoreSchemaError(f"{says} yet: {_sentence(others)}; {command} fixes this")
     if others:
         raise StoreSchemaError(f"{says} yet: {_sentence(others)}; try again when that is done")
 
@@ -95,20 +95,20 @@ def plan(
     replace_ttl: bool = False,
     bundle_types: Collection[str] | None = None,
 ) -> list[str]:
-    """The DDL statements that make the table, or make it one that ``check`` accepts; none if there is nothing to do.
+    """The DDL statements that create the table, or upgrade it so that ``check`` accepts it. Empty: nothing to do.
 
-    Nothing that is there is dropped, and no column changes its type. A row deletion policy on another column stays.
+    Nothing is dropped, and no column changes its type. A row deletion policy on another column is kept.
 
     Args:
-        found: What is there; None: nothing.
+        found: The existing table; None: there is none.
         table: Its name.
-        variant: None is the one that is there, otherwise ``proto``.
-        replace_ttl: Put ours in the place of a row deletion policy on another column.
+        variant: None: that of the existing table, or ``proto`` for a new one.
+        replace_ttl: Replace a row deletion policy on another column with ours.
         bundle_types: Full names of the types in the database's proto bundle; None: it has no bundle.
 
     Raises:
-        ValueError: The name cannot be a table's.
-        StoreSchemaError: The table cannot be upgraded: it is newer than this release, of the other variant, or has
+        ValueError: A table cannot have this name.
+        StoreSchemaError: The table cannot be upgraded: it is newer than this release, has the other variant, or has
             something else under one of our names.
     """
     valid_table(table)
@@ -119,15 +119,15 @@ def plan(
     _refuse_newer(found, table)
     if variant is not None and found.variant not in (variant, None):
         raise StoreSchemaError(
-            f"the table {table} has the variant {found.variant}, and a table cannot change to {variant};"
-            " leave --variant out, or name another table"
+            f"the table {table} has the variant {found.variant}, and cannot change to {variant};"
+            " omit --variant, or name another table"
         )
     problems = list(_problems(found, table))
     by_hand = [problem for problem in problems if problem.fix is None]
     if by_hand:
         raise StoreSchemaError(f"the table {table} cannot be upgraded: {_by_hand(by_hand)}")
     statements = [statement for problem in problems for statement in problem.fix or ()]
-    if replace_ttl and found.foreign_policy is not None:
+    if replace_ttl and found.other_policy is not None:
         statements.append(f"ALTER TABLE {quoted(table)} REPLACE ROW DELETION POLICY ({row_deletion_policy()})")
     return [*_bundle(found.variant, bundle_types), *statements]
 
@@ -144,7 +144,7 @@ def _bundle(variant: Variant | None, types: Collection[str] | None) -> list[str]
 def _refuse_newer(found: Found, table: str) -> None:
     if found.version > SCHEMA_VERSION:
         raise StoreSchemaError(
-            f"the table {table} has schema version {found.version}, and this release of lro_aio knows versions up to"
+            f"the table {table} has schema version {found.version}, but this release of lro_aio supports versions up to"
             f" {SCHEMA_VERSION}; upgrade lro_aio"
         )
 
@@ -157,11 +157,11 @@ def _sentence(problems: list[_Problem]) -> str:
 
 
 def _by_hand(problems: list[_Problem]) -> str:
-    return f"{_sentence(problems)}. No migration changes this: name another table (?table=NAME), or change it by hand"
+    return f"{_sentence(problems)}. No migration can fix this: name another table (?table=NAME), or change it by hand"
 
 
 def _problems(found: Found, table: str) -> Iterator[_Problem]:
-    """Every difference that matters, in the order in which the statements must run."""
+    """Every relevant difference, in the order in which the statements must run."""
     variant = found.variant
     if variant is None:
         operation = found.column("Operation")
@@ -182,7 +182,7 @@ def _problems(found: Found, table: str) -> Iterator[_Problem]:
     ours = {column.name.lower() for column in columns(variant)}
     for other in found.columns.values():
         if other.name.lower() not in ours and not other.accepts_null:
-            text = f"column {other.name}, which is not of lro_aio, is NOT NULL and has no default"
+            text = f"column {other.name}, which does not belong to lro_aio, is NOT NULL and has no default"
             yield _Problem(text=text, fix=None)
     if not found.policy:
         fix = f"ALTER TABLE {quoted(table)} ADD ROW DELETION POLICY ({row_deletion_policy()})"
@@ -191,7 +191,7 @@ def _problems(found: Found, table: str) -> Iterator[_Problem]:
 
 
 def _differences(expected: Column, present: FoundColumn, table: str) -> Iterator[_Problem]:
-    """How a column that is there differs from the one that is needed."""
+    """How an existing column differs from the one that is needed."""
     alter = f"ALTER TABLE {quoted(table)} ALTER COLUMN {expected.name}"
     if _squeezed(present.generated) != _squeezed(expected.generated or ""):
         is_, wanted = (f"AS ({text})" if text else "not generated" for text in (present.generated, expected.generated))
@@ -204,7 +204,7 @@ def _differences(expected: Column, present: FoundColumn, table: str) -> Iterator
     must_relax = not_null and not expected.not_null and not present.accepts_null
     default = present.default or expected.default or ""
     if present.type != expected.type or must_relax:
-        # The column as it is to be from now on: what is not said again is dropped.
+        # The complete new definition: ALTER COLUMN drops whatever it does not repeat.
         whole = Column(
             name=expected.name,
             type=expected.type,
@@ -244,11 +244,11 @@ def _index_problems(found: Found, table: str) -> Iterator[_Problem]:
 
 
 def _narrower(present: str, expected: str) -> bool:
-    """Whether a column only needs a higher limit: STRING(36) where STRING(MAX) is needed."""
+    """Whether a column only needs a higher limit, as a STRING(36) that must become STRING(MAX)."""
     return expected.endswith("(MAX)") and re.fullmatch(rf"{expected[:-5]}\(\d+\)", present) is not None
 
 
 def _squeezed(expression: str) -> str:
-    """An expression without what does not matter in it: blanks, backticks, parentheses around the whole."""
+    """An expression without blanks, backticks, and parentheses around the whole."""
     text = re.sub(r"[\s`]", "", expression)
     return text[1:-1] if re.fullmatch(r"\([^()]*\)", text) else text

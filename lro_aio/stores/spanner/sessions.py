@@ -1,4 +1,4 @@
-"""The session that all calls share, and what stands in for it where a server has no multiplexed ones."""
+"""The session that all calls share, and a pool of sessions for a server without multiplexed ones."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from google.api_core import exceptions
 __all__ = ["Sessions"]
 
 MAX_AGE = 6 * 86400.0
-"""Seconds after which a new session is made. The server keeps one for about 28 days; Google's clients, for 7."""
+"""Seconds after which a session is replaced. The server keeps one for about 28 days, Google's clients for 7."""
 LEAST = 0.05
-"""Seconds for making one, at least."""
+"""The fewest seconds for creating one."""
 
 
 class Sessions:
     """Hands out names of sessions. Safe for any number of threads.
 
-    One multiplexed session serves every call at a time. The emulator has none, and its sessions hold one transaction
-    each: there, every transaction gets a session of its own for as long as it lasts.
+    One multiplexed session serves all calls at the same time. The emulator's sessions hold only one transaction each:
+    there, every transaction has a session of its own while it lasts.
 
     Args:
-        create: Makes a session within so many seconds; returns its name, and whether it is multiplexed.
+        create: Creates a session within a number of seconds; returns its name, and whether it is multiplexed.
     """
 
     def __init__(self, create: Callable[[float], tuple[str, bool]]) -> None:
@@ -41,20 +41,20 @@ class Sessions:
         return self._multiplexed
 
     def shared(self, timeout: float) -> str:
-        """The session for single calls; made if there is none, or the one there is has grown old.
+        """The session for single calls; created if there is none, or if it is too old.
 
-        Whoever else makes it is waited for, but no longer than the timeout: a server that hangs would be asked by one
-        after the other, and the last would have waited for all of them.
+        If another thread is creating it, wait for that, but no longer than the timeout. Otherwise threads would ask a
+        server that hangs one after the other, and the last one would wait for all of them.
 
         Raises:
-            google.api_core.exceptions.DeadlineExceeded: It is still being made.
+            google.api_core.exceptions.DeadlineExceeded: It is still being created.
         """
         name = self._fresh()
         if name:
             return name
         end = time.monotonic() + timeout
         if not self._making.acquire(timeout=timeout):
-            raise exceptions.DeadlineExceeded("the session is being made")  # type: ignore[no-untyped-call]  # not typed
+            raise exceptions.DeadlineExceeded("the session is still being created")  # type: ignore[no-untyped-call]  # not typed
         try:
             name = self._fresh()
             if not name:
@@ -81,7 +81,7 @@ class Sessions:
                 self._idle.append(name)
 
     def forget(self, name: str) -> None:
-        """The server does not know this session any more."""
+        """The server has lost this session."""
         with self._lock:
             if self._shared == name:
                 self._shared = ""

@@ -14,6 +14,7 @@ from google.protobuf import struct_pb2
 
 from lro_aio.core.change import Change, Outcome
 from lro_aio.core.errors import StoreDataError, StoreUnavailableError
+from lro_aio.core.logs import event
 from lro_aio.core.policies import Duration
 from lro_aio.core.record import Record
 from lro_aio.core.unreadable import UnreadableRecord
@@ -31,27 +32,27 @@ __all__ = ["SpannerStore"]
 logger = logging.getLogger("lro_aio")
 
 MAX_KEYS = 10_000
-"""Keys of one read."""
+"""The most keys in one read."""
 
 
 class SpannerStore(Store):
-    """Rows in a table of a Cloud Spanner database, which ``lro spanner migrate`` makes.
+    """Keeps rows in a table of a Cloud Spanner database, which ``lro spanner migrate`` creates.
 
     A get or a list is one call; a batch of changes is two. Every method may be called from any thread. A store does
-    not survive a fork: the child makes one of its own.
+    not survive a fork: create a new one in the child.
 
     Args:
         project: Google Cloud project id.
         instance: Spanner instance id.
         database: Database id.
-        table: Table of the operations.
+        table: The table of the operations.
         database_role: Role for fine-grained access control.
         host: "HOST:PORT" of an emulator, without TLS or credentials. Default: ``SPANNER_EMULATOR_HOST``.
         endpoint: A regional endpoint of Google's, instead of the global one.
         credentials: ``google.auth`` credentials. Default: the application's default ones, found at ``open``.
-        timeout: Seconds, or a timedelta, that one call of the store may take, its retries included. Keep it below a
-            third of the lease (rule 4).
-        lanes: Batches of changes that may be under way at a time.
+        timeout: Seconds, or a timedelta, that one call of the store may take, including retries. Keep it below a third
+            of the lease (rule 4).
+        lanes: Batches of changes that may be under way at the same time.
 
     Raises:
         ValueError: An argument is malformed.
@@ -97,7 +98,7 @@ class SpannerStore(Store):
         """The store that a "spanner:" URL names.
 
         Raises:
-            ValueError: Malformed.
+            ValueError: It is malformed.
         """
         location = Location.parse(url)
         return cls(**{name: getattr(location, name) for name in Location.__dataclass_fields__})
@@ -111,15 +112,15 @@ class SpannerStore(Store):
         return 0.0 if self._connection is None else self._connection.clock_offset
 
     def open(self) -> None:
-        """Connect, and look whether the table is one that this release can use.
+        """Connect, and check that this release can use the table.
 
         Raises:
-            StoreSchemaError: No such database or table, a table without the columns, no permission, no credentials.
+            StoreSchemaError: No such database or table, missing columns, no permission, no credentials.
             StoreUnavailableError: Spanner does not answer.
-            RuntimeError: The store is open already.
+            RuntimeError: The store is already open.
         """
         if self._connection is not None:
-            raise RuntimeError(f"{self!r} is open already")
+            raise RuntimeError(f"{self!r} is already open")
         connection = Connection(self._location, self._credentials)
         try:
             connection.open()
@@ -127,14 +128,14 @@ class SpannerStore(Store):
         except BaseException:
             connection.close()
             raise
-        policy = found.foreign_policy
+        policy = found.other_policy
         self.expires_rows = bool(found.policy) and policy is None
         if policy is not None:
             column, days = policy
             self.max_wait = days * 86400.0
             self.max_wait_reason = (
-                f"the table {self._location.table} has ROW DELETION POLICY ({found.policy}), which removes a row"
-                f" {days} days after its {column}; replace it with"
+                f"the table {self._location.table} has ROW DELETION POLICY ({found.policy}), which removes rows"
+                f" {days} days after their {column}; replace it with"
                 f" `lro spanner migrate {shlex.quote(self.url)} --replace-ttl`"
             )
         self._pid = os.getpid()
@@ -142,21 +143,21 @@ class SpannerStore(Store):
         self._writer = Writer(connection=connection, table=self._location.table, generated_key=found.variant == "proto")
 
     def close(self) -> None:
-        """Cancel what is under way and let go, within a second."""
+        """Cancel the calls under way and close the connection, within a second."""
         connection, self._connection, self._writer = self._connection, None, None
         if connection is not None and self._pid == os.getpid():
             connection.close()
 
     def read(self, names: Sequence[str]) -> list[Record]:
-        """The rows with these names: one unary read, unless they are more than it may return."""
+        """The rows with these names: one unary read, unless they are too much for one answer."""
         connection, _ = self._opened()
         return list(map(_record, self._read(rows.COLUMNS, names, connection.budget())))
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
         """Apply changes in one transaction of two calls.
 
-        A batch that Spanner aborts again and again is split, so that one hot row does not hold up the others; then the
-        parts are transactions of their own.
+        A batch that Spanner aborts again and again is divided, so that one hot row does not hold up the others. Each
+        part is then a transaction of its own.
 
         Raises:
             StoreUnavailableError: No answer, or no commit, within the timeout.
@@ -168,14 +169,14 @@ class SpannerStore(Store):
         return writer.apply(changes, connection.budget())
 
     def unfinished(self, names: Sequence[str]) -> set[str]:
-        """Those of the names whose rows have not ended and are not deleted: one read without payloads."""
+        """The names whose rows have not ended and are not deleted: one read without payloads."""
         connection, _ = self._opened()
         budget = connection.budget()
         found: set[str] = set()
         unclear: list[str] = []
         for row in self._read(("key", "Outcome", "Deleted"), names, budget):
             key, outcome, deleted = row.values
-            if not outcome.string_value:  # another program's row, in a table whose Spanner cannot look into Operation
+            if not outcome.string_value:  # another program's row in the variant `bytes`: only Operation can tell
                 unclear.append(key.string_value)
             elif number(outcome) == 0 and not deleted.bool_value:
                 found.add(key.string_value)
@@ -196,7 +197,7 @@ class SpannerStore(Store):
         own: bool = False,
         overdue: float | None = None,
     ) -> Look:
-        """What a sweep must look at: one statement on the index, and a read where something is due."""
+        """What a sweep needs to know: one statement on the index, and a read if something is due."""
         connection, _ = self._opened()
         budget = connection.budget()
         query = queries.look(
@@ -224,7 +225,7 @@ class SpannerStore(Store):
         return Look(sorted(found, key=lambda record: due[record.name]), next_check, unknown)
 
     def list(self, query: ListQuery) -> list[Record]:
-        """One page of rows, newest first: one statement, unless the page is more than it may return."""
+        """One page of rows, newest first: one statement, unless the page is too much for one answer."""
         connection, _ = self._opened()
         if not queries.outcomes(query):
             return []
@@ -247,12 +248,12 @@ class SpannerStore(Store):
             page += [r for r in _readable(found) if query.states is None or r.state in query.states]
             if len(found) < part:
                 break
-            size, streamed = 2 * size, False  # what was too much may be behind us
+            size, streamed = 2 * size, False  # the large rows may be behind us
             after = rows.place(found[-1])
         return page
 
     def purge(self, *, now: float, limit: int) -> int:
-        """Remove up to ``limit`` expired rows. Not needed where the table's row deletion policy does it."""
+        """Remove up to ``limit`` expired rows. Not needed if the table's row deletion policy does it."""
         if limit <= 0:
             return 0
         connection, writer = self._opened()
@@ -264,7 +265,7 @@ class SpannerStore(Store):
         ]
 
         def decide(found: Rows) -> tuple[list[Any], int]:
-            # Once more, under the lock: a row may have made way for a new one of its name.
+            # Check again in the transaction: there may be a new row of the same name.
             times = {row.values[0].string_value: moment(row.values[1]) for row in found}
             gone = [name for name, when in times.items() if when is not None and when <= now]
             return deletions(table, gone), len(gone)
@@ -294,15 +295,15 @@ class SpannerStore(Store):
 
     def _opened(self) -> tuple[Connection, Writer]:
         if self._connection is None or self._writer is None:
-            raise RuntimeError(f"{self!r} is not open: call open() first, or enter the client that has it")
+            raise RuntimeError(f"{self!r} is not open: call open() first, or enter the client that owns it")
         if self._pid != os.getpid():
             raise RuntimeError(
-                f"{self!r} was opened in process {self._pid}, before a fork; make a store of its own in this process"
+                f"{self!r} was opened in process {self._pid}, before a fork; create a new store in this process"
             )
         return self._connection, self._writer
 
     def _prepared(self, connection: Connection) -> Found:
-        """What is known of the table, if it is one that can be used."""
+        """The schema of the table, checked."""
         budget = connection.budget()
 
         def execute(sql: str, params: Mapping[str, str]) -> Rows:
@@ -321,7 +322,7 @@ class SpannerStore(Store):
 
 
 def _record(row: struct_pb2.ListValue) -> Record:
-    """The record of a row, whatever is in it: one that cannot be decoded is an error for its own readers only."""
+    """The record of a row. One that cannot be decoded is an error only for its own readers."""
     try:
         return rows.decode(row)
     except StoreDataError as exc:
@@ -329,9 +330,9 @@ def _record(row: struct_pb2.ListValue) -> Record:
 
 
 def _readable(found: Rows) -> Iterator[Record]:
-    """The records of the rows, without those that cannot be decoded: one of them must not stop a sweep or a list."""
+    """The records of the rows, without those that cannot be decoded: they must not stop a sweep or a list."""
     for row in found:
         try:
             yield rows.decode(row)
         except StoreDataError as exc:
-            logger.error("row skipped: %s", exc, extra={"event": "row_unreadable", "operation": exc.name})
+            logger.error("row skipped: %s", exc, extra=event("row_unreadable", operation=exc.name))

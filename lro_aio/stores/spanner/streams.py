@@ -1,6 +1,6 @@
-"""One row that is more than a unary answer holds, put together from a stream.
+"""Reads a row that is too large for a unary answer, from a stream.
 
-A cell holds 10 MiB, a unary answer 10 MiB in base64. This package writes no such row, but other programs may.
+A cell holds 10 MiB, but a unary answer only 10 MiB in base64. This package writes no such rows, but other programs may.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ __all__ = ["whole"]
 
 
 def whole(method: Callable[..., Any]) -> Callable[..., types.ResultSet]:
-    """A streaming method of the generated client as a unary one with the same arguments.
+    """Turn a streaming method of the generated client into a unary one with the same arguments.
 
-    Nothing is resumed: a stream that breaks is an error, as the timeout of the whole is.
+    A broken stream is not resumed: it is an error. The timeout is that of the whole stream.
     """
 
     def call(**arguments: Any) -> types.ResultSet:

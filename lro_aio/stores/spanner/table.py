@@ -1,10 +1,10 @@
-"""The table as data: its columns, its indexes and which query each of them serves, and the DDL that makes it.
+"""The table as data: its columns, its indexes and which query each of them serves, and its DDL.
 
-Two variants. In ``proto`` the operation is a column of the type ``google.longrunning.Operation`` and the key is
-generated from it, as the Go package ``go.alis.build/lro`` has it; in ``bytes`` both are plain, and no proto bundle is
-needed. What is not in every row that the Go package writes is nullable or has a default.
+There are two variants. In ``proto`` the operation is a column of the type ``google.longrunning.Operation``, and the key
+is generated from it, as in the Go package ``go.alis.build/lro``. In ``bytes`` both are plain columns, which need no
+proto bundle. Columns that the Go package does not always write are nullable or have a default.
 
-Shard, Parent, Due and, in ``proto``, Outcome are generated, so that rows written by another program have them too.
+Shard, Parent, Due and, in ``proto``, Outcome are generated, so rows that another program wrote have them too.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Variant = Literal["proto", "bytes"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
 SCHEMA_VERSION = 1
-"""What the default of the column SchemaVersion says; it rises whenever columns or indexes change."""
+"""The default of the column SchemaVersion. It rises whenever columns or indexes change."""
 
 MESSAGE = "google.longrunning.Operation"
 """Type of the column Operation in the variant ``proto``."""
@@ -48,10 +48,10 @@ BUNDLE = (MESSAGE, "google.rpc.Status", "google.protobuf.Any")
 """The types of the proto bundle: the operation, and those of its fields."""
 
 TTL_COLUMN = "ExpireTime"
-"""Column of the row deletion policy: rows go once this time has passed (lazily, usually within 72 hours)."""
+"""Column of the row deletion policy: Spanner removes rows after this time (lazily, usually within 72 hours)."""
 
 EPOCH = "TIMESTAMP '1970-01-01T00:00:00Z'"
-"""Due of a row that ended elsewhere and waits to be stamped with its expiry."""
+"""Due of a row that another program ended, until a sweep stamps it with its expiry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ class Column:
 
     name: str
     type: str
-    """As DDL and INFORMATION_SCHEMA write it, such as ``STRING(MAX)``; a message type without its backticks."""
+    """As in DDL and INFORMATION_SCHEMA, such as ``STRING(MAX)``; a message type without its backticks."""
     not_null: bool = False
     default: str | None = None
     """Expression of the DEFAULT clause, without its parentheses."""
@@ -82,10 +82,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Index:
-    """One secondary index. All begin with the shard, so that rows of one moment are spread over sixteen places."""
+    """One secondary index. Each begins with the shard, so that rows of the same time are spread over sixteen ranges."""
 
     suffix: str
-    """The index is called TABLE_SUFFIX."""
+    """The name of the index is TABLE_SUFFIX."""
     keys: tuple[str, ...]
     """Its columns in order, each followed by `` DESC`` if descending."""
     null_filtered: bool = False
@@ -103,9 +103,9 @@ class Index:
 
 
 INDEXES = (
-    # The sweep's scan for rows whose time has come. Where a sweep has nothing to do, Due is NULL: not in the index.
+    # The sweep's scan for due rows. Rows that need no check have a NULL in Due, so they are not in the index.
     Index(suffix="Due", keys=("Shard", "Due"), null_filtered=True, storing=("Handler", "ResumePoint", "Owner")),
-    # Lists over all parents, newest first; the outcome keeps a million finished rows out of a list of live ones.
+    # Lists over all parents, newest first. The outcome keeps a million finished rows out of a list of live ones.
     Index(suffix="Newest", keys=("Shard", "Outcome", "CreateTime DESC")),
     # Lists of one parent.
     Index(suffix="Parent", keys=("Shard", "Parent", "Outcome", "CreateTime DESC")),
@@ -113,7 +113,7 @@ INDEXES = (
     Index(suffix="Handler", keys=("Shard", "Handler", "Outcome", "CreateTime DESC"), null_filtered=True),
     # The children of one operation, for its cancel.
     Index(suffix="Children", keys=("Shard", "ParentOperation", "CreateTime DESC"), null_filtered=True),
-    # Rows past their expiry, which Spanner removes when it likes.
+    # Expired rows, for the tables where Spanner does not remove them.
     Index(suffix="Expiry", keys=("Shard", TTL_COLUMN), null_filtered=True),
 )
 
@@ -121,12 +121,12 @@ _PLAIN = (
     Column(name="State", type="BYTES(MAX)"),
     Column(name="ResumePoint", type="STRING(MAX)"),
     Column(name="UpdateTime", type="TIMESTAMP", not_null=True, default="CURRENT_TIMESTAMP()"),
-    # Those above are the Go package's (version 2); those below are ours.
+    # The columns above are the Go package's (version 2); those below are ours.
     Column(
         name="CreateTime",
         type="TIMESTAMP",
         not_null=True,
-        default="TIMESTAMP_TRUNC(CURRENT_TIMESTAMP(), MICROSECOND)",  # a float of seconds holds no more
+        default="TIMESTAMP_TRUNC(CURRENT_TIMESTAMP(), MICROSECOND)",  # a float of seconds is no more precise
     ),
     Column(name="Uid", type="STRING(MAX)"),  # NULL: the row is another program's
     Column(name="Status", type="STRING(MAX)"),
@@ -156,7 +156,7 @@ _PLAIN = (
 
 
 def columns(variant: Variant) -> tuple[Column, ...]:
-    """All columns of the table, in the order of CREATE TABLE. A generated one stands after those that it reads."""
+    """All columns of the table, in the order of CREATE TABLE. A generated column comes after those that it reads."""
     proto = variant == "proto"
     name = "Operation.name" if proto else "key"
     done = "Operation.done" if proto else "Outcome > 0"
@@ -179,12 +179,12 @@ def columns(variant: Variant) -> tuple[Column, ...]:
 
 
 def ddl(table: str, variant: Variant) -> list[str]:
-    """The statements that make the table in a database that has neither it nor a proto bundle.
+    """The statements that create the table in a database that has neither the table nor a proto bundle.
 
     Those of the variant ``proto`` must be sent together with ``descriptor_set()``.
 
     Raises:
-        ValueError: The table's name is none, or the variant is unknown.
+        ValueError: A table cannot have this name, or the variant is unknown.
     """
     valid_table(table)
     if variant not in VARIANTS:
@@ -202,7 +202,7 @@ def row_deletion_policy() -> str:
 
 
 def bundle_statement(types: tuple[str, ...], *, insert: bool = False) -> str:
-    """The statement that makes the proto bundle, or (``insert``) adds types to the one that the database has."""
+    """The statement that creates the proto bundle, or (``insert``) adds types to an existing one."""
     names = ", ".join(".".join(quoted(part) for part in name.split(".")) for name in types)
     return f"{'ALTER PROTO BUNDLE INSERT' if insert else 'CREATE PROTO BUNDLE'} ({names})"
 
@@ -215,7 +215,7 @@ def descriptor_set() -> bytes:
         if file.name not in found:
             for dependency in file.dependencies:
                 add(dependency)
-            found[file.name] = file  # after what it imports, as protoc orders them
+            found[file.name] = file  # after its imports, as protoc does
 
     add(operations_pb2.DESCRIPTOR)
     files = descriptor_pb2.FileDescriptorSet()
@@ -228,20 +228,20 @@ _LONGEST = 128 - max(len(index.name("")) for index in INDEXES)
 
 
 def valid_table(table: str) -> None:
-    """Check that a table can have this name, and its indexes theirs.
+    """Check that a table can have this name, and its indexes names that are derived from it.
 
     Raises:
         ValueError: It cannot.
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", table) or len(table) > _LONGEST:
         raise ValueError(
-            f"{table!r} cannot be the name of the table: letters, digits and _, no digit first,"
-            f" {_LONGEST} characters at most (its indexes' names are longer)"
+            f"{table!r} cannot be the name of the table: use letters, digits and _, not beginning with a digit, at most"
+            f" {_LONGEST} characters (the names of its indexes are longer)"
         )
 
 
 def quoted(name: str) -> str:
-    """An identifier as SQL and DDL take it: in backticks where it is a keyword."""
+    """An identifier for SQL and DDL: in backticks if it is a keyword."""
     return f"`{name}`" if name.upper() in _RESERVED else name
 
 

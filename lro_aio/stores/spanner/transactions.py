@@ -26,26 +26,26 @@ __all__ = ["DivideError", "Writer", "deletions"]
 T = TypeVar("T")
 
 FREE_ABORTS = 2
-"""Attempts that are aborted before the next one locks what it reads. The first ones do not: locks of a process that was
-killed, or of a transaction whose answer was lost, keep everybody else out until the server forgets it after 10 s. But
-only among those that lock does Spanner see to it that the oldest gets through
+"""Attempts without locks: after so many aborts, the next one locks what it reads. Locks have a price. Those of a killed
+process, or of a transaction whose answer was lost, keep everybody else out until the server forgets them after 10 s.
+But only among transactions that lock does Spanner let the oldest one win
 (https://cloud.google.com/spanner/docs/concurrency-control)."""
 MAX_ABORTS = 5
-"""Attempts of one batch that are aborted before it is divided, so that one hot row does not hold up the others."""
+"""Aborts of one batch before it is divided, so that one hot row does not hold up the others."""
 MAX_ABORTS_OF_PART = 2
-"""The same of a part: what is in the way is in one of them, and the others are through at once."""
+"""The same for a part: the hot row is in one of them, and the others commit at once."""
 PARTS = 8
-"""Into how many a batch is divided: of 1,000 rows, any is alone after four times."""
+"""How many parts a batch is divided into: of 1,000 rows, each is alone after four divisions."""
 
 _Mutation: Any = types.Mutation.pb()
 
 _RACED = (grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.NOT_FOUND)
-"""What an insert or an update may meet where the row was not locked: somebody else was faster. With locks they say that
-something is wrong."""
+"""How an insert or an update fails if the row was not locked and somebody else was faster. With locks, these codes mean
+that something is wrong."""
 
 
 class DivideError(Exception):
-    """The batch is aborted again and again, waits too long for a lock, or is more than one read returns: divide it."""
+    """The batch must be divided: it is aborted too often, waits too long for a lock, or is too large for one read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +63,11 @@ class Writer:
     generated_key: bool
 
     def apply(self, changes: Sequence[Change], budget: Budget) -> list[Outcome]:
-        """Apply changes, in one transaction wherever Spanner lets them be.
+        """Apply changes, in one transaction if conflicts allow it.
 
         Raises:
-            StoreUnavailableError: Nothing is known of any of them.
-            google.api_core.exceptions.GoogleAPICallError: Refused for good; nothing was committed.
+            StoreUnavailableError: It is not known whether any of them was committed.
+            google.api_core.exceptions.GoogleAPICallError: Spanner refused them for good; nothing was committed.
         """
         try:
             several = len({change.name for change in changes}) > 1
@@ -80,10 +80,10 @@ class Writer:
         return outcomes
 
     def _apply(self, changes: Sequence[Change], budget: Budget, *, patience: float) -> list[Outcome]:
-        """One transaction; with a limit to the patience it is divisible.
+        """One transaction. It can be divided if ``patience`` is finite.
 
         Raises:
-            DivideError: It ran out.
+            DivideError: The patience ran out.
             Exception: As ``transact``.
         """
         names = list(dict.fromkeys(name for change in changes for name in change.names))
@@ -99,16 +99,17 @@ class Writer:
                 else:
                     before[record.name] = record
             after: dict[str, Record | None] = dict(before)
-            outcomes = iter(run([change for change in changes if change.name not in refused], after))
-            return self._mutations(before, after), [refused.get(c.name) or next(outcomes) for c in changes]
+            unreadable = [next((refused[name] for name in change.names if name in refused), None) for change in changes]
+            outcomes = iter(run([change for change, error in zip(changes, unreadable) if error is None], after))
+            return self._mutations(before, after), [error or next(outcomes) for error in unreadable]
 
         return self.transact(rows.COLUMNS, names, decide, budget, tag="lro-apply", patience=patience)
 
     def _in_parts(self, changes: Sequence[Change], budget: Budget) -> list[Outcome]:
-        """Several transactions instead of one. A part may be committed then, so failures are outcomes.
+        """Several transactions instead of one. Some parts may commit and others not, so failures are outcomes.
 
-        Level by level, and a row that is alone and still does not go through comes last: the others are out of its way
-        before it takes the rest of the time.
+        Parts are divided level by level. A row that is alone and still conflicts comes last: the other rows are
+        committed before it uses up the rest of the time.
         """
         outcomes: list[Outcome] = [None] * len(changes)
         parts = deque(_divide(changes, range(len(changes))))
@@ -124,7 +125,7 @@ class Writer:
                 continue
             except StoreUnavailableError as exc:
                 done = [exc] * len(part)
-            except Exception as exc:  # noqa: BLE001 - refused for good: the offender is looked for here
+            except Exception as exc:  # noqa: BLE001 - refused for good: find the change that is to blame
                 if len(smaller) > 1:
                     parts.extend(smaller)
                     continue
@@ -143,21 +144,21 @@ class Writer:
         tag: str,
         patience: float = math.inf,
     ) -> T:
-        """Read rows, decide, commit; again where the server aborts it. Two calls.
+        """Read rows, decide, commit. Two calls; run again if the server aborts the transaction.
 
         Args:
             columns: To read.
             names: Keys of the rows, which nobody else changes between read and commit.
-            decide: From the rows that exist to mutations and a result. May be called several times.
-            budget: Of the store's call.
+            decide: Takes the rows that exist; returns mutations and a result. May be called several times.
+            budget: The budget of the store's call.
             tag: For Spanner's statistics.
-            patience: Attempts that may be aborted. A finite number says also that fewer rows, or the same ones after
-                others, have a better chance: what takes too long is given up early.
+            patience: Aborts that are tolerated. A finite number also means that the caller can divide the rows: an
+                attempt that takes too long is then given up early.
 
         Raises:
-            DivideError: So it is.
-            StoreUnavailableError: Nothing is known of it.
-            google.api_core.exceptions.GoogleAPICallError: Refused for good; nothing was committed.
+            DivideError: The patience ran out.
+            StoreUnavailableError: It is not known whether it was committed.
+            google.api_core.exceptions.GoogleAPICallError: Spanner refused it for good; nothing was committed.
         """
         divisible = patience < math.inf
         previous = b""
@@ -178,14 +179,14 @@ class Writer:
             except SlowError as exc:
                 raise DivideError from exc
             except SessionLostError:
-                previous = b""  # the next attempt is in another session
+                previous = b""  # the next attempt runs in another session
             except GoogleAPICallError as exc:
                 if self.connection.learns(exc, known=known):
                     continue
                 if aborts < FREE_ABORTS and exc.grpc_status_code in _RACED:
                     aborts = FREE_ABORTS
                     continue
-                # The code for what no answer can hold: more than 10 MB.
+                # The code for an answer of more than 10 MB.
                 if divisible and exc.grpc_status_code is grpc.StatusCode.FAILED_PRECONDITION and len(names) > 1:
                     raise DivideError from exc
                 raise
@@ -205,11 +206,11 @@ class Writer:
             elif transaction.locks:
                 self.connection.rollback(transaction, budget.for_rollback)
         except (AbortedError, SessionLostError, SlowError, StoreUnavailableError) as exc:
-            self.connection.end(transaction, exc)  # nothing is left to roll back, or nobody to tell
+            self.connection.end(transaction, exc)  # it is over, or the server cannot be reached
             raise
         except BaseException:
             if transaction.locks:
-                # Its locks would be in the way of everybody's next attempt.
+                # Its locks would block everybody's next attempt.
                 self.connection.rollback(transaction, budget.for_rollback)
             self.connection.end(transaction)
             raise
@@ -227,7 +228,7 @@ class Writer:
                 old = None
             if new is None:
                 continue
-            if not new.foreign:  # another program's row may have any size, and is still cancelled from here
+            if not new.foreign:  # another program's row may have any size, and can still be cancelled here
                 rows.check_size(new)
             if old is None:
                 columns = rows.insert_columns(generated_key=self.generated_key)
@@ -241,7 +242,7 @@ class Writer:
 
 
 def _divide(changes: Sequence[Change], places: Sequence[int]) -> list[list[int]]:
-    """The places in up to ``PARTS`` parts with about as many rows each. No row is in two of them."""
+    """Divide these positions into up to ``PARTS`` parts of about as many rows each. No row is in two of them."""
     names = dict.fromkeys(changes[place].name for place in places)
     part_of = {name: index * PARTS // max(PARTS, len(names)) for index, name in enumerate(names)}
     parts: list[list[int]] = [[] for _ in range(min(PARTS, len(names)))]

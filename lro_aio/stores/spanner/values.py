@@ -1,4 +1,4 @@
-"""Values of Spanner's JSON form: text for timestamps, bytes and integers. On the path of every read and write.
+"""Values in Spanner's JSON form: text for timestamps, bytes and integers. Every read and write comes through here.
 
 The form of each type: cloud.google.com/spanner/docs/reference/rpc/google.spanner.v1#typecode.
 """
@@ -21,17 +21,17 @@ __all__ = ["blob", "earliest", "field", "latest", "list_of", "moment", "number",
 
 
 def values_of(*items: Any) -> struct_pb2.ListValue:
-    """A row or a key: str, bytes, int, bool or None each; a float is a time in epoch seconds.
+    """A row or a key. Each item is a str, bytes, int, bool or None; a float is a time in epoch seconds.
 
     Raises:
-        TypeError: One is none of these.
+        TypeError: An item has another type.
     """
-    # Put together as bytes: a third of the time that adding the values one by one takes.
+    # Built as bytes: this takes a third of the time of adding the values one by one.
     return struct_pb2.ListValue.FromString(b"".join([_CELLS[type(item)](item) for item in items]))
 
 
 def list_of(items: Iterable[Any]) -> struct_pb2.Value:
-    """An array as the value of a query's parameter."""
+    """An array as the value of a query parameter."""
     return struct_pb2.Value(list_value=values_of(*items))
 
 
@@ -46,15 +46,15 @@ def blob(value: struct_pb2.Value) -> bytes:
 
 
 def moment(value: struct_pb2.Value) -> float | None:
-    """A TIMESTAMP in epoch seconds: the float that is nearest."""
+    """A TIMESTAMP in epoch seconds: the nearest float."""
     text = value.string_value
     return _moment(text) if text else None
 
 
 def time_text(when: float) -> str:
-    """The TIMESTAMP from which ``moment`` makes the same float, for times since May 1970.
+    """The TIMESTAMP that ``moment`` converts back to the same float, for times since May 1970.
 
-    Microseconds where they are enough, as they are for the system clock's times; otherwise nanoseconds.
+    In microseconds if they are enough, as for the times of the system clock; otherwise in nanoseconds.
     """
     whole = math.floor(when)
     micros = round((when - whole) * 1e6)
@@ -64,7 +64,7 @@ def time_text(when: float) -> str:
 
 
 def earliest(when: float) -> str:
-    """The first TIMESTAMP that reads as this float. Other programs' times have more digits than a float keeps."""
+    """The first TIMESTAMP that reads as this float. Times of other programs have more digits than a float keeps."""
     return _nanos_text(math.ceil((Fraction(math.nextafter(when, -math.inf)) + Fraction(when)) / 2 * 1_000_000_000))
 
 
@@ -79,7 +79,7 @@ def _nanos_text(nanos: int) -> str:
 
 
 def field(tag: bytes, data: bytes) -> bytes:
-    """A field of a serialized message that is text, bytes or a message itself.
+    """A field of a serialized message: text, bytes or a nested message.
 
     The wire format: protobuf.dev/programming-guides/encoding.
     """
@@ -113,11 +113,11 @@ def _text(item: str) -> bytes:
 
 _NULL = _cell(b"\x08\x00")
 _SHORT = [bytes([0x0A, size + 2, 0x1A, size]) for size in range(0x7E)]
-"""What stands before strings of these lengths."""
+"""The prefixes of strings of these lengths."""
 _FALSE, _TRUE = _cell(b"\x20\x00"), _cell(b"\x20\x01")
 
 
-@lru_cache(maxsize=4096)  # neighbours in time share their seconds
+@lru_cache(maxsize=4096)  # rows of about the same time share their seconds
 def _seconds(text: str) -> int:
     return calendar.timegm(datetime.fromisoformat(text).timetuple())
 
@@ -127,7 +127,7 @@ def _date(whole: int) -> str:
     return datetime.fromtimestamp(whole, UTC).isoformat()[:19]
 
 
-@lru_cache(maxsize=4096)  # a row has some times twice, and is soon read again
+@lru_cache(maxsize=4096)  # a row has some times twice, and is often read again soon
 def _moment(text: str) -> float:
     whole = _seconds(text[:19])
     return whole + float(f"0{text[19:-1]}") if len(text) > 20 else float(whole)
@@ -148,7 +148,7 @@ class _Cells(dict[type, Callable[[Any], bytes]]):
         for base in kind.__mro__[1:]:
             if base in self:
                 return self[base]
-        raise TypeError(f"{kind.__name__} has no form as a Spanner value")
+        raise TypeError(f"a {kind.__name__} cannot be a Spanner value")
 
 
 _CELLS = _Cells(

@@ -26,7 +26,7 @@ class AdminService:
         self._operations: dict[str, Any] = {}
 
     def update_database_ddl(self, request: Any, _: grpc.ServicerContext) -> Any:
-        """UpdateDatabaseDdl: an operation that is done already."""
+        """UpdateDatabaseDdl: returns an operation that is already done."""
         database = self._database
         with database.condition:
             database.check(request.database)
@@ -53,7 +53,7 @@ class AdminService:
             return self._operations[request.name]
 
     def get_database_ddl(self, request: Any, _: grpc.ServicerContext) -> Any:
-        """GetDatabaseDdl: no more of it than the proto bundle."""
+        """GetDatabaseDdl: the proto bundle only."""
         with self._database.condition:
             self._database.check(request.database)
             return GetDatabaseDdlResponse(statements=information.bundle(self._database.catalog))

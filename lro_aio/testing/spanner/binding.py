@@ -1,4 +1,4 @@
-"""What the names of the fake's SQL stand for, and what an expression becomes once they are known: a typed closure."""
+"""Resolves the names of the fake's SQL, and turns expressions into typed closures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lro_aio.testing.spanner.values import BOOL, STRING, Type
 __all__ = ["NOW", "Binder", "Compiled", "Context", "EvaluationError", "Frame", "Test", "access", "constant", "memoized"]
 
 Frame = list[Any]
-"""The values of one evaluation, by slot: of each source of rows its current row."""
+"""The values of one evaluation, by slot: the current row of each source of rows."""
 
 NOW = 0
 """The slot of ``CURRENT_TIMESTAMP()``: nanoseconds since the epoch."""
@@ -24,32 +24,32 @@ _UNSET = object()
 
 
 class EvaluationError(ValueError):
-    """A value broke an expression as it ran: Spanner answers OUT_OF_RANGE, and INVALID_ARGUMENT to other errors."""
+    """An expression failed on a value: Spanner answers OUT_OF_RANGE. Other errors are INVALID_ARGUMENT."""
 
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """A condition that a scan can use: it is not TRUE where the column is NULL."""
+    """A condition that a scan can use: it is never TRUE for a NULL in the column."""
 
     operator: str
     """``=``, ``<``, ``<=``, ``>``, ``>=``, ``IN`` or ``NOT NULL``."""
     column: Compiled
     value: Compiled | None = None
-    """What the column is compared with; for ``IN``, it runs to a collection of values without NULL."""
+    """What the column is compared with; for ``IN``, its value is a collection without NULL."""
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """An expression with its names and types settled."""
+    """An expression with resolved names and types."""
 
     type: Type
     run: Callable[[Frame], Any]
     depends: frozenset[int] = frozenset()
-    """The slots whose rows it reads; none: it is the same in the whole run of the query."""
+    """The slots whose rows it reads. Empty: its value is constant during a run of the query."""
     column: tuple[int, str] | None = None
-    """It is just this column of the row in this slot."""
+    """The slot and name of the column, if the expression is just a column."""
     tests: tuple[Test, ...] = ()
-    """What it says about columns, if it is a condition."""
+    """What it tests about columns, if it is a condition."""
 
 
 @dataclass(slots=True)
@@ -59,16 +59,16 @@ class Context:
     messages: DescriptorPool | None = None
     params: Mapping[str, tuple[Type, Any]] = field(default_factory=dict)
     subquery: Callable[[Any, Binder], Any] | None = None
-    """Compiles a query inside of an expression; None: there can be none."""
+    """Compiles a query inside an expression; None: the expression cannot contain one."""
     slots: int = NOW + 1
 
     def slot(self) -> int:
-        """A new one."""
+        """A new slot."""
         self.slots += 1
         return self.slots - 1
 
     def frame(self, now: int) -> Frame:
-        """For one run of what was compiled."""
+        """A frame for one run of the compiled statement."""
         frame = [_UNSET] * self.slots
         frame[NOW] = now
         return frame
@@ -91,7 +91,7 @@ class _Range:
     alias: str
     slot: int
     columns: Mapping[str, tuple[str, Type]]
-    """Of a table: by name in lower case."""
+    """The columns of a table, by name in lower case."""
     element: Type | None = None
 
     def column(self, name: str) -> Compiled | None:
@@ -103,13 +103,13 @@ class _Range:
         return Compiled(type_.plain, lambda frame: frame[slot][own], frozenset((slot,)), column=(slot, own))
 
     def whole(self, element: Type) -> Compiled:
-        """The element of an array that it stands on."""
+        """The current element of an array."""
         slot = self.slot
         return Compiled(element, lambda frame: frame[slot], frozenset((slot,)))
 
 
 class Binder:
-    """The names that a query, or an expression, may use: its own sources', then those of the query around it."""
+    """The names that a query or an expression may use: those of its own sources, then those of the outer query."""
 
     def __init__(self, context: Context, parent: Binder | None = None) -> None:
         self.context = context
@@ -118,7 +118,7 @@ class Binder:
 
     @property
     def slots(self) -> frozenset[int]:
-        """Those of its own sources."""
+        """The slots of its own sources."""
         return frozenset(source.slot for source in self._ranges)
 
     def table(self, alias: str, columns: Mapping[str, Type]) -> int:
@@ -161,12 +161,12 @@ class Binder:
 
 
 def constant(type_: Type, value: Any) -> Compiled:
-    """A value known beforehand."""
+    """A value that is known in advance."""
     return Compiled(type_, lambda _frame: value)
 
 
 def memoized(context: Context, item: Compiled) -> Compiled:
-    """The same, computed once a run if it is the same in the whole of it."""
+    """The same expression, computed once per run if its value is constant."""
     if item.depends:
         return item
     slot, run = context.slot(), item.run
@@ -202,7 +202,7 @@ def _struct_field(item: Compiled, name: str) -> Compiled:
 
 
 def _message_field(item: Compiled, name: str, messages: DescriptorPool | None) -> Compiled:
-    """A field that is not set is its default value; a message that is not there is NULL, and so are its fields."""
+    """An unset field has its default value; an unset message is NULL, and so are its fields."""
     descriptor = _descriptor(item.type.proto, messages)
     found = next((f for f in descriptor.fields if f.name.lower() == name.lower()), None)
     if found is None:

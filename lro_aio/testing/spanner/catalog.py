@@ -18,7 +18,7 @@ __all__ = ["Catalog"]
 
 
 class Catalog:
-    """All that a database has been told to have. Not safe for threads: the database's lock is held around it."""
+    """The schema of one database. Not safe for threads: callers hold the database's lock."""
 
     def __init__(self) -> None:
         self.tables: dict[str, Table] = {}
@@ -202,7 +202,7 @@ def _files(descriptors: bytes) -> dict[str, descriptor_pb2.FileDescriptorProto]:
 
 
 def _pool(files: dict[str, descriptor_pb2.FileDescriptorProto]) -> DescriptorPool:
-    """A pool of these files, which a descriptor set has in the order in which they import each other."""
+    """A pool of these files. In a descriptor set, each comes after its imports."""
     pool = DescriptorPool()
     try:
         for file in files.values():

@@ -88,13 +88,13 @@ class Database:
         return found
 
     def lose_session(self, name: str) -> None:
-        """Forget a session and what was begun in it."""
+        """Forget a session and its transactions."""
         session = self.sessions.pop(name, None)
         if session is not None:
             self.transactions.forget(session)
 
     def change_schema(self, statements: Sequence[str], descriptors: bytes) -> tuple[list[int], SpannerError | None]:
-        """Carry out DDL statements in order, to the first that does not fit.
+        """Carry out DDL statements in order, up to the first that does not fit.
 
         Returns:
             The commit timestamps of those that were carried out, and the error of the one that was not.
@@ -187,7 +187,7 @@ class Database:
             raise invalid(_TOO_LARGE)
         while True:
             timestamp = self._next_timestamp()
-            self.transactions.validate(transaction)  # before the mutations: it explains a duplicate or a missing row
+            self.transactions.validate(transaction)  # first: a conflict may be why a row is missing or a duplicate
             changes = plan(mutations, self.catalog.tables, timestamp)
             if changes.cells > MAX_MUTATIONS:
                 raise invalid(_TOO_MANY)
@@ -216,5 +216,5 @@ class Database:
             raise invalid(_TOO_MANY)
 
     def _next_timestamp(self) -> int:
-        """Commit timestamps are whole microseconds and rise."""
+        """Commit timestamps rise, in whole microseconds."""
         return max(self.now() // 1000 * 1000, self._last + 1000)

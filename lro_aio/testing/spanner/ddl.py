@@ -39,7 +39,7 @@ class Column:
     default: str | None = None
     """Text of the expression, without the parentheses around it (``parse_expression``)."""
     generated: str | None = None
-    """Text of the expression, STORED, likewise."""
+    """Text of the expression of a STORED column, likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +254,7 @@ def _create_index(*, null_filtered: bool) -> Callable[[Cursor], CreateIndex]:
 
 
 def _names(cursor: Cursor) -> tuple[str, ...]:
-    """Names in parentheses, at least one; of messages, with their packages."""
+    """One or more names in parentheses; messages have their packages."""
     cursor.expect("(")
     names = [".".join(cursor.path())]
     while cursor.take(","):

@@ -45,7 +45,7 @@ _INCOMPARABLE = frozenset({"ARRAY", "STRUCT", "PROTO"})
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """An expression whose names and types were checked; call it once a row."""
+    """An expression with checked names and types; call it for each row."""
 
     type: Type
     function: Callable[[Mapping[str, Any], int], Any]
@@ -116,7 +116,7 @@ def _names(node: Any) -> Iterator[str]:
 
 
 def compile_node(node: syntax.Node, binder: Binder, text: str) -> Compiled:
-    """Settle the names and types of an expression.
+    """Resolve the names and types of an expression.
 
     Args:
         node: The expression.
@@ -154,7 +154,7 @@ class _Compiler:
         try:
             return self._KINDS[type(node)](self, node)
         except ValueError as exc:
-            if " [at " in str(exc):  # said already, and nearer
+            if " [at " in str(exc):  # has a more precise position
                 raise
             raise ValueError(f"{exc}{place(self._text, node.at)}") from exc
 
@@ -238,7 +238,7 @@ def _bool(item: Compiled, name: str) -> Compiled:
 
 
 def _junction(left: Compiled, right: Compiled, *, decisive: bool) -> Compiled:
-    """OR if ``decisive`` is True, AND if it is False: the one value that settles it, whatever the other side."""
+    """OR if ``decisive`` is True, AND if it is False: one such value decides, whatever the other side is."""
     first, second = left.run, right.run
 
     def run(frame: Frame) -> Any:

@@ -241,7 +241,7 @@ class FakeSpanner:
 
         Args:
             rate: From 0 to 1.
-            seed: Of the random numbers.
+            seed: Seed of the random numbers.
 
         Raises:
             ValueError: ``rate`` is not from 0 to 1.
@@ -250,7 +250,7 @@ class FakeSpanner:
 
     @property
     def faults_injected(self) -> int:
-        """How many calls have failed by ``fail`` and ``chaos``."""
+        """How many calls ``fail`` and ``chaos`` have made fail."""
         return self._gate.faults.injected
 
     def lose_sessions(self) -> None:
@@ -279,7 +279,7 @@ class FakeSpanner:
 
     @property
     def idle_limit(self) -> float:
-        """Seconds without a call after which a transaction may be aborted; 10 unless set."""
+        """Seconds without a call after which a transaction may be aborted. Default: 10."""
         return self._database.transactions.idle_limit
 
     @idle_limit.setter

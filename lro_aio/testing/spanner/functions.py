@@ -107,12 +107,12 @@ def _substr(value: str, position: int, length: int) -> str:
 
 
 _PIECE = re.compile(r"\((?!\?)|\)|[*+](?![*+?])|[.^$/]|\[\^?[\w/-]+\]|\w", re.ASCII)
-"""What RE2 and Python write alike."""
+"""Pattern elements that mean the same to RE2 and to Python."""
 
 
 @lru_cache(maxsize=256)
 def _regexp(text: str) -> re.Pattern[str]:
-    """RE2's pattern as Python's."""
+    """An RE2 pattern as a Python pattern."""
     parts = _PIECE.findall(text)
     if "".join(parts) != text or parts.count("(") != 1:
         raise EvaluationError(f"Cannot parse regular expression (or this fake does not know it): {text}")

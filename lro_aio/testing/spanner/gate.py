@@ -21,7 +21,7 @@ class Call(NamedTuple):
 
     rpc: str
     tag: str
-    """Its request tag; if it has none, the transaction tag."""
+    """Its request tag, or its transaction tag if it has none."""
     priority: str
     """"LOW", "MEDIUM", "HIGH", or "UNSPECIFIED", which Spanner takes for HIGH."""
 
@@ -60,12 +60,12 @@ class Gate:
         return self.faults.draw(rpc, transactional=id_ is not None, settled=settled, again=again)
 
     def fail(self, fault: Fault, request: Any) -> SpannerError:
-        """The error of a fault, its side effects done."""
+        """The error of a fault, after its side effects."""
         database = self._database
         with database.condition:
             name = getattr(request, "session", None) or getattr(request, "name", None)
             session = database.sessions.get(name) if isinstance(name, str) else None
-            if fault.session_lost:  # for this caller: what others have under way in it goes on
+            if fault.session_lost:  # for this caller only: calls of others in the same session go on
                 return missing_resource("Session", str(name))
             if fault.code is not grpc.StatusCode.ABORTED:
                 return SpannerError(fault.code, f"A fault of the fake Spanner, {fault.when} the call was carried out.")

@@ -94,7 +94,7 @@ _VIEWS: dict[str, Callable[[Table], Iterator[dict[str, Any]]]] = {
 
 
 def bundle(catalog: Catalog) -> list[str]:
-    """The statement that makes the proto bundle, as GetDatabaseDdl writes it; none if there is no bundle."""
+    """The statement that creates the proto bundle, as GetDatabaseDdl writes it; empty if there is no bundle."""
     if not catalog.bundle:
         return []
     return [f"CREATE PROTO BUNDLE (\n{''.join(f'  {name},{chr(10)}' for name in sorted(catalog.bundle))})"]

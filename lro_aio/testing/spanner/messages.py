@@ -1,4 +1,4 @@
-"""The raw protobuf classes of Spanner's API: the generated client's wrappers cost more than a read."""
+"""The raw protobuf classes of Spanner's API: the wrappers of the generated client take longer than a read."""
 
 from __future__ import annotations
 

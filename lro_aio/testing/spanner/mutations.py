@@ -26,7 +26,7 @@ WRITES = ("insert", "update", "insert_or_update")
 
 @dataclass(slots=True)
 class Changes:
-    """The rows after a commit, None for a deleted one."""
+    """The rows after a commit; None for deleted ones."""
 
     rows: dict[tuple[str, bytes], Row | None] = field(default_factory=dict)
     cells: int = 0

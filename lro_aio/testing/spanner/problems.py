@@ -33,7 +33,7 @@ class SpannerError(Exception):
         self.details = tuple(details)
 
     def to_status(self) -> status_pb2.Status:
-        """The ``google.rpc.Status`` of it."""
+        """The error as a ``google.rpc.Status``."""
         status = status_pb2.Status(code=self.code.value[0], message=self.message)
         for detail in self.details:
             packed = any_pb2.Any()
@@ -42,7 +42,7 @@ class SpannerError(Exception):
         return status
 
     def abort(self, context: grpc.ServicerContext) -> NoReturn:
-        """End the RPC with it."""
+        """End the RPC with this error."""
         packed: Any = rpc_status.to_status(self.to_status())
         # RetryInfo and ResourceInfo also travel in trailers of their own, where Google's clients look for them.
         own = [(f"{detail.DESCRIPTOR.full_name.lower()}-bin", detail.SerializeToString()) for detail in self.details]

@@ -15,7 +15,7 @@ __all__ = ["KeyRange", "Scan", "Source"]
 
 
 class KeyRange(NamedTuple):
-    """A range of the values of one column; NULL is in none. At least one of ``low`` and ``high`` is given."""
+    """A range of values of one column. NULL is in no range. At least one of ``low`` and ``high`` is given."""
 
     column: str
     low: Any = None
@@ -48,7 +48,7 @@ class Source(Protocol):
         """
 
     def left_out(self, table: str, index: str) -> Collection[str]:
-        """The columns of a NULL_FILTERED index whose NULL keeps a row out of it. None of any other index."""
+        """The columns of a NULL_FILTERED index where a NULL keeps a row out of it. Empty for any other index."""
 
     def scan(
         self, table: str, index: str | None, equal: Mapping[str, Any], span: KeyRange | None
@@ -62,20 +62,20 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """The reading of one table: its bounds are known once the sources before it stand on a row."""
+    """The scan of one table. Its bounds are known once the sources before it have a current row."""
 
     source: Source
     table: str
     index: str | None
     slot: int
     equal: tuple[tuple[str, Compiled], ...]
-    """For the first columns of the order, a value each."""
+    """A value for each of the first columns of the order."""
     among: tuple[str, Compiled, bool] | None
-    """Of one of them instead, a collection of values, and whether it descends."""
+    """A collection of values for one of them instead, and whether that column descends."""
     bounds: tuple[Test, ...]
-    """Of the column after them, comparisons."""
+    """Comparisons of the column after them."""
     order: tuple[tuple[str, bool], ...]
-    """In which its rows come: what is equal in all of them left out."""
+    """The order of its rows, without the columns that are equal in all of them."""
 
     @classmethod
     def plan(cls, source: Source, table: str, index: str | None, slot: int, tests: Sequence[Test]) -> Scan:
@@ -113,7 +113,7 @@ class Scan:
         return keys == have[: len(keys)]
 
     def rows(self, frame: Frame) -> Iterator[Mapping[str, Any]]:
-        """The rows to read; all conditions are still to be checked on them."""
+        """The rows to read; the caller still checks all conditions."""
         equal = {column: value.run(frame) for column, value in self.equal}
         span = self._span(frame)
         if None in equal.values() or (self.bounds and span is None):
@@ -148,7 +148,7 @@ class Scan:
 
 
 def _usable(test: Test, slot: int) -> bool:
-    """Whether the value is known before the table's row: what comes earlier has a lower slot."""
+    """Whether the value is known before the table's row: earlier sources have lower slots."""
     value = test.value
     return value is not None and test.column.column is not None and all(earlier < slot for earlier in value.depends)
 

@@ -95,10 +95,10 @@ class _Plan:
     levels: list[_Level]
     order: list[tuple[Compiled, bool]]
     sorted: bool
-    """The rows come in the order asked for, or none is."""
+    """The rows come in the requested order, or there is none."""
     limit: Callable[[Frame], int] | None
     depends: frozenset[int]
-    """The slots of queries around it that it reads."""
+    """The slots of outer queries that it reads."""
 
     @property
     def value_type(self) -> Type:
@@ -117,7 +117,7 @@ class _Plan:
         return self.outputs[0].type
 
     def values(self, frame: Frame) -> list[Any]:
-        """For each row its one column, or its STRUCT."""
+        """The only column of each row, or its STRUCT."""
         if self.as_struct:
             return [dict(zip(self.names, row)) for row in self.rows(frame)]
         return [row[0] for row in self.rows(frame)]
@@ -139,7 +139,7 @@ class _Plan:
         return [row for _, row in keyed[:stop]]
 
     def _walk(self, frame: Frame, depth: int) -> Iterator[None]:
-        """Once for each combination of rows that meets the conditions; the frame stands on it."""
+        """Yield once for each combination of rows that meets the conditions; the frame holds it."""
         level = self.levels[depth]
         slot, filters, last = level.slot, level.filters, depth + 1 == len(self.levels)
         for row in level.rows(frame):
@@ -188,7 +188,7 @@ def _plan(query: syntax.Query, binder: Binder, source: Source, text: str) -> _Pl
 
 
 def _bind(item: syntax.From, binder: Binder, source: Source, text: str) -> tuple[syntax.From, int, Compiled | None]:
-    """Add a source to the names: with its slot, and for an array what makes it."""
+    """Add a source to the names; returns its slot, and the expression of an array."""
     if item.array is not None:
         array = compile_node(item.array, binder, text)
         if array.type.element is None:
@@ -224,7 +224,7 @@ def _conjuncts(node: syntax.Node | None) -> list[syntax.Node]:
 
 
 def _order(query: syntax.Query, binder: Binder, text: str) -> list[tuple[Compiled, bool]]:
-    """The keys of ORDER BY: names of columns, or of fields of what an array holds."""
+    """The keys of ORDER BY: names of columns, or of fields of an array's elements."""
     keys: list[tuple[Compiled, bool]] = []
     for order in query.order:
         node = order.expression

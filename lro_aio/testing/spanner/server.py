@@ -1,4 +1,4 @@
-"""The gRPC server: every RPC counted, delayed and failed as asked, then handed to its service."""
+"""The gRPC server: counts every RPC, delays it and makes it fail if asked, then calls its service."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _STREAMING: dict[str, tuple[str, Any, str]] = {
     "ExecuteStreamingSql": (_SPANNER, messages.ExecuteSqlRequest, "execute_streaming_sql"),
 }
 RPCS = frozenset({*_UNARY, *_STREAMING})
-"""The names of all that are served."""
+"""The names of all RPCs that are served."""
 
 
 class Server:
@@ -136,5 +136,5 @@ class Server:
 
 
 def _serialize(response: Any) -> bytes:
-    """Results of reads are bytes already."""
+    """Results of reads are already bytes."""
     return response if isinstance(response, bytes) else response.SerializeToString()

@@ -1,4 +1,4 @@
-"""The RPCs of google.spanner.v1.Spanner: requests taken apart, the database asked, answers put together."""
+"""The RPCs of google.spanner.v1.Spanner: they parse requests, call the database, and build answers."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class SpannerService:
         if len(result) <= wire.MAX_RESULT:
             return result
         if transaction is not None:
-            with self._lock:  # nobody was told of it
+            with self._lock:  # the caller does not get its id
                 self._database.transactions.roll_back(transaction)
         raise precondition(
             "Result set too large. Result sets larger than 10.00 MiB can only be yielded through the streaming API."
@@ -184,7 +184,7 @@ def _check_options(request: Any) -> None:
 
 
 def _options(options: Any) -> tuple[bytes, bool]:
-    """The options of a transaction that begins, checked: the one that it runs again, and whether it is optimistic."""
+    """The checked options of a new transaction: its previous attempt, and whether it is optimistic."""
     mode = options.WhichOneof("mode")
     if mode != "read_write":
         raise unsupported(f"transactions of several requests that are {mode}")

@@ -30,7 +30,7 @@ class Row:
         self._cells: dict[str, bytes] = {}
 
     def then(self, values: dict[str, Any]) -> Row:
-        """The next version, which keeps what is encoded already and has not changed."""
+        """The next version, which keeps the encoded cells that have not changed."""
         following = Row(self.key, values)
         old = self.values
         following._cells = {name: cell for name, cell in self._cells.items() if values.get(name) == old[name]}
@@ -77,7 +77,7 @@ class Index:
         return b"".join([encode_part(values[column], descending=down) for column, down in self._columns])
 
     def add(self, row: Row) -> bool:
-        """Enter a row; whether the index has it."""
+        """Add a row; returns whether the index has it."""
         entry = self.entry(row.values)
         if entry is None:
             return False
@@ -86,7 +86,7 @@ class Index:
         return True
 
     def remove(self, row: Row) -> bool:
-        """Take a row out; whether the index had it."""
+        """Remove a row; returns whether the index had it."""
         entry = self.entry(row.values)
         if entry is None:
             return False
@@ -95,20 +95,20 @@ class Index:
         return True
 
     def move(self, old: Row, new: Row) -> int:
-        """Enter the next version of a row; how many entries that wrote and removed."""
+        """Replace a row by its next version; returns how many entries that wrote and removed."""
         before, after = old.values, new.values
         if all(before[column] == after[column] for column, _ in self._columns):
             return 0
         return self.remove(old) + self.add(new)
 
     def prefix(self, values: Sequence[Any]) -> bytes:
-        """What all keys with these values in their first parts begin with."""
+        """The common prefix of all keys with these values in their first parts."""
         return b"".join(
             [encode_part(value, descending=down) for value, (_, down) in zip(values, self._columns, strict=False)]
         )
 
     def between(self, low: bytes, high: bytes | None) -> Iterator[Row]:
-        """The rows from the key ``low`` on and before ``high`` (None: to the end), in order."""
+        """The rows from the key ``low`` up to, but not including, ``high`` (None: to the end), in order."""
         start = bisect_left(self._entries, low)
         end = len(self._entries) if high is None else bisect_left(self._entries, high, start)
         rows, keys, entries = self._table, self._keys, self._entries
@@ -123,7 +123,7 @@ class Index:
 
 
 class Table:
-    """A table as declared now, and its rows."""
+    """A table, as declared now, with its rows."""
 
     def __init__(self, declared: CreateTable, messages: DescriptorPool | None) -> None:
         self.name = declared.table
@@ -132,7 +132,7 @@ class Table:
         self.declare(declared, messages)
 
     def declare(self, declared: CreateTable, messages: DescriptorPool | None) -> None:
-        """Take over a changed declaration; ``rebuild`` gives the rows their new columns.
+        """Adopt a changed declaration; ``rebuild`` adds new columns to the rows.
 
         Raises:
             ValueError: An expression of a column is wrong.
@@ -166,7 +166,7 @@ class Table:
         return found
 
     def add_index(self, declared: CreateIndex) -> Index:
-        """Make an index over the rows that are there. Its entries end with the primary key."""
+        """Create an index over the existing rows. Its entries end with the primary key."""
         parts = [*declared.key, *self.declared.primary_key]
         index = self.indexes[declared.index] = Index(declared.index, self.rows, parts, declared)
         return index
@@ -188,7 +188,7 @@ class Table:
         return 0
 
     def rebuild(self, now: int) -> None:
-        """Give every row the columns that it lacks, and compute the generated ones anew."""
+        """Add the missing columns to every row, and compute the generated ones again."""
         rows = {}
         for old in self.rows.values():
             values = {name: old.values.get(name) for name in self.columns}
@@ -204,7 +204,7 @@ class Table:
             self.indexes[name] = Index(name, rows, index.parts, index.declared)
 
     def head(self, names: tuple[str, ...], *, partial: bool) -> bytes:
-        """The metadata of a read of these columns, made once."""
+        """The metadata of a read of these columns; built once."""
         found = self.heads.get((names, partial))
         if found is None:
             types = [self.types[name].plain for name in names]

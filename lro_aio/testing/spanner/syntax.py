@@ -1,4 +1,4 @@
-"""The grammar of the fake's SQL: text to a tree, knowing nothing of tables and types.
+"""The grammar of the fake's SQL: parses text to a tree, without knowledge of tables and types.
 
 ::
 
@@ -44,10 +44,10 @@ __all__ = [
 
 COMPARISONS = ("=", "<", ">", "<=", ">=", "<>")
 MAX_DEPTH = 60
-"""Expressions inside one another."""
+"""The deepest nesting of expressions."""
 _INT64_LIMIT = 2**63
 _EMULATOR_HINT = "SPANNER_EMULATOR.DISABLE_QUERY_NULL_FILTERED_INDEX_CHECK"
-"""The one hint of a statement that is let through: it does not change the answer."""
+"""The only statement hint that is accepted: it does not change the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Literal(Node):
-    """A value written down."""
+    """A literal value."""
 
     type: Type
     value: Any

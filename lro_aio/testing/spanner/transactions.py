@@ -49,7 +49,7 @@ class Transaction:
         self.places: set[Place] = set()
         """What it has locked, or what it has read if it is optimistic."""
         self.snapshot = snapshot
-        """Of an optimistic one: the number of the last commit that its reads see."""
+        """For an optimistic one: the number of the last commit that its reads see."""
         self.failure: SpannerError | None = None
         self.response: Any = None
         self.token: bytes = b""
@@ -59,7 +59,7 @@ class Transaction:
 
 
 class Transactions:
-    """All transactions of a database. Not safe for threads: ``condition`` is held around it, and let go in waits."""
+    """All transactions of a database. Not safe for threads: callers hold ``condition``, which waits release."""
 
     def __init__(self, condition: threading.Condition) -> None:
         self.idle_limit = 10.0
@@ -75,11 +75,11 @@ class Transactions:
         """The number of the last commit that changed a row."""
 
     def outside(self) -> Transaction:
-        """A transaction of another program, older than all: it never waits."""
+        """A transaction of another program, older than all others: it never waits."""
         return Transaction(0, Session("", multiplexed=False), 0)
 
     def begin(self, session: Session, previous: bytes = b"", *, optimistic: bool = False) -> Transaction:
-        """Begin; a transaction that is run again keeps the age of the one before it."""
+        """Begin a transaction. Another attempt keeps the age of the previous one."""
         number = next(self._numbers)
         before = self._all.get(previous)
         again = before is not None and before.state == "aborted" and before.session is session
@@ -120,11 +120,11 @@ class Transactions:
         return found
 
     def error(self) -> SpannerError:
-        """The ABORTED of a transaction that lost against another."""
+        """The ABORTED error of a transaction that lost a conflict."""
         return aborted("Transaction was aborted.", self.retry_delay)
 
     def share(self, transaction: Transaction, places: Iterable[Place]) -> None:
-        """Lock for reading; never waits, since exclusive locks are held only inside of a commit."""
+        """Lock for reading. Never waits, since exclusive locks are held only during a commit."""
         for place in places:
             transaction.places.add(place)
             if transaction.snapshot is None:

@@ -105,11 +105,11 @@ class Type:
 
     @cached_property
     def plain(self) -> Type:
-        """Without a length: what expressions compute with."""
+        """The type without a length, as in expressions."""
         return Type(self.code) if self.length is not None else self
 
     def __str__(self) -> str:
-        """As an error names it: ``STRING``, ``ARRAY<INT64>``."""
+        """As it appears in errors: ``STRING``, ``ARRAY<INT64>``."""
         if self.code == "PROTO":
             return f"PROTO<{self.proto}>"
         return f"ARRAY<{self.element}>" if self.element is not None else self.code

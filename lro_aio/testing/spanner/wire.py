@@ -1,4 +1,4 @@
-"""Result sets as bytes, put together from cells that are encoded once for each version of a row.
+"""Builds result sets as bytes, from cells that are encoded once for each version of a row.
 
 The parts of a serialized message may be concatenated (https://protobuf.dev/programming-guides/encoding/#last-one-wins),
 so the metadata and the rows are made apart. It makes a read of many rows several times as fast as filling messages in.
@@ -27,7 +27,7 @@ _PARTIAL_VALUES = b"\x12"  # PartialResultSet.values = 2
 
 
 def cell(type_: Type, value: Any) -> bytes:
-    """A value with its length before it, ready to be put after a field's tag."""
+    """An encoded value with its length before it, to follow a field's tag."""
     return _NULL if value is None else _sized(encode(type_, value).SerializeToString())
 
 
