@@ -51,6 +51,7 @@ __all__ = [
     "retry",
     "save",
     "settle",
+    "suspect",
     "suspend",
 ]
 
@@ -173,6 +174,16 @@ def renew(record: Record, *, holder: Holder, now: float, lease: float) -> Record
     # Always later, by a microsecond at least: that it moves is how others know that somebody lives.
     until = max(now + lease, round(record.lease_expire_time + 1e-6, 6))
     return record.evolve(lease_expire_time=until, check_time=until)
+
+
+def suspect(record: Record, *, now: float, until: float) -> Record:
+    """Note that a lease was found to be over: it may be taken at ``until`` if it has not moved by then (rule 4).
+
+    The note is in the row, so that it outlives whoever makes it. Bookkeeping: the revision stays.
+    """
+    if record.state is not State.RUNNING or record.lease_live(now) or record.suspected:
+        return record
+    return record.evolve(check_time=until)
 
 
 def release(

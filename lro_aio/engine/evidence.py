@@ -4,6 +4,9 @@ A lease that is over proves little: the process, the machine or the store may ha
 may have been set. Somebody who lives renews as soon as things move again. So a lease is taken only after it was seen to
 be over, and has not moved for longer than a live holder takes to renew, in which the store answered and this process
 did not stand still either. All of that goes by monotonic time.
+
+Whoever finds such a lease notes it in the row too (``transitions.suspect``): a renewal takes the note away, and
+processes that do not live for long enough to see the lease twice go on with each other's evidence.
 """
 
 from __future__ import annotations
@@ -53,6 +56,8 @@ class Evidence:
             record: As just read. RUNNING, with a lease that is over.
         """
         if not record.owner:  # given back
+            return True
+        if record.suspected and self._clock.time() >= (record.check_time or 0.0):  # noted, and it has not moved since
             return True
         now = self._clock.monotonic()
         lease = (record.uid, record.claim, record.lease_expire_time)

@@ -339,8 +339,12 @@ class Sweeper:
                 await self._dispatcher.hand_over(record)
             elif record.state is State.PENDING:
                 await self._dispatcher.run_or_hand_over(record)
-            elif not record.lease_live(now) and self._dispatcher.may_take_over(record):
-                await self._take_over(record, now)
+            elif not record.lease_live(now):
+                if self._dispatcher.may_take_over(record):
+                    await self._take_over(record, now)
+                elif record.owner != self._owner:
+                    noted = partial(transitions.suspect, now=now, until=now + self._evidence.interval)
+                    await self._rows.submit(Change(record.name, noted))
         except StoreUnavailableError:
             raise
         except LroError as exc:

@@ -523,3 +523,12 @@ def test_an_end_by_another_program_keeps_the_cancel_of_the_children_in_sight(del
     assert (settled.cancel_children, settled.check_time) == (True, NOW + t.PASS_ON)
     after = t.cascaded(settled, now=NOW)
     assert after is None if deleted else after is not None and after.check_time is None
+
+
+def test_rule_4_a_lease_that_is_over_is_noted_and_a_renewal_takes_the_note_away() -> None:
+    row = running(NOW + 25)
+    assert t.suspect(row, now=NOW, until=NOW + 15) is row, "it lives"
+    noted = t.suspect(row, now=NOW + 25, until=NOW + 40)
+    assert (noted.check_time, noted.suspected, noted.revision) == (NOW + 40, True, row.revision)
+    assert t.suspect(noted, now=NOW + 26, until=NOW + 41) is noted, "once"
+    assert not renew(noted, now=NOW + 30).suspected
