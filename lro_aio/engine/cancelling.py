@@ -9,9 +9,9 @@ from functools import partial
 from lro_aio.core import names, transitions
 from lro_aio.core.change import Change
 from lro_aio.core.errors import LroError, OperationNotFoundError
+from lro_aio.core.logs import about
 from lro_aio.core.record import Record
 from lro_aio.engine.dispatch import Dispatcher
-from lro_aio.engine.logs import about
 from lro_aio.engine.rows import Rows
 from lro_aio.ports import Clock, ListQuery
 

@@ -22,6 +22,7 @@ from lro_aio.core.errors import (
     StoreUnavailableError,
     WorkerUnavailableError,
 )
+from lro_aio.core.logs import about, event
 from lro_aio.core.policies import grown
 from lro_aio.core.record import Record, State, Wait, Wake, WakeReason
 from lro_aio.engine.changes import Feed
@@ -29,7 +30,6 @@ from lro_aio.engine.children import RETRY_AFTER, Children
 from lro_aio.engine.evidence import Evidence
 from lro_aio.engine.handlers import Handler, Runnable
 from lro_aio.engine.life import Life
-from lro_aio.engine.logs import about, event
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.run import Run
 from lro_aio.engine.settings import Settings
@@ -100,7 +100,6 @@ class Dispatcher:
         error: str = "",
         early: bool = True,
         visit: int | None = None,
-        patient: bool = False,
     ) -> Run | None:
         """Claim a suspended row and run it here; None for "nothing to do" (rule 7).
 
@@ -115,8 +114,6 @@ class Dispatcher:
                 than the wait comes before its end.
             visit: The row's ``handover`` when the scheduler took the wait, if it says so. A wait that goes on is handed
                 over again only once that is noted: the new hand-over would pass for the old one.
-            patient: Stay for as long as it takes to know whether the holder of a lease that is over is dead. For a
-                caller who may find another process next time, which knows nothing of this one's evidence.
 
         Raises:
             OperationBusyError: A live run holds the row.
@@ -137,11 +134,7 @@ class Dispatcher:
         if record.lease_live(now):
             raise OperationBusyError(name, max(0.0, (record.lease_expire_time or 0.0) - now))
         if record.state is State.RUNNING and not self.may_take_over(record):
-            if patient and not self._worker.holds(record.uid):
-                await sleep_for(self.clock, self._evidence.interval)
-                return await self.resume(
-                    name, token, reason=reason, pending=pending, error=error, early=early, visit=visit
-                )
+            await self.note_suspect(record, now)
             raise OperationBusyError(name, self._evidence.interval)
         if self._slots.free <= 0:
             raise WorkerUnavailableError("it is shutting down" if self._life.draining else "it is full")
@@ -166,6 +159,12 @@ class Dispatcher:
     def may_take_over(self, record: Record) -> bool:
         """Whether a row whose lease is over may be taken (rule 4): our own is renewed, another's needs evidence."""
         return not self._worker.holds(record.uid) and self._evidence.proves_dead(record)
+
+    async def note_suspect(self, record: Record, now: float) -> None:
+        """Note in a row that its lease is over: any process may take it if it has not moved for long enough."""
+        if not self._worker.holds(record.uid):
+            noted = partial(transitions.suspect, now=now, until=now + self._evidence.interval)
+            await self._rows.submit(Change(record.name, noted))
 
     async def _sit_out(self, wait: Wait) -> None:
         """Stay for the rest of a sleep that is all but over: the scheduler's clock is a little ahead of ours."""

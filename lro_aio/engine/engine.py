@@ -116,8 +116,6 @@ class Engine:
             children=children,
             dispatcher=self.dispatcher,
             methods=methods,
-            sweeper=self.sweeper,
-            evidence=evidence,
             limits=settings.limits,
             clock=clock,
         )

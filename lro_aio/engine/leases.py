@@ -17,12 +17,12 @@ from typing import Protocol
 from lro_aio.core import transitions
 from lro_aio.core.change import Change
 from lro_aio.core.errors import LeaseLostError, LroError, OperationDoneError, StoreUnavailableError
+from lro_aio.core.logs import event
 from lro_aio.core.policies import LeasePolicy
 from lro_aio.core.record import Record
 from lro_aio.core.transitions import Holder
 from lro_aio.engine.batching import Batcher
 from lro_aio.engine.life import ClosedError, Life
-from lro_aio.engine.logs import event
 from lro_aio.ports import Clock
 
 __all__ = ["Learner", "Leases"]

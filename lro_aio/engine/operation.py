@@ -25,13 +25,13 @@ from lro_aio.core.errors import (
     WaitDeadlineExceededError,
     WorkerUnavailableError,
 )
+from lro_aio.core.logs import about
 from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.record import Record, State, WakeReason
 from lro_aio.core.status import cancelled, error_of, make_status, to_status
 from lro_aio.engine.children import Service, as_service
 from lro_aio.engine.handlers import HandlerFunction
 from lro_aio.engine.holding import CancelReason, Holding, OperationHost
-from lro_aio.engine.logs import about
 from lro_aio.engine.suspension import Named, Suspended, check_children, check_reach, plan
 from lro_aio.engine.timing import sleep_for
 

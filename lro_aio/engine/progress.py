@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from google.protobuf import any_pb2, struct_pb2
 
 from lro_aio.core.codec import pack
-from lro_aio.engine.logs import event
+from lro_aio.core.logs import event
 from lro_aio.engine.tasks import Tasks
 from lro_aio.engine.timing import sleep_for
 from lro_aio.ports import Clock

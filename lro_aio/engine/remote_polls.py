@@ -11,9 +11,9 @@ from lro_aio.core import names
 from lro_aio.core.call_failures import call_failure, is_transient, sentence
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import LroError, OperationNotFoundError, RemoteCallError, WaitDeadlineExceededError
+from lro_aio.core.logs import event
 from lro_aio.core.policies import Duration, PollPolicy, seconds
 from lro_aio.core.status import to_status
-from lro_aio.engine.logs import event
 from lro_aio.engine.timing import SystemClock, sleep_for, timeout_at
 from lro_aio.ports import Clock, GetOperationStub, OperationsService
 

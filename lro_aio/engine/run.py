@@ -23,13 +23,13 @@ from lro_aio.core.errors import (
     SchedulerUnavailableError,
     StoreUnavailableError,
 )
+from lro_aio.core.logs import about
 from lro_aio.core.record import Record, Wait, Wake
 from lro_aio.core.status import cancelled, make_status, reason_of
 from lro_aio.core.transitions import Holder
 from lro_aio.engine.failing import leaves, status_of
 from lro_aio.engine.handlers import Handler, RetryLater
 from lro_aio.engine.holding import CancelReason, Holding, OperationHost
-from lro_aio.engine.logs import about
 from lro_aio.engine.operation import Operation
 from lro_aio.engine.suspension import Suspended
 

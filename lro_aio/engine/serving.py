@@ -11,13 +11,10 @@ from lro_aio.core.policies import Limits
 from lro_aio.core.record import Record, Wait, WakeReason
 from lro_aio.engine.children import Children
 from lro_aio.engine.dispatch import Dispatcher
-from lro_aio.engine.evidence import Evidence
 from lro_aio.engine.listing import Page, list_page
 from lro_aio.engine.methods import MethodOperation, Methods
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.run import Run
-from lro_aio.engine.sweep import Sweeper
-from lro_aio.engine.timing import sleep_for
 from lro_aio.ports import Clock
 
 __all__ = ["ServerHost"]
@@ -33,8 +30,6 @@ class ServerHost:
         children: Children,
         dispatcher: Dispatcher,
         methods: Methods,
-        sweeper: Sweeper,
-        evidence: Evidence,
         limits: Limits,
         clock: Clock,
     ) -> None:
@@ -42,8 +37,6 @@ class ServerHost:
         self._children = children
         self._dispatcher = dispatcher
         self._methods = methods
-        self._sweeper = sweeper
-        self._evidence = evidence
         self._limits = limits
         self._clock = clock
 
@@ -84,19 +77,8 @@ class ServerHost:
     ) -> Run | None:
         """See ``Dispatcher.resume``."""
         return await self._dispatcher.resume(
-            name, token, reason=reason, pending=pending, error=error, early=early, visit=visit, patient=True
+            name, token, reason=reason, pending=pending, error=error, early=early, visit=visit
         )
-
-    async def sweep(self) -> None:
-        """A pass, and another one where the first found leases that are over and may be those of the living.
-
-        For a process that may not be there for the next sweep, with what it has seen.
-        """
-        await self._sweeper.run_pass()
-        wait = self._evidence.wait()
-        if wait is not None:
-            await sleep_for(self._clock, wait)
-            await self._sweeper.run_pass()
 
     async def waiting(self, name: str, token: str) -> Record | None:
         """The row, if the token still stands for its wait: no run that it started has got anywhere."""

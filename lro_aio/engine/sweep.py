@@ -17,6 +17,7 @@ from typing import Any
 from lro_aio.core import transitions
 from lro_aio.core.change import Change
 from lro_aio.core.errors import LroError, StoreUnavailableError
+from lro_aio.core.logs import about, event
 from lro_aio.core.policies import spread
 from lro_aio.core.record import Record, State
 from lro_aio.engine.cancelling import Canceller
@@ -24,7 +25,6 @@ from lro_aio.engine.dispatch import Dispatcher
 from lro_aio.engine.evidence import Evidence
 from lro_aio.engine.handlers import Runnable
 from lro_aio.engine.leases import Leases
-from lro_aio.engine.logs import about, event
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.settings import Settings
 from lro_aio.engine.slots import Slots
@@ -342,9 +342,8 @@ class Sweeper:
             elif not record.lease_live(now):
                 if self._dispatcher.may_take_over(record):
                     await self._take_over(record, now)
-                elif record.owner != self._owner:
-                    noted = partial(transitions.suspect, now=now, until=now + self._evidence.interval)
-                    await self._rows.submit(Change(record.name, noted))
+                else:
+                    await self._dispatcher.note_suspect(record, now)
         except StoreUnavailableError:
             raise
         except LroError as exc:

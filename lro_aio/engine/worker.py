@@ -17,6 +17,7 @@ from lro_aio.core.errors import (
     OperationNotFoundError,
     StoreUnavailableError,
 )
+from lro_aio.core.logs import about, event
 from lro_aio.core.policies import PollPolicy
 from lro_aio.core.record import Record, State, Wake
 from lro_aio.core.transitions import Holder
@@ -25,7 +26,6 @@ from lro_aio.engine.handlers import Handler
 from lro_aio.engine.holding import CancelReason
 from lro_aio.engine.leases import Leases
 from lro_aio.engine.life import Life
-from lro_aio.engine.logs import about, event
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.run import Run, Runner
 from lro_aio.engine.settings import Settings

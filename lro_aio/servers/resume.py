@@ -200,7 +200,7 @@ class Endpoints:
         return Reply(200, {"pending": _first(pending)})
 
     async def _sweep(self, body: dict[str, Any]) -> Reply:  # noqa: ARG002 (the endpoints have one form)
-        await self._client.server_host.sweep()
+        await self._client.sweep()
         return Reply(200, {})
 
 
