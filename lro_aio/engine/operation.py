@@ -174,6 +174,8 @@ class Operation(Generic[S]):
     async def set_metadata(self, metadata: Message) -> operations_pb2.Operation:
         """Write the metadata.
 
+        In a handler, what a store that is away does not take is written later, as with ``progress``.
+
         Args:
             metadata: What clients see while the operation runs.
 
@@ -181,19 +183,18 @@ class Operation(Generic[S]):
             PayloadTooLargeError: Over ``Limits.metadata``.
             OperationDoneError: It has ended.
             LeaseLostError: This object does not hold the operation, or no longer.
-            StoreUnavailableError: The store did not answer.
+            StoreUnavailableError: The store did not answer. Not in a handler.
         """
         packed = pack(metadata)
         self._host.settings.limits.check("metadata", len(packed))
-        self._hold.progress.replace(packed)
-        await self._hold.write_metadata(packed)
+        await self._hold.progress.replace(packed, keep=self._hold.in_handler)
         return self.proto
 
     async def progress(self, fraction: float | None = None, message: str | None = None) -> None:
         """Merge ``progress`` and ``message`` into the metadata.
 
         Written at most once a second, the last one wins; what is not yet written is, before the operation ends or
-        suspends.
+        suspends. So is what a store that is away does not take: progress is no reason to stop the work.
 
         Args:
             fraction: From 0 to 1.
@@ -204,9 +205,7 @@ class Operation(Generic[S]):
             ValueError: ``fraction`` is out of range.
             PayloadTooLargeError: Over ``Limits.metadata``.
             OperationDoneError: It has ended.
-            LeaseLostError: This object does not hold the operation, or no longer. This one and the next only where the
-                call writes at once.
-            StoreUnavailableError: The store did not answer.
+            LeaseLostError: This object does not hold the operation, or no longer. Only where the call writes at once.
         """
         if fraction is not None and not 0 <= fraction <= 1:
             raise ValueError(f"fraction must be from 0 to 1, not {fraction!r}")

@@ -63,9 +63,13 @@ class Run:
     holding: Holding
     holder: Holder
     """What the run's writes name."""
+    now: Callable[[], float]
+    """Monotonic seconds."""
     task: asyncio.Task[None] | None = None
     cancel_reason: CancelReason | None = None
     reasons: set[CancelReason] = field(default_factory=set)
+    stopped: float = 0.0
+    """When the handler was last told to stop."""
     in_handler: bool = False
     """Only then does a cancel reach the task: a commit is never torn."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -74,7 +78,7 @@ class Run:
         """Stop the handler; one that has not started yet is stopped at its start.
 
         A handler that still runs after one reason (it cleans up, or swallows the cancellation) is stopped again by
-        another; the first stays the run's, unless the lease is lost. A cancel that comes second changes nothing.
+        another; the first stays the run's, unless the lease is lost.
         """
         first = self.cancel_reason is None
         if reason in self.reasons or (not first and reason is CancelReason.CANCEL_REQUESTED):
@@ -82,6 +86,19 @@ class Run:
         self.reasons.add(reason)
         if first or reason is CancelReason.LEASE_LOST:
             self.cancel_reason = self.holding.cancel_reason = reason
+        self._stop()
+
+    def cancel_again(self, after: float = 0.0) -> None:
+        """Stop a handler again that goes on although it was told to stop: a library may have swallowed that.
+
+        Args:
+            after: Seconds since it was told last, in which it may clean up.
+        """
+        if self.cancel_reason is not None and self.now() - self.stopped >= after:
+            self._stop()
+
+    def _stop(self) -> None:
+        self.stopped = self.now()
         if self.in_handler and self.task is not None:
             self.task.cancel()
 
@@ -110,7 +127,7 @@ class Runner:
         """The run of a row that this process has just claimed."""
         holder = Holder(record.uid, record.claim)
         holding = Holding(self._host, record, handler=handler, holder=holder, in_handler=True)
-        return Run(record, handler, holding, holder)
+        return Run(record, handler, holding, holder, self._clock.monotonic)
 
     async def execute(self, run: Run) -> Outcome | None:
         """Run the handler once; returns what to commit, None where there is nothing to.

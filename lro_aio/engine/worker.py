@@ -146,9 +146,22 @@ class Worker:
             return
         if record.claim > run.record.claim:
             run.cancel(CancelReason.LEASE_LOST)
-        elif record.claim == run.record.claim and record.cancel_requested and not record.cleaning:
+        elif record.claim == run.record.claim:
+            if run.cancel_reason is not None:
+                self._insist(run, record)
+            if record.cancel_requested and not record.cleaning:
+                run.holding.learn(record)
+                run.cancel(CancelReason.CANCEL_REQUESTED)
+
+    def _insist(self, run: Run, record: Record) -> None:
+        """A run that was told to stop is still there: tell it again with each renewal, and with the next request."""
+        known = run.holding.record
+        if record == known:  # a request that changed nothing
+            run.cancel_again()
+        elif record.revision == known.revision:  # else the handler itself wrote
+            if record.lease_expire_time != known.lease_expire_time:
+                run.cancel_again(after=self._settings.lease.renew_interval)
             run.holding.learn(record)
-            run.cancel(CancelReason.CANCEL_REQUESTED)
 
     def lose(self, holder: Holder) -> None:
         """There is evidence that the claim changed: stop the run that has it (rule 4)."""

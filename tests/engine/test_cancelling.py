@@ -352,7 +352,7 @@ async def test_a_handler_that_goes_on_after_a_cancel_is_still_stopped_by_its_tim
 ):
     stops = []
 
-    @client.handler("slow-cleanup", run_timeout=60)
+    @client.handler("slow-cleanup", run_timeout=5)
     async def slow_cleanup(op):
         try:
             await asyncio.Event().wait()
@@ -368,12 +368,10 @@ async def test_a_handler_that_goes_on_after_a_cancel_is_still_stopped_by_its_tim
     await lro_clock.settle()
     await op.cancel()
     await lro_clock.settle()
-    await client.cancel_operation(op.name)  # again: it does not cut the clean-up
-    await lro_clock.advance(30)
     assert stops == [lro.CancelReason.CANCEL_REQUESTED]
     if second == "SHUTDOWN":
         await client.drain(0)
     else:
-        await lro_clock.advance(30)
+        await lro_clock.advance(5)
     assert stops == [lro.CancelReason.CANCEL_REQUESTED] * 2, "the first reason stays"
     assert row(op.name).state is State.CANCELLED

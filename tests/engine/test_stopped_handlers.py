@@ -257,3 +257,80 @@ async def test_a_group_whose_leaves_disagree_is_told_with_all_of_them(client, lr
     assert "no money" in error.message
     assert "no such account" in error.message
     assert "secret" not in error.message
+
+
+@pytest.fixture
+def deaf(client):
+    """A handler that swallows what stops it, as some libraries do, until it was told ``often`` times."""
+    told = []
+
+    @client.handler("deaf", state=int, run_timeout=50)
+    async def deaf(op):
+        while len(told) < op.state:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                told.append(op.cancel_reason)
+        raise asyncio.CancelledError
+
+    return told
+
+
+@pytest.mark.asyncio
+async def test_a_swallowed_cancel_comes_again_with_the_next_request(client, lro_clock, row, deaf):
+    op = await client.start("deaf", 3)
+    await lro_clock.settle()
+    for _ in range(3):
+        assert row(op.name).state is State.RUNNING
+        await op.cancel()
+        await lro_clock.settle()
+    assert deaf == [lro.CancelReason.CANCEL_REQUESTED] * 3
+    assert row(op.name).state is State.CANCELLED
+
+
+@pytest.mark.asyncio
+async def test_a_swallowed_cancel_comes_again_with_the_renewals_and_leaves_time_to_clean_up(
+    client, lro_clock, row, deaf
+):
+    op = await client.start("deaf", 3)
+    await lro_clock.advance(9)
+    await op.cancel()
+    await lro_clock.advance(5)  # a renewal comes too soon to be a sign of anything
+    assert len(deaf) == 1
+    for seen in (2, 3):
+        await lro_clock.advance(10)
+        assert len(deaf) == seen
+    assert row(op.name).state is State.CANCELLED
+
+
+@pytest.mark.asyncio
+async def test_a_swallowed_timeout_comes_again_with_the_renewals(client, lro_clock, row, deaf):
+    op = await client.start("deaf", 3)
+    for seconds in (50, 10, 10):
+        await lro_clock.advance(seconds)
+    assert deaf == [lro.CancelReason.RUN_TIMEOUT] * 3
+    assert (await op.fetch()).error.code == lro.Code.DEADLINE_EXCEEDED
+
+
+@pytest.mark.asyncio
+async def test_what_a_handler_writes_while_it_cleans_up_does_not_stop_it_again(client, lro_clock, row):
+    told = []
+
+    @client.handler("slow", state=str)
+    async def slow(op):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            told.append(op.cancel_reason)
+            for step in ("one", "two"):
+                op.state = step
+                await op.save()
+                await op.progress(message=step)
+            told.append("tidy")
+
+    op = await client.start("slow")
+    await lro_clock.settle()
+    await op.cancel()
+    await lro_clock.settle()
+    assert told == [lro.CancelReason.CANCEL_REQUESTED, "tidy"]
+    assert row(op.name).state is State.CANCELLED
