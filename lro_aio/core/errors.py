@@ -301,7 +301,10 @@ class WaitDeadlineExceededError(LroError):
 
 
 class LeaseLostError(LroError):
-    """The caller no longer holds the operation: it was claimed again or released, or its row was replaced."""
+    """The caller does not hold the operation, or no longer: it was claimed again or released, or its row was replaced.
+
+    ``claim`` is the fencing number that the caller has; 0 for one who only looked the operation up.
+    """
 
     code = Code.ABORTED
     reason = "LEASE_LOST"
@@ -309,7 +312,10 @@ class LeaseLostError(LroError):
     def __init__(self, name: str, claim: int = 0) -> None:
         self.name = name
         self.claim = claim
-        super().__init__(f"claim {claim} on operation {name!r} is no longer valid; nothing was written")
+        if claim:
+            super().__init__(f"claim {claim} on operation {name!r} is no longer valid; nothing was written")
+        else:
+            super().__init__(f"operation {name!r} is held by its handler or its creator; nothing was written")
 
 
 class UnknownHandlerError(LroError):

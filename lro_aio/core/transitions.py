@@ -78,7 +78,8 @@ class Claimant:
 class Holder(NamedTuple):
     """What a write must name (rule 2): the row's uid and the claim that the writer holds.
 
-    Claim 0 is the one of somebody who holds nothing: valid only for a row without a handler.
+    Claim 0 is the one of somebody who holds nothing: valid only for a row that nobody claims, one without a handler that
+    was made without a lease, or by another program.
     """
 
     uid: str
@@ -512,8 +513,9 @@ def _check_open(record: Record) -> None:
 
 def _check_holder(record: Record, holder: Holder) -> None:
     """Rule 2: an old claim loses, whatever became of the row since; then rule 1."""
-    unclaimed = holder.claim == 0 and not record.handler
-    if record.uid != holder.uid or (record.claim != holder.claim and not unclaimed):
+    if record.uid == holder.uid and not holder.claim:
+        _check_open(record)  # a visitor has no old claim that could be lost
+    if record.uid != holder.uid or record.claim != holder.claim:
         raise LeaseLostError(record.name, holder.claim)
     _check_open(record)
     if record.state is not State.RUNNING:

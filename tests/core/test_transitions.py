@@ -325,9 +325,11 @@ def test_rule_2_somebody_without_a_claim_may_not_write_to_a_row_with_a_handler()
                 event(row, holder=nobody, now=NOW)
 
 
-def test_rule_2_without_a_handler_writes_need_only_not_done() -> None:
+def test_rule_2_a_visitor_writes_only_what_nobody_claims() -> None:
     nobody = t.Holder("u1", 0)
-    row = creators()
+    with pytest.raises(LeaseLostError, match="held by"):
+        t.save(creators(), holder=nobody, now=NOW, changes={"metadata": b"m"})
+    row = creators().evolve(claim=0, owner="", lease_expire_time=None)
     saved = t.save(row, holder=nobody, now=NOW, changes={"metadata": b"m"})
     assert saved.metadata == b"m"
     finished = t.finish(saved, holder=nobody, now=NOW, retention=RETENTION)

@@ -92,12 +92,30 @@ async def test_a_clean_exit_leaves_it_open_and_an_end_inside_stays(client):
 
 @pytest.mark.asyncio
 async def test_the_blocks_own_exception_is_not_hidden_by_an_end_that_somebody_else_wrote(client):
-    op = await client.create()
+    op = await client.create(lease=False)
     with pytest.raises(KeyError):
         async with op:
             await (await client.operation(op.name)).done()
             raise KeyError("x")
     assert (await op.fetch()).HasField("response")
+
+
+@pytest.mark.asyncio
+async def test_who_only_knows_the_name_of_a_leased_operation_does_not_write_to_it(client, row):
+    op = await client.create(state=str)
+    visitor = await client.operation(op.name, state=str)
+    visitor.state = "forged"
+    for attempt in (
+        visitor.progress(0.5),
+        visitor.set_metadata(wrappers_pb2.Int64Value(value=2)),
+        visitor.save(),
+        visitor.done(wrappers_pb2.StringValue(value="ended by a stranger")),
+        visitor.fail("ended by a stranger"),
+    ):
+        with pytest.raises(lro.LeaseLostError, match="held by"):
+            await attempt
+    assert row(op.name).revision == 1
+    await op.done()
 
 
 @pytest.mark.asyncio
