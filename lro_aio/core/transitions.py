@@ -44,6 +44,7 @@ __all__ = [
     "finish",
     "first_claim",
     "handed_over",
+    "keep",
     "lose_creator",
     "release",
     "renew",
@@ -78,8 +79,8 @@ class Claimant:
 class Holder(NamedTuple):
     """What a write must name (rule 2): the row's uid and the claim that the writer holds.
 
-    Claim 0 is the one of somebody who holds nothing: valid only for a row that nobody claims, one without a handler that
-    was made without a lease, or by another program.
+    Claim 0 is the one of somebody who holds nothing: valid only for a row that nobody claims, because it was made
+    without a handler and without a lease, or by another program.
     """
 
     uid: str
@@ -406,7 +407,21 @@ def cascaded(record: Record, *, now: float) -> Record | None:
         return record.evolve(cancel_children=False)
     if record.deleted:
         return None
-    return record.evolve(cancel_children=False, check_time=None, update_time=max(now, record.update_time))
+    check = _check_for_parent(record, record.end_time or now, record.expire_time or now)
+    return record.evolve(cancel_children=False, check_time=check, update_time=max(now, record.update_time))
+
+
+def keep(record: Record, *, until: float, check_time: float | None) -> Record:
+    """Keep a row that has ended for longer, for somebody who waits for it (rule 11). Bookkeeping: the revision stays.
+
+    Args:
+        record: The row. One that has not ended, or that was deleted, stays as it is.
+        until: Epoch seconds up to which it is kept at least.
+        check_time: When to look whether somebody still waits for it; None for never.
+    """
+    if record.expire_time is None or record.deleted or record.cancel_children:
+        return record
+    return record.evolve(expire_time=max(record.expire_time, until), check_time=check_time)
 
 
 def delete(record: Record, *, now: float) -> Record | None:
@@ -558,8 +573,13 @@ def _ending(record: Record, now: float, retention: float) -> dict[str, Any]:
         "wake": None,
         # A cancel that has still to reach the children keeps the row in the sweep's sight. Not at once: whoever
         # requested it is about to pass it on.
-        "check_time": now + PASS_ON if record.cancel_children else None,
+        "check_time": now + PASS_ON if record.cancel_children else _check_for_parent(record, now, now + retention),
     }
+
+
+def _check_for_parent(record: Record, ended: float, expires: float) -> float | None:
+    """When to look whether the parent of a row that has ended still lives (rule 11): in the middle of its retention."""
+    return (ended + expires) / 2 if record.parent_operation else None
 
 
 def _cancel_idle(record: Record, now: float, retention: float, token: str = "") -> Record | None:

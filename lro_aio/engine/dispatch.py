@@ -29,6 +29,7 @@ from lro_aio.engine.changes import Feed
 from lro_aio.engine.children import RETRY_AFTER, Children
 from lro_aio.engine.evidence import Evidence
 from lro_aio.engine.handlers import Handler, Runnable
+from lro_aio.engine.keeping import Keeper
 from lro_aio.engine.life import Life
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.run import Run
@@ -68,6 +69,7 @@ class Dispatcher:
         evidence: Evidence,
         runnable: Runnable,
         children: Children,
+        keeper: Keeper,
         feed: Feed,
         settings: Settings,
         clock: Clock,
@@ -81,6 +83,7 @@ class Dispatcher:
         self._evidence = evidence
         self._runnable = runnable
         self._children = children
+        self._keeper = keeper
         self._feed = feed
         self._settings = settings
         self._life = life
@@ -223,6 +226,7 @@ class Dispatcher:
             )
             await self._note_handover(record, wait, now + delay, "")
             return
+        await self._keeper.waited_for(record, self._scheduler.horizon)
         if handle is not None:
             checks = [now + self._scheduler.horizon, wait.sleep_until, wait.deadline or 0.0]
             await self._note_handover(record, wait, min(check for check in checks if check > now), handle)

@@ -17,6 +17,7 @@ from lro_aio.engine.dispatch import Dispatcher
 from lro_aio.engine.evidence import Evidence
 from lro_aio.engine.handlers import HandlerFunction, Handlers, Runnable
 from lro_aio.engine.holding import Holding
+from lro_aio.engine.keeping import Keeper
 from lro_aio.engine.leases import Leases
 from lro_aio.engine.life import Life
 from lro_aio.engine.methods import Methods
@@ -80,6 +81,7 @@ class Engine:
             life=life,
             after=self._after,
         )
+        keeper = Keeper(rows, clock, self._retention)
         evidence = self.evidence = Evidence(clock, settings.lease)
         self.dispatcher = Dispatcher(
             self.worker,
@@ -89,6 +91,7 @@ class Engine:
             evidence=evidence,
             runnable=runnable,
             children=children,
+            keeper=keeper,
             feed=feed,
             settings=settings,
             clock=clock,
@@ -98,6 +101,7 @@ class Engine:
         self.sweeper = Sweeper(
             self.dispatcher,
             self.canceller,
+            keeper,
             rows=rows,
             slots=slots,
             leases=leases,
@@ -162,13 +166,18 @@ class Engine:
             self.rows.listen(),
             self.feed.listen(self.worker.observe, lambda: None),
             self.feed.listen(self.sweeper.observe, self.sweeper.elsewhere),
-            self.clock.attach(self.batcher.settle),
+            self.clock.attach(self._settle),
         ]
         self._poll_again()
         if self._schedules:
             await self._scheduler.open(self.dispatcher)
         if self.settings.worker:
             self.sweeper.start()
+
+    async def _settle(self) -> None:
+        """For a clock that is moved by hand: return once everything that is due by now is done."""
+        self.sweeper.catch_up()
+        await self.batcher.settle()
 
     async def drain(self, timeout: float | None = None) -> None:
         """Stop claiming and let the runs end, or release them for other processes (rule 5)."""

@@ -47,9 +47,9 @@ class Operation(Generic[S]):
     """One operation. Made by a ``Client``, never by hand.
 
     In a handler, and for whoever made it with ``client.create()``, it holds a claim and may write. One that
-    ``client.operation(name)`` or ``client.start(...)`` returned holds none: it may fetch, wait, cancel and delete. It may
-    write where nobody holds a claim, as long as the operation is not done: one that was made with ``lease=False``, or by
-    another program.
+    ``client.operation(name)`` or ``client.start(...)`` returned holds none: it may fetch, wait, cancel and delete. It
+    may write where nobody holds a claim, as long as the operation is not done: to one that was made with
+    ``lease=False``, or by another program.
 
     Belongs to the client's event loop. Not safe for use from other threads.
     """

@@ -24,6 +24,7 @@ from lro_aio.engine.cancelling import Canceller
 from lro_aio.engine.dispatch import Dispatcher
 from lro_aio.engine.evidence import Evidence
 from lro_aio.engine.handlers import Runnable
+from lro_aio.engine.keeping import Keeper
 from lro_aio.engine.leases import Leases
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.settings import Settings
@@ -52,6 +53,7 @@ class Sweeper:
         self,
         dispatcher: Dispatcher,
         canceller: Canceller,
+        keeper: Keeper,
         *,
         rows: Rows,
         slots: Slots,
@@ -65,6 +67,7 @@ class Sweeper:
     ) -> None:
         self._dispatcher = dispatcher
         self._canceller = canceller
+        self._keeper = keeper
         self._rows = rows
         self._slots = slots
         self._leases = leases
@@ -92,6 +95,8 @@ class Sweeper:
         """The clock was set back, and has not caught up yet."""
         self._doubt_at: float | None = None
         """Epoch seconds at which rows of our own that nobody here holds are looked for."""
+        self._full_at = -math.inf
+        """Monotonic seconds at which the next full pass is due."""
         self._found: set[str] = set()
         """Names of the rows that this pass found due."""
         self._left = False
@@ -116,6 +121,11 @@ class Sweeper:
     def nudge(self) -> None:
         """Something may be due now."""
         self._nudged.set()
+
+    def catch_up(self) -> None:
+        """Time may have moved without passing: begin a pass that is due by now."""
+        if self._task is not None and self._clock.monotonic() >= self._full_at:
+            self._nudged.set()
 
     def note_free(self) -> None:
         """A slot is free. Another scan before few rows of the last one wait would find those again and little else."""
@@ -189,23 +199,22 @@ class Sweeper:
         self._doubt_at = self._clock.time() + self._lease.duration
 
     async def _loop(self) -> None:
-        full_at = asyncio.get_running_loop().time()
         while True:
             self._nudged.clear()
             # Only longer than the policy says, so that workers do not march and an idle one asks once per interval.
             interval = spread(self._policy.interval, longer=0.2)
             until: float | None = None
-            now = asyncio.get_running_loop().time()
+            now = self._clock.monotonic()
             self._next, self._looking = math.inf, True  # what is committed from here on may have been missed
             try:
                 doubtful = self._doubt_at is not None and self._clock.time() >= self._doubt_at
                 if doubtful:
                     self._doubt_at = None
                 # What a full pass found may be a row of our own, which no other pass looks at.
-                full = doubtful or now >= full_at or self._evidence.wait() is not None
+                full = doubtful or now >= self._full_at or self._evidence.wait() is not None
                 until = await self.run_pass(full=full)
-                if now >= full_at:
-                    full_at = now + interval
+                if now >= self._full_at:
+                    self._full_at = now + interval
                     self._watch_clock()
             except StoreUnavailableError as exc:
                 logger.warning("the sweep is repeated: %s", exc, extra=event("sweep_unavailable"))
@@ -366,13 +375,19 @@ class Sweeper:
         await self._rows.submit(Change(record.name, lost))
 
     async def _settle(self, record: Record) -> None:
-        """Finish the bookkeeping of a row that has ended: one that another program ended, or whose cancel goes on."""
+        """Finish the bookkeeping of a row that has ended.
+
+        One that another program ended has no expiry; the cancel of one has still to be passed on; one may be kept for
+        a parent that lives.
+        """
         settled: Record | None = record
         if record.expire_time is None:
             change = partial(transitions.settle, now=self._clock.time(), retention=self._retention)
             settled = await self._rows.submit(Change(record.name, change))
         if settled is not None and settled.cancel_children:
             await self._canceller.pass_on(settled)
+        elif record.expire_time is not None and record.parent_operation:
+            await self._keeper.child(record)
 
     async def _report_unknown(self, route: Route | None, overdue: float) -> None:
         """Say once of each route that no handler here runs, and that rows wait for (rule 14)."""

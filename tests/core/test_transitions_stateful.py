@@ -353,7 +353,7 @@ class OneRow(RuleBasedStateMachine):
         if row is None:
             return
         if row.done:
-            assert (row.check_time is not None) == row.cancel_children
+            assert (row.check_time is not None) == (row.cancel_children or bool(row.parent_operation))
         elif row.handler or self.leased:
             assert row.check_time is not None
             assert row.lease_expire_time is None or row.check_time <= row.lease_expire_time

@@ -50,7 +50,13 @@ def start(elsewhere, wakes, lro_clock):
     async def make(**wait):
         services = wait.pop("services", None)
         client = lro.Client(
-            "sqlite://", scheduler=elsewhere, dispatch="local", clock=lro_clock, drain_timeout=0, services=services
+            "sqlite://",
+            scheduler=elsewhere,
+            dispatch="local",
+            clock=lro_clock,
+            drain_timeout=0,
+            services=services,
+            sweep=lro.SweepPolicy(interval=1e6),  # the sweep would hand over again what is due
         )
 
         @client.handler("waiter", resume_points=("on",))
@@ -62,7 +68,7 @@ def start(elsewhere, wakes, lro_clock):
 
         await client.__aenter__()
         if "children" in wait:
-            wait["children"] = [(await client.create()).name if child is None else child for child in wait["children"]]
+            wait["children"] = [(await client.create(lease=False)).name if child is None else child for child in wait["children"]]
         op = await client.start("waiter")
         await lro_clock.settle()
         record = await client.server_host.record(op.name)

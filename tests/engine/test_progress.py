@@ -17,7 +17,7 @@ def shown(operation):
 
 @pytest.fixture
 def step(client):
-    """``await step(op => awaitable)``: what the handler of the running operation ``long`` does next, and its outcome."""
+    """``await step(function)``: the handler ``long`` awaits ``function(op)`` next; gives what came of it."""
     steps = asyncio.Queue()
     runs = []
 

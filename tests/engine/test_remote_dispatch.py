@@ -137,6 +137,7 @@ def handlers():
 @pytest.fixture
 def remote(open_client, elsewhere, handlers, store):
     async def make(store=store, **options):
+        options.setdefault("sweep", lro.SweepPolicy(interval=1e6))  # it would hand over again what is due
         client = await open_client(store, scheduler=Remote(elsewhere), handlers=[handlers], **options)
         elsewhere.client = client
         return client

@@ -8,6 +8,7 @@ import pytest
 from google.protobuf import empty_pb2
 
 import lro_aio as lro
+from lro_aio.core.record import State
 from lro_aio.testing import FaultyStore
 
 from ..waiting import until
@@ -189,3 +190,23 @@ async def test_rows_that_need_no_place_take_none_from_those_that_do(lro_clock, t
         assert len(ran) == 4
         assert after.engine.slots.waiting == 0
         release.set()
+
+
+@pytest.mark.asyncio
+async def test_the_repairs_of_the_sweep_follow_the_test_clock(client, store, lro_clock, row):
+    """A wake-up whose claim was committed, and whose answer was lost, while nothing else is ever written."""
+    runs = []
+
+    @client.handler("nap", resume_points=("on",))
+    async def nap(op):
+        runs.append(op.resume_point)
+        return op.suspend(resume_at="on", sleep=1000) if op.resume_point == "" else None
+
+    op = await client.start("nap")
+    await lro_clock.settle()
+    store.fail("apply", when="after")
+    await lro_clock.advance(1000)
+    assert row(op.name).state is State.RUNNING
+    await lro_clock.advance(120)
+    assert row(op.name).state is State.SUCCEEDED
+    assert runs == ["", "on"]
