@@ -19,7 +19,7 @@ def main() -> None:
         installed = importlib.metadata.version(name)
         if not f"{installed}.".startswith(f"{version}."):
             wrong.append(f"{bound} allows what cannot be installed with the rest: {installed} is the lowest that can")
-    sys.exit("\n".join(wrong))
+    sys.exit("\n".join(wrong) or 0)
 
 
 if __name__ == "__main__":

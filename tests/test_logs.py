@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import lro_aio
 from lro_aio.core import logs
 
-PACKAGE = Path(__file__).parents[1] / "lro_aio"
+PACKAGE = Path(lro_aio.__file__).parent
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 
 WITHOUT_YET = (

@@ -7,6 +7,7 @@ say.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 import weakref
@@ -72,9 +73,13 @@ class Leases:
             self._stop_ticker = self._clock.every(self._policy.renew_interval, self.renew)
 
     def drive(self, name: str, holder: Holder, driver: Learner) -> None:
-        """As ``hold``; and tell the driver of what others write, for as long as somebody keeps it."""
+        """As ``hold``; and tell the driver of what others write.
+
+        Nobody goes on with the operation once its driver is garbage: the lease is then given back.
+        """
         self.hold(name, holder)
         self._driven[holder.uid] = driver
+        weakref.finalize(driver, self._forgotten, name, holder).atexit = False
 
     def let_go(self, holder: Holder) -> None:
         """Renew it no longer."""
@@ -139,11 +144,10 @@ class Leases:
         changes = [
             Change(name, partial(transitions.release, holder=holder, now=now)) for name, holder in self._held.values()
         ]
-        for outcome in await asyncio.gather(*map(self._batcher.submit, changes), return_exceptions=True):
-            if isinstance(outcome, Exception) and not isinstance(outcome, LeaseLostError | OperationDoneError):
-                logger.warning(
-                    "a lease was not released and will expire by itself: %s", outcome, extra=event("lease_not_released")
-                )
+        releases = [self._batcher.submit(change) for change in changes]
+        for release in releases:
+            release.add_done_callback(_note_release)
+        await asyncio.gather(*releases, return_exceptions=True)
 
     def close(self) -> None:
         """Stop renewing, for good. Blocks until a renewal that is under way has ended."""
@@ -152,6 +156,24 @@ class Leases:
             self._stop_ticker()
             self._stop_ticker = None
 
+    def _forgotten(self, name: str, holder: Holder) -> None:
+        """A driver was collected, on whatever thread that was."""
+        if self._held.get(holder.uid) == (name, holder):
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and the leases with it
+                self._life.loop.call_soon_threadsafe(self._give_back, name, holder)
+
+    def _give_back(self, name: str, holder: Holder) -> None:
+        if self._closed or self._held.get(holder.uid) != (name, holder):
+            return
+        logger.error(
+            "%s was made here, and nobody keeps the object that could end it: its lease is given back",
+            name,
+            extra=event("driver_forgotten", operation=name),
+        )
+        self.let_go(holder)
+        released = partial(transitions.release, holder=holder, now=self._clock.time())
+        self._batcher.submit(Change(name, released)).add_done_callback(_note_release)
+
     def _note_alive(self) -> None:
         self._alive = time.monotonic()
 
@@ -159,3 +181,13 @@ class Leases:
         for holder in lost:
             self.let_go(holder)
             self._lost(holder)
+
+
+def _note_release(released: asyncio.Future[Record | None]) -> None:
+    if released.cancelled():
+        return
+    failure = released.exception()
+    if failure is not None and not isinstance(failure, LeaseLostError | OperationDoneError):
+        logger.warning(
+            "a lease was not released and will expire by itself: %s", failure, extra=event("lease_not_released")
+        )

@@ -68,7 +68,9 @@ def start(elsewhere, wakes, lro_clock):
 
         await client.__aenter__()
         if "children" in wait:
-            wait["children"] = [(await client.create(lease=False)).name if child is None else child for child in wait["children"]]
+            wait["children"] = [
+                (await client.create(lease=False)).name if child is None else child for child in wait["children"]
+            ]
         op = await client.start("waiter")
         await lro_clock.settle()
         record = await client.server_host.record(op.name)

@@ -1,6 +1,7 @@
 """Operations that their creator drives, metadata and progress, and ``async with op``."""
 
 import asyncio
+import gc
 
 import pytest
 from google.protobuf import struct_pb2, wrappers_pb2
@@ -308,3 +309,16 @@ async def test_a_lost_creator_is_found_and_its_operation_aborted(open_client, tm
     assert ended.error.details[0].Unpack(found)
     assert (ended.error.code, found.reason) == (lro.Code.ABORTED, "CREATOR_LOST")
     assert (await asyncio.wait_for(second.wait_operation(cancelled.name), 5)).error.code == lro.Code.CANCELLED
+
+
+@pytest.mark.asyncio
+async def test_an_operation_whose_object_nobody_keeps_ends_and_says_so(client, lro_clock, caplog):
+    name = (await client.create()).name
+    gc.collect()
+    await lro_clock.settle()
+    await client.sweep()
+    ended = await client.get_operation(name)
+    info = error_details_pb2.ErrorInfo()
+    ended.error.details[0].Unpack(info)
+    assert info.reason == "CREATOR_LOST"
+    assert [record.operation for record in caplog.records if record.event == "driver_forgotten"] == [name]

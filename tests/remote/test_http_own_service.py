@@ -52,7 +52,7 @@ async def house() -> AsyncIterator[House]:
 
         @app.post("/reports")
         async def create_report() -> Response:
-            return operation_response(await client.create(metadata=struct_pb2.Struct()))
+            return operation_response(await client.create(metadata=struct_pb2.Struct(), lease=False))
 
         app.include_router(operations_router(client))
         async with served(app) as url, counting_client() as (http, sent):

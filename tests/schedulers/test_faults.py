@@ -202,6 +202,7 @@ async def test_a_resume_that_fails_for_longer_than_it_is_repeated_is_repaired_by
     await world.clock.advance(5 * HOUR)
     assert [execution.state for execution in world.workflows.executions.values()] == ["SUCCEEDED", "FAILED"]
     assert world.wakes == []
+    await world.clock.advance(world.client.scheduler.horizon)
     await world.client.sweep()
     await world.clock.settle()
     assert world.wakes == [lro.WakeReason.ELAPSED]
