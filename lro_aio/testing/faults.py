@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from lro_aio.core.errors import StoreUnavailableError
 from lro_aio.core.record import Record
 from lro_aio.ports import ListQuery, Look, Route, Store
 
-__all__ = ["FaultyStore"]
+__all__ = ["FaultyStore", "Held"]
 
 T = TypeVar("T")
 
@@ -24,6 +25,38 @@ class _Fault:
     times: float
     when: Literal["before", "after"]
     error: Callable[[], Exception]
+    passing: int
+    """Calls that pass first."""
+
+
+class Held:
+    """Calls of a store that wait. Call it to let them go on."""
+
+    def __init__(self, when: Literal["before", "after"]) -> None:
+        self.when = when
+        self._reached = threading.Event()
+        self._gate = threading.Event()
+
+    def __call__(self) -> None:
+        """Let the calls go on, those that wait and those to come."""
+        self._gate.set()
+
+    async def reached(self, timeout: float = 10.0) -> None:
+        """Return once a call waits.
+
+        Args:
+            timeout: Real seconds.
+
+        Raises:
+            TimeoutError: No call came.
+        """
+        if not await asyncio.to_thread(self._reached.wait, timeout):
+            raise TimeoutError(f"no call has come in {timeout:g} s")
+
+    def wait(self) -> None:
+        """Note that a call has come, and block it."""
+        self._reached.set()
+        self._gate.wait()
 
 
 class FaultyStore(Store):
@@ -44,36 +77,39 @@ class FaultyStore(Store):
         self.changes = 0
         """Changes in all ``apply`` calls."""
         self._faults: dict[str, _Fault] = {}
-        self._gates: dict[str, tuple[threading.Event, str]] = {}
+        self._held: dict[str, Held] = {}
 
     def fail(
         self,
         method: str,
         *,
         times: float = 1,
+        nth: int = 1,
         when: Literal["before", "after"] = "before",
         error: Callable[[], Exception] = lambda: StoreUnavailableError("a fault of the test", retry_after=0.0),
     ) -> None:
-        """Make the next calls of a method fail.
+        """Make calls of a method fail: the next ones, or from the n-th on.
 
         Args:
             method: Name of a method of ``Store``.
             times: How many calls; 0 clears the fault, ``math.inf`` lasts until it is cleared.
+            nth: Which call from now is the first that fails; 1 is the next.
             when: Whether the failing call takes effect.
             error: Makes the exception.
         """
-        self._faults[method] = _Fault(times, when, error)
+        self._faults[method] = _Fault(times, when, error, nth - 1)
 
-    def hold(self, method: str, *, when: Literal["before", "after"] = "before") -> Callable[[], None]:
-        """Make calls of a method wait until the returned function is called.
+    def hold(self, method: str, *, when: Literal["before", "after"] = "before") -> Held:
+        """Make calls of a method wait until the returned object is called.
+
+        ``await held.reached()`` returns once a call waits.
 
         Args:
             method: Name of a method of ``Store``.
             when: Whether they wait before they take effect, or before they answer.
         """
-        gate = threading.Event()
-        self._gates[method] = (gate, when)
-        return gate.set
+        held = self._held[method] = Held(when)
+        return held
 
     def open(self) -> None:
         """As the wrapped store."""
@@ -81,8 +117,8 @@ class FaultyStore(Store):
 
     def close(self) -> None:
         """As the wrapped store, after releasing held calls."""
-        for gate, _ in self._gates.values():
-            gate.set()
+        for held in self._held.values():
+            held()
         self.inner.close()
 
     def read(self, names: Sequence[str]) -> list[Record]:
@@ -126,21 +162,29 @@ class FaultyStore(Store):
 
     def _through(self, method: str, call: Callable[[], T]) -> T:
         self.calls[method] += 1
-        gate, held = self._gates.get(method, (None, ""))
-        if gate is not None and held == "before":
-            gate.wait()
-        fault = self._faults.get(method)
-        if fault is None or fault.times <= 0:
+        held = self._held.get(method)
+        if held is not None and held.when == "before":
+            held.wait()
+        fault = self._fault(method)
+        if fault is None:
             answer = call()
             self._describe()  # some attributes are known once the store is open, or are measured with every call
-            if gate is not None and held == "after":
-                gate.wait()
+            if held is not None and held.when == "after":
+                held.wait()
             return answer
         fault.times -= 1
         if fault.when == "after":
             result: Any = call()
             del result
         raise fault.error()
+
+    def _fault(self, method: str) -> _Fault | None:
+        """What is to happen to this call of the method."""
+        fault = self._faults.get(method)
+        if fault is None or fault.times <= 0:
+            return None
+        fault.passing -= 1
+        return fault if fault.passing < 0 else None
 
     def _describe(self) -> None:
         """Copy the attributes of the wrapped store."""

@@ -6,16 +6,56 @@ pytest-asyncio, in strict or auto mode.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from lro_aio.client import Client
+from lro_aio.core.record import State
 from lro_aio.engine.handlers import Handlers
+from lro_aio.engine.operation import Operation
 from lro_aio.testing.clock import ManualClock
 
-__all__ = ["lro_client", "lro_clock", "lro_handlers"]
+__all__ = ["FixtureClient", "lro_client", "lro_clock", "lro_handlers"]
+
+POLL = 0.005
+"""Real seconds between two looks of ``FixtureClient.until``."""
+
+
+class FixtureClient(Client):
+    """What the fixture ``lro_client`` gives: a client with one more method, for tests."""
+
+    async def until(self, op: Operation[Any] | str, *states: State | str, timeout: float = 10.0) -> Operation[Any]:
+        """Wait in real time until an operation is in one of these states; without any, until it has ended.
+
+        ``ManualClock`` takes a handler that awaits a thread, a process or a socket for idle: this waits for it.
+
+        Args:
+            op: The operation, or its name.
+            states: ``"SUSPENDED"``, say.
+            timeout: Real seconds.
+
+        Returns:
+            The operation as it is now.
+
+        Raises:
+            TimeoutError: It is in another state still; says which.
+            OperationNotFoundError: It was deleted or has expired.
+            StoreUnavailableError: The store did not answer.
+        """
+        name, wanted = op if isinstance(op, str) else op.name, [State(state) for state in states]
+        end = time.monotonic() + timeout
+        while True:
+            found = await self.operation(name)
+            state = found.record.state
+            if state in wanted or (not wanted and state.terminal):
+                return found
+            if time.monotonic() > end:
+                raise TimeoutError(f"{name} is {state} after {timeout:g} s, not {' or '.join(wanted) or 'done'}")
+            await asyncio.sleep(POLL)
 
 
 @pytest.fixture
@@ -30,10 +70,10 @@ def lro_handlers() -> Handlers:
     return Handlers()
 
 
-async def _opened(lro_clock: ManualClock, lro_handlers: Handlers) -> AsyncIterator[Client]:
+async def _opened(lro_clock: ManualClock, lro_handlers: Handlers) -> AsyncIterator[FixtureClient]:
     """An open client on an in-memory store, with ``lro_clock`` and ``lro_handlers``."""
     # A handler that still runs when the test is over gets no time to end: real time would pass.
-    async with Client("sqlite://", handlers=[lro_handlers], clock=lro_clock, drain_timeout=0) as client:
+    async with FixtureClient("sqlite://", handlers=[lro_handlers], clock=lro_clock, drain_timeout=0) as client:
         yield client
 
 
