@@ -21,7 +21,6 @@ from lro_aio.core.errors import (
     LeaseLostError,
     OperationDoneError,
     OperationNotFoundError,
-    UnknownResumePointError,
     WaitDeadlineExceededError,
     WorkerUnavailableError,
 )
@@ -395,7 +394,7 @@ class Operation(Generic[S]):
     def suspend(
         self,
         *,
-        resume_at: str,
+        resume_at: str | HandlerFunction,
         sleep: Duration = 0,
         until: datetime.datetime | float | None = None,
         children: Sequence[str | Named] = (),
@@ -407,11 +406,12 @@ class Operation(Generic[S]):
     ) -> Suspended:
         """Wait without holding a process. Not async and without I/O: return the result from the handler.
 
-        State, wait and wake-up are then committed in one transaction, and the handler is called again with
-        ``op.resume_point == resume_at`` when the sleep is over and all children have ended.
+        State, wait and wake-up are then committed in one transaction. When the sleep is over and all children have
+        ended, the segment's function is called; for a name, the handler, with ``op.resume_point == resume_at``.
 
         Args:
-            resume_at: A resume point that the handler declares; "" is its start.
+            resume_at: The function of a segment of this handler, or a resume point by its name. The handler itself, or
+                "", is its start.
             sleep: Seconds or a timedelta, from the commit.
             until: Instead of ``sleep``: an aware datetime or epoch seconds. In the past: at once.
             children: Operations, or their names, to wait for after the sleep; read again at the wake-up as
@@ -425,23 +425,19 @@ class Operation(Generic[S]):
 
         Raises:
             RuntimeError: Not called from the operation's handler.
-            TypeError: ``resume_at`` is not a text, or ``children`` is one.
+            TypeError: ``resume_at`` is neither a function nor a text, or ``children`` is a text.
             UnknownResumePointError: ``resume_at`` is not declared.
             ValueError: Nothing to wait for, a negative duration, an unknown service, ``poll_endpoint`` without one,
                 itself among the children, or a sleep or deadline so far away that the store's retention policy might
                 remove the row before it.
             InvalidOperationNameError: A child's name is malformed.
         """
-        if not isinstance(resume_at, str):
-            raise TypeError(f"resume_at must be the name of a resume point, not {type(resume_at).__name__}")
         handler = self._hold.handler
         if not self._hold.in_handler or handler is None:
             raise RuntimeError("suspend() works inside the operation's handler; elsewhere, await op.wait(...)")
-        if not handler.runs(resume_at):
-            raise UnknownResumePointError(handler.name, resume_at, tuple(handler.resume_points))
         planned = plan(
             own_name=self.name,
-            resume_at=resume_at,
+            resume_at=handler.point(resume_at),
             sleep=sleep,
             until=until,
             children=children,

@@ -121,7 +121,7 @@ class Starter:
         operation_id: str | None = None,
         parent: str = "",
         fingerprint: str | bytes | Message | None = None,
-        state: type[Any] | None = None,
+        state: Any = None,
     ) -> Holding:
         """See ``Client.create``."""
         until = self._clock.time() + self._settings.lease.duration if lease else None
