@@ -278,6 +278,23 @@ class Record:
             raise OperationNotFoundError(self.name)
         return self
 
+    def same_request(self, other: Record, also: Sequence[str] = ()) -> bool:
+        """Whether the fingerprints are of one request.
+
+        Made by schemes of which none is the other's, they count as equal: a release that changes the scheme must not
+        turn repeats into errors.
+
+        Args:
+            other: The row that was to be made.
+            also: Other fingerprints of its request.
+        """
+        mine = self.fingerprint
+        if not mine or not other.fingerprint:
+            return False
+        scheme = mine.partition(":")[0]
+        comparable = [theirs for theirs in (other.fingerprint, *also) if theirs.partition(":")[0] == scheme]
+        return not comparable or mine in comparable
+
     @property
     def suspected(self) -> bool:
         """Whether the lease was noted to be over: a renewal makes ``check_time`` its own end again."""

@@ -327,16 +327,16 @@ class Operation(Generic[S]):
         """Start an operation that belongs to this one.
 
         The child's id comes from this operation and ``key``: when the segment runs again after a crash, the same call
-        finds the same child, also one that was deleted before it ended: waiting for it gives NOT_FOUND. Cancelling this
-        operation cancels its children.
+        finds the same child, whatever ``state`` is by then, and also one that was deleted before it ended: waiting for
+        it gives NOT_FOUND. Cancelling this operation cancels its children.
 
         Args:
             handler: Name or decorated function.
-            state: Initial state.
+            state: Initial state. A child that is there keeps its own; the log says so, once.
             key: Names the child among its siblings; the same in every run.
 
         Raises:
-            OperationAlreadyExistsError: The key stands for a child with another handler or initial state.
+            OperationAlreadyExistsError: The key stands for a child with another handler.
             UnknownHandlerError: It is not registered.
             StateCodecError: The state cannot be encoded.
             StoreUnavailableError: The store did not answer; a repeat finds what was started.
