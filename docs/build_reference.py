@@ -36,7 +36,7 @@ SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
         ("lro_aio", ["Operation", "Suspended", "CancelReason", "WakeReason"]),
         ("lro_aio.engine.methods", ["MethodOperation"]),
     ],
-    "Handlers": [("lro_aio", ["Handlers", "RetryLater"])],
+    "Handlers": [("lro_aio", ["Handlers", "RetryLater"]), ("lro_aio.engine.handlers", ["Registered"])],
     "Remote": [
         ("lro_aio", ["RemoteOperation"]),
         (

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, overload
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf.message import Message
@@ -29,7 +29,7 @@ from lro_aio.core.record import WakeReason
 from lro_aio.core.results import unmarshal_operation
 from lro_aio.engine.children import Service, as_service
 from lro_aio.engine.engine import Engine
-from lro_aio.engine.handlers import HandlerFunction, Handlers
+from lro_aio.engine.handlers import HandlerFunction, Handlers, Register, Registered
 from lro_aio.engine.life import ClosedError
 from lro_aio.engine.operation import Operation
 from lro_aio.engine.serving import ServerHost
@@ -42,8 +42,9 @@ __all__ = ["Client"]
 
 logger = logging.getLogger("lro_aio")
 
-F = TypeVar("F", bound=HandlerFunction)
 M = TypeVar("M", bound=Message)
+O = TypeVar("O")  # noqa: E741 (the operation's type)
+R = TypeVar("R")
 
 
 class Client:
@@ -278,29 +279,28 @@ class Client:
         """What the servers of this package need from the client, besides the methods here."""
         return self.engine.server_host
 
+    @overload
+    def handler(self, name: Callable[[O], Coroutine[Any, Any, R]]) -> Registered[O, R]: ...
+
+    @overload
     def handler(
         self,
         name: str | None = None,
         *,
-        state: type[Any] | None = None,
-        resume_points: Sequence[str] = (),
-        on_cancel: str | None = None,
+        state: Any = None,
+        resume_points: Collection[str] | None = None,
+        on_cancel: str | HandlerFunction | None = None,
         retry: RetryPolicy | None = None,
         run_timeout: Duration | None = None,
         state_version: int = 1,
         upgrade: Upgrade | None = None,
-    ) -> Callable[[F], F]:
+    ) -> Register: ...
+
+    def handler(
+        self, name: str | Callable[[O], Coroutine[Any, Any, R]] | None = None, **options: Any
+    ) -> Registered[O, R] | Register:
         """Register a handler with this client alone; see ``Handlers.handler``."""
-        return self.handlers.handler(
-            name,
-            state=state,
-            resume_points=resume_points,
-            on_cancel=on_cancel,
-            retry=retry,
-            run_timeout=run_timeout,
-            state_version=state_version,
-            upgrade=upgrade,
-        )
+        return self.handlers.handler(name, **options)
 
     async def start(
         self,
@@ -361,7 +361,7 @@ class Client:
         operation_id: str | None = None,
         parent: str = "",
         fingerprint: str | bytes | Message | None = None,
-        state: type[Any] | None = None,
+        state: Any = None,
     ) -> Operation[Any]:
         """Create an operation without a handler: the caller drives it, with ``done``, ``fail`` and ``set_metadata``.
 
@@ -389,7 +389,7 @@ class Client:
         )
         return Operation(holding)
 
-    async def operation(self, name: str, *, state: type[Any] | None = None) -> Operation[Any]:
+    async def operation(self, name: str, *, state: Any = None) -> Operation[Any]:
         """An existing operation, in the hands of a visitor.
 
         Args:

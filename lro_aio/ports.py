@@ -27,8 +27,9 @@ __all__ = [
     "Store",
 ]
 
-Route = tuple[str, str]
-"""A (handler, resume point) that a process can run. ("", "") stands for rows that their creators drive."""
+Route = tuple[str, str | None]
+"""A (handler, resume point) that a process can run. ("", "") stands for rows that their creators drive, (handler, None)
+for every resume point of the handler."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,8 +164,8 @@ class Store(abc.ABC):
 
         Args:
             now: Epoch seconds.
-            routes: The (handler, resume_point) pairs that this process runs. Rows of other routes do not count in
-                ``limit`` (rule 14).
+            routes: The (handler, resume_point) pairs that this process runs; None as the point stands for all of the
+                handler's. Rows of other routes do not count in ``limit`` (rule 14).
             limit: Most rows to return. 0 returns no row, but the rest of the answer.
             owner: The process that asks. The rows that it holds are left out of the whole answer, since it renews
                 them. "" holds none.

@@ -23,25 +23,31 @@ class PageState:
     number: int = 0
 
 
-@handlers.handler("create-report", state=ReportState, resume_points=("collect", "publish"))
+@handlers.handler("create-report", state=ReportState)
 async def create_report(op: lro.Operation[ReportState]):
-    match op.resume_point:
-        case "":  # the start: one child operation per page, then let go
-            for number in range(1, op.state.pages + 1):
-                page = await op.start_child("render-page", PageState(number), key=f"page-{number}")
-                op.state.children.append(page.name)
-            return op.suspend(resume_at="collect", children=op.state.children, timeout=3600)
-        case "collect":  # every page has ended, well or not
-            for page in op.children:
-                if page.HasField("error"):
-                    raise lro.OperationFailedError(f"{page.name}: {page.error.message}", code=page.error.code)
-                result, _ = lro.unmarshal_operation(page, struct_pb2.Struct)
-                op.state.interrupted += result["attempt"] > 1
-            return op.suspend(resume_at="publish", sleep=0.2)  # say, until the embargo is over
-        case "publish":
-            report = struct_pb2.Struct()
-            report.update({"title": op.state.title, "pages": op.state.pages, "interrupted": op.state.interrupted})
-            return report
+    """Start one child operation per page, then let go."""
+    for number in range(1, op.state.pages + 1):
+        page = await op.start_child("render-page", PageState(number), key=f"page-{number}")
+        op.state.children.append(page.name)
+    return op.suspend(resume_at=collect, children=op.state.children, timeout=3600)
+
+
+@create_report.segment
+async def collect(op: lro.Operation[ReportState]):
+    """Every page has ended, well or not."""
+    for page in op.children:
+        if page.HasField("error"):
+            raise lro.OperationFailedError(f"{page.name}: {page.error.message}", code=page.error.code)
+        result, _ = lro.unmarshal_operation(page, struct_pb2.Struct)
+        op.state.interrupted += result["attempt"] > 1
+    return op.suspend(resume_at=publish, sleep=0.2)  # say, until the embargo is over
+
+
+@create_report.segment
+async def publish(op: lro.Operation[ReportState]):
+    report = struct_pb2.Struct()
+    report.update({"title": op.state.title, "pages": op.state.pages, "interrupted": op.state.interrupted})
+    return report
 
 
 @handlers.handler("render-page", state=PageState)

@@ -5,7 +5,6 @@ The stored tag is ``json;v=N`` or ``proto:<full name>``; it never names a Python
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import math
@@ -19,10 +18,19 @@ from google.protobuf.message import DecodeError, EncodeError, Message
 from pydantic import PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter, ValidationError
 
 from lro_aio.core.errors import StateCodecError
+from lro_aio.core.fields import defaults, field_names, fields
 from lro_aio.core.packed import class_of
 from lro_aio.core.policies import whole
 
-__all__ = ["FINGERPRINT_SCHEME", "NewerStateError", "StateCodec", "fingerprint", "pack", "unpack"]
+__all__ = [
+    "FINGERPRINT_SCHEME",
+    "FORMER_SCHEMES",
+    "NewerStateError",
+    "StateCodec",
+    "fingerprint",
+    "pack",
+    "unpack",
+]
 
 S = TypeVar("S")
 M = TypeVar("M", bound=Message)
@@ -30,8 +38,10 @@ M = TypeVar("M", bound=Message)
 Upgrade = Callable[[Any, int], Any]
 """Takes a JSON value and the older ``state_version`` that wrote it; returns the value in the present form."""
 
-FINGERPRINT_SCHEME = "1"
-"""Changes whenever the canonical form does; a fingerprint of another scheme counts as equal (rule 8)."""
+FINGERPRINT_SCHEME = "2"
+"""Changes whenever the canonical form does; a fingerprint of a scheme that is not known counts as equal (rule 8)."""
+FORMER_SCHEMES = ("1",)
+"""Of rows that earlier releases wrote."""
 
 _JSON_TAG = re.compile(r"json;v=([0-9]+)")
 
@@ -188,8 +198,8 @@ class StateCodec(Generic[S]):
             return
         if not isinstance(state, kind) and not (kind is float and isinstance(state, int)):
             raise StateCodecError(f"expected {kind.__name__}, not {type(state).__name__}")
-        declared = _field_names(kind)
-        extra = [] if declared is None else [name for name in _field_names(type(state)) or () if name not in declared]
+        declared = field_names(kind)
+        extra = [] if declared is None else [name for name in field_names(type(state)) or () if name not in declared]
         if extra:
             problem = f"expected {kind.__name__}; {type(state).__name__} has more fields, which would be lost"
             raise StateCodecError(problem, field=extra[0])
@@ -210,13 +220,20 @@ class StateCodec(Generic[S]):
         return path
 
 
-def fingerprint(handler: str, state: object, given: str | bytes | Message | None = None) -> str:
+def fingerprint(
+    handler: str,
+    state: object,
+    given: str | bytes | Message | None = None,
+    *,
+    scheme: str = FINGERPRINT_SCHEME,
+) -> str:
     """A hash over the handler and the request, with the number of its scheme (rule 8).
 
     Args:
         handler: The handler's name.
         state: Its initial state: hashed in a canonical form, in which keys and sets are sorted.
         given: What to hash instead of the state, where the caller knows better what makes two requests the same.
+        scheme: One of ``FORMER_SCHEMES``, to be compared with what an earlier release stored.
 
     Raises:
         StateCodecError: Part of the state has no canonical form: pass ``given``.
@@ -229,13 +246,14 @@ def fingerprint(handler: str, state: object, given: str | bytes | Message | None
     elif isinstance(source, str):
         body = source.encode()
     else:
+        canonical = _canonical_1 if scheme == "1" else _canonical
         try:
-            body = _canonical(source).encode()
+            body = canonical(source).encode()
         except (ValueError, RecursionError) as exc:
             problem = f"no canonical form: {_sentence(exc)}; pass fingerprint= to say what makes two requests the same"
             raise StateCodecError(problem, field=_offender(source)) from exc
     digest = hashlib.sha256(b"%d:%s\0%s" % (len(handler), handler.encode(), body))
-    return f"{FINGERPRINT_SCHEME}:{digest.hexdigest()}"
+    return f"{scheme}:{digest.hexdigest()}"
 
 
 def pack(message: Message) -> bytes:
@@ -285,49 +303,56 @@ def _is_empty(kind: type[Message] | Message) -> bool:
 
 
 def _canonical(value: object) -> str:
-    """JSON with sorted keys and sets, whatever the order in which they were filled.
+    """JSON with sorted keys and sets, without the fields that have their default.
 
-    Fixed by scheme 1: another form needs another ``FINGERPRINT_SCHEME``.
+    So a release that adds a field with a default finds what an earlier one started. Fixed by scheme 2: another form
+    needs another ``FINGERPRINT_SCHEME``.
     """
+    members = fields(value)
+    if members is None:
+        return _plain(value, _canonical)
+    kind: Any = type(value)
+    left_out = defaults(kind)
+    told = {name: _canonical(item) for name, item in members.items()}
+    kept = {name: item for name, item in told.items() if name not in left_out or item != _default(left_out[name])}
+    return "{" + ",".join(f"{json.dumps(name)}:{item}" for name, item in sorted(kept.items())) + "}"
+
+
+def _default(make: Callable[[], Any]) -> str | None:
+    """The canonical form of a default; None where there is none to compare with."""
+    try:
+        return _canonical(make())
+    except Exception:  # noqa: BLE001 (a factory of the user's class may raise anything: then the field counts)
+        return None
+
+
+def _canonical_1(value: object) -> str:
+    """JSON with sorted keys and sets, whatever the order in which they were filled. Fixed by scheme 1."""
+    members = None if isinstance(value, tuple) else fields(value)
+    return _plain(value if members is None else members, _canonical_1)
+
+
+def _plain(value: object, canonical: Callable[[object], str]) -> str:
+    """What both schemes have in common: all but the instances of classes with fields."""
     if isinstance(value, str):
         return json.dumps(value)
     if isinstance(value, bytes | bytearray):
         return json.dumps(value.hex())
     if isinstance(value, set | frozenset):
-        return "{" + ",".join(sorted(_canonical(item) for item in value)) + "}"
+        return "{" + ",".join(sorted(canonical(item) for item in value)) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ",".join(_canonical(item) for item in value) + "]"
+        return "[" + ",".join(canonical(item) for item in value) + "]"
     if isinstance(value, Message):
         return json.dumps(value.SerializeToString(deterministic=True).hex())
     if isinstance(value, Mapping):
-        members = sorted((_canonical(key), _canonical(item)) for key, item in value.items())
+        members = sorted((canonical(key), canonical(item)) for key, item in value.items())
         return "{" + ",".join(f"{key}:{item}" for key, item in members) + "}"
-    fields = _fields(value)
-    if fields is not None:
-        return _canonical(fields)
     return json.dumps(pydantic_core.to_jsonable_python(value), sort_keys=True, separators=(",", ":"))
-
-
-def _field_names(kind: type) -> list[str] | None:
-    """The names of the fields of a dataclass or pydantic model; None for any other class."""
-    if dataclasses.is_dataclass(kind):
-        return [field.name for field in dataclasses.fields(kind)]
-    fields = getattr(kind, "model_fields", None)
-    return None if fields is None else list(fields)
-
-
-def _fields(value: object) -> dict[str, Any] | None:
-    """The fields of a dataclass or pydantic model, shallow; None for anything else."""
-    names = _field_names(type(value))
-    if names is None:
-        return None
-    extra = getattr(value, "__pydantic_extra__", None) or {}
-    return {name: getattr(value, name, None) for name in names} | extra
 
 
 def _offender(state: object, depth: int = 0) -> str:
     """The first part that cannot be encoded by itself, as a path; "" where the value has no parts."""
-    members: Mapping[Any, Any] | None = state if isinstance(state, dict) else _fields(state)
+    members: Mapping[Any, Any] | None = state if isinstance(state, dict) else fields(state)
     if isinstance(state, list | tuple):
         members = dict(enumerate(state))
     for name, value in (members or {}).items():

@@ -128,6 +128,8 @@ class Wait(_Json):
     """URL at which a remote scheduler reads the children, where it is not the client's own."""
     on_cancel: str = ""
     """Resume point of the clean-up that a cancel runs; "" for none."""
+    joins: bool = False
+    """An empty list of children is all that was given to wait for: all of them have ended."""
     rerun: bool = False
     """The wait does not end a segment: a first run handed over, a retry or a clean-up. ``wake`` stays as it is."""
 
@@ -152,6 +154,8 @@ class Wait(_Json):
 
     def wake(self, reason: WakeReason, pending: Sequence[str] = (), error: str = "") -> Wake:
         """What the next run is told: why it runs, and what it waited for."""
+        if self.joins and reason is WakeReason.ELAPSED:
+            reason = WakeReason.CHILDREN_DONE
         return Wake(reason=reason, children=self.children, service=self.service, pending=tuple(pending), error=error)
 
 
@@ -277,6 +281,23 @@ class Record:
         if self.hidden(now):
             raise OperationNotFoundError(self.name)
         return self
+
+    def same_request(self, other: Record, also: Sequence[str] = ()) -> bool:
+        """Whether the fingerprints are of one request.
+
+        Made by schemes of which none is the other's, they count as equal: a release that changes the scheme must not
+        turn repeats into errors.
+
+        Args:
+            other: The row that was to be made.
+            also: Other fingerprints of its request.
+        """
+        mine = self.fingerprint
+        if not mine or not other.fingerprint:
+            return False
+        scheme = mine.partition(":")[0]
+        comparable = [theirs for theirs in (other.fingerprint, *also) if theirs.partition(":")[0] == scheme]
+        return not comparable or mine in comparable
 
     @property
     def suspected(self) -> bool:

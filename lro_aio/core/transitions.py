@@ -14,6 +14,7 @@ there is nothing to write, None where the row is to be removed, and raises a typ
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -87,21 +88,21 @@ class Holder(NamedTuple):
     claim: int
 
 
-def create(existing: Record | None, *, record: Record, now: float) -> Record:
+def create(existing: Record | None, *, record: Record, now: float, also: Sequence[str] = ()) -> Record:
     """Make the row, or find the one that the same request made before (rule 8).
 
-    A child that was deleted is found too: a segment that runs again is not to fail because of it. To all who read it,
-    it does not exist.
+    A child is found by its name, which is made of its parent and key, whatever its state: a segment that runs again may
+    compute another. One that was deleted is found too: the segment is not to fail because of it. To all who read it, it
+    does not exist. ``also`` are other fingerprints of the same request.
 
     Raises:
         OperationAlreadyExistsError: Another request has the name, or the operation was deleted and has not ended yet.
     """
     if existing is None or (existing.hidden(now) and not existing.deleted):
         return record
+    child = bool(record.parent_operation) and existing.parent_operation == record.parent_operation
     same = existing.uid == record.uid or (
-        bool(record.fingerprint and existing.fingerprint)
-        and existing.handler == record.handler
-        and _same_fingerprint(existing.fingerprint, record.fingerprint)
+        existing.handler == record.handler and (child or existing.same_request(record, also))
     )
     if not same or (existing.deleted and not record.parent_operation):
         raise OperationAlreadyExistsError(record.name)
@@ -630,8 +631,3 @@ def _relabelled(error: status_pb2.Status, code: Code) -> status_pb2.Status:
     copy.CopyFrom(error)
     copy.code = code
     return copy
-
-
-def _same_fingerprint(left: str, right: str) -> bool:
-    """Equal, or made by different schemes: a release that changes the scheme must not turn repeats into errors."""
-    return left == right or left.partition(":")[0] != right.partition(":")[0]

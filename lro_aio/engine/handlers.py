@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Awaitable, Callable, Collection, Iterator
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar, cast, overload
 
 from lro_aio.core.codec import StateCodec, Upgrade
-from lro_aio.core.errors import UnknownHandlerError
+from lro_aio.core.errors import UnknownHandlerError, UnknownResumePointError
 from lro_aio.core.policies import Duration, RetryPolicy, seconds
 from lro_aio.core.record import Record
 from lro_aio.ports import Route
 
-__all__ = ["Handler", "Handlers", "RetryLater", "Runnable"]
+__all__ = ["Handler", "Handlers", "Register", "Registered", "RetryLater", "Runnable"]
 
 HandlerFunction = Callable[[Any], Awaitable[Any]]
 F = TypeVar("F", bound=HandlerFunction)
+O = TypeVar("O")  # noqa: E741 (the operation's type)
+R = TypeVar("R")
 
 
 class RetryLater(Exception):  # noqa: N818 (a request, not an error)
@@ -41,17 +44,114 @@ class Handler:
     name: str
     function: HandlerFunction
     codec: StateCodec[Any]
-    resume_points: frozenset[str]
-    """Declared points, the clean-up's among them, without the start."""
+    resume_points: frozenset[str] | None
+    """Names that were declared, without the start; None where nothing was said."""
     on_cancel: str
     """Resume point of the clean-up; "" for none."""
     retry: RetryPolicy
     run_timeout: float | None
     """Seconds that one run may take."""
+    segments: dict[str, HandlerFunction] = field(default_factory=dict)
+    """Resume points that are functions of their own."""
+
+    @property
+    def declared(self) -> frozenset[str]:
+        """The points that are known by name, the clean-up's among them."""
+        points = (self.resume_points or frozenset()).union(self.segments)
+        return points | {self.on_cancel} if self.on_cancel else points
+
+    @property
+    def accepts_any(self) -> bool:
+        """Whether it goes on at any point: nobody said which ones there are."""
+        return self.resume_points is None and not any(point != self.on_cancel for point in self.segments)
 
     def runs(self, resume_point: str) -> bool:
         """Whether the handler can go on at this point; "" is its start."""
-        return not resume_point or resume_point in self.resume_points
+        return not resume_point or self.accepts_any or resume_point in self.declared
+
+    def at(self, resume_point: str) -> HandlerFunction:
+        """The function to call at this point."""
+        return self.segments.get(resume_point, self.function)
+
+    def point(self, resume_at: str | HandlerFunction) -> str:
+        """The name of a point that is given by name or as its function. The handler itself is its start.
+
+        Raises:
+            TypeError: Neither a name nor a function.
+            ValueError: The name is malformed.
+            UnknownResumePointError: It is not declared.
+        """
+        if isinstance(resume_at, str):
+            if not self.runs(resume_at):
+                raise UnknownResumePointError(self.name, resume_at, tuple(self.declared))
+            if resume_at:
+                _check_name("resume point", resume_at)
+            return resume_at
+        if not callable(resume_at):
+            kind = type(resume_at).__name__  # type: ignore[unreachable]  # as the types would have it
+            raise TypeError(f"resume_at must be a segment's function or the name of a resume point, not {kind}")
+        function = _plain(resume_at)
+        if function == self.function:
+            return ""
+        for name, segment in self.segments.items():
+            if segment == function:
+                return name
+        raise UnknownResumePointError(self.name, _name_of(resume_at) or repr(resume_at), tuple(self.declared))
+
+
+class Registered(Generic[O, R]):
+    """What the decorator of a handler returns: the same function, on which segments are declared.
+
+    Args:
+        handler: What it is registered as.
+        function: The decorated function.
+    """
+
+    def __init__(self, handler: Handler, function: Callable[[O], Coroutine[Any, Any, R]]) -> None:
+        functools.update_wrapper(self, function)
+        self.handler = handler
+        self._function = function
+
+    def __call__(self, op: O) -> Coroutine[Any, Any, R]:
+        """Call the function."""
+        return self._function(op)
+
+    def __repr__(self) -> str:
+        return f"<handler {self.handler.name!r}: {self._function!r}>"
+
+    @overload
+    def segment(self, name: F) -> F: ...
+
+    @overload
+    def segment(self, name: str | None = None) -> Callable[[F], F]: ...
+
+    def segment(self, name: str | F | None = None) -> F | Callable[[F], F]:
+        """Declare a segment: an ``async def`` function that runs where ``suspend(resume_at=function)`` says so.
+
+        With parentheses or without. The operation then goes on in this function, as it would in the handler at a resume
+        point of the same name: with its state, and with what it waited for.
+
+        Args:
+            name: What rows call it. Never rename it while operations live. Default: the function's name.
+
+        Raises:
+            ValueError: The name is taken by another segment, or malformed.
+            TypeError: Not a coroutine function of one argument.
+        """
+
+        def declare(function: F, given: str | None = None) -> F:
+            _add_segment(self.handler, given, function)
+            return function
+
+        return declare(name) if callable(name) else lambda function: declare(function, name)
+
+
+class Register(Protocol):
+    """A decorator that registers a handler."""
+
+    def __call__(self, function: Callable[[O], Coroutine[Any, Any, R]], /) -> Registered[O, R]:
+        """Register it."""
+        ...
 
 
 class Handlers:
@@ -69,29 +169,52 @@ class Handlers:
         for other in self._included:
             yield from other
 
+    @overload
+    def handler(self, name: Callable[[O], Coroutine[Any, Any, R]]) -> Registered[O, R]: ...
+
+    @overload
     def handler(
         self,
         name: str | None = None,
         *,
-        state: type[Any] | None = None,
-        resume_points: Collection[str] = (),
-        on_cancel: str | None = None,
+        state: Any = None,
+        resume_points: Collection[str] | None = None,
+        on_cancel: str | HandlerFunction | None = None,
         retry: RetryPolicy | None = None,
         run_timeout: Duration | None = None,
         state_version: int = 1,
         upgrade: Upgrade | None = None,
-    ) -> Callable[[F], F]:
-        """Register an ``async def`` that runs an operation.
+    ) -> Register: ...
+
+    def handler(
+        self,
+        name: str | Callable[[Any], Coroutine[Any, Any, Any]] | None = None,
+        *,
+        state: Any = None,
+        resume_points: Collection[str] | None = None,
+        on_cancel: str | HandlerFunction | None = None,
+        retry: RetryPolicy | None = None,
+        run_timeout: Duration | None = None,
+        state_version: int = 1,
+        upgrade: Upgrade | None = None,
+    ) -> Registered[Any, Any] | Register:
+        """Register an ``async def`` that runs an operation. With parentheses or without.
 
         The function takes an ``Operation`` and returns a protobuf message (the response), what ``op.suspend(...)``
         returned, or None (the response is ``google.protobuf.Empty``). It runs at least once per segment: after a crash
         the segment starts again, so what it does outside should be repeatable or keyed by ``op.id``.
 
+        What the decorator returns can be called like the function, and has ``segment``: it declares resume points that
+        are functions. A bound method is registered with ``handlers.handler("name")(thing.method)``.
+
         Args:
             name: What rows call it. Never rename it while operations live. Default: the function's name.
             state: Type of the state: anything pydantic takes, or a protobuf message class.
-            resume_points: Names that ``suspend(resume_at=...)`` may use.
-            on_cancel: Resume point of a clean-up that a cancel runs, once. Need not be listed in ``resume_points``.
+            resume_points: Names that ``suspend(resume_at=...)`` may use, besides the segments. None, and without
+                segments: any name; a process then runs the operations of this handler wherever they stand, also where
+                only a newer release knows how to go on.
+            on_cancel: Resume point of a clean-up that a cancel runs, once, or the function of one. Need not be listed
+                in ``resume_points``.
             retry: Which exceptions run the segment again. Default: none but ``RetryLater``.
             run_timeout: Seconds that one run may take; then it fails with DEADLINE_EXCEEDED.
             state_version: Of the state's JSON form; raise it with every change that older code cannot read.
@@ -99,31 +222,35 @@ class Handlers:
 
         Raises:
             ValueError: The name is taken or malformed.
-            TypeError: Not a coroutine function, or a state type that cannot be stored.
+            TypeError: Not a coroutine function of one argument, or a state type that cannot be stored.
         """
         if isinstance(resume_points, str):
             raise TypeError("resume_points must be a collection of names, not one string")
-        points = frozenset(resume_points) | ({on_cancel} if on_cancel else frozenset())
-        for point in points:
+        if callable(name):
+            return self.handler()(name)
+        points = None if resume_points is None else frozenset(resume_points)
+        cleanup = on_cancel if on_cancel is None or isinstance(on_cancel, str) else _name_of(on_cancel)
+        for point in (points or frozenset()) | ({cleanup} if cleanup else set()):
             _check_name("resume point", point)
 
-        def register(function: F) -> F:
-            registered = name if name is not None else function.__name__
+        def register(function: Callable[[O], Coroutine[Any, Any, R]]) -> Registered[O, R]:
+            plain: Callable[[O], Coroutine[Any, Any, R]] = _plain(function)
+            registered = name if name is not None else _name_of(plain)
             _check_name("handler", registered)
-            if not _is_coroutine_function(function):
-                raise TypeError(f"handler {registered!r} must be an 'async def' function")
-            self._add(
-                Handler(
-                    name=registered,
-                    function=function,
-                    codec=StateCodec(state, version=state_version, upgrade=upgrade),
-                    resume_points=points,
-                    on_cancel=on_cancel or "",
-                    retry=retry if retry is not None else RetryPolicy(),
-                    run_timeout=None if run_timeout is None else seconds(run_timeout, "run_timeout", positive=True),
-                )
+            _check_function("handler", registered, plain)
+            handler = Handler(
+                name=registered,
+                function=plain,
+                codec=StateCodec(state, version=state_version, upgrade=upgrade),
+                resume_points=points,
+                on_cancel=cleanup or "",
+                retry=retry if retry is not None else RetryPolicy(),
+                run_timeout=None if run_timeout is None else seconds(run_timeout, "run_timeout", positive=True),
             )
-            return function
+            if on_cancel is not None and not isinstance(on_cancel, str):
+                _add_segment(handler, cleanup, on_cancel)
+            self._add(handler)
+            return Registered(handler, plain)
 
         return register
 
@@ -138,7 +265,10 @@ class Handlers:
         self._included.append(other)
 
     def find(self, handler: str | HandlerFunction) -> Handler | None:
-        """By name, or by the decorated function."""
+        """By name, or by the decorated function. A bound method is the same whenever it is asked for."""
+        if isinstance(handler, Registered):
+            known = self.find(handler.handler.name)
+            return known if known is not None and known.function == handler.handler.function else None
         if isinstance(handler, str):
             found = self._by_name.get(handler)
             for other in self._included:
@@ -146,7 +276,7 @@ class Handlers:
                     break
                 found = other.find(handler)
             return found
-        return next((known for known in self if known.function is handler), None)
+        return next((known for known in self if known.function == handler), None)
 
     def get(self, handler: str | HandlerFunction) -> Handler:
         """As ``find``.
@@ -156,13 +286,13 @@ class Handlers:
         """
         found = self.find(handler)
         if found is None:
-            name = handler if isinstance(handler, str) else getattr(handler, "__name__", repr(handler))
+            name = handler if isinstance(handler, str) else _name_of(handler) or repr(handler)
             raise UnknownHandlerError(name, tuple(known.name for known in self))
         return found
 
     def routes(self) -> list[Route]:
         """Every (handler, resume point) that can run here."""
-        return [(handler.name, point) for handler in self for point in ("", *sorted(handler.resume_points))]
+        return [route for handler in self for route in _routes(handler)]
 
     def _add(self, handler: Handler) -> None:
         self._check_free(handler)
@@ -170,7 +300,7 @@ class Handlers:
 
     def _check_free(self, handler: Handler) -> None:
         known = self.find(handler.name)
-        if known is not None and known.function is not handler.function:
+        if known is not None and known.function != handler.function:
             raise ValueError(f"a handler named {handler.name!r} is registered already")
 
 
@@ -198,8 +328,38 @@ class Runnable:
         return [("", ""), *self.handlers.routes()]
 
 
-def _is_coroutine_function(function: object) -> bool:
-    return inspect.iscoroutinefunction(function)
+def _routes(handler: Handler) -> list[Route]:
+    if handler.accepts_any:
+        return [(handler.name, None)]
+    return [(handler.name, point) for point in ("", *sorted(handler.declared))]
+
+
+def _add_segment(handler: Handler, name: str | None, function: HandlerFunction) -> None:
+    plain = _plain(function)
+    point = name if name is not None else _name_of(plain)
+    _check_name("segment", point)
+    _check_function("segment", point, plain)
+    if handler.segments.setdefault(point, plain) != plain:
+        raise ValueError(f"handler {handler.name!r} has a segment named {point!r} already")
+
+
+def _plain(function: F) -> F:
+    """The function itself, where a decorator of ours returned it."""
+    return cast("F", function.handler.function) if isinstance(function, Registered) else function
+
+
+def _name_of(function: object) -> str:
+    """The function's name; "" for one that has none, such as a ``functools.partial``."""
+    return getattr(function, "__name__", "")
+
+
+def _check_function(kind: str, name: str, function: HandlerFunction) -> None:
+    if not inspect.iscoroutinefunction(function):
+        raise TypeError(f"{kind} {name!r} must be an 'async def' function")
+    try:  # what is called is the wrapper, where there is one
+        inspect.signature(function, follow_wrapped=False).bind(None)
+    except TypeError as exc:
+        raise TypeError(f"{kind} {name!r} must take one argument, the operation: {exc}") from None
 
 
 def _check_name(kind: str, name: str) -> None:

@@ -21,7 +21,6 @@ from lro_aio.core.errors import (
     LeaseLostError,
     OperationDoneError,
     OperationNotFoundError,
-    UnknownResumePointError,
     WaitDeadlineExceededError,
     WorkerUnavailableError,
 )
@@ -328,16 +327,16 @@ class Operation(Generic[S]):
         """Start an operation that belongs to this one.
 
         The child's id comes from this operation and ``key``: when the segment runs again after a crash, the same call
-        finds the same child, also one that was deleted before it ended: waiting for it gives NOT_FOUND. Cancelling this
-        operation cancels its children.
+        finds the same child, whatever ``state`` is by then, and also one that was deleted before it ended: waiting for
+        it gives NOT_FOUND. Cancelling this operation cancels its children.
 
         Args:
             handler: Name or decorated function.
-            state: Initial state.
+            state: Initial state. A child that is there keeps its own; the log says so, once.
             key: Names the child among its siblings; the same in every run.
 
         Raises:
-            OperationAlreadyExistsError: The key stands for a child with another handler or initial state.
+            OperationAlreadyExistsError: The key stands for a child with another handler.
             UnknownHandlerError: It is not registered.
             StateCodecError: The state cannot be encoded.
             StoreUnavailableError: The store did not answer; a repeat finds what was started.
@@ -347,8 +346,8 @@ class Operation(Generic[S]):
     async def wait(
         self,
         *,
-        sleep: Duration = 0,
-        children: Sequence[str | Named] = (),
+        sleep: Duration | None = None,
+        children: Sequence[str | Named] | None = None,
         timeout: Duration | None = 420,
         poll_interval: Duration = 3,
         service: str | Service | None = None,
@@ -356,8 +355,9 @@ class Operation(Generic[S]):
         """Wait in this process: first the sleep, then the children. For long waits, ``suspend`` holds no process.
 
         Args:
-            sleep: Seconds or a timedelta.
-            children: Operations or their names. Whether this operation itself is done plays no part.
+            sleep: Seconds or a timedelta; 0 is over at once.
+            children: Operations or their names; none at all have ended. Whether this operation itself is done plays no
+                part.
             timeout: Bounds the children part, from the end of the sleep. None: no bound.
             poll_interval: Between looks at a foreign service; the client's own operations are not polled but noticed.
             service: Who has the children: a name in ``Client(services=...)`` or an object. None: this client.
@@ -367,21 +367,22 @@ class Operation(Generic[S]):
             NOT_FOUND.
 
         Raises:
-            ValueError: Nothing to wait for, a negative duration, an unknown service, or itself among the children.
+            ValueError: Nothing was given to wait for, a negative duration, an unknown service, or itself among the
+                children.
             InvalidOperationNameError: A child's name is malformed.
             WaitDeadlineExceededError: The timeout ran out; carries the pending and the finished.
             StoreUnavailableError: The client's own children could not be read.
         """
-        slept = seconds(sleep, "sleep")
+        slept = 0.0 if sleep is None else seconds(sleep, "sleep")
         limit = None if timeout is None else seconds(timeout, "timeout")
         interval = seconds(poll_interval, "poll_interval", positive=True)
         remote = self._host.children.service(service) if isinstance(service, str) else service
-        wanted = check_children(self.name, children, foreign=remote is not None)
-        if not slept and not wanted:
+        wanted = check_children(self.name, () if children is None else children, foreign=remote is not None)
+        if sleep is None and children is None:
             raise ValueError("nothing to wait for: give sleep or children")
         clock = self._host.clock
         end = clock.monotonic() + slept
-        if slept:
+        if slept or not wanted:  # also for no time at all: a loop around it must not keep others from running
             await sleep_for(clock, slept)
         if not wanted:
             return []
@@ -395,10 +396,10 @@ class Operation(Generic[S]):
     def suspend(
         self,
         *,
-        resume_at: str,
-        sleep: Duration = 0,
+        resume_at: str | HandlerFunction,
+        sleep: Duration | None = None,
         until: datetime.datetime | float | None = None,
-        children: Sequence[str | Named] = (),
+        children: Sequence[str | Named] | None = None,
         timeout: Duration | None = None,
         poll_interval: Duration = 3,
         max_poll_interval: Duration | None = None,
@@ -407,15 +408,16 @@ class Operation(Generic[S]):
     ) -> Suspended:
         """Wait without holding a process. Not async and without I/O: return the result from the handler.
 
-        State, wait and wake-up are then committed in one transaction, and the handler is called again with
-        ``op.resume_point == resume_at`` when the sleep is over and all children have ended.
+        State, wait and wake-up are then committed in one transaction. When the sleep is over and all children have
+        ended, the segment's function is called; for a name, the handler, with ``op.resume_point == resume_at``.
 
         Args:
-            resume_at: A resume point that the handler declares; "" is its start.
-            sleep: Seconds or a timedelta, from the commit.
+            resume_at: The function of a segment of this handler, or a resume point by its name. The handler itself, or
+                "", is its start.
+            sleep: Seconds or a timedelta, from the commit. 0: at once.
             until: Instead of ``sleep``: an aware datetime or epoch seconds. In the past: at once.
             children: Operations, or their names, to wait for after the sleep; read again at the wake-up as
-                ``op.children``.
+                ``op.children``. None at all have ended: at once, with CHILDREN_DONE.
             timeout: Bounds the children part, from the end of the sleep; then ``wake_reason`` is CHILDREN_TIMEOUT.
             poll_interval: Between looks at children that give no notice.
             max_poll_interval: Up to which a remote scheduler may let the interval grow.
@@ -425,23 +427,19 @@ class Operation(Generic[S]):
 
         Raises:
             RuntimeError: Not called from the operation's handler.
-            TypeError: ``resume_at`` is not a text, or ``children`` is one.
+            TypeError: ``resume_at`` is neither a function nor a text, or ``children`` is a text.
             UnknownResumePointError: ``resume_at`` is not declared.
-            ValueError: Nothing to wait for, a negative duration, an unknown service, ``poll_endpoint`` without one,
-                itself among the children, or a sleep or deadline so far away that the store's retention policy might
-                remove the row before it.
+            ValueError: Nothing was given to wait for, a negative duration, an unknown service, ``poll_endpoint``
+                without one, itself among the children, or a sleep or deadline so far away that the store's retention
+                policy might remove the row before it.
             InvalidOperationNameError: A child's name is malformed.
         """
-        if not isinstance(resume_at, str):
-            raise TypeError(f"resume_at must be the name of a resume point, not {type(resume_at).__name__}")
         handler = self._hold.handler
         if not self._hold.in_handler or handler is None:
             raise RuntimeError("suspend() works inside the operation's handler; elsewhere, await op.wait(...)")
-        if not handler.runs(resume_at):
-            raise UnknownResumePointError(handler.name, resume_at, tuple(handler.resume_points))
         planned = plan(
             own_name=self.name,
-            resume_at=resume_at,
+            resume_at=handler.point(resume_at),
             sleep=sleep,
             until=until,
             children=children,

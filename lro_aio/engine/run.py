@@ -176,7 +176,7 @@ class Runner:
             raise asyncio.CancelledError
         run.in_handler = True
         try:
-            return await run.handler.function(operation)
+            return await run.handler.at(run.record.resume_point)(operation)
         finally:
             run.in_handler = False
             if stop_timer is not None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -11,8 +12,10 @@ from google.protobuf.message import Message
 
 from lro_aio.core import names, transitions
 from lro_aio.core.change import Change
-from lro_aio.core.codec import StateCodec, pack
+from lro_aio.core.codec import FORMER_SCHEMES, StateCodec, pack
 from lro_aio.core.codec import fingerprint as fingerprint_of
+from lro_aio.core.errors import StateCodecError
+from lro_aio.core.logs import about
 from lro_aio.core.record import Record, State, Wait
 from lro_aio.engine.dispatch import HANDOVER_RETRY, Dispatcher
 from lro_aio.engine.handlers import Handler, HandlerFunction, Runnable
@@ -22,6 +25,11 @@ from lro_aio.engine.slots import Slots
 from lro_aio.engine.worker import Worker
 
 __all__ = ["Starter"]
+
+logger = logging.getLogger("lro_aio")
+
+DIFFERENCES = 1000
+"""How many children that differ are remembered, so that each is told of once."""
 
 
 class Starter:
@@ -55,6 +63,7 @@ class Starter:
         self._rows = host.rows
         self._clock = host.clock
         self._settings = host.settings
+        self._differing: set[str] = set()
 
     async def start(
         self,
@@ -79,6 +88,9 @@ class Starter:
         if state is None:
             state = codec.default()
         data, tag = codec.encode(state)
+        own, also = "", tuple[str, ...]()
+        if request_id or operation_id is not None:  # only a request that may come twice is compared with another
+            own, also = _fingerprints(handler_name, state, fingerprint, optional=by is not None)
         settings.limits.check("state", len(data))
         here = settings.dispatch == "local" and self._has_slot_for(known)
         record = self._new_record(
@@ -87,7 +99,7 @@ class Starter:
             metadata,
             request_id=request_id,
             operation_id=operation_id,
-            fingerprint=lambda: fingerprint_of(handler_name, state, fingerprint),
+            fingerprint=lambda: own,
             claimed_by=settings.claimant(known.on_cancel) if known is not None and here else None,
             state_data=data,
             state_codec=tag,
@@ -95,9 +107,11 @@ class Starter:
             traceparent=traceparent,
         )
         if settings.dispatch == "scheduler":
-            created = await self._start_elsewhere(record, by)
+            created = await self._start_elsewhere(record, by, also)
         else:
-            created = await self._create(record, known if here else None, by)
+            created = await self._create(record, known if here else None, by, also)
+        if by is not None and created.uid != record.uid:
+            self._compare(created, record, by, also)
         return Holding(self._host, created, handler=known)
 
     async def start_child(self, by: Holding, handler: str | HandlerFunction, state: Any = None, *, key: str) -> Holding:
@@ -121,24 +135,25 @@ class Starter:
         operation_id: str | None = None,
         parent: str = "",
         fingerprint: str | bytes | Message | None = None,
-        state: type[Any] | None = None,
+        state: Any = None,
     ) -> Holding:
         """See ``Client.create``."""
         until = self._clock.time() + self._settings.lease.duration if lease else None
+        own, also = _fingerprints("", None, fingerprint)
         record = self._new_record(
             parent,
             "",
             metadata,
             request_id=request_id,
             operation_id=operation_id,
-            fingerprint=lambda: fingerprint_of("", None, fingerprint),
+            fingerprint=lambda: own,
             state=State.RUNNING,
             claim=1 if lease else 0,
             owner=self._settings.owner if lease else "",
             lease_expire_time=until,
             check_time=until,
         )
-        created = await self._create(record)
+        created = await self._create(record, also=also)
         mine = created.uid == record.uid
         holder = transitions.Holder(created.uid, created.claim) if mine else None
         holding = Holding(self._host, created, holder=holder, codec=StateCodec(state) if state is not None else None)
@@ -180,7 +195,6 @@ class Starter:
             create_time=now,
             update_time=now,
             handler=handler,
-            # Only a request that may come twice has something to be compared with.
             fingerprint=fingerprint() if request_id or operation_id is not None else "",
             **columns,
         )
@@ -193,9 +207,13 @@ class Starter:
         return False
 
     def _create(
-        self, record: Record, claimed_for: Handler | None = None, by: Holding | None = None
+        self,
+        record: Record,
+        claimed_for: Handler | None = None,
+        by: Holding | None = None,
+        also: Sequence[str] = (),
     ) -> asyncio.Future[Record]:
-        event = partial(transitions.create, record=record, now=record.create_time)
+        event = partial(transitions.create, record=record, now=record.create_time, also=also)
         change = Change(record.name, event, creates=True, size=record.size)
         if by is not None:  # in one transaction with the look at the parent: no cancel falls between the two
             change.guard = (by.record.name, partial(transitions.check_parent, holder=by.holder))
@@ -205,15 +223,49 @@ class Starter:
             created = self._worker.submit(change, claimed_for, uid=record.uid)
         return cast("asyncio.Future[Record]", created)  # to create is not to remove
 
-    async def _start_elsewhere(self, record: Record, by: Holding | None) -> Record:
+    async def _start_elsewhere(self, record: Record, by: Holding | None, also: Sequence[str]) -> Record:
         """Commit the first run as a wait of zero and hand it over (dispatch="scheduler")."""
         wait = Wait(token=names.new_id(), sleep_until=record.create_time, rerun=True)
         # Not due yet: a sweep that passes by must not hand it over a second time.
         later = record.create_time + HANDOVER_RETRY
-        created = await self._create(record.evolve(wait=wait, check_time=later), None, by)
+        created = await self._create(record.evolve(wait=wait, check_time=later), None, by, also)
         if created.uid == record.uid:
             await self._dispatcher.offer(created)
         return created
+
+    def _compare(self, child: Record, asked: Record, by: Holding, also: Sequence[str]) -> None:
+        """Say once of a child that it was found by its key, and has another state than it was now asked for with."""
+        if child.name in self._differing or not asked.fingerprint or child.same_request(asked, also):
+            return
+        if len(self._differing) >= DIFFERENCES:
+            self._differing.clear()
+        self._differing.add(child.name)
+        logger.warning(
+            "%s asks again for its child %s, with another state: the key decides, the child keeps the state it has",
+            by.record.name,
+            child.name,
+            extra=about(child, "child_differs"),
+        )
+
+
+def _fingerprints(
+    handler: str, state: Any, given: str | bytes | Message | None, *, optional: bool = False
+) -> tuple[str, tuple[str, ...]]:
+    """The fingerprint of a request, and what earlier releases have stored for the same.
+
+    Args:
+        handler: The handler's name.
+        state: The initial state.
+        given: What the caller compares instead.
+        optional: Give "" where the state has no canonical form.
+    """
+    try:
+        former = tuple(fingerprint_of(handler, state, given, scheme=scheme) for scheme in FORMER_SCHEMES)
+        return fingerprint_of(handler, state, given), former
+    except StateCodecError:
+        if not optional:
+            raise
+        return "", ()
 
 
 _BLANK = Record(name="", uid="", state=State.PENDING, create_time=0.0, update_time=0.0)

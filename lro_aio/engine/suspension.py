@@ -35,6 +35,8 @@ class Suspended:
     until: float | None
     """Epoch seconds."""
     children: tuple[str, ...]
+    joins: bool
+    """Children are all that was given, if only none."""
     timeout: float | None
     """Seconds of the children part, from the end of the sleep."""
     poll_interval: float
@@ -49,6 +51,7 @@ class Suspended:
             token=token,
             sleep_until=wakes,
             children=self.children,
+            joins=self.joins and not self.children,
             service=self.service,
             deadline=None if self.timeout is None or not self.children else wakes + self.timeout,
             poll_interval=self.poll_interval,
@@ -62,9 +65,9 @@ def plan(
     *,
     own_name: str,
     resume_at: str,
-    sleep: Duration,
+    sleep: Duration | None,
     until: datetime.datetime | float | None,
-    children: Sequence[str | Named],
+    children: Sequence[str | Named] | None,
     timeout: Duration | None,
     poll_interval: Duration,
     max_poll_interval: Duration | None,
@@ -75,14 +78,15 @@ def plan(
     """Check the arguments of ``suspend``.
 
     Raises:
-        ValueError: Nothing to wait for, a negative duration, both ``sleep`` and ``until``, the operation itself among
-            its children, a service that the client does not have, or a ``poll_endpoint`` without one or that is no URL.
+        ValueError: Nothing was given to wait for, a negative duration, both ``sleep`` and ``until``, the operation
+            itself among its children, a service that the client does not have, or a ``poll_endpoint`` without one or
+            that is no URL.
         InvalidOperationNameError: A child's name is malformed.
     """
-    slept = seconds(sleep, "sleep")
+    slept = 0.0 if sleep is None else seconds(sleep, "sleep")
     if until is not None and slept:
         raise ValueError("give sleep or until, not both")
-    if until is None and not slept and not children:
+    if until is None and sleep is None and children is None:
         raise ValueError("nothing to wait for: give sleep, until or children")
     if service is not None and service not in services:
         listed = ", ".join(sorted(services)) or "none"
@@ -95,7 +99,8 @@ def plan(
         resume_at=resume_at,
         sleep=slept,
         until=None if until is None else _moment(until),
-        children=check_children(own_name, children, foreign=service is not None),
+        children=check_children(own_name, () if children is None else children, foreign=service is not None),
+        joins=children is not None and until is None and not slept,
         timeout=None if timeout is None else seconds(timeout, "timeout"),
         poll_interval=seconds(poll_interval, "poll_interval", positive=True),
         max_poll_interval=None

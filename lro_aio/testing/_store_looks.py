@@ -14,6 +14,7 @@ __all__ = ["LookContract"]
 
 JOB: Route = ("job", "")
 _ROUTES: list[Route] = [JOB, ("job", "collect"), ("other", "collect"), ("", ""), ("none", "")]
+_ALL: list[Route] = [("job", None), ("lost", None)]
 
 
 def look(store: Store, *, routes: Sequence[Route] = (JOB,), now: float = NOW, **options: Any) -> Look:
@@ -65,6 +66,25 @@ class LookContract:
         }
         assert due(store, routes=[]) == []
         assert set(due(store, routes=[*_ROUTES, JOB])) == {name_of(i) for i in (1, 2, 4, 5)}
+
+    def test_a_route_may_be_all_points_of_a_handler(self, store: Store) -> None:
+        """Whatever its rows have; for what is due, for the next check and for what nobody runs."""
+        create_all(
+            store,
+            row(1),
+            row(2, resume_point="a", check_time=NOW - 1),
+            row(3, resume_point="z", check_time=NOW - 2),
+            row(4, handler="job2", check_time=NOW - 3),
+            row(5, handler="jo", resume_point="a", check_time=NOW - 3),
+            row(6, resume_point="later", check_time=NOW + 5),
+            row(7, handler="zzz", check_time=NOW + 1),
+        )
+        assert due(store, routes=[("job", None)]) == [name_of(3), name_of(2), name_of(1)]
+        assert due(store, routes=[("job", None), JOB], limit=2) == [name_of(3), name_of(2)]
+        assert due(store, routes=[("zz", None), ("", None)]) == []
+        assert look(store, routes=[("job", None)]).next_check == NOW + 5
+        assert look(store, routes=[("job", None), ("jo", "a")], overdue=NOW).unknown == ("job2", "")
+        assert look(store, routes=[("job", None), ("jo", None), ("job2", None)], overdue=NOW).unknown is None
 
     def test_names_of_routes_are_data(self, store: Store) -> None:
         """They may hold any printable text: no character separates a handler from its resume point, or ends either."""
@@ -214,7 +234,7 @@ class LookContract:
         for _ in range(200):
             asked: dict[str, Any] = {
                 "now": NOW + dice.randrange(-5, 5),
-                "routes": dice.sample(_ROUTES, dice.randrange(len(_ROUTES))),
+                "routes": dice.sample([*_ROUTES, *_ALL], dice.randrange(len(_ROUTES))),
                 "limit": dice.choice([0, 1, 5, 500]),
                 "owner": dice.choice(["", "me", "you", "nobody"]),
                 "own": dice.choice([True, False]),
@@ -246,18 +266,18 @@ def _check(
     overdue: float | None,
 ) -> None:
     """The contract of ``look`` as a plain loop; rows of the same moment may come in any order."""
+
+    def wanted(record: Record) -> bool:
+        return (record.handler, record.resume_point) in routes or (record.handler, None) in routes
+
     checked = [(record, record.check_time) for record in records if record.check_time is not None]
     others = [(record, when) for record, when in checked if not owner or record.owner != owner]
-    ready = sorted(
-        when
-        for record, when in (checked if own else others)
-        if when <= now and (record.handler, record.resume_point) in routes
-    )
+    ready = sorted(when for record, when in (checked if own else others) if when <= now and wanted(record))
     assert [record.check_time for record in found.due] == ready[:limit]
     assert len({record.name for record in found.due}) == len(found.due)
-    assert all((record.handler, record.resume_point) in routes for record in found.due)
+    assert all(map(wanted, found.due))
     assert own or not owner or all(record.owner != owner for record in found.due)
-    coming = [w for record, w in others if w > now and (record.handler, record.resume_point) in routes]
+    coming = [w for record, w in others if w > now and wanted(record)]
     assert found.next_check == min(coming, default=None)
-    unknown = {(r.handler, r.resume_point) for r, w in others if overdue is not None and w <= overdue} - set(routes)
+    unknown = {(r.handler, r.resume_point) for r, w in others if overdue is not None and w <= overdue and not wanted(r)}
     assert found.unknown in unknown if unknown else found.unknown is None

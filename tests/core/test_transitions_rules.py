@@ -343,6 +343,29 @@ def test_rule_8_a_repeat_finds_the_operation_and_another_request_is_refused(ours
             t.create(existing, record=repeat, now=NOW)
 
 
+@pytest.mark.parametrize(
+    ("theirs", "same"), [("2:cc", True), ("2:dd", False), ("1:aa", True), ("1:bb", False), ("3:ee", True), ("", False)]
+)
+def test_rule_8_a_row_of_an_earlier_release_is_compared_by_its_own_scheme(theirs: str, same: bool) -> None:
+    existing, repeat = running(fingerprint=theirs), replace(a_row(), uid="u2", fingerprint="2:cc")
+    if same:
+        assert t.create(existing, record=repeat, now=NOW, also=("1:aa",)) is existing
+    else:
+        with pytest.raises(OperationAlreadyExistsError):
+            t.create(existing, record=repeat, now=NOW, also=("1:aa",))
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("1:aa", "1:bb"), ("", "1:bb"), ("", "")])
+def test_rule_8_for_a_child_the_key_decides(ours: str, theirs: str) -> None:
+    """It is its name; a segment that runs again may compute another state from the clock, or in a later release."""
+    child = running(parent_operation="operations/p", fingerprint=theirs)
+    again = replace(a_row(), uid="u2", parent_operation="operations/p", fingerprint=ours)
+    assert t.create(child, record=again, now=NOW) is child
+    for other in (replace(again, handler="other"), replace(again, parent_operation="operations/q")):
+        with pytest.raises(OperationAlreadyExistsError):
+            t.create(child, record=other, now=NOW)
+
+
 def test_rule_8_another_handler_is_another_request() -> None:
     with pytest.raises(OperationAlreadyExistsError):
         t.create(running(), record=replace(a_row(), uid="u2", handler="other"), now=NOW)

@@ -2,7 +2,10 @@
 
 import asyncio
 import math
+from dataclasses import dataclass
+from typing import Annotated
 
+import pydantic
 import pytest
 from google.protobuf import wrappers_pb2
 
@@ -89,7 +92,7 @@ async def test_a_run_after_a_crash_finds_the_same_children(open_client, tmp_path
 
 
 @pytest.mark.asyncio
-async def test_a_key_that_stands_for_another_child_is_refused(client):
+async def test_a_key_that_stands_for_another_handlers_child_is_refused(client):
     errors = []
 
     @client.handler("child", state=int)
@@ -99,15 +102,122 @@ async def test_a_key_that_stands_for_another_child_is_refused(client):
     @client.handler("parent")
     async def parent(op):
         await op.start_child("child", 1, key="a")
-        for error, state, key in ((lro.OperationAlreadyExistsError, 2, "a"), (ValueError, 1, "")):
+        for error, handler, key in ((lro.OperationAlreadyExistsError, "parent", "a"), (ValueError, "child", "")):
             try:
-                await op.start_child("child", state, key=key)
+                await op.start_child(handler, key=key)
             except error as exc:
                 errors.append(type(exc))
 
     op = await client.start("parent")
     await asyncio.wait_for(op.result(), 5)
     assert errors == [lro.OperationAlreadyExistsError, ValueError]
+
+
+def differences(caplog):
+    return [record for record in caplog.records if getattr(record, "event", "") == "child_differs"]
+
+
+@pytest.mark.asyncio
+async def test_for_a_child_the_key_decides_and_a_difference_is_told_once(client, lro_clock, caplog):
+    """A state with a clock or a random number in it is another each time that the segment runs."""
+    seen, names = [], []
+
+    @client.handler("child", state=dict)
+    async def child(op):
+        seen.append(op.state)
+
+    @client.handler("parent", retry=lro.RetryPolicy(on=(ConnectionError,), max_attempts=5, jitter=0))
+    async def parent(op):
+        names.append((await op.start_child("child", {"to": "ada", "run": len(names)}, key="ada")).name)
+        await op.start_child("child", {"to": "bob"}, key="bob")
+        if len(names) < 3:
+            raise ConnectionError("worth a retry")
+        return wrappers_pb2.Int64Value(value=len(await op.wait(children=names[:1])))
+
+    op = await client.start("parent")
+    await lro_clock.advance(1000)
+    assert (await asyncio.wait_for(op.result(wrappers_pb2.Int64Value), 5)).value == 1
+    assert len(names) == 3
+    assert len(set(names)) == 1
+    assert seen == [{"to": "ada", "run": 0}, {"to": "bob"}]
+    assert [record.operation for record in differences(caplog)] == names[:1]
+
+
+@pytest.mark.asyncio
+async def test_a_childs_state_needs_no_canonical_form(client, lro_clock, caplog):
+    """There is nothing that start_child could be given instead."""
+
+    class Part:
+        def __init__(self, text):
+            self.text = text
+
+    kind = Annotated[
+        Part,
+        pydantic.PlainValidator(lambda value: value if isinstance(value, Part) else Part(value)),
+        pydantic.PlainSerializer(lambda part: part.text),
+    ]
+
+    @client.handler("child", state=kind)
+    async def child(op):
+        return wrappers_pb2.StringValue(value=op.state.text)
+
+    @client.handler("parent", retry=lro.RetryPolicy(on=(ConnectionError,)))
+    async def parent(op):
+        found = await op.start_child("child", Part("made"), key="a")
+        if not op.retries:
+            raise ConnectionError("worth a retry")
+        return await found.result(wrappers_pb2.StringValue)
+
+    op = await client.start("parent")
+    await lro_clock.advance(100)
+    assert (await asyncio.wait_for(op.result(wrappers_pb2.StringValue), 5)).value == "made"
+    assert not differences(caplog)
+
+
+@pytest.mark.asyncio
+async def test_a_release_that_adds_a_field_finds_the_children_of_the_one_before(
+    open_client, tmp_path, lro_clock, caplog
+):
+    @dataclass
+    class Before:
+        number: int = 0
+
+    @dataclass
+    class After:
+        number: int = 0
+        dpi: int = 300
+
+    names, held = [], asyncio.Event()
+
+    def release(page, hold):
+        handlers = lro.Handlers()
+
+        @handlers.handler("page", state=page)
+        async def render(op): ...
+
+        @handlers.handler("report")
+        async def report(op):
+            names.append([(await op.start_child("page", page(n), key=f"page-{n}")).name for n in range(2)])
+            if hold:
+                held.set()
+                await asyncio.Event().wait()
+
+        return handlers
+
+    url = f"sqlite:///{tmp_path}/ops.db"
+    first = await open_client(url, handlers=[release(Before, hold=True)])
+    op = await first.start("report")
+    asked = await first.start("page", Before(7), request_id="7")
+    await asyncio.wait_for(held.wait(), 5)
+    await first.aclose()
+    second = await open_client(url, handlers=[release(After, hold=False)])
+    await lro_clock.advance(10)
+    await asyncio.wait_for((await second.operation(op.name)).result(), 5)
+    assert names[0] == names[1]
+    assert not differences(caplog)
+    assert (await second.start("page", After(7), request_id="7")).name == asked.name
+    with pytest.raises(lro.OperationAlreadyExistsError):
+        await second.start("page", After(7, dpi=72), request_id="7")
 
 
 @pytest.mark.asyncio

@@ -181,6 +181,55 @@ async def test_a_month_of_waiting_for_a_child_takes_a_moment_of_a_test(lro_clien
     assert len(wakes) == 1
 
 
+@pytest.mark.parametrize("options", [{"sleep": 0}, {"sleep": datetime.timedelta(0)}, {"sleep": 0, "until": 5.0}])
+@pytest.mark.asyncio
+async def test_no_time_at_all_is_over_at_once(client, lro_clock, options):
+    woken = []
+
+    @client.handler
+    async def remind(op):
+        return op.suspend(resume_at=now, **options)
+
+    @remind.segment
+    async def now(op):
+        woken.append((lro_clock.time(), op.wake_reason))
+
+    began = lro_clock.time()
+    op = await client.start(remind)
+    await asyncio.wait_for(op.result(), PATIENCE)
+    assert woken == [(began, lro.WakeReason.ELAPSED)]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"), [({}, "CHILDREN_DONE"), ({"timeout": 5}, "CHILDREN_DONE"), ({"sleep": 60}, "ELAPSED")]
+)
+@pytest.mark.asyncio
+async def test_no_children_at_all_have_ended(lro_client, lro_clock, wakes, options, reason):
+    """The handler goes on as with any list of children."""
+    began = lro_clock.time()
+    op = await suspend(lro_client, children=[], options=options)
+    await lro_clock.advance(100)
+    assert (await op.fetch()).done
+    assert wakes == [(began + options.get("sleep", 0), reason, [])]
+
+
+@pytest.mark.asyncio
+async def test_no_children_at_all_of_a_service_have_ended(open_client, client):
+    asking = await open_client("sqlite://", services={"billing": client})
+
+    @asking.handler
+    async def invoice(op):
+        return op.suspend(resume_at=paid, children=[], service="billing", poll_endpoint="https://billing.test/get")
+
+    @invoice.segment
+    async def paid(op):
+        return wrappers_pb2.StringValue(value=f"{op.wake_reason} {op.children}")
+
+    op = await asking.start(invoice)
+    found = await asyncio.wait_for(op.result(wrappers_pb2.StringValue), PATIENCE)
+    assert found.value == "CHILDREN_DONE []"
+
+
 async def complaint(client, **arguments):
     """The exception that ``op.suspend(**arguments)`` raises in a handler."""
     raised = []
@@ -216,6 +265,7 @@ async def complaint(client, **arguments):
             {"children": ["operations/a"], "poll_endpoint": "https://b.test/g"},
         ),
         (TypeError, "children", {"children": "operations/a"}),
+        (TypeError, "children", {"children": ""}),
         (TypeError, "sleep", {"sleep": "1"}),
         (TypeError, "resume_at", {"resume_at": None, "sleep": 1}),
         (lro.InvalidOperationNameError, "resource name", {"children": ["nobody"]}),

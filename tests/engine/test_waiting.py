@@ -1,6 +1,7 @@
 """``op.wait``, and operations of foreign services, waited for and suspended on."""
 
 import asyncio
+import datetime
 from datetime import timedelta
 
 import pytest
@@ -94,6 +95,27 @@ async def test_wait_that_only_sleeps_returns_no_children(client, lro_clock):
     assert await waiting == []
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"sleep": 0},
+        {"sleep": datetime.timedelta(0)},
+        {"children": []},
+        {"children": [], "sleep": 0},
+        {"children": [], "timeout": 0},
+        {"children": [], "service": "billing"},
+    ],
+    ids=str,
+)
+@pytest.mark.asyncio
+async def test_a_wait_for_nothing_returns_at_once_and_lets_others_run(open_client, client, arguments):
+    waiting = await open_client("sqlite://", services={"billing": client})
+    op, turns = await waiting.create(), []
+    asyncio.get_running_loop().call_soon(turns.append, 1)
+    assert await op.wait(**arguments) == []
+    assert turns
+
+
 @pytest.mark.asyncio
 async def test_a_missing_child_is_done_with_not_found(client):
     op = await client.create()
@@ -142,6 +164,8 @@ async def test_the_default_timeout_is_420_seconds_and_none_is_for_ever(client, l
         (ValueError, {"children": ["operations/a"], "service": "nobody"}),
         (TypeError, {"children": ["operations/a"], "service": object()}),
         (TypeError, {"children": "operations/a"}),
+        (TypeError, {"children": ""}),
+        (ValueError, {"children": [], "service": "nobody"}),
         (lro.InvalidOperationNameError, {"children": ["a"]}),
     ],
 )

@@ -72,8 +72,9 @@ class Query:
 
 
 def _route_text(route: Route) -> str:
-    """A route in the form of the statements."""
-    return "\n".join(route)
+    """A route in the form of the statements; for all resume points the handler alone: no name has a line break."""
+    handler, resume_point = route
+    return handler if resume_point is None else f"{handler}\n{resume_point}"
 
 
 def look(
@@ -88,7 +89,7 @@ def look(
 ) -> Query:
     """The keys that are due, the next time to scan, and an unknown route: (key, Due, Handler, ResumePoint, Kind)."""
     route = "CONCAT(IFNULL(Handler, ''), '\\n', IFNULL(ResumePoint, ''))"
-    known = f"{route} IN UNNEST(@routes)"
+    known = f"({route} IN UNNEST(@routes) OR IFNULL(Handler, '') IN UNNEST(@routes))"
     held = "IFNULL(Owner, '') <> @owner"
 
     def part(kind: int, condition: str, limit: str) -> str:

@@ -164,10 +164,11 @@ class SqliteStore(Store):
     ) -> Look:
         """Scan for what is due: two seeks per route, then the due rows, all in one snapshot.
 
-        With ``overdue``, two more seeks for each route that any row has.
+        A route of all resume points is one for each that its rows have. With ``overdue``, two more seeks for each route
+        that any row has.
         """
         with self._reading() as connection, _snapshot(connection):
-            asked = dict.fromkeys(routes)
+            asked = dict.fromkeys(_single(connection, routes))
             skipped = "" if own else owner
             return Look(
                 due=_due(connection, now, asked, limit, skipped),
@@ -256,6 +257,21 @@ def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
 
 def _read(connection: sqlite3.Connection, names: Sequence[str]) -> list[Record]:
     return list(map(rows.decode, connection.execute(_SQL["read"], (json.dumps(list(names)),))))
+
+
+def _single(connection: sqlite3.Connection, routes: Iterable[Route]) -> Iterator[Route]:
+    """The routes, those of all resume points taken apart: two seeks for each that the rows of the handler have."""
+    for handler, resume_point in routes:
+        route: Route | None = (handler, "" if resume_point is None else resume_point)
+        while route is not None:
+            yield route
+            route = None if resume_point is not None else _next_point(connection, route)
+
+
+def _next_point(connection: sqlite3.Connection, route: Route) -> Route | None:
+    """The next route of the same handler."""
+    found: Route | None = connection.execute(_SQL["next_route"], (*route, route[0])).fetchone()
+    return found if found is not None and found[0] == route[0] else None
 
 
 def _due(connection: sqlite3.Connection, now: float, routes: Iterable[Route], limit: int, skipped: str) -> list[Record]:
