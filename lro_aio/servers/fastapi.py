@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Literal, get_args
@@ -20,12 +23,14 @@ except ImportError as exc:
 from lro_aio.client import Client
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import LroError
+from lro_aio.core.logs import event
 from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.status import make_status
 from lro_aio.engine.life import ClosedError
 from lro_aio.engine.operation import Operation
 from lro_aio.servers import _fastapi_azure, azure
 from lro_aio.servers._routes import Routes, query_parameters, response
+from lro_aio.servers._signals import stop_signals
 from lro_aio.servers.calls import MAX_WAIT, Authorize, Calls
 from lro_aio.servers.errors import RequestError, invalid, unimplemented
 from lro_aio.servers.events import KEEP_ALIVE, EventStream
@@ -56,6 +61,8 @@ __all__ = [
     "operations_router",
     "resume_router",
 ]
+
+logger = logging.getLogger("lro_aio")
 
 Style = Literal["google", "azure"]
 """Whose APIs the answers look like: operations and AIP-193 errors, or status monitors and Azure's errors."""
@@ -253,14 +260,35 @@ def install_error_handlers(app: FastAPI, style: Style = "google") -> None:
 
 
 def lifespan(client: Client) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """Open and close the client with the application: ``FastAPI(lifespan=lifespan(client))``."""
+    """Open and close the client with the application: ``FastAPI(lifespan=lifespan(client))``.
+
+    On SIGTERM and SIGINT the client drains at once, beside what the server does. A server tells the application of its
+    end when the last connection has ended; the drain is what ends event streams and answers those that wait.
+    """
 
     @asynccontextmanager
     async def opened(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001 (FastAPI's signature)
-        async with client:
-            yield
+        drains: list[asyncio.Task[None]] = []
+
+        def drain() -> None:
+            if not drains:
+                drains.append(asyncio.create_task(_drain(client), name="lro-aio-drain"))
+
+        try:
+            async with client:
+                with stop_signals(drain):
+                    yield
+        finally:
+            for task in drains:
+                await task
 
     return opened
+
+
+async def _drain(client: Client) -> None:
+    logger.info("the server was told to stop: the client drains", extra=event("drain_on_signal"))
+    with contextlib.suppress(ClosedError):  # it is closed already, and closing drains
+        await client.drain()
 
 
 def _check_style(style: str) -> None:
