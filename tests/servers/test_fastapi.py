@@ -366,17 +366,19 @@ class TestAuthorize:
 
 class TestFailures:
     async def test_store_that_does_not_answer_is_503_with_a_time_to_come_back(
-        self, handlers: lro.Handlers, http_to: HttpTo
+        self, handlers: lro.Handlers, http_to: HttpTo, caplog: pytest.LogCaptureFixture
     ) -> None:
         from lro_aio.stores.sqlite import SqliteStore
 
         store = FaultyStore(SqliteStore("sqlite://"))
         async with lro.Client(store, handlers=[handlers]) as client, http_to(app_of(client)) as http:
-            error = lro.StoreUnavailableError("away", retry_after=2.5)
+            error = lro.StoreUnavailableError("/srv/acme/ops.db is away", retry_after=2.5)
             store.fail("read", error=lambda: error)
             answer = await http.get("/v1/operations/a")
         assert problem(answer) == (503, "UNAVAILABLE", "STORE_UNAVAILABLE")
         assert answer.headers["retry-after"] == "3"
+        assert "acme" not in answer.text, "where the store is, is for the log"
+        assert "/srv/acme/ops.db is away" in caplog.text
 
     async def test_client_that_is_not_open_is_503(self, handlers: lro.Handlers, http_to: HttpTo) -> None:
         client = lro.Client("sqlite://", handlers=[handlers])
