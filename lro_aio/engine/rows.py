@@ -60,6 +60,11 @@ class Rows:
         """Whether the store tells of other processes' commits; where it does not, only polling does."""
         return self._batcher.store.foreign_poll_interval is not None
 
+    @property
+    def draining(self) -> bool:
+        """Whether this process takes no more work."""
+        return self._life.draining
+
     def check_open(self) -> None:
         """Refuse use of a client that is not open; see ``Life.check_open``."""
         self._life.check_open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from lro_aio.client import Client
 from lro_aio.core.errors import InvalidOperationNameError
 from lro_aio.core.names import parse
+from lro_aio.engine.life import ClosedError
 from lro_aio.servers.calls import Calls
 from lro_aio.servers.http import Reply
 
@@ -69,6 +71,11 @@ class Routes:
                 return await act(request, name)
             except StarletteHTTPException:
                 raise  # FastAPI answers it
+            except asyncio.CancelledError:
+                if self.calls.client.is_open and not self.calls.client.server_host.draining:
+                    raise
+                # The server's patience with open calls is over: it would answer 500 in our place.
+                return response(self.on_error(ClosedError("the server ended the call"), self.calls.client))
             except Exception as exc:  # noqa: BLE001 (whatever it is, the caller gets the style's error body)
                 return response(self.on_error(exc, self.calls.client))
 

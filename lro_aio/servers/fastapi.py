@@ -34,6 +34,7 @@ from lro_aio.servers._signals import stop_signals
 from lro_aio.servers.calls import MAX_WAIT, Authorize, Calls
 from lro_aio.servers.errors import RequestError, invalid, unimplemented
 from lro_aio.servers.events import KEEP_ALIVE, EventStream
+from lro_aio.servers.hangups import unless_hung_up
 from lro_aio.servers.http import (
     Receive,
     Reply,
@@ -338,7 +339,7 @@ def _add_writes(routes: Routes) -> None:
     async def wait(request: Request, name: str) -> Response:
         asked = parse_message(await _body(request), operations_pb2.WaitOperationRequest())
         asked.name = name
-        return operation_response(await calls.wait(asked))
+        return operation_response(await unless_hung_up(request.receive, calls.wait(asked)))
 
     async def cancel(request: Request, name: str) -> Response:
         parse_message(await _body(request), operations_pb2.CancelOperationRequest())
