@@ -68,6 +68,9 @@ logger = logging.getLogger("lro_aio")
 Style = Literal["google", "azure"]
 """Whose APIs the answers look like: operations and AIP-193 errors, or status monitors and Azure's errors."""
 
+PREFIX = "/v1"
+"""Where Google's APIs have their names."""
+
 MAX_BODY = 64 * 1024
 """Most bytes of a request's body, which holds a name and a timeout."""
 
@@ -83,7 +86,7 @@ def operations_router(
     style: Style = "google",
     authorize: Authorize | None = None,
     *,
-    prefix: str = "/v1",
+    prefix: str | None = None,
     max_wait: Duration = MAX_WAIT,
     keep_alive: Duration = KEEP_ALIVE,
 ) -> APIRouter:
@@ -97,7 +100,7 @@ def operations_router(
     POST ``/v1/{name}:cancel``                                   ``{}``
     POST ``/v1/{name}:wait``                                     body ``{"timeout": "30s"}``; the latest state
     GET ``/v1/{name}:watch``                                     server-sent events
-    POST ``/google.longrunning.Operations/GetOperation``         body ``{"name": ...}``
+    POST ``/google.longrunning.Operations/GetOperation``         body ``{"name": ...}``; below a prefix that is given
     ===========================================================  ================================================
 
     In the style of Azure, with status monitors, ``Retry-After`` while an operation is unfinished, and Azure's errors:
@@ -109,15 +112,17 @@ def operations_router(
     ===========================================================  ================================================
 
     The routes take every GET and DELETE below the prefix: include this router after the application's own routes there.
+    A POST is JSON or has no body: forms are refused (415), which another site could send with a browser's cookies.
 
     Args:
         client: Opened and closed elsewhere, for example by ``lifespan(client)``.
         style: "google" or "azure".
         authorize: ``authorize(request, verb, name)``, sync or async, with ``verb`` "get", "list", "delete", "cancel" or
-            "wait" (for ``:wait`` and ``:watch``). False or ``PermissionError`` refuses the request with 403, before the
-            name is read (AIP-211). FastAPI answers an ``HTTPException`` that it raises. None, the default, lets every
-            caller do everything.
-        prefix: Path before the names.
+            "wait" (for ``:wait`` and ``:watch``), and ``name`` as the caller sent it; for "list" the collection in one
+            spelling: ``operations``, ``{parent}/operations``, or ``-`` for every parent. False or ``PermissionError``
+            refuses the request with 403, before the name is read (AIP-211). FastAPI answers an ``HTTPException`` that
+            it raises. None, the default, lets every caller do everything.
+        prefix: Path before everything that the router serves. None: the paths above.
         max_wait: Seconds or a timedelta after which ``:wait`` answers, whatever the caller asked for. Google's style
             only.
         keep_alive: Seconds or a timedelta of silence after which an event stream sends a comment. Google's style only.
@@ -129,11 +134,13 @@ def operations_router(
     calls = Calls(client, authorize, max_wait)
     silence = seconds(keep_alive, "keep_alive", positive=True)
     router = APIRouter(tags=["operations"])
+    below = PREFIX if prefix is None else prefix
     if style == "azure":
-        _fastapi_azure.add_routes(router, calls, prefix)
+        _fastapi_azure.add_routes(router, calls, below)
     else:
-        routes = Routes(router, calls, prefix, error_reply)
+        routes = Routes(router, calls, below, error_reply)
         _add_reads(routes, silence)
+        _add_rpc(Routes(router, calls, prefix or "", error_reply))
         _add_writes(routes)
     return router
 
@@ -323,14 +330,16 @@ def _add_reads(routes: Routes, keep_alive: float) -> None:
     routes.add_lists(page, get, LIST_PARAMETERS)
     routes.add("GET", "/{name:path}:watch", routes.endpoint("wait", watch), "WatchOperation")
     routes.add("GET", "/{name:path}", routes.endpoint("get", get), "GetOperation")
-    routes.router.add_api_route(
-        "/google.longrunning.Operations/GetOperation",
-        routes.endpoint("get", get, _name_in_body),
-        methods=["POST"],
-        response_model=None,
-        name="GetOperationByMessage",
-        summary="GetOperation, by the name that gRPC gives it",
-    )
+
+
+def _add_rpc(routes: Routes) -> None:
+    """The one call that other programs make by the path of its RPC; see ``suspend(poll_endpoint=)``."""
+
+    async def get(request: Request, name: str) -> Response:  # noqa: ARG001 (as above)
+        return operation_response(await routes.calls.get(name))
+
+    path = "/google.longrunning.Operations/GetOperation"
+    routes.add("POST", path, routes.endpoint("get", get, _name_in_body), "GetOperationByMessage")
 
 
 def _add_writes(routes: Routes) -> None:
