@@ -66,7 +66,7 @@ def describe(exc: Exception, where: str) -> CliError | None:
     if isinstance(exc, RemoteCallError):
         return _of_call(exc.code, exc.problem, where)
     if isinstance(exc, LroError):
-        return CliError(exc.message, _BY_CODE.get(exc.code, Exit.REFUSED))
+        return CliError(str(exc) if exc.withholds else exc.message, _BY_CODE.get(exc.code, Exit.REFUSED))
     if isinstance(exc, grpc.aio.AioRpcError):
         return _of_call(Code.of(exc.code().value[0]), exc.details() or "it gave no reason", where)
     return None

@@ -39,16 +39,16 @@ of its sentence in attributes, so that nobody needs to parse the text.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from google.longrunning import operations_proto_pb2 as operations_pb2  # the half without grpc
 from google.protobuf import any_pb2
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from lro_aio.core.codes import Code
-from lro_aio.core.packed import class_of
+from lro_aio.core.packed import packed, unpacked
+from lro_aio.core.wording import listed, variables
 
 if TYPE_CHECKING:
     import grpc
@@ -93,6 +93,7 @@ class LroError(Exception):
     """Seconds after which a repeated call may succeed, where that is known."""
 
     _private: ClassVar[frozenset[str]] = frozenset()
+    _public: str = ""
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the attributes: most classes' ``__init__`` does not take ``args``, which is the sentence.
@@ -103,20 +104,19 @@ class LroError(Exception):
 
     @property
     def message(self) -> str:
-        """The sentence, without the class name."""
-        return str(self)
+        """The sentence as callers of a service may read it (rule 10). ``str()`` gives all of it, for the log."""
+        return self._public or str(self)
+
+    @property
+    def withholds(self) -> bool:
+        """Whether ``message`` leaves out what only the log may say: paths, hosts, what another service said."""
+        return bool(self._public)
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The variable parts of the sentence, as AIP-193 wants them in ``ErrorInfo.metadata``."""
+        """The variable parts of ``message``, as AIP-193 wants them in ``ErrorInfo.metadata``."""
         hidden = self._private | {"code", "reason"}
-        shown = {key: value for key, value in vars(self).items() if not key.startswith("_") and key not in hidden}
-        return {
-            _camel(key): _listed(value) if isinstance(value, tuple) else str(value)
-            for key, value in shown.items()
-            if isinstance(value, str | int | float)
-            or (isinstance(value, tuple) and value and all(isinstance(item, str) for item in value))
-        }
+        return variables({key: value for key, value in vars(self).items() if key[0] != "_" and key not in hidden})
 
 
 class InvalidOperationNameError(LroError):
@@ -218,7 +218,7 @@ class OperationFailedError(LroError):
     ) -> None:
         self.name = name
         self.code = Code.of(type(self).code if code is None else code) or Code.UNKNOWN  # OK, which is 0, is not one
-        self.packed_details = tuple(_packed(detail) for detail in details)
+        self.packed_details = tuple(packed(detail) for detail in details)
         self.text = message if isinstance(message, str) else str(message)
         prefix = f"operation {name!r} ended with {self.code.name}: " if name else ""
         super().__init__(f"{prefix}{self.text}")
@@ -239,7 +239,7 @@ class OperationFailedError(LroError):
 
         A detail of a type that this process does not know, or that cannot be read, stays an ``Any``.
         """
-        return tuple(_unpacked(detail) for detail in self.packed_details)
+        return tuple(unpacked(detail) for detail in self.packed_details)
 
 
 class OperationCancelledError(OperationFailedError):
@@ -273,6 +273,7 @@ class WaitDeadlineExceededError(LroError):
 
     code = Code.DEADLINE_EXCEEDED
     reason = "WAIT_DEADLINE_EXCEEDED"
+    _private = frozenset({"problem"})
 
     def __init__(
         self,
@@ -290,9 +291,10 @@ class WaitDeadlineExceededError(LroError):
         self.operation = operation
         self.problem = problem
         self._rehydration_token = rehydration_token
-        shown = _listed(self.pending, most=5)
-        failed = f"; the last poll failed: {problem}" if problem else ""
-        super().__init__(f"waited {timeout:g} s; {len(self.pending)} operation(s) not done: {shown}{failed}")
+        shown = listed(self.pending, most=5)
+        sentence = f"waited {timeout:g} s; {len(self.pending)} operation(s) not done: {shown}"
+        self._public = sentence if problem else ""
+        super().__init__(f"{sentence}; the last poll failed: {problem}" if problem else sentence)
 
     @property
     def rehydration_token(self) -> str | None:
@@ -327,8 +329,8 @@ class UnknownHandlerError(LroError):
     def __init__(self, handler: str, known: Sequence[str] = ()) -> None:
         self.handler = handler
         self.known = tuple(sorted(known))
-        listed = _listed(self.known) or "none"
-        super().__init__(f"no handler {handler!r} is registered here; registered: {listed}")
+        names = listed(self.known) or "none"
+        super().__init__(f"no handler {handler!r} is registered here; registered: {names}")
 
 
 class UnknownResumePointError(LroError):
@@ -341,8 +343,8 @@ class UnknownResumePointError(LroError):
         self.handler = handler
         self.resume_point = resume_point
         self.known = tuple(sorted(known))
-        listed = _listed([repr(point) for point in self.known]) or "none"
-        super().__init__(f"handler {handler!r} declares no resume point {resume_point!r}; declared: {listed}")
+        names = listed([repr(point) for point in self.known]) or "none"
+        super().__init__(f"handler {handler!r} declares no resume point {resume_point!r}; declared: {names}")
 
 
 class InvalidTransitionError(LroError):
@@ -450,11 +452,13 @@ class StoreUnavailableError(LroError):
 
     code = Code.UNAVAILABLE
     reason = "STORE_UNAVAILABLE"
+    _private = frozenset({"problem"})
+    _public = "the store is unavailable"
 
     def __init__(self, problem: str, *, retry_after: float = 1.0) -> None:
         self.problem = problem
         self.retry_after = retry_after
-        super().__init__(f"the store is unavailable: {problem}")
+        super().__init__(f"{self._public}: {problem}")
 
 
 class StoreDataError(LroError):
@@ -462,11 +466,13 @@ class StoreDataError(LroError):
 
     code = Code.DATA_LOSS
     reason = "STORE_DATA"
+    _private = frozenset({"problem"})
 
     def __init__(self, name: str, problem: str) -> None:
         self.name = name
         self.problem = problem
-        super().__init__(f"the stored row of operation {name!r} cannot be decoded: {problem}")
+        self._public = f"the stored row of operation {name!r} cannot be decoded"
+        super().__init__(f"{self._public}: {problem}")
 
 
 class StoreSchemaError(LroError):
@@ -474,6 +480,8 @@ class StoreSchemaError(LroError):
 
     code = Code.FAILED_PRECONDITION
     reason = "STORE_SCHEMA"
+    _private = frozenset({"problem"})
+    _public = "the store cannot be used"
 
     def __init__(self, problem: str) -> None:
         self.problem = problem
@@ -505,11 +513,13 @@ class SchedulerUnavailableError(LroError):
 
     code = Code.UNAVAILABLE
     reason = "SCHEDULER_UNAVAILABLE"
+    _private = frozenset({"problem"})
+    _public = "the scheduler is unavailable"
 
     def __init__(self, problem: str, *, retry_after: float = 1.0) -> None:
         self.problem = problem
         self.retry_after = retry_after
-        super().__init__(f"the scheduler is unavailable: {problem}")
+        super().__init__(f"{self._public}: {problem}")
 
 
 class WorkerUnavailableError(LroError):
@@ -537,7 +547,7 @@ class RemoteCallError(LroError):
     """
 
     reason = "REMOTE_CALL_FAILED"
-    _private = frozenset({"transient", "packed_details"})
+    _private = frozenset({"problem", "transient", "packed_details"})
 
     def __init__(
         self,
@@ -558,13 +568,13 @@ class RemoteCallError(LroError):
         self.retry_after = retry_after
         self.packed_details = tuple(details)
         answered = f"HTTP {http_status}" if http_status is not None else self.code.name
-        call = f"a call for operation {name!r}" if name else "the call that starts an operation"
-        super().__init__(f"{call} failed with {answered}: {problem}")
+        self._public = f"{_call(name)} failed with {answered}"
+        super().__init__(f"{self._public}: {problem}")
 
     @property
     def details(self) -> tuple[Message, ...]:
         """As ``OperationFailedError.details``, for the failed call."""
-        return tuple(_unpacked(detail) for detail in self.packed_details)
+        return tuple(unpacked(detail) for detail in self.packed_details)
 
 
 class RemoteProtocolError(LroError):
@@ -572,34 +582,14 @@ class RemoteProtocolError(LroError):
 
     code = Code.INTERNAL
     reason = "REMOTE_PROTOCOL"
+    _private = frozenset({"problem"})
 
     def __init__(self, name: str, problem: str) -> None:
         self.name = name
         self.problem = problem
-        call = f"a call for operation {name!r}" if name else "the call that starts an operation"
-        super().__init__(f"the answer to {call} makes no sense: {problem}")
+        self._public = f"the answer to {_call(name)} makes no sense"
+        super().__init__(f"{self._public}: {problem}")
 
 
-def _packed(detail: Message) -> any_pb2.Any:
-    if isinstance(detail, any_pb2.Any):
-        return detail
-    packed = any_pb2.Any()
-    packed.Pack(detail)
-    return packed
-
-
-def _unpacked(packed: any_pb2.Any) -> Message:
-    try:
-        message = class_of(packed)()
-        return message if packed.Unpack(message) else packed
-    except (LookupError, DecodeError):
-        return packed
-
-
-def _listed(names: Sequence[str], most: int = 10) -> str:
-    # gRPC carries errors in headers, which must stay small.
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
-
-
-def _camel(name: str) -> str:
-    return re.sub(r"_([a-z])", lambda match: match.group(1).upper(), name)
+def _call(name: str) -> str:
+    return f"a call for operation {name!r}" if name else "the call that starts an operation"

@@ -16,6 +16,7 @@ __all__ = [
     "check_id",
     "check_remote",
     "child_id",
+    "collection",
     "id_at",
     "make",
     "new_id",
@@ -107,6 +108,18 @@ def parse_parent(parent: str) -> str:
     if len(normal) > MAX_PARENT or not all(_SEGMENT.fullmatch(segment) for segment in segments):
         raise InvalidOperationNameError(parent[:MAX_NAME])
     return normal
+
+
+def collection(parent: str) -> str:
+    """The one spelling of a collection: ``-`` for every parent, else ``operations`` or ``{parent}/operations``.
+
+    A malformed one stays as it is.
+    """
+    try:
+        normal = parse_parent(parent)
+    except InvalidOperationNameError:
+        return parent
+    return normal if normal == ANY_PARENT else f"{normal}/operations".removeprefix("/")
 
 
 def new_id() -> str:

@@ -104,9 +104,9 @@ def reason_of(status: status_pb2.Status) -> str:
 def to_status(exc: BaseException, *, expose: bool = False) -> status_pb2.Status:
     """The status of an exception (rule 10).
 
-    Errors of this package carry their own sentence. Others keep their code where they have a canonical one, and
-    their text only with ``expose``. An exception that cannot be described, because its attributes are missing or of
-    wrong types, is INTERNAL.
+    Errors of this package carry their ``message``. Others keep their code where they have a canonical one, and
+    their text only with ``expose``, which also shows what a ``message`` withholds. An exception that cannot be
+    described, because its attributes are missing or of wrong types, is INTERNAL.
     """
     try:
         return _to_status(exc, expose=expose)
@@ -119,7 +119,8 @@ def _to_status(exc: BaseException, *, expose: bool) -> status_pb2.Status:
     if isinstance(exc, OperationFailedError):
         return make_status(exc.code, exc.message, reason=exc.reason, metadata=exc.metadata, details=exc.packed_details)
     if isinstance(exc, LroError):
-        return make_status(exc.code, str(exc), reason=exc.reason, metadata=exc.metadata, retry_after=exc.retry_after)
+        text = str(exc) if expose else exc.message
+        return make_status(exc.code, text, reason=exc.reason, metadata=exc.metadata, retry_after=exc.retry_after)
     code = _carried_code(exc)
     name = type(exc).__name__
     if expose:

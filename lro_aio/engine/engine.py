@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -127,6 +128,8 @@ class Engine:
         self._closing: asyncio.Task[None] | None = None
         self._undo: list[Callable[[], None]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._runs_end = math.inf
+        """Of the event loop's time: when handlers that still run are stopped, once a drain has begun."""
 
     async def open(self) -> None:
         """Open the store, then start scheduler and sweep.
@@ -180,16 +183,20 @@ class Engine:
         await self.batcher.settle()
 
     async def drain(self, timeout: float | None = None) -> None:
-        """Stop claiming and let the runs end, or release them for other processes (rule 5)."""
+        """Stop claiming and let the runs end, or release them for other processes (rule 5).
+
+        Of several drains, also those that ``close`` does, the one whose time is up first stops the runs.
+        """
         await self._drain(self.settings.drain_timeout if timeout is None else timeout)
 
     async def _drain(self, timeout: float, *, closing: bool = False) -> None:
         self.life.check_open()
         self.life.drain()
+        self._runs_end = min(self._runs_end, self.life.loop.time() + timeout)
         self.slots.close()
         self.feed.elsewhere()  # whoever waits gets the latest state now, while there is time to answer
         await self.sweeper.stop()
-        await self._stop_runs(timeout, closing=closing)
+        await self._stop_runs(max(0.0, self._runs_end - self.life.loop.time()), closing=closing)
 
     async def _stop_runs(self, timeout: float, *, closing: bool) -> None:
         """Let the runs end; then release what is left.

@@ -19,6 +19,8 @@ __all__ = ["Rows"]
 
 NOTICE = 1.0
 """Seconds in which a notice of another process's commit has certainly come, on a store that gives any."""
+DRAIN_HOLD = 1.0
+"""Real seconds for which whoever asks during a drain is held: a caller that asks again at once would spin."""
 WATCH_POLL = 1.0
 """Engine seconds between reads of a watched row on a store that gives no notice of other processes."""
 
@@ -57,6 +59,11 @@ class Rows:
     def has_notices(self) -> bool:
         """Whether the store tells of other processes' commits; where it does not, only polling does."""
         return self._batcher.store.foreign_poll_interval is not None
+
+    @property
+    def draining(self) -> bool:
+        """Whether this process takes no more work."""
+        return self._life.draining
 
     def check_open(self) -> None:
         """Refuse use of a client that is not open; see ``Life.check_open``."""
@@ -104,22 +111,27 @@ class Rows:
         return self._own.get(name)
 
     async def wait(self, name: str, timeout: float | None) -> Record:
-        """Wait until the operation has ended, or until the time is up; returns it as last seen."""
+        """Wait until the operation has ended, or until the time is up; returns it as last seen.
+
+        A drain ends the wait. One that begins during a drain is held for a moment.
+        """
         deadline = None if timeout is None else self._clock.monotonic() + timeout
+        held = self._held_until()
         with self._feed.subscribe((name,)) as changes:
             record = self._running_here(name, timeout)
             if record is None:
                 record = await self.record(name)  # under the subscription: nothing falls between the two
-            while not record.done and (later := await self._later(record, changes, deadline)) is not None:
+            while not record.done and (later := await self._later(record, changes, deadline, held)) is not None:
                 record = later
         return record
 
     async def watch(self, name: str) -> AsyncGenerator[Record]:
-        """Yield the row now and whenever it has changed; ends with the terminal one."""
+        """Yield the row now and whenever it has changed; ends with the terminal one, or as ``wait`` on a drain."""
+        held = self._held_until()
         with self._feed.subscribe((name,)) as changes:
             record = await self.record(name)
             yield record
-            while (later := await self._later(record, changes, None)) is not None:
+            while (later := await self._later(record, changes, None, held)) is not None:
                 record = later
                 yield record
 
@@ -153,17 +165,29 @@ class Rows:
         record = self._own.get(name)
         return None if record is None else record.check_visible(self._clock.time())
 
-    async def _later(self, record: Record, changes: Subscription, deadline: float | None) -> Record | None:
+    def _held_until(self) -> float | None:
+        """Until when a call that begins now is held, in the event loop's time; None where there is no drain."""
+        return self._life.loop.time() + DRAIN_HOLD if self._life.begun and self._life.draining else None
+
+    async def _later(
+        self, record: Record, changes: Subscription, deadline: float | None, held: float | None
+    ) -> Record | None:
         """The row once it has changed; None where it has ended, at the deadline, and when the client drains."""
-        while not record.done and not self._life.draining and (deadline is None or self._clock.monotonic() < deadline):
-            changed, stale = await self.news(changes, deadline)
-            latest = changed.get(record.name)
-            if stale or record.name not in changed:
-                latest = await self.record(record.name)
-            if latest is None or _is_another(latest, record):  # removed, or a later one under its name
-                raise OperationNotFoundError(record.name)
-            if _is_news(latest.check_visible(self._clock.time()), record):
-                return latest
+        try:
+            async with asyncio.timeout_at(held):
+                while not record.done and (held is not None or not self._life.draining):
+                    if deadline is not None and self._clock.monotonic() >= deadline:
+                        return None
+                    changed, stale = await self.news(changes, deadline)
+                    latest = changed.get(record.name)
+                    if stale or record.name not in changed:
+                        latest = await self.record(record.name)
+                    if latest is None or _is_another(latest, record):  # removed, or a later one under its name
+                        raise OperationNotFoundError(record.name)
+                    if _is_news(latest.check_visible(self._clock.time()), record):
+                        return latest
+        except TimeoutError:
+            pass  # held for long enough
         return None
 
     def _observe(self, name: str, record: Record | None) -> None:

@@ -350,7 +350,8 @@ class Runner:
         if worth and not any(map(_hopeless, found)) and run.record.retries + 1 < policy.max_attempts:
             return self._again(run, exc, self._longest(found, policy.delay(run.record.retries)), counts=True)
         status = status_of(found, expose=self._expose, timed_out=reason is CancelReason.RUN_TIMEOUT)
-        return self._fail(run, status, None if all(isinstance(leaf, LroError) for leaf in found) else exc)
+        told = all(isinstance(leaf, LroError) and not leaf.withholds for leaf in found)
+        return self._fail(run, status, None if told else exc)
 
     def _untold(self, run: Run, exc: BaseException, defect: Exception) -> Outcome | None:
         """End the operation where its error cannot be made into a status: to run it again would do it again."""

@@ -40,6 +40,11 @@ class ServerHost:
         self._limits = limits
         self._clock = clock
 
+    @property
+    def draining(self) -> bool:
+        """Whether this process takes no more work, or is closed."""
+        return self._rows.draining
+
     async def record(self, name: str) -> Record:
         """The row of a visible operation. Raises as ``Client.get_operation``."""
         return await self._rows.record(name)

@@ -106,7 +106,7 @@ async def _translated(call: Awaitable[R], place: Place) -> R:
     except LroError as exc:
         raise RemoteCallError(
             place.name,
-            exc.message,
+            str(exc) if exc.withholds else exc.message,
             code=exc.code,
             transient=exc.code is Code.UNAVAILABLE,
             retry_after=exc.retry_after,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +14,20 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from lro_aio.client import Client
 from lro_aio.core.errors import InvalidOperationNameError
 from lro_aio.core.names import parse
+from lro_aio.engine.life import ClosedError
 from lro_aio.servers.calls import Calls
+from lro_aio.servers.forms import refuse_forms
 from lro_aio.servers.http import Reply
 
 __all__ = ["Act", "Endpoint", "NameOf", "Routes", "query_parameters", "response"]
+
+NAME_PARAMETER = {
+    "name": "name",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string"},
+    "description": "resource name, with its slashes",
+}
 
 Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
 Act = Callable[[Request, str], Awaitable[Response]]
@@ -29,18 +40,26 @@ def response(reply: Reply) -> Response:
 
 
 async def path_name(request: Request) -> str:
-    """The name in the path. An encoded slash separates nothing: the name keeps it, and is then invalid."""
+    """The name in the path. What the router does not see in it stays, and makes it invalid.
+
+    An encoded slash separates nothing, and a line break at the end is not the end of the path.
+    """
     name: str = request.path_params["name"]
     raw: bytes = request.scope.get("raw_path") or b""
-    return name.replace("/", "%2F") if b"%2f" in raw.partition(b"?")[0].lower() else name
+    name = name.replace("/", "%2F") if b"%2f" in raw.partition(b"?")[0].lower() else name
+    return name + _line_break(request)
 
 
 async def _collection(request: Request) -> str:
     return f"{await path_name(request)}/operations"
 
 
-async def _top_level(request: Request) -> str:  # noqa: ARG001 (all of them have one signature)
-    return "operations"
+async def _top_level(request: Request) -> str:
+    return "operations" + _line_break(request)
+
+
+def _line_break(request: Request) -> str:
+    return "\n" if request.scope["path"].endswith("\n") else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +83,18 @@ class Routes:
 
         async def endpoint(request: Request) -> Response:
             try:
+                if request.method == "POST":
+                    refuse_forms(request.headers)
                 name = await name_of(request)
                 await self.calls.allow(request, verb, name)
                 return await act(request, name)
             except StarletteHTTPException:
                 raise  # FastAPI answers it
+            except asyncio.CancelledError:
+                if self.calls.client.is_open and not self.calls.client.server_host.draining:
+                    raise
+                # The server's patience with open calls is over: it would answer 500 in our place.
+                return response(self.on_error(ClosedError("the server ended the call"), self.calls.client))
             except Exception as exc:  # noqa: BLE001 (whatever it is, the caller gets the style's error body)
                 return response(self.on_error(exc, self.calls.client))
 
@@ -77,14 +103,25 @@ class Routes:
     def add(
         self, method: str, path: str, endpoint: Endpoint, name: str, parameters: dict[str, Any] | None = None
     ) -> None:
-        """Add a route. The first route that matches is taken."""
+        """Add a route. The first route that matches is taken.
+
+        Args:
+            method: Of HTTP.
+            path: After the prefix.
+            endpoint: Answers.
+            name: The route's.
+            parameters: OpenAPI of what is not in the path.
+        """
+        described = dict(parameters or {})
+        if "{name:path}" in path:
+            described["parameters"] = [NAME_PARAMETER, *described.get("parameters", ())]
         self.router.add_api_route(
             f"{self.prefix}{path}",
             endpoint,
             methods=[method],
             response_model=None,
             name=name,
-            openapi_extra=parameters,
+            openapi_extra=described,
             summary=name,
         )
 

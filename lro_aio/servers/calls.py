@@ -12,6 +12,7 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf import duration_pb2
 
 from lro_aio.client import Client
+from lro_aio.core.names import collection
 from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.record import Record
 from lro_aio.engine.listing import Page
@@ -23,8 +24,9 @@ Authorize = Callable[[Any, str, str], bool | Awaitable[bool | None] | None]
 """``authorize(caller, verb, name)``, a plain function or a coroutine function.
 
 ``caller`` is the ``grpc.aio.ServicerContext`` or the ``fastapi.Request``. ``verb`` is "get", "list", "delete", "cancel"
-or "wait" (for a watch too). ``name`` is what the caller sent, unchecked: the operation, or for "list" the parent. It
-refuses the call by returning False or raising ``PermissionError``, and allows it by returning True or None.
+or "wait" (for a watch too). ``name`` is what the caller sent, unchecked; for "list" it is the collection in its one
+spelling: ``operations``, ``{parent}/operations``, or ``-`` for every parent. It refuses the call by returning False or
+raising ``PermissionError``, and allows it by returning True or None.
 """
 
 MAX_WAIT = 60.0
@@ -55,6 +57,8 @@ class Calls:
         """
         if self._authorize is None:
             return
+        if verb == "list":
+            name = collection(name)
         try:
             answer = self._authorize(caller, verb, name)
             if inspect.isawaitable(answer):

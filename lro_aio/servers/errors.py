@@ -71,17 +71,20 @@ def unimplemented(field: str) -> RequestError:
 def status_of(exc: BaseException, *, client: Client | None = None, expose: bool = False) -> status_pb2.Status:
     """The status of any exception that a call raised.
 
-    An exception that is neither this package's nor a refusal is logged with its traceback.
+    An exception that is neither this package's nor a refusal is logged with its traceback. So is, without one, what an
+    error of this package keeps from callers.
 
     Args:
         exc: The exception.
         client: The server's client, where it has one: while it closes, any ``RuntimeError`` means that it does.
-        expose: Whether callers see the text of exceptions that are not this package's.
+        expose: Whether callers see all of every text.
     """
     if isinstance(exc, RequestError):
         return exc.status
     if isinstance(exc, LroError):
-        return to_status(exc)
+        if exc.withholds:
+            logger.warning("a server call failed: %s", exc, extra=event("call_failed"))
+        return to_status(exc, expose=expose)
     if isinstance(exc, ClosedError) or (isinstance(exc, RuntimeError) and client is not None and not client.is_open):
         sentence = "this process does not serve operations now: it is starting or shutting down"
         return make_status(Code.UNAVAILABLE, sentence, reason="CLIENT_CLOSED", retry_after=CLOSED_RETRY)

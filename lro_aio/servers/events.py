@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
+from lro_aio.servers.hangups import hung_up, stop
 from lro_aio.servers.http import Receive, Reply, Scope, Send, operation_json
 
 __all__ = ["KEEP_ALIVE", "EventStream"]
@@ -53,7 +54,7 @@ class EventStream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (ASGI's signature)
         """Answer the request."""
-        gone = asyncio.create_task(_hung_up(receive), name="lro-aio-sse-disconnect")
+        gone = asyncio.create_task(hung_up(receive), name="lro-aio-sse-disconnect")
         step: asyncio.Task[operations_pb2.Operation | None] | None = None
         try:
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
@@ -74,7 +75,7 @@ class EventStream:
                     return
         finally:
             with anyio.CancelScope(shield=True):  # a cancelled request leaves no task and no subscription either
-                await _stop(gone, step)
+                await stop(gone, step)
                 await self._snapshots.aclose()
 
     async def _next(self) -> operations_pb2.Operation | None:
@@ -95,18 +96,3 @@ def _event(value: Any) -> str:
 
 async def _send_text(send: Send, text: str, *, more: bool = True) -> None:
     await send({"type": "http.response.body", "body": text.encode(), "more_body": more})
-
-
-async def _hung_up(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _stop(*tasks: asyncio.Task[Any] | None) -> None:
-    started = [task for task in tasks if task is not None]
-    for task in started:
-        task.cancel()
-    await asyncio.wait(started)
-    for task in started:
-        if not task.cancelled():
-            task.exception()  # retrieved, so that asyncio does not report it: the stream is over

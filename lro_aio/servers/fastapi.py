@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Literal, get_args
@@ -20,15 +23,18 @@ except ImportError as exc:
 from lro_aio.client import Client
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import LroError
+from lro_aio.core.logs import event
 from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.status import make_status
 from lro_aio.engine.life import ClosedError
 from lro_aio.engine.operation import Operation
 from lro_aio.servers import _fastapi_azure, azure
 from lro_aio.servers._routes import Routes, query_parameters, response
+from lro_aio.servers._signals import stop_signals
 from lro_aio.servers.calls import MAX_WAIT, Authorize, Calls
 from lro_aio.servers.errors import RequestError, invalid, unimplemented
 from lro_aio.servers.events import KEEP_ALIVE, EventStream
+from lro_aio.servers.hangups import unless_hung_up
 from lro_aio.servers.http import (
     Receive,
     Reply,
@@ -57,8 +63,13 @@ __all__ = [
     "resume_router",
 ]
 
+logger = logging.getLogger("lro_aio")
+
 Style = Literal["google", "azure"]
 """Whose APIs the answers look like: operations and AIP-193 errors, or status monitors and Azure's errors."""
+
+PREFIX = "/v1"
+"""Where Google's APIs have their names."""
 
 MAX_BODY = 64 * 1024
 """Most bytes of a request's body, which holds a name and a timeout."""
@@ -75,7 +86,7 @@ def operations_router(
     style: Style = "google",
     authorize: Authorize | None = None,
     *,
-    prefix: str = "/v1",
+    prefix: str | None = None,
     max_wait: Duration = MAX_WAIT,
     keep_alive: Duration = KEEP_ALIVE,
 ) -> APIRouter:
@@ -89,7 +100,7 @@ def operations_router(
     POST ``/v1/{name}:cancel``                                   ``{}``
     POST ``/v1/{name}:wait``                                     body ``{"timeout": "30s"}``; the latest state
     GET ``/v1/{name}:watch``                                     server-sent events
-    POST ``/google.longrunning.Operations/GetOperation``         body ``{"name": ...}``
+    POST ``/google.longrunning.Operations/GetOperation``         body ``{"name": ...}``; below a prefix that is given
     ===========================================================  ================================================
 
     In the style of Azure, with status monitors, ``Retry-After`` while an operation is unfinished, and Azure's errors:
@@ -101,15 +112,17 @@ def operations_router(
     ===========================================================  ================================================
 
     The routes take every GET and DELETE below the prefix: include this router after the application's own routes there.
+    A POST is JSON or has no body: forms are refused (415), which another site could send with a browser's cookies.
 
     Args:
         client: Opened and closed elsewhere, for example by ``lifespan(client)``.
         style: "google" or "azure".
         authorize: ``authorize(request, verb, name)``, sync or async, with ``verb`` "get", "list", "delete", "cancel" or
-            "wait" (for ``:wait`` and ``:watch``). False or ``PermissionError`` refuses the request with 403, before the
-            name is read (AIP-211). FastAPI answers an ``HTTPException`` that it raises. None, the default, lets every
-            caller do everything.
-        prefix: Path before the names.
+            "wait" (for ``:wait`` and ``:watch``), and ``name`` as the caller sent it; for "list" the collection in one
+            spelling: ``operations``, ``{parent}/operations``, or ``-`` for every parent. False or ``PermissionError``
+            refuses the request with 403, before the name is read (AIP-211). FastAPI answers an ``HTTPException`` that
+            it raises. None, the default, lets every caller do everything.
+        prefix: Path before everything that the router serves. None: the paths above.
         max_wait: Seconds or a timedelta after which ``:wait`` answers, whatever the caller asked for. Google's style
             only.
         keep_alive: Seconds or a timedelta of silence after which an event stream sends a comment. Google's style only.
@@ -121,11 +134,13 @@ def operations_router(
     calls = Calls(client, authorize, max_wait)
     silence = seconds(keep_alive, "keep_alive", positive=True)
     router = APIRouter(tags=["operations"])
+    below = PREFIX if prefix is None else prefix
     if style == "azure":
-        _fastapi_azure.add_routes(router, calls, prefix)
+        _fastapi_azure.add_routes(router, calls, below)
     else:
-        routes = Routes(router, calls, prefix, error_reply)
+        routes = Routes(router, calls, below, error_reply)
         _add_reads(routes, silence)
+        _add_rpc(Routes(router, calls, prefix or "", error_reply))
         _add_writes(routes)
     return router
 
@@ -253,14 +268,35 @@ def install_error_handlers(app: FastAPI, style: Style = "google") -> None:
 
 
 def lifespan(client: Client) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """Open and close the client with the application: ``FastAPI(lifespan=lifespan(client))``."""
+    """Open and close the client with the application: ``FastAPI(lifespan=lifespan(client))``.
+
+    On SIGTERM and SIGINT the client drains at once, beside what the server does. A server tells the application of its
+    end when the last connection has ended; the drain is what ends event streams and answers those that wait.
+    """
 
     @asynccontextmanager
     async def opened(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001 (FastAPI's signature)
-        async with client:
-            yield
+        drains: list[asyncio.Task[None]] = []
+
+        def drain() -> None:
+            if not drains:
+                drains.append(asyncio.create_task(_drain(client), name="lro-aio-drain"))
+
+        try:
+            async with client:
+                with stop_signals(drain):
+                    yield
+        finally:
+            for task in drains:
+                await task
 
     return opened
+
+
+async def _drain(client: Client) -> None:
+    logger.info("the server was told to stop: the client drains", extra=event("drain_on_signal"))
+    with contextlib.suppress(ClosedError):  # it is closed already, and closing drains
+        await client.drain()
 
 
 def _check_style(style: str) -> None:
@@ -294,14 +330,16 @@ def _add_reads(routes: Routes, keep_alive: float) -> None:
     routes.add_lists(page, get, LIST_PARAMETERS)
     routes.add("GET", "/{name:path}:watch", routes.endpoint("wait", watch), "WatchOperation")
     routes.add("GET", "/{name:path}", routes.endpoint("get", get), "GetOperation")
-    routes.router.add_api_route(
-        "/google.longrunning.Operations/GetOperation",
-        routes.endpoint("get", get, _name_in_body),
-        methods=["POST"],
-        response_model=None,
-        name="GetOperationByMessage",
-        summary="GetOperation, by the name that gRPC gives it",
-    )
+
+
+def _add_rpc(routes: Routes) -> None:
+    """The one call that other programs make by the path of its RPC; see ``suspend(poll_endpoint=)``."""
+
+    async def get(request: Request, name: str) -> Response:  # noqa: ARG001 (as above)
+        return operation_response(await routes.calls.get(name))
+
+    path = "/google.longrunning.Operations/GetOperation"
+    routes.add("POST", path, routes.endpoint("get", get, _name_in_body), "GetOperationByMessage")
 
 
 def _add_writes(routes: Routes) -> None:
@@ -310,7 +348,7 @@ def _add_writes(routes: Routes) -> None:
     async def wait(request: Request, name: str) -> Response:
         asked = parse_message(await _body(request), operations_pb2.WaitOperationRequest())
         asked.name = name
-        return operation_response(await calls.wait(asked))
+        return operation_response(await unless_hung_up(request.receive, calls.wait(asked)))
 
     async def cancel(request: Request, name: str) -> Response:
         parse_message(await _body(request), operations_pb2.CancelOperationRequest())

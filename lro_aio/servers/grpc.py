@@ -46,8 +46,9 @@ def add_operations_servicer(
         client: Opened and closed by the caller: ``async with client:`` around the server's life.
         server: Not started yet.
         authorize: ``authorize(context, verb, name)``, sync or async, with ``verb`` "get", "list", "delete", "cancel" or
-            "wait". False or ``PermissionError`` refuses the call with PERMISSION_DENIED, before the name is read
-            (AIP-211). None, the default, lets every caller do everything.
+            "wait", and ``name`` as the caller sent it; for "list" the collection in one spelling: ``operations``,
+            ``{parent}/operations``, or ``-`` for every parent. False or ``PermissionError`` refuses the call with
+            PERMISSION_DENIED, before the name is read (AIP-211). None, the default, lets every caller do everything.
         max_wait: Seconds or a timedelta after which WaitOperation answers, whatever the caller asked for.
     """
     servicer = _Operations(Calls(client, authorize, max_wait))

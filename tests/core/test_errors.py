@@ -262,7 +262,7 @@ def test_metadata_keys_are_lower_camel_case_of_at_most_64(error: LroError, sente
 
 
 @BY_CLASS
-def test_every_variable_part_of_the_sentence_is_in_the_metadata(error: LroError, sentence: str, code: Code) -> None:
+def test_every_variable_part_of_the_message_is_in_the_metadata(error: LroError, sentence: str, code: Code) -> None:
     if type(error) is LroError or isinstance(error, errors.OperationFailedError):
         return  # their text has no parts, or is the service's own
     init = inspect.signature(type(error).__init__).parameters
@@ -270,11 +270,36 @@ def test_every_variable_part_of_the_sentence_is_in_the_metadata(error: LroError,
         value = getattr(error, name, None)
         if name in ("self", "code", "transient") or value in (None, "", (), 0):  # the code is in the status itself
             continue
+        if name == "problem" and error.withholds:
+            continue
         key = re.sub(r"_(.)", lambda m: m[1].upper(), name)
         if isinstance(value, tuple) and value:
             assert error.metadata[key] == ", ".join(value)
         elif isinstance(value, str | int | float):
             assert error.metadata[key] == str(value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.StoreUnavailableError("spanner://acme/billing: host 10.0.0.7"),
+        errors.StoreSchemaError("spanner://acme/billing: host 10.0.0.7"),
+        errors.StoreDataError("operations/a", "spanner://acme/billing: host 10.0.0.7"),
+        errors.SchedulerUnavailableError("spanner://acme/billing: host 10.0.0.7"),
+        errors.RemoteCallError("operations/a", "spanner://acme/billing: host 10.0.0.7"),
+        errors.RemoteProtocolError("operations/a", "spanner://acme/billing: host 10.0.0.7"),
+        errors.WaitDeadlineExceededError(1, ["operations/a"], problem="spanner://acme/billing: host 10.0.0.7"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_where_things_are_is_for_the_log_and_not_for_callers(error: LroError) -> None:
+    assert error.withholds
+    assert "10.0.0.7" in str(error)
+    told = to_status(error)
+    assert "acme" not in str(told), "neither in the message nor in the details"
+    assert told.message == error.message
+    assert to_status(error, expose=True).message == str(error)
+    assert pickle.loads(pickle.dumps(error)).message == error.message
 
 
 @BY_CLASS

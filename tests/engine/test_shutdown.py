@@ -13,7 +13,7 @@ from lro_aio.core.record import State
 from lro_aio.engine import worker
 from lro_aio.testing import FaultyStore, ManualClock
 
-from ..waiting import all_blocked, until
+from ..waiting import all_blocked, reached, until
 
 
 @pytest.fixture(autouse=True)
@@ -260,6 +260,42 @@ async def test_on_drain_whoever_waits_gets_the_latest_state_early(client, foreve
     assert not draining.done()
     draining.cancel()
     await asyncio.wait([draining])
+
+
+@pytest.mark.asyncio
+async def test_a_wait_that_begins_during_a_drain_is_held_and_hears_of_the_end(client, lro_clock):
+    op = await client.create()
+    await client.drain(0)
+    waits = [asyncio.create_task(client.wait_operation(op.name)) for _ in range(3)]
+    watch = client.watch(op.name)
+    assert not (await anext(watch)).done
+    later = asyncio.create_task(anext(watch))
+    await all_blocked()
+    assert not any(task.done() for task in (*waits, later)), "nobody is sent away at once, to ask again"
+    await op.done()
+    assert all(answer.done for answer in await asyncio.gather(*waits, later))
+
+
+@pytest.mark.asyncio
+async def test_a_wait_that_begins_during_a_drain_is_not_held_for_long(client, lro_clock):
+    """In real time: the clock of the test stands still."""
+    op = await client.create(lease=False)
+    await client.drain(0)
+    assert not (await asyncio.wait_for(client.wait_operation(op.name), 20)).done
+    assert [operation.done async for operation in client.watch(op.name)] == [False]
+
+
+@pytest.mark.asyncio
+async def test_a_close_does_not_give_handlers_the_time_of_a_drain_again(tmp_path, forever):
+    client = lro.Client(f"sqlite:///{tmp_path}/ops.db", handlers=[forever], drain_timeout=3600)
+    async with client:
+        op = await client.start("forever")
+        await reached(client, op.name, "RUNNING")
+        long = asyncio.create_task(client.drain(3600))
+        await all_blocked()
+        await client.drain(0)
+        await asyncio.wait_for(client.aclose(), 20)
+        await asyncio.wait_for(long, 20)
 
 
 @pytest.mark.asyncio

@@ -113,6 +113,18 @@ class TestGet:
             assert (await http.get(f"/api/v2/{op.name}")).status_code == 200
             assert (await http.get(f"/v1/{op.name}")).status_code == 404
 
+    @pytest.mark.parametrize("style", ["google", "azure"])
+    async def test_nothing_is_served_outside_of_a_prefix(self, client: lro.Client, http_to: HttpTo, style: Any) -> None:
+        op = await client.start("held")
+        app = app_of(client, prefix="/internal/v1", style=style)
+        async with http_to(app) as http:
+            paths = (await http.get("/openapi.json")).json()["paths"]
+            assert [path for path in paths if not path.startswith("/internal/v1/")] == []
+            url, body = "/google.longrunning.Operations/GetOperation", {"name": op.name}
+            assert (await http.post(url, json=body)).status_code == 404
+            if style == "google":
+                assert (await http.post(f"/internal/v1{url}", json=body)).json()["name"] == op.name
+
 
 class TestUnprintable:
     """A stored operation can always be read."""
@@ -283,6 +295,10 @@ class TestWeirdNames:
             "/v1/operations/" + "a" * 20_000,
             "/v1/operations/a:watch:watch",
             "/v1/:watch",
+            "/v1/operations/none%0a",
+            "/v1/operations/none:watch%0a",
+            "/v1/operations%0a",
+            "/v1/projects/p/operations%0a",
         ],
     )
     async def test_get_is_a_bad_request(self, client: lro.Client, http_to: HttpTo, path: str) -> None:
@@ -328,6 +344,22 @@ class TestAuthorize:
             ("delete", op.name),
         ]
 
+    @pytest.mark.parametrize(
+        ("path", "spelling"), [("-", "-"), ("%2D", "-"), ("tenants/a", "tenants/a/operations"), ("%2e", "./operations")]
+    )
+    async def test_a_list_is_asked_for_in_one_spelling(
+        self, client: lro.Client, http_to: HttpTo, path: str, spelling: str
+    ) -> None:
+        asked: list[str] = []
+
+        def authorize(request: Any, verb: str, name: str) -> bool:
+            asked.append(name)
+            return False
+
+        async with http_to(app_of(client, authorize=authorize)) as http:
+            assert (await http.get(f"/v1/{path}/operations")).status_code == 403
+        assert asked == [spelling]
+
     @pytest.mark.parametrize("raises", [False, True])
     async def test_refusal_comes_before_validation_and_existence(
         self, client: lro.Client, http_to: HttpTo, raises: bool
@@ -364,19 +396,67 @@ class TestAuthorize:
         assert (answer.status_code, answer.json()) == (401, {"detail": "who are you?"})
 
 
+class TestOtherSites:
+    """What a page of another site can make a browser send, with its cookies and without a preflight."""
+
+    @pytest.mark.parametrize("style", ["google", "azure"])
+    @pytest.mark.parametrize(
+        "kind", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain;charset=UTF-8"]
+    )
+    async def test_a_form_is_refused(self, client: lro.Client, http_to: HttpTo, style: Any, kind: str) -> None:
+        op = await client.start("held")
+        async with http_to(app_of(client, style=style)) as http:
+            answer = await http.post(f"/v1/{op.name}:cancel", content=b"", headers={"content-type": kind})
+        assert answer.status_code == 415
+        assert not (await client.server_host.record(op.name)).cancel_requested
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"sec-fetch-site": "cross-site"},
+            {"sec-fetch-site": "same-site"},
+            {"origin": "https://evil.example"},
+            {"origin": "null"},
+        ],
+    )
+    async def test_no_body_from_another_site_is_refused(
+        self, client: lro.Client, http_to: HttpTo, headers: dict[str, str]
+    ) -> None:
+        op = await client.start("held")
+        async with http_to(app_of(client)) as http:
+            answer = await http.post(f"/v1/{op.name}:cancel", headers=headers)
+            assert problem(answer) == (403, "PERMISSION_DENIED", "OTHER_SITE")
+            assert not (await client.server_host.record(op.name)).cancel_requested
+            asked_for = await http.post(f"/v1/{op.name}:cancel", headers=headers, json={})
+            assert asked_for.status_code == 200, "a browser asks first, and the application's CORS settings answer"
+
+    @pytest.mark.parametrize(
+        "headers",
+        [{}, {"sec-fetch-site": "same-origin"}, {"sec-fetch-site": "none"}, {"origin": "http://test"}],
+    )
+    async def test_no_body_is_fine_otherwise(
+        self, client: lro.Client, http_to: HttpTo, headers: dict[str, str]
+    ) -> None:
+        op = await client.start("held")
+        async with http_to(app_of(client)) as http:
+            assert (await http.post(f"/v1/{op.name}:cancel", headers=headers)).status_code == 200
+
+
 class TestFailures:
     async def test_store_that_does_not_answer_is_503_with_a_time_to_come_back(
-        self, handlers: lro.Handlers, http_to: HttpTo
+        self, handlers: lro.Handlers, http_to: HttpTo, caplog: pytest.LogCaptureFixture
     ) -> None:
         from lro_aio.stores.sqlite import SqliteStore
 
         store = FaultyStore(SqliteStore("sqlite://"))
         async with lro.Client(store, handlers=[handlers]) as client, http_to(app_of(client)) as http:
-            error = lro.StoreUnavailableError("away", retry_after=2.5)
+            error = lro.StoreUnavailableError("/srv/acme/ops.db is away", retry_after=2.5)
             store.fail("read", error=lambda: error)
             answer = await http.get("/v1/operations/a")
         assert problem(answer) == (503, "UNAVAILABLE", "STORE_UNAVAILABLE")
         assert answer.headers["retry-after"] == "3"
+        assert "acme" not in answer.text, "where the store is, is for the log"
+        assert "/srv/acme/ops.db is away" in caplog.text
 
     async def test_client_that_is_not_open_is_503(self, handlers: lro.Handlers, http_to: HttpTo) -> None:
         client = lro.Client("sqlite://", handlers=[handlers])
@@ -474,6 +554,10 @@ class TestApplication:
             "/v1/{name}:cancel",
             "/google.longrunning.Operations/GetOperation",
         }
+        for path, operations in paths.items():
+            for operation in operations.values():
+                declared = [item["name"] for item in operation.get("parameters", ()) if item["in"] == "path"]
+                assert declared == (["name"] if "{name}" in path else [])
 
     @pytest.mark.parametrize("style", ["Azure", "", None])
     async def test_other_styles_are_refused_with_those_that_exist(self, client: lro.Client, style: Any) -> None:

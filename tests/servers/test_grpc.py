@@ -282,6 +282,32 @@ class TestAuthorize:
         names = [op.name, "operations", op.name, op.name, op.name]
         assert asked == list(zip(["get", "list", "wait", "cancel", "delete"], names, strict=True))
 
+    @pytest.mark.parametrize(
+        ("sent", "spelling"),
+        [
+            ("-", "-"),
+            ("-/operations", "-"),
+            ("", "operations"),
+            ("operations", "operations"),
+            ("tenants/a", "tenants/a/operations"),
+            ("tenants/a/operations", "tenants/a/operations"),
+            ("no//parent", "no//parent"),
+        ],
+    )
+    async def test_a_list_is_asked_for_in_one_spelling(
+        self, client: lro.Client, serve_grpc: Serve, sent: str, spelling: str
+    ) -> None:
+        asked: list[str] = []
+
+        def authorize(context: Any, verb: str, name: str) -> bool:
+            asked.append(name)
+            return False
+
+        async with serve_grpc(client, authorize=authorize) as channel:
+            call = stub(channel).ListOperations(operations_pb2.ListOperationsRequest(name=sent))
+            assert (await refused(call))[0] is grpc.StatusCode.PERMISSION_DENIED
+        assert asked == [spelling]
+
     @pytest.mark.parametrize("how", ["false", "raises", "async false", "async raises"])
     async def test_refusal_looks_the_same_for_names_that_exist_that_do_not_and_that_cannot(
         self, client: lro.Client, serve_grpc: Serve, how: str

@@ -17,8 +17,9 @@ from google.protobuf import struct_pb2
 
 import lro_aio as lro
 from lro_aio.servers.fastapi import operations_router
+from lro_aio.testing import FaultyStore
 
-from ..waiting import until
+from ..waiting import all_blocked, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -127,6 +128,68 @@ class TestEvents:
             answer = await http.get("/v1/operations/none:watch")
             assert (answer.status_code, answer.json()["error"]["status"]) == (404, "NOT_FOUND")
         await nobody_watches(client)
+
+
+class TestWait:
+    async def test_caller_that_hangs_up_ends_the_wait(self, client: lro.Client, serve_http: ServeHttp) -> None:
+        op = await client.create()
+        async with serve_http(app_of(client)) as http:
+            waiting = asyncio.create_task(http.post(f"/v1/{op.name}:wait", json={"timeout": "60s"}))
+            await until(lambda: client.engine.feed._all)
+            waiting.cancel()  # closes the connection
+            await nobody_watches(client)
+
+    async def test_caller_that_hangs_up_ends_the_wait_behind_a_middleware_too(
+        self, client: lro.Client, serve_http: ServeHttp
+    ) -> None:
+        op = await client.create()
+        app = app_of(client)
+
+        @app.middleware("http")
+        async def passes(request: Any, call_next: Any) -> Any:
+            return await call_next(request)
+
+        async with serve_http(app) as http:
+            waiting = asyncio.create_task(http.post(f"/v1/{op.name}:wait", json={"timeout": "60s"}))
+            await until(lambda: client.engine.feed._all)
+            waiting.cancel()
+            await nobody_watches(client)
+
+    async def test_caller_that_waits_on_and_on_during_a_drain_does_not_spin(
+        self, client: lro.Client, serve_http: ServeHttp
+    ) -> None:
+        op = await client.create()
+        await client.drain(0)
+        async with serve_http(app_of(client)) as http:
+            waiting = asyncio.create_task(http.post(f"/v1/{op.name}:wait", json={"timeout": "60s"}))
+            await until(lambda: client.engine.feed._all)
+            assert not waiting.done()
+            await op.done()
+            assert (await waiting).json()["done"] is True
+
+    async def test_call_that_the_stopping_server_cuts_is_told_when_to_come_back(self, handlers: lro.Handlers) -> None:
+        """A server writes a bare 500 for a call that it cancels, unless the call is answered."""
+        store = FaultyStore(lro.SqliteStore("sqlite://"))
+        sent: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        async with lro.Client(store, handlers=[handlers], drain_timeout=0) as client:
+            scope = {"type": "http", "method": "GET", "path": "/v1/operations/a", "headers": [], "query_string": b""}
+            release = store.hold("read")
+            call = asyncio.create_task(app_of(client)(scope, receive, send))
+            await all_blocked()
+            await client.drain(0)
+            call.cancel()
+            await asyncio.wait({call}, timeout=10)
+            release()
+        assert sent[0]["status"] == 503
+        assert b"retry-after" in dict(sent[0]["headers"])
+        assert b'"UNAVAILABLE"' in sent[1]["body"]
 
 
 OTHER_PROCESS = """
