@@ -7,6 +7,9 @@
     lro wait   NAME [--timeout S]                         lro demo   [--path DIR]
     lro watch  NAME
 
+    lro backup FILE                  copy a SQLite store into a new file
+    lro restore FILE                 put that file in the place of the store
+
     lro spanner ddl      [--variant proto|bytes] [--table T]                print the DDL of the table
     lro spanner migrate  URL [--variant proto|bytes] [--dry-run] [--replace-ttl]      make or upgrade it
 

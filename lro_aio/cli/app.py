@@ -11,13 +11,14 @@ import signal
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.markup import escape
 
 import lro_aio
-from lro_aio.cli import commands, spanner
+from lro_aio.cli import backups, commands, spanner
 from lro_aio.cli.backends import Backend, is_token, open_store
 from lro_aio.cli.printing import console
 from lro_aio.cli.problems import CliError, Exit, describe
@@ -230,6 +231,26 @@ def delete(
     )
 
 
+@app.command(epilog=EPILOG)
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The new file; an existing one is not overwritten.")],
+    store: Store = None,
+) -> None:
+    """Copy a SQLite store as it is now into one new file, while services use it."""
+    url = _store_of(store)
+    _finish_now(lambda: backups.back_up(url, file), url)
+
+
+@app.command(epilog=EPILOG)
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What lro backup has made; it stays as it is.")],
+    store: Store = None,
+) -> None:
+    """Put a back-up in the place of a SQLite store, of which nothing is left. Stop all that uses the store first."""
+    url = _store_of(store)
+    _finish_now(lambda: backups.restore(url, file), url)
+
+
 @app.command()
 def workflow() -> None:
     """Print the workflow that waits for suspended operations in Cloud Workflows.
@@ -360,6 +381,13 @@ def _place(where: Where) -> Service | str:
         _fail_of(exc, "")
 
 
+def _store_of(given: str | None) -> str:
+    url = given or os.environ.get("LRO_STORE")
+    if not url:
+        _fail(CliError("say which store: --store URL; or set LRO_STORE", Exit.USAGE))
+    return url
+
+
 def _named(place: Service | str) -> str:
     return str(place) if isinstance(place, Service) else f"the store {place}"
 
@@ -376,6 +404,18 @@ def _finish(action: Coroutine[Any, Any, Exit], where: str) -> None:
         _fail_of(exc, where)
     else:
         raise typer.Exit(code)
+
+
+def _finish_now(action: Callable[[], str], url: str) -> None:
+    """Do what needs no event loop, and say what was done."""
+    try:
+        said = action()
+    except KeyboardInterrupt:
+        raise typer.Exit(Exit.INTERRUPTED) from None
+    except Exception as exc:  # noqa: BLE001 (`describe` tells problems from defects)
+        _fail_of(exc, _named(url))
+    else:
+        console().out(said, highlight=False)
 
 
 async def _stoppable(action: Coroutine[Any, Any, Exit]) -> Exit:

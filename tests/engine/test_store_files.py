@@ -115,3 +115,26 @@ async def test_a_full_disk_is_an_outage_and_what_was_committed_stays(tmp_path):
     async with lro.Client(f"sqlite:///{path}", worker=False) as client:
         assert len((await client.list_operations(page_size=500)).operations) == len(kept)
         await client.create()
+
+
+@pytest.mark.asyncio
+async def test_a_file_that_is_deleted_takes_no_more_orders_and_a_new_one_at_its_place_is_not_read(tmp_path, caplog):
+    path = tmp_path / "ops.db"
+    async with lro.Client(f"sqlite:///{path}", worker=False) as client:
+        before = await client.create(lease=False)
+        for file in tmp_path.iterdir():
+            file.unlink()
+        async with lro.Client(f"sqlite:///{path}", worker=False) as other:  # makes a new file
+            kept = await other.create(lease=False)
+            for call in (
+                client.start("order", operation_id="order-1"),
+                client.create(lease=False),
+                before.done(),
+                client.list_operations(),
+                client.get_operation(kept.name),
+            ):
+                with pytest.raises(lro.StoreUnavailableError, match="was deleted or replaced while it was in use"):
+                    await call
+    assert [record.event for record in caplog.records if record.levelname == "CRITICAL"] == ["store_gone"]
+    async with lro.Client(f"sqlite:///{path}", worker=False) as client:
+        assert [one.name for one in (await client.list_operations()).operations] == [kept.name]

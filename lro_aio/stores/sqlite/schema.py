@@ -12,7 +12,7 @@ from importlib import resources
 
 from lro_aio.core.errors import StoreSchemaError
 
-__all__ = ["APPLICATION_ID", "columns", "latest", "migrations", "prepare"]
+__all__ = ["APPLICATION_ID", "columns", "latest", "migrations", "prepare", "version_of"]
 
 APPLICATION_ID = 0x6C726F61
 """``PRAGMA application_id`` of our files: "lroa"."""
@@ -55,7 +55,7 @@ def prepare(connection: sqlite3.Connection, where: str, *, read_only: bool, memo
         sqlite3.Error: SQLite refused.
     """
     with _transaction(connection, "BEGIN"):  # one snapshot; a file that is not ours is not even locked
-        version = _version(connection, where)
+        version = version_of(connection, where)
     if read_only:
         if version < latest():
             raise StoreSchemaError(
@@ -68,7 +68,7 @@ def prepare(connection: sqlite3.Connection, where: str, *, read_only: bool, memo
     if version == latest():
         return
     with _transaction(connection, "BEGIN IMMEDIATE"):
-        present = _version(connection, where)  # again, under the lock: another process may have been first
+        present = version_of(connection, where)  # again, under the lock: another process may have been first
         for number, script in migrations().items():
             if number > present:
                 _run(connection, script)
@@ -76,7 +76,7 @@ def prepare(connection: sqlite3.Connection, where: str, *, read_only: bool, memo
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
-def _version(connection: sqlite3.Connection, where: str) -> int:
+def version_of(connection: sqlite3.Connection, where: str) -> int:
     """The schema's version, 0 for an empty database.
 
     Raises:

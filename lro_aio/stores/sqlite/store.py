@@ -19,6 +19,7 @@ from lro_aio.stores.sqlite.connections import Exclusive, Pool, connect
 from lro_aio.stores.sqlite.errors import translated
 from lro_aio.stores.sqlite.kept import KeptRows, data_version
 from lro_aio.stores.sqlite.location import BUSY_TIMEOUT, Location
+from lro_aio.stores.sqlite.presence import Presence
 from lro_aio.stores.sqlite.writes import write
 
 __all__ = ["SqliteStore"]
@@ -61,6 +62,7 @@ class SqliteStore(Store):
         self._pid = 0
         self._data_version = 0
         self._kept = KeptRows()
+        self._presence = Presence(None)
 
     @classmethod
     def from_url(cls, url: str) -> SqliteStore:
@@ -86,12 +88,13 @@ class SqliteStore(Store):
         Raises:
             StoreSchemaError: The file is not SQLite's, is another application's or of a newer release, or cannot be
                 read.
-            StoreUnavailableError: Another process keeps it locked, or the disk failed.
+            StoreUnavailableError: Another process keeps it locked or replaces it, or the disk failed.
             RuntimeError: The store is already open.
         """
         if self._writer is not None:
             raise RuntimeError(f"{self!r} is already open")
         location = self._location.resolved()
+        presence = Presence(location.path)
         with self._translated(opening=True):
             connection = connect(location, writer=True)
             try:
@@ -103,11 +106,13 @@ class SqliteStore(Store):
                     timeout=location.busy_timeout,
                 )
                 self._data_version = data_version(connection)
+                presence.opened()
             except BaseException:
                 connection.close()
                 raise
         self._pid = os.getpid()
         self._kept = KeptRows()  # data versions belong to one connection
+        self._presence = presence
         self._writer = Exclusive(connection, self._where, location.busy_timeout)
         # A second connection to ":memory:" would be another, empty database.
         self._readers = self._writer if location.path is None else Pool(lambda: connect(location, writer=False))
@@ -120,6 +125,7 @@ class SqliteStore(Store):
         if self._pid != os.getpid():
             return  # they are the parent's: closing them here could drop its locks
         self._writer = self._readers = None
+        self._presence.close()
         if readers is not writer:
             readers.close()
         writer.close()  # last: the last connection to close copies the log into the file
@@ -133,7 +139,8 @@ class SqliteStore(Store):
         """Apply changes in one transaction.
 
         Raises:
-            StoreUnavailableError: Locked by another writer, disk full, or the disk failed.
+            StoreUnavailableError: Locked by another writer, disk full, the disk failed, or the file is not there any
+                more.
             StoreSchemaError: The store was opened with ``mode=ro``.
             sqlite3.Error: SQLite does not accept a value; nothing was committed.
         """
@@ -201,7 +208,7 @@ class SqliteStore(Store):
         """Whether another connection has committed since the last call. The writer's own commits do not count."""
         if self._location.path is None:
             return False
-        with self._translated(), self._opened()[0].use() as connection:
+        with self._presence, self._translated(), self._opened()[0].use() as connection:
             version = data_version(connection)
             changed = version != self._data_version
             self._data_version = version
@@ -209,7 +216,7 @@ class SqliteStore(Store):
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._translated(), self._opened()[1].use() as connection:
+        with self._presence, self._translated(), self._opened()[1].use() as connection:
             yield connection
 
     @contextmanager
@@ -218,7 +225,9 @@ class SqliteStore(Store):
         writer, _ = self._opened()
         if self._location.read_only:
             raise StoreSchemaError(f"{self._where} was opened with mode=ro: open it without mode=ro to write")
-        with self._translated(), writer.use() as connection:
+        if self._presence.gone:
+            self._presence.check()  # write nothing more into a file that was seen to be gone
+        with self._presence, self._translated(), writer.use() as connection:
             try:
                 # IMMEDIATE: two transactions that read first and write later would both claim a row.
                 connection.execute("BEGIN IMMEDIATE")
