@@ -86,8 +86,9 @@ Serving = Callable[..., AbstractAsyncContextManager[Call]]
 def serving(serve_grpc: Any, error_interceptor: ErrorInterceptor) -> Serving:
     """``async with serving(client, body, ...) as call``: a method that does ``body(op)``, and answers with ``op``.
 
-    ``await call(name)`` calls it with the header.
+    ``await call(name)`` calls it with the header. The service keeps its operations: it still drives what it answered.
     """
+    driven: list[Any] = []
 
     @asynccontextmanager
     async def serve(client: lro.Client, body: Body | None = None, **options: Any) -> AsyncIterator[Call]:
@@ -95,6 +96,7 @@ def serving(serve_grpc: Any, error_interceptor: ErrorInterceptor) -> Serving:
 
         async def method(request: Any, context: Any) -> Any:
             op = await operation_from_context(client, context, **options)
+            driven.append(op)
             if body is not None:
                 await body(op)
             return op.proto
