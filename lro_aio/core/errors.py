@@ -154,14 +154,23 @@ class OperationNotFoundError(LroError):
 
 
 class OperationAlreadyExistsError(LroError):
-    """The id (or request_id, or child key) is taken by an operation that was started with another request."""
+    """The id, or the request_id, is taken: by another request, or by an operation that was deleted before it has ended.
+
+    ``deleted`` says which.
+    """
 
     code = Code.ALREADY_EXISTS
     reason = "OPERATION_ALREADY_EXISTS"
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, deleted: bool = False) -> None:
         self.name = name
-        super().__init__(f"operation {name!r} already exists and was started with another request")
+        self.deleted = deleted
+        problem = (
+            "was deleted, and keeps its name until it has ended"
+            if deleted
+            else ("already exists and was started with another request")
+        )
+        super().__init__(f"operation {name!r} {problem}")
 
 
 class OperationDoneError(LroError):

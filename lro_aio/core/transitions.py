@@ -105,7 +105,7 @@ def create(existing: Record | None, *, record: Record, now: float, also: Sequenc
         existing.handler == record.handler and (child or existing.same_request(record, also))
     )
     if not same or (existing.deleted and not record.parent_operation):
-        raise OperationAlreadyExistsError(record.name)
+        raise OperationAlreadyExistsError(record.name, deleted=existing.deleted)
     return existing
 
 
@@ -428,11 +428,15 @@ def keep(record: Record, *, until: float, check_time: float | None) -> Record:
 def delete(record: Record, *, now: float) -> Record | None:
     """Forget the operation. An unfinished one is hidden, runs to its end and is then removed (rule 13).
 
+    One that nobody here runs or holds, made without a handler and without a lease, is removed at once: nothing would
+    ever end it.
+
     Raises:
         OperationNotFoundError: It is deleted already, or expired.
     """
     record.check_visible(now)
-    if record.done and not record.cancel_children:
+    held = record.handler or record.lease_expire_time is not None or record.foreign
+    if not record.cancel_children and (record.done or not held):
         return None
     # A finished one whose cancel has still to reach its children is hidden; `cascaded` removes it.
     return _evolve(record, now, deleted=True)

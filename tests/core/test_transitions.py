@@ -155,7 +155,7 @@ begin_cleanup     | Lost!     Illegal!  Illegal!  Illegal!  Illegal!  Illegal!  
 request_cancel    | CANCELLED RUNNING   RUNNING   RUNNING   RUNNING   RUNNING   CANCELLED same      same      same
 cascaded          | same      same      same      same      same      same      same      same      same      same
 settle            | same      same      same      same      same      same      same      same      same      same
-delete            | PENDING   RUNNING   RUNNING   RUNNING   RUNNING   RUNNING   SUSPENDED gone      gone      gone
+delete            | PENDING   RUNNING   RUNNING   RUNNING   RUNNING   gone      SUSPENDED gone      gone      gone
 lose_creator      | Illegal!  Illegal!  Illegal!  Illegal!  FAILED    Illegal!  Illegal!  Done!     Done!     Done!
 handed_over       | PENDING   Token!    Token!    Token!    Token!    Token!    SUSPENDED Token!    Token!    Token!
 """
