@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from lro_aio.core.errors import (
     StoreUnavailableError,
 )
 from lro_aio.core.logs import about
-from lro_aio.core.record import Record, Wait, Wake
+from lro_aio.core.record import Record, Wait, Wake, WakeReason
 from lro_aio.core.status import cancelled, make_status, reason_of
 from lro_aio.core.transitions import Holder
 from lro_aio.engine.failing import leaves, status_of
@@ -151,6 +151,8 @@ class Runner:
             holding.decode()  # before the handler's own code runs: what cannot be read fails here, with the bytes kept
             if record.wake is not None and record.wake.children:
                 await self._read_children(run, record.wake)
+                if record.wake.reason is WakeReason.CHILDREN_DONE and not all(child.done for child in holding.children):
+                    return self._wait_on(run, record.wake)
             return self._returned(run, await self._call(run, Operation(holding)))
         except NewerStateError as exc:
             logger.warning(
@@ -166,6 +168,23 @@ class Runner:
         finally:
             run.in_handler = False
             run.forget_cancellation()
+
+    def _wait_on(self, run: Run, wake: Wake) -> Outcome:
+        """Suspend again: a scheduler said that the children have ended, and one has not."""
+        record = run.record
+        logger.warning("%s was woken before its children had ended", record.name, extra=about(record, "woken_early"))
+        known = record.wait if record.wait is not None and not record.wait.rerun else None
+        wait = known if known is not None else Wait(token="", sleep_until=0.0, children=wake.children)
+        wait = replace(
+            wait,
+            token=names.new_id(),
+            # Not at once: whoever woke it may say the same again.
+            sleep_until=self._clock.time() + wait.poll_interval,
+            service=wake.service,
+            on_cancel=run.handler.on_cancel,
+        )
+        suspended = partial(transitions.suspend, retention=self._retention, wait=wait, resume_point=record.resume_point)
+        return Outcome(suspended)
 
     async def _call(self, run: Run, operation: Operation[Any]) -> Any:
         """Call the user's function. A cancel that it swallows leaves no mark on the task."""

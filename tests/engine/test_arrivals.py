@@ -206,3 +206,26 @@ async def test_the_handler_never_sees_that_nobody_knew(start, wakes, lro_clock):
     await lro_clock.settle()
     assert wakes == [(lro.WakeReason.ELAPSED, [])]
     await client.aclose()
+
+
+@pytest.mark.asyncio
+async def test_a_scheduler_is_not_believed_that_the_children_have_ended(start, elsewhere, wakes, lro_clock, caplog):
+    client, _, record = await start(children=[None, None], timeout=1000)
+    first, second = record.wait.children
+    await (await client.operation(first)).done()
+    assert await arrive(client, record, lro.WakeReason.CHILDREN_DONE)
+    now = await client.server_host.record(record.name)
+    assert (now.state, now.wait.children, now.wait.deadline) == (
+        "SUSPENDED",
+        record.wait.children,
+        record.wait.deadline,
+    )
+    assert now.wait.token != record.wait.token
+    assert now.wait.sleep_until == lro_clock.time() + now.wait.poll_interval
+    assert (wakes, len(elsewhere.taken)) == ([], 2)
+    assert [entry.event for entry in caplog.records] == ["woken_early"]
+    await (await client.operation(second)).done()
+    await lro_clock.advance(10)
+    assert await arrive(client, now, lro.WakeReason.CHILDREN_DONE)
+    assert wakes == [(lro.WakeReason.CHILDREN_DONE, [])]
+    await client.aclose()
