@@ -130,6 +130,10 @@ class Wait(_Json):
     """Resume point of the clean-up that a cancel runs; "" for none."""
     joins: bool = False
     """An empty list of children is all that was given to wait for: all of them have ended."""
+    began: float = 0.0
+    """Epoch seconds at which the run that it started was claimed, where that run is on trial."""
+    trial: float = 0.0
+    """Seconds for which that run is alone in its process; 0 for none. See ``core.trials``."""
     rerun: bool = False
     """The wait does not end a segment: a first run handed over, a retry or a clean-up. ``wake`` stays as it is."""
 

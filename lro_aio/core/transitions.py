@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from google.protobuf import any_pb2
 from google.rpc import status_pb2
 
+from lro_aio.core import trials
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import (
     InvalidTokenError,
@@ -141,18 +142,25 @@ def claim(
         if not by.on_cancel:
             return _removed_if_deleted(_end(record, now, by.retention, State.CANCELLED, error=cancelled()))
         record = _to_cleanup(record, now, by.on_cancel)
-    if record.attempt >= by.max_attempts:
+    attempts = trials.counted(record, by.lease)
+    if attempts >= by.max_attempts:
         status = make_status(
             Code.ABORTED,
-            f"gave up after {record.attempt} attempts that ended without a result",
+            f"gave up after {attempts} attempts that ended without a result",
             reason="ATTEMPTS_EXHAUSTED",
-            metadata={"attempts": str(record.attempt)},
+            metadata={"attempts": str(attempts)},
         )
         return _removed_if_deleted(_end(record, now, by.retention, State.FAILED, error=status))
     if record.state is State.SUSPENDED and record.wait is not None and not record.wait.rerun:
         record = record.evolve(wake=wake)
     return _evolve(
-        record, now, **_held(now, by), claim=record.claim + 1, attempt=record.attempt + 1, schedule_handle=""
+        record,
+        now,
+        **_held(now, by),
+        claim=record.claim + 1,
+        attempt=attempts + 1,
+        schedule_handle="",
+        wait=trials.begun(record, now=now, lease=by.lease, on_cancel=by.on_cancel),
     )
 
 

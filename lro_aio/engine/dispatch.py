@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,6 +11,7 @@ from functools import partial
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
 from lro_aio.core import names, transitions
+from lro_aio.core import trials as core_trials
 from lro_aio.core.change import Change
 from lro_aio.core.errors import (
     InvalidOperationNameError,
@@ -37,6 +39,7 @@ from lro_aio.engine.settings import Settings
 from lro_aio.engine.slots import Slots
 from lro_aio.engine.tasks import Tasks
 from lro_aio.engine.timing import sleep_for, timeout_at
+from lro_aio.engine.trials import Trials
 from lro_aio.engine.worker import Worker
 from lro_aio.ports import Clock, Scheduler
 
@@ -66,6 +69,7 @@ class Dispatcher:
         *,
         rows: Rows,
         slots: Slots,
+        trials: Trials,
         evidence: Evidence,
         runnable: Runnable,
         children: Children,
@@ -80,6 +84,7 @@ class Dispatcher:
         self._scheduler = scheduler
         self._rows = rows
         self._slots = slots
+        self._trials = trials
         self._evidence = evidence
         self._runnable = runnable
         self._children = children
@@ -153,7 +158,7 @@ class Dispatcher:
                 return None
         wake = record.wait.wake(reason or WakeReason.ELAPSED, pending, error)
         try:
-            return await self._worker.claim(record, handler, token=token, wake=wake)
+            return await self._claim(record, handler, token, wake)
         except OperationBusyError:
             raise
         except (InvalidTokenError, InvalidTransitionError, OperationDoneError, OperationNotFoundError):
@@ -269,7 +274,10 @@ class Dispatcher:
         return handler if not wait.children and wait.sleep_until <= now else None
 
     def claim_due(self, record: Record, handler: Handler) -> asyncio.Future[Record | None] | None:
-        """Claim a row that wants nothing but a slot, and run it; None where it waits for one."""
+        """Claim a row that wants nothing but a slot, and run it; None where it waits for one, or for its turn."""
+        if self._trial(record):
+            self._tasks.spawn(self._claim_suspect(record, handler, None))
+            return None
         wait = record.wait if record.state is State.SUSPENDED else None
         wake = None if wait is None else wait.wake(WakeReason.ELAPSED)
         if not self._slots.has_free():
@@ -330,19 +338,54 @@ class Dispatcher:
             handler: Its handler.
             wake: Why it wakes; None for a row that waits for nothing.
         """
+        if self._trial(record):
+            self._tasks.spawn(self._claim_suspect(record, handler, wake))
+            return
         if not self._slots.has_free():
             if not self._life.draining:
                 self._slots.wait(record, wake)
             elif wake is not None:
                 await self.hand_back([record])
             return
-        token = record.wait.token if wake is not None and record.wait is not None else None
         try:
-            await self._worker.claim(record, handler, token=token, wake=wake)
+            await self._worker.claim(record, handler, token=_token(record, wake), wake=wake)
         except StoreUnavailableError:
             raise
         except LroError as exc:  # another process was first
             logger.debug("%s was not claimed: %s", record.name, exc, extra=about(record, "not_claimed"))
+
+    def _trial(self, record: Record) -> float:
+        """Seconds for which the next run of a row is on trial here; 0 for none."""
+        return core_trials.length(record, self._settings.lease.duration)
+
+    async def _claim(self, record: Record, handler: Handler, token: str | None, wake: Wake | None) -> Run | None:
+        """Claim a row and run it: now, or for a suspect when it is its turn."""
+        length = self._trial(record)
+        if not length:
+            return await self._worker.claim(record, handler, token=token, wake=wake)
+        await self._trials.turn(record.name, attempt=record.attempt, length=length)
+        run = None
+        try:
+            run = await self._worker.claim(record, handler, token=token, wake=wake)
+        finally:
+            if run is None:
+                self._trials.over(record.name)
+            else:
+                self._tasks.spawn(self._end_trial(run, length))
+        return run
+
+    async def _claim_suspect(self, record: Record, handler: Handler, wake: Wake | None) -> None:
+        """Claim a suspect when it is its turn; what fails is left to the sweep."""
+        try:
+            await self._claim(record, handler, _token(record, wake), wake)
+        except LroError as exc:
+            logger.debug("%s was not claimed: %s", record.name, exc, extra=about(record, "not_claimed"))
+
+    async def _end_trial(self, run: Run, length: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with timeout_at(self.clock, self.clock.monotonic() + length):
+                await run.ended.wait()
+        self._trials.over(run.record.name)
 
     async def _claim_queued(self, record: Record, wake: Wake | None) -> None:
         """Claim what waited for a slot; a claim that the store did not answer is repeated."""
@@ -369,3 +412,8 @@ class Dispatcher:
                 exc,
                 extra=about(record, "wait_not_forgotten"),
             )
+
+
+def _token(record: Record, wake: Wake | None) -> str | None:
+    """The resume token that a claim needs; None for a row that nothing has to wake."""
+    return record.wait.token if wake is not None and record.wait is not None else None

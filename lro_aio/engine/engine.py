@@ -32,6 +32,7 @@ from lro_aio.engine.starting import Starter
 from lro_aio.engine.sweep import Sweeper
 from lro_aio.engine.tasks import Tasks
 from lro_aio.engine.timing import SteadyTime, clock_skew
+from lro_aio.engine.trials import Trials
 from lro_aio.engine.worker import Worker
 from lro_aio.ports import Clock, Scheduler, Store
 
@@ -64,7 +65,7 @@ class Engine:
         steady = SteadyTime(clock)
         life = self.life = Life()
         feed = self.feed = Feed()
-        slots = self.slots = Slots(settings.max_running if settings.worker else 0)
+        slots = self.slots = Slots(settings.max_running if settings.worker else 0, clock.monotonic)
         runnable = Runnable(handlers, worker=settings.worker)
         self.batcher = Batcher(store, life, committed=feed.publish, elsewhere=feed.elsewhere, recovered=self._recovered)
         rows = self.rows = Rows(self.batcher, feed, clock, life, settings.owner)
@@ -82,6 +83,7 @@ class Engine:
             life=life,
             after=self._after,
         )
+        trials = self.trials = Trials(slots, clock)
         keeper = Keeper(rows, clock, self._retention)
         evidence = self.evidence = Evidence(clock, settings.lease)
         self.dispatcher = Dispatcher(
@@ -89,6 +91,7 @@ class Engine:
             scheduler,
             rows=rows,
             slots=slots,
+            trials=trials,
             evidence=evidence,
             runnable=runnable,
             children=children,
@@ -164,7 +167,7 @@ class Engine:
         self._closing = None
 
     async def _begin(self) -> None:
-        self.slots.on_free(self.dispatcher.fill_slots, self.sweeper.note_free)
+        self.slots.on_free(self.dispatcher.fill_slots, self.sweeper.note_free, self.trials.look)
         self._undo = [
             self.rows.listen(),
             self.feed.listen(self.worker.observe, lambda: None),
@@ -194,6 +197,7 @@ class Engine:
         self.life.drain()
         self._runs_end = min(self._runs_end, self.life.loop.time() + timeout)
         self.slots.close()
+        self.trials.close()
         self.feed.elsewhere()  # whoever waits gets the latest state now, while there is time to answer
         await self.sweeper.stop()
         await self._stop_runs(max(0.0, self._runs_end - self.life.loop.time()), closing=closing)

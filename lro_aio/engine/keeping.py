@@ -8,7 +8,6 @@ is over, and who waits for long looks after what it waits for, four times in a r
 from __future__ import annotations
 
 import asyncio
-import math
 from functools import partial
 
 from lro_aio.core import transitions
@@ -55,8 +54,8 @@ class Keeper:
             horizon: Seconds for which it then has it.
         """
         wait, step = waiter.wait, self._retention / 4
-        waited = self._clock.time() - waiter.update_time
-        if wait is None or wait.service or math.floor(waited / step) <= math.floor((waited - horizon) / step):
+        waited = max(0.0, self._clock.time() - waiter.update_time)
+        if wait is None or wait.service or waited // step == max(0.0, waited - horizon) // step:
             return
         found = await self._rows.read_many(list(wait.children))
         until = self._clock.time() + self._retention

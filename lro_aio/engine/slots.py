@@ -7,6 +7,7 @@ no answer can find the process full. What is due and finds no free slot waits he
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 from lro_aio.core.record import Record, Wake
@@ -19,16 +20,22 @@ class Slots:
 
     Args:
         most: How many there are. 0 for a front end, which runs nothing, even what it knows.
+        now: Monotonic seconds.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, now: Callable[[], float]) -> None:
         self.most = most
+        self._now = now
         self.closed = False
         """No slot is given any more: the process shuts down."""
         self.starved = False
         """Rows are due that found no free slot: the next one that is free is a reason to scan for them."""
-        self._running: set[str] = set()
-        """Uids."""
+        self.blocked = False
+        """No slot is given now: a suspect is on trial, or waits for its turn (see ``Trials``)."""
+        self.suspects: set[str] = set()
+        """Names: rows that wait for their turn, or have it."""
+        self._running: dict[str, float] = {}
+        """By uid: when the run began."""
         self._claiming: dict[str, int] = {}
         """How many claims are under way: by name, those of starts by uid."""
         self._taken: set[str] = set()
@@ -39,21 +46,32 @@ class Slots:
         self._no_claims.set()
         self._fill: Callable[[], None] = lambda: None
         self._rescan: Callable[[], None] = lambda: None
+        self._changed: Callable[[], None] = lambda: None
 
-    def on_free(self, fill: Callable[[], None], rescan: Callable[[], None]) -> None:
+    def on_free(self, fill: Callable[[], None], rescan: Callable[[], None], changed: Callable[[], None]) -> None:
         """Say who is told that a slot is free.
 
         Args:
             fill: Claims what waits; called where something does.
             rescan: Scans for more; called where rows are due that found no slot.
+            changed: Called in any case.
         """
-        self._fill, self._rescan = fill, rescan
+        self._fill, self._rescan, self._changed = fill, rescan, changed
 
     @property
     def free(self) -> int:
         """Runs that may start now."""
         taken = len(self._running) + len(self._claiming) + len(self._taken)
-        return 0 if self.closed else max(0, self.most - taken)
+        return 0 if self.closed or self.blocked else max(0, self.most - taken)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether there is a slot that is free, and nothing is about to be claimed."""
+        return not self._claiming and not self._taken and len(self._running) < self.most
+
+    def youngest(self) -> float:
+        """Seconds for which every run has run at least; infinite where there is none."""
+        return self._now() - max(self._running.values(), default=-math.inf)
 
     @property
     def waiting(self) -> int:
@@ -63,15 +81,15 @@ class Slots:
     @property
     def coming(self) -> int:
         """Rows that are about to be claimed, and that a scan of the store may still find due."""
-        return len(self._waiting) + len(self._taken) + len(self._claiming)
+        return len(self._waiting) + len(self._taken) + len(self._claiming) + len(self.suspects)
 
     def expects(self, name: str) -> bool:
         """Whether this row is one of them."""
-        return name in self._waiting or name in self._taken or name in self._claiming
+        return name in self._waiting or name in self._taken or name in self._claiming or name in self.suspects
 
     def waits(self, name: str) -> bool:
-        """Whether this row is one of them, and waits for a free slot."""
-        return name in self._waiting
+        """Whether this row is one of them, and waits for a free slot or for its turn."""
+        return name in self._waiting or name in self.suspects
 
     def has_free(self) -> bool:
         """Whether a run may start now. Where not, the want of a slot is noted."""
@@ -126,7 +144,8 @@ class Slots:
             self.tell_free()
         else:
             self._waiting.pop(running.name, None)  # a scan that began before the claim may have found it due
-            self._running.add(running.uid)
+            self._running[running.uid] = self._now()
+            self._changed()
 
     def claiming(self, key: str) -> bool:
         """Whether a claim of this row is under way."""
@@ -138,7 +157,7 @@ class Slots:
 
     def clear(self, record: Record) -> None:
         """Its run has ended."""
-        self._running.discard(record.uid)
+        self._running.pop(record.uid, None)
         self.tell_free()
 
     def tell_free(self) -> None:
@@ -147,6 +166,7 @@ class Slots:
             self._fill()
         if self.starved:
             self._rescan()
+        self._changed()
 
     def close(self) -> None:
         """Give no slot any more."""

@@ -218,7 +218,8 @@ class Account:
         if row.state is not State.SUCCEEDED:
             self._problem(row.name, f"did not end well: {row}")
             return row.handler, -1
-        if row.owner or row.lease_expire_time is not None or row.check_time is not None or row.wait is not None:
+        checked = row.check_time is not None and not row.parent_operation  # a child is kept for its parent
+        if row.owner or row.lease_expire_time is not None or checked or row.wait is not None:
             self._problem(row.name, f"is still held or waited for: {row}")
         response = struct_pb2.Struct()
         row.to_operation().response.Unpack(response)

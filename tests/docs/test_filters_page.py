@@ -173,7 +173,7 @@ def test_indexes_answer_what_the_page_says(text: str) -> None:
 @pytest.mark.asyncio
 async def test_a_page_token_belongs_to_its_filter(lro_client: lro.Client) -> None:
     for _ in range(2):
-        await lro_client.create()
+        await lro_client.create(lease=False)
     page = await lro_client.list_operations("done=false", page_size=1)
     assert (await lro_client.list_operations("done=false", page_token=page.next_page_token)).operations
     with pytest.raises(lro.InvalidPageTokenError):

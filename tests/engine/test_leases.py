@@ -175,17 +175,14 @@ async def test_too_many_crashes_end_the_operation(open_client, tmp_path, forever
     url = f"sqlite:///{tmp_path}/ops.db"
     client = await open_client(url, handlers=[forever], max_attempts=3)
     op = await client.start("forever")
-    poisonous = await client.start("forever")
-    for attempt in (1, 2, 3):
-        wanted = 2 * attempt
+    for wanted in (1, 2, 3):
         await until(lambda wanted=wanted: len([run for run in forever.runs if isinstance(run, tuple)]) >= wanted)
         abandon(client)
         client = await open_client(url, handlers=[forever], max_attempts=3)
         await lro_clock.advance(46)
-    for name in (op.name, poisonous.name):
-        ended = await asyncio.wait_for(client.wait_operation(name), 5)
-        assert reason(ended) == "ATTEMPTS_EXHAUSTED"
-        assert ended.error.code == lro.Code.ABORTED
+    ended = await asyncio.wait_for(client.wait_operation(op.name), 5)
+    assert reason(ended) == "ATTEMPTS_EXHAUSTED"
+    assert ended.error.code == lro.Code.ABORTED
 
 
 @pytest.mark.asyncio

@@ -1,0 +1,130 @@
+"""Suspects run one at a time, when everything else has run for long enough; others are not held up for long."""
+
+import asyncio
+
+import pytest
+
+from lro_aio.core.errors import WorkerUnavailableError
+from lro_aio.core.record import Record, State
+from lro_aio.engine.slots import Slots
+from lro_aio.engine.trials import Trials
+
+
+@pytest.fixture
+def slots(lro_clock):
+    slots = Slots(4, lro_clock.monotonic)
+    trials = Trials(slots, lro_clock)
+    slots.trials = trials
+    slots.on_free(lambda: None, lambda: None, trials.look)
+    return slots
+
+
+def row(name):
+    return Record(name=name, uid=name, state=State.RUNNING, create_time=0.0, update_time=0.0, handler="h")
+
+
+def run(slots, name):
+    slots.begin_claim(name)
+    slots.end_claim(name, row(name))
+
+
+def turn(slots, name, attempt=2, length=10.0):
+    return asyncio.create_task(slots.trials.turn(name, attempt=attempt, length=length))
+
+
+async def step(clock, seconds=0.0):
+    await clock.advance(seconds)
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.asyncio
+async def test_an_empty_process_gives_the_turn_at_once_and_claims_nothing_else(slots, lro_clock):
+    suspect = turn(slots, "a")
+    await step(lro_clock)
+    assert suspect.done()
+    run(slots, "a")
+    assert slots.free == 0
+    assert slots.expects("a")
+    slots.trials.over("a")
+    assert slots.free == 3
+    assert not slots.expects("a")
+
+
+@pytest.mark.asyncio
+async def test_the_turn_comes_when_all_others_have_run_for_as_long_as_the_trial(slots, lro_clock):
+    run(slots, "old")
+    await step(lro_clock, 6)
+    run(slots, "young")
+    suspect = turn(slots, "a")
+    await step(lro_clock, 9)
+    assert not suspect.done()
+    assert slots.free == 0, "else the youngest would never be old enough"
+    await step(lro_clock, 1)
+    assert suspect.done()
+
+
+@pytest.mark.asyncio
+async def test_the_turn_comes_at_once_when_the_young_have_ended(slots, lro_clock):
+    run(slots, "young")
+    suspect = turn(slots, "a")
+    await step(lro_clock)
+    assert not suspect.done()
+    slots.clear(row("young"))
+    await step(lro_clock)
+    assert suspect.done()
+
+
+@pytest.mark.asyncio
+async def test_one_at_a_time_and_who_has_crashed_most_comes_first(slots, lro_clock):
+    run(slots, "young")
+    waiting = {name: turn(slots, name, attempt) for name, attempt in (("a", 2), ("b", 4), ("c", 3))}
+    await step(lro_clock)
+    await step(lro_clock, 10)
+    order = []
+    for _ in range(3):
+        (name,) = [name for name, task in waiting.items() if task.done()]
+        order.append(name)
+        del waiting[name]
+        slots.trials.over(name)
+        await step(lro_clock)
+    assert order == ["b", "c", "a"]
+
+
+@pytest.mark.asyncio
+async def test_what_waits_for_a_slot_comes_before_the_next_suspect(slots, lro_clock):
+    claimed = []
+
+    def fill():
+        for record, _ in slots.take_waiting():
+            claimed.append(record.name)
+            slots.give_up(record.name)
+            run(slots, record.name)
+
+    slots.on_free(fill, lambda: None, slots.trials.look)
+    first, second = turn(slots, "a"), turn(slots, "b")
+    await step(lro_clock)
+    assert (first.done(), second.done()) == (True, False)
+    slots.wait(row("fresh"), None)
+    slots.tell_free()
+    assert claimed == []
+    slots.trials.over("a")
+    await step(lro_clock)
+    assert claimed == ["fresh"]
+    assert not second.done()
+    await step(lro_clock, 10)
+    assert second.done()
+
+
+@pytest.mark.asyncio
+async def test_nobody_gets_a_turn_when_the_process_shuts_down(slots, lro_clock):
+    run(slots, "young")
+    suspect = turn(slots, "a")
+    await step(lro_clock)
+    slots.close()
+    slots.trials.close()
+    with pytest.raises(WorkerUnavailableError):
+        await suspect
+    with pytest.raises(WorkerUnavailableError):
+        await slots.trials.turn("b", attempt=2, length=1.0)
+    assert not slots.suspects
