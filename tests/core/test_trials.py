@@ -16,7 +16,7 @@ def pending():
 def crashed(row, *, began, lived):
     """The row of a run that began at ``began`` and renewed its lease for the last time ``lived`` seconds later."""
     running = transitions.claim(row, now=began, by=BY)
-    if lived:
+    if lived and not running.done:
         holder = transitions.Holder(running.uid, running.claim)
         running = transitions.renew(running, holder=holder, now=began + lived, lease=LEASE)
     return running
