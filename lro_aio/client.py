@@ -30,7 +30,7 @@ from lro_aio.core.results import unmarshal_operation
 from lro_aio.engine.children import Service, as_service
 from lro_aio.engine.engine import Engine
 from lro_aio.engine.handlers import HandlerFunction, Handlers
-from lro_aio.engine.life import ClosedError
+from lro_aio.engine.life import NeverOpenedError
 from lro_aio.engine.operation import Operation
 from lro_aio.engine.serving import ServerHost
 from lro_aio.engine.settings import Settings
@@ -256,10 +256,10 @@ class Client:
         """The present life of the client, or its last one.
 
         Raises:
-            ClosedError: It was never opened.
+            NeverOpenedError: It was never opened.
         """
         if self._engine is None:
-            raise ClosedError("the client is not open: use it inside 'async with client:'")
+            raise NeverOpenedError
         return self._engine
 
     @property
@@ -335,7 +335,8 @@ class Client:
             StateCodecError: The state cannot be encoded. It names the field.
             PayloadTooLargeError: State or metadata is over its limit.
             OperationAlreadyExistsError: The id stands for another request.
-            ValueError: ``request_id`` or ``operation_id`` is malformed, or both are given.
+            ValueError: ``request_id`` or ``operation_id`` is malformed, which servers answer with INVALID_ARGUMENT, or
+                both are given.
             InvalidOperationNameError: ``parent`` is malformed.
             StoreUnavailableError: It is not known whether the operation was started. With a ``request_id``, the call
                 may safely be repeated.

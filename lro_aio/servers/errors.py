@@ -10,9 +10,9 @@ from lro_aio.client import Client
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import LroError
 from lro_aio.core.logs import event
-from lro_aio.core.names import MAX_NAME
+from lro_aio.core.names import MAX_NAME, MalformedIdError
 from lro_aio.core.status import make_status, to_status
-from lro_aio.engine.life import ClosedError
+from lro_aio.engine.life import ClosedError, NeverOpenedError
 
 __all__ = ["RequestError", "invalid", "permission_denied", "status_of", "unimplemented"]
 
@@ -85,6 +85,19 @@ def status_of(exc: BaseException, *, client: Client | None = None, expose: bool 
         if exc.withholds:
             logger.warning("a server call failed: %s", exc, extra=event("call_failed"))
         return to_status(exc, expose=expose)
+    if isinstance(exc, MalformedIdError):
+        return invalid(*exc.args).status
+    if isinstance(exc, NeverOpenedError):
+        logger.error(
+            "a call came, and the client was never opened: use it inside 'async with client:', or put lifespan(client)"
+            " into the outermost application (the lifespan of a mounted application does not run)",
+            extra=event("client_never_opened"),
+        )
+        sentence = (
+            "this process does not serve operations: its client was never opened (the lifespan of a mounted application"
+            " does not run)"
+        )
+        return make_status(Code.UNAVAILABLE, sentence, reason="CLIENT_CLOSED", retry_after=CLOSED_RETRY)
     if isinstance(exc, ClosedError) or (isinstance(exc, RuntimeError) and client is not None and not client.is_open):
         sentence = "this process does not serve operations now: it is starting or shutting down"
         return make_status(Code.UNAVAILABLE, sentence, reason="CLIENT_CLOSED", retry_after=CLOSED_RETRY)
