@@ -566,11 +566,11 @@ def _check_row(store: Store, limits: Limits) -> None:
         ValueError: It does not fit.
     """
     most = store.max_row
-    total = limits.state + limits.metadata + limits.response
+    total = limits.state + limits.metadata + max(limits.response, limits.error)
     if most is not None and total > most:
         raise ValueError(
-            f"Limits.state, metadata and response are {total} bytes together, but a row of the store {store.url} holds"
-            f" {most}; lower one of them, and keep large data elsewhere, with its address in the state"
+            f"Limits.state, metadata and response (or error) are {total} bytes together, but a row of the store"
+            f" {store.url} holds {most}; lower one of them, and keep large data elsewhere, its address in the state"
         )
 
 
