@@ -463,8 +463,8 @@ class Client:
     async def wait_operation(self, name: str, timeout: Duration | None = None) -> operations_pb2.Operation:
         """Wait until the operation has ended. At the timeout, return its latest state, not an error.
 
-        Like the RPC of ``google.longrunning``. ``lro_aio.wait_operation`` raises at the timeout instead. May return
-        early while the client drains.
+        Like the RPC of ``google.longrunning``. ``lro_aio.wait_operation`` raises at the timeout instead. A drain ends
+        the wait; one that begins during a drain is held for a second.
 
         Args:
             name: Resource name.

@@ -142,13 +142,14 @@ class OperationNotFoundError(LroError):
 
     code = Code.NOT_FOUND
     reason = "OPERATION_NOT_FOUND"
+    _private = frozenset({"problem"})
     problem = ""
 
     def __init__(self, name: str, problem: str = "") -> None:
         self.name = name
         sentence = f"operation {name!r} does not exist"
         if problem and problem != sentence:
-            self.problem = problem
+            self.problem, self._public = problem, sentence
         super().__init__(f"{sentence}: {self.problem}" if self.problem else sentence)
 
 
