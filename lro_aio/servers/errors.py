@@ -14,7 +14,7 @@ from lro_aio.core.names import MAX_NAME, MalformedIdError
 from lro_aio.core.status import make_status, to_status
 from lro_aio.engine.life import ClosedError, NeverOpenedError
 
-__all__ = ["RequestError", "invalid", "permission_denied", "status_of", "unimplemented"]
+__all__ = ["RequestError", "cut_off", "invalid", "permission_denied", "status_of", "unimplemented"]
 
 logger = logging.getLogger("lro_aio")
 
@@ -34,6 +34,16 @@ class RequestError(Exception):
         self.status = status
         self.http = http
         super().__init__(status.message)
+
+
+def cut_off(client: Client) -> ClosedError | None:
+    """The error for a call that the server has cancelled because its patience is over; None where it has not stopped.
+
+    Unless such a call is answered, a web server writes a bare 500.
+    """
+    if client.is_open and not client.server_host.draining:
+        return None
+    return ClosedError("the server ended the call")
 
 
 def invalid(field: str, problem: str) -> RequestError:
