@@ -30,7 +30,7 @@ from lro_aio.core.results import unmarshal_operation
 from lro_aio.engine.children import Service, as_service
 from lro_aio.engine.engine import Engine
 from lro_aio.engine.handlers import HandlerFunction, Handlers, Register, Registered
-from lro_aio.engine.life import ClosedError
+from lro_aio.engine.life import NeverOpenedError
 from lro_aio.engine.operation import Operation
 from lro_aio.engine.serving import ServerHost
 from lro_aio.engine.settings import Settings
@@ -257,10 +257,10 @@ class Client:
         """The present life of the client, or its last one.
 
         Raises:
-            ClosedError: It was never opened.
+            NeverOpenedError: It was never opened.
         """
         if self._engine is None:
-            raise ClosedError("the client is not open: use it inside 'async with client:'")
+            raise NeverOpenedError
         return self._engine
 
     @property
@@ -335,7 +335,8 @@ class Client:
             StateCodecError: The state cannot be encoded. It names the field.
             PayloadTooLargeError: State or metadata is over its limit.
             OperationAlreadyExistsError: The id stands for another request.
-            ValueError: ``request_id`` or ``operation_id`` is malformed, or both are given.
+            ValueError: ``request_id`` or ``operation_id`` is malformed, which servers answer with INVALID_ARGUMENT, or
+                both are given.
             InvalidOperationNameError: ``parent`` is malformed.
             StoreUnavailableError: It is not known whether the operation was started. With a ``request_id``, the call
                 may safely be repeated.
@@ -462,8 +463,8 @@ class Client:
     async def wait_operation(self, name: str, timeout: Duration | None = None) -> operations_pb2.Operation:
         """Wait until the operation has ended. At the timeout, return its latest state, not an error.
 
-        Like the RPC of ``google.longrunning``. ``lro_aio.wait_operation`` raises at the timeout instead. May return
-        early while the client drains.
+        Like the RPC of ``google.longrunning``. ``lro_aio.wait_operation`` raises at the timeout instead. A drain ends
+        the wait; one that begins during a drain is held for a second.
 
         Args:
             name: Resource name.
@@ -565,11 +566,11 @@ def _check_row(store: Store, limits: Limits) -> None:
         ValueError: It does not fit.
     """
     most = store.max_row
-    total = limits.state + limits.metadata + limits.response
+    total = limits.state + limits.metadata + max(limits.response, limits.error)
     if most is not None and total > most:
         raise ValueError(
-            f"Limits.state, metadata and response are {total} bytes together, but a row of the store {store.url} holds"
-            f" {most}; lower one of them, and keep large data elsewhere, with its address in the state"
+            f"Limits.state, metadata and response (or error) are {total} bytes together, but a row of the store"
+            f" {store.url} holds {most}; lower one of them, and keep large data elsewhere, its address in the state"
         )
 
 

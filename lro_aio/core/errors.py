@@ -48,7 +48,7 @@ from google.protobuf.message import Message
 
 from lro_aio.core.codes import Code
 from lro_aio.core.packed import packed, unpacked
-from lro_aio.core.wording import listed, variables
+from lro_aio.core.wording import call, listed, variables
 
 if TYPE_CHECKING:
     import grpc
@@ -115,8 +115,7 @@ class LroError(Exception):
     @property
     def metadata(self) -> dict[str, str]:
         """The variable parts of ``message``, as AIP-193 wants them in ``ErrorInfo.metadata``."""
-        hidden = self._private | {"code", "reason"}
-        return variables({key: value for key, value in vars(self).items() if key[0] != "_" and key not in hidden})
+        return variables(vars(self), self._private | {"code", "reason"})
 
 
 class InvalidOperationNameError(LroError):
@@ -143,13 +142,14 @@ class OperationNotFoundError(LroError):
 
     code = Code.NOT_FOUND
     reason = "OPERATION_NOT_FOUND"
+    _private = frozenset({"problem"})
     problem = ""
 
     def __init__(self, name: str, problem: str = "") -> None:
         self.name = name
         sentence = f"operation {name!r} does not exist"
         if problem and problem != sentence:
-            self.problem = problem
+            self.problem, self._public = problem, sentence
         super().__init__(f"{sentence}: {self.problem}" if self.problem else sentence)
 
 
@@ -577,7 +577,7 @@ class RemoteCallError(LroError):
         self.retry_after = retry_after
         self.packed_details = tuple(details)
         answered = f"HTTP {http_status}" if http_status is not None else self.code.name
-        self._public = f"{_call(name)} failed with {answered}"
+        self._public = f"{call(name)} failed with {answered}"
         super().__init__(f"{self._public}: {problem}")
 
     @property
@@ -596,9 +596,5 @@ class RemoteProtocolError(LroError):
     def __init__(self, name: str, problem: str) -> None:
         self.name = name
         self.problem = problem
-        self._public = f"the answer to {_call(name)} makes no sense"
+        self._public = f"the answer to {call(name)} makes no sense"
         super().__init__(f"{self._public}: {problem}")
-
-
-def _call(name: str) -> str:
-    return f"a call for operation {name!r}" if name else "the call that starts an operation"

@@ -12,6 +12,7 @@ from lro_aio.core.errors import InvalidOperationNameError
 
 __all__ = [
     "ANY_PARENT",
+    "MalformedIdError",
     "OperationName",
     "check_id",
     "check_remote",
@@ -42,6 +43,21 @@ _REQUEST_ID = re.compile(r"[\x20-\x7e]{1,128}")
 
 # Fixed for ever: ids derived from a request_id or a child key must be the same in every release.
 _NAMESPACE = uuid.UUID("5d0c3c0e-9a55-5a4e-8d5e-3c1f2c7b6a10")
+
+
+class MalformedIdError(ValueError):
+    """A ``request_id`` or ``operation_id`` is malformed. Servers answer INVALID_ARGUMENT: ids come from their callers.
+
+    Args:
+        field: Which of the two.
+        problem: The rest of the sentence that the field begins.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(field, problem)
+
+    def __str__(self) -> str:
+        return " ".join(self.args)
 
 
 class OperationName(NamedTuple):
@@ -173,10 +189,12 @@ def check_id(identifier: str) -> str:
     """Return a caller's own id.
 
     Raises:
-        ValueError: It is not 1 to 128 letters, digits or any of ``._~-``.
+        MalformedIdError: It is not 1 to 128 letters, digits or any of ``._~-``.
     """
     if not _ID.fullmatch(identifier):
-        raise ValueError(f"operation_id {identifier!r} must be 1 to 128 letters, digits or any of '._~-'")
+        raise MalformedIdError(
+            "operation_id", f"{identifier[:MAX_NAME]!r} must be 1 to 128 letters, digits or any of '._~-'"
+        )
     return identifier
 
 
@@ -195,10 +213,10 @@ def request_id(parent: str, handler: str, request: str) -> str:
     """The id that stands for one request (AIP-155): the same three arguments always give the same id.
 
     Raises:
-        ValueError: ``request`` is not 1 to 128 printable ASCII characters.
+        MalformedIdError: ``request`` is not 1 to 128 printable ASCII characters.
     """
     if not _REQUEST_ID.fullmatch(request):
-        raise ValueError("request_id must be 1 to 128 printable ASCII characters")
+        raise MalformedIdError("request_id", "must be 1 to 128 printable ASCII characters")
     return str(uuid.uuid5(_NAMESPACE, f"request\n{parent}\n{handler}\n{request}"))
 
 

@@ -208,6 +208,8 @@ class Limits(_Seconds):
     metadata: int = 64 * 1024
     state: int = 1024 * 1024
     response: int = 2 * 1024 * 1024
+    error: int = 256 * 1024
+    """Of a failed operation: message and details. Details of an exception that do not fit are left out."""
     page_bytes: int = 3 * 1024 * 1024
     """A list page is clipped here: gRPC clients refuse messages over 4 MiB."""
     page_size: int = 100
@@ -224,7 +226,7 @@ class Limits(_Seconds):
         """Refuse a payload that is too large for its column (rule 9).
 
         Args:
-            field: "metadata", "state" or "response".
+            field: "metadata", "state", "response" or "error".
             size: Its bytes.
 
         Raises:

@@ -17,13 +17,15 @@ from google.rpc import error_details_pb2, status_pb2
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import LroError, OperationFailedError
 from lro_aio.core.failures import BY_CODE
-from lro_aio.core.packed import detail_of
+from lro_aio.core.packed import detail_of, packed
 
 __all__ = [
     "DOMAIN",
     "HIDDEN_MESSAGE",
     "cancelled",
+    "clipped",
     "error_of",
+    "fitted",
     "from_status",
     "make_status",
     "reason_of",
@@ -71,17 +73,38 @@ def make_status(
         delay = duration_pb2.Duration()
         delay.FromNanoseconds(int(max(0.0, retry_after) * 1e9))
         extra.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    for detail in extra:
-        packed = any_pb2.Any()
-        packed.Pack(detail)
-        if packed.type_url not in present:
-            status.details.append(packed)
+    for detail in map(packed, extra):
+        if detail.type_url not in present:
+            status.details.append(detail)
     return status
 
 
 def utf8(text: str) -> str:
     """The text as a protobuf string can hold it: file names and JSON may have lone surrogates."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def fitted(status: status_pb2.Status, most: int) -> status_pb2.Status:
+    """The status in at most ``most`` bytes, or few more: without the details that are too large, its message clipped.
+
+    Its ``ErrorInfo`` loses its metadata before it is left out: callers tell errors apart by its reason.
+    """
+    if status.ByteSize() <= most:
+        return status
+    kept = status_pb2.Status(code=status.code, message=clipped(status.message, most // 2))
+    for detail in status.details:
+        info = detail_of([detail], error_details_pb2.ErrorInfo)
+        if info is not None and detail.ByteSize() > most // 4:
+            detail = packed(error_details_pb2.ErrorInfo(reason=info.reason[:63], domain=info.domain[:255]))
+        if info is not None or kept.ByteSize() + detail.ByteSize() <= most:
+            kept.details.append(detail)
+    return kept
+
+
+def clipped(text: str, most: int) -> str:
+    """At most ``most`` bytes of UTF-8, cut between characters."""
+    data = text.encode()
+    return text if len(data) <= most else data[: max(0, most - 3)].decode(errors="ignore") + "..."
 
 
 def cancelled() -> status_pb2.Status:

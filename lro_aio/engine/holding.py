@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -14,7 +15,9 @@ from google.rpc import status_pb2
 from lro_aio.core import transitions
 from lro_aio.core.change import Change
 from lro_aio.core.codec import StateCodec
+from lro_aio.core.logs import about
 from lro_aio.core.record import Record
+from lro_aio.core.status import fitted
 from lro_aio.core.transitions import Holder
 from lro_aio.engine.children import Children
 from lro_aio.engine.handlers import Handler, HandlerFunction
@@ -26,6 +29,8 @@ from lro_aio.engine.tasks import Tasks
 from lro_aio.ports import Clock
 
 __all__ = ["CancelReason", "Holding", "OperationHost"]
+
+logger = logging.getLogger("lro_aio")
 
 _UNREAD: Any = object()
 
@@ -204,6 +209,20 @@ class Holding:
         )
         return event, 512 + len(changes.get("state_data", b""))
 
+    def fitted(self, error: status_pb2.Status) -> status_pb2.Status:
+        """The error within ``Limits.error``: what a list returns must fit into it."""
+        limit = self.host.settings.limits.error
+        cut = fitted(error, limit)
+        if cut is not error:
+            logger.warning(
+                "the error of %s has %d bytes; the limit is %d: details that do not fit are left out",
+                self.record.name,
+                error.ByteSize(),
+                limit,
+                extra=about(self.record, "error_cut"),
+            )
+        return cut
+
     async def finish(self, *, response: bytes = b"", error: status_pb2.Status | None = None) -> None:
         """End the operation."""
         await self.write(
@@ -217,10 +236,11 @@ class Holding:
 
     async def write(self, event: Callable[..., Record | None], **arguments: Any) -> None:
         """Commit a transition of the holder's."""
+        error = arguments.get("error")
         change = Change(
             self.record.name,
             partial(event, holder=self.holder, now=self.host.clock.time(), **arguments),
-            size=512 + len(arguments.get("response", b"")),
+            size=512 + len(arguments.get("response", b"")) + (0 if error is None else error.ByteSize()),
         )
         record = await self.host.rows.submit(change)
         if record is None:  # a deleted row is removed as it ends: this object alone still knows how

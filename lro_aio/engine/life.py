@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import weakref
 
-__all__ = ["ClosedError", "Life"]
+__all__ = ["ClosedError", "Life", "NeverOpenedError"]
 
 
 class ClosedError(RuntimeError):
     """The client is not open: not yet, or no longer. A server answers UNAVAILABLE for it."""
+
+
+class NeverOpenedError(ClosedError):
+    """The client was never opened."""
+
+    def __init__(self) -> None:
+        super().__init__("the client is not open: use it inside 'async with client:'")
 
 
 class Life:
@@ -21,12 +29,14 @@ class Life:
         """This process is a child of the one that opened it."""
         _LIVES.add(self)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._context = contextvars.Context()
         self.closed = False
         self._draining = False
 
     def begin(self) -> None:
-        """It is open now, on the running event loop."""
+        """It is open now, on the running event loop and in the present context."""
         self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()
 
     def drain(self) -> None:
         """From now on, this process takes no more work."""
@@ -48,6 +58,10 @@ class Life:
         assert self._loop is not None
         return self._loop
 
+    def new_context(self) -> contextvars.Context:
+        """A context for user code: with what was set when the client was opened, and with nothing of other code's."""
+        return self._context.copy()
+
     def check_open(self) -> None:
         """Refuse use before ``async with``, after it, and on another event loop.
 
@@ -58,7 +72,7 @@ class Life:
         if self.forked and self._loop is not None:
             raise RuntimeError("the client was opened before this process was forked; open one in each process")
         if self._loop is None:
-            raise ClosedError("the client is not open: use it inside 'async with client:'")
+            raise NeverOpenedError
         if self.closed:
             raise ClosedError("the client is closed: its 'async with' block has ended")
         if asyncio.get_running_loop() is not self._loop:

@@ -245,7 +245,7 @@ class Runner:
             error=error,
             changes=changes,
         )
-        return Outcome(event, 512 + len(response))
+        return Outcome(event, 512 + len(response) + (0 if error is None else error.ByteSize()))
 
     def _misused(self, run: Run, message: str, reason: str, **metadata: str) -> Outcome:
         """The handler broke a rule of handlers: the operation fails, and says which."""
@@ -271,7 +271,7 @@ class Runner:
             exc_info=exc,
             extra=about(record, "failed"),
         )
-        return self._finish(run, error=status)
+        return self._finish(run, error=run.holding.fitted(status))
 
     def _suspend(self, run: Run, planned: Suspended) -> Outcome:
         return Outcome(*run.holding.suspend_change(planned))

@@ -232,7 +232,9 @@ class Worker:
         run = self._runner.run_of(record, handler)
         self.running[record.uid] = run
         self._leases.hold(record.name, run.holder)
-        run.task = asyncio.get_running_loop().create_task(self._run(run), name=f"lro-aio-run {record.name}")
+        # Not in the context of whoever happened to bring the answer: a request, or another operation.
+        name, context = f"lro-aio-run {record.name}", self._life.new_context()
+        run.task = asyncio.get_running_loop().create_task(self._run(run), name=name, context=context)
         early = self._cancelled_early.pop(record.uid, record)
         if early.cancel_requested and not record.cleaning:
             run.cancel(CancelReason.CANCEL_REQUESTED)

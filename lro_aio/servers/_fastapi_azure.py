@@ -33,8 +33,7 @@ def add_routes(router: APIRouter, calls: Calls, prefix: str) -> None:
     async def page(request: Request, parent: str) -> Response:
         found = await calls.page(_list_request(request, parent))
         token = found.response.next_page_token
-        next_link = str(request.url.include_query_params(pageToken=token)) if token else None
-        return response(Reply(200, page_json(found.records, next_link)))
+        return response(Reply(200, page_json(found.records, _next_link(request, token) if token else None)))
 
     async def cancel(request: Request, name: str) -> Response:
         refuse_repeatability(request.headers)
@@ -51,6 +50,14 @@ def add_routes(router: APIRouter, calls: Calls, prefix: str) -> None:
     routes.add("GET", "/{name:path}", routes.endpoint("get", get), "GetStatusMonitor")
     routes.add("POST", "/{name:path}:cancel", routes.endpoint("cancel", cancel), "CancelOperation")
     routes.add("DELETE", "/{name:path}", routes.endpoint("delete", delete), "DeleteStatusMonitor")
+
+
+def _next_link(request: Request, token: str) -> str:
+    """The URL of the next page, with the path that a proxy has taken away and that the application is told of."""
+    url, root = request.url, request.scope.get("root_path", "").rstrip("/")
+    if not url.path.startswith(f"{root}/"):
+        url = url.replace(path=root + url.path)
+    return str(url.include_query_params(pageToken=token))
 
 
 def _list_request(request: Request, parent: str) -> operations_pb2.ListOperationsRequest:

@@ -14,8 +14,8 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from lro_aio.client import Client
 from lro_aio.core.errors import InvalidOperationNameError
 from lro_aio.core.names import parse
-from lro_aio.engine.life import ClosedError
 from lro_aio.servers.calls import Calls
+from lro_aio.servers.errors import cut_off
 from lro_aio.servers.forms import refuse_forms
 from lro_aio.servers.http import Reply
 
@@ -91,10 +91,10 @@ class Routes:
             except StarletteHTTPException:
                 raise  # FastAPI answers it
             except asyncio.CancelledError:
-                if self.calls.client.is_open and not self.calls.client.server_host.draining:
+                stopped = cut_off(self.calls.client)
+                if stopped is None:
                     raise
-                # The server's patience with open calls is over: it would answer 500 in our place.
-                return response(self.on_error(ClosedError("the server ended the call"), self.calls.client))
+                return response(self.on_error(stopped, self.calls.client))
             except Exception as exc:  # noqa: BLE001 (whatever it is, the caller gets the style's error body)
                 return response(self.on_error(exc, self.calls.client))
 

@@ -10,11 +10,11 @@ from lro_aio.client import Client
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import LroError
 from lro_aio.core.logs import event
-from lro_aio.core.names import MAX_NAME
+from lro_aio.core.names import MAX_NAME, MalformedIdError
 from lro_aio.core.status import make_status, to_status
-from lro_aio.engine.life import ClosedError
+from lro_aio.engine.life import ClosedError, NeverOpenedError
 
-__all__ = ["RequestError", "invalid", "permission_denied", "status_of", "unimplemented"]
+__all__ = ["RequestError", "cut_off", "invalid", "permission_denied", "status_of", "unimplemented"]
 
 logger = logging.getLogger("lro_aio")
 
@@ -34,6 +34,16 @@ class RequestError(Exception):
         self.status = status
         self.http = http
         super().__init__(status.message)
+
+
+def cut_off(client: Client) -> ClosedError | None:
+    """The error for a call that the server has cancelled because its patience is over; None where it has not stopped.
+
+    Unless such a call is answered, a web server writes a bare 500.
+    """
+    if client.is_open and not client.server_host.draining:
+        return None
+    return ClosedError("the server ended the call")
 
 
 def invalid(field: str, problem: str) -> RequestError:
@@ -85,6 +95,19 @@ def status_of(exc: BaseException, *, client: Client | None = None, expose: bool 
         if exc.withholds:
             logger.warning("a server call failed: %s", exc, extra=event("call_failed"))
         return to_status(exc, expose=expose)
+    if isinstance(exc, MalformedIdError):
+        return invalid(*exc.args).status
+    if isinstance(exc, NeverOpenedError):
+        logger.error(
+            "a call came, and the client was never opened: use it inside 'async with client:', or put lifespan(client)"
+            " into the outermost application (the lifespan of a mounted application does not run)",
+            extra=event("client_never_opened"),
+        )
+        sentence = (
+            "this process does not serve operations: its client was never opened (the lifespan of a mounted application"
+            " does not run)"
+        )
+        return make_status(Code.UNAVAILABLE, sentence, reason="CLIENT_CLOSED", retry_after=CLOSED_RETRY)
     if isinstance(exc, ClosedError) or (isinstance(exc, RuntimeError) and client is not None and not client.is_open):
         sentence = "this process does not serve operations now: it is starting or shutting down"
         return make_status(Code.UNAVAILABLE, sentence, reason="CLIENT_CLOSED", retry_after=CLOSED_RETRY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
@@ -13,10 +14,16 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 from lro_aio.servers.hangups import hung_up, stop
 from lro_aio.servers.http import Receive, Reply, Scope, Send, operation_json
 
-__all__ = ["KEEP_ALIVE", "EventStream"]
+__all__ = ["KEEP_ALIVE", "EventStream", "event_id"]
 
 KEEP_ALIVE = 15.0
 """Real seconds without an event after which a comment is sent: proxies cut silent connections."""
+
+RETRY = "retry: 2000\n\n"
+"""Milliseconds after which a browser connects again: while a server drains, streams end at once."""
+
+LINE_BREAKS = {ord(character): f"\\u{ord(character):04x}" for character in "\x85\u2028\u2029"}
+"""No line breaks for JSON and for server-sent events, but for many readers of lines."""
 
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -28,9 +35,12 @@ HEADERS = [
 class EventStream:
     """An ASGI application that answers one request with an operation's snapshots.
 
-    Each snapshot is one ``data:`` line of proto3 JSON; the terminal one comes last. The stream also ends when the
-    server drains: a client that has seen no terminal snapshot connects again. An error on the way is sent as an event
-    named ``error`` with an AIP-193 body. A client that hangs up ends the watch.
+    Each snapshot is one ``data:`` line of proto3 JSON, with an ``id:``; the terminal one comes last. The stream also
+    ends when the server drains: a client that has seen no terminal snapshot connects again. An error on the way is sent
+    as an event named ``error`` with an AIP-193 body. A client that hangs up ends the watch.
+
+    Browsers connect again after every end, with the last id in ``Last-Event-ID``. Whoever makes a stream answers 204
+    where that is the ``event_id`` of the terminal snapshot, which stops them.
 
     Args:
         snapshots: From ``Client.watch``; closed here.
@@ -58,7 +68,7 @@ class EventStream:
         step: asyncio.Task[operations_pb2.Operation | None] | None = None
         try:
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-            await _send_text(send, _event(operation_json(self._first)))
+            await _send_text(send, RETRY + _snapshot(self._first))
             while True:
                 if step is None:
                     step = asyncio.create_task(self._next(), name="lro-aio-sse-watch")
@@ -87,11 +97,21 @@ class EventStream:
         if exc is not None:
             return "event: error\n" + _event(self._on_error(exc).body), True
         snapshot = step.result()
-        return ("", True) if snapshot is None else (_event(operation_json(snapshot)), False)
+        return ("", True) if snapshot is None else (_snapshot(snapshot), False)
+
+
+def event_id(operation: operations_pb2.Operation) -> str:
+    """The id of a snapshot's event: the same in every process, for as long as the operation does not change."""
+    return hashlib.blake2b(operation.SerializeToString(deterministic=True), digest_size=12).hexdigest()
+
+
+def _snapshot(operation: operations_pb2.Operation) -> str:
+    return f"id: {event_id(operation)}\n{_event(operation_json(operation))}"
 
 
 def _event(value: Any) -> str:
-    return f"data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n"
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return f"data: {text.translate(LINE_BREAKS)}\n\n"
 
 
 async def _send_text(send: Send, text: str, *, more: bool = True) -> None:

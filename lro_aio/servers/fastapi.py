@@ -24,6 +24,7 @@ from lro_aio.client import Client
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import LroError
 from lro_aio.core.logs import event
+from lro_aio.core.names import MalformedIdError
 from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.status import make_status
 from lro_aio.engine.life import ClosedError
@@ -33,7 +34,7 @@ from lro_aio.servers._routes import Routes, query_parameters, response
 from lro_aio.servers._signals import stop_signals
 from lro_aio.servers.calls import MAX_WAIT, Authorize, Calls
 from lro_aio.servers.errors import RequestError, invalid, unimplemented
-from lro_aio.servers.events import KEEP_ALIVE, EventStream
+from lro_aio.servers.events import KEEP_ALIVE, EventStream, event_id
 from lro_aio.servers.hangups import unless_hung_up
 from lro_aio.servers.http import (
     Receive,
@@ -241,8 +242,9 @@ def accepted(op: Operation[Any], request: Request, base_url: str | None = None, 
 def install_error_handlers(app: FastAPI, style: Style = "google") -> None:
     """Answer this package's errors, where the application's own endpoints raise them, with the bodies of a style.
 
-    It also answers calls on a client that is not open (503), and requests that FastAPI's validation refuses (400, with
-    a field violation for each problem). FastAPI answers all other exceptions.
+    It also answers a malformed ``request_id`` or ``operation_id`` (400), calls on a client that is not open (503), and
+    requests that FastAPI's validation refuses (400, with a field violation for each problem). FastAPI answers all other
+    exceptions.
 
     Args:
         app: The application.
@@ -262,6 +264,7 @@ def install_error_handlers(app: FastAPI, style: Style = "google") -> None:
         return response(form(_violations(exc)))
 
     app.add_exception_handler(LroError, failed)
+    app.add_exception_handler(MalformedIdError, failed)
     app.add_exception_handler(ClosedError, failed)
     app.add_exception_handler(RequestError, failed)
     app.add_exception_handler(RequestValidationError, malformed)
@@ -317,13 +320,16 @@ def _add_reads(routes: Routes, keep_alive: float) -> None:
     async def page(request: Request, parent: str) -> Response:
         return response(Reply(200, list_json(await calls.list(_list_request(request, parent)))))
 
-    async def watch(request: Request, name: str) -> Response:  # noqa: ARG001 (as above)
+    async def watch(request: Request, name: str) -> Response:
         snapshots = calls.watch(name)
         try:
             first = await anext(snapshots)
         except BaseException:
             await snapshots.aclose()
             raise
+        if first.done and request.headers.get("last-event-id") == event_id(first):
+            await snapshots.aclose()
+            return Response(status_code=204)  # it has seen the end, and connects again until it is told not to
         stream = EventStream(snapshots, first, lambda exc: error_reply(exc, calls.client), keep_alive=keep_alive)
         return _StreamResponse(stream)
 

@@ -19,7 +19,7 @@ from lro_aio.client import Client
 from lro_aio.core.codes import Code
 from lro_aio.core.packed import detail_of
 from lro_aio.core.policies import Duration
-from lro_aio.core.status import make_status
+from lro_aio.core.status import clipped, make_status
 from lro_aio.engine.operation import Operation
 from lro_aio.servers.calls import MAX_WAIT, Authorize, Calls
 from lro_aio.servers.errors import status_of
@@ -277,19 +277,13 @@ def _fitted(status: status_pb2.Status) -> status_pb2.Status:
     # The message travels percent-encoded, and again in the details, which travel as base64.
     if 3 * len(status.message.encode()) + 4 * status.ByteSize() // 3 <= MAX_TRAILERS:
         return status
-    fitted = status_pb2.Status(code=status.code, message=_clipped(status.message, 600))
+    fitted = status_pb2.Status(code=status.code, message=clipped(status.message, 600))
     info = detail_of(status.details, error_details_pb2.ErrorInfo)
     if info is not None:
-        variables = {key[:64]: _clipped(value, 200) for key, value in list(info.metadata.items())[:8]}
+        variables = {key[:64]: clipped(value, 200) for key, value in list(info.metadata.items())[:8]}
         info = error_details_pb2.ErrorInfo(reason=info.reason[:63], domain=info.domain[:255], metadata=variables)
         fitted.details.add().Pack(info)
     retry = detail_of(status.details, error_details_pb2.RetryInfo)
     if retry is not None:
         fitted.details.add().Pack(retry)
     return fitted
-
-
-def _clipped(text: str, most: int) -> str:
-    """At most ``most`` bytes of UTF-8, cut between characters."""
-    data = text.encode()
-    return text if len(data) <= most else data[: most - 3].decode(errors="ignore") + "..."

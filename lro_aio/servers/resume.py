@@ -38,7 +38,7 @@ from lro_aio.core.codes import Code
 from lro_aio.core.errors import OperationBusyError, WorkerUnavailableError
 from lro_aio.core.record import WakeReason
 from lro_aio.core.status import make_status
-from lro_aio.servers.errors import invalid
+from lro_aio.servers.errors import cut_off, invalid
 from lro_aio.servers.http import Receive, Reply, Scope, Send, error_reply, http_error, parse_object, read_body
 from lro_aio.servers.verifying import UnauthenticatedError, Verifier, allow_unverified, check_verifier, verified
 
@@ -153,7 +153,13 @@ class Endpoints:
         task = asyncio.create_task(self._answered(work[verb](body)), name=f"lro-aio-{verb}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            stopped = cut_off(self._client)
+            if stopped is None:
+                raise
+            return error_reply(stopped, self._client)
 
     async def _answered(self, work: Coroutine[Any, Any, Reply]) -> Reply:
         try:

@@ -161,6 +161,47 @@ async def test_a_response_over_its_limit_fails_the_operation_and_is_not_retried(
 
 
 @pytest.mark.asyncio
+async def test_details_of_an_error_that_do_not_fit_are_left_out(open_client, store, caplog):
+    client = await open_client(store, limits=lro.Limits(error=1000))
+    large = [error_details_pb2.DebugInfo(detail="x" * 5000), error_details_pb2.LocalizedMessage(message="y" * 5000)]
+    kept = [error_details_pb2.Help(), error_details_pb2.ErrorInfo(reason="NO_PAPER", metadata={"tray": "z" * 5000})]
+
+    @client.handler("fails")
+    async def fails(op):
+        raise lro.OperationFailedError("no paper", code=lro.Code.RESOURCE_EXHAUSTED, details=[*large, *kept])
+
+    op = await client.start("fails")
+    with pytest.raises(lro.failures.ResourceExhaustedError, match="no paper") as caught:
+        await op.result(timeout=5)
+    assert [type(detail).__name__ for detail in caught.value.details] == ["Help", "ErrorInfo"]
+    assert caught.value.details[1].reason == "NO_PAPER"
+    assert (await client.list_operations()).ByteSize() < 2000
+    assert "error_cut" in [getattr(record, "event", "") for record in caplog.records]
+
+
+@pytest.mark.asyncio
+async def test_the_exception_of_a_block_ends_its_operation_however_large_it_is(open_client, store):
+    client = await open_client(store, limits=lro.Limits(error=1000))
+    detail = error_details_pb2.DebugInfo(detail="x" * 5000)
+    op = await client.create()
+    with pytest.raises(lro.OperationFailedError, match="no paper"):
+        async with op:
+            raise lro.OperationFailedError("no paper", details=[detail])
+    assert (await op.fetch()).error.message == "no paper"
+
+
+@pytest.mark.asyncio
+async def test_a_status_over_the_limit_is_an_error_and_the_operation_goes_on(open_client, store):
+    client = await open_client(store, limits=lro.Limits(error=1000))
+    op = await client.create()
+    with pytest.raises(lro.PayloadTooLargeError, match=r"error has \d+ bytes; the limit is 1000"):
+        await op.fail(status_pb2.Status(code=2, message="x" * 2000))
+    assert not (await op.fetch()).done
+    await op.fail(lro.OperationFailedError("x" * 2000))
+    assert (await op.fetch()).error.message == "x" * 497 + "..."
+
+
+@pytest.mark.asyncio
 async def test_done_by_hand_over_the_limit_is_an_error_and_the_operation_goes_on(open_client, store):
     client = await open_client(store, limits=lro.Limits(response=100, metadata=100))
     op = await client.create()

@@ -420,6 +420,19 @@ class TestList:
         assert [monitor["name"] for monitor in found] == [op.name for op in reversed(started)]
         assert {(monitor["kind"], monitor["status"]) for monitor in found} == {("sleeps", "Running")}
 
+    @pytest.mark.parametrize(
+        ("path", "root"), [("/v1/operations", "/behind"), ("/behind/v1/operations", "/behind"), ("/v1/operations", "")]
+    )
+    async def test_links_keep_the_path_that_a_proxy_takes_away(self, client: lro.Client, path: str, root: str) -> None:
+        for _ in range(2):
+            await client.start("sleeps")
+        transport = httpx.ASGITransport(app=app_of(client), root_path=root)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            link = (await http.get(f"{path}?maxpagesize=1")).json()["nextLink"]
+            assert link.startswith(f"http://test{root}/v1/operations?maxpagesize=1&pageToken=")
+            rest = await http.get(link)
+            assert len(rest.json()["value"]) == 1
+
     async def test_parents(self, client: lro.Client, serve_http: ServeHttp) -> None:
         top, below = await client.create(), await client.create(parent="projects/p", operation_id="operations")
         async with serve_http(app_of(client)) as http:

@@ -154,7 +154,7 @@ class TestUnprintable:
             listed = await http.get("/v1/operations")
             assert listed.json()["operations"] == [answer.json()]
             watched = await http.get(f"/v1/{op.name}:watch")
-            assert json.loads(watched.text.removeprefix("data: ")) == answer.json()
+            assert json.loads(watched.text.partition("data: ")[2]) == answer.json()
 
     async def test_not_a_number_in_a_struct(self, client: lro.Client, http_to: HttpTo) -> None:
         metadata = struct_pb2.Struct()
@@ -467,6 +467,47 @@ class TestFailures:
             async with client:
                 assert (await http.get("/v1/operations/a")).status_code == 404
             assert (await http.get("/v1/operations/a")).status_code == 503
+
+    async def test_mounted_application_whose_lifespan_never_runs_says_so(
+        self, handlers: lro.Handlers, http_to: HttpTo, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        client = lro.Client("sqlite://", handlers=[handlers])
+        mounted = FastAPI(lifespan=lifespan(client))
+        install_error_handlers(mounted)
+        mounted.include_router(operations_router(client))
+
+        @mounted.post("/start")
+        async def start() -> Any:
+            return operation_response(await client.start("double"))
+
+        outer = FastAPI()
+        outer.mount("/api", mounted)
+        async with outer.router.lifespan_context(outer), http_to(outer) as http:
+            for answer in (await http.get("/api/v1/operations/a"), await http.post("/api/start")):
+                assert problem(answer) == (503, "UNAVAILABLE", "CLIENT_CLOSED")
+                assert "never opened" in answer.json()["error"]["message"]
+                assert "lifespan" in answer.json()["error"]["message"]
+        assert [record.event for record in caplog.records if record.levelname == "ERROR"] == ["client_never_opened"] * 2
+
+    @pytest.mark.parametrize(
+        "ids", [{"request_id": "line\nbreak"}, {"request_id": "x" * 129}, {"operation_id": "a b"}, {"operation_id": ""}]
+    )
+    async def test_malformed_id_of_the_caller_is_a_bad_request(
+        self, client: lro.Client, http_to: HttpTo, ids: dict[str, str]
+    ) -> None:
+        app = FastAPI()
+        install_error_handlers(app)
+
+        @app.post("/start")
+        async def start(request: dict[str, str]) -> Any:
+            return operation_response(await client.start("double", **request))
+
+        async with http_to(app) as http:
+            answer = await http.post("/start", json=ids)
+        assert problem(answer) == (400, "INVALID_ARGUMENT", "INVALID_REQUEST")
+        (field,) = ids
+        violations = [detail.get("fieldViolations") for detail in answer.json()["error"]["details"]]
+        assert [found[0]["field"] for found in violations if found] == [field]
 
     async def test_defect_is_logged_and_hidden(
         self, handlers: lro.Handlers, http_to: HttpTo, caplog: pytest.LogCaptureFixture

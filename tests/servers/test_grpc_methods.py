@@ -157,6 +157,17 @@ class TestErrorInterceptor:
         assert "secret" not in str(rich)
         assert "secret" in caplog.text
 
+    async def test_malformed_id_of_the_caller_is_an_invalid_argument(
+        self, client: lro.Client, serve_grpc: Serve, error_interceptor: ErrorInterceptor
+    ) -> None:
+        async def start(request: Any, context: Any) -> Any:
+            return (await client.start("double", request_id="line\nbreak")).proto
+
+        async with serve_grpc(add=service(unary=start), interceptors=(error_interceptor,)) as channel:
+            code, rich, info = await refused(unary(channel)(ASK))
+        assert (code, info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+        assert "request_id must be 1 to 128 printable ASCII characters" in rich.message
+
     async def test_text_is_shown_where_that_was_asked_for(self, serve_grpc: Serve) -> None:
         async def broken(request: Any, context: Any) -> Any:
             raise KeyError("plain")

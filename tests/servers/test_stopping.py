@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -12,12 +13,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import httpx
 import pytest
 
 import lro_aio as lro
 from lro_aio.servers._signals import stop_signals
+from lro_aio.servers.resume import Endpoints, allow_unverified
 
 from ..waiting import reached, until
 
@@ -117,6 +120,25 @@ async def test_the_reloader_ends_with_its_server(store: str) -> None:
             assert await asyncio.wait_for(anext(lines), ENDS)
             server.process.send_signal(signal.SIGTERM)
             assert "Stopping reloader process" in await server.ends()
+
+
+async def test_resume_that_the_stopping_server_cuts_is_told_when_to_come_back(client: lro.Client, gates: Any) -> None:
+    op = await client.start("sleeps")
+    wait = (await reached(client, op.name, "SUSPENDED")).wait
+    assert wait is not None
+    body = json.dumps({"operation": op.name, "resumeToken": wait.token}).encode()
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body}
+
+    call = asyncio.create_task(Endpoints(client, allow_unverified).answer("resume", {}, receive))
+    await gates.started.wait()
+    draining = asyncio.create_task(client.drain(60))
+    await until(lambda: client.server_host.draining)
+    call.cancel()
+    assert ((await call).status, "Retry-After" in (await call).headers) == (503, True)
+    gates.go.set()
+    await draining
 
 
 class TestSignals:

@@ -51,6 +51,11 @@ async def events(answer: httpx.Response) -> AsyncIterator[tuple[str, Any]]:
             yield "comment", line.removeprefix(":").strip()
 
 
+def seen(line: str) -> dict[str, str]:
+    """What a browser sends that comes back after an event with this ``id:`` line."""
+    return {"Last-Event-ID": line.removeprefix("id: ")}
+
+
 async def take(stream: AsyncIterator[tuple[str, Any]]) -> tuple[str, Any]:
     return await asyncio.wait_for(anext(stream), 10)
 
@@ -81,8 +86,40 @@ class TestEvents:
         await op.done()
         async with serve_http(app_of(client)) as http:
             answer = await http.get(f"/v1/{op.name}:watch")
-        assert answer.text.count("data: ") == 1
-        assert json.loads(answer.text.removeprefix("data: "))["done"] is True
+        assert [data["done"] for _, data in [event async for event in events(answer)]] == [True]
+
+    async def test_browser_that_has_seen_the_end_is_told_not_to_come_back(
+        self, client: lro.Client, serve_http: ServeHttp
+    ) -> None:
+        op = await client.create()
+        async with serve_http(app_of(client)) as http:
+            async with http.stream("GET", f"/v1/{op.name}:watch") as answer:
+                lines = answer.aiter_lines()
+                assert await anext(lines) == "retry: 2000"
+                first = await anext(line async for line in lines if line.startswith("id: "))
+                again = await http.send(
+                    http.build_request("GET", f"/v1/{op.name}:watch", headers=seen(first)), stream=True
+                )
+                assert again.status_code == 200, "the end is yet to come"
+                await again.aclose()
+                await op.done(progress("result"))
+                last = await anext(line async for line in lines if line.startswith("id: "))
+            assert first != last
+            assert (await http.get(f"/v1/{op.name}:watch", headers=seen(first))).status_code == 200
+            stopped = await http.get(f"/v1/{op.name}:watch", headers=seen(last))
+            assert (stopped.status_code, stopped.content) == (204, b"")
+        await nobody_watches(client)
+
+    async def test_an_event_is_one_line_for_every_reader_of_lines(
+        self, client: lro.Client, serve_http: ServeHttp
+    ) -> None:
+        text = "one\u2028two\u2029three\x85four\r\nfive"
+        op = await client.create(progress(text))
+        await op.done()
+        async with serve_http(app_of(client)) as http:
+            answer = (await http.get(f"/v1/{op.name}:watch")).text
+        (data,) = [line for line in answer.splitlines() if line.startswith("data: ")]
+        assert json.loads(data.removeprefix("data: "))["metadata"]["value"]["at"] == text
 
     async def test_silence_is_filled_with_comments(self, client: lro.Client, serve_http: ServeHttp) -> None:
         op = await client.create()

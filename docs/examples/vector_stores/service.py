@@ -14,7 +14,13 @@ from google.rpc import error_details_pb2
 from pydantic import BaseModel, Field
 
 import lro_aio as lro
-from lro_aio.servers.fastapi import accepted, install_error_handlers, operation_response, operations_router
+from lro_aio.servers.fastapi import (
+    accepted,
+    install_error_handlers,
+    lifespan,
+    operation_response,
+    operations_router,
+)
 from lro_aio.servers.grpc import add_operations_servicer
 
 handlers = lro.Handlers()
@@ -45,18 +51,18 @@ client = lro.Client("sqlite:///vector_stores.db", handlers=[handlers])
 
 
 @contextlib.asynccontextmanager
-async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+async def serving(app: FastAPI) -> AsyncIterator[None]:
     server = grpc.aio.server()
     add_operations_servicer(client, server)
     server.add_insecure_port("127.0.0.1:50051")
-    async with client:
+    async with lifespan(client)(app):  # opens the client, and drains it when the server is told to stop
         await server.start()
         yield
         await client.drain()
         await server.stop(grace=2)
 
 
-app = FastAPI(title="Vector stores", lifespan=lifespan)
+app = FastAPI(title="Vector stores", lifespan=serving)
 install_error_handlers(app)
 
 
