@@ -318,7 +318,8 @@ class Client:
 
         Args:
             handler: The handler's name, or the decorated function.
-            state: The initial state; None makes one with the state type's defaults.
+            state: The initial state. None stores none: the handler gets one with the state type's defaults, or None
+                where the type allows it.
             metadata: What clients see while the operation runs.
             request_id: The caller's id for the request (AIP-155), 1 to 128 printable ASCII characters; "" is none. A
                 repeat with the same id returns the same operation, for as long as it is kept.
@@ -332,7 +333,7 @@ class Client:
 
         Raises:
             UnknownHandlerError: The handler is not registered, and this client is a worker.
-            StateCodecError: The state cannot be encoded. It names the field.
+            StateCodecError: The state cannot be encoded, or would be read back as something else. It names the field.
             PayloadTooLargeError: State or metadata is over its limit.
             OperationAlreadyExistsError: The id stands for another request.
             ValueError: ``request_id`` or ``operation_id`` is malformed, which servers answer with INVALID_ARGUMENT, or

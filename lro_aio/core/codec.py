@@ -5,6 +5,7 @@ The stored tag is ``json;v=N`` or ``proto:<full name>``; it never names a Python
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -19,6 +20,7 @@ from pydantic import PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter
 
 from lro_aio.core.errors import StateCodecError
 from lro_aio.core.fields import defaults, field_names, fields
+from lro_aio.core.lossless import difference
 from lro_aio.core.packed import class_of
 from lro_aio.core.policies import whole
 
@@ -62,16 +64,21 @@ class StateCodec(Generic[S]):
 
     Args:
         kind: A type that pydantic knows (dataclass, model, TypedDict, list[int] ...), a protobuf message class, or
-            None for a handler that declares no state type: it may keep any JSON value.
+            None for a handler that declares no state type: it may keep any JSON value. ``Any`` and ``object`` are None.
         version: Version of the state's JSON form.
         upgrade: Converts a value of an older version to the present one.
+        lossless: Whether what does not come back as it was is refused, where no class declares it. False: the type is
+            a guess, and a handler that is not known here says what the values become.
 
     Raises:
         TypeError: pydantic has no schema for the type.
     """
 
-    def __init__(self, kind: type[S] | None, *, version: int = 1, upgrade: Upgrade | None = None) -> None:
-        self.kind = kind
+    def __init__(
+        self, kind: type[S] | None, *, version: int = 1, upgrade: Upgrade | None = None, lossless: bool = True
+    ) -> None:
+        self.kind = kind = None if kind in (Any, object) else kind
+        self._lossless = lossless or (isinstance(kind, type) and field_names(kind) is not None)
         self.version = whole(version, "state_version")
         self.upgrade = upgrade
         is_message = isinstance(kind, type) and issubclass(kind, Message)
@@ -91,12 +98,12 @@ class StateCodec(Generic[S]):
         return f"json;v={self.version}"
 
     def default(self) -> S | None:
-        """The state of an operation that was started without one: ``S()``, or None without a type.
+        """The state of an operation that was started without one: ``S()``; None without a type, or if it allows None.
 
         Raises:
             StateCodecError: ``S()`` needs arguments.
         """
-        if self.kind is None:
+        if self.kind is None or self._allows_none:
             return None
         try:
             return self.kind()
@@ -110,22 +117,63 @@ class StateCodec(Generic[S]):
         Raises:
             StateCodecError: The value is not of the type, or has a part that JSON cannot hold. It names the field.
         """
+        data, tag = self._serialized(state)
+        if tag and self._message is None:
+            self._read_back(state, data)
+        return data, tag
+
+    def encode_start(self, state: S | None) -> tuple[bytes, str]:
+        """As ``encode``, for an operation that begins. None is no state: ``decode`` makes the default each time.
+
+        So the row is the same where the handler is not known. A default that is another each time (an id, the time) is
+        stored all the same: it must not change from run to run.
+
+        Raises:
+            StateCodecError: As ``encode``; also where no state is given and the type has no default.
+        """
+        if state is not None:
+            return self.encode(state)
+        stored = self.encode(self.default())
+        return stored if self._serialized(self.default()) != stored else (b"", "")
+
+    def forms(self, state: S | None) -> list[S | None]:
+        """The forms of one initial state: as given, and none at all for what a state that is left out becomes."""
+        try:
+            default = self.default()
+            if state is None:
+                return [None, default]
+            return [state, None] if self._serialized(state) == self._serialized(default) else [state]
+        except StateCodecError:
+            return [state]
+
+    def changed(self, state: S | None, data: bytes, tag: str) -> bool:
+        """Whether a state that was read from ``data`` is another by now. One that cannot be encoded is."""
+        try:
+            now = self._serialized(state)
+            return now != (data, tag) and now != self._serialized(self.decode(data, tag))
+        except StateCodecError:
+            return True
+
+    def _serialized(self, state: S | None) -> tuple[bytes, str]:
         if self._message is not None:
             return self._encode_message(state), self.tag
         if state is None and self.kind is None:
             return b"", ""
-        assert self._adapter is not None
         self._check_class(state)
         try:
-            data = self._dump(state)
+            return self._dump(state), self.tag
         except Exception as exc:  # serializers and properties of the user's class may raise anything
             raise StateCodecError(_sentence(exc), field=self._field_of(state, exc)) from exc
+
+    def _read_back(self, state: S | None, data: bytes) -> None:
+        """Better to fail now, while somebody can fix it, than when the operation wakes up in a month."""
+        assert self._adapter is not None
         try:
-            self._adapter.validate_json(data)
-        except Exception as exc:  # validators of the user's class, as above
-            # Better to fail now, while somebody can fix it, than when the operation wakes up in a month.
+            again = self._adapter.validate_json(data)
+        except Exception as exc:  # validators of the user's class may raise anything
             raise StateCodecError(f"it could not be read back: {_sentence(exc)}", field=_location(exc)) from exc
-        return data, self.tag
+        if self._lossless and (found := difference(state, again, base=isinstance(self.kind, type))) is not None:
+            raise StateCodecError(found.problem, field=found.path)
 
     def decode(self, data: bytes, tag: str) -> S | None:
         """Read what ``encode`` wrote, in this release or an older one.
@@ -190,6 +238,16 @@ class StateCodec(Generic[S]):
                 plain = self._adapter.dump_python(state, mode="json", by_alias=True, round_trip=True)
                 return json.dumps(_grafted(plain, exact), ensure_ascii=False, separators=(",", ":")).encode()
         return data
+
+    @functools.cached_property
+    def _allows_none(self) -> bool:
+        """Whether the type is no class that could be called, and None is one of its values: ``S | None``."""
+        if self._adapter is None or isinstance(self.kind, type):
+            return False
+        try:
+            return self._adapter.validate_python(None) is None
+        except Exception:  # noqa: BLE001 (validators of the user's class may raise anything)
+            return False
 
     def _check_class(self, state: object) -> None:
         """Refuse an instance of another class: pydantic's own message would be about serializer internals."""

@@ -14,14 +14,19 @@ _CLASSES = 1024
 """How many classes are looked into once."""
 
 
-def field_names(kind: type) -> list[str] | None:
+def field_names(kind: Any) -> tuple[str, ...] | None:
     """The names of the fields of a dataclass, pydantic model or named tuple; None for any other class."""
+    return _names(kind)
+
+
+@functools.lru_cache(_CLASSES)
+def _names(kind: Any) -> tuple[str, ...] | None:
     if dataclasses.is_dataclass(kind):
-        return [field.name for field in dataclasses.fields(kind)]
+        return tuple(field.name for field in dataclasses.fields(kind))
     if issubclass(kind, tuple):
-        return list(getattr(kind, "_fields", ())) or None
+        return tuple(getattr(kind, "_fields", ())) or None
     found = getattr(kind, "model_fields", None)
-    return None if found is None else list(found)
+    return None if found is None else tuple(found)
 
 
 def fields(value: object) -> dict[str, Any] | None:

@@ -209,7 +209,8 @@ class Handlers:
 
         Args:
             name: What rows call it. Never rename it while operations live. Default: the function's name.
-            state: Type of the state: anything pydantic takes, or a protobuf message class.
+            state: Type of the state: anything pydantic takes, or a protobuf message class. None and ``Any``: any JSON
+                value. ``S | None`` begins as None.
             resume_points: Names that ``suspend(resume_at=...)`` may use, besides the segments. None, and without
                 segments: any name; a process then runs the operations of this handler wherever they stand, also where
                 only a newer release knows how to go on.

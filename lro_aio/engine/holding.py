@@ -28,7 +28,7 @@ from lro_aio.engine.suspension import Suspended, suspend_event
 from lro_aio.engine.tasks import Tasks
 from lro_aio.ports import Clock
 
-__all__ = ["CancelReason", "Holding", "OperationHost"]
+__all__ = ["CancelReason", "Holding", "OperationHost", "guessed"]
 
 logger = logging.getLogger("lro_aio")
 
@@ -121,7 +121,7 @@ class Holding:
         """What ``suspend`` returned last."""
         self._codec = codec if codec is not None else (handler.codec if handler is not None else None)
         self._state: Any = _UNREAD
-        self._used = False
+        self._read = self._assigned = False
         self._progress: Progress | None = None
 
     @property
@@ -139,19 +139,19 @@ class Holding:
 
     @property
     def state(self) -> Any:
-        """The decoded state. Whoever asks for it may change it in place, so it is written with the next suspend.
+        """The decoded state. Whoever asks for it may change it in place: whether it was is seen before the next write.
 
         Raises:
             StateCodecError: What is stored cannot be read.
         """
         self.decode()
-        self._used = True
+        self._read = True
         return self._state
 
     @state.setter
     def state(self, value: Any) -> None:
         self._state = value
-        self._used = True
+        self._assigned = True
 
     def decode(self) -> None:
         """Read the state, for whoever asks for it later.
@@ -168,17 +168,18 @@ class Holding:
         self.record = record
 
     def state_changes(self) -> dict[str, Any]:
-        """The state as columns to write; empty where nobody asked for it or set it.
+        """The state as columns to write; empty where nobody set it or changed it.
 
         Raises:
             StateCodecError: The state cannot be encoded; names the field.
             PayloadTooLargeError: Over ``Limits.state``.
         """
-        if not self._used:
+        if not self._read and not self._assigned:
             return {}
-        codec = self._codec
-        if codec is None:
-            codec = StateCodec(None if self._state is None else type(self._state))
+        codec = self._codec if self._codec is not None else guessed(self._state)
+        record = self.record
+        if not self._assigned and not codec.changed(self._state, record.state_data, record.state_codec):
+            return {}
         data, tag = codec.encode(self._state)
         self.host.settings.limits.check("state", len(data))
         return {"state_data": data, "state_codec": tag}
@@ -252,3 +253,8 @@ class Holding:
     async def write_metadata(self, metadata: bytes) -> None:
         """Write the metadata now."""
         await self.write(transitions.save, changes={"metadata": metadata})
+
+
+def guessed(state: Any) -> StateCodec[Any]:
+    """How to store a state whose handler is not known here."""
+    return StateCodec(None if state is None else type(state), lossless=False)

@@ -105,7 +105,7 @@ class Methods:
         if self._host.draining:
             raise WorkerUnavailableError("it is shutting down")
         now = self._clock.time()
-        data, tag = known.codec.encode(known.codec.default())
+        data, tag = known.codec.encode_start(None)
         record = Record(
             name=f"operations/{names.id_at(now, ordered=self._rows.store.ordered_names)}",
             uid=names.new_id(),

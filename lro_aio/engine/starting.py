@@ -12,14 +12,14 @@ from google.protobuf.message import Message
 
 from lro_aio.core import names, transitions
 from lro_aio.core.change import Change
-from lro_aio.core.codec import FORMER_SCHEMES, StateCodec, pack
+from lro_aio.core.codec import FINGERPRINT_SCHEME, FORMER_SCHEMES, StateCodec, pack
 from lro_aio.core.codec import fingerprint as fingerprint_of
 from lro_aio.core.errors import StateCodecError
 from lro_aio.core.logs import about
 from lro_aio.core.record import Record, State, Wait
 from lro_aio.engine.dispatch import HANDOVER_RETRY, Dispatcher
 from lro_aio.engine.handlers import Handler, HandlerFunction, Runnable
-from lro_aio.engine.holding import Holding, OperationHost
+from lro_aio.engine.holding import Holding, OperationHost, guessed
 from lro_aio.engine.leases import Leases
 from lro_aio.engine.slots import Slots
 from lro_aio.engine.worker import Worker
@@ -28,6 +28,7 @@ __all__ = ["Starter"]
 
 logger = logging.getLogger("lro_aio")
 
+SCHEMES = (FINGERPRINT_SCHEME, *FORMER_SCHEMES)
 DIFFERENCES = 1000
 """How many children that differ are remembered, so that each is told of once."""
 
@@ -84,13 +85,11 @@ class Starter:
         if known is None and (settings.worker or not isinstance(handler, str)):
             handlers.get(handler)  # raises UnknownHandlerError, which lists the known ones
         handler_name = known.name if known is not None else str(handler)
-        codec = known.codec if known is not None else StateCodec[Any](None if state is None else type(state))
-        if state is None:
-            state = codec.default()
-        data, tag = codec.encode(state)
+        codec = known.codec if known is not None else guessed(state)
+        data, tag = codec.encode_start(state)
         own, also = "", tuple[str, ...]()
         if request_id or operation_id is not None:  # only a request that may come twice is compared with another
-            own, also = _fingerprints(handler_name, state, fingerprint, optional=by is not None)
+            own, also = _fingerprints(handler_name, codec, state, fingerprint, optional=by is not None)
         settings.limits.check("state", len(data))
         here = settings.dispatch == "local" and self._has_slot_for(known)
         record = self._new_record(
@@ -139,7 +138,7 @@ class Starter:
     ) -> Holding:
         """See ``Client.create``."""
         until = self._clock.time() + self._settings.lease.duration if lease else None
-        own, also = _fingerprints("", None, fingerprint)
+        own, also = _fingerprints("", StateCodec(None), None, fingerprint)
         record = self._new_record(
             parent,
             "",
@@ -249,23 +248,26 @@ class Starter:
 
 
 def _fingerprints(
-    handler: str, state: Any, given: str | bytes | Message | None, *, optional: bool = False
+    handler: str, codec: StateCodec[Any], state: Any, given: str | bytes | Message | None, *, optional: bool = False
 ) -> tuple[str, tuple[str, ...]]:
-    """The fingerprint of a request, and what earlier releases have stored for the same.
+    """The fingerprint of a request, and others of the same request: of the state's other form, of earlier releases.
 
     Args:
         handler: The handler's name.
+        codec: Of its state. No state and the default are two forms of one, where the default is always the same.
         state: The initial state.
         given: What the caller compares instead.
         optional: Give "" where the state has no canonical form.
     """
     try:
-        former = tuple(fingerprint_of(handler, state, given, scheme=scheme) for scheme in FORMER_SCHEMES)
-        return fingerprint_of(handler, state, given), former
+        own = fingerprint_of(handler, state, given)
+        forms = [state] if given is not None else codec.forms(state)
+        also = {fingerprint_of(handler, form, given, scheme=scheme) for form in forms for scheme in SCHEMES}
     except StateCodecError:
         if not optional:
             raise
         return "", ()
+    return own, tuple(also - {own})
 
 
 _BLANK = Record(name="", uid="", state=State.PENDING, create_time=0.0, update_time=0.0)

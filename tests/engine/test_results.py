@@ -234,7 +234,7 @@ async def test_state_over_its_limit_leaves_no_trace_at_save_and_fails_at_suspend
     ended = await end_of(client, "grow")
     assert caught == [("state", True)]
     assert "state" in ended.error.message
-    assert row(ended.name).state_data == b"[]"
+    assert row(ended.name).state_data == b""
 
 
 @dataclass
@@ -377,7 +377,7 @@ async def test_state_that_cannot_be_decoded_fails_the_operation_and_keeps_the_by
     async def nap(op):
         return op.suspend(resume_at="awake", sleep=10)
 
-    op = await client.start("nap")
+    op = await client.start("nap", Count())
     await lro_clock.advance(1)
     rewrite(store, op.name, state_data=b'{"n": "many"}')
     await lro_clock.advance(10)
@@ -395,7 +395,7 @@ async def test_state_of_a_newer_release_is_left_for_one_that_can_read_it(client,
         runs.append(op.resume_point)
         return op.suspend(resume_at="awake", sleep=10) if op.resume_point == "" else None
 
-    op = await client.start("nap")
+    op = await client.start("nap", Count())
     await lro_clock.advance(1)
     rewrite(store, op.name, state_codec="json;v=2")
     claims = row(op.name).claim
