@@ -18,11 +18,12 @@
     ├── InvalidTransitionError         the row's state does not allow the change
     │   └── OperationBusyError         a live run holds the row; try again later
     ├── StateCodecError                handler state cannot be encoded or decoded
-    ├── PayloadTooLargeError           metadata, state or response over its limit
+    ├── PayloadTooLargeError           metadata, state, response or another field over its limit
     ├── InvalidPageTokenError          a page token that was altered or belongs to other arguments
     ├── InvalidFilterError             a filter that does not parse, or names an unknown field
     ├── InvalidTokenError              a resume token that is not the row's, or a malformed rehydration token
     ├── StoreUnavailableError          the store did not answer; the call may be repeated
+    ├── StoreRefusedError              the store refuses what was to be written, and always will
     ├── StoreDataError                 a row of the store cannot be decoded
     ├── StoreSchemaError               the store's schema is missing, newer, or not ours
     ├── ClockSkewError                 this machine's clock and the store's are too far apart
@@ -45,10 +46,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from google.longrunning import operations_proto_pb2 as operations_pb2  # the half without grpc
 from google.protobuf import any_pb2
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from lro_aio.core.codes import Code
-from lro_aio.core.packed import class_of
+from lro_aio.core.packed import packed_of, unpacked
 
 if TYPE_CHECKING:
     import grpc
@@ -75,6 +76,7 @@ __all__ = [
     "SchedulerUnavailableError",
     "StateCodecError",
     "StoreDataError",
+    "StoreRefusedError",
     "StoreSchemaError",
     "StoreUnavailableError",
     "UnknownHandlerError",
@@ -218,7 +220,7 @@ class OperationFailedError(LroError):
     ) -> None:
         self.name = name
         self.code = Code.of(type(self).code if code is None else code) or Code.UNKNOWN  # OK, which is 0, is not one
-        self.packed_details = tuple(_packed(detail) for detail in details)
+        self.packed_details = tuple(packed_of(detail) for detail in details)
         self.text = message if isinstance(message, str) else str(message)
         prefix = f"operation {name!r} ended with {self.code.name}: " if name else ""
         super().__init__(f"{prefix}{self.text}")
@@ -239,7 +241,7 @@ class OperationFailedError(LroError):
 
         A detail of a type that this process does not know, or that cannot be read, stays an ``Any``.
         """
-        return tuple(_unpacked(detail) for detail in self.packed_details)
+        return tuple(unpacked(detail) for detail in self.packed_details)
 
 
 class OperationCancelledError(OperationFailedError):
@@ -451,6 +453,21 @@ class StoreUnavailableError(LroError):
         super().__init__(f"the store is unavailable: {problem}")
 
 
+class StoreRefusedError(LroError):
+    """The store refuses what was to be written for an operation, and would refuse it again. Nothing was written.
+
+    ``__cause__`` is the error of its driver.
+    """
+
+    code = Code.INTERNAL
+    reason = "NOT_STORABLE"
+
+    def __init__(self, name: str, exception: str) -> None:
+        self.name = name
+        self.exception = exception
+        super().__init__(f"the store refuses what was to be written for operation {name!r} ({exception})")
+
+
 class StoreDataError(LroError):
     """A row of the store cannot be decoded. Other rows are not affected."""
 
@@ -558,7 +575,7 @@ class RemoteCallError(LroError):
     @property
     def details(self) -> tuple[Message, ...]:
         """As ``OperationFailedError.details``, for the failed call."""
-        return tuple(_unpacked(detail) for detail in self.packed_details)
+        return tuple(unpacked(detail) for detail in self.packed_details)
 
 
 class RemoteProtocolError(LroError):
@@ -572,22 +589,6 @@ class RemoteProtocolError(LroError):
         self.problem = problem
         call = f"a call for operation {name!r}" if name else "the call that starts an operation"
         super().__init__(f"the answer to {call} makes no sense: {problem}")
-
-
-def _packed(detail: Message) -> any_pb2.Any:
-    if isinstance(detail, any_pb2.Any):
-        return detail
-    packed = any_pb2.Any()
-    packed.Pack(detail)
-    return packed
-
-
-def _unpacked(packed: any_pb2.Any) -> Message:
-    try:
-        message = class_of(packed)()
-        return message if packed.Unpack(message) else packed
-    except (LookupError, DecodeError):
-        return packed
 
 
 def _listed(names: Sequence[str], most: int = 10) -> str:

@@ -208,6 +208,10 @@ class Limits(_Seconds):
     metadata: int = 64 * 1024
     state: int = 1024 * 1024
     response: int = 2 * 1024 * 1024
+    error: int = 256 * 1024
+    """A larger error is cut: the operation has to end."""
+    children: int = 1024 * 1024
+    """The names of what one suspend waits for."""
     page_bytes: int = 3 * 1024 * 1024
     """A list page is clipped here: gRPC clients refuse messages over 4 MiB."""
     page_size: int = 100
@@ -224,7 +228,7 @@ class Limits(_Seconds):
         """Refuse a payload that is too large for its column (rule 9).
 
         Args:
-            field: "metadata", "state" or "response".
+            field: "metadata", "state", "response" or "children".
             size: Its bytes.
 
         Raises:

@@ -22,6 +22,7 @@ from lro_aio.core.packed import detail_of
 __all__ = [
     "DOMAIN",
     "HIDDEN_MESSAGE",
+    "bounded",
     "cancelled",
     "error_of",
     "from_status",
@@ -61,8 +62,7 @@ def make_status(
         retry_after: Seconds after which a repeated call may succeed; becomes ``RetryInfo``.
         details: Further packed details. A type that is among them is not added again.
     """
-    if len(message) > MAX_MESSAGE:
-        message = message[: MAX_MESSAGE - 3] + "..."
+    message = _cut(message)
     status = status_pb2.Status(code=int(code), message=utf8(message), details=details)
     present = {detail.type_url for detail in details}
     variables = {key: utf8(value) for key, value in (metadata or {}).items()}
@@ -77,6 +77,35 @@ def make_status(
         if packed.type_url not in present:
             status.details.append(packed)
     return status
+
+
+def bounded(status: status_pb2.Status, limit: int) -> status_pb2.Status:
+    """A status that a row can hold and a client receive: its text cut, without the details that are too large.
+
+    Args:
+        status: Anybody's.
+        limit: Most bytes.
+    """
+    if status.ByteSize() <= limit and len(status.message) <= MAX_MESSAGE:
+        return status
+    short = status_pb2.Status(code=status.code, message=_cut(status.message, min(MAX_MESSAGE, limit // 8)))
+    room = limit - short.ByteSize() - 256  # for the sentence below, and what stands around each detail
+    left_out = 0
+    for detail in status.details:
+        size = detail.ByteSize() + 16
+        if size > room:
+            left_out += 1
+        else:
+            short.details.append(detail)
+            room -= size
+    if left_out:
+        what = "1 detail is" if left_out == 1 else f"{left_out} details are"
+        short.message += f" ({what} left out: the error has {status.ByteSize()} bytes, and {limit} are kept)"
+    return short
+
+
+def _cut(message: str, most: int = MAX_MESSAGE) -> str:
+    return message if len(message) <= most else message[: max(0, most - 3)] + "..."
 
 
 def utf8(text: str) -> str:

@@ -13,7 +13,10 @@ from lro_aio.core.policies import Duration, RetryPolicy, seconds
 from lro_aio.core.record import Record
 from lro_aio.ports import Route
 
-__all__ = ["Handler", "Handlers", "RetryLater", "Runnable"]
+__all__ = ["MAX_NAME", "Handler", "Handlers", "RetryLater", "Runnable", "check_name"]
+
+MAX_NAME = 128
+"""Characters of the name of a handler or a resume point."""
 
 HandlerFunction = Callable[[Any], Awaitable[Any]]
 F = TypeVar("F", bound=HandlerFunction)
@@ -105,11 +108,11 @@ class Handlers:
             raise TypeError("resume_points must be a collection of names, not one string")
         points = frozenset(resume_points) | ({on_cancel} if on_cancel else frozenset())
         for point in points:
-            _check_name("resume point", point)
+            check_name("resume point", point)
 
         def register(function: F) -> F:
             registered = name if name is not None else function.__name__
-            _check_name("handler", registered)
+            check_name("handler", registered)
             if not _is_coroutine_function(function):
                 raise TypeError(f"handler {registered!r} must be an 'async def' function")
             self._add(
@@ -202,6 +205,12 @@ def _is_coroutine_function(function: object) -> bool:
     return inspect.iscoroutinefunction(function)
 
 
-def _check_name(kind: str, name: str) -> None:
-    if not isinstance(name, str) or not 0 < len(name) <= 128 or not name.isprintable():
-        raise ValueError(f"{kind} {name!r} must be 1 to 128 printable characters")
+def check_name(kind: str, name: str) -> str:
+    """Return the name of a handler or a resume point.
+
+    Raises:
+        ValueError: It is not 1 to 128 printable characters.
+    """
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable():
+        raise ValueError(f"{kind} {name!r} must be 1 to {MAX_NAME} printable characters")
+    return name

@@ -15,6 +15,7 @@ from lro_aio.core import transitions
 from lro_aio.core.change import Change
 from lro_aio.core.codec import StateCodec
 from lro_aio.core.record import Record
+from lro_aio.core.status import bounded
 from lro_aio.core.transitions import Holder
 from lro_aio.engine.children import Children
 from lro_aio.engine.handlers import Handler, HandlerFunction
@@ -205,7 +206,9 @@ class Holding:
         return event, 512 + len(changes.get("state_data", b""))
 
     async def finish(self, *, response: bytes = b"", error: status_pb2.Status | None = None) -> None:
-        """End the operation."""
+        """End the operation. An error that is too large is cut: it must not keep the operation from ending."""
+        if error is not None:
+            error = bounded(error, self.host.settings.limits.error)
         await self.write(
             transitions.finish,
             retention=self.host.settings.retention.duration,

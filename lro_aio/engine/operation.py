@@ -248,7 +248,8 @@ class Operation(Generic[S]):
         """End the operation with an error.
 
         Args:
-            error: A text or a status is shown to clients as it is; of an exception, what the status table says.
+            error: A text or a status is shown to clients as it is, within ``Limits.error``; of an exception, what the
+                status table says.
 
         Raises:
             ValueError: A status with code OK.
@@ -431,6 +432,7 @@ class Operation(Generic[S]):
                 itself among the children, or a sleep or deadline so far away that the store's retention policy might
                 remove the row before it.
             InvalidOperationNameError: A child's name is malformed.
+            PayloadTooLargeError: The children's names are over ``Limits.children``.
         """
         if not isinstance(resume_at, str):
             raise TypeError(f"resume_at must be the name of a resume point, not {type(resume_at).__name__}")
@@ -452,6 +454,7 @@ class Operation(Generic[S]):
             services=self._host.children.services,
             poll_endpoint=poll_endpoint,
         )
+        self._host.settings.limits.check("children", sum(len(name.encode()) + 3 for name in planned.children))
         store = self._host.rows.store
         check_reach(planned, now=self._host.clock.time(), most=store.max_wait, reason=store.max_wait_reason)
         self._hold.suspended = planned

@@ -21,11 +21,12 @@ from lro_aio.core.errors import (
     LroError,
     PayloadTooLargeError,
     SchedulerUnavailableError,
+    StoreRefusedError,
     StoreUnavailableError,
 )
 from lro_aio.core.logs import about
 from lro_aio.core.record import Record, Wait, Wake
-from lro_aio.core.status import cancelled, make_status, reason_of
+from lro_aio.core.status import bounded, cancelled, make_status, reason_of
 from lro_aio.core.transitions import Holder
 from lro_aio.engine.failing import leaves, status_of
 from lro_aio.engine.handlers import Handler, RetryLater
@@ -202,6 +203,8 @@ class Runner:
         changes = run.holding.last_changes()
         if error is None:
             changes.update(run.holding.state_changes())
+        else:
+            error = bounded(error, self._limits.error)
         event = partial(
             transitions.finish,
             retention=self._retention,
@@ -376,8 +379,8 @@ class Runner:
         status = make_status(
             Code.INTERNAL,
             "the store refuses what the operation has to write",
-            reason="NOT_STORABLE",
-            metadata={"exception": type(exc).__name__},
+            reason=StoreRefusedError.reason,
+            metadata={"exception": exc.exception if isinstance(exc, StoreRefusedError) else type(exc).__name__},
         )
         return Outcome(partial(transitions.finish, retention=self._retention, error=status))
 
