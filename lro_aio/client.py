@@ -334,10 +334,10 @@ class Client:
         Raises:
             UnknownHandlerError: The handler is not registered, and this client is a worker.
             StateCodecError: The state cannot be encoded, or would be read back as something else. It names the field.
-            PayloadTooLargeError: State or metadata is over its limit.
+            PayloadTooLargeError: State, metadata, ``traceparent`` or the handler's name is over its limit.
             OperationAlreadyExistsError: The id stands for another request.
-            ValueError: ``request_id`` or ``operation_id`` is malformed, which servers answer with INVALID_ARGUMENT, or
-                both are given.
+            ValueError: ``request_id``, ``operation_id`` or the handler's name is malformed, which servers answer with
+                INVALID_ARGUMENT, or both ids are given.
             InvalidOperationNameError: ``parent`` is malformed.
             StoreUnavailableError: It is not known whether the operation was started. With a ``request_id``, the call
                 may safely be repeated.

@@ -54,6 +54,8 @@ class ListQuery:
     """Epoch seconds, inclusive."""
     after: tuple[float, str] | None = None
     """(create_time, name) of the last row of the previous page."""
+    outline: bool = False
+    """Whether the rows come without their payloads, as ``Record.outline`` makes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class Look:
     """What a sweep learns from one scan, in one round trip."""
 
     due: list[Record]
-    """The rows that are due now, soonest first."""
+    """The rows that are due now, soonest first, without their payloads: ``Record.outline``."""
     next_check: float | None = None
     """Epoch seconds: the least ``check_time`` after now among the routes' rows. None: no row has one."""
     unknown: Route | None = None
@@ -175,7 +177,9 @@ class Store(abc.ABC):
                 or before this moment. None: do not.
 
         Returns:
-            ``due``: the rows whose ``check_time`` is at or before ``now``, soonest first. A row that another program
+            ``due``: the rows whose ``check_time`` is at or before ``now``, soonest first. They come without their
+            payloads (``Record.outline``): most are not for the process that asks, and hundreds of them would fill its
+            memory. A row that another program
             ended, and that has no ``expire_time`` yet, is due at once and for every process, whatever its route.
             ``next_check``: the least ``check_time`` after ``now``; a due row that ``limit`` cuts off does not count in
             it. ``unknown``: any one such route; None where there is none.

@@ -185,13 +185,19 @@ class _GoogleHttpService(_ListingService):
     ) -> operations_pb2.ListOperationsResponse:
         import httpx
 
-        from lro_aio.remote import answers
+        from lro_aio.remote import answers, bodies
 
         params = {"filter": filter_, "pageSize": str(size), "pageToken": token}
         url = f"{self._service.url.rstrip('/')}/v1/{urllib.parse.quote(collection)}"
         try:
-            response = await self._client.get(
-                url, params=params, headers=list(self._service.headers), timeout=CALL_TIMEOUT
+            response = await bodies.request(
+                self._client,
+                "GET",
+                httpx.URL(url),
+                name=collection,
+                params=params,
+                headers=[*bodies.ACCEPTED.items(), *self._service.headers],
+                timeout=CALL_TIMEOUT,
             )
         except httpx.RequestError as exc:
             raise answers.call_failed(exc, collection) from exc

@@ -18,11 +18,12 @@
     ├── InvalidTransitionError         the row's state does not allow the change
     │   └── OperationBusyError         a live run holds the row; try again later
     ├── StateCodecError                handler state cannot be encoded or decoded
-    ├── PayloadTooLargeError           metadata, state or response over its limit
+    ├── PayloadTooLargeError           metadata, state, response or another field over its limit
     ├── InvalidPageTokenError          a page token that was altered or belongs to other arguments
     ├── InvalidFilterError             a filter that does not parse, or names an unknown field
     ├── InvalidTokenError              a resume token that is not the row's, or a malformed rehydration token
     ├── StoreUnavailableError          the store did not answer; the call may be repeated
+    ├── StoreRefusedError              the store refuses what was to be written, and always will
     ├── StoreDataError                 a row of the store cannot be decoded
     ├── StoreSchemaError               the store's schema is missing, newer, or not ours
     ├── ClockSkewError                 this machine's clock and the store's are too far apart
@@ -75,6 +76,7 @@ __all__ = [
     "SchedulerUnavailableError",
     "StateCodecError",
     "StoreDataError",
+    "StoreRefusedError",
     "StoreSchemaError",
     "StoreUnavailableError",
     "UnknownHandlerError",
@@ -468,6 +470,21 @@ class StoreUnavailableError(LroError):
         self.problem = problem
         self.retry_after = retry_after
         super().__init__(f"{self._public}: {problem}")
+
+
+class StoreRefusedError(LroError):
+    """The store refuses what was to be written for an operation, and would refuse it again. Nothing was written.
+
+    ``__cause__`` is the error of its driver.
+    """
+
+    code = Code.INTERNAL
+    reason = "NOT_STORABLE"
+
+    def __init__(self, name: str, exception: str) -> None:
+        self.name = name
+        self.exception = exception
+        super().__init__(f"the store refuses what was to be written for operation {name!r} ({exception})")
 
 
 class StoreDataError(LroError):

@@ -210,6 +210,8 @@ class Limits(_Seconds):
     response: int = 2 * 1024 * 1024
     error: int = 256 * 1024
     """Of a failed operation: message and details. Details of an exception that do not fit are left out."""
+    children: int = 1024 * 1024
+    """The names of what one suspend waits for."""
     page_bytes: int = 3 * 1024 * 1024
     """A list page is clipped here: gRPC clients refuse messages over 4 MiB."""
     page_size: int = 100
@@ -226,7 +228,7 @@ class Limits(_Seconds):
         """Refuse a payload that is too large for its column (rule 9).
 
         Args:
-            field: "metadata", "state", "response" or "error".
+            field: "metadata", "state", "response", "error" or "children".
             size: Its bytes.
 
         Raises:

@@ -63,8 +63,7 @@ def make_status(
         retry_after: Seconds after which a repeated call may succeed; becomes ``RetryInfo``.
         details: Further packed details. A type that is among them is not added again.
     """
-    if len(message) > MAX_MESSAGE:
-        message = message[: MAX_MESSAGE - 3] + "..."
+    message = _cut(message)
     status = status_pb2.Status(code=int(code), message=utf8(message), details=details)
     present = {detail.type_url for detail in details}
     variables = {key: utf8(value) for key, value in (metadata or {}).items()}
@@ -77,6 +76,10 @@ def make_status(
         if detail.type_url not in present:
             status.details.append(detail)
     return status
+
+
+def _cut(message: str, most: int = MAX_MESSAGE) -> str:
+    return message if len(message) <= most else message[: max(0, most - 3)] + "..."
 
 
 def utf8(text: str) -> str:

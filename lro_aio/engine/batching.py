@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import anyio.to_thread
 
 from lro_aio.core.change import Change, Outcome
-from lro_aio.core.errors import StoreUnavailableError
+from lro_aio.core.errors import LroError, StoreRefusedError, StoreUnavailableError
 from lro_aio.core.record import Record
 from lro_aio.engine.lanes import Answered, Item, Lanes
 from lro_aio.engine.life import Life
@@ -261,7 +261,7 @@ class Batcher:
                     exc_info=exc,
                     extra={"operation": changes[0].name, "event": "change_refused"},
                 )
-                return [exc]
+                return [exc if isinstance(exc, LroError) else _refused(changes[0].name, exc)]
             half = len(changes) // 2
             return self._apply(changes[:half]) + self._apply(changes[half:])
 
@@ -315,3 +315,10 @@ class Batcher:
             self._loop.call_soon_threadsafe(function, *args)
         except RuntimeError:
             logger.debug("the event loop is closed; what was committed stays committed", extra={"event": "loop_closed"})
+
+
+def _refused(name: str, exc: Exception) -> StoreRefusedError:
+    """One error for what each driver says in its own way, and with what was to be written in its text."""
+    refused = StoreRefusedError(name, type(exc).__name__)
+    refused.__cause__ = exc
+    return refused

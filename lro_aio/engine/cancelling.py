@@ -103,7 +103,14 @@ class Canceller:
     async def _cancel_children(self, record: Record) -> None:
         after: tuple[float, str] | None = None
         while True:
-            query = ListQuery(now=self._clock.time(), limit=PAGE, parent_operation=record.name, done=False, after=after)
+            query = ListQuery(
+                now=self._clock.time(),
+                limit=PAGE,
+                parent_operation=record.name,
+                done=False,
+                after=after,
+                outline=True,
+            )
             children = await self._rows.scan(partial(self._rows.store.list, query))
             cancels = (self.cancel(child.name) for child in children)
             for result in await asyncio.gather(*cancels, return_exceptions=True):

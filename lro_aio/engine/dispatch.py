@@ -156,6 +156,8 @@ class Dispatcher:
                 # Whoever brought it is about to end, although the scheduler may still count it as alive.
                 await self.hand_over(record.evolve(schedule_handle=""))
                 return None
+        waited = set(record.wait.children)  # whoever calls says which, and could say anything
+        pending = [child for child in pending if child in waited]
         wake = record.wait.wake(reason or WakeReason.ELAPSED, pending, error)
         try:
             return await self._claim(record, handler, token, wake)

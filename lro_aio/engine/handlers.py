@@ -14,7 +14,10 @@ from lro_aio.core.policies import Duration, RetryPolicy, seconds
 from lro_aio.core.record import Record
 from lro_aio.ports import Route
 
-__all__ = ["Handler", "Handlers", "Register", "Registered", "RetryLater", "Runnable"]
+__all__ = ["MAX_NAME", "Handler", "Handlers", "Register", "Registered", "RetryLater", "Runnable", "check_name"]
+
+MAX_NAME = 128
+"""Characters of the name of a handler or a resume point."""
 
 HandlerFunction = Callable[[Any], Awaitable[Any]]
 F = TypeVar("F", bound=HandlerFunction)
@@ -85,7 +88,7 @@ class Handler:
             if not self.runs(resume_at):
                 raise UnknownResumePointError(self.name, resume_at, tuple(self.declared))
             if resume_at:
-                _check_name("resume point", resume_at)
+                check_name("resume point", resume_at)
             return resume_at
         if not callable(resume_at):
             kind = type(resume_at).__name__  # type: ignore[unreachable]  # as the types would have it
@@ -232,12 +235,12 @@ class Handlers:
         points = None if resume_points is None else frozenset(resume_points)
         cleanup = on_cancel if on_cancel is None or isinstance(on_cancel, str) else _name_of(on_cancel)
         for point in (points or frozenset()) | ({cleanup} if cleanup else set()):
-            _check_name("resume point", point)
+            check_name("resume point", point)
 
         def register(function: Callable[[O], Coroutine[Any, Any, R]]) -> Registered[O, R]:
             plain: Callable[[O], Coroutine[Any, Any, R]] = _plain(function)
             registered = name if name is not None else _name_of(plain)
-            _check_name("handler", registered)
+            check_name("handler", registered)
             _check_function("handler", registered, plain)
             handler = Handler(
                 name=registered,
@@ -338,7 +341,7 @@ def _routes(handler: Handler) -> list[Route]:
 def _add_segment(handler: Handler, name: str | None, function: HandlerFunction) -> None:
     plain = _plain(function)
     point = name if name is not None else _name_of(plain)
-    _check_name("segment", point)
+    check_name("segment", point)
     _check_function("segment", point, plain)
     if handler.segments.setdefault(point, plain) != plain:
         raise ValueError(f"handler {handler.name!r} has a segment named {point!r} already")
@@ -363,6 +366,12 @@ def _check_function(kind: str, name: str, function: HandlerFunction) -> None:
         raise TypeError(f"{kind} {name!r} must take one argument, the operation: {exc}") from None
 
 
-def _check_name(kind: str, name: str) -> None:
-    if not isinstance(name, str) or not 0 < len(name) <= 128 or not name.isprintable():
-        raise ValueError(f"{kind} {name!r} must be 1 to 128 printable characters")
+def check_name(kind: str, name: str) -> str:
+    """Return the name of a handler or a resume point.
+
+    Raises:
+        ValueError: It is not 1 to 128 printable characters.
+    """
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable():
+        raise ValueError(f"{kind} {name!r} must be 1 to {MAX_NAME} printable characters")
+    return name

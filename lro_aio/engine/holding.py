@@ -225,7 +225,9 @@ class Holding:
         return cut
 
     async def finish(self, *, response: bytes = b"", error: status_pb2.Status | None = None) -> None:
-        """End the operation."""
+        """End the operation. An error that is too large is cut: it must not keep the operation from ending."""
+        if error is not None:
+            error = self.fitted(error)
         await self.write(
             transitions.finish,
             retention=self.host.settings.retention.duration,

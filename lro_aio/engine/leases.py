@@ -17,7 +17,14 @@ from typing import Protocol
 
 from lro_aio.core import transitions
 from lro_aio.core.change import Change
-from lro_aio.core.errors import LeaseLostError, LroError, OperationDoneError, StoreUnavailableError
+from lro_aio.core.errors import (
+    LeaseLostError,
+    LroError,
+    OperationDoneError,
+    StoreRefusedError,
+    StoreSchemaError,
+    StoreUnavailableError,
+)
 from lro_aio.core.logs import event
 from lro_aio.core.policies import LeasePolicy
 from lro_aio.core.record import Record
@@ -37,6 +44,10 @@ class Learner(Protocol):
     def learn(self, record: Record) -> None:
         """Take over what another writer left in the row."""
         ...
+
+
+_OF_THE_STORE = (StoreUnavailableError, StoreRefusedError, StoreSchemaError)
+"""Errors that say nothing of who holds an operation."""
 
 
 class Leases:
@@ -129,11 +140,11 @@ class Leases:
             outcomes = self._batcher.apply_from_thread(changes)
         except ClosedError:
             return
-        # An unreachable store is no evidence that a claim has changed.
+        # A store that is unreachable, or unable, is no evidence that a claim has changed.
         lost = [
             holder
             for (_, holder), outcome in zip(held, outcomes, strict=True)
-            if isinstance(outcome, LroError) and not isinstance(outcome, StoreUnavailableError)
+            if isinstance(outcome, LroError) and not isinstance(outcome, _OF_THE_STORE)
         ]
         if lost:
             loop.call_soon_threadsafe(self._lose, lost)

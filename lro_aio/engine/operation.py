@@ -269,7 +269,7 @@ class Operation(Generic[S]):
             raise TypeError(f"the error must be an exception, a Status or a text, not {type(error).__name__}")
         else:
             status = to_status(error, expose=self._host.settings.expose_errors)
-        await self._hold.finish(error=self._hold.fitted(status))
+        await self._hold.finish(error=status)
         return self.proto
 
     async def cancel(self, *, cancel_children: bool = True) -> None:
@@ -436,6 +436,7 @@ class Operation(Generic[S]):
                 without one, itself among the children, or a sleep or deadline so far away that the store's retention
                 policy might remove the row before it.
             InvalidOperationNameError: A child's name is malformed.
+            PayloadTooLargeError: The children's names are over ``Limits.children``.
         """
         handler = self._hold.handler
         if not self._hold.in_handler or handler is None:
@@ -453,6 +454,7 @@ class Operation(Generic[S]):
             services=self._host.children.services,
             poll_endpoint=poll_endpoint,
         )
+        self._host.settings.limits.check("children", sum(len(name.encode()) + 3 for name in planned.children))
         store = self._host.rows.store
         check_reach(planned, now=self._host.clock.time(), most=store.max_wait, reason=store.max_wait_reason)
         self._hold.suspended = planned

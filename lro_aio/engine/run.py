@@ -21,6 +21,7 @@ from lro_aio.core.errors import (
     LroError,
     PayloadTooLargeError,
     SchedulerUnavailableError,
+    StoreRefusedError,
     StoreUnavailableError,
 )
 from lro_aio.core.logs import about
@@ -238,6 +239,8 @@ class Runner:
         changes = run.holding.last_changes()
         if error is None:
             changes.update(run.holding.state_changes())
+        else:
+            error = run.holding.fitted(error)
         event = partial(
             transitions.finish,
             retention=self._retention,
@@ -271,7 +274,7 @@ class Runner:
             exc_info=exc,
             extra=about(record, "failed"),
         )
-        return self._finish(run, error=run.holding.fitted(status))
+        return self._finish(run, error=status)
 
     def _suspend(self, run: Run, planned: Suspended) -> Outcome:
         return Outcome(*run.holding.suspend_change(planned))
@@ -413,8 +416,8 @@ class Runner:
         status = make_status(
             Code.INTERNAL,
             "the store refuses what the operation has to write",
-            reason="NOT_STORABLE",
-            metadata={"exception": type(exc).__name__},
+            reason=StoreRefusedError.reason,
+            metadata={"exception": exc.exception if isinstance(exc, StoreRefusedError) else type(exc).__name__},
         )
         return Outcome(partial(transitions.finish, retention=self._retention, error=status))
 

@@ -14,11 +14,11 @@ from lro_aio.core import names, transitions
 from lro_aio.core.change import Change
 from lro_aio.core.codec import FINGERPRINT_SCHEME, FORMER_SCHEMES, StateCodec, pack
 from lro_aio.core.codec import fingerprint as fingerprint_of
-from lro_aio.core.errors import StateCodecError
+from lro_aio.core.errors import PayloadTooLargeError, StateCodecError
 from lro_aio.core.logs import about
 from lro_aio.core.record import Record, State, Wait
 from lro_aio.engine.dispatch import HANDOVER_RETRY, Dispatcher
-from lro_aio.engine.handlers import Handler, HandlerFunction, Runnable
+from lro_aio.engine.handlers import MAX_NAME, Handler, HandlerFunction, Runnable, check_name
 from lro_aio.engine.holding import Holding, OperationHost, guessed
 from lro_aio.engine.leases import Leases
 from lro_aio.engine.slots import Slots
@@ -31,6 +31,8 @@ logger = logging.getLogger("lro_aio")
 SCHEMES = (FINGERPRINT_SCHEME, *FORMER_SCHEMES)
 DIFFERENCES = 1000
 """How many children that differ are remembered, so that each is told of once."""
+MAX_TRACEPARENT = 256
+"""Characters. Those of today have 55 (W3C Trace Context, section 3.2.2)."""
 
 
 class Starter:
@@ -85,6 +87,9 @@ class Starter:
         if known is None and (settings.worker or not isinstance(handler, str)):
             handlers.get(handler)  # raises UnknownHandlerError, which lists the known ones
         handler_name = known.name if known is not None else str(handler)
+        _check_length("handler", handler_name, MAX_NAME)
+        _check_length("traceparent", traceparent, MAX_TRACEPARENT)
+        check_name("handler", handler_name)
         codec = known.codec if known is not None else guessed(state)
         data, tag = codec.encode_start(state)
         own, also = "", tuple[str, ...]()
@@ -272,3 +277,8 @@ def _fingerprints(
 
 _BLANK = Record(name="", uid="", state=State.PENDING, create_time=0.0, update_time=0.0)
 """What new rows begin as: to change a row takes a fifth of the time that it takes to make one."""
+
+
+def _check_length(field: str, text: str, most: int) -> None:
+    if len(text) > most:
+        raise PayloadTooLargeError(field, len(text), most)

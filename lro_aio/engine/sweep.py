@@ -16,7 +16,7 @@ from typing import Any
 
 from lro_aio.core import transitions
 from lro_aio.core.change import Change
-from lro_aio.core.errors import LroError, StoreUnavailableError
+from lro_aio.core.errors import LroError, StoreRefusedError, StoreUnavailableError
 from lro_aio.core.logs import about, event
 from lro_aio.core.policies import spread
 from lro_aio.core.record import Record, State
@@ -308,7 +308,7 @@ class Sweeper:
         """What became of the claim of a due row."""
         if isinstance(outcome, StoreUnavailableError):
             raise outcome
-        if isinstance(outcome, LroError):  # another process was first
+        if isinstance(outcome, LroError) and not isinstance(outcome, StoreRefusedError):  # another process was first
             logger.debug("%s was not claimed: %s", name, outcome, extra=event("not_claimed", operation=name))
         elif isinstance(outcome, BaseException):  # one poisonous row must never stop a sweep (rule 3)
             logger.error(
@@ -355,6 +355,8 @@ class Sweeper:
                     await self._dispatcher.note_suspect(record, now)
         except StoreUnavailableError:
             raise
+        except StoreRefusedError:
+            logger.exception("the sweep could not repair %s", record.name, extra=about(record, "repair_failed"))
         except LroError as exc:
             # Another process was first.
             logger.debug("%s needs no repair any more: %s", record.name, exc, extra=about(record, "repaired_elsewhere"))

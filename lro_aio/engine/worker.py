@@ -15,6 +15,7 @@ from lro_aio.core.errors import (
     LroError,
     OperationDoneError,
     OperationNotFoundError,
+    StoreRefusedError,
     StoreUnavailableError,
 )
 from lro_aio.core.logs import about, event
@@ -290,9 +291,9 @@ class Worker:
                     extra=about(record, "result_not_written"),
                 )
                 return None
-            except LroError:
-                raise
             except Exception as exc:
+                if isinstance(exc, LroError) and not isinstance(exc, StoreRefusedError):
+                    raise
                 logger.exception(
                     "the store refuses the result of the run of %s", record.name, extra=about(record, "result_refused")
                 )

@@ -11,6 +11,7 @@ import httpx
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import RemoteCallError
 from lro_aio.core.policies import Duration, PollPolicy, RetryPolicy
+from lro_aio.remote import bodies
 from lro_aio.remote.addresses import Addresses
 from lro_aio.remote.answers import call_failed, check_done, refused
 from lro_aio.remote.azure import AzureStyle
@@ -173,14 +174,16 @@ class HttpTransport(Transport):
     ) -> httpx.Response:
         limit = options.timeout or timeout or self.timeout
         try:
-            headers = httpx.Headers({"accept": "application/json"})
+            headers = httpx.Headers({"accept": "application/json", **bodies.ACCEPTED})
             headers.update(await metadata_of(self._headers, place.name, limit))
             headers.update(options.metadata)
         except (UnicodeError, TypeError) as exc:
             raise RemoteCallError(place.name, f"a header cannot be sent: {exc}", code=Code.INTERNAL) from exc
         try:
             async with asyncio.timeout(limit):  # httpx itself bounds each read, but not how many there are
-                response = await self._client.request(method, url, headers=headers, json=json, timeout=None)
+                response = await bodies.request(
+                    self._client, method, url, name=place.name, headers=headers, json=json, timeout=None
+                )
         except TimeoutError as exc:
             problem = f"no answer within {limit:g} s"
             raise RemoteCallError(place.name, problem, code=Code.DEADLINE_EXCEEDED, transient=True) from exc

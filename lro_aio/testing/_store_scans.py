@@ -81,6 +81,13 @@ class ListContract:
         create_all(store, record)
         assert store.list(ListQuery(now=NOW, limit=1)) == [record]
 
+    def test_listed_outlines_have_no_payloads(self, store: Store) -> None:
+        """For whoever passes a cancel on to thousands of rows, and needs their names."""
+        rows = [row(1, state_data=b"state", state_codec="json;v=1", metadata=any_of(b"m")), ended(2)]
+        create_all(store, *rows)
+        listed = store.list(ListQuery(now=NOW, limit=10, outline=True))
+        assert sorted(listed, key=lambda record: record.name) == [record.outline() for record in rows]
+
     def test_hidden_rows_are_on_no_page(self, store: Store) -> None:
         """Deleted, or at or past the end of their retention; they do not count in the limit."""
         create_all(

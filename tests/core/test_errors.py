@@ -154,6 +154,11 @@ SAMPLES: list[tuple[LroError, str, Code]] = [
     ),
     (errors.StoreUnavailableError("locked"), "the store is unavailable: locked", Code.UNAVAILABLE),
     (
+        errors.StoreRefusedError("operations/a", "DataError"),
+        "the store refuses what was to be written for operation 'operations/a' (DataError)",
+        Code.INTERNAL,
+    ),
+    (
         errors.StoreDataError("operations/a", "not a message"),
         "the stored row of operation 'operations/a' cannot be decoded: not a message",
         Code.DATA_LOSS,

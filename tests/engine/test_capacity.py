@@ -259,7 +259,8 @@ async def test_of_a_batch_that_is_refused_for_good_only_the_offender_fails(open_
     results = await asyncio.wait_for(ends, 5)
     await busy
     assert [n for n, result in enumerate(results) if isinstance(result, Exception)] == [37]
-    assert isinstance(results[37], sqlite3.IntegrityError)
+    assert isinstance(results[37], lro.StoreRefusedError)
+    assert isinstance(results[37].__cause__, sqlite3.IntegrityError)
     assert store.calls["refused"] <= 8, "found by halving"
     store.poison = ""
     await ops[37].done()

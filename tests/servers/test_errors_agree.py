@@ -47,6 +47,7 @@ SAMPLES: list[errors.LroError] = [
     errors.InvalidTokenError("operations/a"),
     errors.StoreUnavailableError("locked", retry_after=1.5),
     errors.StoreDataError("operations/a", "not a message"),
+    errors.StoreRefusedError("operations/a", "DataError"),
     errors.StoreSchemaError("it is newer"),
     errors.ClockSkewError(-12.25, 7.5),
     errors.SchedulerUnavailableError("no answer"),

@@ -330,6 +330,29 @@ class TestRemoteScheduler:
             assert await resumed(*waiting[1]) is True
             assert await reason_of_wake(waiting[1][0]) == "CHILDREN_DONE"
 
+    async def test_names_that_the_row_does_not_wait_for_are_not_kept(self, make_app: Make, http_to: HttpTo) -> None:
+        """A body holds ten thousand of them, and the row would."""
+        registry, told = lro.Handlers(), []
+
+        @registry.handler("waits", state=list[str], resume_points=("done",))
+        async def waits(op: lro.Operation[list[str]]) -> lro.Suspended | None:
+            if not op.resume_point:
+                return op.suspend(resume_at="done", children=op.state, timeout=3600)
+            record = op.record.wake
+            told.append(() if record is None else record.pending)
+            return None
+
+        async with (
+            lro.Client("sqlite://", handlers=[registry], scheduler=RemoteScheduler(), dispatch="local") as client,
+            http_to(make_app(client)) as http,
+        ):
+            child = await client.create(lease=False)
+            name, token = await suspended(client, "waits", [child.name])
+            body = {"operation": name, "resumeToken": token, "reason": "CHILDREN_TIMEOUT"}
+            body["pending"] = [child.name, *(f"operations/other-{n}" for n in range(10_000))]  # type: ignore[assignment]
+            assert (await http.post("/lro/resume", json=body)).json() == {"resumed": True}
+        assert told == [(child.name,)]
+
 
 class TestPoll:
     @pytest.fixture

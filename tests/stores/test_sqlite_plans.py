@@ -48,7 +48,7 @@ def test_a_list_walks_one_index_and_sorts_nothing(
     assert len(statements) == (1 if after is None else 2)
     with store._reading() as connection:
         for used, where, values in statements:
-            plan = _plan(connection, SQL["list"].format(index=used, conditions=where), values | {"limit": 1})
+            plan = _plan(connection, SQL["list"].format(row="*", index=used, conditions=where), values | {"limit": 1})
             assert f"SEARCH operations USING INDEX {index} (" in plan
             assert "TEMP B-TREE" not in plan
             assert "create_time" in plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -222,7 +222,8 @@ class SpannerStore(Store):
                 unknown = (handler.string_value, resume_point.string_value)
         names = list(due)[: max(0, limit)]
         found = _readable(self._read(rows.COLUMNS, names, budget, tag="lro-look", priority=LOW))
-        return Look(sorted(found, key=lambda record: due[record.name]), next_check, unknown)
+        outlines = [record.outline() for record in found]  # only now: the message tells whether it has ended
+        return Look(sorted(outlines, key=lambda record: due[record.name]), next_check, unknown)
 
     def list(self, query: ListQuery) -> list[Record]:
         """One page of rows, newest first: one statement, unless the page is too much for one answer."""
@@ -245,7 +246,8 @@ class SpannerStore(Store):
                 size = max(1, part // 4)  # more than the 10 MB of one answer
                 streamed = part == 1
                 continue
-            page += [r for r in _readable(found) if query.states is None or r.state in query.states]
+            wanted = (r for r in _readable(found) if query.states is None or r.state in query.states)
+            page += (r.outline() if query.outline else r for r in wanted)
             if len(found) < part:
                 break
             size, streamed = 2 * size, False  # the large rows may be behind us
@@ -276,22 +278,27 @@ class SpannerStore(Store):
 
     def _read(
         self, columns: Sequence[str], names: Sequence[str], budget: Budget, *, tag: str = "lro-read", **options: Any
-    ) -> Rows:
+    ) -> Iterator[struct_pb2.ListValue]:
+        """The rows, answer by answer: of many large ones, no more than one answer is in memory."""
         connection, _ = self._opened()
         names = list(dict.fromkeys(names))
         if not names:
-            return []
+            return
         if len(names) > MAX_KEYS:
             parts = [names[i : i + MAX_KEYS] for i in range(0, len(names), MAX_KEYS)]
         else:
             try:
-                return connection.read(columns, names, budget=budget, tag=tag, **options)
+                answer = connection.read(columns, names, budget=budget, tag=tag, **options)
             except GoogleAPICallError as exc:
                 if exc.grpc_status_code is not grpc.StatusCode.FAILED_PRECONDITION or len(names) == 1:
                     raise
+            else:
+                yield from answer
+                return
             half = len(names) // 2  # more than the 10 MB of one answer
             parts = [names[:half], names[half:]]
-        return [row for part in parts for row in self._read(columns, part, budget, tag=tag, **options)]
+        for part in parts:
+            yield from self._read(columns, part, budget, tag=tag, **options)
 
     def _opened(self) -> tuple[Connection, Writer]:
         if self._connection is None or self._writer is None:
@@ -329,7 +336,7 @@ def _record(row: struct_pb2.ListValue) -> Record:
         return UnreadableRecord.of(exc)
 
 
-def _readable(found: Rows) -> Iterator[Record]:
+def _readable(found: Iterable[struct_pb2.ListValue]) -> Iterator[Record]:
     """The records of the rows, without those that cannot be decoded: they must not stop a sweep or a list."""
     for row in found:
         try:

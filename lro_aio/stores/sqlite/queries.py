@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from importlib import resources
 
-from lro_aio.stores.sqlite.rows import COLUMNS, WRITTEN
+from lro_aio.stores.sqlite.rows import COLUMNS, OUTLINE, WRITTEN
 
 __all__ = ["load"]
 
@@ -20,7 +20,7 @@ def load() -> dict[str, str]:
     text = resources.files(__package__).joinpath("queries.sql").read_text(encoding="utf-8")
     _, *parts = _HEADING.split(text)
     bodies = dict(zip(parts[::2], parts[1::2], strict=True))
-    filled = {"{columns}": ", ".join(COLUMNS), "{written}": ", ".join(WRITTEN)}
+    filled = {"{columns}": ", ".join(COLUMNS), "{outline}": ", ".join(OUTLINE), "{written}": ", ".join(WRITTEN)}
     return {name: _filled(_bare(body), filled) for name, body in bodies.items()}
 
 

@@ -1,5 +1,6 @@
--- The statements of the store, each under its name. {columns} is what `rows.decode` takes, {written} what
--- `rows.encode` gives, in their order. Lists of names and rowids come as one JSON text: the statement stays prepared.
+-- The statements of the store, each under its name. {columns} is what `rows.decode` takes, {outline} the same without
+-- the payloads, {written} what `rows.encode` gives, in their order. Lists of names and rowids come as one JSON text: the
+-- statement stays prepared.
 
 -- :name read
 SELECT {columns} FROM operations WHERE name IN (SELECT value FROM json_each(?));
@@ -15,7 +16,7 @@ SELECT check_time, rowid FROM operations INDEXED BY operations_due
 WHERE handler = ? AND resume_point = ? AND check_time <= ? AND (owner = '' OR owner <> ?) ORDER BY check_time LIMIT ?;
 
 -- :name due_rows
-SELECT {columns} FROM operations WHERE rowid IN (SELECT value FROM json_each(?)) ORDER BY check_time, rowid;
+SELECT {outline} FROM operations WHERE rowid IN (SELECT value FROM json_each(?)) ORDER BY check_time, rowid;
 
 -- :name next_check
 -- (handler, resume_point, now, skipped owner)
@@ -39,7 +40,8 @@ SELECT * FROM (
 LIMIT 1;
 
 -- :name list
-SELECT {columns} FROM operations INDEXED BY {index}
+-- {row} is {columns} or {outline}.
+SELECT {row} FROM operations INDEXED BY {index}
 WHERE {conditions} AND deleted = 0 AND (expire_time IS NULL OR expire_time > :now)
 ORDER BY create_time DESC, name LIMIT :limit;
 

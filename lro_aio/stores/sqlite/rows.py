@@ -18,6 +18,7 @@ __all__ = [
     "COLUMNS",
     "ENDED",
     "FIXED",
+    "OUTLINE",
     "PROGRESS",
     "WRITTEN",
     "decode",
@@ -54,6 +55,11 @@ WRITTEN = tuple(sorted((*_TYPES, *_DERIVED), key=schema.columns().index))
 
 COLUMNS = tuple(column for column in WRITTEN if column in _TYPES)
 """What ``decode`` takes, in its order: the fields of ``Record``."""
+
+PAYLOADS = tuple(column for column, kind in _TYPES.items() if kind == "bytes")
+
+OUTLINE = tuple(f"x'' AS {column}" if column in PAYLOADS else column for column in COLUMNS)
+"""What ``decode`` takes for ``Record.outline``: of the payloads, not one page is read."""
 
 FIXED = ("uid", "create_time", "handler", "parent_operation", "fingerprint", "traceparent")
 """The columns that never change in the life of a row."""

@@ -186,9 +186,10 @@ class SqliteStore(Store):
     def list(self, query: ListQuery) -> list[Record]:
         """One page of rows, newest first."""
         page: list[Record] = []
+        row = ", ".join(rows.OUTLINE if query.outline else rows.COLUMNS)
         with self._reading() as connection, _snapshot(connection):
             for index, conditions, values in lists.statements(query):
-                statement = _SQL["list"].format(index=index, conditions=conditions)
+                statement = _SQL["list"].format(row=row, index=index, conditions=conditions)
                 values["limit"] = query.limit - len(page)
                 page += map(rows.decode, connection.execute(statement, values))
         return page

@@ -1,0 +1,81 @@
+"""HTTP answers of which no more is taken than an operation can need, however small they were on the wire.
+
+A kilobyte of gzip may stand for a megabyte of zeros. An httpx client unpacks what comes, all of it and in every
+encoding that is installed; so this asks for gzip alone, and unpacks it piece by piece.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from lro_aio.core.errors import RemoteProtocolError
+
+__all__ = ["ACCEPTED", "MAX_BODY", "request"]
+
+ACCEPTED = {"accept-encoding": "gzip"}
+"""Header of a request whose answer ``request`` can read."""
+MAX_BODY = 32 * 1024 * 1024
+"""Bytes of a body, unpacked. An operation of the largest size that a store of this package keeps has 10 MiB as JSON."""
+
+_GZIP = 16 + zlib.MAX_WBITS
+_CHANGED = ("content-encoding", "content-length", "transfer-encoding")
+
+
+async def request(
+    client: httpx.AsyncClient, method: str, url: httpx.URL, *, name: str, **options: Any
+) -> httpx.Response:
+    """Send a request and read the answer.
+
+    Args:
+        client: Sends it.
+        method: Of the request.
+        url: Of the request.
+        name: Of the operation, for errors.
+        options: As ``httpx.AsyncClient.request`` takes them.
+
+    Raises:
+        RemoteProtocolError: The answer is too large, or in an encoding that was not asked for.
+        httpx.RequestError: There is none.
+    """
+    async with client.stream(method, url, **options) as response:
+        if response.is_stream_consumed:  # of a transport that has no wire
+            return response
+        body = bytearray()
+        unpack = _unpacker(response, name)
+        async for piece in response.aiter_raw():
+            body += unpack(piece, MAX_BODY + 1 - len(body))
+            if len(body) > MAX_BODY:
+                raise RemoteProtocolError(name, f"it has more than {MAX_BODY} bytes")
+    answer = httpx.Response(
+        response.status_code,
+        headers=[(key, value) for key, value in response.headers.raw if key.lower().decode() not in _CHANGED],
+        content=bytes(body),
+        request=response.request,
+        extensions=response.extensions,
+        history=response.history,
+        default_encoding=response.default_encoding,
+    )
+    answer.elapsed = response.elapsed
+    return answer
+
+
+def _unpacker(response: httpx.Response, name: str) -> Callable[[bytes, int], bytes]:
+    """A function that unpacks the next piece of a body, up to so many bytes."""
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding in ("identity", ""):
+        return lambda piece, most: piece[:most]
+    if encoding not in ("gzip", "x-gzip"):
+        raise RemoteProtocolError(name, f"it comes in the encoding {encoding[:40]!r}, which was not asked for")
+    unpacker = zlib.decompressobj(_GZIP)
+
+    def unpack(piece: bytes, most: int) -> bytes:
+        try:
+            return unpacker.decompress(piece, most)
+        except zlib.error as exc:
+            raise httpx.DecodingError(str(exc), request=response.request) from exc
+
+    return unpack

@@ -1,0 +1,92 @@
+"""How much of an answer is taken: what an operation can need, however small it was on the wire."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import tracemalloc
+import zlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+import lro_aio as lro
+from lro_aio.remote import HttpTransport, RemoteOperation, bodies
+
+from .http_services import FAST, QUICK, Answer, Service, scripted
+
+pytestmark = pytest.mark.asyncio
+
+NAME = "operations/a"
+STRING = {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": "ok"}
+DONE = {"name": NAME, "done": True, "response": STRING}
+GZIP = {"Content-Encoding": "gzip"}
+MB = 1024 * 1024
+
+
+def bomb(size: int) -> bytes:
+    """JSON of this size, in a thousandth of it."""
+    packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+    parts = [packer.compress(b'{"name": "')]
+    parts += [packer.compress(b"x" * MB) for _ in range(size // MB)]
+    return b"".join([*parts, packer.compress(b'"}'), packer.flush()])
+
+
+@pytest_asyncio.fixture
+async def service() -> AsyncIterator[Service]:
+    async with scripted() as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture
+async def handle(service: Service) -> AsyncIterator[RemoteOperation[Any]]:
+    async with httpx.AsyncClient() as http:
+        yield RemoteOperation.from_name(HttpTransport(http, service.url, poll=FAST, retry=QUICK, timeout=30), NAME)
+
+
+async def test_an_answer_in_gzip_is_read(handle: RemoteOperation[Any], service: Service) -> None:
+    service.answers(Answer(body=gzip.compress(json.dumps(DONE).encode()), headers=GZIP))
+    await handle.wait_for_completion(timeout=30)
+    assert service.asked[0].headers["accept-encoding"] == "gzip"
+    assert handle.raw_response.json() == DONE
+    assert handle.raw_response.elapsed.total_seconds() > 0
+
+
+async def test_an_answer_that_unpacks_to_more_than_an_operation_needs_is_refused(
+    handle: RemoteOperation[Any], service: Service
+) -> None:
+    service.answers(Answer(body=bomb(300 * MB), headers=GZIP))
+    tracemalloc.start()
+    try:
+        with pytest.raises(lro.RemoteProtocolError, match=f"it has more than {bodies.MAX_BODY} bytes"):
+            await handle.update_status()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * bodies.MAX_BODY
+    assert len(service.asked) == 1, "nor is it asked for again"
+
+
+async def test_an_answer_that_is_as_large_on_the_wire_is_refused(
+    handle: RemoteOperation[Any], service: Service
+) -> None:
+    service.answers(Answer(body=b" " * (bodies.MAX_BODY + 1)))
+    with pytest.raises(lro.RemoteProtocolError, match="more than"):
+        await handle.update_status()
+
+
+async def test_an_encoding_that_was_not_asked_for_is_refused(handle: RemoteOperation[Any], service: Service) -> None:
+    service.answers(Answer(body=zlib.compress(json.dumps(DONE).encode()), headers={"Content-Encoding": "deflate"}))
+    with pytest.raises(lro.RemoteProtocolError, match="the encoding 'deflate', which was not asked for"):
+        await handle.update_status()
+
+
+async def test_an_answer_that_is_no_gzip_may_come_whole_the_next_time(
+    handle: RemoteOperation[Any], service: Service
+) -> None:
+    service.answers(Answer(body=b"not gzip", headers=GZIP), Answer(body=DONE))
+    await handle.wait_for_completion(timeout=30)
+    assert handle.has_completed
