@@ -209,7 +209,7 @@ class Limits(_Seconds):
     state: int = 1024 * 1024
     response: int = 2 * 1024 * 1024
     error: int = 256 * 1024
-    """Of a failed operation: message and details. Details of an exception that do not fit are left out."""
+    """Of a failed operation: message and details. What is over it is cut, since the operation has to end."""
     children: int = 1024 * 1024
     """The names of what one suspend waits for."""
     page_bytes: int = 3 * 1024 * 1024

@@ -247,13 +247,12 @@ class Operation(Generic[S]):
         """End the operation with an error.
 
         Args:
-            error: A text or a status is shown to clients as it is; of an exception, what the status table says, without
-                the details for which ``Limits.error`` leaves no room.
+            error: A text or a status is shown to clients as it is; of an exception, what the status table says. What
+                is over ``Limits.error`` is cut: details that do not fit, and the end of the message.
 
         Raises:
             ValueError: A status with code OK.
             TypeError: Something else.
-            PayloadTooLargeError: A status over ``Limits.error``; the operation goes on.
             OperationDoneError: It has ended already.
             LeaseLostError: This object does not hold the operation, or no longer.
             StoreUnavailableError: Nothing is known; ask again.
@@ -263,7 +262,6 @@ class Operation(Generic[S]):
         elif isinstance(error, status_pb2.Status):
             if error.code == Code.OK:
                 raise ValueError("a status with code OK is no failure")
-            self._host.settings.limits.check("error", error.ByteSize())
             status = error
         elif not isinstance(error, BaseException):
             raise TypeError(f"the error must be an exception, a Status or a text, not {type(error).__name__}")
