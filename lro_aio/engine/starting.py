@@ -262,12 +262,17 @@ def _fingerprints(
     try:
         own = fingerprint_of(handler, state, given)
         forms = [state] if given is not None else codec.forms(state)
-        also = {fingerprint_of(handler, form, given, scheme=scheme) for form in forms for scheme in SCHEMES}
+        also = [
+            fingerprint_of(handler, form, given, scheme=scheme)
+            for form in forms
+            for scheme in SCHEMES
+            if form is not state or scheme != FINGERPRINT_SCHEME
+        ]
     except StateCodecError:
         if not optional:
             raise
         return "", ()
-    return own, tuple(also - {own})
+    return own, tuple(also)
 
 
 _BLANK = Record(name="", uid="", state=State.PENDING, create_time=0.0, update_time=0.0)
