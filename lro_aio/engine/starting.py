@@ -29,6 +29,8 @@ __all__ = ["Starter"]
 logger = logging.getLogger("lro_aio")
 
 SCHEMES = (FINGERPRINT_SCHEME, *FORMER_SCHEMES)
+_NONE: tuple[str, ...] = ()
+
 DIFFERENCES = 1000
 """How many children that differ are remembered, so that each is told of once."""
 
@@ -87,7 +89,7 @@ class Starter:
         handler_name = known.name if known is not None else str(handler)
         codec = known.codec if known is not None else guessed(state)
         data, tag = codec.encode_start(state)
-        own, also = "", tuple[str, ...]()
+        own, also = "", _NONE
         if request_id or operation_id is not None:  # only a request that may come twice is compared with another
             own, also = _fingerprints(handler_name, codec, state, fingerprint, optional=by is not None)
         settings.limits.check("state", len(data))
@@ -138,7 +140,9 @@ class Starter:
     ) -> Holding:
         """See ``Client.create``."""
         until = self._clock.time() + self._settings.lease.duration if lease else None
-        own, also = _fingerprints("", StateCodec(None), None, fingerprint)
+        own, also = "", _NONE
+        if request_id or operation_id is not None:
+            own, also = _fingerprints("", StateCodec(None), None, fingerprint)
         record = self._new_record(
             parent,
             "",
@@ -194,7 +198,7 @@ class Starter:
             create_time=now,
             update_time=now,
             handler=handler,
-            fingerprint=fingerprint() if request_id or operation_id is not None else "",
+            fingerprint=fingerprint(),
             **columns,
         )
 
@@ -271,7 +275,7 @@ def _fingerprints(
     except StateCodecError:
         if not optional:
             raise
-        return "", ()
+        return "", _NONE
     return own, tuple(also)
 
 
