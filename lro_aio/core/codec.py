@@ -20,7 +20,7 @@ from pydantic import PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter
 
 from lro_aio.core.errors import StateCodecError
 from lro_aio.core.fields import defaults, field_names, fields
-from lro_aio.core.lossless import difference
+from lro_aio.core.lossless import Difference, difference
 from lro_aio.core.packed import class_of
 from lro_aio.core.policies import whole
 
@@ -53,6 +53,7 @@ _VALUE = re.compile(r"input_value=.*, (?=input_type=)")
 _FIELD = re.compile(r"field_name='([^']*)'")
 
 _ARRAYS = (list, tuple, set, frozenset)
+_SIMPLE = frozenset({str, int, bool, type(None)})
 
 
 class NewerStateError(StateCodecError):
@@ -147,12 +148,14 @@ class StateCodec(Generic[S]):
             return [state]
 
     def changed(self, state: S | None, data: bytes, tag: str) -> bool:
-        """Whether a state that was read from ``data`` is another by now. One that cannot be encoded is."""
+        """Whether a state that was read from ``data`` is another by now. One that ``encode`` would refuse is."""
         try:
-            now = self._serialized(state)
-            return now != (data, tag) and now != self._serialized(self.decode(data, tag))
+            now, before = self._serialized(state), self.decode(data, tag)
+            if now != (data, tag) and now != self._serialized(before):
+                return True
         except StateCodecError:
             return True
+        return self._lossless and self._message is None and self._differs(state, before) is not None
 
     def _serialized(self, state: S | None) -> tuple[bytes, str]:
         if self._message is not None:
@@ -172,8 +175,11 @@ class StateCodec(Generic[S]):
             again = self._adapter.validate_json(data)
         except Exception as exc:  # validators of the user's class may raise anything
             raise StateCodecError(f"it could not be read back: {_sentence(exc)}", field=_location(exc)) from exc
-        if self._lossless and (found := difference(state, again, base=isinstance(self.kind, type))) is not None:
+        if self._lossless and (found := self._differs(state, again)) is not None:
             raise StateCodecError(found.problem, field=found.path)
+
+    def _differs(self, state: S | None, read: S | None) -> Difference | None:
+        return difference(state, read, base=isinstance(self.kind, type))
 
     def decode(self, data: bytes, tag: str) -> S | None:
         """Read what ``encode`` wrote, in this release or an older one.
@@ -366,7 +372,7 @@ def _canonical(value: object) -> str:
     So a release that adds a field with a default finds what an earlier one started. Fixed by scheme 2: another form
     needs another ``FINGERPRINT_SCHEME``.
     """
-    members = fields(value)
+    members = None if type(value) in _SIMPLE else fields(value)
     if members is None:
         return _plain(value, _canonical)
     kind: Any = type(value)
@@ -392,7 +398,7 @@ def _canonical_1(value: object) -> str:
 
 def _plain(value: object, canonical: Callable[[object], str]) -> str:
     """What both schemes have in common: all but the instances of classes with fields."""
-    if isinstance(value, str):
+    if isinstance(value, str) or type(value) in _SIMPLE:
         return json.dumps(value)
     if isinstance(value, bytes | bytearray):
         return json.dumps(value.hex())

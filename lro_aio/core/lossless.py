@@ -41,7 +41,7 @@ def difference(given: Any, read: Any, *, base: bool = False) -> Difference | Non
         return None if _same(given, read) else _changed(given, read)
     names = field_names(kind)
     if names and (kind is type(read) or (base and isinstance(given, type(read)))):
-        return _fields(given, read, names) or _keyed(_extra(given), _extra(read))
+        return _fields(given, read, names) or _keyed(_extra(given), _extra(read)) or _stray(given, read)
     if isinstance(given, dict) and isinstance(read, dict):
         return None if _plain(given.values()) and given == read else _keyed(given, read)
     if kind in _ARRAYS and type(read) in _ARRAYS and len(given) == len(read):
@@ -68,6 +68,16 @@ def _fields(given: Any, read: Any, names: Iterable[str]) -> Difference | None:
 
 def _extra(value: Any) -> Mapping[str, Any]:
     return getattr(value, "__pydantic_extra__", None) or {}
+
+
+def _stray(given: Any, read: Any) -> Difference | None:
+    """An attribute that is no field: a typo, or set in the belief that it is kept. Private ones and caches may go."""
+    had, has = getattr(given, "__dict__", {}), getattr(read, "__dict__", {})
+    if had.keys() <= has.keys():
+        return None
+    lost = (name for name in had if name not in has and not name.startswith("_") and not hasattr(type(given), name))
+    name = next(lost, None)
+    return None if name is None else Difference(name, f"{type(given).__name__} has no such field, and would lose it")
 
 
 def _keyed(given: Mapping[Any, Any], read: Mapping[Any, Any]) -> Difference | None:

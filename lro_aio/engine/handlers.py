@@ -205,18 +205,16 @@ class Handlers:
 
         The function takes an ``Operation`` and returns a protobuf message (the response), what ``op.suspend(...)``
         returned, or None (the response is ``google.protobuf.Empty``). It runs at least once per segment: after a crash
-        the segment starts again, so what it does outside should be repeatable or keyed by ``op.id``.
-
-        What the decorator returns can be called like the function, and has ``segment``: it declares resume points that
-        are functions. A bound method is registered with ``handlers.handler("name")(thing.method)``.
+        the segment starts again, so what it does outside should be repeatable or keyed by ``op.id``. What the decorator
+        returns is called like the function, and has ``segment``, which declares resume points that are functions. A
+        bound method is registered with ``handlers.handler("name")(thing.method)``.
 
         Args:
             name: What rows call it. Never rename it while operations live. Default: the function's name.
             state: Type of the state: anything pydantic takes, or a protobuf message class. None and ``Any``: any JSON
                 value. ``S | None`` begins as None.
-            resume_points: Names that ``suspend(resume_at=...)`` may use, besides the segments. None, and without
-                segments: any name; a process then runs the operations of this handler wherever they stand, also where
-                only a newer release knows how to go on.
+            resume_points: Names that ``suspend(resume_at=...)`` may use, besides the segments. None, and no segments:
+                any name; a process then goes on with operations also where only a newer release knows how to.
             on_cancel: Resume point of a clean-up that a cancel runs, once, or the function of one. Need not be listed
                 in ``resume_points``.
             retry: Which exceptions run the segment again. Default: none but ``RetryLater``.
@@ -228,14 +226,12 @@ class Handlers:
             ValueError: The name is taken or malformed.
             TypeError: Not a coroutine function of one argument, or a state type that cannot be stored.
         """
-        if isinstance(resume_points, str):
-            raise TypeError("resume_points must be a collection of names, not one string")
         if callable(name):
             return self.handler()(name)
-        points = None if resume_points is None else frozenset(resume_points)
-        cleanup = on_cancel if on_cancel is None or isinstance(on_cancel, str) else _name_of(on_cancel)
-        for point in (points or frozenset()) | ({cleanup} if cleanup else set()):
-            check_name("resume point", point)
+        points = _checked_points(resume_points)
+        cleanup = on_cancel if isinstance(on_cancel, str) else _name_of(on_cancel)
+        if cleanup:
+            check_name("resume point", cleanup)
 
         def register(function: Callable[[O], Coroutine[Any, Any, R]]) -> Registered[O, R]:
             plain: Callable[[O], Coroutine[Any, Any, R]] = _plain(function)
@@ -247,11 +243,11 @@ class Handlers:
                 function=plain,
                 codec=StateCodec(state, version=state_version, upgrade=upgrade),
                 resume_points=points,
-                on_cancel=cleanup or "",
+                on_cancel=cleanup,
                 retry=retry if retry is not None else RetryPolicy(),
                 run_timeout=None if run_timeout is None else seconds(run_timeout, "run_timeout", positive=True),
             )
-            if on_cancel is not None and not isinstance(on_cancel, str):
+            if callable(on_cancel):
                 _add_segment(handler, cleanup, on_cancel)
             self._add(handler)
             return Registered(handler, plain)
@@ -330,6 +326,14 @@ class Runnable:
     def routes(self) -> list[Route]:
         """What a sweep of this process may touch: rows that it can run, and those that their creators drive."""
         return [("", ""), *self.handlers.routes()]
+
+
+def _checked_points(resume_points: Collection[str] | None) -> frozenset[str] | None:
+    if isinstance(resume_points, str):
+        raise TypeError("resume_points must be a collection of names, not one string")
+    for point in resume_points or ():
+        check_name("resume point", point)
+    return None if resume_points is None else frozenset(resume_points)
 
 
 def _routes(handler: Handler) -> list[Route]:

@@ -417,12 +417,12 @@ class Operation(Generic[S]):
                 "", is its start.
             sleep: Seconds or a timedelta, from the commit. 0: at once.
             until: Instead of ``sleep``: an aware datetime or epoch seconds. In the past: at once.
-            children: Operations, or their names, to wait for after the sleep; read again at the wake-up as
-                ``op.children``. None at all have ended: at once, with CHILDREN_DONE.
+            children: Operations, or names, to wait for after the sleep; read again at the wake-up as ``op.children``.
+                An empty list: at once, with CHILDREN_DONE.
             timeout: Bounds the children part, from the end of the sleep; then ``wake_reason`` is CHILDREN_TIMEOUT.
             poll_interval: Between looks at children that give no notice.
             max_poll_interval: Up to which a remote scheduler may let the interval grow.
-            service: Name of the foreign service that has the children, from ``Client(services=...)``.
+            service: The foreign service that has the children: a name in ``Client(services=...)``.
             poll_endpoint: URL at which a remote scheduler polls the children of ``service``, which is needed all the
                 same: they are read from it at the wake-up.
 

@@ -29,6 +29,8 @@ __all__ = ["Starter"]
 logger = logging.getLogger("lro_aio")
 
 SCHEMES = (FINGERPRINT_SCHEME, *FORMER_SCHEMES)
+_NONE: tuple[str, ...] = ()
+
 DIFFERENCES = 1000
 """How many children that differ are remembered, so that each is told of once."""
 MAX_TRACEPARENT = 256
@@ -92,7 +94,7 @@ class Starter:
         check_name("handler", handler_name)
         codec = known.codec if known is not None else guessed(state)
         data, tag = codec.encode_start(state)
-        own, also = "", tuple[str, ...]()
+        own, also = "", _NONE
         if request_id or operation_id is not None:  # only a request that may come twice is compared with another
             own, also = _fingerprints(handler_name, codec, state, fingerprint, optional=by is not None)
         settings.limits.check("state", len(data))
@@ -143,7 +145,9 @@ class Starter:
     ) -> Holding:
         """See ``Client.create``."""
         until = self._clock.time() + self._settings.lease.duration if lease else None
-        own, also = _fingerprints("", StateCodec(None), None, fingerprint)
+        own, also = "", _NONE
+        if request_id or operation_id is not None:
+            own, also = _fingerprints("", StateCodec(None), None, fingerprint)
         record = self._new_record(
             parent,
             "",
@@ -199,7 +203,7 @@ class Starter:
             create_time=now,
             update_time=now,
             handler=handler,
-            fingerprint=fingerprint() if request_id or operation_id is not None else "",
+            fingerprint=fingerprint(),
             **columns,
         )
 
@@ -267,12 +271,17 @@ def _fingerprints(
     try:
         own = fingerprint_of(handler, state, given)
         forms = [state] if given is not None else codec.forms(state)
-        also = {fingerprint_of(handler, form, given, scheme=scheme) for form in forms for scheme in SCHEMES}
+        also = [
+            fingerprint_of(handler, form, given, scheme=scheme)
+            for form in forms
+            for scheme in SCHEMES
+            if form is not state or scheme != FINGERPRINT_SCHEME
+        ]
     except StateCodecError:
         if not optional:
             raise
-        return "", ()
-    return own, tuple(also - {own})
+        return "", _NONE
+    return own, tuple(also)
 
 
 _BLANK = Record(name="", uid="", state=State.PENDING, create_time=0.0, update_time=0.0)
