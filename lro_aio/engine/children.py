@@ -155,12 +155,19 @@ class Children:
             raise SchedulerUnavailableError(f"service {wake.service!r} does not give its operations: {exc}") from exc
 
     async def wait(
-        self, wanted: Sequence[str], *, deadline: float | None, timeout: float, poll_interval: float
+        self,
+        wanted: Sequence[str],
+        *,
+        deadline: float | None,
+        timeout: float,
+        poll_interval: float,
+        through_drain: bool = True,
     ) -> list[operations_pb2.Operation]:
         """Wait until all of the client's own operations have ended.
 
         Raises:
             WaitDeadlineExceededError: ``deadline`` (monotonic seconds) passed; ``timeout`` is for its sentence.
+            WorkerUnavailableError: The client drains, and the wait is not one that goes on through a drain.
         """
         finished: dict[str, operations_pb2.Operation] = {}
         with self._feed.subscribe(dict.fromkeys(wanted)) as changes:
@@ -169,6 +176,8 @@ class Children:
                 if deadline is not None and self._clock.monotonic() >= deadline:
                     left = [name for name in wanted if name in pending]
                     raise WaitDeadlineExceededError(timeout, left, finished=tuple(finished.values()))
+                if self._rows.draining and not through_drain:
+                    raise WorkerUnavailableError("the client is closing; the operations go on")
                 changed, stale = await self._rows.news(changes, deadline, poll=poll_interval)
                 for name, record in changed.items():
                     if name in pending and (record is None or record.done):

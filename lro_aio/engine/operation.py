@@ -372,6 +372,7 @@ class Operation(Generic[S]):
                 children.
             InvalidOperationNameError: A child's name is malformed.
             WaitDeadlineExceededError: The timeout ran out; carries the pending and the finished.
+            WorkerUnavailableError: The client is closing, and the operation is in the hands of a visitor.
             StoreUnavailableError: The client's own children could not be read.
         """
         slept = 0.0 if sleep is None else seconds(sleep, "sleep")
@@ -392,7 +393,13 @@ class Operation(Generic[S]):
             return await self._host.children.wait_foreign(
                 wanted, as_service(remote), deadline=deadline, timeout=limit or 0.0, poll_interval=interval
             )
-        return await self._host.children.wait(wanted, deadline=deadline, timeout=limit or 0.0, poll_interval=interval)
+        return await self._host.children.wait(
+            wanted,
+            deadline=deadline,
+            timeout=limit or 0.0,
+            poll_interval=interval,
+            through_drain=self.claim > 0,  # a handler has the time of the drain; a visitor holds a server up
+        )
 
     def suspend(
         self,

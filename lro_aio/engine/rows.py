@@ -173,8 +173,9 @@ class Rows:
         self, record: Record, changes: Subscription, deadline: float | None, held: float | None
     ) -> Record | None:
         """The row once it has changed; None where it has ended, at the deadline, and when the client drains."""
+        hold = asyncio.timeout_at(held)
         try:
-            async with asyncio.timeout_at(held):
+            async with hold:
                 while not record.done and (held is not None or not self._life.draining):
                     if deadline is not None and self._clock.monotonic() >= deadline:
                         return None
@@ -187,7 +188,8 @@ class Rows:
                     if _is_news(latest.check_visible(self._clock.time()), record):
                         return latest
         except TimeoutError:
-            pass  # held for long enough
+            if not hold.expired():
+                raise  # the store's own
         return None
 
     def _observe(self, name: str, record: Record | None) -> None:

@@ -23,6 +23,7 @@ from lro_aio.core.errors import (
     SchedulerUnavailableError,
     StoreRefusedError,
     StoreUnavailableError,
+    WorkerUnavailableError,
 )
 from lro_aio.core.logs import about
 from lro_aio.core.record import Record, Wait, Wake, WakeReason
@@ -365,6 +366,8 @@ class Runner:
             return self._stray(run)
         if any(_lost(leaf, run) for leaf in found):
             return None  # what this run would commit would be refused as well
+        if self._host.draining and all(isinstance(leaf, WorkerUnavailableError) for leaf in found):
+            return self._release(run)  # it waited for another operation, and the drain ended that wait (rule 5)
         if all(isinstance(leaf, UNAVAILABLE) for leaf in found):
             return self._again(run, exc, self._longest(found, policy.delay(0)), counts=False)
         retriable = (RetryLater, *UNAVAILABLE, *policy.on)

@@ -263,6 +263,41 @@ async def test_on_drain_whoever_waits_gets_the_latest_state_early(client, foreve
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("together", [False, True])
+async def test_a_drain_does_not_fail_a_handler_that_waits_for_another_operation(
+    client, forever, lro_clock, row, together
+):
+    client.handlers.include(forever)
+
+    @client.handler("asks")
+    async def asks(op):
+        other = await client.start("forever", operation_id="other")
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(2 if together else 1):
+                tasks.create_task(other.result())
+
+    op = await client.start("asks")
+    await lro_clock.settle()
+    await asyncio.wait_for(client.drain(0.5), 20)
+    left = row(op.name)
+    assert (left.state, left.owner, left.attempt, left.retries) == (State.PENDING, "", 0, 0)
+
+
+@pytest.mark.asyncio
+async def test_a_drain_ends_a_visitors_wait_for_children(client, forever, lro_clock):
+    client.handlers.include(forever)
+    child, visited = await client.start("forever"), await client.create()
+    visitor = await client.operation(visited.name)
+    waiting = asyncio.create_task(visitor.wait(children=[child.name]))
+    await lro_clock.settle()
+    draining = asyncio.create_task(client.drain(60))
+    with pytest.raises(lro.WorkerUnavailableError):
+        await asyncio.wait_for(waiting, 20)
+    draining.cancel()
+    await asyncio.wait([draining])
+
+
+@pytest.mark.asyncio
 async def test_a_wait_that_begins_during_a_drain_is_held_and_hears_of_the_end(client, lro_clock):
     op = await client.create()
     await client.drain(0)
