@@ -128,7 +128,7 @@ async def test_a_filter_of_many_conditions_scans_fewer_rows_a_page(open_client):
 async def test_a_list_of_large_rows_has_a_few_of_them_in_memory_at_a_time(open_client):
     client = await open_client(Counted("sqlite://"), limits=lro.Limits(scan_rows=2000))
     names = [(await client.create(metadata=note("x" * 60_000), lease=False)).name for _ in range(300)]
-    page, rows = await page_of(client, 'metadata.text="none"')
+    _, rows = await page_of(client, 'metadata.text="none"')
     assert rows <= 2000 / 4 + 1
     assert client.store.most_bytes < 9 * 1024 * 1024
     found = [op.name async for op in client.iter_operations("metadata.text:*")]
