@@ -54,6 +54,8 @@ class ListQuery:
     """Epoch seconds, inclusive."""
     after: tuple[float, str] | None = None
     """(create_time, name) of the last row of the previous page."""
+    max_bytes: int | None = None
+    """The page may end before ``limit``, at the row with which the sizes (``Record.size``) come to so many bytes."""
     outline: bool = False
     """Whether the rows come without their payloads, as ``Record.outline`` makes them."""
 

@@ -118,6 +118,8 @@ class Filter:
     text: str
     """As it was given."""
     _condition: _Condition | None = field(default=None, repr=False, compare=False)
+    terms: int = field(default=0, repr=False, compare=False)
+    """How many conditions it has."""
 
     @property
     def empty(self) -> bool:
@@ -142,7 +144,17 @@ def parse(text: str) -> Filter:
             be compared with, or is over a limit. ``position`` counts characters from 0.
     """
     tree = parse_tree(text)
-    return Filter(text, None if tree is None else _compile(tree))
+    return Filter(text) if tree is None else Filter(text, _compile(tree), _terms(tree))
+
+
+def _terms(node: Node) -> int:
+    match node:
+        case Restriction():
+            return 1
+        case Not():
+            return _terms(node.item)
+        case AllOf() | AnyOf():
+            return sum(map(_terms, node.items))
 
 
 def _compile(node: Node) -> _Condition:

@@ -219,7 +219,8 @@ class Limits(_Seconds):
     max_page_size: int = 1000
     """A larger page_size is taken as this one (AIP-158)."""
     scan_rows: int = 10_000
-    """Rows that one page scans before it is returned short (AIP-158 allows it)."""
+    """Rows that one page scans before it is returned short (AIP-158 allows it). A row counts once more for every 16 KiB
+    of its payloads, and all of them count again for every ten conditions of the filter."""
 
     def __post_init__(self) -> None:
         self._counts(*(field.name for field in fields(self)))

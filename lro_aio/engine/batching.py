@@ -3,7 +3,7 @@
 All reads that are asked for while one is under way become the next single read; all changes that arrive while a
 transaction commits become the next one. A thousand callers cost a handful of round trips.
 
-Reads and scans run on worker threads, changes on the writer threads of ``lanes``.
+Reads and scans run on the threads of ``readers``, changes on the writer threads of ``lanes``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from lro_aio.core.errors import LroError, StoreRefusedError, StoreUnavailableErr
 from lro_aio.core.record import Record
 from lro_aio.engine.lanes import Answered, Item, Lanes
 from lro_aio.engine.life import Life
+from lro_aio.engine.readers import Readers, Work
 from lro_aio.ports import Store
 
 __all__ = ["Batcher"]
@@ -30,8 +31,6 @@ logger = logging.getLogger("lro_aio")
 
 T = TypeVar("T")
 
-READERS = 4
-"""Reads and scans that may be under way at a time."""
 CLOSE_GRACE = 2.0
 """Seconds for the last reads and changes of a client that closes; a store that is away must not hold it up."""
 SETTLE_ROUNDS = 20
@@ -63,7 +62,7 @@ class Batcher:
         self._committed = committed
         self._elsewhere = elsewhere
         self._recovered = recovered
-        self._readers: concurrent.futures.ThreadPoolExecutor | None = None
+        self._readers: Readers | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lanes = Lanes(self._commit, self._poll_elsewhere, store.foreign_poll_interval)
         self._wanted: list[tuple[Iterable[str], asyncio.Future[dict[str, Record]]]] = []
@@ -86,7 +85,7 @@ class Batcher:
         """
         await anyio.to_thread.run_sync(self.store.open)
         self._loop = asyncio.get_running_loop()
-        self._readers = concurrent.futures.ThreadPoolExecutor(READERS, thread_name_prefix="lro-aio-reader")
+        self._readers = Readers()
         self._lanes.open(self.store.lanes)
 
     def hurry(self) -> None:
@@ -117,7 +116,7 @@ class Batcher:
         if self._abandoning is not None:
             await asyncio.wait([self._abandoning])
         if self._readers is not None:
-            await anyio.to_thread.run_sync(self._readers.shutdown)
+            await anyio.to_thread.run_sync(self._readers.close)
         await anyio.to_thread.run_sync(self.store.close)
         self._loop = None
         await asyncio.sleep(0)  # what the threads handed to the loop last is delivered before the caller goes on
@@ -147,8 +146,8 @@ class Batcher:
             self._reader = loop.create_task(self._read_wanted(), name="lro-aio-reader")
         return await future
 
-    def call(self, function: Callable[[], T]) -> asyncio.Future[T]:
-        """Run a blocking read or scan of the store on a worker thread.
+    def call(self, function: Callable[[], T], work: Work = Work.READ) -> asyncio.Future[T]:
+        """Run a blocking read or scan of the store on a thread for this kind of work.
 
         Cancelling the future does not stop it. It may get StoreUnavailableError, or what the store raises.
 
@@ -159,7 +158,8 @@ class Batcher:
         loop = asyncio.get_running_loop()
         if loop is not self._loop or self._readers is None or self._life.forked:
             self._life.check_open()
-        future: asyncio.Future[T] = loop.run_in_executor(self._readers, function)
+        assert self._readers is not None
+        future = self._readers.run(function, work)
         self._pending += 1
         self._activity += 1
         self._idle.clear()

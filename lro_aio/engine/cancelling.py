@@ -111,7 +111,7 @@ class Canceller:
                 after=after,
                 outline=True,
             )
-            children = await self._rows.scan(partial(self._rows.store.list, query))
+            children = await self._rows.call(partial(self._rows.store.list, query))
             cancels = (self.cancel(child.name) for child in children)
             for result in await asyncio.gather(*cancels, return_exceptions=True):
                 if isinstance(result, BaseException) and not isinstance(result, OperationNotFoundError):

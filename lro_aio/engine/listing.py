@@ -10,10 +10,18 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 from lro_aio.core import filters, names, pages
 from lro_aio.core.policies import Limits
 from lro_aio.core.record import Record
+from lro_aio.engine.readers import Work
 from lro_aio.engine.rows import Rows
 from lro_aio.ports import ListQuery, Store
 
 __all__ = ["Page", "list_page"]
+
+STEP_BYTES = 8 * 1024 * 1024
+"""Bytes of rows that are in memory at a time, about."""
+ROW_BYTES = 16 * 1024
+"""Bytes of a row that a filter reads in about the time that it takes to read a small one."""
+TERMS = 10
+"""Conditions that take about the time that it takes to read a small row."""
 
 
 class Page(NamedTuple):
@@ -36,7 +44,8 @@ async def list_page(
     """One page, newest first.
 
     Conditions that an index serves are pushed down to the store; the rest is evaluated here, over at most
-    ``limits.scan_rows`` rows, after which a short page with a token is returned.
+    ``limits.scan_rows`` rows, and fewer where rows are large or conditions many. Then a short page with a token is
+    returned: the next one waits its turn among the lists of others.
 
     Raises:
         InvalidFilterError: The filter does not parse.
@@ -50,6 +59,8 @@ async def list_page(
     arguments = (collection, filter)
     after = pages.decode(page_token, arguments) if page_token else None
     pushed = wanted.pushdown()
+    tested = None if pushed.exact else wanted
+    most = max(1, limits.scan_rows // (1 + wanted.terms // TERMS))
     records: list[Record] = []
     response = operations_pb2.ListOperationsResponse()
     scanned = used = 0
@@ -57,7 +68,8 @@ async def list_page(
         batch = size - len(response.operations) + 1 if pushed.exact else min(limits.max_page_size, 4 * size)
         query = ListQuery(
             now=now,
-            limit=min(batch, limits.scan_rows - scanned),
+            limit=min(batch, most - scanned),
+            max_bytes=STEP_BYTES,
             parent=None if collection == names.ANY_PARENT else collection,
             done=pushed.done,
             states=pushed.states,
@@ -66,7 +78,7 @@ async def list_page(
             created_to=pushed.created_to,
             after=after,
         )
-        found, matching = await rows.scan(partial(_scan, rows.store, query, None if pushed.exact else wanted))
+        found, matching, cost = await rows.call(partial(_scan, rows.store, query, tested), Work.LIST)
         for row, matches in zip(found, matching, strict=True):
             if matches:
                 operation = row.to_operation()
@@ -78,15 +90,19 @@ async def list_page(
                 records.append(row)
                 response.operations.append(operation)
             after = (row.create_time, row.name)
-        scanned += len(found)
-        if len(found) < query.limit:
+        scanned += cost
+        if len(found) < query.limit and sum(row.size for row in found) < STEP_BYTES:
             return Page(records, response)
-        if scanned >= limits.scan_rows and after is not None:
+        if scanned >= most and after is not None:
             response.next_page_token = pages.encode(after, arguments)
             return Page(records, response)
 
 
-def _scan(store: Store, query: ListQuery, wanted: filters.Filter | None) -> tuple[list[Record], list[bool]]:
-    """Rows, and which of them the filter lets through. On a worker thread: a filter on metadata unpacks every row."""
+def _scan(store: Store, query: ListQuery, wanted: filters.Filter | None) -> tuple[list[Record], list[bool], int]:
+    """Rows, which of them the filter lets through, and how many small ones they come to.
+
+    On a thread for lists: a filter on metadata unpacks every row.
+    """
     rows = store.list(query)
-    return rows, [wanted is None or wanted.matches(row) for row in rows]
+    matching = [wanted is None or wanted.matches(row) for row in rows]
+    return rows, matching, sum(1 + row.size // ROW_BYTES for row in rows)

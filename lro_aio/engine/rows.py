@@ -44,8 +44,8 @@ class Rows:
         self._owner = owner
         self.submit = batcher.submit
         """Commit a change; see ``Batcher.submit``."""
-        self.scan = batcher.call
-        """Run a blocking scan of the store on a worker thread; see ``Batcher.call``."""
+        self.call = batcher.call
+        """Run a blocking read or scan of the store on a thread; see ``Batcher.call``."""
         self.store = batcher.store
         """For its terms: what it can hold, and for how long."""
         self._own: dict[str, Record] = {}
@@ -95,7 +95,7 @@ class Rows:
 
     def unfinished(self, wanted: list[str]) -> asyncio.Future[set[str]]:
         """Those of the operations that have not ended."""
-        return self.scan(partial(self._batcher.store.unfinished, wanted))
+        return self.call(partial(self._batcher.store.unfinished, wanted))
 
     async def delete(self, name: str) -> None:
         """See ``Client.delete_operation``."""

@@ -26,6 +26,7 @@ from lro_aio.engine.evidence import Evidence
 from lro_aio.engine.handlers import Runnable
 from lro_aio.engine.keeping import Keeper
 from lro_aio.engine.leases import Leases
+from lro_aio.engine.readers import Work
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.settings import Settings
 from lro_aio.engine.slots import Slots
@@ -336,7 +337,7 @@ class Sweeper:
         return self._behind and not self._slots.starved and not self._stuck
 
     def _ask(self, **arguments: Any) -> asyncio.Future[Look]:
-        return self._rows.scan(partial(self._rows.store.look, owner=self._owner, **arguments))
+        return self._rows.call(partial(self._rows.store.look, owner=self._owner, **arguments), Work.SWEEP)
 
     async def _repair(self, record: Record, now: float) -> None:
         try:
@@ -413,7 +414,7 @@ class Sweeper:
             return
         purge: Callable[[], int] = partial(store.purge, now=self._clock.time(), limit=self._policy.purge_batch)
         for _ in range(PURGE_ROUNDS):
-            if await self._rows.scan(purge) < self._policy.purge_batch:
+            if await self._rows.call(purge, Work.SWEEP) < self._policy.purge_batch:
                 return
 
     def _watch_clock(self) -> None:

@@ -88,6 +88,21 @@ class ListContract:
         listed = store.list(ListQuery(now=NOW, limit=10, outline=True))
         assert sorted(listed, key=lambda record: record.name) == [record.outline() for record in rows]
 
+    def test_pages_that_end_at_a_size_give_every_row_once(self, store: Store) -> None:
+        """At least one row each, however small the size; the next page goes on behind it."""
+        rows = [row(i, create_time=NOW + i, state_data=b"x" * 1000 * i, state_codec="json;v=1") for i in range(9)]
+        create_all(store, *rows)
+        for size in (1, 5000, 10**9):
+            found: list[Record] = []
+            while len(found) < len(rows):
+                after = (found[-1].create_time, found[-1].name) if found else None
+                page = store.list(ListQuery(now=NOW, limit=5, max_bytes=size, after=after))
+                assert page
+                assert len(page) <= 5
+                assert len(page) >= min(5, len(rows) - len(found)) or sum(one.size for one in page) >= size
+                found += page
+            assert found == rows[::-1]
+
     def test_hidden_rows_are_on_no_page(self, store: Store) -> None:
         """Deleted, or at or past the end of their retention; they do not count in the limit."""
         create_all(

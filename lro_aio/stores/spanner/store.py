@@ -248,7 +248,8 @@ class SpannerStore(Store):
                 continue
             wanted = (r for r in _readable(found) if query.states is None or r.state in query.states)
             page += (r.outline() if query.outline else r for r in wanted)
-            if len(found) < part:
+            full = query.max_bytes is not None and sum(record.size for record in page) >= query.max_bytes
+            if len(found) < part or full:
                 break
             size, streamed = 2 * size, False  # the large rows may be behind us
             after = rows.place(found[-1])

@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Container, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 from lro_aio.core.change import Change, Outcome, run
@@ -186,12 +186,16 @@ class SqliteStore(Store):
     def list(self, query: ListQuery) -> list[Record]:
         """One page of rows, newest first."""
         page: list[Record] = []
+        most = query.max_bytes
         row = ", ".join(rows.OUTLINE if query.outline else rows.COLUMNS)
         with self._reading() as connection, _snapshot(connection):
             for index, conditions, values in lists.statements(query):
                 statement = _SQL["list"].format(row=row, index=index, conditions=conditions)
                 values["limit"] = query.limit - len(page)
-                page += map(rows.decode, connection.execute(statement, values))
+                with closing(connection.execute(statement, values)) as cursor:  # one left open would keep the snapshot
+                    page += map(rows.decode, cursor) if most is None else _up_to(most, map(rows.decode, cursor))
+                if most is not None and sum(record.size for record in page) >= most:
+                    break
         return page
 
     def purge(self, *, now: float, limit: int) -> int:
@@ -263,6 +267,15 @@ def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
     finally:
         if connection.in_transaction:
             connection.execute("COMMIT")
+
+
+def _up_to(most: int, found: Iterable[Record]) -> Iterator[Record]:
+    """Rows until their size comes to so many bytes: SQLite loads none before it is asked for."""
+    for record in found:
+        yield record
+        most -= record.size
+        if most <= 0:
+            return
 
 
 def _read(connection: sqlite3.Connection, names: Sequence[str]) -> list[Record]:
