@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 import anyio.to_thread
 
 from lro_aio.core.change import Change, Outcome
-from lro_aio.core.errors import LroError, StoreRefusedError, StoreUnavailableError
+from lro_aio.core.errors import LroError, StoreRefusedError, StoreSchemaError, StoreUnavailableError
+from lro_aio.core.logs import Repeats, event
 from lro_aio.core.record import Record
 from lro_aio.engine.lanes import Answered, Item, Lanes
 from lro_aio.engine.life import Life
@@ -60,6 +61,7 @@ class Batcher:
         self.store = store
         self._life = life
         self._committed = committed
+        self._repeats = Repeats()
         self._elsewhere = elsewhere
         self._recovered = recovered
         self._readers: Readers | None = None
@@ -254,13 +256,15 @@ class Batcher:
                 gone = StoreUnavailableError(f"{self.store.url} did not answer before the client closed")
                 return [gone] * len(changes)
             if len(changes) == 1:
-                logger.warning(
-                    "the store refused a change of %s: %s",
-                    changes[0].name,
-                    exc,
-                    exc_info=exc,
-                    extra={"operation": changes[0].name, "event": "change_refused"},
-                )
+                whole = isinstance(exc, StoreSchemaError)  # all changes are refused alike
+                if not whole or self._repeats.first(str(exc)):
+                    logger.warning(
+                        "the store refused a change of %s: %s",
+                        changes[0].name,
+                        exc,
+                        exc_info=exc,
+                        extra=event("change_refused", operation=changes[0].name),
+                    )
                 return [exc if isinstance(exc, LroError) else _refused(changes[0].name, exc)]
             half = len(changes) // 2
             return self._apply(changes[:half]) + self._apply(changes[half:])

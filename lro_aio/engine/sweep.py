@@ -17,7 +17,7 @@ from typing import Any
 from lro_aio.core import transitions
 from lro_aio.core.change import Change
 from lro_aio.core.errors import LroError, StoreRefusedError, StoreUnavailableError
-from lro_aio.core.logs import about, event
+from lro_aio.core.logs import Repeats, about, event
 from lro_aio.core.policies import spread
 from lro_aio.core.record import Record, State
 from lro_aio.engine.cancelling import Canceller
@@ -107,6 +107,7 @@ class Sweeper:
         self._task: asyncio.Task[None] | None = None
         self._passing = asyncio.Lock()
         self._reported: set[Route] = set()
+        self._repeats = Repeats()
 
     def start(self) -> None:
         """Run passes until ``stop``."""
@@ -221,8 +222,9 @@ class Sweeper:
                 logger.warning("the sweep is repeated: %s", exc, extra=event("sweep_unavailable"))
                 interval = min(interval, max(STUCK_DELAY, exc.retry_after or 0.0))
                 self._nudged.clear()  # reads that answer while writes do not would make the loop spin
-            except Exception:  # the loop must outlive a defect: it is what repairs everything else
-                logger.exception("the sweep failed and is repeated", extra=event("sweep_failed"))
+            except Exception as exc:  # the loop must outlive a defect: it is what repairs everything else
+                if self._repeats.first(repr(exc)):
+                    logger.exception("the sweep failed and is repeated", extra=event("sweep_failed"))
             finally:
                 self._looking = False
             await wait_event(self._clock, self._nudged, self._timer(until), at_most=interval)

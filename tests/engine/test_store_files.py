@@ -1,6 +1,7 @@
 """Stores that cannot be used, as a user of ``Client`` meets them."""
 
 import asyncio
+import contextlib
 import sqlite3
 
 import pytest
@@ -138,3 +139,20 @@ async def test_a_file_that_is_deleted_takes_no_more_orders_and_a_new_one_at_its_
     assert [record.event for record in caplog.records if record.levelname == "CRITICAL"] == ["store_gone"]
     async with lro.Client(f"sqlite:///{path}", worker=False) as client:
         assert [one.name for one in (await client.list_operations()).operations] == [kept.name]
+
+
+@pytest.mark.asyncio
+async def test_a_damaged_file_does_not_flood_the_log(tmp_path, caplog):
+    path = tmp_path / "ops.db"
+    async with lro.Client(f"sqlite:///{path}", sweep=lro.SweepPolicy(interval=0.01), drain_timeout=0) as client:
+        for _ in range(300):
+            await client.create(lease=False)
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with path.open("r+b") as file:
+            file.seek(3 * 4096)
+            file.write(b"\xff" * (path.stat().st_size - 3 * 4096))
+        for _ in range(50):
+            with pytest.raises(lro.StoreSchemaError, match="is damaged"):
+                await client.create(lease=False)
+    assert 1 <= len(caplog.records) <= 5
