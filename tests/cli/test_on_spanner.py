@@ -158,6 +158,7 @@ def demo(tmp_path_factory):
         yield demo
 
 
+@pytest.mark.slow
 def test_the_demo_loses_nothing(lro, demo):
     assert (demo.code, demo.problems) == (0, b"")
     first, second = demo.servers
@@ -172,6 +173,7 @@ def test_the_demo_loses_nothing(lro, demo):
     demo.assert_no_server_left()
 
 
+@pytest.mark.slow
 def test_the_demo_on_a_terminal(demo):
     """Bars for what runs, and what the crash has hit, while it goes on; the summary stays."""
     assert "━" in demo.shown

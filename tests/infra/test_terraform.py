@@ -11,6 +11,8 @@ import lro_aio
 
 from . import terraform
 
+pytestmark = pytest.mark.slow  # the parser takes half a minute
+
 MODULE = terraform.Configuration(terraform.MODULE)
 EXAMPLE = terraform.Configuration(terraform.EXAMPLE)
 BOTH = pytest.mark.parametrize("configuration", [MODULE, EXAMPLE], ids=["module", "example"])

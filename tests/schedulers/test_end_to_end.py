@@ -302,6 +302,7 @@ async def test_a_timeout_of_more_than_a_year_is_kept(
     assert [one.done for one in seen.children] == [False]
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_2000_children_are_waited_for(
     remote: Workflows | Tasks, open_client: OpenClient, seen: Seen, workflows: FakeWorkflows, lro_clock: ManualClock

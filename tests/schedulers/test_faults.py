@@ -522,6 +522,7 @@ async def test_a_handler_may_wait_for_the_clock_inside_of_a_task(queue: World) -
 # All of them, mixed at random
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_mix_of_faults_loses_nothing() -> None:
     struck = await run_all(range(15))

@@ -454,6 +454,7 @@ class TestTokens:
         assert self.claims(server, "/resume")["aud"] == "https://resume.test"
 
 
+@pytest.mark.slow
 class TestLimits:
     """Time skipped and the server a function, so that a year is seconds."""
 

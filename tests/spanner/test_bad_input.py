@@ -323,6 +323,7 @@ async def test_a_clock_that_goes_wrong_later_is_measured_by_every_commit(fake, o
     assert {entry.levelno for entry in caplog.records} == {logging.WARNING}
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_as_many_children_as_a_row_holds_are_waited_for_and_handed_back(fake, open_client, lro_clock):
     """40,000: suspended, woken at the timeout with all of them pending, and ended."""

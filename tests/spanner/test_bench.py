@@ -14,6 +14,7 @@ def figures(results):
     return {result.pop("benchmark"): result for result in results}
 
 
+@pytest.mark.slow
 def test_the_same_work_is_measured_three_ways():
     """Three calls an operation on the high-level client, four bare ones, and the ratios of the rates beside them."""
     measured = figures(bench_spanner.lifecycle(0.0, 4, TINY))
@@ -26,6 +27,7 @@ def test_the_same_work_is_measured_three_ways():
     assert all(ratio > 0 for ratio in measured["0 ms, concurrency 4: ratio"].values())
 
 
+@pytest.mark.slow
 def test_children_are_looked_at_in_one_call_against_one_for_each():
     """A poll is one call here, and one for each child on the high-level client."""
     measured = figures(bench_spanner.children(0.0, TINY))
@@ -34,7 +36,7 @@ def test_children_are_looked_at_in_one_call_against_one_for_each():
     assert measured["0 ms, poll 20 children: database"]["RPCs"] == 20
 
 
-@pytest.mark.parametrize("as_json", [[], ["--json"]])
+@pytest.mark.parametrize("as_json", [pytest.param([], marks=pytest.mark.slow), ["--json"]])
 def test_the_command_prints_its_settings_and_every_setting_measured(as_json, monkeypatch, capsys):
     """One line for each figure, after the settings that it was measured with."""
     monkeypatch.setattr(bench_spanner, "QUICK", TINY)

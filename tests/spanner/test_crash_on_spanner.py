@@ -31,6 +31,7 @@ def fake(variant: str) -> Iterator[FakeSpanner]:
         yield fake
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["proto"])
 @pytest.mark.asyncio
 async def test_a_small_campaign(workers: Workers, spanner_database: Callable[[str], str], variant: str) -> None:

@@ -45,10 +45,12 @@ class TestBytes(StoreContract):
     def make_store(self, spanner_database: Callable[[str], str]) -> Callable[[], lro.SpannerStore]:
         return maker(spanner_database("bytes"))
 
+    @pytest.mark.slow
     @pytest.mark.not_on_emulator("a commit of a thousand rows takes it a quarter of a minute, and it has no limits")
     def test_a_thousand_rows_in_one_batch(self, store: lro.SpannerStore) -> None:
         super().test_a_thousand_rows_in_one_batch(store)
 
+    @pytest.mark.slow
     @pytest.mark.not_on_emulator("every one of the hundreds of statements scans all rows 48 times there")
     def test_every_condition_holds_with_every_other(self, store: lro.SpannerStore) -> None:
         super().test_every_condition_holds_with_every_other(store)
@@ -68,3 +70,7 @@ class TestWithFaults(WriteContract):
             failed = fake.faults_injected
         if sum(fake.rpcs.values()) > 200:
             assert failed > 0
+
+    @pytest.mark.slow
+    def test_a_thousand_rows_in_one_batch(self, store: lro.SpannerStore) -> None:
+        super().test_a_thousand_rows_in_one_batch(store)

@@ -223,6 +223,7 @@ def test_commit_timestamps_rise_in_whole_microseconds(spanner):
     assert stamps == sorted(set(stamps))
 
 
+@pytest.mark.slow
 @pytest.mark.not_on_emulator("it does not enforce this limit")
 def test_more_than_80000_mutations_are_refused(spanner):
     rows = [[f"{number}", number] for number in range(26_666)]
