@@ -6,14 +6,16 @@ The column ``Operation`` is the truth about what clients see, since programs in 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Collection, Iterable
 from operator import attrgetter
-from typing import Any, cast
+from typing import Any
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf import struct_pb2
 from google.protobuf.message import DecodeError
 
+from lro_aio.core.codegen import compiled
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import StoreDataError
 from lro_aio.core.record import OUTCOMES, Draft, Record, State, Wait, Wake
@@ -32,38 +34,14 @@ __all__ = [
     "values",
 ]
 
-COLUMNS = (
-    "key",
-    "Operation",
-    "Uid",
-    "Status",
-    "CreateTime",
-    "UpdateTime",
-    "EndTime",
-    "ExpireTime",
-    "Handler",
-    "ResumePoint",
-    "State",
-    "StateCodec",
-    "ParentOperation",
-    "Wait",
-    "Wake",
-    "Cleaning",
-    "CancelRequested",
-    "CancelChildren",
-    "Owner",
-    "LeaseExpireTime",
-    "Claim",
-    "Attempt",
-    "Retries",
-    "CheckTime",
-    "Handover",
-    "ScheduleHandle",
-    "Fingerprint",
-    "Traceparent",
-    "Deleted",
-    "Revision",
+_NAMED = {"state": "Status", "state_data": "State"}
+"""Columns that are not named as their field."""
+_FIELDS = tuple(
+    (item.name, _NAMED.get(item.name, "".join(map(str.capitalize, item.name.split("_")))))
+    for item in dataclasses.fields(Record)
+    if item.name not in ("name", "metadata", "response", "error")  # in ``key`` and ``Operation``
 )
+COLUMNS = ("key", "Operation", *(column for _, column in _FIELDS))
 """The columns that ``decode`` takes, in order."""
 
 _CREATE_TIME = COLUMNS.index("CreateTime")
@@ -74,36 +52,18 @@ LARGEST = MAX_ROW + 128 * 1024
 """The same, with the names, the type URLs and everything else in a row."""
 
 _STATES = {state.value: state for state in State}
-_FIELDS = (
-    ("resume_point", "ResumePoint"),
-    ("state_data", "State"),
-    ("update_time", "UpdateTime"),
-    ("create_time", "CreateTime"),
-    ("uid", "Uid"),
-    ("state", "Status"),
-    ("deleted", "Deleted"),
-    ("end_time", "EndTime"),
-    ("expire_time", "ExpireTime"),
-    ("handler", "Handler"),
-    ("parent_operation", "ParentOperation"),
-    ("owner", "Owner"),
-    ("lease_expire_time", "LeaseExpireTime"),
-    ("claim", "Claim"),
-    ("attempt", "Attempt"),
-    ("retries", "Retries"),
-    ("check_time", "CheckTime"),
-    ("handover", "Handover"),
-    ("schedule_handle", "ScheduleHandle"),
-    ("cleaning", "Cleaning"),
-    ("cancel_requested", "CancelRequested"),
-    ("cancel_children", "CancelChildren"),
-    ("fingerprint", "Fingerprint"),
-    ("traceparent", "Traceparent"),
-    ("revision", "Revision"),
-    ("state_codec", "StateCodec"),
-    ("wait", "Wait"),
-    ("wake", "Wake"),
-)
+_READ = {
+    "str": "{0}.string_value",
+    "bytes": "blob({0})",
+    "int": "number({0})",
+    "bool": "{0}.bool_value",
+    "float": "moment({0})",
+    "float | None": "moment({0})",
+    "State": "{0}.string_value",  # for ``_see_operation``, which makes a state of it
+    "Wait | None": "Wait.from_json(blob({0}).decode()) if {0}.string_value else None",
+    "Wake | None": "Wake.from_json(blob({0}).decode()) if {0}.string_value else None",
+}
+"""How a column is read, by the type of its field."""
 _attributes = attrgetter(*(attribute for attribute, _ in _FIELDS))
 _payload = attrgetter("metadata", "response", "error")
 _WITH_DEFAULT = ("UpdateTime", "CreateTime", "SchemaVersion")
@@ -121,80 +81,14 @@ def decode(row: struct_pb2.ListValue) -> Record:
         raise StoreDataError(row.values[0].string_value, str(exc)) from exc
 
 
-def _decode(row: struct_pb2.ListValue) -> Record:
-    (
-        key,
-        operation,
-        uid,
-        status,
-        create_time,
-        update_time,
-        end_time,
-        expire_time,
-        handler,
-        resume_point,
-        state_data,
-        state_codec,
-        parent_operation,
-        wait,
-        wake,
-        cleaning,
-        cancel_requested,
-        cancel_children,
-        owner,
-        lease_expire_time,
-        claim,
-        attempt,
-        retries,
-        check_time,
-        handover,
-        schedule_handle,
-        fingerprint,
-        traceparent,
-        deleted,
-        revision,
-    ) = row.values
-    draft: Any = Draft()
-    draft.name = key.string_value
-    draft.uid = uid.string_value
-    draft.create_time = moment(create_time)
-    seen = moment(update_time)
-    draft.update_time = draft.create_time if seen is None else seen  # NULL: from before the column had a default
-    draft.end_time = moment(end_time)
-    draft.expire_time = moment(expire_time)
-    draft.handler = handler.string_value
-    draft.resume_point = resume_point.string_value
-    draft.state_data = blob(state_data)
-    draft.state_codec = state_codec.string_value
-    draft.parent_operation = parent_operation.string_value
-    draft.wait = Wait.from_json(blob(wait).decode()) if wait.string_value else None
-    draft.wake = Wake.from_json(blob(wake).decode()) if wake.string_value else None
-    draft.cleaning = cleaning.bool_value
-    draft.cancel_requested = cancel_requested.bool_value
-    draft.cancel_children = cancel_children.bool_value
-    draft.owner = owner.string_value
-    draft.lease_expire_time = moment(lease_expire_time)
-    draft.claim = number(claim)
-    draft.attempt = number(attempt)
-    draft.retries = number(retries)
-    draft.check_time = moment(check_time)
-    draft.handover = number(handover)
-    draft.schedule_handle = schedule_handle.string_value
-    draft.fingerprint = fingerprint.string_value
-    draft.traceparent = traceparent.string_value
-    draft.deleted = deleted.bool_value
-    draft.revision = number(revision) or 1
-    _see_operation(draft, operations_pb2.Operation.FromString(blob(operation)), status.string_value)
-    return cast("Record", draft.finish())
-
-
 def place(row: struct_pb2.ListValue) -> tuple[float, str]:
     """The position of a row of ``COLUMNS`` in a list: its CreateTime and its key."""
     return moment(row.values[_CREATE_TIME]) or 0.0, row.values[0].string_value
 
 
-def _see_operation(draft: Any, operation: operations_pb2.Operation, status: str) -> None:
+def _see_operation(draft: Any, operation: operations_pb2.Operation) -> None:
     """Let the public message override our own columns."""
+    status = draft.state
     draft.metadata = operation.metadata.SerializeToString() if operation.HasField("metadata") else b""
     draft.response = draft.error = b""
     state = _STATES.get(status)
@@ -211,6 +105,37 @@ def _see_operation(draft: Any, operation: operations_pb2.Operation, status: str)
         draft.response = operation.response.SerializeToString()
         state = State.SUCCEEDED
     draft.state = state
+
+
+_decode: Callable[[struct_pb2.ListValue], Record] = compiled(
+    __name__,
+    [
+        "def decode(row):",
+        f"    key, operation, {', '.join(name for name, _ in _FIELDS)} = row.values",
+        "    draft = Draft()",
+        "    draft.name = key.string_value",
+        *(
+            f"    draft.{item.name} = {_READ[str(item.type)].format(item.name)}"
+            for item in dataclasses.fields(Record)
+            if item.name in dict(_FIELDS)
+        ),
+        "    if draft.update_time is None:  # from before the column had a default",
+        "        draft.update_time = draft.create_time",
+        "    draft.revision = draft.revision or 1",
+        "    see_operation(draft, Operation.FromString(blob(operation)))",
+        "    return draft.finish()",
+    ],
+    {
+        "Draft": Draft,
+        "Operation": operations_pb2.Operation,
+        "Wait": Wait,
+        "Wake": Wake,
+        "blob": blob,
+        "moment": moment,
+        "number": number,
+        "see_operation": _see_operation,
+    },
+)["decode"]
 
 
 def changed_columns(old: Record, new: Record, *, generated_key: bool, emulator: bool) -> tuple[str, ...]:
