@@ -41,6 +41,12 @@ async def result(kind: str) -> object:
     return await (await client.start(kind)).result()
 
 
+@app.get("/waiting")
+async def waiting() -> int:
+    """How many requests wait for a change."""
+    return len(client.engine.feed._all)
+
+
 app.include_router(operations_router(client))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -22,12 +23,12 @@ import lro_aio as lro
 from lro_aio.servers._signals import stop_signals
 from lro_aio.servers.resume import Endpoints, allow_unverified
 
-from ..waiting import reached, until
+from ..waiting import PATIENCE, reached, until
 
 pytestmark = pytest.mark.asyncio
 
 HERE = Path(__file__).parent
-ENDS = 20.0
+ENDS = PATIENCE
 """Seconds: a drain of one, and a slow machine. Without an end, a server would wait for its connections for ever."""
 
 
@@ -50,14 +51,20 @@ class Process:
 async def serving(store: str, how: str = "uvicorn") -> AsyncIterator[Process]:
     environment = {**os.environ, "STORE": store, "PYTHONPATH": f"{HERE.parents[1]}{os.pathsep}{HERE}"}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(HERE / "stopped.py"), how, env=environment, cwd=HERE, stderr=asyncio.subprocess.PIPE
+        sys.executable,
+        str(HERE / "stopped.py"),
+        how,
+        env=environment,
+        cwd=HERE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
     )
     try:
-        yield Process(process, await asyncio.wait_for(_url(process), 30))
+        yield Process(process, await asyncio.wait_for(_url(process), PATIENCE))
     finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.killpg(process.pid, signal.SIGKILL)  # a reloader's server, too
+        await process.communicate()
 
 
 async def _url(process: asyncio.subprocess.Process) -> str:
@@ -86,6 +93,9 @@ async def test_open_streams_and_waits_do_not_keep_the_process(store: str, how: s
         async with http.stream("GET", f"/v1/{name}:watch") as stream:
             lines = stream.aiter_lines()
             assert await asyncio.wait_for(anext(lines), ENDS)
+            async with asyncio.timeout(ENDS):
+                while (await http.get("/waiting")).json() < 3:
+                    pass
             server.process.send_signal(signal.SIGTERM)
             said = asyncio.create_task(server.ends())
             assert [line async for line in lines if line.startswith("event: error")] == []
