@@ -22,7 +22,7 @@ __all__ = ["Presence"]
 logger = logging.getLogger("lro_aio")
 
 _SETTLED = 0.02
-"""Seconds after a change from which the time of a file tells of the next one: file systems keep time in steps of 0.01."""
+"""Seconds after a change from which the time of a file tells of the next one: file systems keep it in steps of 0.01."""
 
 
 class _Seen(NamedTuple):
