@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
+import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +15,11 @@ import pytest
 
 from lro_aio.core.errors import StoreUnavailableError
 from lro_aio.ports import ListQuery
-from lro_aio.stores.sqlite import SqliteStore
+from lro_aio.stores.sqlite import SqliteStore, backup, connections
+from lro_aio.stores.sqlite.epochs import epoch_of
+from lro_aio.stores.sqlite.location import Location
 from lro_aio.stores.sqlite.presence import Presence
-from lro_aio.testing._store_rows import NOW, create_all, name_of, only, put, row
+from lro_aio.testing._store_rows import NOW, create_all, name_of, names, only, put, row
 
 GONE = r"was deleted or replaced while it was in use; put it back, or restart all processes that use it"
 
@@ -200,9 +205,14 @@ def test_a_call_that_outlives_the_store_does_not_take_the_files_for_gone(
 
 
 def settled(presence: Presence) -> bool:
-    """Whether the next check looks at the directory alone."""
+    """Whether the next check looks at the database and its directory alone."""
     presence.check()
-    return presence._settled is not None
+    return presence._present is not None
+
+
+def long_ago(path: Path) -> None:
+    """As if the file had been at rest for a while."""
+    os.utime(path, (NOW, NOW))
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
@@ -210,8 +220,9 @@ def test_a_file_that_goes_away_later_is_noticed_by_the_time_of_its_directory(
     store: SqliteStore, path: Path, suffix: str
 ) -> None:
     presence = store._presence
-    while not settled(presence):
-        os.utime(path.parent, (NOW, NOW))
+    long_ago(path)
+    long_ago(path.parent)
+    assert settled(presence)
     replace_with_a_copy(Path(f"{path}{suffix}"))
     with pytest.raises(StoreUnavailableError, match=GONE):
         store.apply([put(row(1))])
@@ -222,10 +233,114 @@ def test_a_file_that_goes_away_later_is_noticed_by_the_time_of_its_directory(
 def test_a_directory_that_changed_just_now_is_not_trusted(store: SqliteStore, path: Path) -> None:
     """Its time has steps: a second change within the same one would not show."""
     presence = store._presence
-    path.with_name("another file").touch()
+    now = time.time_ns() + 3600 * 10**9  # "just now" for as long as the test takes
+    for file in (path, path.parent):
+        os.utime(file, ns=(now, now))
     assert not settled(presence)
-    moment = path.parent.stat().st_mtime_ns
     replace_with_a_copy(path)
-    os.utime(path.parent, ns=(moment, moment))
+    for file in (path, path.parent):
+        os.utime(file, ns=(now, now))
     with pytest.raises(StoreUnavailableError, match=GONE):
         presence.check()
+
+
+# Overwritten: the same file with an older content
+
+
+def checkpoint(path: Path, how: str = "FULL") -> None:
+    """Somebody else moves the log into the file, as every process does now and then."""
+    connection = sqlite3.connect(path)
+    assert connection.execute(f"PRAGMA wal_checkpoint({how})").fetchone()[0] == 0
+    connection.close()
+
+
+def back_up_by_sqlite(path: Path, target: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as source, contextlib.closing(sqlite3.connect(target)) as copy:
+        source.backup(copy)
+
+
+def back_up_by_ours(path: Path, target: Path) -> None:
+    backup.back_up(Location(path=str(path)), target)
+
+
+@pytest.mark.parametrize("back_up", [shutil.copyfile, back_up_by_sqlite, back_up_by_ours])
+@pytest.mark.parametrize("at_rest", [True, False])
+def test_a_back_up_that_is_copied_over_the_open_file_is_noticed(
+    path: Path, tmp_path: Path, back_up: Callable[[Path, Path], object], at_rest: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SQLite would go on, with the log of one state and the pages of another."""
+    store = SqliteStore(path)
+    store.open()
+    create_all(store, row(1))
+    store.close()
+    back_up(path, tmp_path / "backup.db")
+    store.open()
+    try:
+        create_all(store, row(2))
+        checkpoint(path)
+        create_all(store, row(3))
+        if at_rest:
+            long_ago(path)
+            create_all(store, row(4))
+        shutil.copyfile(tmp_path / "backup.db", path)
+        for number in (5, 6):
+            with pytest.raises(StoreUnavailableError, match=r"was overwritten while it was in use; stop all processes"):
+                store.apply([put(row(number))])
+        with pytest.raises(StoreUnavailableError, match="was overwritten"):
+            store.read([name_of(1)])
+    finally:
+        store.close()
+    assert [record.levelname for record in caplog.records] == ["CRITICAL"]
+
+
+@pytest.mark.parametrize("content", [b"", b"dear diary, " * 1000])
+def test_an_open_file_that_is_emptied_or_overwritten_with_something_else_is_noticed(
+    store: SqliteStore, path: Path, content: bytes
+) -> None:
+    create_all(store, row(1))
+    checkpoint(path)
+    create_all(store, row(2))
+    path.write_bytes(content)
+    with pytest.raises(StoreUnavailableError, match="was overwritten"):
+        store.apply([put(row(3))])
+
+
+def test_what_other_programs_may_do_to_an_open_file_is_no_alarm(
+    store: SqliteStore, path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Checkpoints of any kind, VACUUM, a restore through SQLite, which is a transaction like others."""
+    create_all(store, row(1))
+    back_up_by_sqlite(path, tmp_path / "backup.db")
+    for number, how in enumerate(("PASSIVE", "FULL", "RESTART", "TRUNCATE") * 2):
+        create_all(store, row(10 + number))
+        checkpoint(path, how)
+        create_all(store, row(20 + number))
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("VACUUM")
+        create_all(store, row(30))
+        checkpoint(path, "TRUNCATE")
+        create_all(store, row(31))
+    back_up_by_sqlite(tmp_path / "backup.db", path)
+    create_all(store, row(40))
+    checkpoint(path)
+    create_all(store, row(41))
+    assert sorted(names(store.list(ListQuery(now=NOW, limit=9)))) == [name_of(n) for n in (1, 40, 41)]
+    assert caplog.records == []
+
+
+def test_processes_that_write_and_checkpoint_in_turn_do_not_alarm_each_other(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connections, "_CHECKPOINT_PAGES", 3)
+    stores = [SqliteStore(path) for _ in range(3)]
+    for store in stores:
+        store.open()
+    epochs = set()
+    for number in range(60):
+        create_all(stores[number % 3], row(number))
+        stores[(number + 1) % 3].changed_elsewhere()
+        epochs.add(epoch_of(str(path)))
+    for store in stores:
+        store.close()
+    assert len(epochs) > 5, "each checkpoint writes another one"
+    assert caplog.records == []

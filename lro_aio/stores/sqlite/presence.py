@@ -11,21 +11,38 @@ import os
 import threading
 import time
 from types import TracebackType
+from typing import NamedTuple
 
 from lro_aio.core.errors import StoreUnavailableError
 from lro_aio.core.logs import event
+from lro_aio.stores.sqlite.epochs import epoch_of
 
 __all__ = ["Presence"]
 
 logger = logging.getLogger("lro_aio")
 
-_SETTLED = 0.1
-"""Seconds after a change of a directory from which its time tells of the next one: file systems keep time in steps."""
+_SETTLED = 0.02
+"""Seconds after a change from which the time of a file tells of the next one: file systems keep it in steps of 0.01."""
 
-_Identity = tuple[int, int]
-"""Device and inode. That of an open file is not given to another one."""
-_Folder = tuple[int, int, int]
-"""Device and inode of a directory, and when it last changed, in nanoseconds."""
+
+class _Seen(NamedTuple):
+    """A file or directory, as ``stat`` shows it."""
+
+    device: int
+    inode: int
+    size: int
+    changed: int
+    """Nanoseconds since the epoch."""
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """That of an open file is not given to another one."""
+        return self.device, self.inode
+
+    @property
+    def settled(self) -> bool:
+        """Whether its next change will show."""
+        return self.changed / 1e9 < time.time() - _SETTLED
 
 
 class Presence:
@@ -35,25 +52,30 @@ class Presence:
     was read from another one is not believed.
 
     By ``stat`` alone: closing any other descriptor of a file would drop the locks of this process on it (POSIX).
-    Usually one is enough: a file cannot go away or be replaced without a new time of its directory.
+    Usually two are enough. A file cannot go away without a new time of its directory, nor its content without one of
+    its own.
 
     Args:
         path: Absolute path of the database; None for one in memory, which cannot go away.
     """
 
     def __init__(self, path: str | None) -> None:
-        # SQLite follows links, and puts the other two files beside the file that it finds.
-        real = None if path is None else os.path.realpath(path)
-        self._shown = path
-        self._files = [] if path is None or real is None else [path, f"{real}-wal", f"{real}-shm"]
-        self._before = None if path is None else _identity(path)
+        self._path = path
+        self._before = None if path is None else _stat(path)
         # The directory of a link knows nothing of what happens to its target.
         self._folder = None if path is None or os.path.islink(path) else os.path.dirname(path)
-        self._settled: _Folder | None = None
-        self._opened: list[tuple[str, _Identity]] = []
+        self._opened: list[tuple[str, tuple[int, int]]] = []
+        self._present: tuple[int, ...] | None = None
+        """The marks of the database and its directory, when all was there and a change of either would show."""
+        self._content: _Seen | None = None
+        """The database, when its content was known and a change of it would show."""
+        self._epoch = 0
+        self.needs_epoch = False
+        """Whether the next transaction has to begin an epoch: the file has the present one already, or may have."""
         self._lock = threading.Lock()
         self.gone = False
         """Whether the last check found another file, or none."""
+        self._overwritten = False
         self._closed = False
 
     def __enter__(self) -> None:
@@ -69,11 +91,18 @@ class Presence:
 
         Raises:
             StoreUnavailableError: The database was replaced since this object was made.
+            sqlite3.OperationalError: It cannot be read.
         """
-        found = [(path, _identity(path)) for path in self._files]
-        self._opened = [(path, identity) for path, identity in found if identity is not None]
-        if found and self._before is not None and found[0][1] != self._before:
-            raise StoreUnavailableError(f"{self._shown} was replaced while it was being opened")
+        if self._path is None:
+            return
+        # SQLite follows links, and puts the other two files beside the file that it finds.
+        real = os.path.realpath(self._path)
+        found = [(path, _stat(path)) for path in (self._path, f"{real}-wal", f"{real}-shm")]
+        self._opened = [(path, seen.identity) for path, seen in found if seen is not None]
+        if self._before is not None and self._opened[:1] != [(self._path, self._before.identity)]:
+            raise StoreUnavailableError(f"{self._path} was replaced while it was being opened")
+        self._epoch = epoch_of(self._path)
+        self.needs_epoch = True
 
     def close(self) -> None:
         """The files are closed now, and SQLite removes two of them."""
@@ -83,23 +112,50 @@ class Presence:
         """Look whether the files are there.
 
         Raises:
-            StoreUnavailableError: One was deleted or replaced.
+            StoreUnavailableError: One was deleted or replaced, or the database was overwritten.
+            sqlite3.OperationalError: It cannot be read.
         """
-        folder = _folder(self._folder) if self._folder is not None else None
-        if folder is not None and folder == self._settled:
+        if self._path is None or (self._present is not None and self._present == self._marks()):
             return
+        marks = self._marks()
+        file = _stat(self._path)
         for path, identity in self._opened:
-            if _identity(path) != identity and not self._closed:
-                self._report(path)
+            seen = file if path is self._path else _stat(path)
+            if (seen is None or seen.identity != identity) and not self._closed:
+                self._report(path, "deleted or replaced", "put it back, or restart all processes that use it")
+        self._check_content(file)
         self.gone = False
-        if folder is not None and folder[-1] / 1e9 < time.time() - _SETTLED:
-            self._settled = folder
+        now = time.time() - _SETTLED
+        if marks is not None and marks[0] / 1e9 < now and marks[1] / 1e9 < now:
+            self._present = marks
 
-    def _report(self, path: str) -> None:
-        problem = (
-            f"{path} was deleted or replaced while it was in use; put it back, or restart all processes that use it"
-        )
-        self._settled = None
+    def _marks(self) -> tuple[int, ...] | None:
+        """What changes with the database and its directory: the times first. After every commit, so no more is made."""
+        assert self._path is not None
+        if self._folder is None:
+            return None
+        try:
+            file, folder = os.stat(self._path), os.stat(self._folder)
+        except OSError:
+            return None
+        return file.st_mtime_ns, folder.st_mtime_ns, file.st_ino, file.st_size, file.st_dev, folder.st_ino
+
+    def _check_content(self, file: _Seen | None) -> None:
+        """Look whether what changed the database was a checkpoint."""
+        if file is None or (file == self._content and not self._overwritten) or self._closed or self._path is None:
+            return
+        epoch = epoch_of(self._path)
+        if epoch < self._epoch or self._overwritten:
+            self._overwritten = True
+            self._report(self._path, "overwritten", "stop all processes that use it, and put a back-up back")
+        if epoch > self._epoch or (self._content is not None and file.changed != self._content.changed):
+            self.needs_epoch = True  # a checkpoint: the next one must not write the same number
+        self._epoch = epoch
+        self._content = file if file.settled else None
+
+    def _report(self, path: str, what: str, advice: str) -> None:
+        problem = f"{path} was {what} while it was in use; {advice}"
+        self._present = None
         with self._lock:
             known, self.gone = self.gone, True
         if not known:
@@ -107,17 +163,9 @@ class Presence:
         raise StoreUnavailableError(problem)
 
 
-def _identity(path: str) -> _Identity | None:
+def _stat(path: str) -> _Seen | None:
     try:
         found = os.stat(path)
     except OSError:  # also a directory that was moved, or that may not be searched any more
         return None
-    return found.st_dev, found.st_ino
-
-
-def _folder(path: str) -> _Folder | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino, found.st_mtime_ns
+    return _Seen(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)

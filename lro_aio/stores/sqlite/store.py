@@ -16,6 +16,7 @@ from lro_aio.core.record import Record
 from lro_aio.ports import ListQuery, Look, Route, Store
 from lro_aio.stores.sqlite import lists, queries, rows, schema
 from lro_aio.stores.sqlite.connections import Exclusive, Pool, connect
+from lro_aio.stores.sqlite.epochs import begin_epoch
 from lro_aio.stores.sqlite.errors import translated
 from lro_aio.stores.sqlite.kept import KeptRows, data_version
 from lro_aio.stores.sqlite.location import BUSY_TIMEOUT, Location
@@ -213,7 +214,7 @@ class SqliteStore(Store):
         """Whether another connection has committed since the last call. The writer's own commits do not count."""
         if self._location.path is None:
             return False
-        with self._presence, self._translated(), self._opened()[0].use() as connection:
+        with self._translated(), self._presence, self._opened()[0].use() as connection:
             version = data_version(connection)
             changed = version != self._data_version
             self._data_version = version
@@ -221,7 +222,7 @@ class SqliteStore(Store):
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._presence, self._translated(), self._opened()[1].use() as connection:
+        with self._translated(), self._presence, self._opened()[1].use() as connection:
             yield connection
 
     @contextmanager
@@ -231,15 +232,20 @@ class SqliteStore(Store):
         if self._location.read_only:
             raise StoreSchemaError(f"{self._where} was opened with mode=ro: open it without mode=ro to write")
         if self._presence.gone:
-            self._presence.check()  # write nothing more into a file that was seen to be gone
-        with self._presence, self._translated(), writer.use() as connection:
+            with self._translated():
+                self._presence.check()  # write nothing more into a file that was seen to be gone
+        with self._translated(), self._presence, writer.use() as connection:
             try:
                 # IMMEDIATE: two transactions that read first and write later would both claim a row.
                 connection.execute("BEGIN IMMEDIATE")
+                if self._presence.needs_epoch:
+                    self._presence.needs_epoch = False
+                    begin_epoch(connection)
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
                 self._kept.forget()
+                self._presence.needs_epoch = self._location.path is not None
                 if connection.in_transaction:  # a full disk ends it by itself
                     with suppress(sqlite3.Error):
                         connection.execute("ROLLBACK")
