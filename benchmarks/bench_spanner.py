@@ -294,8 +294,10 @@ def encoded(operation: operations_pb2.Operation) -> str:
 
 def high_level(fake: Fake) -> Any:
     """The high-level database. It is never closed: that may wait for its maintenance thread, a daemon, for minutes."""
-    with mock.patch.dict(os.environ, {"SPANNER_EMULATOR_HOST": str(fake.location.host)}):
-        client = spanner.Client(project=fake.location.project, disable_builtin_metrics=True)
+    # Its metrics would ask Google where this machine is.
+    environment = {"SPANNER_EMULATOR_HOST": str(fake.location.host), "SPANNER_DISABLE_BUILTIN_METRICS": "true"}
+    with mock.patch.dict(os.environ, environment):
+        client = spanner.Client(project=fake.location.project)
         database = client.instance(fake.location.instance).database(fake.location.database)
         assert database.spanner_api is not None  # made here, while the environment names the fake
     return database

@@ -233,7 +233,7 @@ async def test_every_run_takes_place_inside_of_a_resume_request(
     client = await open_client()
     assert client.engine.settings.dispatch == "scheduler"
     op = await client.start("waiter", {"sleep": 100})
-    assert (await row(client, op)).state is State.PENDING
+    assert op.record.state is State.PENDING
     await lro_clock.advance(100)
     assert (await op.fetch()).done
     assert seen.within == [True, True]
