@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 from lro_aio.core.record import Record
 
-__all__ = ["Repeats", "about", "event"]
-
-QUIET = 60.0
-"""Seconds in which the same trouble is told once."""
+__all__ = ["about", "event"]
 
 
 def event(name: str, *, operation: str = "", handler: str = "") -> dict[str, str]:
@@ -26,16 +21,3 @@ def event(name: str, *, operation: str = "", handler: str = "") -> dict[str, str
 def about(record: Record, name: str) -> dict[str, str]:
     """As ``event``, about the operation of a row."""
     return {"event": name, "operation": record.name, "handler": record.handler}
-
-
-class Repeats:
-    """Tells the first of many lines of the same trouble from the others: a damaged file must not flood the log."""
-
-    def __init__(self) -> None:
-        self._told: dict[str, float] = {}
-
-    def first(self, trouble: str) -> bool:
-        """Whether this trouble was not told for a minute."""
-        now = time.monotonic()
-        self._told = {known: at for known, at in self._told.items() if now - at < QUIET}
-        return self._told.setdefault(trouble, now) == now

@@ -19,11 +19,12 @@ import anyio.to_thread
 
 from lro_aio.core.change import Change, Outcome
 from lro_aio.core.errors import LroError, StoreRefusedError, StoreSchemaError, StoreUnavailableError
-from lro_aio.core.logs import Repeats, event
+from lro_aio.core.logs import event
 from lro_aio.core.record import Record
 from lro_aio.engine.lanes import Answered, Item, Lanes
 from lro_aio.engine.life import Life
 from lro_aio.engine.readers import Readers, Work
+from lro_aio.engine.repeats import Repeats
 from lro_aio.ports import Store
 
 __all__ = ["Batcher"]

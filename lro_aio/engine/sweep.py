@@ -17,7 +17,7 @@ from typing import Any
 from lro_aio.core import transitions
 from lro_aio.core.change import Change
 from lro_aio.core.errors import LroError, StoreRefusedError, StoreUnavailableError
-from lro_aio.core.logs import Repeats, about, event
+from lro_aio.core.logs import about, event
 from lro_aio.core.policies import spread
 from lro_aio.core.record import Record, State
 from lro_aio.engine.cancelling import Canceller
@@ -27,6 +27,7 @@ from lro_aio.engine.handlers import Runnable
 from lro_aio.engine.keeping import Keeper
 from lro_aio.engine.leases import Leases
 from lro_aio.engine.readers import Work
+from lro_aio.engine.repeats import Repeats
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.settings import Settings
 from lro_aio.engine.slots import Slots

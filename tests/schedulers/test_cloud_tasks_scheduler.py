@@ -162,7 +162,14 @@ async def test_a_longer_wait_is_scheduled_again_on_arrival(fake, make_scheduler,
         return None
 
     began = lro_clock.time()
-    client = lro.Client("sqlite://", scheduler=make_scheduler(), handlers=[handlers], clock=lro_clock, drain_timeout=0)
+    client = lro.Client(
+        "sqlite://",
+        scheduler=make_scheduler(),
+        handlers=[handlers],
+        clock=lro_clock,
+        drain_timeout=0,
+        sweep=lro.SweepPolicy(interval=1e9),  # it would come at the very moment at which the task arrives
+    )
     deliveries.clients.append(client)
     async with client:
         op = await client.start("year")

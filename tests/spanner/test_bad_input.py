@@ -272,9 +272,10 @@ async def test_what_the_largest_limits_let_through_fits_and_is_read_again(fake, 
 
 @pytest.mark.asyncio
 async def test_a_wait_that_no_row_holds_ends_the_operation_with_the_reason(fake, open_client, lro_clock, caplog):
-    """Its children's names are not among the limits. What could be written and not be read again is refused too, and
-    what could be suspended and not be woken; it is the only one."""
-    client = await open_client(fake.url, clock=lro_clock, expose_errors=True)
+    """The limit for its children's names may be larger than that. What could be written and not be read again is
+    refused too, and what could be suspended and not be woken; it is the only one."""
+    limits = lro.Limits(children=1 << 30)
+    client = await open_client(fake.url, clock=lro_clock, expose_errors=True, limits=limits)
     children = [f"operations/{i:036}" for i in range(50_000)]
 
     @client.handler("wait", state=wrappers_pb2.Int64Value, resume_points=("on",))
