@@ -37,6 +37,7 @@ from lro_aio.engine.rows import Rows
 from lro_aio.engine.run import Run
 from lro_aio.engine.settings import Settings
 from lro_aio.engine.slots import Slots
+from lro_aio.engine.standstill import Standstill
 from lro_aio.engine.tasks import Tasks
 from lro_aio.engine.timing import sleep_for, timeout_at
 from lro_aio.engine.trials import Trials
@@ -74,6 +75,7 @@ class Dispatcher:
         runnable: Runnable,
         children: Children,
         keeper: Keeper,
+        standstill: Standstill,
         feed: Feed,
         settings: Settings,
         clock: Clock,
@@ -89,6 +91,7 @@ class Dispatcher:
         self._runnable = runnable
         self._children = children
         self._keeper = keeper
+        self._standstill = standstill
         self._feed = feed
         self._settings = settings
         self._life = life
@@ -233,6 +236,7 @@ class Dispatcher:
             )
             await self._note_handover(record, wait, now + delay, "")
             return
+        self._standstill.note(record)
         await self._keeper.waited_for(record, self._scheduler.horizon)
         if handle is not None:
             checks = [now + self._scheduler.horizon, wait.sleep_until, wait.deadline or 0.0]

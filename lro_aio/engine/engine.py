@@ -28,6 +28,7 @@ from lro_aio.engine.run import Runner
 from lro_aio.engine.serving import ServerHost
 from lro_aio.engine.settings import Settings
 from lro_aio.engine.slots import Slots
+from lro_aio.engine.standstill import Standstill
 from lro_aio.engine.starting import Starter
 from lro_aio.engine.sweep import Sweeper
 from lro_aio.engine.tasks import Tasks
@@ -64,7 +65,7 @@ class Engine:
         self._retention = settings.retention.duration
         steady = SteadyTime(clock)
         life = self.life = Life()
-        feed = self.feed = Feed()
+        feed = self.feed = Feed(clock.monotonic)
         slots = self.slots = Slots(settings.max_running if settings.worker else 0, clock.monotonic)
         runnable = Runnable(handlers, worker=settings.worker)
         self.batcher = Batcher(store, life, committed=feed.publish, elsewhere=feed.elsewhere, recovered=self._recovered)
@@ -86,6 +87,7 @@ class Engine:
         trials = self.trials = Trials(slots, clock)
         keeper = Keeper(rows, clock, self._retention)
         evidence = self.evidence = Evidence(clock, settings.lease)
+        standstill = Standstill(feed, rows, slots, self.worker, clock=clock, interval=settings.sweep.interval)
         self.dispatcher = Dispatcher(
             self.worker,
             scheduler,
@@ -96,6 +98,7 @@ class Engine:
             runnable=runnable,
             children=children,
             keeper=keeper,
+            standstill=standstill,
             feed=feed,
             settings=settings,
             clock=clock,
@@ -106,6 +109,7 @@ class Engine:
             self.dispatcher,
             self.canceller,
             keeper,
+            standstill,
             rows=rows,
             slots=slots,
             leases=leases,

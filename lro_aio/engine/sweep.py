@@ -30,6 +30,7 @@ from lro_aio.engine.readers import Work
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.settings import Settings
 from lro_aio.engine.slots import Slots
+from lro_aio.engine.standstill import Standstill
 from lro_aio.engine.timing import SteadyTime, clock_skew, wait_event
 from lro_aio.ports import Clock, Look, Route
 
@@ -55,6 +56,7 @@ class Sweeper:
         dispatcher: Dispatcher,
         canceller: Canceller,
         keeper: Keeper,
+        standstill: Standstill,
         *,
         rows: Rows,
         slots: Slots,
@@ -69,6 +71,7 @@ class Sweeper:
         self._dispatcher = dispatcher
         self._canceller = canceller
         self._keeper = keeper
+        self._standstill = standstill
         self._rows = rows
         self._slots = slots
         self._leases = leases
@@ -157,7 +160,7 @@ class Sweeper:
 
         Args:
             full: Look also for rows that this process owns and nobody here holds any more (a run that a defect ended)
-                and for routes that nobody runs, and remove what has expired.
+                and for routes that nobody runs, for waits that cannot end, and remove what has expired.
 
         Returns:
             Epoch seconds at which the next pass has something to do; None where only a commit or the end of a run can
@@ -178,6 +181,7 @@ class Sweeper:
                 self._evidence.keep(self._found)
             if overdue is not None:
                 await self._report_unknown(unknown, overdue)
+                await self._standstill.look()
                 await self._purge()
             return self._next_pass(look)
 
