@@ -19,6 +19,7 @@ import anyio.to_thread
 
 from lro_aio.core.change import Change, Outcome
 from lro_aio.core.errors import LroError, StoreRefusedError, StoreUnavailableError
+from lro_aio.core.logs import event
 from lro_aio.core.record import Record
 from lro_aio.engine.lanes import Answered, Item, Lanes
 from lro_aio.engine.life import Life
@@ -101,7 +102,7 @@ class Batcher:
         logger.warning(
             "the store does not answer, and the client closes without it: %s",
             self.store.url,
-            extra={"event": "store_abandoned"},
+            extra=event("store_abandoned"),
         )
         self._abandoned = True
         self.store.close()  # ends what is under way
@@ -259,7 +260,7 @@ class Batcher:
                     changes[0].name,
                     exc,
                     exc_info=exc,
-                    extra={"operation": changes[0].name, "event": "change_refused"},
+                    extra=event("change_refused", operation=changes[0].name),
                 )
                 return [exc if isinstance(exc, LroError) else _refused(changes[0].name, exc)]
             half = len(changes) // 2
@@ -289,7 +290,7 @@ class Batcher:
                 logger.exception(
                     "the outcome of a change of %s was not processed",
                     change.name,
-                    extra={"operation": change.name, "event": "outcome_not_processed"},
+                    extra=event("outcome_not_processed", operation=change.name),
                 )
         if unavailable:
             self._unavailable = True
@@ -304,7 +305,7 @@ class Batcher:
         try:
             changed = self.store.changed_elsewhere()
         except Exception as exc:  # noqa: BLE001 (the thread must live; the next request of anybody will say so)
-            logger.debug("polling for commits of other processes failed: %s", exc, extra={"event": "poll_failed"})
+            logger.debug("polling for commits of other processes failed: %s", exc, extra=event("poll_failed"))
             return
         if changed:
             self._to_loop(self._elsewhere)
@@ -314,7 +315,7 @@ class Batcher:
         try:
             self._loop.call_soon_threadsafe(function, *args)
         except RuntimeError:
-            logger.debug("the event loop is closed; what was committed stays committed", extra={"event": "loop_closed"})
+            logger.debug("the event loop is closed; what was committed stays committed", extra=event("loop_closed"))
 
 
 def _refused(name: str, exc: Exception) -> StoreRefusedError:
