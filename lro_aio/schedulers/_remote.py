@@ -14,6 +14,7 @@ import google.auth.exceptions
 import grpc
 from google.api_core.exceptions import GoogleAPICallError
 
+from lro_aio.core.call_failures import TRANSIENT
 from lro_aio.core.errors import SchedulerUnavailableError
 from lro_aio.core.logs import about
 from lro_aio.core.record import Record, Wait
@@ -37,13 +38,7 @@ GROWTH = 1.25
 SHORT_CAP, LONG_CAP = 300.0, 3600.0
 DAY = 86400.0
 
-_TRANSIENT = {
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.INTERNAL,
-    grpc.StatusCode.UNKNOWN,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
-}
+_TRANSIENT = {code.grpc_code for code in TRANSIENT}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
