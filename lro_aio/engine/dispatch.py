@@ -10,7 +10,7 @@ from functools import partial
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
-from lro_aio.core import names, transitions
+from lro_aio.core import bookkeeping, names
 from lro_aio.core import trials as core_trials
 from lro_aio.core.change import Change
 from lro_aio.core.errors import (
@@ -176,7 +176,7 @@ class Dispatcher:
     async def note_suspect(self, record: Record, now: float) -> None:
         """Note in a row that its lease is over: any process may take it if it has not moved for long enough."""
         if not self._worker.holds(record.uid):
-            noted = partial(transitions.suspect, now=now, until=now + self._evidence.interval)
+            noted = partial(bookkeeping.suspect, now=now, until=now + self._evidence.interval)
             await self._rows.submit(Change(record.name, noted))
 
     async def _sit_out(self, wait: Wait) -> None:
@@ -325,7 +325,7 @@ class Dispatcher:
 
     async def _note_handover(self, record: Record, wait: Wait, check_time: float, handle: str) -> None:
         noted = partial(
-            transitions.handed_over,
+            bookkeeping.handed_over,
             token=wait.token,
             check_time=check_time,
             handle=handle,
