@@ -138,17 +138,7 @@ class Dispatcher:
         record = await self._rows.find(name)
         if record is None or record.done or record.wait is None or record.wait.token != token:
             return None
-        handler = self._runnable.find(record)
-        if handler is None:
-            raise WorkerUnavailableError(f"handler {record.handler!r} does not run here")
-        now = self.clock.time()
-        if record.lease_live(now):
-            raise OperationBusyError(name, max(0.0, (record.lease_expire_time or 0.0) - now))
-        if record.state is State.RUNNING and not self.may_take_over(record):
-            await self.note_suspect(record, now)
-            raise OperationBusyError(name, self._evidence.interval)
-        if self._slots.free <= 0:
-            raise WorkerUnavailableError("it is shutting down" if self._life.draining else "it is full")
+        handler = await self._free_for(record)
         if record.state is State.SUSPENDED and (reason is None or not early):
             await self._sit_out(record.wait)
             if reason is None or record.wait.sleep_until > self.clock.time():
@@ -168,6 +158,21 @@ class Dispatcher:
             raise
         except (InvalidTokenError, InvalidTransitionError, OperationDoneError, OperationNotFoundError):
             return None
+
+    async def _free_for(self, record: Record) -> Handler:
+        """The handler of a row that nobody holds, and for which there is a slot here. Raises as ``resume``."""
+        handler = self._runnable.find(record)
+        if handler is None:
+            raise WorkerUnavailableError(f"handler {record.handler!r} does not run here")
+        now = self.clock.time()
+        if record.lease_live(now):
+            raise OperationBusyError(record.name, max(0.0, (record.lease_expire_time or 0.0) - now))
+        if record.state is State.RUNNING and not self.may_take_over(record):
+            await self.note_suspect(record, now)
+            raise OperationBusyError(record.name, self._evidence.interval)
+        if self._slots.free <= 0:
+            raise WorkerUnavailableError("it is shutting down" if self._life.draining else "it is full")
+        return handler
 
     def may_take_over(self, record: Record) -> bool:
         """Whether a row whose lease is over may be taken (rule 4): our own is renewed, another's needs evidence."""

@@ -62,49 +62,59 @@ class Engine:
         self.settings = settings
         self.clock = clock
         self._scheduler = scheduler
-        self._retention = settings.retention.duration
-        steady = SteadyTime(clock)
+        self._handlers = handlers
         life = self.life = Life()
         feed = self.feed = Feed(clock.monotonic)
-        slots = self.slots = Slots(settings.max_running if settings.worker else 0, clock.monotonic)
-        runnable = Runnable(handlers, worker=settings.worker)
+        self.slots = Slots(settings.max_running if settings.worker else 0, clock.monotonic)
         self.batcher = Batcher(store, life, committed=feed.publish, elsewhere=feed.elsewhere, recovered=self._recovered)
         rows = self.rows = Rows(self.batcher, feed, clock, life, settings.owner)
         leases = self.leases = Leases(self.batcher, clock, life, settings.lease, self._lost)
         children = self.children = Children(rows, feed, clock, services)
-        host = self.host = _Host(client, clock, settings, rows, children, leases, life, dev_mode=scheduler.local)
+        self.host = _Host(client, clock, settings, rows, children, leases, life, dev_mode=scheduler.local)
+        runnable = Runnable(handlers, worker=settings.worker)
+        self._make_workers(runnable, SteadyTime(clock))
+        self._make_services(runnable)
+        self._closing: asyncio.Task[None] | None = None
+        self._undo: list[Callable[[], None]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._runs_end = math.inf
+        """Of the event loop's time: when handlers that still run are stopped, once a drain has begun."""
+
+    def _make_workers(self, runnable: Runnable, steady: SteadyTime) -> None:
+        """What runs handlers, and finds what is to run."""
+        settings, clock, rows, slots = self.settings, self.clock, self.rows, self.slots
         self.worker = Worker(
-            Runner(host),
+            Runner(self.host),
             rows=rows,
             slots=slots,
-            leases=leases,
+            leases=self.leases,
             settings=settings,
             clock=clock,
             steady=steady,
-            life=life,
+            life=self.life,
             after=self._after,
         )
-        trials = self.trials = Trials(slots, clock)
-        keeper = Keeper(rows, clock, self._retention)
-        evidence = self.evidence = Evidence(clock, settings.lease)
-        standstill = Standstill(feed, rows, slots, self.worker, clock=clock, interval=settings.sweep.interval)
+        self.trials = Trials(slots, clock)
+        self.evidence = Evidence(clock, settings.lease)
+        keeper = Keeper(rows, clock, settings.retention.duration)
+        standstill = Standstill(self.feed, rows, slots, self.worker, clock=clock, interval=settings.sweep.interval)
         self.dispatcher = Dispatcher(
             self.worker,
-            scheduler,
+            self._scheduler,
             rows=rows,
             slots=slots,
-            trials=trials,
-            evidence=evidence,
+            trials=self.trials,
+            evidence=self.evidence,
             runnable=runnable,
-            children=children,
+            children=self.children,
             keeper=keeper,
             standstill=standstill,
-            feed=feed,
+            feed=self.feed,
             settings=settings,
             clock=clock,
-            life=life,
+            life=self.life,
         )
-        self.canceller = Canceller(rows, self.dispatcher, clock=clock, retention=self._retention)
+        self.canceller = Canceller(rows, self.dispatcher, clock=clock, retention=settings.retention.duration)
         self.sweeper = Sweeper(
             self.dispatcher,
             self.canceller,
@@ -112,31 +122,29 @@ class Engine:
             standstill,
             rows=rows,
             slots=slots,
-            leases=leases,
-            evidence=evidence,
+            leases=self.leases,
+            evidence=self.evidence,
             runnable=runnable,
             settings=settings,
             clock=clock,
             steady=steady,
-            precise=scheduler.local,
+            precise=self._scheduler.local,
         )
-        self.starter = Starter(host, self.worker, self.dispatcher, slots=slots, leases=leases, runnable=runnable)
+
+    def _make_services(self, runnable: Runnable) -> None:
+        """What makes operations, and answers for them."""
+        host, leases = self.host, self.leases
+        self.starter = Starter(host, self.worker, self.dispatcher, slots=self.slots, leases=leases, runnable=runnable)
         host.bind(self.starter, self.canceller)
         methods = Methods(host, self.canceller, leases=leases, runnable=runnable)
         self.server_host = ServerHost(
-            rows=rows,
-            children=children,
+            rows=self.rows,
+            children=self.children,
             dispatcher=self.dispatcher,
             methods=methods,
-            limits=settings.limits,
-            clock=clock,
+            limits=self.settings.limits,
+            clock=self.clock,
         )
-        self._handlers = handlers
-        self._closing: asyncio.Task[None] | None = None
-        self._undo: list[Callable[[], None]] = []
-        self._timer: asyncio.TimerHandle | None = None
-        self._runs_end = math.inf
-        """Of the event loop's time: when handlers that still run are stopped, once a drain has begun."""
 
     async def open(self) -> None:
         """Open the store, then start scheduler and sweep.
