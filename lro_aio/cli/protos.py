@@ -25,11 +25,12 @@ def write(directory: Path) -> str:
         CliError: The directory cannot be written.
     """
     installed = Path(operations_pb2.__file__).parents[2]
+    sources = {name: _source(installed / name).read_bytes() for name in _imported(operations_pb2.DESCRIPTOR)}
     try:
-        for name in _imported(operations_pb2.DESCRIPTOR):
+        for name, source in sources.items():
             target = directory / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(_source(installed / name).read_bytes())
+            target.write_bytes(source)
     except OSError as exc:
         raise CliError(f"cannot write {exc.filename or directory}: {exc.strerror}", Exit.USAGE) from exc
     return f"{directory}: {OPERATIONS}, and what it imports"

@@ -97,7 +97,9 @@ class Engine:
         self.trials = Trials(slots, clock)
         self.evidence = Evidence(clock, settings.lease)
         keeper = Keeper(rows, clock, settings.retention.duration)
-        standstill = Standstill(self.feed, rows, slots, self.worker, clock=clock, interval=settings.sweep.interval)
+        standstill = Standstill(
+            self.feed, rows, slots, self.worker, runnable, clock=clock, interval=settings.sweep.interval
+        )
         self.dispatcher = Dispatcher(
             self.worker,
             self._scheduler,

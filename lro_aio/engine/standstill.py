@@ -16,6 +16,7 @@ from itertools import pairwise
 from lro_aio.core.logs import about, event
 from lro_aio.core.record import Record, State
 from lro_aio.engine.changes import Feed
+from lro_aio.engine.handlers import Runnable
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.slots import Slots
 from lro_aio.engine.worker import Worker
@@ -48,15 +49,19 @@ class Standstill:
         rows: Of this client.
         slots: Of this process.
         worker: Who runs here.
+        runnable: What can run here.
         clock: Engine time.
         interval: Seconds for which waits must have gone on before they are taken for a sign of a want of slots.
     """
 
-    def __init__(self, feed: Feed, rows: Rows, slots: Slots, worker: Worker, *, clock: Clock, interval: float) -> None:
+    def __init__(
+        self, feed: Feed, rows: Rows, slots: Slots, worker: Worker, runnable: Runnable, *, clock: Clock, interval: float
+    ) -> None:
         self._feed = feed
         self._rows = rows
         self._slots = slots
         self._worker = worker
+        self._runnable = runnable
         self._clock = clock
         self._interval = interval
         self._noted: Graph = {}
@@ -142,7 +147,11 @@ class Standstill:
         if any(self._slots.waits(name) for name in names):
             return True
         found = await self._rows.read_many(random.sample(sorted(names), min(len(names), LOOKUPS)))
-        return any(row.state is State.PENDING for row in found.values())
+        return any(self._waits_for_slot(row) for row in found.values())
+
+    def _waits_for_slot(self, row: Record) -> bool:
+        due = row.check_time is not None and row.check_time <= self._clock.time()
+        return row.state is State.PENDING and due and self._runnable.find(row) is not None
 
     def _remember(self, key: frozenset[str]) -> None:
         if len(self._said) >= REMEMBERED:

@@ -164,6 +164,20 @@ async def test_a_slot_that_does_work_is_no_standstill(open_client, store, lro_cl
 
 
 @pytest.mark.asyncio
+async def test_a_child_that_waits_for_its_handler_does_not_wait_for_a_slot(
+    open_client, tmp_path, lro_clock, handlers, go, said
+):
+    url = f"sqlite:///{tmp_path}/o.db"
+    client = await open_client(url, handlers=[handlers], max_running=1)
+    await client.start("in-place", ["operations/child"])
+    await (await open_client(url, worker=False)).start("unknown", operation_id="child")
+    go.set()
+    await some_passes(lro_clock)
+    assert said("slots_held_by_waits") == []
+    assert said("handler_not_registered") != []
+
+
+@pytest.mark.asyncio
 async def test_children_that_run_in_another_process_are_no_standstill(
     open_client, tmp_path, lro_clock, handlers, go, said
 ):
