@@ -31,12 +31,22 @@ Every public name, from the docstrings. `lro` is `import lro_aio as lro`. Durati
 """
 
 SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
-    "Client": [("lro_aio", ["Client", "OperationsService"]), ("lro_aio.ports", ["GetOperationStub"])],
+    "Client": [
+        ("lro_aio", ["Client", "OperationsService"]),
+        ("lro_aio.ports", ["GetOperationStub"]),
+        ("lro_aio.engine.life", ["ClosedError", "NeverOpenedError"]),
+    ],
     "Operation": [
         ("lro_aio", ["Operation", "Suspended", "CancelReason", "WakeReason"]),
         ("lro_aio.engine.methods", ["MethodOperation"]),
+        ("lro_aio.engine.suspension", ["Named"]),
+        ("lro_aio.engine.remote_polls", ["Service"]),
     ],
-    "Handlers": [("lro_aio", ["Handlers", "RetryLater"]), ("lro_aio.engine.handlers", ["Registered"])],
+    "Handlers": [
+        ("lro_aio", ["Handlers", "RetryLater"]),
+        ("lro_aio.engine.handlers", ["Registered", "Register", "HandlerFunction"]),
+        ("lro_aio.core.codec", ["Upgrade"]),
+    ],
     "Remote": [
         ("lro_aio", ["RemoteOperation"]),
         (
@@ -53,13 +63,19 @@ SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
                 "DEFAULT_RETRY",
             ],
         ),
+        ("lro_aio.remote.transport", ["HasTransport", "Metadata"]),
     ],
     "Policies": [
         ("lro_aio", ["LeasePolicy", "Limits", "PollPolicy", "RetentionPolicy", "RetryPolicy", "SweepPolicy"]),
         ("lro_aio.core.policies", ["Duration"]),
     ],
     "Errors": [],
-    "Stores": [("lro_aio", ["SqliteStore", "SpannerStore"]), ("lro_aio.ports", ["Store", "ListQuery", "Route"])],
+    "Stores": [
+        ("lro_aio", ["SqliteStore", "SpannerStore"]),
+        ("lro_aio.ports", ["Store", "ListQuery", "Look", "Route"]),
+        ("lro_aio.core.change", ["Change", "Outcome"]),
+        ("lro_aio.core.record", ["Record", "State", "Wait", "Wake"]),
+    ],
     "Schedulers": [
         ("lro_aio", ["LocalScheduler", "WorkflowsScheduler", "CloudTasksScheduler"]),
         ("lro_aio.ports", ["Scheduler", "SchedulerHost", "Clock"]),
@@ -70,6 +86,7 @@ SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
         ("lro_aio.servers.resume", ["ResumeApp", "Verifier", "UnauthenticatedError", "allow_unverified"]),
         ("lro_aio.servers.oidc", ["OidcVerifier", "CertificatesUnavailableError"]),
         ("lro_aio.servers.calls", ["Authorize", "MAX_WAIT"]),
+        ("lro_aio.servers.errors", ["RequestError"]),
     ],
     "Testing": [
         ("lro_aio.testing", []),
@@ -91,7 +108,10 @@ SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
 }
 """Heading -> modules and the names of each; no names: its ``__all__``. The errors find themselves."""
 
-DESCRIBED = {module for title in ("Servers", "Testing") for module, _ in SECTIONS[title]} - {"lro_aio.servers.calls"}
+DESCRIBED = {module for title in ("Servers", "Testing") for module, _ in SECTIONS[title]} - {
+    "lro_aio.servers.calls",
+    "lro_aio.servers.errors",
+}
 """Modules whose own docstring is shown."""
 
 PORTS = {

@@ -254,11 +254,7 @@ class Client:
 
     @property
     def engine(self) -> Engine:
-        """The present life of the client, or its last one.
-
-        Raises:
-            NeverOpenedError: It was never opened.
-        """
+        """The present life of the client, or its last one; raises ``NeverOpenedError`` before. For the engine."""
         if self._engine is None:
             raise NeverOpenedError
         return self._engine
@@ -276,7 +272,7 @@ class Client:
 
     @property
     def server_host(self) -> ServerHost:
-        """What the servers of this package need from the client, besides the methods here."""
+        """What servers need from the client, besides the methods here. For the engine."""
         return self.engine.server_host
 
     @overload
@@ -326,7 +322,7 @@ class Client:
             operation_id: The last segment of the name; repeats are handled as with ``request_id``.
             parent: Resource prefix, such as ``projects/p/locations/l``; "" and "operations" are the same.
             fingerprint: What makes two requests the same, where that is not the state.
-            traceparent: W3C trace context to keep with the operation.
+            traceparent: W3C trace context of the caller's request; ``op.traceparent`` in each segment, and in children.
 
         Returns:
             The operation, in the hands of a visitor: ``op.proto`` is what a service method returns.
@@ -363,6 +359,7 @@ class Client:
         operation_id: str | None = None,
         parent: str = "",
         fingerprint: str | bytes | Message | None = None,
+        traceparent: str = "",
         state: Any = None,
     ) -> Operation[Any]:
         """Create an operation without a handler: the caller drives it, with ``done``, ``fail`` and ``set_metadata``.
@@ -375,6 +372,7 @@ class Client:
             operation_id: As in ``start``.
             parent: As in ``start``.
             fingerprint: As in ``start``.
+            traceparent: As in ``start``.
             state: Type of ``op.state``, for ``op.save()``.
 
         Raises:
@@ -387,6 +385,7 @@ class Client:
             operation_id=operation_id,
             parent=parent,
             fingerprint=fingerprint,
+            traceparent=traceparent,
             state=state,
         )
         return Operation(holding)

@@ -14,19 +14,6 @@ from lro_aio.core import logs
 PACKAGE = Path(lro_aio.__file__).parent
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 
-WITHOUT_YET = (
-    "engine/batching.py",
-    "remote/",
-    "schedulers/cloud_tasks.py",
-    "schedulers/workflows.py",
-    "schedulers/_remote.py",
-    "stores/spanner/",
-    "cli/",
-    "testing/workflows/",
-    "testing/spanner/",
-)
-"""Not held to it yet."""
-
 
 def log_calls(source: str) -> Iterator[ast.Call]:
     """Every ``logger.<level>(...)`` in a file, however the logger is reached."""
@@ -39,9 +26,7 @@ def log_calls(source: str) -> Iterator[ast.Call]:
 
 
 FILES = {
-    str(path.relative_to(PACKAGE)): path
-    for path in sorted(PACKAGE.rglob("*.py"))
-    if any(log_calls(path.read_text())) and not str(path.relative_to(PACKAGE)).startswith(WITHOUT_YET)
+    str(path.relative_to(PACKAGE)): path for path in sorted(PACKAGE.rglob("*.py")) if any(log_calls(path.read_text()))
 }
 
 

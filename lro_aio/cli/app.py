@@ -18,7 +18,7 @@ import typer
 from rich.markup import escape
 
 import lro_aio
-from lro_aio.cli import backups, commands, spanner
+from lro_aio.cli import backups, commands, protos, spanner
 from lro_aio.cli.backends import Backend, is_token, open_store
 from lro_aio.cli.printing import console
 from lro_aio.cli.problems import CliError, Exit, describe
@@ -260,6 +260,17 @@ def workflow() -> None:
     """
     definition = importlib.resources.files("lro_aio.schedulers").joinpath("workflow.yaml")
     print(definition.read_text(encoding="utf-8"), end="")  # unchanged: for a file or another command
+
+
+@app.command("protos", epilog=EPILOG)
+def protos_(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Made if need be; files in it are replaced.")],
+) -> None:
+    """Write google/longrunning/operations.proto, and what it imports, for the compiler of your own .proto files.
+
+    To use it: python -m grpc_tools.protoc -I. -IDIR --python_out=. --grpc_python_out=. service.proto
+    """
+    _finish_now(lambda: protos.write(directory), str(directory))
 
 
 @app.command(epilog=EPILOG)

@@ -12,7 +12,16 @@ from lro_aio.core.codes import Code
 from lro_aio.core.errors import LroError, RemoteCallError
 from lro_aio.core.status import to_status
 
-__all__ = ["TRANSIENT", "call_failure", "cannot_connect", "from_proxy", "is_transient", "sentence", "too_large"]
+__all__ = [
+    "REPEATED_STATUSES",
+    "TRANSIENT",
+    "call_failure",
+    "cannot_connect",
+    "from_proxy",
+    "is_transient",
+    "sentence",
+    "too_large",
+]
 
 TRANSIENT = frozenset(
     {
@@ -59,7 +68,8 @@ _DEFECTS = (
     ValueError,
 )
 
-_REPEATED_STATUSES = (408, 425, 429)
+REPEATED_STATUSES = (408, 425, 429)
+"""HTTP statuses below 500 after which the same request may succeed later."""
 
 
 def is_transient(exc: Exception) -> bool:
@@ -75,7 +85,7 @@ def is_transient(exc: Exception) -> bool:
     if isinstance(exc, _DEFECTS) and type(exc).__module__ == "builtins":
         return False
     status = getattr(getattr(exc, "response", None), "status_code", None)  # as httpx and requests have it
-    if isinstance(status, int) and 400 <= status < 500 and status not in _REPEATED_STATUSES:
+    if isinstance(status, int) and 400 <= status < 500 and status not in REPEATED_STATUSES:
         return False
     code = Code.of(to_status(exc).code)
     if code is Code.RESOURCE_EXHAUSTED and too_large(_text(exc)):

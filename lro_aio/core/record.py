@@ -157,7 +157,7 @@ class Wait(_Json):
         return WakeReason.CHILDREN_TIMEOUT if self.over(now) else None
 
     def wake(self, reason: WakeReason, pending: Sequence[str] = (), error: str = "") -> Wake:
-        """What the next run is told: why it runs, and what it waited for."""
+        """What the next run is told: its ``reason``, what was ``pending`` then, and the ``error`` of a scheduler."""
         if self.joins and reason is WakeReason.ELAPSED:
             reason = WakeReason.CHILDREN_DONE
         return Wake(reason=reason, children=self.children, service=self.service, pending=tuple(pending), error=error)

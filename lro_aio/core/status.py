@@ -31,6 +31,7 @@ __all__ = [
     "reason_of",
     "retry_delay",
     "to_status",
+    "untold",
     "utf8",
 ]
 
@@ -137,8 +138,13 @@ def to_status(exc: BaseException, *, expose: bool = False) -> status_pb2.Status:
     try:
         return _to_status(exc, expose=expose)
     except Exception:  # noqa: BLE001 (a subclass that never called super().__init__(), say: the operation must end all the same)
-        message = f"the operation failed, and its {type(exc).__name__} could not be told"
-        return make_status(Code.INTERNAL, message, reason="ERROR_NOT_TOLD")
+        return untold(exc)
+
+
+def untold(exc: BaseException) -> status_pb2.Status:
+    """What stands for an exception that cannot be described."""
+    message = f"the operation failed, and its {type(exc).__name__} could not be told"
+    return make_status(Code.INTERNAL, message, reason="ERROR_NOT_TOLD")
 
 
 def _to_status(exc: BaseException, *, expose: bool) -> status_pb2.Status:

@@ -10,6 +10,7 @@
 
 No I/O, no clock, no randomness: time, tokens and identities are arguments. A function returns the *same object* where
 there is nothing to write, None where the row is to be removed, and raises a typed error where the change is illegal.
+What the engine notes in a row for itself, and no reader sees, is in ``bookkeeping``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from google.protobuf import any_pb2
 from google.rpc import status_pb2
 
 from lro_aio.core import trials
+from lro_aio.core.bookkeeping import check_for_parent
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import (
     InvalidTokenError,
@@ -38,15 +40,12 @@ __all__ = [
     "Claimant",
     "Holder",
     "begin_cleanup",
-    "cascaded",
     "check_parent",
     "claim",
     "create",
     "delete",
     "finish",
     "first_claim",
-    "handed_over",
-    "keep",
     "lose_creator",
     "release",
     "renew",
@@ -54,7 +53,6 @@ __all__ = [
     "retry",
     "save",
     "settle",
-    "suspect",
     "suspend",
 ]
 
@@ -185,16 +183,6 @@ def renew(record: Record, *, holder: Holder, now: float, lease: float) -> Record
     # Always later, by a microsecond at least: that it moves is how others know that somebody lives.
     until = max(now + lease, round(record.lease_expire_time + 1e-6, 6))
     return record.evolve(lease_expire_time=until, check_time=until)
-
-
-def suspect(record: Record, *, now: float, until: float) -> Record:
-    """Note that a lease was found to be over: it may be taken at ``until`` if it has not moved by then (rule 4).
-
-    The note is in the row, so that it outlives whoever makes it. Bookkeeping: the revision stays.
-    """
-    if record.state is not State.RUNNING or record.lease_live(now) or record.suspected:
-        return record
-    return record.evolve(check_time=until)
 
 
 def release(
@@ -408,31 +396,6 @@ def settle(record: Record, *, now: float, retention: float) -> Record | None:
     return _removed_if_deleted(ended)
 
 
-def cascaded(record: Record, *, now: float) -> Record | None:
-    """Note that the cancel of a row was passed on to all children. Bookkeeping: the revision stays."""
-    if not record.cancel_children:
-        return record
-    if not record.done:
-        return record.evolve(cancel_children=False)
-    if record.deleted:
-        return None
-    check = _check_for_parent(record, record.end_time or now, record.expire_time or now)
-    return record.evolve(cancel_children=False, check_time=check, update_time=max(now, record.update_time))
-
-
-def keep(record: Record, *, until: float, check_time: float | None) -> Record:
-    """Keep a row that has ended for longer, for somebody who waits for it (rule 11). Bookkeeping: the revision stays.
-
-    Args:
-        record: The row. One that has not ended, or that was deleted, stays as it is.
-        until: Epoch seconds up to which it is kept at least.
-        check_time: When to look whether somebody still waits for it; None for never.
-    """
-    if record.expire_time is None or record.deleted or record.cancel_children:
-        return record
-    return record.evolve(expire_time=max(record.expire_time, until), check_time=check_time)
-
-
 def delete(record: Record, *, now: float) -> Record | None:
     """Forget the operation. An unfinished one is hidden, runs to its end and is then removed (rule 13).
 
@@ -446,7 +409,7 @@ def delete(record: Record, *, now: float) -> Record | None:
     held = record.handler or record.lease_expire_time is not None or record.foreign
     if not record.cancel_children and (record.done or not held):
         return None
-    # A finished one whose cancel has still to reach its children is hidden; `cascaded` removes it.
+    # A finished one whose cancel has still to reach its children is hidden; `bookkeeping.cascaded` removes it.
     return _evolve(record, now, deleted=True)
 
 
@@ -464,37 +427,6 @@ def lose_creator(record: Record, *, now: float, retention: float) -> Record | No
         return _removed_if_deleted(_end(record, now, retention, State.CANCELLED, error=cancelled()))
     status = make_status(Code.ABORTED, "the process that created the operation is gone", reason="CREATOR_LOST")
     return _removed_if_deleted(_end(record, now, retention, State.FAILED, error=status))
-
-
-def handed_over(
-    record: Record, *, token: str, check_time: float, handle: str = "", revision: int | None = None
-) -> Record:
-    """Note that a scheduler has the wait, and when to look whether it still does.
-
-    Args:
-        record: The row.
-        token: Of the wait.
-        check_time: Epoch seconds.
-        handle: The scheduler's name for the wait.
-        revision: Of the row that was handed over: one that was run and released since is due now, not at
-            ``check_time``. None: not compared.
-
-    Raises:
-        InvalidTokenError: The row no longer waits with this token.
-    """
-    stale = revision is not None and revision != record.revision
-    if (
-        record.state not in (State.SUSPENDED, State.PENDING)
-        or record.wait is None
-        or record.wait.token != token
-        or stale
-    ):
-        raise InvalidTokenError(record.name)
-    return record.evolve(
-        handover=record.handover + 1,
-        schedule_handle=handle or record.schedule_handle,
-        check_time=check_time,
-    )
 
 
 def _held(now: float, by: Claimant) -> dict[str, Any]:
@@ -586,13 +518,8 @@ def _ending(record: Record, now: float, retention: float) -> dict[str, Any]:
         "wake": None,
         # A cancel that has still to reach the children keeps the row in the sweep's sight. Not at once: whoever
         # requested it is about to pass it on.
-        "check_time": now + PASS_ON if record.cancel_children else _check_for_parent(record, now, now + retention),
+        "check_time": now + PASS_ON if record.cancel_children else check_for_parent(record, now, now + retention),
     }
-
-
-def _check_for_parent(record: Record, ended: float, expires: float) -> float | None:
-    """When to look whether the parent of a row that has ended still lives (rule 11): in the middle of its retention."""
-    return (ended + expires) / 2 if record.parent_operation else None
 
 
 def _cancel_idle(record: Record, now: float, retention: float, token: str = "") -> Record | None:
@@ -634,7 +561,7 @@ def _first_look(wait: Wait) -> float:
 
 
 def _removed_if_deleted(record: Record) -> Record | None:
-    # A cancel that must still reach the children keeps even a deleted row for a moment; `cascaded` lets it go.
+    # A cancel that must still reach the children keeps even a deleted row, until `bookkeeping.cascaded` lets it go.
     return None if record.deleted and not record.cancel_children else record
 
 

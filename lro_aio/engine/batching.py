@@ -104,7 +104,7 @@ class Batcher:
         logger.warning(
             "the store does not answer, and the client closes without it: %s",
             self.store.url,
-            extra={"event": "store_abandoned"},
+            extra=event("store_abandoned"),
         )
         self._abandoned = True
         self.store.close()  # ends what is under way
@@ -294,7 +294,7 @@ class Batcher:
                 logger.exception(
                     "the outcome of a change of %s was not processed",
                     change.name,
-                    extra={"operation": change.name, "event": "outcome_not_processed"},
+                    extra=event("outcome_not_processed", operation=change.name),
                 )
         if unavailable:
             self._unavailable = True
@@ -309,7 +309,7 @@ class Batcher:
         try:
             changed = self.store.changed_elsewhere()
         except Exception as exc:  # noqa: BLE001 (the thread must live; the next request of anybody will say so)
-            logger.debug("polling for commits of other processes failed: %s", exc, extra={"event": "poll_failed"})
+            logger.debug("polling for commits of other processes failed: %s", exc, extra=event("poll_failed"))
             return
         if changed:
             self._to_loop(self._elsewhere)
@@ -319,7 +319,7 @@ class Batcher:
         try:
             self._loop.call_soon_threadsafe(function, *args)
         except RuntimeError:
-            logger.debug("the event loop is closed; what was committed stays committed", extra={"event": "loop_closed"})
+            logger.debug("the event loop is closed; what was committed stays committed", extra=event("loop_closed"))
 
 
 def _refused(name: str, exc: Exception) -> StoreRefusedError:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from functools import partial
 
-from lro_aio.core import names, transitions
+from lro_aio.core import bookkeeping, names, transitions
 from lro_aio.core.change import Change
 from lro_aio.core.errors import LroError, OperationNotFoundError
 from lro_aio.core.logs import about
@@ -95,7 +95,7 @@ class Canceller:
         mine = self._passing[record.uid] = asyncio.get_running_loop().create_future()
         try:
             await self._cancel_children(record)
-            await self._rows.submit(Change(record.name, partial(transitions.cascaded, now=self._clock.time())))
+            await self._rows.submit(Change(record.name, partial(bookkeeping.cascaded, now=self._clock.time())))
         finally:
             del self._passing[record.uid]
             mine.set_result(None)

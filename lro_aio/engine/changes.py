@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Self
 
 from lro_aio.core.record import Record
 from lro_aio.ports import Clock
 
-__all__ = ["Feed", "Subscription"]
+__all__ = ["RUNNING", "Feed", "Subscription"]
 
 Listener = Callable[[str, Record | None], None]
 
+RUNNING: ContextVar[str] = ContextVar("lro_aio_running", default="")
+"""In a handler, and in the tasks that it makes: the name of its operation."""
+
 
 class Feed:
-    """Tells subscribers and listeners of committed rows. Belongs to one event loop."""
+    """Tells subscribers and listeners of committed rows. Belongs to one event loop.
 
-    def __init__(self) -> None:
+    Args:
+        now: Monotonic seconds.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
         self._subscriptions: dict[str, set[Subscription]] = {}
         self._all: set[Subscription] = set()
         self._listeners: tuple[tuple[Listener, Callable[[], None]], ...] = ()
@@ -44,6 +53,10 @@ class Feed:
     def subscribe(self, names: Iterable[str]) -> Subscription:
         """Collect changes of these rows; use as a context manager."""
         return Subscription(self, names)
+
+    def waits(self) -> list[Subscription]:
+        """Those of handlers, which wait in place and hold their slots."""
+        return [subscription for subscription in self._all if subscription.by]
 
     def listen(self, commit: Listener, elsewhere: Callable[[], None]) -> Callable[[], None]:
         """Call ``commit`` for every published row, ``elsewhere`` for every foreign commit; returns the undo."""
@@ -77,6 +90,9 @@ class Subscription:
 
     def __init__(self, feed: Feed, names: Iterable[str]) -> None:
         self.names = tuple(names)
+        self.by = RUNNING.get()
+        """The operation whose handler it is; "" for anybody else's."""
+        self.began = feed.now() if self.by else 0.0
         self._feed = feed
         self._changed: dict[str, Record | None] = {}
         self._stale = False

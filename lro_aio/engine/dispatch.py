@@ -10,7 +10,7 @@ from functools import partial
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
-from lro_aio.core import names, transitions
+from lro_aio.core import bookkeeping, names
 from lro_aio.core import trials as core_trials
 from lro_aio.core.change import Change
 from lro_aio.core.errors import (
@@ -37,6 +37,7 @@ from lro_aio.engine.rows import Rows
 from lro_aio.engine.run import Run
 from lro_aio.engine.settings import Settings
 from lro_aio.engine.slots import Slots
+from lro_aio.engine.standstill import Standstill
 from lro_aio.engine.tasks import Tasks
 from lro_aio.engine.timing import sleep_for, timeout_at
 from lro_aio.engine.trials import Trials
@@ -74,6 +75,7 @@ class Dispatcher:
         runnable: Runnable,
         children: Children,
         keeper: Keeper,
+        standstill: Standstill,
         feed: Feed,
         settings: Settings,
         clock: Clock,
@@ -89,6 +91,7 @@ class Dispatcher:
         self._runnable = runnable
         self._children = children
         self._keeper = keeper
+        self._standstill = standstill
         self._feed = feed
         self._settings = settings
         self._life = life
@@ -135,17 +138,7 @@ class Dispatcher:
         record = await self._rows.find(name)
         if record is None or record.done or record.wait is None or record.wait.token != token:
             return None
-        handler = self._runnable.find(record)
-        if handler is None:
-            raise WorkerUnavailableError(f"handler {record.handler!r} does not run here")
-        now = self.clock.time()
-        if record.lease_live(now):
-            raise OperationBusyError(name, max(0.0, (record.lease_expire_time or 0.0) - now))
-        if record.state is State.RUNNING and not self.may_take_over(record):
-            await self.note_suspect(record, now)
-            raise OperationBusyError(name, self._evidence.interval)
-        if self._slots.free <= 0:
-            raise WorkerUnavailableError("it is shutting down" if self._life.draining else "it is full")
+        handler = await self._free_for(record)
         if record.state is State.SUSPENDED and (reason is None or not early):
             await self._sit_out(record.wait)
             if reason is None or record.wait.sleep_until > self.clock.time():
@@ -166,6 +159,21 @@ class Dispatcher:
         except (InvalidTokenError, InvalidTransitionError, OperationDoneError, OperationNotFoundError):
             return None
 
+    async def _free_for(self, record: Record) -> Handler:
+        """The handler of a row that nobody holds, and for which there is a slot here. Raises as ``resume``."""
+        handler = self._runnable.find(record)
+        if handler is None:
+            raise WorkerUnavailableError(f"handler {record.handler!r} does not run here")
+        now = self.clock.time()
+        if record.lease_live(now):
+            raise OperationBusyError(record.name, max(0.0, (record.lease_expire_time or 0.0) - now))
+        if record.state is State.RUNNING and not self.may_take_over(record):
+            await self.note_suspect(record, now)
+            raise OperationBusyError(record.name, self._evidence.interval)
+        if self._slots.free <= 0:
+            raise WorkerUnavailableError("it is shutting down" if self._life.draining else "it is full")
+        return handler
+
     def may_take_over(self, record: Record) -> bool:
         """Whether a row whose lease is over may be taken (rule 4): our own is renewed, another's needs evidence."""
         return not self._worker.holds(record.uid) and self._evidence.proves_dead(record)
@@ -173,7 +181,7 @@ class Dispatcher:
     async def note_suspect(self, record: Record, now: float) -> None:
         """Note in a row that its lease is over: any process may take it if it has not moved for long enough."""
         if not self._worker.holds(record.uid):
-            noted = partial(transitions.suspect, now=now, until=now + self._evidence.interval)
+            noted = partial(bookkeeping.suspect, now=now, until=now + self._evidence.interval)
             await self._rows.submit(Change(record.name, noted))
 
     async def _sit_out(self, wait: Wait) -> None:
@@ -233,6 +241,7 @@ class Dispatcher:
             )
             await self._note_handover(record, wait, now + delay, "")
             return
+        self._standstill.note(record)
         await self._keeper.waited_for(record, self._scheduler.horizon)
         if handle is not None:
             checks = [now + self._scheduler.horizon, wait.sleep_until, wait.deadline or 0.0]
@@ -321,7 +330,7 @@ class Dispatcher:
 
     async def _note_handover(self, record: Record, wait: Wait, check_time: float, handle: str) -> None:
         noted = partial(
-            transitions.handed_over,
+            bookkeeping.handed_over,
             token=wait.token,
             check_time=check_time,
             handle=handle,

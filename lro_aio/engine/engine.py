@@ -28,6 +28,7 @@ from lro_aio.engine.run import Runner
 from lro_aio.engine.serving import ServerHost
 from lro_aio.engine.settings import Settings
 from lro_aio.engine.slots import Slots
+from lro_aio.engine.standstill import Standstill
 from lro_aio.engine.starting import Starter
 from lro_aio.engine.sweep import Sweeper
 from lro_aio.engine.tasks import Tasks
@@ -61,78 +62,91 @@ class Engine:
         self.settings = settings
         self.clock = clock
         self._scheduler = scheduler
-        self._retention = settings.retention.duration
-        steady = SteadyTime(clock)
+        self._handlers = handlers
         life = self.life = Life()
-        feed = self.feed = Feed()
-        slots = self.slots = Slots(settings.max_running if settings.worker else 0, clock.monotonic)
-        runnable = Runnable(handlers, worker=settings.worker)
+        feed = self.feed = Feed(clock.monotonic)
+        self.slots = Slots(settings.max_running if settings.worker else 0, clock.monotonic)
         self.batcher = Batcher(store, life, committed=feed.publish, elsewhere=feed.elsewhere, recovered=self._recovered)
         rows = self.rows = Rows(self.batcher, feed, clock, life, settings.owner)
         leases = self.leases = Leases(self.batcher, clock, life, settings.lease, self._lost)
         children = self.children = Children(rows, feed, clock, services)
-        host = self.host = _Host(client, clock, settings, rows, children, leases, life, dev_mode=scheduler.local)
-        self.worker = Worker(
-            Runner(host),
-            rows=rows,
-            slots=slots,
-            leases=leases,
-            settings=settings,
-            clock=clock,
-            steady=steady,
-            life=life,
-            after=self._after,
-        )
-        trials = self.trials = Trials(slots, clock)
-        keeper = Keeper(rows, clock, self._retention)
-        evidence = self.evidence = Evidence(clock, settings.lease)
-        self.dispatcher = Dispatcher(
-            self.worker,
-            scheduler,
-            rows=rows,
-            slots=slots,
-            trials=trials,
-            evidence=evidence,
-            runnable=runnable,
-            children=children,
-            keeper=keeper,
-            feed=feed,
-            settings=settings,
-            clock=clock,
-            life=life,
-        )
-        self.canceller = Canceller(rows, self.dispatcher, clock=clock, retention=self._retention)
-        self.sweeper = Sweeper(
-            self.dispatcher,
-            self.canceller,
-            keeper,
-            rows=rows,
-            slots=slots,
-            leases=leases,
-            evidence=evidence,
-            runnable=runnable,
-            settings=settings,
-            clock=clock,
-            steady=steady,
-            precise=scheduler.local,
-        )
-        self.starter = Starter(host, self.worker, self.dispatcher, slots=slots, leases=leases, runnable=runnable)
-        host.bind(self.starter, self.canceller)
-        methods = Methods(host, self.canceller, leases=leases, runnable=runnable)
-        self.server_host = ServerHost(
-            rows=rows,
-            children=children,
-            dispatcher=self.dispatcher,
-            methods=methods,
-            limits=settings.limits,
-            clock=clock,
-        )
-        self._handlers = handlers
+        self.host = _Host(client, clock, settings, rows, children, leases, life, dev_mode=scheduler.local)
+        runnable = Runnable(handlers, worker=settings.worker)
+        self._make_workers(runnable, SteadyTime(clock))
+        self._make_services(runnable)
         self._closing: asyncio.Task[None] | None = None
         self._undo: list[Callable[[], None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._runs_end = math.inf
         """Of the event loop's time: when handlers that still run are stopped, once a drain has begun."""
+
+    def _make_workers(self, runnable: Runnable, steady: SteadyTime) -> None:
+        """What runs handlers, and finds what is to run."""
+        settings, clock, rows, slots = self.settings, self.clock, self.rows, self.slots
+        self.worker = Worker(
+            Runner(self.host),
+            rows=rows,
+            slots=slots,
+            leases=self.leases,
+            settings=settings,
+            clock=clock,
+            steady=steady,
+            life=self.life,
+            after=self._after,
+        )
+        self.trials = Trials(slots, clock)
+        self.evidence = Evidence(clock, settings.lease)
+        keeper = Keeper(rows, clock, settings.retention.duration)
+        standstill = Standstill(
+            self.feed, rows, slots, self.worker, runnable, clock=clock, interval=settings.sweep.interval
+        )
+        self.dispatcher = Dispatcher(
+            self.worker,
+            self._scheduler,
+            rows=rows,
+            slots=slots,
+            trials=self.trials,
+            evidence=self.evidence,
+            runnable=runnable,
+            children=self.children,
+            keeper=keeper,
+            standstill=standstill,
+            feed=self.feed,
+            settings=settings,
+            clock=clock,
+            life=self.life,
+        )
+        self.canceller = Canceller(rows, self.dispatcher, clock=clock, retention=settings.retention.duration)
+        self.sweeper = Sweeper(
+            self.dispatcher,
+            self.canceller,
+            keeper,
+            standstill,
+            rows=rows,
+            slots=slots,
+            leases=self.leases,
+            evidence=self.evidence,
+            runnable=runnable,
+            settings=settings,
+            clock=clock,
+            steady=steady,
+            precise=self._scheduler.local,
+        )
+
+    def _make_services(self, runnable: Runnable) -> None:
+        """What makes operations, and answers for them."""
+        host, leases = self.host, self.leases
+        self.starter = Starter(host, self.worker, self.dispatcher, slots=self.slots, leases=leases, runnable=runnable)
+        host.bind(self.starter, self.canceller)
+        methods = Methods(host, self.canceller, leases=leases, runnable=runnable)
+        self.server_host = ServerHost(
+            rows=self.rows,
+            children=self.children,
+            dispatcher=self.dispatcher,
+            methods=methods,
+            limits=self.settings.limits,
+            clock=self.clock,
+        )
 
     async def open(self) -> None:
         """Open the store, then start scheduler and sweep.

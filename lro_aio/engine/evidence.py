@@ -5,7 +5,7 @@ may have been set. Somebody who lives renews as soon as things move again. So a 
 be over, and has not moved for longer than a live holder takes to renew, in which the store answered and this process
 did not stand still either. All of that goes by monotonic time.
 
-Whoever finds such a lease notes it in the row too (``transitions.suspect``): a renewal takes the note away, and
+Whoever finds such a lease notes it in the row too (``bookkeeping.suspect``): a renewal takes the note away, and
 processes that do not live for long enough to see the lease twice go on with each other's evidence.
 """
 

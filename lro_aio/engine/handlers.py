@@ -20,6 +20,7 @@ MAX_NAME = 128
 """Characters of the name of a handler or a resume point."""
 
 HandlerFunction = Callable[[Any], Awaitable[Any]]
+"""``async def handler(op)``, or what its decorator made of it."""
 F = TypeVar("F", bound=HandlerFunction)
 O = TypeVar("O")  # noqa: E741 (the operation's type)
 R = TypeVar("R")
@@ -265,7 +266,7 @@ class Handlers:
         self._included.append(other)
 
     def find(self, handler: str | HandlerFunction) -> Handler | None:
-        """By name, or by the decorated function. A bound method is the same whenever it is asked for."""
+        """By name, or by the decorated function. A bound method is the same each time. For the engine."""
         if isinstance(handler, Registered):
             known = self.find(handler.handler.name)
             return known if known is not None and known.function == handler.handler.function else None
@@ -279,11 +280,7 @@ class Handlers:
         return next((known for known in self if known.function == handler), None)
 
     def get(self, handler: str | HandlerFunction) -> Handler:
-        """As ``find``.
-
-        Raises:
-            UnknownHandlerError: It is not registered.
-        """
+        """As ``find``; raises ``UnknownHandlerError`` where it is not registered. For the engine."""
         found = self.find(handler)
         if found is None:
             name = handler if isinstance(handler, str) else _name_of(handler) or repr(handler)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from lro_aio.core import transitions
+from lro_aio.core import bookkeeping
 from lro_aio.core.change import Change
 from lro_aio.core.errors import OperationNotFoundError
 from lro_aio.core.record import Record
@@ -44,7 +44,7 @@ class Keeper:
             until, check = (parent.end_time or now) + self._retention, None
         else:
             until, check = now + self._retention, now + self._retention / 2
-        await self._rows.submit(Change(record.name, partial(transitions.keep, until=until, check_time=check)))
+        await self._rows.submit(Change(record.name, partial(bookkeeping.keep, until=until, check_time=check)))
 
     async def waited_for(self, waiter: Record, horizon: float) -> None:
         """Keep what a suspended operation waits for, where it is time to do so.
@@ -61,7 +61,7 @@ class Keeper:
         until = self._clock.time() + self._retention
 
         def kept(record: Record) -> Record:
-            return transitions.keep(record, until=until, check_time=record.check_time)
+            return bookkeeping.keep(record, until=until, check_time=record.check_time)
 
         changes = (Change(name, kept) for name, record in found.items() if record.done)
         for outcome in await asyncio.gather(*map(self._rows.submit, changes), return_exceptions=True):

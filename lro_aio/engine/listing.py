@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -60,24 +61,14 @@ async def list_page(
     after = pages.decode(page_token, arguments) if page_token else None
     pushed = wanted.pushdown()
     tested = None if pushed.exact else wanted
+    asked = _query(pushed, collection, now)
     most = max(1, limits.scan_rows // (1 + wanted.terms // TERMS))
     records: list[Record] = []
     response = operations_pb2.ListOperationsResponse()
     scanned = used = 0
     while True:
         batch = size - len(response.operations) + 1 if pushed.exact else min(limits.max_page_size, 4 * size)
-        query = ListQuery(
-            now=now,
-            limit=min(batch, most - scanned),
-            max_bytes=STEP_BYTES,
-            parent=None if collection == names.ANY_PARENT else collection,
-            done=pushed.done,
-            states=pushed.states,
-            handler=pushed.handler,
-            created_from=pushed.created_from,
-            created_to=pushed.created_to,
-            after=after,
-        )
+        query = replace(asked, limit=min(batch, most - scanned), after=after)
         found, matching, cost = await rows.call(partial(_scan, rows.store, query, tested), Work.LIST)
         for row, matches in zip(found, matching, strict=True):
             if matches:
@@ -96,6 +87,20 @@ async def list_page(
         if scanned >= most and after is not None:
             response.next_page_token = pages.encode(after, arguments)
             return Page(records, response)
+
+
+def _query(pushed: filters.Pushdown, collection: str, now: float) -> ListQuery:
+    return ListQuery(
+        now=now,
+        limit=0,
+        max_bytes=STEP_BYTES,
+        parent=None if collection == names.ANY_PARENT else collection,
+        done=pushed.done,
+        states=pushed.states,
+        handler=pushed.handler,
+        created_from=pushed.created_from,
+        created_to=pushed.created_to,
+    )
 
 
 def _scan(store: Store, query: ListQuery, wanted: filters.Filter | None) -> tuple[list[Record], list[bool], int]:

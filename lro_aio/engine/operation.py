@@ -137,6 +137,14 @@ class Operation(Generic[S]):
         return list(self._hold.children)
 
     @property
+    def traceparent(self) -> str:
+        """W3C trace context of the request that started it, as given to ``start``; a child has its parent's. "": none.
+
+        The same in every segment and every process: each of them links its own span to it.
+        """
+        return self._hold.record.traceparent
+
+    @property
     def wake_reason(self) -> WakeReason | None:
         """Why this segment runs; None for the first."""
         return self._hold.record.wake.reason if self._hold.record.wake is not None else None

@@ -27,7 +27,7 @@ from lro_aio.core.errors import (
 )
 from lro_aio.core.logs import about
 from lro_aio.core.record import Record, Wait, Wake, WakeReason
-from lro_aio.core.status import cancelled, make_status, reason_of
+from lro_aio.core.status import cancelled, make_status, reason_of, untold
 from lro_aio.core.transitions import Holder
 from lro_aio.engine.failing import leaves, status_of
 from lro_aio.engine.handlers import Handler, RetryLater
@@ -264,6 +264,10 @@ class Runner:
             status: What clients see.
             exc: An exception whose traceback belongs into the log.
         """
+        self._log_failed(run, status, exc)
+        return self._finish(run, error=status)
+
+    def _log_failed(self, run: Run, status: status_pb2.Status, exc: BaseException | None = None) -> None:
         record = run.holding.record
         logger.error(
             "operation %s failed in handler %r: %s %s: %s",
@@ -275,7 +279,6 @@ class Runner:
             exc_info=exc,
             extra=about(record, "failed"),
         )
-        return self._finish(run, error=status)
 
     def _suspend(self, run: Run, planned: Suspended) -> Outcome:
         return Outcome(*run.holding.suspend_change(planned))
@@ -387,15 +390,8 @@ class Runner:
             exc_info=defect,
             extra=about(run.record, "error_not_told"),
         )
-        message = f"the operation failed, and its {type(exc).__name__} could not be told"
-        status = make_status(Code.INTERNAL, message, reason="ERROR_NOT_TOLD")
-        logger.error(
-            "operation %s failed in handler %r: INTERNAL ERROR_NOT_TOLD: %s",
-            run.record.name,
-            run.handler.name,
-            message,
-            extra=about(run.record, "failed"),
-        )
+        status = untold(exc)
+        self._log_failed(run, status)
         return Outcome(partial(transitions.finish, retention=self._retention, error=status))
 
     def _log_ignored(self, run: Run, exc: BaseException, sentence: str, key: str) -> None:

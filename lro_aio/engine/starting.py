@@ -129,6 +129,7 @@ class Starter:
             # A row that another program made has no uid; its name stands for it.
             operation_id=names.child_id(parent.uid or parent.name, key),
             parent=names.parse(parent.name).parent,
+            traceparent=parent.traceparent,  # both are the work of one request
             by=by,
         )
 
@@ -141,9 +142,11 @@ class Starter:
         operation_id: str | None = None,
         parent: str = "",
         fingerprint: str | bytes | Message | None = None,
+        traceparent: str = "",
         state: Any = None,
     ) -> Holding:
         """See ``Client.create``."""
+        _check_length("traceparent", traceparent, MAX_TRACEPARENT)
         until = self._clock.time() + self._settings.lease.duration if lease else None
         own, also = "", _NONE
         if request_id or operation_id is not None:
@@ -155,6 +158,7 @@ class Starter:
             request_id=request_id,
             operation_id=operation_id,
             fingerprint=lambda: own,
+            traceparent=traceparent,
             state=State.RUNNING,
             claim=1 if lease else 0,
             owner=self._settings.owner if lease else "",

@@ -31,6 +31,7 @@ from lro_aio.engine.repeats import Repeats
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.settings import Settings
 from lro_aio.engine.slots import Slots
+from lro_aio.engine.standstill import Standstill
 from lro_aio.engine.timing import SteadyTime, clock_skew, wait_event
 from lro_aio.ports import Clock, Look, Route
 
@@ -56,6 +57,7 @@ class Sweeper:
         dispatcher: Dispatcher,
         canceller: Canceller,
         keeper: Keeper,
+        standstill: Standstill,
         *,
         rows: Rows,
         slots: Slots,
@@ -70,6 +72,7 @@ class Sweeper:
         self._dispatcher = dispatcher
         self._canceller = canceller
         self._keeper = keeper
+        self._standstill = standstill
         self._rows = rows
         self._slots = slots
         self._leases = leases
@@ -159,7 +162,7 @@ class Sweeper:
 
         Args:
             full: Look also for rows that this process owns and nobody here holds any more (a run that a defect ended)
-                and for routes that nobody runs, and remove what has expired.
+                and for routes that nobody runs, for waits that cannot end, and remove what has expired.
 
         Returns:
             Epoch seconds at which the next pass has something to do; None where only a commit or the end of a run can
@@ -180,6 +183,7 @@ class Sweeper:
                 self._evidence.keep(self._found)
             if overdue is not None:
                 await self._report_unknown(unknown, overdue)
+                await self._standstill.look()
                 await self._purge()
             return self._next_pass(look)
 

@@ -23,6 +23,7 @@ from lro_aio.core.policies import PollPolicy
 from lro_aio.core.record import Record, State, Wake
 from lro_aio.core.transitions import Holder
 from lro_aio.engine import run as runs
+from lro_aio.engine.changes import RUNNING
 from lro_aio.engine.handlers import Handler
 from lro_aio.engine.holding import CancelReason
 from lro_aio.engine.leases import Leases
@@ -245,6 +246,7 @@ class Worker:
 
     async def _run(self, run: Run) -> None:
         after: Record | None = None
+        RUNNING.set(run.record.name)
         try:
             outcome = await self._runner.execute(run)
             if outcome is not None:

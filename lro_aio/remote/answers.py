@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 from google.rpc import status_pb2
 
+from lro_aio.core.call_failures import REPEATED_STATUSES
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import OperationNotFoundError, RemoteCallError, RemoteProtocolError
 from lro_aio.core.status import retry_delay
@@ -18,9 +19,7 @@ from lro_aio.remote.transport import NotTheServiceError
 __all__ = ["call_failed", "check", "check_done", "json_of", "object_of", "refused"]
 
 MISSING = (404, 410)
-REPEATED = (408, 425, 429)
-"""Statuses below 500 after which the same request may succeed later."""
-ANYBODY = (401, 403, 407, *REPEATED)
+ANYBODY = (401, 403, 407, *REPEATED_STATUSES)
 """Statuses that a proxy may send on behalf of the service, in whatever form."""
 
 CODES = {
@@ -102,7 +101,7 @@ def refused(response: httpx.Response, name: str, code: Code | None = None) -> Re
     number = response.status_code
     status = _status(response)
     after = retry_after.of_headers(response.headers)
-    transient = number in REPEATED or (number >= 500 and number != 501)
+    transient = number in REPEATED_STATUSES or (number >= 500 and number != 501)
     kind = RemoteCallError
     if number not in ANYBODY and (number < 500 or number == 501) and not _is_service(response):
         kind = NotTheServiceError

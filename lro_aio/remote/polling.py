@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from lro_aio.core.call_failures import cannot_connect, sentence
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import RemoteCallError
+from lro_aio.core.logs import event
 from lro_aio.core.policies import PollPolicy, RetryPolicy
 from lro_aio.remote.transport import CallOptions, Latest, NotTheServiceError, Reply, Transport
 
@@ -321,8 +322,14 @@ class Poller:
             return
         watch.latest.problem = exc
         watch.failures += 1
-        name, extra = watch.latest.place.name, {"operation": watch.latest.place.name, "event": "poll_failed"}
-        logger.warning("poll %d of operation %s failed: %s", watch.failures, name, sentence(exc), extra=extra)
+        name = watch.latest.place.name
+        logger.warning(
+            "poll %d of operation %s failed: %s",
+            watch.failures,
+            name,
+            sentence(exc),
+            extra=event("poll_failed", operation=name),
+        )
         named = isinstance(exc, watch.retry.on)
         most, pause = watch.retry.max_attempts, watch.retry.delay(watch.failures - 1)
         astray = cannot_connect(exc) or (isinstance(exc, NotTheServiceError) and watch.latest.reply is None)

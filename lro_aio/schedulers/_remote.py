@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -13,11 +14,14 @@ import google.auth.exceptions
 import grpc
 from google.api_core.exceptions import GoogleAPICallError
 
+from lro_aio.core.call_failures import TRANSIENT
 from lro_aio.core.errors import SchedulerUnavailableError
+from lro_aio.core.logs import about
 from lro_aio.core.record import Record, Wait
-from lro_aio.schedulers._log import fields, logger
 
 __all__ = ["GROWTH", "HORIZON", "Callback", "call", "default_credentials", "origin", "poll_cap"]
+
+logger = logging.getLogger("lro_aio")
 
 T = TypeVar("T")
 
@@ -34,13 +38,7 @@ GROWTH = 1.25
 SHORT_CAP, LONG_CAP = 300.0, 3600.0
 DAY = 86400.0
 
-_TRANSIENT = {
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.INTERNAL,
-    grpc.StatusCode.UNKNOWN,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
-}
+_TRANSIENT = {code.grpc_code for code in TRANSIENT}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,8 +143,8 @@ async def call(method: Callable[..., Awaitable[T]], request: Any, record: Record
             name = code.name if code is not None else "no status"
             if attempt == CALL_ATTEMPTS or code not in _TRANSIENT:
                 raise SchedulerUnavailableError(f"{what}: {exc.message} ({name})") from exc
-            extra = fields(record, "call_repeated")
-            logger.info("%s: %s failed with %s and is repeated in %g s", record.name, what, name, pause, extra=extra)
+            sentence = "%s: %s failed with %s and is repeated in %g s"
+            logger.info(sentence, record.name, what, name, pause, extra=about(record, "call_repeated"))
         except google.auth.exceptions.GoogleAuthError as exc:
             raise SchedulerUnavailableError(f"{what}: {exc}") from exc
         await asyncio.sleep(pause)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import re
 from datetime import UTC, datetime
 from typing import Any
@@ -15,13 +16,15 @@ from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpc
 from google.protobuf import duration_pb2
 
 from lro_aio.core.errors import SchedulerUnavailableError
+from lro_aio.core.logs import about
 from lro_aio.core.policies import Duration, grown, seconds
 from lro_aio.core.record import Record, Wait
 from lro_aio.ports import SchedulerHost
-from lro_aio.schedulers._log import fields, logger
 from lro_aio.schedulers._remote import GROWTH, HORIZON, Callback, call, default_credentials, poll_cap
 
 __all__ = ["CloudTasksScheduler"]
+
+logger = logging.getLogger("lro_aio")
 
 LONGEST = 29 * 86400.0
 """Seconds that a task is scheduled ahead. Cloud Tasks takes 30 days; a longer wait is handed over again on arrival."""
@@ -117,8 +120,7 @@ class CloudTasksScheduler:
             if await self._exists(record):
                 return record.schedule_handle
             sentence = "%s was not woken: task %s is gone; the wait is handed over again"
-            extra = fields(record, "task_lost")
-            logger.warning(sentence, record.name, record.schedule_handle, extra=extra)
+            logger.warning(sentence, record.name, record.schedule_handle, extra=about(record, "task_lost"))
         task = self._task(record, wait)
         request = types.CreateTaskRequest(parent=self._parent, task=task)
         try:

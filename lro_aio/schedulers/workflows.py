@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import re
 from typing import Any
 
@@ -15,13 +16,15 @@ from google.cloud.workflows.executions_v1 import Execution, ExecutionsAsyncClien
 from google.cloud.workflows.executions_v1.services.executions.transports import ExecutionsGrpcAsyncIOTransport
 
 from lro_aio.core.errors import SchedulerUnavailableError
+from lro_aio.core.logs import about
 from lro_aio.core.policies import grown
 from lro_aio.core.record import Record, Wait
 from lro_aio.ports import SchedulerHost
-from lro_aio.schedulers._log import fields, logger
 from lro_aio.schedulers._remote import GROWTH, HORIZON, Callback, call, default_credentials, origin, poll_cap
 
 __all__ = ["WorkflowsScheduler"]
+
+logger = logging.getLogger("lro_aio")
 
 MAX_NAMES = 16 * 1024
 """Bytes of the children's names, as JSON, in the argument of an execution.
@@ -115,8 +118,7 @@ class WorkflowsScheduler:
             failed = state is Execution.State.FAILED
             ended = "is gone" if state is None else f"has ended as {state.name}"
             sentence = "%s was not woken: execution %s %s; the wait is handed over again"
-            extra = fields(record, "execution_lost")
-            logger.warning(sentence, record.name, record.schedule_handle, ended, extra=extra)
+            logger.warning(sentence, record.name, record.schedule_handle, ended, extra=about(record, "execution_lost"))
         what = f"creating an execution of {self._parent}"
         argument = json.dumps(self._argument(record, wait, direct=not failed))
         execution = Execution(argument=argument, labels={"lro-operation": _label(record.name)})
@@ -184,9 +186,9 @@ class WorkflowsScheduler:
         if fits:
             argument["children"] = names
         else:  # our endpoint reads them from the row
-            extra = fields(record, "children_left_out")
             sentence = "%s: the names of its %d children do not fit into an execution; it polls %s without them"
-            logger.info(sentence, record.name, len(names), self._callback.poll_url, extra=extra)
+            shown = (record.name, len(names), self._callback.poll_url)
+            logger.info(sentence, *shown, extra=about(record, "children_left_out"))
         if wait.poll_endpoint and fits and direct:
             audience = origin(wait.poll_endpoint)
             return argument | {"pollUrl": wait.poll_endpoint, "pollStyle": "each", "pollAudience": audience}

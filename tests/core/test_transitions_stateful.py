@@ -13,6 +13,7 @@ from google.rpc import status_pb2
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from lro_aio.core import bookkeeping
 from lro_aio.core import transitions as t
 from lro_aio.core.change import Change
 from lro_aio.core.codes import Code
@@ -152,7 +153,10 @@ class OneRow(RuleBasedStateMachine):
         assert self.row is not None
         assert self.row.wait is not None
         token = self.tokens[0] if old else self.row.wait.token
-        self.do("handed_over", lambda row: t.handed_over(row, token=token, check_time=self.now + later, handle="x"))
+        self.do(
+            "handed_over",
+            lambda row: bookkeeping.handed_over(row, token=token, check_time=self.now + later, handle="x"),
+        )
 
     @precondition(lambda self: self.last is not None)
     @rule()
@@ -185,7 +189,7 @@ class OneRow(RuleBasedStateMachine):
         if row is None or row.check_time is None or row.check_time > self.now:
             return
         if row.done:
-            self.do("cascaded", lambda row: t.cascaded(row, now=self.now))
+            self.do("cascaded", lambda row: bookkeeping.cascaded(row, now=self.now))
         elif not row.handler:
             self.do("lose_creator", lambda row: t.lose_creator(row, now=self.now, retention=RETENTION))
         else:

@@ -155,13 +155,14 @@ class Page:
         self._write(block, text)
 
     def _run_proto(self, block: Block, text: str) -> None:
-        """No protoc is among the package's dependencies: statements end, and braces are closed."""
+        """Statements end, and braces are closed; test_servers_page.py compiles the file."""
         bare = re.sub(r"//.*", "", text)
         if bare.count("{") != bare.count("}") or not bare.startswith("syntax = "):
             raise DocsError(f"{block.place}: not a whole .proto file")
         for line in filter(None, (line.strip() for line in bare.splitlines())):
             if line[-1] not in "{};" and not re.fullmatch(r'\w+: "\w+"', line):
                 raise DocsError(f"{block.place}: not a whole statement: {line!r}")
+        self._write(block, text)
 
     def _run_sql(self, block: Block, text: str) -> None:
         """Spanner's; FakeSpanner knows only a part of the language, so that it is read and not run."""

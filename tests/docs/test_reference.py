@@ -97,6 +97,59 @@ def test_every_name_of_the_client_side_is_on_the_page() -> None:
         assert f"| {code.name} | `{kind.__name__}` |" in built() or f"| `{kind.__name__}` | {code.name} |" in built()
 
 
+def headed(name: str) -> bool:
+    """Whether the page has an entry for the class, function or constant, or a row of a table."""
+    return re.search(rf"^(?:#{{3,4}} `[\w.]*\b{name}`$|\| `{name}` \| )", built(), re.MULTILINE) is not None
+
+
+def test_every_type_in_a_signature_is_on_the_page() -> None:
+    """Of this package: whoever writes a store of their own finds all that a store is given and gives back."""
+    missing = {
+        (where, name)
+        for where, module, annotation in annotations()
+        for name in re.findall(r"(?<![\w.])[A-Z]\w+", annotation)
+        if not headed(name) and is_ours(module, name)
+    }
+    assert missing == set()
+
+
+def test_every_error_that_a_docstring_names_is_on_the_page() -> None:
+    named = {(where, name) for where, _, doc in FUNCTIONS.values() for name in section(doc, "Raises")}
+    assert {(where, name) for where, name in named if not hasattr(builtins, name) and not headed(name)} == set()
+    assert headed("ClosedError")
+    assert headed("RequestError")
+
+
+def annotations() -> Iterator[tuple[str, str, str]]:
+    """(where, module, text) of every annotation that the page shows of what services use."""
+    for title, modules in reference.SECTIONS.items():
+        for module, names in modules if title != "Testing" else ():
+            for name in names or reference.public(module):
+                source = reference.find(module, name)
+                node = source.node
+                inside = reference.members(source) if isinstance(node, ast.ClassDef) else [source]
+                for item in inside:
+                    given = [item.node.annotation] if isinstance(item.node, ast.AnnAssign) else []
+                    if isinstance(item.node, ast.FunctionDef | ast.AsyncFunctionDef):
+                        given = [
+                            argument.annotation
+                            for argument in ast.walk(item.node.args)
+                            if isinstance(argument, ast.arg)
+                        ]
+                        given.append(item.node.returns)
+                    for annotation in filter(None, given):
+                        yield f"{module}.{name}", source.module, ast.unparse(annotation)
+
+
+def is_ours(module: str, name: str) -> bool:
+    """Whether a name of a module is a public one that this package defines; type variables are nothing to look up."""
+    try:
+        node = reference.find(module, name).node
+    except (LookupError, OSError):
+        return False
+    return name != "Context" and "TypeVar" not in ast.unparse(node)  # Context is grpc's own, and said to be
+
+
 def test_docstrings_are_shown_as_they_are_meant() -> None:
     """An entry that goes on in the next line, colons that stand apart, a row that goes on."""
     wrapped = "Do.\n\nRaises:\n    ValueError: A long\n        story."

@@ -161,3 +161,30 @@ async def test_a_machine_that_was_suspended_wakes_its_sleepers_at_once(clock, tm
         await client.sweep()
         await clock.settle()
         assert (await client.get_operation(op.name)).done
+
+
+@pytest.mark.asyncio
+async def test_a_clock_that_is_set_forward_wakes_what_is_stored_and_shortens_nothing_that_is_counted(clock, tmp_path):
+    handlers = lro.Handlers()
+
+    @handlers.handler("nap", resume_points=("up",))
+    async def nap(op):
+        return op.suspend(resume_at="up", sleep=1800) if op.resume_point == "" else None
+
+    @handlers.handler("inner", run_timeout=200)
+    async def inner(op):
+        await op.wait(sleep=100)
+
+    async with lro.Client(f"sqlite:///{tmp_path}/o.db", handlers=[handlers], clock=clock) as client:
+        stored, counted = [await client.start(name) for name in ("nap", "inner")]
+        waiting = asyncio.create_task(client.wait_operation(counted.name, 50))
+        await clock.settle()
+        clock.set_by += 3600
+        await client.sweep()
+        await clock.advance(6)
+        assert (await client.get_operation(stored.name)).done
+        assert not (await client.get_operation(counted.name)).done
+        assert not waiting.done()
+        await clock.advance(100)
+        assert (await client.get_operation(counted.name)).HasField("response")
+        assert waiting.done()

@@ -318,3 +318,33 @@ async def test_an_id_is_what_the_store_keeps_best(lro_handlers, lro_clock, order
 def test_only_stores_of_one_file_want_names_in_order() -> None:
     assert lro.SqliteStore("sqlite://").ordered_names
     assert not SpannerStore.ordered_names
+
+
+@pytest.mark.asyncio
+async def test_the_trace_context_of_the_request_is_seen_in_every_segment_and_by_children(open_client, tmp_path):
+    seen = []
+    handlers = lro.Handlers()
+
+    @handlers.handler("leaf")
+    async def leaf(op):
+        seen.append(op.traceparent)
+
+    @handlers.handler("root", resume_points=("end",))
+    async def root(op):
+        seen.append(op.traceparent)
+        if op.resume_point == "":
+            child = await op.start_child(leaf, key="one")
+            return op.suspend(resume_at="end", children=[child])
+        return None
+
+    context = f"00-{'a' * 32}-{'b' * 16}-01"
+    url = f"sqlite:///{tmp_path}/traces.db"
+    async with lro.Client(url, handlers=[handlers]) as client:
+        op = await client.start("root", traceparent=context)
+        await op.result(timeout=10)
+        assert seen == [context] * 3
+        assert op.traceparent == (await client.operation(op.name)).traceparent == context
+        assert (await client.create(traceparent=context)).traceparent == context
+        assert (await client.create()).traceparent == ""
+        with pytest.raises(lro.PayloadTooLargeError, match="traceparent"):
+            await client.create(traceparent="t" * 257)

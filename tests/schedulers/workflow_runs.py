@@ -21,6 +21,24 @@ HOUR, DAY = 3600, 86400
 definition = functools.cache(functools.partial(load, DEFINITION))
 
 
+def plain():
+    """The definition as YAML has it."""
+    return yaml.safe_load(DEFINITION.read_text(encoding="utf-8"))
+
+
+def steps_of(value):
+    """(name, step) of every step of a definition, in its order."""
+    if isinstance(value, list):
+        for item in value:
+            yield from steps_of(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key == "steps":
+                for step in item:
+                    yield from step.items()
+            yield from steps_of(item)
+
+
 def execute(text, argument=None, caller=None):
     """Run a definition given as YAML; returns its result and its ``Run``. Without a caller, calls echo their bodies."""
     host = Run(caller or (lambda url, body: body))

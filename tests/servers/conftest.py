@@ -19,6 +19,7 @@ from lro_aio.servers.grpc import ErrorInterceptor, add_operations_servicer
 
 from ..loop_guard import loop_guard  # noqa: F401 (for every test here)
 from ..serving import served
+from .resuming import Make, plain_app, routed_app
 
 
 @dataclass
@@ -146,3 +147,9 @@ def http_to() -> Callable[..., httpx.AsyncClient]:
 @pytest.fixture
 def error_interceptor() -> ErrorInterceptor:
     return ErrorInterceptor()
+
+
+@pytest.fixture(params=[plain_app, routed_app], ids=["asgi", "fastapi"])
+def make_app(request: pytest.FixtureRequest) -> Make:
+    make: Make = request.param
+    return make

@@ -9,6 +9,7 @@ import grpc
 from google.api_core.exceptions import GoogleAPICallError
 from google.rpc import error_details_pb2
 
+from lro_aio.core.call_failures import TRANSIENT
 from lro_aio.core.errors import LroError, StoreSchemaError, StoreUnavailableError
 from lro_aio.stores.spanner.location import Location
 
@@ -36,21 +37,16 @@ class Kind(enum.Enum):
 
 
 KINDS: dict[grpc.StatusCode, Kind] = {
-    grpc.StatusCode.CANCELLED: Kind.TRANSIENT,
-    grpc.StatusCode.UNKNOWN: Kind.TRANSIENT,
+    **{code.grpc_code: Kind.TRANSIENT for code in TRANSIENT},
     grpc.StatusCode.INVALID_ARGUMENT: Kind.REFUSED,
-    grpc.StatusCode.DEADLINE_EXCEEDED: Kind.TRANSIENT,
     grpc.StatusCode.NOT_FOUND: Kind.SETUP,  # `kind_of` treats missing rows, sessions and transactions apart
     grpc.StatusCode.ALREADY_EXISTS: Kind.REFUSED,
     grpc.StatusCode.PERMISSION_DENIED: Kind.SETUP,
     grpc.StatusCode.UNAUTHENTICATED: Kind.SETUP,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: Kind.TRANSIENT,
     grpc.StatusCode.FAILED_PRECONDITION: Kind.REFUSED,
     grpc.StatusCode.ABORTED: Kind.ABORTED,
     grpc.StatusCode.OUT_OF_RANGE: Kind.REFUSED,
     grpc.StatusCode.UNIMPLEMENTED: Kind.SETUP,
-    grpc.StatusCode.INTERNAL: Kind.TRANSIENT,  # what a broken HTTP/2 stream looks like
-    grpc.StatusCode.UNAVAILABLE: Kind.TRANSIENT,
     grpc.StatusCode.DATA_LOSS: Kind.REFUSED,
 }
 """Every code but OK; a test finds missing ones."""

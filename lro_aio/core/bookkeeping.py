@@ -1,0 +1,82 @@
+"""What the engine notes in a row for itself: pure functions as those of ``transitions``, whose changes no reader sees.
+
+They have no holder, and leave the revision as it is: nobody who waits for news of the operation is told.
+"""
+
+from __future__ import annotations
+
+from lro_aio.core.errors import InvalidTokenError
+from lro_aio.core.record import Record, State
+
+__all__ = ["cascaded", "check_for_parent", "handed_over", "keep", "suspect"]
+
+
+def suspect(record: Record, *, now: float, until: float) -> Record:
+    """Note that a lease was found to be over: it may be taken at ``until`` if it has not moved by then (rule 4).
+
+    The note is in the row, so that it outlives whoever makes it.
+    """
+    if record.state is not State.RUNNING or record.lease_live(now) or record.suspected:
+        return record
+    return record.evolve(check_time=until)
+
+
+def handed_over(
+    record: Record, *, token: str, check_time: float, handle: str = "", revision: int | None = None
+) -> Record:
+    """Note that a scheduler has the wait, and when to look whether it still does.
+
+    Args:
+        record: The row.
+        token: Of the wait.
+        check_time: Epoch seconds.
+        handle: The scheduler's name for the wait.
+        revision: Of the row that was handed over: one that was run and released since is due now, not at
+            ``check_time``. None: not compared.
+
+    Raises:
+        InvalidTokenError: The row no longer waits with this token.
+    """
+    stale = revision is not None and revision != record.revision
+    if (
+        record.state not in (State.SUSPENDED, State.PENDING)
+        or record.wait is None
+        or record.wait.token != token
+        or stale
+    ):
+        raise InvalidTokenError(record.name)
+    return record.evolve(
+        handover=record.handover + 1,
+        schedule_handle=handle or record.schedule_handle,
+        check_time=check_time,
+    )
+
+
+def cascaded(record: Record, *, now: float) -> Record | None:
+    """Note that the cancel of a row was passed on to all children."""
+    if not record.cancel_children:
+        return record
+    if not record.done:
+        return record.evolve(cancel_children=False)
+    if record.deleted:
+        return None
+    check = check_for_parent(record, record.end_time or now, record.expire_time or now)
+    return record.evolve(cancel_children=False, check_time=check, update_time=max(now, record.update_time))
+
+
+def keep(record: Record, *, until: float, check_time: float | None) -> Record:
+    """Keep a row that has ended for longer, for somebody who waits for it (rule 11).
+
+    Args:
+        record: The row. One that has not ended, or that was deleted, stays as it is.
+        until: Epoch seconds up to which it is kept at least.
+        check_time: When to look whether somebody still waits for it; None for never.
+    """
+    if record.expire_time is None or record.deleted or record.cancel_children:
+        return record
+    return record.evolve(expire_time=max(record.expire_time, until), check_time=check_time)
+
+
+def check_for_parent(record: Record, ended: float, expires: float) -> float | None:
+    """When to look whether the parent of a row that has ended still lives (rule 11): in the middle of its retention."""
+    return (ended + expires) / 2 if record.parent_operation else None
