@@ -16,6 +16,8 @@ from .workflow_runs import DAY, HOUR, NOW, Run, plain, steps_of
 
 YEAR = 365 * DAY
 
+pytestmark = pytest.mark.slow
+
 
 def waits(children, *, answer, **members):
     names = [f"operations/{number:036d}" for number in range(children)]
