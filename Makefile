@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
-WORKERS ?= 2
+# More than the two cores of a usual machine: a third of the time, a test waits for a process or a socket.
+WORKERS ?= 4
 LOWEST := .venv-lowest
 CHECKOV := 3.3.30
 INFRA := .venv-infra
@@ -67,7 +68,7 @@ test-wheel:  ## the wheel, installed with the extras and without any, and tests 
 
 # It starts the emulator of the Cloud SDK, and stops it afterwards, unless SPANNER_EMULATOR_HOST says that one runs.
 test-emulator: $(VENV)/.dev  ## the Spanner tests against the official emulator
-	$(BIN)/python -m tests.spanner.emulator $(BIN)/python -m pytest -n 2 $(EMULATOR_TESTS) $(PYTEST_ARGS)
+	$(BIN)/python -m tests.spanner.emulator $(BIN)/python -m pytest -n 2 -m "slow or not slow" $(EMULATOR_TESTS) $(PYTEST_ARGS)
 
 check: $(VENV)/.dev  ## lint, format, types
 	$(BIN)/ruff check .

@@ -128,6 +128,7 @@ def demos(tmp_path_factory):
             demo.process.kill()
 
 
+@pytest.mark.slow
 def test_nothing_is_lost(demos):
     good, _ = demos
     assert (good.code, good.problems) == (0, "")
@@ -138,6 +139,7 @@ def test_nothing_is_lost(demos):
     assert f"result      {len(good.wanted):,} files, {size:,} bytes, {lines:,} lines\n" in good.output
 
 
+@pytest.mark.slow
 def test_the_crash_is_real_and_hits_work_in_flight(demos):
     good, _ = demos
     first, second = good.servers
@@ -149,6 +151,7 @@ def test_the_crash_is_real_and_hits_work_in_flight(demos):
     assert "asked again with the same request_id: it is the same operation" in good.output
 
 
+@pytest.mark.slow
 def test_the_summary_is_what_the_rows_say(demos, lro):
     """The store is still there: its operations add up to the summary's numbers."""
     import json
@@ -171,6 +174,7 @@ def test_the_summary_is_what_the_rows_say(demos, lro):
     assert set(hit[2].split(", ")) == {part["directory"] for part in again}
 
 
+@pytest.mark.slow
 def test_files_that_change_under_its_hands_are_found_out(demos):
     """What the dead server had hashed was committed, and is not what the files say now."""
     _, bad = demos
@@ -180,12 +184,14 @@ def test_files_that_change_under_its_hands_are_found_out(demos):
     assert "nothing was lost" not in bad.output
 
 
+@pytest.mark.slow
 def test_no_server_and_no_file_is_left_behind(demos):
     for demo in demos:
         demo.assert_no_server_left()
         assert list(demo.temporary.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_no_server_outlives_the_demo(tmp_path):
     """Ctrl-C, a polite kill, a rude one, and a timeout; all at the same time, since most of it is waiting."""
     (tmp_path / "tree").mkdir()

@@ -80,6 +80,7 @@ def test_looking_writes_nothing(lro, tmp_path):
     assert database.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_wait_outlives_a_restart_of_the_server(tmp_path):
     site = start_site(tmp_path)
     command = [sys.executable, "-m", "lro_aio.cli", "wait", "gate-0", "--timeout", "30", *site.at("server")]

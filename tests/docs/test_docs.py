@@ -45,14 +45,26 @@ def example(directory: Path) -> Iterator[Callable[[str], ModuleType]]:
         sys.modules.pop(name, None)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(REPOSITORY)) for page in PAGES])
+SLOW = {"cli.md", "deploying.md", "spanner.md", "testing.md", "tutorial.md"}
+"""Pages of five seconds and more: they start services, or pytest itself."""
+
+
+def named(page: Path) -> str:
+    return str(page.relative_to(REPOSITORY))
+
+
+def speed(page: Path) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.slow] if page.name in SLOW else []
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, marks=speed(page), id=named(page)) for page in PAGES])
 def test_every_block_of_the_page_runs(page: Path, directory: Path) -> None:
     """Python and console blocks run, what they print is what the page shows, and the others parse."""
     with Page(page, directory) as running:
         running.run()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(REPOSITORY)) for page in PAGES])
+@pytest.mark.parametrize("page", PAGES, ids=named)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     """To a file, and to a heading of it where one is named."""
     prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)

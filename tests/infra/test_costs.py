@@ -209,6 +209,7 @@ async def test_one_run(fake: FakeSpanner) -> None:
         check(fake, running, "one run")
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_sleep_of_thirty_days(fake: FakeSpanner) -> None:
     """With a look every six hours: a query that all sleepers share, and a read and a write of the row."""

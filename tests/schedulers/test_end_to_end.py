@@ -194,6 +194,7 @@ async def handed_over(client: lro.Client, clock: ManualClock, op: Any) -> Record
 # A month, and 45 children
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_month_and_45_children_are_waited_for_and_no_process_is_held(
     remote: Workflows | Tasks, open_client: OpenClient, seen: Seen, service: Any, lro_clock: ManualClock
@@ -271,6 +272,7 @@ async def test_a_sleep_of_more_than_a_year_ends_at_its_time(
     assert (await op.fetch()).done
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_children_are_waited_for_for_more_than_a_year(
     remote: Workflows | Tasks, open_client: OpenClient, seen: Seen, lro_clock: ManualClock

@@ -36,7 +36,8 @@ def test_children_are_looked_at_in_one_call_against_one_for_each():
     assert measured["0 ms, poll 20 children: database"]["RPCs"] == 20
 
 
-@pytest.mark.parametrize("as_json", [pytest.param([], marks=pytest.mark.slow), ["--json"]])
+@pytest.mark.slow
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
 def test_the_command_prints_its_settings_and_every_setting_measured(as_json, monkeypatch, capsys):
     """One line for each figure, after the settings that it was measured with."""
     monkeypatch.setattr(bench_spanner, "QUICK", TINY)

@@ -37,6 +37,7 @@ class TestProto(StoreContract):
         super().test_every_condition_holds_with_every_other(store)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(480 if ON_EMULATOR else 60)
 class TestBytes(StoreContract):
     """``Operation`` is BYTES, the key plain."""
@@ -57,7 +58,7 @@ class TestBytes(StoreContract):
 
 
 @pytest.mark.not_on_emulator("it injects no faults")
-@pytest.mark.parametrize("variant", ["proto", "bytes"])
+@pytest.mark.parametrize("variant", ["proto", pytest.param("bytes", marks=pytest.mark.slow)])
 class TestWithFaults(WriteContract):
     """One call in twenty fails: before or after it was carried out, aborted, or with the loss of its session."""
 
