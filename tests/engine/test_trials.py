@@ -117,6 +117,21 @@ async def test_what_waits_for_a_slot_comes_before_the_next_suspect(slots, lro_cl
 
 
 @pytest.mark.asyncio
+async def test_the_turn_comes_when_what_was_about_to_be_claimed_waits_again(slots, lro_clock):
+    """It had a slot, the suspect came before its claim was sent, and took the slot back."""
+    slots.wait(row("fresh"), None)
+    slots.take_waiting()
+    suspect = turn(slots, "a")
+    await step(lro_clock)
+    assert not suspect.done()
+    slots.give_up("fresh")
+    assert not slots.has_free()
+    slots.wait(row("fresh"), None)
+    await step(lro_clock)
+    assert suspect.done()
+
+
+@pytest.mark.asyncio
 async def test_nobody_gets_a_turn_when_the_process_shuts_down(slots, lro_clock):
     run(slots, "young")
     suspect = turn(slots, "a")
