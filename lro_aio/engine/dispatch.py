@@ -277,11 +277,11 @@ class Dispatcher:
 
     def claim_due(self, record: Record, handler: Handler) -> asyncio.Future[Record | None] | None:
         """Claim a row that wants nothing but a slot, and run it; None where it waits for one, or for its turn."""
-        if self._trial(record):
-            self._tasks.spawn(self._claim_suspect(record, handler, None))
-            return None
         wait = record.wait if record.state is State.SUSPENDED else None
         wake = None if wait is None else wait.wake(WakeReason.ELAPSED)
+        if self._trial(record):
+            self._tasks.spawn(self._claim_suspect(record, handler, wake))
+            return None
         if not self._slots.has_free():
             self._slots.wait(record, wake)
             return None

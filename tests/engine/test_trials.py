@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+import lro_aio as lro
+from lro_aio.core.change import Change
 from lro_aio.core.errors import WorkerUnavailableError
 from lro_aio.core.record import Record, State
 from lro_aio.engine.slots import Slots
@@ -143,3 +145,19 @@ async def test_nobody_gets_a_turn_when_the_process_shuts_down(slots, lro_clock):
     with pytest.raises(WorkerUnavailableError):
         await slots.trials.turn("b", attempt=2, length=1.0)
     assert not slots.suspects
+
+
+@pytest.mark.asyncio
+async def test_a_suspect_whose_handler_asks_for_a_retry_runs_again(client, store, lro_clock):
+    """It waits for its time, as one that is no suspect, and then for its turn."""
+
+    @client.handler("flaky")
+    async def flaky(op):
+        if not op.retries:
+            raise lro.RetryLater("later", after=10)
+
+    op = await client.start("flaky")
+    await lro_clock.settle()
+    store.inner.apply([Change(op.name, lambda row: row.evolve(attempt=2))])  # as after two crashes before
+    await lro_clock.advance(11)
+    assert (await client.get_operation(op.name)).done
