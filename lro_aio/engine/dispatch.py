@@ -172,7 +172,7 @@ class Dispatcher:
 
     async def note_suspect(self, record: Record, now: float) -> None:
         """Note in a row that its lease is over: any process may take it if it has not moved for long enough."""
-        if not self._worker.holds(record.uid):
+        if not record.suspected and not self._worker.holds(record.uid):
             noted = partial(transitions.suspect, now=now, until=now + self._evidence.interval)
             await self._rows.submit(Change(record.name, noted))
 

@@ -71,6 +71,24 @@ async def test_a_clock_that_is_set_takes_no_run_from_the_living(two, clock, step
     await created.done()
 
 
+@pytest.mark.parametrize("step", [40, 3600])
+@pytest.mark.asyncio
+async def test_a_clock_that_is_set_twice_takes_no_run_from_the_living(two, clock, step):
+    """Nor does a machine that is suspended twice: between the two, somebody has noted that the lease is over."""
+    first, second, runs = two
+    op = await first.start("work")
+    created = await first.create()
+    await clock.advance(9)
+    for _ in range(2):
+        clock.set_by += step
+        await second.sweep()
+    record = (await second.operation(op.name)).record
+    assert record.suspected
+    await clock.advance(100)
+    assert runs == [(first, 1)]
+    assert not (await second.get_operation(created.name)).done
+
+
 @pytest.mark.asyncio
 async def test_a_claim_that_comes_late_takes_no_run_from_a_process_whose_clock_is_behind(tmp_path):
     """The other one was first, and its lease is over by the clock of whoever comes late."""
