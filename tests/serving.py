@@ -53,3 +53,6 @@ class _Server(uvicorn.Server):
         if not self.force_exit:
             await until(lambda: not (self.server_state.connections or self.server_state.tasks))
             await self.lifespan.shutdown()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)  # in which the sockets are closed

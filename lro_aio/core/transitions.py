@@ -109,7 +109,13 @@ def create(existing: Record | None, *, record: Record, now: float, also: Sequenc
 
 
 def claim(
-    record: Record, *, now: float, by: Claimant, token: str | None = None, wake: Wake | None = None
+    record: Record,
+    *,
+    now: float,
+    by: Claimant,
+    token: str | None = None,
+    wake: Wake | None = None,
+    found: Record | None = None,
 ) -> Record | None:
     """Take the row for a run (rules 2, 3, 6, 7). The result is RUNNING, or terminal where the claim ended it.
 
@@ -121,6 +127,9 @@ def claim(
         by: The claimant.
         token: The resume token; needed for a SUSPENDED row.
         wake: Why a SUSPENDED row runs again.
+        found: The row as the claimant found it. A lease that is over is taken only where it is still the one that was
+            found, and for which there is evidence (rule 4): one that was moved or made since is somebody's who lives,
+            whatever the claimant's clock says of it. None: not compared.
 
     Raises:
         OperationDoneError: It has ended.
@@ -133,7 +142,7 @@ def claim(
         raise InvalidTokenError(record.name)
     if not record.handler or (record.state is State.SUSPENDED and token is None):
         raise InvalidTransitionError(record.name, record.state, "claim")
-    if record.lease_live(now):
+    if record.lease_live(now) or _has_moved(record, found):
         raise OperationBusyError(record.name, max(0.0, (record.lease_expire_time or now) - now))
     if record.cancel_requested and not record.cleaning:
         # The run that was asked to stop died or was handed back: what is left is the clean-up, where one is declared.
@@ -413,15 +422,15 @@ def delete(record: Record, *, now: float) -> Record | None:
     return _evolve(record, now, deleted=True)
 
 
-def lose_creator(record: Record, *, now: float, retention: float) -> Record | None:
-    """End a row whose creator drove it and died (rule 12).
+def lose_creator(record: Record, *, now: float, retention: float, found: Record | None = None) -> Record | None:
+    """End a row whose creator drove it and died (rule 12). ``found`` is the row as its lease was found to be over.
 
     Raises:
         OperationDoneError: It has ended.
-        InvalidTransitionError: It has a handler, or its lease is not over.
+        InvalidTransitionError: It has a handler, or its lease is not over, or was moved since.
     """
     _check_open(record)
-    if record.handler or record.lease_live(now):
+    if record.handler or record.lease_live(now) or _has_moved(record, found):
         raise InvalidTransitionError(record.name, record.state, "lose_creator")
     if record.cancel_requested:
         return _removed_if_deleted(_end(record, now, retention, State.CANCELLED, error=cancelled()))
@@ -464,6 +473,13 @@ def _park(
     if record.cancel_requested and not record.cleaning:
         return _cancel_idle(parked, now, retention)
     return parked
+
+
+def _has_moved(record: Record, found: Record | None) -> bool:
+    """Whether the lease of a row that runs is another than the one that was found."""
+    if found is None or record.state is not State.RUNNING:
+        return False
+    return (record.claim, record.lease_expire_time) != (found.claim, found.lease_expire_time)
 
 
 def _check_open(record: Record) -> None:

@@ -180,7 +180,7 @@ class Dispatcher:
 
     async def note_suspect(self, record: Record, now: float) -> None:
         """Note in a row that its lease is over: any process may take it if it has not moved for long enough."""
-        if not self._worker.holds(record.uid):
+        if not record.suspected and not self._worker.holds(record.uid):
             noted = partial(bookkeeping.suspect, now=now, until=now + self._evidence.interval)
             await self._rows.submit(Change(record.name, noted))
 
@@ -286,11 +286,11 @@ class Dispatcher:
 
     def claim_due(self, record: Record, handler: Handler) -> asyncio.Future[Record | None] | None:
         """Claim a row that wants nothing but a slot, and run it; None where it waits for one, or for its turn."""
-        if self._trial(record):
-            self._tasks.spawn(self._claim_suspect(record, handler, None))
-            return None
         wait = record.wait if record.state is State.SUSPENDED else None
         wake = None if wait is None else wait.wake(WakeReason.ELAPSED)
+        if self._trial(record):
+            self._tasks.spawn(self._claim_suspect(record, handler, wake))
+            return None
         if not self._slots.has_free():
             self._slots.wait(record, wake)
             return None

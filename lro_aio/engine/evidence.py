@@ -6,7 +6,8 @@ be over, and has not moved for longer than a live holder takes to renew, in whic
 did not stand still either. All of that goes by monotonic time.
 
 Whoever finds such a lease notes it in the row too (``bookkeeping.suspect``): a renewal takes the note away, and
-processes that do not live for long enough to see the lease twice go on with each other's evidence.
+processes that do not live for long enough to see the lease twice go on with each other's evidence. So a note counts for
+those that see the lease for the first time.
 """
 
 from __future__ import annotations
@@ -57,11 +58,14 @@ class Evidence:
         """
         if not record.owner:  # given back
             return True
-        if record.suspected and self._clock.time() >= (record.check_time or 0.0):  # noted, and it has not moved since
-            return True
         now = self._clock.monotonic()
         lease = (record.uid, record.claim, record.lease_expire_time)
         seen = self._seen.get(record.name)
+        # Who has seen the lease himself goes by that alone: the note goes by the time of day, which may have been set
+        # since, or have gone on while everybody stood still.
+        known = seen is not None and seen.lease == lease
+        if not known and record.suspected and self._clock.time() >= (record.check_time or 0.0):
+            return True
         # Nobody looked for so long: this process may have stood still, and the holder beside it.
         stale = seen is not None and now - seen.last > 2 * self.interval
         if seen is None or seen.lease != lease or stale:

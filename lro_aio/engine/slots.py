@@ -109,6 +109,7 @@ class Slots:
         known = self._waiting.get(record.name)
         if known is None or known[0].revision < record.revision:
             self._waiting[record.name] = (record, wake)
+        self._changed()  # one that was about to be claimed is not any more: a suspect may have waited for that
 
     def take_waiting(self) -> list[tuple[Record, Wake | None]]:
         """As many of the waiting rows as there are free slots, which are kept for them until their claim begins."""

@@ -14,7 +14,7 @@ from lro_aio.core import names, transitions
 from lro_aio.core.change import Change
 from lro_aio.core.codec import FINGERPRINT_SCHEME, FORMER_SCHEMES, StateCodec, pack
 from lro_aio.core.codec import fingerprint as fingerprint_of
-from lro_aio.core.errors import PayloadTooLargeError, StateCodecError
+from lro_aio.core.errors import InvalidTransitionError, PayloadTooLargeError, StateCodecError
 from lro_aio.core.logs import about
 from lro_aio.core.record import Record, State, Wait
 from lro_aio.engine.dispatch import HANDOVER_RETRY, Dispatcher
@@ -123,15 +123,21 @@ class Starter:
     async def start_child(self, by: Holding, handler: str | HandlerFunction, state: Any = None, *, key: str) -> Holding:
         """See ``Operation.start_child``."""
         parent = by.record
-        return await self.start(
-            handler,
-            state,
-            # A row that another program made has no uid; its name stands for it.
-            operation_id=names.child_id(parent.uid or parent.name, key),
-            parent=names.parse(parent.name).parent,
-            traceparent=parent.traceparent,  # both are the work of one request
-            by=by,
-        )
+        try:
+            return await self.start(
+                handler,
+                state,
+                # A row that another program made has no uid; its name stands for it.
+                operation_id=names.child_id(parent.uid or parent.name, key),
+                parent=names.parse(parent.name).parent,
+                traceparent=parent.traceparent,  # both are the work of one request
+                by=by,
+            )
+        except InvalidTransitionError:
+            if by.cancel_reason is None:  # another process has cancelled it: the handler is to hear of that here
+                self._worker.observe(parent.name, await self._rows.find(parent.name))
+                await asyncio.sleep(0)
+            raise
 
     async def create(
         self,

@@ -381,7 +381,7 @@ class Sweeper:
             )
             await self._dispatcher.run_or_hand_over(record)
             return
-        lost = partial(transitions.lose_creator, now=now, retention=self._retention)
+        lost = partial(transitions.lose_creator, now=now, retention=self._retention, found=record)
         await self._rows.submit(Change(record.name, lost))
 
     async def _settle(self, record: Record) -> None:

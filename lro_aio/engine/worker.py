@@ -115,7 +115,7 @@ class Worker:
     ) -> asyncio.Future[Record | None]:
         """Send the claim of a row; it runs once that is answered. What the claim itself ended is the caller's part."""
         by = self._settings.claimant(handler.on_cancel)
-        claim = partial(transitions.claim, now=self._steady.time(), by=by, token=token, wake=wake)
+        claim = partial(transitions.claim, now=self._steady.time(), by=by, token=token, wake=wake, found=record)
         return self.submit(Change(record.name, claim, claims=True), handler, launched=launched)
 
     def submit(

@@ -416,6 +416,25 @@ def test_rule_12_the_sweep_ends_a_row_whose_creator_is_gone() -> None:
     assert lose_creator(released)
 
 
+def test_rule_4_a_lease_that_moved_since_it_was_found_is_not_taken() -> None:
+    """Whatever the claimant's clock says of it."""
+    waiting = suspend(running())
+    theirs = claim(waiting, token="t2", now=NOW - 3600)
+    with pytest.raises(OperationBusyError):
+        claim(theirs, token="t2", found=waiting)
+    moved = renew(theirs, now=NOW - 3590)
+    with pytest.raises(OperationBusyError):
+        claim(moved, token="t2", found=theirs)
+    assert claim(theirs, token="t2", found=theirs).claim == theirs.claim + 1
+
+
+def test_rule_12_a_creator_that_renewed_since_is_not_gone() -> None:
+    row = creators(NOW - 3600)
+    with pytest.raises(InvalidTransitionError):
+        lose_creator(renew(row, now=NOW - 3700), found=row)
+    assert lose_creator(row, found=row)
+
+
 def test_rule_12_a_row_without_a_lease_is_never_given_one_and_never_lost() -> None:
     row = creators(None)
     assert renew(row) is row

@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import lro_aio as lro
 
 Entry = dict[str, Any]
 PROGRAM = Path(__file__).with_name("worker_process.py")
 PATIENCE = 20.0
 """Seconds for anything that should happen soon: only a broken program takes as long."""
+
+
+@dataclass
+class Span:
+    """A time in which something stood still."""
+
+    begin: float
+    end: float = math.inf
+
+    def within(self, begin: float, end: float) -> float:
+        """Seconds of it that fall between two moments."""
+        return max(0.0, min(self.end, end) - max(self.begin, begin))
 
 
 class Workers:
@@ -34,7 +52,11 @@ class Workers:
         self.killed: dict[int, float] = {}
         """When each process was killed, by its id."""
         self._defaults: dict[str, Any] = {"ledger": str(self.ledger), "log": str(self.log)}
+        self.stopped: dict[int, list[Span]] = defaultdict(list)
+        """From when to when each process stood still, by its id."""
         self._started: list[int] = []
+        self._clocks: dict[int, Path] = {}
+        self._count = 0
         with (folder / "server.log").open("w") as errors:
             self._server = subprocess.Popen(
                 [sys.executable, str(PROGRAM), *modules],
@@ -43,6 +65,7 @@ class Workers:
                 stderr=errors,
                 text=True,
                 cwd=folder,
+                env={**os.environ, "PYTHONPATH": str(Path(lro.__file__).parents[1])},  # the package that is tested
             )
         self._answer()
 
@@ -53,6 +76,8 @@ class Workers:
         self._server.stdin.flush()
         pid = int(self._answer()["pid"])
         self._started.append(pid)
+        if "clock" in config:
+            self._clocks[pid] = Path(config["clock"])
         return pid
 
     def started(self) -> tuple[int, ...]:
@@ -67,6 +92,38 @@ class Workers:
     def terminate(self, pid: int) -> float:
         """SIGTERM; returns when."""
         return self._signal(pid, signal.SIGTERM)
+
+    def stop(self, pid: int) -> None:
+        """SIGSTOP."""
+        self.stopped[pid].append(Span(self._signal(pid, signal.SIGSTOP)))
+
+    def go_on(self, pid: int) -> None:
+        """SIGCONT, of a process that stands still."""
+        self._signal(pid, signal.SIGCONT)
+        self.stopped[pid][-1].end = time.time()
+
+    def stands(self, pid: int) -> bool:
+        """Whether the process stands still."""
+        return bool(self.stopped[pid]) and self.stopped[pid][-1].end == math.inf
+
+    def clock(self, off: float) -> str:
+        """A new clock for a process (``clock=`` of its start), off by so many seconds."""
+        self._count += 1
+        path = self.folder / f"clock-{self._count}"
+        path.write_bytes(struct.pack("d", off))
+        return str(path)
+
+    def step(self, pid: int, off: float) -> None:
+        """Set the clock of a process; it is off by so many seconds from now on."""
+        with self._clocks[pid].open("r+b") as file:  # in place: the process has the file mapped
+            file.write(struct.pack("d", off))
+
+    def has_died(self, pid: int) -> bool:
+        """Note that a process has ended by itself, if it has."""
+        if pid not in self.killed and not self.alive(pid):
+            self.killed[pid] = time.time()
+            return True
+        return False
 
     def alive(self, pid: int) -> bool:
         """Whether the process exists."""

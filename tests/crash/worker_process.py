@@ -5,21 +5,26 @@ with its process id. A forked worker has everything imported, so one that takes 
 what only some tests need are modules named as arguments.
 At the end of the input the server kills what it forked and ends.
 
-Every run of a handler leaves lines in a ledger outside the store: one file, opened for appending, synced line by line.
+Every run of a handler leaves lines in a ledger outside the store: one file, opened for appending, one write a line.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import json
 import logging
+import mmap
 import os
+import random
 import signal
+import struct
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +34,8 @@ import lro_aio as lro
 import lro_aio.stores.sqlite
 from lro_aio.core import transitions
 from lro_aio.core.change import Change, Outcome
+from lro_aio.core.record import Record, State
+from lro_aio.engine.timing import SystemClock
 from lro_aio.testing.faults import FaultyStore
 
 handlers = lro.Handlers()
@@ -42,8 +49,9 @@ class Ledger:
 
     def write(self, event: str, **members: Any) -> None:
         line = json.dumps({"event": event, "pid": os.getpid(), "time": time.time(), **members})
-        os.write(self._file, line.encode() + b"\n")  # one write: lines of several processes do not mix
-        os.fsync(self._file)
+        os.write(
+            self._file, line.encode() + b"\n"
+        )  # one write: lines of several processes do not mix, and none is lost
 
     def close(self) -> None:
         os.close(self._file)
@@ -63,6 +71,8 @@ class Job:
     """Children to start."""
     nap: float = 0.0
     """Seconds to sleep while suspended."""
+    timeout: float | None = 600.0
+    """Seconds to wait for the children."""
     last_claim: int = 0
     """The handler "relay" ends in this claim or a later one."""
     claims: list[int] = field(default_factory=list)
@@ -120,7 +130,7 @@ async def campaign(op: Operation) -> Any:
             started = [await op.start_child("part", each, key=f"part-{each.index}") for each in jobs]
             job.children = [child.name for child in started]
             job.claims.append(op.claim)
-            return op.suspend(resume_at="collect", children=job.children, timeout=600)
+            return op.suspend(resume_at="collect", children=job.children, timeout=job.timeout)
         case _:
             parts = []
             for child in op.children:
@@ -135,6 +145,55 @@ async def campaign(op: Operation) -> Any:
 async def part(op: Operation) -> Any:
     """A child."""
     await asyncio.sleep(op.state.work)
+    return answer(op)
+
+
+@handlers.handler("doomed", state=Job, resume_points=("never",))
+@recorded
+async def doomed(op: Operation) -> Any:
+    """Start children that never end, until a cancel ends all of them; ``fan`` at most."""
+    started = []
+    try:
+        for place in range(op.state.fan):
+            started.append(await op.start_child("held", op.state, key=f"held-{place}"))
+            await asyncio.sleep(op.state.nap)
+    except asyncio.CancelledError:
+        if op.cancel_reason is lro.CancelReason.CANCEL_REQUESTED:
+            await _start_too_late(op)
+        raise
+    return op.suspend(resume_at="never", children=started, timeout=None)
+
+
+async def _start_too_late(op: Operation) -> None:
+    try:
+        late = await op.start_child("held", op.state, key="late")
+    except lro.LroError as exc:
+        LEDGER.write("refused", name=op.name, error=type(exc).__name__)
+    else:
+        LEDGER.write("too_late", name=op.name, child=late.name)
+
+
+@handlers.handler("held", state=Job)
+@recorded
+async def held(op: Operation) -> Any:
+    """A child that only a cancel ends."""
+    await asyncio.Event().wait()
+
+
+@handlers.handler("forgotten", state=Job)
+@recorded
+async def forgotten(op: Operation) -> Any:
+    """Start children, and be deleted meanwhile."""
+    for place in range(op.state.fan):
+        await op.start_child("left", Job(index=op.state.index * 100 + place), key=f"left-{place}")
+        await asyncio.sleep(op.state.nap)
+    return answer(op)
+
+
+@handlers.handler("left", state=Job)
+@recorded
+async def left(op: Operation) -> Any:
+    """A child that outlives its parent."""
     return answer(op)
 
 
@@ -199,8 +258,48 @@ class Elsewhere:
         """Nothing to forget."""
 
 
+class SteppedClock(SystemClock):
+    """The machine's clocks; the time of day is off by a number that the test writes into a file, at any moment."""
+
+    def __init__(self, path: str) -> None:
+        with open(path, "rb") as file:
+            self._off = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def time(self) -> float:
+        return round(super().time() + struct.unpack_from("d", self._off)[0], 6)
+
+
+class Noted(FaultyStore):
+    """Notes in the ledger which leases it has moved. Loses answers at random: the share ``lost`` of all writes."""
+
+    def __init__(self, inner: Any, *, lost: float = 0.0, seed: int = 0) -> None:
+        super().__init__(inner)
+        self._lost = lost
+        self._chance = random.Random(seed)
+
+    def apply(self, changes: Sequence[Change]) -> list[Outcome]:
+        renewals = [place for place, change in enumerate(changes) if _renews(change)]
+        began = time.time()
+        try:
+            outcomes = super().apply(changes)
+        except lro.StoreUnavailableError:
+            if renewals:
+                LEDGER.write("unreachable", began=began, names=[changes[place].name for place in renewals])
+            raise
+        moved = [
+            change.name
+            for change, outcome in zip(changes, outcomes, strict=True)
+            if (change.claims or change.creates or _renews(change)) and _runs(outcome)
+        ]
+        if moved:
+            LEDGER.write("moved", began=began, names=moved)
+        if self._chance.random() < self._lost:
+            raise lro.StoreUnavailableError("the answer was lost", retry_after=0.0)
+        return outcomes
+
+
 class Deadly(FaultyStore):
-    """Kills its own process before or after the n-th transaction, renewals not counted."""
+    """Kills its own process before, inside or after the n-th transaction, renewals not counted."""
 
     def __init__(self, inner: Any, *, nth: int, when: str) -> None:
         super().__init__(inner)
@@ -209,15 +308,59 @@ class Deadly(FaultyStore):
         self.steps = 0
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
-        if all(getattr(change.event, "func", None) is transitions.renew for change in changes):
+        if all(_renews(change) for change in changes):
             return super().apply(changes)
         self.steps += 1
         if self.steps == self._nth and self._when == "before":
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.steps == self._nth and self._when == "inside":
+            _die_at_commit()
         outcomes = super().apply(changes)
         if self.steps == self._nth and self._when == "after":
             os.kill(os.getpid(), signal.SIGKILL)
         return outcomes
+
+
+def _runs(outcome: Outcome) -> bool:
+    return isinstance(outcome, Record) and outcome.state is State.RUNNING
+
+
+def _renews(change: Change) -> bool:
+    return getattr(change.event, "func", None) is transitions.renew
+
+
+def _die_at_commit() -> None:
+    """From now on, die between the statements of a transaction and its commit: its locks are still held then."""
+
+    def die(*_args: Any, **_options: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    spanner = sys.modules.get("lro_aio.stores.spanner.connection")
+    if spanner is not None:
+        spanner.Connection.commit = die
+    sqlite = sys.modules["lro_aio.stores.sqlite.store"]
+    write = sqlite.write
+
+    def write_and_die(*args: Any) -> None:
+        write(*args)
+        die()
+
+    sqlite.write = write_and_die
+
+
+async def insist(call: Callable[[], Awaitable[Any]]) -> Any:
+    """Repeat what the store does not answer."""
+    while True:
+        try:
+            return await call()
+        except lro.StoreUnavailableError:
+            await asyncio.sleep(0.05)
+
+
+async def cancel(client: lro.Client, name: str) -> None:
+    """Cancel an operation that may be deleted by now."""
+    with contextlib.suppress(lro.OperationNotFoundError):
+        await client.cancel_operation(name)
 
 
 async def work(config: dict[str, Any]) -> None:
@@ -227,11 +370,13 @@ async def work(config: dict[str, Any]) -> None:
     store = lro.Client(config["store"]).store
     if "kill" in config:
         store = Deadly(store, **config["kill"])
+    noted = Noted(store, **config.get("lose", {}))
     if "at" in config:
         time.sleep(max(0.0, config["at"] - time.time()))
     client = lro.Client(
-        store,
+        noted,
         handlers=[handlers],
+        clock=SteppedClock(config["clock"]) if "clock" in config else None,
         scheduler=Elsewhere() if config.get("remote") else None,
         lease=lro.LeasePolicy(duration=config["lease"]),
         sweep=lro.SweepPolicy(interval=config.get("sweep", 30.0)),
@@ -243,9 +388,10 @@ async def work(config: dict[str, Any]) -> None:
         LEDGER.write("up")
         await asyncio.gather(
             *(
-                client.start(handler, Job(**state), request_id=request_id)
+                insist(partial(client.start, handler, Job(**state), request_id=request_id))
                 for handler, state, request_id in config.get("starts", ())
-            )
+            ),
+            *(insist(partial(cancel, client, name)) for name in config.get("cancels", ())),
         )
         if "resume" in config:
             LEDGER.write("resumed", answer=await client.resume(*config["resume"]))

@@ -149,6 +149,37 @@ async def test_a_task_that_outlives_its_handler_starts_no_child(client, lro_cloc
     assert [found.name async for found in client.iter_operations()] == [op.name]
 
 
+@pytest.mark.asyncio
+async def test_a_handler_that_starts_a_child_after_another_process_has_cancelled_it_is_stopped(tmp_path, lro_clock):
+    """It hears of the cancel by it, and the operation is not failed."""
+    handlers, go, seen = lro.Handlers(), asyncio.Event(), []
+
+    @handlers.handler("parent")
+    async def parent(op):
+        await go.wait()
+        try:
+            await op.start_child("leaf", key="k")
+        except asyncio.CancelledError:
+            seen.append(op.cancel_reason)
+            raise
+
+    @handlers.handler("leaf")
+    async def leaf(op):
+        pass
+
+    url = f"sqlite:///{tmp_path}/o.db"
+    async with (
+        lro.Client(url, handlers=[handlers], clock=lro_clock, drain_timeout=0) as client,
+        lro.Client(url, worker=False, clock=lro_clock) as other,
+    ):
+        op = await client.start("parent")
+        await other.cancel_operation(op.name)
+        go.set()
+        operation = await client.wait_operation(op.name, 10)
+        assert operation.error.message == "the operation was cancelled"
+    assert seen == [lro.CancelReason.CANCEL_REQUESTED]
+
+
 class SlowBirths(FaultyStore):
     """A store with several lanes, whose commits of children wait for ``go``."""
 

@@ -7,7 +7,9 @@ import pytest_asyncio
 
 import lro_aio as lro
 from lro_aio.core.record import State
-from lro_aio.testing import ManualClock
+from lro_aio.testing import FaultyStore, ManualClock
+
+from ..waiting import reached
 
 
 class SetClock(ManualClock):
@@ -67,6 +69,53 @@ async def test_a_clock_that_is_set_takes_no_run_from_the_living(two, clock, step
     assert runs == [(first, 1)]
     assert not (await second.get_operation(created.name)).done
     await created.done()
+
+
+@pytest.mark.parametrize("step", [40, 3600])
+@pytest.mark.asyncio
+async def test_a_clock_that_is_set_twice_takes_no_run_from_the_living(two, clock, step):
+    """Nor does a machine that is suspended twice: between the two, somebody has noted that the lease is over."""
+    first, second, runs = two
+    op = await first.start("work")
+    created = await first.create()
+    await clock.advance(9)
+    for _ in range(2):
+        clock.set_by += step
+        await second.sweep()
+    record = (await second.operation(op.name)).record
+    assert record.suspected
+    await clock.advance(100)
+    assert runs == [(first, 1)]
+    assert not (await second.get_operation(created.name)).done
+
+
+@pytest.mark.asyncio
+async def test_a_claim_that_comes_late_takes_no_run_from_a_process_whose_clock_is_behind(tmp_path):
+    """The other one was first, and its lease is over by the clock of whoever comes late."""
+    runs = []
+    handlers = lro.Handlers()
+
+    @handlers.handler("nap", resume_points=("up",))
+    async def nap(op):
+        runs.append((op.client, op.claim))
+        if op.resume_point == "":
+            return op.suspend(resume_at="up", sleep=10)
+        await asyncio.Event().wait()
+
+    url, behind = f"sqlite:///{tmp_path}/o.db", SetClock()
+    behind.set_by = -3600
+    options = {"handlers": [handlers], "drain_timeout": 0}
+    late = FaultyStore(lro.SqliteStore.from_url(url))
+    held = late.hold("apply")
+    async with lro.Client(url, clock=behind, **options) as first:
+        op = await first.start("nap")
+        await reached(first, op.name, State.SUSPENDED)
+        async with lro.Client(late, clock=SetClock(), **options) as second:
+            await held.reached()  # by its clock, the sleep is over
+            await behind.advance(10)
+            held()
+            await second.sweep()
+            assert runs == [(first, 1), (first, 2)]
 
 
 @pytest.mark.asyncio

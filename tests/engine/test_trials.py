@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+import lro_aio as lro
+from lro_aio.core.change import Change
 from lro_aio.core.errors import WorkerUnavailableError
 from lro_aio.core.record import Record, State
 from lro_aio.engine.slots import Slots
@@ -117,6 +119,21 @@ async def test_what_waits_for_a_slot_comes_before_the_next_suspect(slots, lro_cl
 
 
 @pytest.mark.asyncio
+async def test_the_turn_comes_when_what_was_about_to_be_claimed_waits_again(slots, lro_clock):
+    """It had a slot, the suspect came before its claim was sent, and took the slot back."""
+    slots.wait(row("fresh"), None)
+    slots.take_waiting()
+    suspect = turn(slots, "a")
+    await step(lro_clock)
+    assert not suspect.done()
+    slots.give_up("fresh")
+    assert not slots.has_free()
+    slots.wait(row("fresh"), None)
+    await step(lro_clock)
+    assert suspect.done()
+
+
+@pytest.mark.asyncio
 async def test_nobody_gets_a_turn_when_the_process_shuts_down(slots, lro_clock):
     run(slots, "young")
     suspect = turn(slots, "a")
@@ -128,3 +145,19 @@ async def test_nobody_gets_a_turn_when_the_process_shuts_down(slots, lro_clock):
     with pytest.raises(WorkerUnavailableError):
         await slots.trials.turn("b", attempt=2, length=1.0)
     assert not slots.suspects
+
+
+@pytest.mark.asyncio
+async def test_a_suspect_whose_handler_asks_for_a_retry_runs_again(client, store, lro_clock):
+    """It waits for its time, as one that is no suspect, and then for its turn."""
+
+    @client.handler("flaky")
+    async def flaky(op):
+        if not op.retries:
+            raise lro.RetryLater("later", after=10)
+
+    op = await client.start("flaky")
+    await lro_clock.settle()
+    store.inner.apply([Change(op.name, lambda row: row.evolve(attempt=2))])  # as after two crashes before
+    await lro_clock.advance(11)
+    assert (await client.get_operation(op.name)).done
