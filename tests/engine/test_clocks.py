@@ -48,6 +48,7 @@ async def two(clock, tmp_path):
     async def work(op):
         runs.append((op.client, op.claim))
         await asyncio.Event().wait()
+        return None
 
     url = f"sqlite:///{tmp_path}/ops.db"
     options = {"handlers": [handlers], "clock": clock, "drain_timeout": 0}
