@@ -48,7 +48,6 @@ async def two(clock, tmp_path):
     async def work(op):
         runs.append((op.client, op.claim))
         await asyncio.Event().wait()
-        return None
 
     url = f"sqlite:///{tmp_path}/ops.db"
     options = {"handlers": [handlers], "clock": clock, "drain_timeout": 0}
@@ -102,6 +101,7 @@ async def test_a_claim_that_comes_late_takes_no_run_from_a_process_whose_clock_i
         if op.resume_point == "":
             return op.suspend(resume_at="up", sleep=10)
         await asyncio.Event().wait()
+        return None
 
     url, behind = f"sqlite:///{tmp_path}/o.db", SetClock()
     behind.set_by = -3600
