@@ -100,7 +100,7 @@ async def test_a_claim_that_comes_late_takes_no_run_from_a_process_whose_clock_i
         runs.append((op.client, op.claim))
         if op.resume_point == "":
             return op.suspend(resume_at="up", sleep=10)
-        await asyncio.Event().wait()
+        return await asyncio.Event().wait()
 
     url, behind = f"sqlite:///{tmp_path}/o.db", SetClock()
     behind.set_by = -3600
