@@ -133,7 +133,9 @@ class Wait(_Json):
     began: float = 0.0
     """Epoch seconds at which the run that it started was claimed, where that run is on trial."""
     trial: float = 0.0
-    """Seconds for which that run is alone in its process; 0 for none. See ``core.trials``."""
+    """Seconds for which nothing else begins in its process; 0 for none. See ``core.trials``."""
+    company: int = 1
+    """How many runs share that trial."""
     rerun: bool = False
     """The wait does not end a segment: a first run handed over, a retry or a clean-up. ``wake`` stays as it is."""
 

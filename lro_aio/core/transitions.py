@@ -116,6 +116,7 @@ def claim(
     token: str | None = None,
     wake: Wake | None = None,
     found: Record | None = None,
+    company: int = 1,
 ) -> Record | None:
     """Take the row for a run (rules 2, 3, 6, 7). The result is RUNNING, or terminal where the claim ended it.
 
@@ -127,6 +128,7 @@ def claim(
         by: The claimant.
         token: The resume token; needed for a SUSPENDED row.
         wake: Why a SUSPENDED row runs again.
+        company: How many suspects share the trial, where the row is one (``core.trials``).
         found: The row as the claimant found it. A lease that is over is taken only where it is still the one that was
             found, and for which there is evidence (rule 4): one that was moved or made since is somebody's who lives,
             whatever the claimant's clock says of it. None: not compared.
@@ -167,7 +169,7 @@ def claim(
         claim=record.claim + 1,
         attempt=attempts + 1,
         schedule_handle="",
-        wait=trials.begun(record, now=now, lease=by.lease, on_cancel=by.on_cancel),
+        wait=trials.begun(record, now=now, lease=by.lease, on_cancel=by.on_cancel, company=company),
     )
 
 

@@ -374,10 +374,10 @@ class Dispatcher:
         length = self._trial(record)
         if not length:
             return await self._worker.claim(record, handler, token=token, wake=wake)
-        await self._trials.turn(record.name, attempt=record.attempt, length=length)
+        company = await self._trials.turn(record.name, length=length, most=core_trials.company(record))
         run = None
         try:
-            run = await self._worker.claim(record, handler, token=token, wake=wake)
+            run = await self._worker.claim(record, handler, token=token, wake=wake, company=company)
         finally:
             if run is None:
                 self._trials.over(record.name)

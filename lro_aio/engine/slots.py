@@ -65,9 +65,14 @@ class Slots:
         return 0 if self.closed or self.blocked else max(0, self.most - taken)
 
     @property
+    def room(self) -> int:
+        """Slots that no run has."""
+        return self.most - len(self._running)
+
+    @property
     def quiet(self) -> bool:
         """Whether there is a slot that is free, and nothing is about to be claimed."""
-        return not self._claiming and not self._taken and len(self._running) < self.most
+        return not self._claiming and not self._taken and self.room > 0
 
     def youngest(self) -> float:
         """Seconds for which every run has run at least; infinite where there is none."""

@@ -255,7 +255,7 @@ class Sweeper:
         if self._precise:
             # Rows that stay due must not spin the loop, and the scan that comes next looks behind them.
             if self._stuck or (self._left and proof is not None):
-                return now + STUCK_DELAY
+                return now + min(STUCK_DELAY, proof or STUCK_DELAY)
             if self._left:
                 return now
             if look.next_check is not None:  # `observe` knows what the commits of this pass made due

@@ -1,15 +1,22 @@
-"""One suspect at a time: runs on trial have the process to themselves (``core.trials`` says why, and for how long)."""
+"""Suspects in their turn: runs on trial have the process to themselves (``core.trials`` says why, and for how long)."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import NamedTuple
 
 from lro_aio.core.errors import WorkerUnavailableError
 from lro_aio.engine.slots import Slots
 from lro_aio.ports import Clock
 
 __all__ = ["Trials"]
+
+
+class _Suspect(NamedTuple):
+    length: float
+    most: int
+    turn: asyncio.Future[int]
 
 
 class Trials:
@@ -26,49 +33,53 @@ class Trials:
     def __init__(self, slots: Slots, clock: Clock) -> None:
         self._slots = slots
         self._clock = clock
-        self._waiting: dict[str, tuple[int, float, asyncio.Future[None]]] = {}
-        """By name: attempts, seconds of the trial, and who waits for the turn."""
-        self._on_trial = ""
+        self._waiting: dict[str, _Suspect] = {}
+        """By name."""
+        self._on_trial: set[str] = set()
         self._cancel_timer: Callable[[], None] = lambda: None
 
-    async def turn(self, name: str, *, attempt: int, length: float) -> None:
+    async def turn(self, name: str, *, length: float, most: int) -> int:
         """Wait until this suspect may be claimed. ``over`` must be called once its trial is over.
 
         Args:
             name: The suspect.
-            attempt: Its attempts: who has the most comes first, and ends the sooner.
             length: Seconds of its trial.
+            most: How many suspects may share it. Who is to be alone comes first, and ends the sooner.
+
+        Returns:
+            How many share it.
 
         Raises:
             WorkerUnavailableError: It waits already, or the process shuts down.
         """
         if self._slots.expects(name) or self._slots.closed:
             raise WorkerUnavailableError("it is shutting down" if self._slots.closed else "it waits for its turn")
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[name] = attempt, length, turn
+        turn: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting[name] = _Suspect(length, most, turn)
         self._slots.suspects.add(name)
-        self.look()
+        asyncio.get_running_loop().call_soon(self.look)  # others that were found with it may share its trial
         try:
-            await turn
+            return await turn
         except BaseException:
             self._waiting.pop(name, None)
             self.over(name)
             raise
 
     def over(self, name: str) -> None:
-        """The trial of this suspect is over, or will not be: what waits comes first, then the next suspect."""
+        """The trial of this suspect is over, or will not be: what waits comes first, then the next suspects."""
         self._slots.suspects.discard(name)
-        if self._on_trial == name:
-            self._on_trial = ""
-            self._slots.blocked = False
-            self._slots.tell_free()
+        if name in self._on_trial:
+            self._on_trial.discard(name)
+            if not self._on_trial:
+                self._slots.blocked = False
+                self._slots.tell_free()
         self.look()
 
     def close(self) -> None:
         """The process shuts down: nobody gets a turn any more."""
-        for _, _, turn in self._waiting.values():
-            if not turn.done():
-                turn.set_exception(WorkerUnavailableError("it is shutting down"))
+        for suspect in self._waiting.values():
+            if not suspect.turn.done():
+                suspect.turn.set_exception(WorkerUnavailableError("it is shutting down"))
 
     def look(self) -> None:
         """A run has begun or ended, or time has passed: see whether it is somebody's turn."""
@@ -76,12 +87,19 @@ class Trials:
         self._slots.blocked = bool(self._on_trial or self._waiting)
         if self._on_trial or not self._waiting or not self._slots.quiet:
             return
-        name, (_, length, turn) = max(self._waiting.items(), key=lambda item: item[1][0])
-        young = length - self._slots.youngest()
+        group = self._next_group()
+        young = max(self._waiting[name].length for name in group) - self._slots.youngest()
         if young > 0:
             self._cancel_timer = self._clock.call_later(young, self.look)
             return
-        del self._waiting[name]
-        self._on_trial = name
-        if not turn.done():
-            turn.set_result(None)
+        self._on_trial.update(group)
+        for name in group:
+            suspect = self._waiting.pop(name)
+            if not suspect.turn.done():
+                suspect.turn.set_result(len(group))
+
+    def _next_group(self) -> list[str]:
+        """Those who come next: as many as each of them may share a trial with, and as there are slots."""
+        ordered = sorted(self._waiting, key=lambda name: self._waiting[name].most)
+        size = min(self._waiting[ordered[0]].most, self._slots.room)
+        return ordered[:size]

@@ -91,7 +91,13 @@ class Worker:
         return uid in self.running or self._leases.holds(uid)
 
     async def claim(
-        self, record: Record, handler: Handler, *, token: str | None = None, wake: Wake | None = None
+        self,
+        record: Record,
+        handler: Handler,
+        *,
+        token: str | None = None,
+        wake: Wake | None = None,
+        company: int = 1,
     ) -> Run | None:
         """Claim a row and run it; None where the claim itself ended the row.
 
@@ -99,7 +105,7 @@ class Worker:
             LroError: The refusal of ``transitions.claim``, or StoreUnavailableError.
         """
         launched: list[Run] = []
-        claimed = await self.begin_claim(record, handler, token=token, wake=wake, launched=launched)
+        claimed = await self.begin_claim(record, handler, token=token, wake=wake, company=company, launched=launched)
         if claimed is not None and not launched:
             await self._after(claimed)  # the claim ended it: a cancel may have to be passed on
         return launched[0] if launched else None
@@ -111,11 +117,14 @@ class Worker:
         *,
         token: str | None,
         wake: Wake | None,
+        company: int = 1,
         launched: list[Run] | None = None,
     ) -> asyncio.Future[Record | None]:
         """Send the claim of a row; it runs once that is answered. What the claim itself ended is the caller's part."""
         by = self._settings.claimant(handler.on_cancel)
-        claim = partial(transitions.claim, now=self._steady.time(), by=by, token=token, wake=wake, found=record)
+        claim = partial(
+            transitions.claim, now=self._steady.time(), by=by, token=token, wake=wake, found=record, company=company
+        )
         return self.submit(Change(record.name, claim, claims=True), handler, launched=launched)
 
     def submit(

@@ -13,9 +13,9 @@ def pending():
     return Record(name="operations/a", uid="u", state=State.PENDING, create_time=0.0, update_time=0.0, handler="h")
 
 
-def crashed(row, *, began, lived):
+def crashed(row, *, began, lived, company=1):
     """The row of a run that began at ``began`` and renewed its lease for the last time ``lived`` seconds later."""
-    running = transitions.claim(row, now=began, by=BY)
+    running = transitions.claim(row, now=began, by=BY, company=company)
     if lived and not running.done:
         holder = transitions.Holder(running.uid, running.claim)
         running = transitions.renew(running, holder=holder, now=began + lived, lease=LEASE)
@@ -86,3 +86,18 @@ def test_progress_ends_the_suspicion(suspect):
     wait = transitions.Wait(token="t", sleep_until=3000.0)
     slept = transitions.suspend(on_trial, holder=holder, now=2001.0, retention=1.0, wait=wait, resume_point="on")
     assert trials.length(slept, LEASE) == 0
+
+
+def test_a_trial_in_company_tells_nothing_and_the_next_one_is_shared_with_fewer(suspect):
+    assert trials.company(suspect) == 16
+    row, sizes = suspect, []
+    for now in (2000.0, 3000.0, 4000.0):
+        sizes.append(trials.company(row))
+        row = crashed(row, began=now, lived=50.0, company=sizes[-1])
+    assert sizes == [16, 4, 1]
+    assert (row.attempt, trials.counted(row, LEASE)) == (3, 3)
+
+
+def test_who_was_alone_by_chance_is_told_at_once(suspect):
+    row = crashed(suspect, began=2000.0, lived=50.0, company=1)
+    assert trials.counted(row, LEASE) == 3

@@ -102,6 +102,7 @@ async def test_a_claim_that_comes_late_takes_no_run_from_a_process_whose_clock_i
             return op.suspend(resume_at="up", sleep=10)
         await asyncio.Event().wait()
         return None
+        return await asyncio.Event().wait()
 
     url, behind = f"sqlite:///{tmp_path}/o.db", SetClock()
     behind.set_by = -3600
@@ -131,6 +132,33 @@ async def test_a_process_that_dies_after_a_step_back_is_replaced_within_two_leas
     await clock.advance(60)
     assert runs == [(first, 1), (second, 2)]
     assert (await second.operation(op.name)).record.state is State.RUNNING
+
+
+@pytest.mark.parametrize("lease", [0.6, 1.0, 30.0])
+@pytest.mark.asyncio
+async def test_a_process_that_dies_is_replaced_within_two_leases_however_short_they_are(
+    clock, tmp_path, abandon, lease
+):
+    runs = []
+    handlers = lro.Handlers()
+
+    @handlers.handler("work")
+    async def work(op):
+        runs.append(op.client)
+        await asyncio.Event().wait()
+
+    url = f"sqlite:///{tmp_path}/o.db"
+    options = {"handlers": [handlers], "clock": clock, "drain_timeout": 0, "lease": lro.LeasePolicy(duration=lease)}
+    async with lro.Client(url, **options) as first, lro.Client(url, **options) as second:
+        await first.start("work")
+        abandon(first)
+        await clock.advance(1.01 * lease)
+        clock.set_by += lease / 2  # the note of the lease's end is due a little before the evidence is complete
+        for _ in range(2):  # what others commit brings passes meanwhile
+            second.engine.sweeper.nudge()
+            await clock.settle()
+        await clock.advance(0.99 * lease)
+        assert runs == [first, second]
 
 
 @pytest.mark.asyncio

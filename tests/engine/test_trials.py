@@ -30,8 +30,8 @@ def run(slots, name):
     slots.end_claim(name, row(name))
 
 
-def turn(slots, name, attempt=2, length=10.0):
-    return asyncio.create_task(slots.trials.turn(name, attempt=attempt, length=length))
+def turn(slots, name, most=1, length=10.0):
+    return asyncio.create_task(slots.trials.turn(name, length=length, most=most))
 
 
 async def step(clock, seconds=0.0):
@@ -78,9 +78,9 @@ async def test_the_turn_comes_at_once_when_the_young_have_ended(slots, lro_clock
 
 
 @pytest.mark.asyncio
-async def test_one_at_a_time_and_who_has_crashed_most_comes_first(slots, lro_clock):
+async def test_who_is_to_be_alone_comes_first_and_is_alone(slots, lro_clock):
     run(slots, "young")
-    waiting = {name: turn(slots, name, attempt) for name, attempt in (("a", 2), ("b", 4), ("c", 3))}
+    waiting = {name: turn(slots, name, most) for name, most in (("a", 2), ("b", 1), ("c", 1))}
     await step(lro_clock)
     await step(lro_clock, 10)
     order = []
@@ -91,6 +91,23 @@ async def test_one_at_a_time_and_who_has_crashed_most_comes_first(slots, lro_clo
         slots.trials.over(name)
         await step(lro_clock)
     assert order == ["b", "c", "a"]
+
+
+@pytest.mark.asyncio
+async def test_as_many_as_may_share_a_trial_and_as_there_are_slots_get_their_turn_together(slots, lro_clock):
+    run(slots, "old")
+    await step(lro_clock, 60)
+    waiting = {name: turn(slots, name, 16) for name in "abcde"}
+    await step(lro_clock)
+    first = [name for name, task in waiting.items() if task.done()]
+    assert (first, [waiting[name].result() for name in first]) == (["a", "b", "c"], [3, 3, 3])
+    for name in "ab":
+        slots.trials.over(name)
+    await step(lro_clock)
+    assert not waiting["d"].done(), "one of them is still on trial"
+    slots.trials.over("c")
+    await step(lro_clock)
+    assert waiting["d"].result() == waiting["e"].result() == 2
 
 
 @pytest.mark.asyncio
@@ -143,7 +160,7 @@ async def test_nobody_gets_a_turn_when_the_process_shuts_down(slots, lro_clock):
     with pytest.raises(WorkerUnavailableError):
         await suspect
     with pytest.raises(WorkerUnavailableError):
-        await slots.trials.turn("b", attempt=2, length=1.0)
+        await slots.trials.turn("b", length=1.0, most=1)
     assert not slots.suspects
 
 

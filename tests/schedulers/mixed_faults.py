@@ -36,6 +36,8 @@ from lro_aio.testing.workflows.requests import Caller, _Planned
 from .conftest import Service, serving
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+WORLD_LIMIT = 600.0
+"""Seconds of real time for one world. Only a broken program takes as long, on a busy machine too."""
 AUDIENCE = "https://reports.example"
 FLAWS: tuple[Flaw, ...] = get_args(Flaw)
 LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL)
@@ -540,7 +542,7 @@ async def run(seed: int) -> Counter[str]:
     """
     mix = Mix(seed)
     try:
-        async with mix.opened(), asyncio.timeout(120):
+        async with mix.opened(), asyncio.timeout(WORLD_LIMIT):
             await mix.run()
     except Exception as exc:
         raise AssertionError(f"seed {seed}: {exc!r}") from exc
