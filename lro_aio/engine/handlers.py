@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar, cast, overload
 
 from lro_aio.core.codec import StateCodec, Upgrade
+from lro_aio.core.data import ANY_RESPONSE, ResponseType
 from lro_aio.core.errors import UnknownHandlerError, UnknownResumePointError
 from lro_aio.core.policies import Duration, RetryPolicy, seconds
 from lro_aio.core.record import Record
@@ -54,6 +55,8 @@ class Handler:
     retry: RetryPolicy
     run_timeout: float | None
     """Seconds that one run may take."""
+    response: ResponseType = ANY_RESPONSE
+    """What it returns."""
     segments: dict[str, HandlerFunction] = field(default_factory=dict)
     """Resume points that are functions of their own."""
 

@@ -15,6 +15,7 @@ from google.rpc import status_pb2
 from lro_aio.core import transitions
 from lro_aio.core.change import Change
 from lro_aio.core.codec import StateCodec
+from lro_aio.core.data import ANY_RESPONSE, ResponseType
 from lro_aio.core.logs import about
 from lro_aio.core.record import Record
 from lro_aio.core.status import fitted
@@ -136,6 +137,11 @@ class Holding:
                 tasks=self.host.tasks,
             )
         return self._progress
+
+    @property
+    def response(self) -> ResponseType:
+        """What the operation ends with."""
+        return self.handler.response if self.handler is not None else ANY_RESPONSE
 
     @property
     def state(self) -> Any:

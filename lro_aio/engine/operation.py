@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
-from google.protobuf import any_pb2, empty_pb2
+from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
@@ -229,16 +229,23 @@ class Operation(Generic[S]):
         if changes:
             await self._hold.write(transitions.save, changes=changes)
 
-    async def done(self, response: Message | None = None) -> operations_pb2.Operation:
-        """End the operation with a response; None is ``google.protobuf.Empty``.
+    async def done(self, response: Any = None) -> operations_pb2.Operation:
+        """End the operation with a response.
+
+        Args:
+            response: What a handler may return: a protobuf message, data that pydantic can serialize, or None, which is
+                ``google.protobuf.Empty``.
 
         Raises:
+            TypeError: pydantic cannot serialize it.
+            ResponseDataError: It is not what the handler declares, or has a number that JSON cannot hold exactly. It
+                names the field. The operation goes on.
             PayloadTooLargeError: Over ``Limits.response``; the operation goes on.
             OperationDoneError: It has ended already.
             LeaseLostError: This object does not hold the operation, or no longer.
             StoreUnavailableError: Nothing is known; ask again.
         """
-        packed = pack(response if response is not None else empty_pb2.Empty())
+        packed = pack(self._hold.response.message(response))
         self._host.settings.limits.check("response", len(packed))
         await self._hold.finish(response=packed)
         return self.proto

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
-from google.protobuf import empty_pb2
-from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from lro_aio.core import names, transitions
@@ -224,15 +222,13 @@ class Runner:
                 f"handler {run.handler.name!r} called suspend() and did not return its result",
                 "SUSPEND_NOT_RETURNED",
             )
-        if returned is not None and not isinstance(returned, Message):
+        try:
+            response = pack(run.handler.response.message(returned))
+        except TypeError as exc:
             kind = type(returned).__name__
             return self._misused(
-                run,
-                f"handler {run.handler.name!r} returned {kind}, not a protobuf message",
-                "HANDLER_RETURN_TYPE",
-                type=kind,
+                run, f"handler {run.handler.name!r} returned {kind}: {exc}", "HANDLER_RETURN_TYPE", type=kind
             )
-        response = pack(returned if returned is not None else empty_pb2.Empty())
         self._limits.check("response", len(response))
         return self._finish(run, response=response)
 

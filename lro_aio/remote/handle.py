@@ -12,10 +12,10 @@ from google.protobuf.empty_pb2 import Empty
 
 from lro_aio.core.call_failures import is_transient, sentence
 from lro_aio.core.errors import LroError, OperationNotDoneError, RemoteProtocolError, WaitDeadlineExceededError
+from lro_aio.core.payloads import decode, may_be_none, type_name
 from lro_aio.core.policies import Duration, PollPolicy, RetryPolicy, seconds
 from lro_aio.core.status import from_status
 from lro_aio.remote import tokens
-from lro_aio.remote.payloads import decode, may_be_none, type_name
 from lro_aio.remote.polling import poller_of
 from lro_aio.remote.transport import CallOptions, HasTransport, Latest, Metadata, Transport
 

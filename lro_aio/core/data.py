@@ -1,0 +1,197 @@
+"""Results that are data: what a handler returns as the message that is stored, and back as what it was.
+
+An object is stored as ``google.protobuf.Struct``, any other JSON value as ``google.protobuf.Value``: a client in any
+language can read both. Their numbers are doubles, so what a double cannot hold is refused.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Hashable, Mapping
+from types import NoneType
+from typing import Any, NamedTuple, cast
+
+import pydantic_core
+from google.protobuf import any_pb2, empty_pb2, struct_pb2
+from google.protobuf.message import Message
+from pydantic import TypeAdapter, ValidationError
+
+from lro_aio.core.codec import StateCodec, location, sentence, unpack
+from lro_aio.core.errors import ResponseDataError, StateCodecError
+from lro_aio.core.payloads import UNDECLARED, data_of, decode, is_message, members_of, type_name
+from lro_aio.core.proto_json import EXACT
+
+__all__ = ["ANY_RESPONSE", "ResponseType", "response_of"]
+
+MAX_DEPTH = 32
+"""Objects and arrays in each other. Readers of protobuf messages refuse what is much deeper."""
+
+_EMPTY = empty_pb2.Empty()
+_TYPES = 256
+"""How many types of undeclared results are looked into once."""
+
+
+class ResponseType:
+    """What a handler returns.
+
+    Args:
+        kind: A protobuf message class, a type that pydantic knows, None in a union with such, or a union of them.
+            ``None``, ``Any``, ``object`` and ``Message`` declare nothing: then any message and any data will do.
+            ``NoneType``: only None.
+
+    Raises:
+        TypeError: pydantic has no schema for the type.
+    """
+
+    def __init__(self, kind: Any) -> None:
+        members = members_of(kind)
+        self.kind = None if any(member in UNDECLARED for member in members) else kind
+        self._messages = {member.DESCRIPTOR.full_name for member in members if is_message(member)}
+        self._none = NoneType in members
+        data = None if self.kind is None else data_of(kind)
+        try:
+            self._data = None if data in (None, NoneType) else _Data.of(data)
+        except TypeError as exc:
+            raise TypeError(f"{kind!r} cannot be a response: {exc}") from exc
+
+    def message(self, value: Any) -> Message:
+        """What a handler returned, as the message that is stored.
+
+        Raises:
+            TypeError: pydantic cannot serialize it.
+            ResponseDataError: It is not what is declared, or has a number that JSON cannot hold exactly. It names the
+                field.
+        """
+        if self.kind is None:
+            return response_of(value)
+        if value is None and self._none:
+            return _EMPTY
+        if isinstance(value, Message):
+            name = value.TypeName() if isinstance(value, any_pb2.Any) else value.DESCRIPTOR.full_name
+            if name not in self._messages:
+                raise ResponseDataError(f"expected {type_name(self.kind)}, not {name}")
+            return value
+        if self._data is None:
+            raise ResponseDataError(f"expected {type_name(self.kind)}, not {type(value).__name__}")
+        return self._data.message(value)
+
+    def decode(self, packed: any_pb2.Any) -> Any:
+        """What was stored, as what was returned.
+
+        Raises:
+            TypeError: It is of another type.
+            LookupError: Nothing is declared, and the type is not known to this process.
+        """
+        if self.kind is None or is_message(self.kind):
+            return unpack(packed, cast("type[Message] | None", self.kind))
+        return decode(packed, self.kind)
+
+
+def response_of(value: Any) -> Message:
+    """A result of which nothing is declared: a message is itself, None is ``Empty``, all else is data.
+
+    Raises:
+        TypeError: pydantic cannot serialize it.
+        ResponseDataError: It has a number that JSON cannot hold exactly. It names the field.
+    """
+    if value is None:
+        return _EMPTY
+    return value if isinstance(value, Message) else _data_of_class(cast("Hashable", type(value))).message(value)
+
+
+ANY_RESPONSE = ResponseType(None)
+"""Of operations whose handler declares nothing, or is not known here."""
+
+
+class _Data(NamedTuple):
+    """A type of data: how to write it, and how to read what is not yet of it."""
+
+    codec: StateCodec[Any]
+    adapter: TypeAdapter[Any]
+
+    @classmethod
+    def of(cls, kind: Any) -> _Data:
+        # What is of a class with fields must come back as it was. Free-form data is what JSON makes of it.
+        return cls(StateCodec(kind, lossless=False), TypeAdapter(kind))
+
+    def message(self, value: Any) -> Message:
+        """The value as a ``Struct`` or a ``Value``."""
+        try:
+            data, _ = self.codec.encode(self._of_type(value))
+        except StateCodecError as exc:
+            if isinstance(exc.__cause__, pydantic_core.PydanticSerializationError):
+                where = f" (field {exc.field!r})" if exc.field else ""
+                raise TypeError(f"{type(value).__name__} cannot be serialized{where}: {exc.problem}") from exc
+            raise ResponseDataError(exc.problem, field=exc.field) from exc
+        return _of_json(json.loads(data, parse_int=_integer, object_pairs_hook=_object))
+
+    def _of_type(self, value: Any) -> Any:
+        """A dict where a class is declared, say: plain data is made into what is declared, if it is right for that."""
+        if not isinstance(value, dict | list):
+            return value
+        try:
+            return self.adapter.validate_python(value)
+        except ValidationError as exc:
+            raise ResponseDataError(sentence(exc), field=location(exc)) from exc
+
+
+@functools.lru_cache(_TYPES)
+def _data_of_class(kind: Any) -> _Data:
+    try:
+        return _Data.of(kind)
+    except TypeError as exc:
+        raise TypeError(f"{kind.__name__} is neither a protobuf message nor data that pydantic can serialize") from exc
+
+
+def _integer(digits: str) -> int:
+    return (
+        int(digits) if len(digits) < 20 else 10**20
+    )  # too large in any case, and Python refuses to read very long ones
+
+
+def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(members)
+    if len(found) < len(members):
+        keys = [key for key, _ in members]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ResponseDataError("two keys are the same in JSON", field=twice)
+    return found
+
+
+def _of_json(value: Any) -> Message:
+    if isinstance(value, dict):
+        return _struct(value, ())
+    return _value(value, ())
+
+
+def _struct(members: Mapping[str, Any], path: tuple[str, ...]) -> struct_pb2.Struct:
+    return struct_pb2.Struct(fields={key: _value(item, (*path, key)) for key, item in members.items()})
+
+
+def _value(value: Any, path: tuple[str, ...]) -> struct_pb2.Value:
+    if len(path) > MAX_DEPTH:
+        raise ResponseDataError(f"it is nested more than {MAX_DEPTH} levels deep", field=".".join(path))
+    if value is None:
+        return struct_pb2.Value(null_value=struct_pb2.NULL_VALUE)
+    if isinstance(value, bool):
+        return struct_pb2.Value(bool_value=value)
+    if isinstance(value, str):
+        return struct_pb2.Value(string_value=value)
+    if isinstance(value, dict):
+        return struct_pb2.Value(struct_value=_struct(value, path))
+    if isinstance(value, list):
+        items = [_value(item, (*path, str(index))) for index, item in enumerate(value)]
+        return struct_pb2.Value(list_value=struct_pb2.ListValue(values=items))
+    return struct_pb2.Value(number_value=_exact(value, path))
+
+
+def _exact(number: float, path: tuple[str, ...]) -> float:
+    if isinstance(number, int) and abs(number) > EXACT:
+        problem = "JSON does not hold integers beyond 2**53 exactly: return it as text"
+    elif not math.isfinite(number):
+        problem = "JSON has no NaN and no infinity"
+    else:
+        return float(number)
+    raise ResponseDataError(problem, field=".".join(path))
