@@ -42,7 +42,6 @@ __all__ = ["Client"]
 
 logger = logging.getLogger("lro_aio")
 
-M = TypeVar("M", bound=Message)
 O = TypeVar("O")  # noqa: E741 (the operation's type)
 R = TypeVar("R")
 
@@ -553,9 +552,7 @@ class Client:
         """
         await self.engine.sweep()
 
-    async def unmarshal_operation(
-        self, name: str, response: type[M] | M | None = None, metadata: type[Message] | Message | None = None
-    ) -> tuple[M | None, Message | None]:
+    async def unmarshal_operation(self, name: str, response: Any = None, metadata: Any = None) -> tuple[Any, Any]:
         """Response and metadata of a finished operation, unpacked; see ``lro_aio.unmarshal_operation``."""
         return unmarshal_operation(await self.get_operation(name), response, metadata)
 

@@ -23,7 +23,7 @@ from lro_aio.core.errors import ResponseDataError, StateCodecError
 from lro_aio.core.payloads import UNDECLARED, data_of, decode, is_message, members_of, type_name
 from lro_aio.core.proto_json import EXACT
 
-__all__ = ["ANY_RESPONSE", "ResponseType", "response_of"]
+__all__ = ["ANY_RESPONSE", "ResponseType", "decode_response", "message_of"]
 
 MAX_DEPTH = 32
 """Objects and arrays in each other. Readers of protobuf messages refuse what is much deeper."""
@@ -65,7 +65,7 @@ class ResponseType:
                 field.
         """
         if self.kind is None:
-            return response_of(value)
+            return message_of(value)
         if value is None and self._none:
             return _EMPTY
         if isinstance(value, Message):
@@ -84,12 +84,10 @@ class ResponseType:
             TypeError: It is of another type.
             LookupError: Nothing is declared, and the type is not known to this process.
         """
-        if self.kind is None or is_message(self.kind):
-            return unpack(packed, cast("type[Message] | None", self.kind))
-        return decode(packed, self.kind)
+        return decode_response(packed, self.kind)
 
 
-def response_of(value: Any) -> Message:
+def message_of(value: Any) -> Message:
     """A result of which nothing is declared: a message is itself, None is ``Empty``, all else is data.
 
     Raises:
@@ -99,6 +97,18 @@ def response_of(value: Any) -> Message:
     if value is None:
         return _EMPTY
     return value if isinstance(value, Message) else _data_of_class(cast("Hashable", type(value))).message(value)
+
+
+def decode_response(packed: any_pb2.Any, kind: Any) -> Any:
+    """A packed response as a value of a type; None, ``Any``, ``object`` and ``Message``: as the message that it is.
+
+    Raises:
+        TypeError: It is of another type.
+        LookupError: Nothing is declared, and the type is not known to this process.
+    """
+    if kind in UNDECLARED:
+        return unpack(packed)
+    return unpack(packed, cast("type[Message]", kind)) if is_message(kind) else decode(packed, kind)
 
 
 ANY_RESPONSE = ResponseType(None)

@@ -7,7 +7,7 @@ import datetime
 import logging
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar, cast, overload
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf import any_pb2
@@ -15,8 +15,9 @@ from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from lro_aio.core import transitions
-from lro_aio.core.codec import pack, unpack
+from lro_aio.core.codec import pack
 from lro_aio.core.codes import Code
+from lro_aio.core.data import decode_response
 from lro_aio.core.errors import (
     LeaseLostError,
     OperationDoneError,
@@ -39,7 +40,7 @@ __all__ = ["CancelReason", "Operation"]
 logger = logging.getLogger("lro_aio")
 
 S = TypeVar("S")
-M = TypeVar("M", bound=Message)
+T = TypeVar("T")
 
 
 class Operation(Generic[S]):
@@ -303,11 +304,18 @@ class Operation(Generic[S]):
         """
         await self._host.delete(self.name)
 
-    async def result(self, response_type: type[M] | None = None, timeout: Duration | None = None) -> M | Message:
+    @overload
+    async def result(self, response_type: None = None, timeout: Duration | None = None) -> Any: ...
+
+    @overload
+    async def result(self, response_type: type[T], timeout: Duration | None = None) -> T: ...
+
+    async def result(self, response_type: Any = None, timeout: Duration | None = None) -> Any:
         """Wait for the end and return the response.
 
         Args:
-            response_type: The message class; None finds it by the type URL.
+            response_type: A protobuf message class, or any type that pydantic can validate, for data. None: what the
+                handler declares; if it declares nothing, the message that the type URL names.
             timeout: Seconds or a timedelta; None waits for as long as it takes.
 
         Raises:
@@ -317,12 +325,13 @@ class Operation(Generic[S]):
             WorkerUnavailableError: The client is closing; the work goes on.
             OperationNotFoundError: It was deleted or has expired.
             StoreUnavailableError: The store did not answer; the work goes on.
-            TypeError: The response is another message.
+            TypeError: The response is of another type.
         """
         limit = None if timeout is None else seconds(timeout, "timeout")
         record = await self._host.rows.wait(self.name, limit)
         if record.state is State.SUCCEEDED:
-            return unpack(any_pb2.Any.FromString(record.response), response_type)
+            kind = response_type if response_type is not None else self._hold.response.kind
+            return decode_response(any_pb2.Any.FromString(record.response), kind)
         operation = record.to_operation()
         error = error_of(operation)
         if error is not None:

@@ -8,7 +8,7 @@ import uuid
 
 import pydantic
 import pytest
-from google.protobuf import empty_pb2, struct_pb2
+from google.protobuf import empty_pb2, struct_pb2, wrappers_pb2
 from google.rpc import error_details_pb2
 
 import lro_aio as lro
@@ -168,3 +168,90 @@ async def test_a_creator_ends_an_operation_with_data_too(client):
     op = await client.create()
     with pytest.raises(TypeError, match="Lock is neither a protobuf message nor data"):
         await op.done(asyncio.Lock())
+
+
+READ = [
+    ({"of": [1, {"n": 2.5}]}, dict, {"of": [1, {"n": 2.5}]}),
+    ({"n": 7}, dict[str, int], {"n": 7}),
+    ([1, 2.5, "x"], list, [1, 2.5, "x"]),
+    ((1, 2), tuple[int, int], (1, 2)),
+    ("text", str, "text"),
+    (2**53, int, 2**53),
+    (2.5, float, 2.5),
+    (True, bool, True),
+    (Video(url="v", chunks=[Chunk(id=2**53)]), Video, Video(url="v", chunks=[Chunk(id=2**53)])),
+    (Page(3, datetime.date(2026, 1, 2)), Page, Page(3, datetime.date(2026, 1, 2))),
+    ([Chunk(id=1)], list[Chunk], [Chunk(id=1)]),
+    (None, Video | None, None),
+    ({"url": "v"}, Video | None, Video(url="v")),
+    (5, int | str, 5),
+    (struct_pb2.Value(string_value="x"), str | struct_pb2.Struct, "x"),
+    (struct_pb2.Struct(), str | struct_pb2.Struct, struct_pb2.Struct()),
+    (wrappers_pb2.Int64Value(value=2**60), int, 2**60),
+]
+
+
+def exactly(value):
+    """With its types: 1 is not 1.0."""
+    return repr(value)
+
+
+@pytest.mark.parametrize(("value", "kind", "read"), READ)
+@pytest.mark.asyncio
+async def test_clients_read_data_as_the_type_they_name(client, value, kind, read):
+    """Whichever way they wait for it; integers come back as integers."""
+    returning(client, value)
+    op = await client.start("make")
+    handle = lro.RemoteOperation(lro.remote.LocalTransport(client), op, response_type=kind)
+    async with asyncio.timeout(PATIENCE):
+        found = [
+            await op.result(kind),
+            await handle,
+            await lro.wait_operation(op.name, client, response_type=kind),
+            lro.unmarshal_operation(await client.get_operation(op.name), kind)[0],
+            (await client.unmarshal_operation(op.name, kind))[0],
+        ]
+    assert [exactly(one) for one in found] == [exactly(read)] * 5
+
+
+class Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(strict=True)
+    made: datetime.datetime
+    of: set[int]
+    rate: float
+
+
+@pytest.mark.asyncio
+async def test_a_strict_type_reads_what_it_wrote(client):
+    written = Strict(made=datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC), of={1, 2}, rate=3.0)
+    returning(client, written)
+    op = await client.start("make")
+    assert await op.result(Strict, timeout=PATIENCE) == written
+
+
+@pytest.mark.asyncio
+async def test_data_of_another_type_is_a_type_error_that_names_the_field(client):
+    returning(client, {"url": 5})
+    op = await client.start("make")
+    with pytest.raises(TypeError, match=r"expected Video, found 'google.protobuf.Struct': url: Input should be"):
+        await op.result(Video, timeout=PATIENCE)
+    with pytest.raises(TypeError, match=r"expected int, found 'google.protobuf.Struct'"):
+        await lro.wait_operation(op.name, client, response_type=int)
+    with pytest.raises(TypeError, match=r"expected google.protobuf.Value, found 'google.protobuf.Struct'"):
+        await op.result(struct_pb2.Value)
+
+
+@pytest.mark.asyncio
+async def test_without_a_type_the_result_is_the_message_that_is_stored(client):
+    returning(client, {"n": 5})
+    assert await (await client.start("make")).result(timeout=PATIENCE) == struct_pb2.Struct(
+        fields={"n": struct_pb2.Value(number_value=5)}
+    )
+
+
+@pytest.mark.asyncio
+async def test_a_wait_for_the_response_raises_how_the_operation_failed(client):
+    op = await client.create()
+    await op.fail(lro.failures.DataLossError("gone"))
+    with pytest.raises(lro.failures.DataLossError, match="gone"):
+        await lro.wait_operation(op.name, client, response_type=dict)
