@@ -16,11 +16,11 @@ from typing import Any, NamedTuple, cast
 import pydantic_core
 from google.protobuf import any_pb2, empty_pb2, struct_pb2
 from google.protobuf.message import Message
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter, ValidationError
 
 from lro_aio.core.codec import StateCodec, location, sentence, unpack
 from lro_aio.core.errors import ResponseDataError, StateCodecError
-from lro_aio.core.payloads import UNDECLARED, data_of, decode, is_message, members_of, type_name
+from lro_aio.core.payloads import data_of, decode, is_message, is_open, members_of, type_name
 from lro_aio.core.proto_json import EXACT
 
 __all__ = ["ANY_RESPONSE", "ResponseType", "decode_response", "message_of"]
@@ -46,8 +46,8 @@ class ResponseType:
     """
 
     def __init__(self, kind: Any) -> None:
-        members = members_of(kind)
-        self.kind = None if any(member in UNDECLARED for member in members) else kind
+        self.kind = None if is_open(kind) else kind
+        members = () if self.kind is None else members_of(kind)
         self._messages = {member.DESCRIPTOR.full_name for member in members if is_message(member)}
         self._none = NoneType in members
         data = None if self.kind is None else data_of(kind)
@@ -106,7 +106,7 @@ def decode_response(packed: any_pb2.Any, kind: Any) -> Any:
         TypeError: It is of another type.
         LookupError: Nothing is declared, and the type is not known to this process.
     """
-    if kind in UNDECLARED:
+    if is_open(kind):
         return unpack(packed)
     return unpack(packed, cast("type[Message]", kind)) if is_message(kind) else decode(packed, kind)
 
@@ -123,8 +123,12 @@ class _Data(NamedTuple):
 
     @classmethod
     def of(cls, kind: Any) -> _Data:
+        try:
+            adapter = TypeAdapter(kind)
+        except (PydanticUserError, PydanticUndefinedAnnotation) as exc:
+            raise TypeError(sentence(exc)) from exc
         # What is of a class with fields must come back as it was. Free-form data is what JSON makes of it.
-        return cls(StateCodec(kind, lossless=False), TypeAdapter(kind))
+        return cls(StateCodec(kind, lossless=False), adapter)
 
     def message(self, value: Any) -> Message:
         """The value as a ``Struct`` or a ``Value``."""

@@ -21,12 +21,12 @@ from lro_aio.core.proto_json import FREE_FORM, whole_numbers
 from lro_aio.core.status import utf8
 
 __all__ = [
-    "UNDECLARED",
     "Json",
     "Payload",
     "data_of",
     "decode",
     "is_message",
+    "is_open",
     "may_be_none",
     "members_of",
     "status_of_json",
@@ -67,7 +67,7 @@ def decode(payload: Payload, kind: Any) -> Any:
         TypeError: It is not of the type. Names the type that it is of.
     """
     try:
-        if kind in UNDECLARED:
+        if is_open(kind):
             return _undeclared(payload)
         if kind is NoneType:
             return None
@@ -86,6 +86,11 @@ def decode(payload: Payload, kind: Any) -> Any:
 def members_of(kind: Any) -> tuple[Any, ...]:
     """The members of a union; of any other type, itself."""
     return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
+def is_open(kind: Any) -> bool:
+    """Whether a type declares nothing: whatever message it is, it is taken as that."""
+    return any(member in UNDECLARED for member in members_of(kind))
 
 
 def is_message(kind: Any) -> bool:

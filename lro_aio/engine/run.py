@@ -222,6 +222,8 @@ class Runner:
                 f"handler {run.handler.name!r} called suspend() and did not return its result",
                 "SUSPEND_NOT_RETURNED",
             )
+        if record.cleaning:  # it ends CANCELLED, whatever the clean-up returns
+            return self._finish(run)
         try:
             response = pack(run.handler.response.message(returned))
         except TypeError as exc:
@@ -372,6 +374,7 @@ class Runner:
             return self._again(run, exc, self._longest(found, policy.delay(run.record.retries)), counts=True)
         status = status_of(found, expose=self._expose, timed_out=reason is CancelReason.RUN_TIMEOUT)
         told = all(isinstance(leaf, LroError) and not leaf.withholds for leaf in found)
+        self._host.causes.keep(record, found[0] if reason is CancelReason.RUN_TIMEOUT else exc)
         return self._fail(run, status, None if told else exc)
 
     def _untold(self, run: Run, exc: BaseException, defect: Exception) -> Outcome | None:
@@ -383,6 +386,7 @@ class Runner:
             exc_info=defect,
             extra=about(run.record, "error_not_told"),
         )
+        self._host.causes.keep(run.record, exc)
         message = f"the operation failed, and its {type(exc).__name__} could not be told"
         status = make_status(Code.INTERNAL, message, reason="ERROR_NOT_TOLD")
         logger.error(

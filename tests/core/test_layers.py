@@ -38,7 +38,7 @@ THIRD_PARTY = {
     "core.data": MESSAGES | {"pydantic", "pydantic_core"},
     "core.payloads": MESSAGES | {"pydantic"},
     "ports": {"google.longrunning"},
-    "engine": MESSAGES | {"anyio"},
+    "engine": MESSAGES | {"anyio", "typing_extensions"},
 }
 """What the lower layers may import besides the standard library and each other."""
 
