@@ -51,8 +51,10 @@ class ResponseType:
         self._messages = {member.DESCRIPTOR.full_name for member in members if is_message(member)}
         self._none = NoneType in members
         data = None if self.kind is None else data_of(kind)
+        self.data = None if data is NoneType else data
+        """The part of the type that is data; None where only messages are returned, or nothing is declared."""
         try:
-            self._data = None if data in (None, NoneType) else _Data.of(data)
+            self._data = None if self.data is None else _Data.of(self.data)
         except TypeError as exc:
             raise TypeError(f"{kind!r} cannot be a response: {exc}") from exc
 
