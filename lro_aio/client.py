@@ -46,6 +46,8 @@ logger = logging.getLogger("lro_aio")
 S = TypeVar("S")
 O = TypeVar("O")  # noqa: E741 (the operation's type)
 R = TypeVar("R")
+M = TypeVar("M", bound=Message)
+N = TypeVar("N", bound=Message)
 
 
 class Client:
@@ -296,7 +298,9 @@ class Client:
         self, name: str | None = None, *, response: Any = None, **options: Unpack[HandlerOptions]
     ) -> Register: ...
 
-    def handler(self, name: Any = None, **options: Any) -> Any:
+    def handler(
+        self, name: str | Callable[[Any], Coroutine[Any, Any, Any]] | None = None, **options: Any
+    ) -> Registered[Any, Any] | Register | RegisterAs[Any]:
         """Register a handler with this client alone; see ``Handlers.handler``."""
         return self.handlers.handler(name, **options)
 
@@ -569,7 +573,9 @@ class Client:
         """
         await self.engine.sweep()
 
-    async def unmarshal_operation(self, name: str, response: Any = None, metadata: Any = None) -> tuple[Any, Any]:
+    async def unmarshal_operation(
+        self, name: str, response: type[R] | M | None = None, metadata: type[S] | N | None = None
+    ) -> tuple[R | M | None, S | N | None]:
         """Response and metadata of a finished operation, unpacked; see ``lro_aio.unmarshal_operation``."""
         return unmarshal_operation(await self.get_operation(name), response, metadata)
 

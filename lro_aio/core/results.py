@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf import any_pb2
@@ -21,21 +21,11 @@ M = TypeVar("M", bound=Message)
 N = TypeVar("N", bound=Message)
 
 
-@overload
 def unmarshal_operation(
     operation: operations_pb2.Operation,
-    response: type[M] | M | None = None,
-    metadata: type[N] | N | None = None,
-) -> tuple[M | None, N | None]: ...
-
-
-@overload
-def unmarshal_operation(
-    operation: operations_pb2.Operation, response: type[T] | None = None, metadata: type[U] | None = None
-) -> tuple[T | None, U | None]: ...
-
-
-def unmarshal_operation(operation: operations_pb2.Operation, response: Any = None, metadata: Any = None) -> Any:
+    response: type[T] | M | None = None,
+    metadata: type[U] | N | None = None,
+) -> tuple[T | M | None, U | N | None]:
     """Unpack response and metadata of a finished operation.
 
     Args:

@@ -244,7 +244,7 @@ class Handlers:
         run_timeout: Duration | None = None,
         state_version: int = 1,
         upgrade: Upgrade | None = None,
-    ) -> Any:
+    ) -> Registered[Any, Any] | Register | RegisterAs[Any]:
         """Register an ``async def`` that runs an operation. With parentheses or without.
 
         The function takes an ``Operation`` and returns the response: a protobuf message, data that pydantic can

@@ -351,7 +351,7 @@ class Operation(Stateful, Generic[S, R]):
     @overload
     async def result(self, response_type: type[T], timeout: Duration | None = None) -> T: ...
 
-    async def result(self, response_type: Any = None, timeout: Duration | None = None) -> Any:
+    async def result(self, response_type: type[T] | None = None, timeout: Duration | None = None) -> R | T:
         """Wait for the end and return the response.
 
         Args:
@@ -377,7 +377,7 @@ class Operation(Stateful, Generic[S, R]):
         if record.uid == self.uid and record.revision >= self._hold.record.revision:
             self._hold.learn(record)
         if record.done:
-            return self._value(response_type, record)
+            return cast("R | T", self._value(response_type, record))
         if limit is None or self._host.draining:
             raise WorkerUnavailableError("the client is closing; the operation goes on")
         raise WaitDeadlineExceededError(limit, (self.name,), operation=record.to_operation())
