@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable
 from types import NoneType
 from typing import Any, NamedTuple, cast
 
@@ -157,8 +157,8 @@ class _Data(NamedTuple):
 def _data_of_class(kind: Any) -> _Data:
     try:
         return _Data.of(kind)
-    except TypeError as exc:
-        raise TypeError(f"{kind.__name__} is neither a protobuf message nor data that pydantic can serialize") from exc
+    except TypeError:  # pydantic has no schema for it, as for a subclass of str, and may serialize it all the same
+        return _Data.of(Any)
 
 
 def _integer(digits: str) -> int:
@@ -177,37 +177,55 @@ def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _of_json(value: Any) -> Message:
-    if isinstance(value, dict):
-        return _struct(value, ())
-    return _value(value, ())
+    found = struct_pb2.Value()
+    try:
+        _fill(found, value, MAX_DEPTH)
+    except _RefusedError as exc:
+        raise ResponseDataError(exc.problem, field=".".join(reversed(exc.path))) from None
+    return found.struct_value if isinstance(value, dict) else found
 
 
-def _struct(members: Mapping[str, Any], path: tuple[str, ...]) -> struct_pb2.Struct:
-    return struct_pb2.Struct(fields={key: _value(item, (*path, key)) for key, item in members.items()})
+class _RefusedError(Exception):
+    """A part that cannot be stored. Its path is put together on the way out: nearly no part needs one."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        self.path: list[str] = []
 
 
-def _value(value: Any, path: tuple[str, ...]) -> struct_pb2.Value:
-    if len(path) > MAX_DEPTH:
-        raise ResponseDataError(f"it is nested more than {MAX_DEPTH} levels deep", field=".".join(path))
-    if value is None:
-        return struct_pb2.Value(null_value=struct_pb2.NULL_VALUE)
-    if isinstance(value, bool):
-        return struct_pb2.Value(bool_value=value)
+def _fill(target: struct_pb2.Value, value: Any, depth: int) -> None:
     if isinstance(value, str):
-        return struct_pb2.Value(string_value=value)
-    if isinstance(value, dict):
-        return struct_pb2.Value(struct_value=_struct(value, path))
-    if isinstance(value, list):
-        items = [_value(item, (*path, str(index))) for index, item in enumerate(value)]
-        return struct_pb2.Value(list_value=struct_pb2.ListValue(values=items))
-    return struct_pb2.Value(number_value=_exact(value, path))
-
-
-def _exact(number: float, path: tuple[str, ...]) -> float:
-    if isinstance(number, int) and abs(number) > EXACT:
-        problem = "JSON does not hold integers beyond 2**53 exactly: return it as text"
-    elif not math.isfinite(number):
-        problem = "JSON has no NaN and no infinity"
+        target.string_value = value
+    elif isinstance(value, bool):
+        target.bool_value = value
+    elif isinstance(value, int | float):
+        target.number_value = _exact(value)
+    elif value is None:
+        target.null_value = struct_pb2.NULL_VALUE
+    elif depth == 0:
+        raise _RefusedError(f"it is nested more than {MAX_DEPTH} levels deep")
+    elif isinstance(value, dict):
+        target.struct_value.SetInParent()
+        fields = target.struct_value.fields
+        _fill_each(((key, fields[key], item) for key, item in value.items()), depth - 1)
     else:
-        return float(number)
-    raise ResponseDataError(problem, field=".".join(path))
+        target.list_value.SetInParent()
+        values = target.list_value.values
+        _fill_each(((index, values.add(), item) for index, item in enumerate(value)), depth - 1)
+
+
+def _fill_each(parts: Iterable[tuple[str | int, struct_pb2.Value, Any]], depth: int) -> None:
+    for name, target, item in parts:
+        try:
+            _fill(target, item, depth)
+        except _RefusedError as exc:
+            exc.path.append(str(name))
+            raise
+
+
+def _exact(number: float) -> float:
+    if isinstance(number, int) and abs(number) > EXACT:
+        raise _RefusedError("JSON does not hold integers beyond 2**53 exactly: return it as text")
+    if not math.isfinite(number):
+        raise _RefusedError("JSON has no NaN and no infinity")
+    return float(number)

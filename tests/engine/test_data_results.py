@@ -32,6 +32,23 @@ class Page:
     made: datetime.date
 
 
+class Text(str):
+    """pydantic has no schema for it."""
+
+    __slots__ = ()
+
+
+class Members(dict):
+    """Neither for this."""
+
+
+@dataclasses.dataclass
+class Loose:
+    """Nor for the type of its field."""
+
+    at: Text
+
+
 class Colour(enum.Enum):
     RED = "red"
 
@@ -61,6 +78,8 @@ OBJECTS = [
     (Page(3, datetime.date(2026, 1, 2)), {"number": 3, "made": "2026-01-02"}),
     ({"page": Page(3, datetime.date(2026, 1, 2))}, {"page": {"number": 3, "made": "2026-01-02"}}),
     ({1: "one"}, {"1": "one"}),
+    (Members(n=Text("x")), {"n": "x"}),
+    (Loose(Text("x")), {"at": "x"}),
     ({}, {}),
 ]
 
@@ -75,7 +94,8 @@ async def test_an_object_is_stored_as_a_struct(client, value, stored):
 
 
 OTHERS = [
-    ("text", "text"), (7, 7), (-(2**53), -(2**53)), (2.5, 2.5), (1e300, 1e300), (True, True), (False, False),
+    ("text", "text"), (Text("x"), "x"), (7, 7), (-(2**53), -(2**53)), (2.5, 2.5), (1e300, 1e300), (True, True),
+    (False, False),
     ([1, "a", None], [1, "a", None]), ((1, 2), [1, 2]), ([], []), (Colour.RED, "red"),
     (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"), ([Chunk(id=1)], [{"id": 1, "size": 1.0}]),
 ]  # fmt: skip
@@ -166,7 +186,7 @@ async def test_a_creator_ends_an_operation_with_data_too(client):
         ended = await op.done(value)
         assert ended.response.Is(expected.DESCRIPTOR)
     op = await client.create()
-    with pytest.raises(TypeError, match="Lock is neither a protobuf message nor data"):
+    with pytest.raises(TypeError, match="Lock cannot be serialized: Unable to serialize unknown type"):
         await op.done(asyncio.Lock())
 
 
