@@ -20,7 +20,7 @@ from pydantic import PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter
 
 from lro_aio.core.codec import StateCodec, location, sentence, unpack
 from lro_aio.core.errors import ResponseDataError, StateCodecError
-from lro_aio.core.payloads import data_of, decode, is_message, is_open, members_of, type_name
+from lro_aio.core.payloads import data_of, decode, is_empty, is_message, is_open, members_of, type_name
 from lro_aio.core.proto_json import EXACT
 
 __all__ = ["ANY_RESPONSE", "ResponseType", "decode_response", "message_of"]
@@ -108,7 +108,7 @@ def decode_response(packed: any_pb2.Any, kind: Any) -> Any:
         TypeError: It is of another type.
         LookupError: Nothing is declared, and the type is not known to this process.
     """
-    if is_open(kind):
+    if is_open(kind) or (kind is NoneType and not is_empty(packed)):  # who returns None may have ended it by hand
         return unpack(packed)
     return unpack(packed, cast("type[Message]", kind)) if is_message(kind) else decode(packed, kind)
 
@@ -162,9 +162,8 @@ def _data_of_class(kind: Any) -> _Data:
 
 
 def _integer(digits: str) -> int:
-    return (
-        int(digits) if len(digits) < 20 else 10**20
-    )  # too large in any case, and Python refuses to read very long ones
+    """A long one is too large in any case, and Python refuses to read very long ones."""
+    return int(digits) if len(digits) < 20 else 10**20
 
 
 def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ __all__ = [
     "Payload",
     "data_of",
     "decode",
+    "is_empty",
     "is_message",
     "is_open",
     "may_be_none",
@@ -74,7 +75,7 @@ def decode(payload: Payload, kind: Any) -> Any:
         if is_message(kind):
             return _message(payload, kind)
         for member in members_of(kind):
-            if member is NoneType and _is_empty(payload):
+            if member is NoneType and is_empty(payload):
                 return None
             if is_message(member) and _is(payload, member):
                 return _message(payload, member)
@@ -197,7 +198,8 @@ def _is(payload: Payload, kind: type[Message]) -> bool:
     return named is not None and to_any(named).TypeName() == kind.DESCRIPTOR.full_name
 
 
-def _is_empty(payload: Payload) -> bool:
+def is_empty(payload: Payload) -> bool:
+    """Whether it is an ``Empty``, or nothing at all."""
     return (isinstance(payload, any_pb2.Any) and not payload.type_url) or _is(payload, empty_pb2.Empty)
 
 

@@ -50,13 +50,14 @@ class Returns:
     """
 
     def __init__(self, declared: Any = None) -> None:
-        self.type = ANY_RESPONSE if declared is None else ResponseType(declared)
-        self._declared = declared is not None
+        self.type = self.declared = ANY_RESPONSE if declared is None else ResponseType(declared)
+        """What they return, and what was declared: only that binds who ends the operation by hand."""
+        self._open = declared is None
         self._found: list[Any] = []
 
     def add(self, function: Callable[..., Any]) -> None:
         """Take account of one more function."""
-        if self._declared:
+        if not self._open:
             return
         self._found += _results(_resolved(function, inspect.signature(function).return_annotation))
         known = self._found and _UNKNOWN not in self._found

@@ -147,10 +147,15 @@ class Holding:
 
     @property
     def response(self) -> ResponseType:
-        """What the operation ends with."""
+        """What the operation ends with, for those who read it."""
         if self._response is not None:
             return self._response
         return self.handler.response if self.handler is not None else ANY_RESPONSE
+
+    @property
+    def promised(self) -> ResponseType:
+        """What it may be ended with by hand. A handler that does so returns None, whatever its result is."""
+        return self.handler.returns.declared if self.handler is not None else ANY_RESPONSE
 
     @property
     def state(self) -> Any:

@@ -279,14 +279,14 @@ class Operation(Stateful, Generic[S, R]):
 
         Raises:
             TypeError: pydantic cannot serialize it.
-            ResponseDataError: It is not what the handler declares, or has a number that JSON cannot hold exactly. It
-                names the field. The operation goes on.
+            ResponseDataError: It is not what the handler's ``response=`` declares, or has a number that JSON cannot
+                hold exactly. It names the field. The operation goes on.
             PayloadTooLargeError: Over ``Limits.response``; the operation goes on.
             OperationDoneError: It has ended already.
             LeaseLostError: This object does not hold the operation, or no longer.
             StoreUnavailableError: Nothing is known; ask again.
         """
-        packed = pack(self._hold.response.message(response))
+        packed = pack(self._hold.promised.message(response))
         self._host.settings.limits.check("response", len(packed))
         await self._hold.finish(response=packed)
         return self.proto

@@ -118,6 +118,17 @@ async def test_done_in_a_handler_is_checked_too(client):
 
 
 @pytest.mark.asyncio
+async def test_a_return_annotation_says_nothing_of_an_end_by_hand(client):
+    """A handler that ends its operation itself returns None, and says so."""
+
+    @client.handler
+    async def make(op) -> None:
+        await op.done({"url": "v"})
+
+    assert await result_of(client, make) == struct_pb2.Struct(fields={"url": struct_pb2.Value(string_value="v")})
+
+
+@pytest.mark.asyncio
 async def test_the_return_annotation_declares_it(client):
     """Types that are defined in the function that registers the handler too; ``Suspended`` is no result."""
 
