@@ -108,9 +108,11 @@ def decode_response(packed: any_pb2.Any, kind: Any) -> Any:
         TypeError: It is of another type.
         LookupError: Nothing is declared, and the type is not known to this process.
     """
+    if is_message(kind):
+        return unpack(packed, cast("type[Message]", kind))
     if is_open(kind) or (kind is NoneType and not is_empty(packed)):  # who returns None may have ended it by hand
         return unpack(packed)
-    return unpack(packed, cast("type[Message]", kind)) if is_message(kind) else decode(packed, kind)
+    return decode(packed, kind)
 
 
 ANY_RESPONSE = ResponseType(None)

@@ -91,12 +91,12 @@ def members_of(kind: Any) -> tuple[Any, ...]:
 
 def is_open(kind: Any) -> bool:
     """Whether a type declares nothing: whatever message it is, it is taken as that."""
-    return any(member in UNDECLARED for member in members_of(kind))
+    return kind is None or any(member in UNDECLARED for member in members_of(kind))
 
 
 def is_message(kind: Any) -> bool:
-    """Whether a type is a class of protobuf messages."""
-    return isinstance(kind, type) and issubclass(kind, Message)
+    """Whether a type is a class of protobuf messages, and not the base of all."""
+    return isinstance(kind, type) and issubclass(kind, Message) and kind is not Message
 
 
 def data_of(kind: Any) -> Any:
