@@ -5,22 +5,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, overload
+from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf.message import Message
 
 from lro_aio._missing import needs
-from lro_aio.core.codec import Upgrade
 from lro_aio.core.logs import event
 from lro_aio.core.policies import (
     Duration,
     LeasePolicy,
     Limits,
     RetentionPolicy,
-    RetryPolicy,
     SweepPolicy,
     seconds,
     whole,
@@ -29,22 +27,27 @@ from lro_aio.core.record import WakeReason
 from lro_aio.core.results import unmarshal_operation
 from lro_aio.engine.children import Service, as_service
 from lro_aio.engine.engine import Engine
-from lro_aio.engine.handlers import HandlerFunction, Handlers, Register, Registered
+from lro_aio.engine.handlers import HandlerFunction, HandlerOptions, Handlers, Register, RegisterAs, Registered
 from lro_aio.engine.life import NeverOpenedError
 from lro_aio.engine.operation import Operation
 from lro_aio.engine.serving import ServerHost
 from lro_aio.engine.settings import Settings
+from lro_aio.engine.starting import StartOptions
+from lro_aio.engine.suspension import Suspended
 from lro_aio.engine.timing import SystemClock
 from lro_aio.ports import Clock, Scheduler, Store
 from lro_aio.schedulers.local import LocalScheduler
+from lro_aio.stores import open_url
 
 __all__ = ["Client"]
 
 logger = logging.getLogger("lro_aio")
 
-M = TypeVar("M", bound=Message)
+S = TypeVar("S")
 O = TypeVar("O")  # noqa: E741 (the operation's type)
 R = TypeVar("R")
+M = TypeVar("M", bound=Message)
+N = TypeVar("N", bound=Message)
 
 
 class Client:
@@ -99,7 +102,7 @@ class Client:
         expose_errors: bool = False,
         clock: Clock | None = None,
     ) -> None:
-        self.store = _open_url(store) if isinstance(store, str) else store
+        self.store = open_url(store) if isinstance(store, str) else store
         if not isinstance(self.store, Store):
             raise TypeError(f"store must be a URL or a Store, not {type(store).__name__}")
         self.scheduler: Scheduler = scheduler if scheduler is not None else LocalScheduler()
@@ -276,27 +279,37 @@ class Client:
         return self.engine.server_host
 
     @overload
-    def handler(self, name: Callable[[O], Coroutine[Any, Any, R]]) -> Registered[O, R]: ...
+    def handler(self, name: Callable[[O], Coroutine[Any, Any, Suspended]]) -> Registered[O, Any]: ...
+
+    @overload
+    def handler(self, name: Callable[[O], Coroutine[Any, Any, R | Suspended]]) -> Registered[O, R]: ...
 
     @overload
     def handler(
-        self,
-        name: str | None = None,
-        *,
-        state: Any = None,
-        resume_points: Collection[str] | None = None,
-        on_cancel: str | HandlerFunction | None = None,
-        retry: RetryPolicy | None = None,
-        run_timeout: Duration | None = None,
-        state_version: int = 1,
-        upgrade: Upgrade | None = None,
+        self, name: str | None = None, *, response: type[R], **options: Unpack[HandlerOptions]
+    ) -> RegisterAs[R]: ...
+
+    @overload
+    def handler(
+        self, name: str | None = None, *, response: Any = None, **options: Unpack[HandlerOptions]
     ) -> Register: ...
 
     def handler(
-        self, name: str | Callable[[O], Coroutine[Any, Any, R]] | None = None, **options: Any
-    ) -> Registered[O, R] | Register:
+        self, name: str | Callable[[Any], Coroutine[Any, Any, Any]] | None = None, **options: Any
+    ) -> Registered[Any, Any] | Register | RegisterAs[Any]:
         """Register a handler with this client alone; see ``Handlers.handler``."""
         return self.handlers.handler(name, **options)
+
+    @overload
+    async def start(
+        self,
+        handler: Callable[[Operation[S]], Awaitable[R | Suspended]],
+        state: S | None = None,
+        **options: Unpack[StartOptions],
+    ) -> Operation[S, R]: ...
+
+    @overload
+    async def start(self, handler: str, state: Any = None, **options: Unpack[StartOptions]) -> Operation[Any]: ...
 
     async def start(
         self,
@@ -390,19 +403,26 @@ class Client:
         )
         return Operation(holding)
 
-    async def operation(self, name: str, *, state: Any = None) -> Operation[Any]:
+    @overload
+    async def operation(self, name: str, *, state: Any = None, response: type[R]) -> Operation[Any, R]: ...
+
+    @overload
+    async def operation(self, name: str, *, state: Any = None, response: Any = None) -> Operation[Any]: ...
+
+    async def operation(self, name: str, *, state: Any = None, response: Any = None) -> Operation[Any, Any]:
         """An existing operation, in the hands of a visitor.
 
         Args:
             name: Resource name.
             state: Type of ``op.state``, where no handler that is registered here declares it.
+            response: Type of the result, likewise.
 
         Raises:
             InvalidOperationNameError: Malformed name.
             OperationNotFoundError: Never created, deleted or expired.
             StoreUnavailableError: The store did not answer.
         """
-        return await self.engine.operation(name, state=state)
+        return await self.engine.operation(name, state=state, response=response)
 
     async def get_operation(self, name: str) -> operations_pb2.Operation:
         """The operation as it is now. A thousand concurrent calls cost one read.
@@ -553,8 +573,8 @@ class Client:
         await self.engine.sweep()
 
     async def unmarshal_operation(
-        self, name: str, response: type[M] | M | None = None, metadata: type[Message] | Message | None = None
-    ) -> tuple[M | None, Message | None]:
+        self, name: str, response: type[R] | M | None = None, metadata: type[S] | N | None = None
+    ) -> tuple[R | M | None, S | N | None]:
         """Response and metadata of a finished operation, unpacked; see ``lro_aio.unmarshal_operation``."""
         return unmarshal_operation(await self.get_operation(name), response, metadata)
 
@@ -572,19 +592,3 @@ def _check_row(store: Store, limits: Limits) -> None:
             f"Limits.state, metadata and response (or error) are {total} bytes together, but a row of the store"
             f" {store.url} holds {most}; lower one of them, and keep large data elsewhere, its address in the state"
         )
-
-
-def _open_url(url: str) -> Store:
-    scheme = url.partition(":")[0]
-    if scheme == "sqlite":
-        from lro_aio.stores.sqlite import SqliteStore
-
-        return SqliteStore.from_url(url)
-    if scheme == "spanner":
-        from lro_aio.stores.spanner import SpannerStore
-
-        return SpannerStore.from_url(url)
-    raise ValueError(
-        f"{url!r} is not a store URL: expected sqlite:///relative.db, sqlite:////absolute.db, sqlite:// (in memory)"
-        " or spanner://PROJECT/INSTANCE/DATABASE?table=TABLE"
-    )

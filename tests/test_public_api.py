@@ -23,7 +23,7 @@ PUBLIC = [
     "OperationAlreadyExistsError", "OperationBusyError", "OperationCancelledError", "OperationDoneError",
     "OperationFailedError", "OperationNotDoneError", "OperationNotFoundError", "OperationsService",
     "PayloadTooLargeError", "PollPolicy", "RESUME_POINT_COLUMN_NAME", "RemoteCallError", "RemoteOperation",
-    "RemoteProtocolError", "RetentionPolicy", "RetryLater", "RetryPolicy", "STATE_COLUMN_NAME",
+    "RemoteProtocolError", "ResponseDataError", "RetentionPolicy", "RetryLater", "RetryPolicy", "STATE_COLUMN_NAME",
     "SchedulerUnavailableError", "SpannerStore", "SqliteStore", "StateCodecError",
     "StoreDataError", "StoreRefusedError", "StoreSchemaError", "StoreUnavailableError", "Suspended", "SweepPolicy",
     "UnknownHandlerError",

@@ -3,8 +3,6 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from google.protobuf import struct_pb2
-
 import lro_aio as lro
 
 handlers = lro.Handlers()
@@ -23,7 +21,7 @@ class PageState:
     number: int = 0
 
 
-@handlers.handler("create-report", state=ReportState)
+@handlers.handler("create-report")
 async def create_report(op: lro.Operation[ReportState]):
     """Start one child operation per page, then let go."""
     for number in range(1, op.state.pages + 1):
@@ -38,23 +36,19 @@ async def collect(op: lro.Operation[ReportState]):
     for page in op.children:
         if page.HasField("error"):
             raise lro.OperationFailedError(f"{page.name}: {page.error.message}", code=page.error.code)
-        result, _ = lro.unmarshal_operation(page, struct_pb2.Struct)
+        result, _ = lro.unmarshal_operation(page, dict)
         op.state.interrupted += result["attempt"] > 1
     return op.suspend(resume_at=publish, sleep=0.2)  # say, until the embargo is over
 
 
 @create_report.segment
 async def publish(op: lro.Operation[ReportState]):
-    report = struct_pb2.Struct()
-    report.update({"title": op.state.title, "pages": op.state.pages, "interrupted": op.state.interrupted})
-    return report
+    return {"title": op.state.title, "pages": op.state.pages, "interrupted": op.state.interrupted}
 
 
-@handlers.handler("render-page", state=PageState)
+@handlers.handler("render-page")
 async def render_page(op: lro.Operation[PageState]):
     for step in range(1, 5):
         await asyncio.sleep(0.3)  # stands for work
         await op.progress(step / 4, f"page {op.state.number}, step {step} of 4")
-    page = struct_pb2.Struct()
-    page.update({"number": op.state.number, "attempt": op.attempt})
-    return page
+    return {"number": op.state.number, "attempt": op.attempt}

@@ -30,7 +30,9 @@ __all__ = [
     "NewerStateError",
     "StateCodec",
     "fingerprint",
+    "location",
     "pack",
+    "sentence",
     "unpack",
 ]
 
@@ -89,7 +91,7 @@ class StateCodec(Generic[S]):
             try:
                 self._adapter = TypeAdapter(Any if kind is None else kind)
             except (PydanticUserError, PydanticUndefinedAnnotation) as exc:
-                raise TypeError(f"{kind!r} cannot be handler state: {_sentence(exc)}") from exc
+                raise TypeError(f"{kind!r} cannot be handler state: {sentence(exc)}") from exc
 
     @property
     def tag(self) -> str:
@@ -110,7 +112,7 @@ class StateCodec(Generic[S]):
             return self.kind()
         except Exception as exc:  # the user's class: it may raise anything
             name = getattr(self.kind, "__name__", str(self.kind))
-            raise StateCodecError(f"no state was given and {name}() fails: {_sentence(exc)}") from exc
+            raise StateCodecError(f"no state was given and {name}() fails: {sentence(exc)}") from exc
 
     def encode(self, state: S | None) -> tuple[bytes, str]:
         """Return ``(bytes, tag)``, once they have been read back: ``decode`` accepts them.
@@ -166,7 +168,7 @@ class StateCodec(Generic[S]):
         try:
             return self._dump(state), self.tag
         except Exception as exc:  # serializers and properties of the user's class may raise anything
-            raise StateCodecError(_sentence(exc), field=self._field_of(state, exc)) from exc
+            raise StateCodecError(sentence(exc), field=self._field_of(state, exc)) from exc
 
     def _read_back(self, state: S | None, data: bytes) -> None:
         """Better to fail now, while somebody can fix it, than when the operation wakes up in a month."""
@@ -174,7 +176,7 @@ class StateCodec(Generic[S]):
         try:
             again = self._adapter.validate_json(data)
         except Exception as exc:  # validators of the user's class may raise anything
-            raise StateCodecError(f"it could not be read back: {_sentence(exc)}", field=_location(exc)) from exc
+            raise StateCodecError(f"it could not be read back: {sentence(exc)}", field=location(exc)) from exc
         if self._lossless and (found := self._differs(state, again)) is not None:
             raise StateCodecError(found.problem, field=found.path)
 
@@ -214,7 +216,7 @@ class StateCodec(Generic[S]):
         try:
             return cast("S", self._adapter.validate_json(data))
         except Exception as exc:  # validators of the user's class may raise anything
-            raise StateCodecError(_sentence(exc), field=_location(exc), codec=tag) from exc
+            raise StateCodecError(sentence(exc), field=location(exc), codec=tag) from exc
 
     def _upgraded(self, data: bytes, version: int, tag: str) -> bytes:
         if self.upgrade is None:
@@ -278,7 +280,7 @@ class StateCodec(Generic[S]):
                     self._adapter.dump_json(state, warnings=False, by_alias=True, round_trip=True)
                 )
             except Exception as second:  # noqa: BLE001 (read for its field only; the first error is reported)
-                path = _location(second)
+                path = location(second)
         if not path and (match := _FIELD.search(str(exc))):
             path = match[1]
         return path
@@ -314,7 +316,7 @@ def fingerprint(
         try:
             body = canonical(source).encode()
         except (ValueError, RecursionError) as exc:
-            problem = f"no canonical form: {_sentence(exc)}; pass fingerprint= to say what makes two requests the same"
+            problem = f"no canonical form: {sentence(exc)}; pass fingerprint= to say what makes two requests the same"
             raise StateCodecError(problem, field=_offender(source)) from exc
     digest = hashlib.sha256(b"%d:%s\0%s" % (len(handler), handler.encode(), body))
     return f"{scheme}:{digest.hexdigest()}"
@@ -447,13 +449,14 @@ def _grafted(plain: Any, exact: Any) -> Any:
     return plain
 
 
-def _location(exc: Exception) -> str:
+def location(exc: Exception) -> str:
+    """The field that a validation refused; "" for another exception."""
     if not isinstance(exc, ValidationError):
         return ""
     return ".".join(str(part) for part in exc.errors(include_url=False)[0]["loc"])
 
 
-def _sentence(exc: Exception) -> str:
+def sentence(exc: Exception) -> str:
     """One line about an exception, without the values that pydantic quotes."""
     if isinstance(exc, ValidationError):
         return str(exc.errors(include_url=False)[0]["msg"])

@@ -18,6 +18,7 @@
     ├── InvalidTransitionError         the row's state does not allow the change
     │   └── OperationBusyError         a live run holds the row; try again later
     ├── StateCodecError                handler state cannot be encoded or decoded
+    ├── ResponseDataError              what a handler returned is not what it declares, or not exact in JSON
     ├── PayloadTooLargeError           metadata, state, response or another field over its limit
     ├── InvalidPageTokenError          a page token that was altered or belongs to other arguments
     ├── InvalidFilterError             a filter that does not parse, or names an unknown field
@@ -73,6 +74,7 @@ __all__ = [
     "PayloadTooLargeError",
     "RemoteCallError",
     "RemoteProtocolError",
+    "ResponseDataError",
     "SchedulerUnavailableError",
     "StateCodecError",
     "StoreDataError",
@@ -395,6 +397,19 @@ class StateCodecError(LroError):
         where = f" (field {field!r})" if field else ""
         stored = f" [stored as {codec!r}]" if codec else ""
         super().__init__(f"handler state{where}: {problem}{stored}")
+
+
+class ResponseDataError(LroError):
+    """A result is not what its handler declares, or has a part that JSON cannot hold as it is."""
+
+    code = Code.INTERNAL
+    reason = "RESPONSE_DATA"
+
+    def __init__(self, problem: str, *, field: str = "") -> None:
+        self.problem = problem
+        self.field = field
+        where = f" (field {field!r})" if field else ""
+        super().__init__(f"response{where}: {problem}")
 
 
 class PayloadTooLargeError(LroError):

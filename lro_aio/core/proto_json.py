@@ -9,7 +9,13 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf import any_pb2, json_format
 from google.rpc import status_pb2
 
-__all__ = ["any_json", "list_json", "operation_json", "printed", "status_json"]
+__all__ = ["FREE_FORM", "any_json", "list_json", "operation_json", "printed", "status_json", "whole_numbers"]
+
+FREE_FORM = frozenset({"google.protobuf.Struct", "google.protobuf.Value", "google.protobuf.ListValue"})
+"""Messages that hold any JSON value. Their numbers are doubles, also those that were integers."""
+
+EXACT = 2**53
+"""Up to which a double holds every integer."""
 
 
 def operation_json(operation: operations_pb2.Operation) -> dict[str, Any]:
@@ -64,9 +70,21 @@ def any_json(packed: any_pb2.Any) -> dict[str, Any]:
 
 
 def printed(packed: any_pb2.Any) -> dict[str, Any] | None:
-    """proto3 JSON of an ``Any`` as the protobuf library prints it; None where it cannot."""
+    """proto3 JSON of an ``Any`` as the protobuf library prints it; None where it cannot.
+
+    The integers of a ``Struct`` are integers, as other languages print them: their parsers may want 12, and not 12.0.
+    """
     try:
         members: dict[str, Any] = json_format.MessageToDict(packed)
     except Exception:  # noqa: BLE001 (the printer raises many kinds, RecursionError too)
         return None
-    return members
+    return whole_numbers(members) if packed.TypeName() in FREE_FORM else members
+
+
+def whole_numbers(value: Any) -> Any:
+    """A JSON value with integers for the doubles that are whole, as far as doubles are exact."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) <= EXACT else value
+    if isinstance(value, dict):
+        return {key: whole_numbers(item) for key, item in value.items()}
+    return [whole_numbers(item) for item in value] if isinstance(value, list) else value

@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lro_aio.core.codec import StateCodec
+from lro_aio.core.data import ResponseType
 from lro_aio.core.record import Record
 from lro_aio.core.transitions import Holder
 from lro_aio.engine.batching import Batcher
 from lro_aio.engine.cancelling import Canceller
+from lro_aio.engine.causes import Causes
 from lro_aio.engine.changes import Feed
 from lro_aio.engine.children import Children, Service
 from lro_aio.engine.dispatch import Dispatcher
@@ -264,12 +266,13 @@ class Engine:
             await self.batcher.close()
             self.feed.elsewhere()  # whoever still waits finds the client closed
 
-    async def operation(self, name: str, *, state: type[Any] | None = None) -> Operation[Any]:
+    async def operation(self, name: str, *, state: Any = None, response: Any = None) -> Operation[Any, Any]:
         """See ``Client.operation``."""
         record = await self.rows.record(name)
         handler = self._handlers.find(record.handler) if record.handler else None
         codec = StateCodec(state) if state is not None else None
-        return Operation(Holding(self.host, record, handler=handler, codec=codec))
+        kind = ResponseType(response) if response is not None else None
+        return Operation(Holding(self.host, record, handler=handler, codec=codec, response=kind))
 
     async def sweep(self) -> None:
         """One repair pass."""
@@ -319,6 +322,7 @@ class _Host:
         self.settings = settings
         self.rows = rows
         self.children = children
+        self.causes = Causes()
         self.tasks = Tasks()
         self.dev_mode = dev_mode
         self._leases = leases

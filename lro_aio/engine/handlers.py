@@ -6,15 +6,29 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar, cast, overload
+from typing import Any, Generic, Protocol, TypedDict, TypeVar, Unpack, cast, overload
 
 from lro_aio.core.codec import StateCodec, Upgrade
+from lro_aio.core.data import ResponseType
 from lro_aio.core.errors import UnknownHandlerError, UnknownResumePointError
 from lro_aio.core.policies import Duration, RetryPolicy, seconds
 from lro_aio.core.record import Record
+from lro_aio.engine.annotations import Returns, state_of
+from lro_aio.engine.suspension import Suspended
 from lro_aio.ports import Route
 
-__all__ = ["MAX_NAME", "Handler", "Handlers", "Register", "Registered", "RetryLater", "Runnable", "check_name"]
+__all__ = [
+    "MAX_NAME",
+    "Handler",
+    "HandlerOptions",
+    "Handlers",
+    "Register",
+    "RegisterAs",
+    "Registered",
+    "RetryLater",
+    "Runnable",
+    "check_name",
+]
 
 MAX_NAME = 128
 """Characters of the name of a handler or a resume point."""
@@ -24,6 +38,7 @@ HandlerFunction = Callable[[Any], Awaitable[Any]]
 F = TypeVar("F", bound=HandlerFunction)
 O = TypeVar("O")  # noqa: E741 (the operation's type)
 R = TypeVar("R")
+"""The type of the result."""
 
 
 class RetryLater(Exception):  # noqa: N818 (a request, not an error)
@@ -55,8 +70,14 @@ class Handler:
     retry: RetryPolicy
     run_timeout: float | None
     """Seconds that one run may take."""
+    returns: Returns = field(default_factory=Returns)
     segments: dict[str, HandlerFunction] = field(default_factory=dict)
     """Resume points that are functions of their own."""
+
+    @property
+    def response(self) -> ResponseType:
+        """What an operation ends with."""
+        return self.returns.type
 
     @property
     def declared(self) -> frozenset[str]:
@@ -111,14 +132,14 @@ class Registered(Generic[O, R]):
         function: The decorated function.
     """
 
-    def __init__(self, handler: Handler, function: Callable[[O], Coroutine[Any, Any, R]]) -> None:
+    def __init__(self, handler: Handler, function: Callable[[O], Awaitable[Any]]) -> None:
         functools.update_wrapper(self, function)
         self.handler = handler
         self._function = function
 
-    def __call__(self, op: O) -> Coroutine[Any, Any, R]:
+    def __call__(self, op: O) -> Coroutine[Any, Any, R | Suspended]:
         """Call the function."""
-        return self._function(op)
+        return cast("Coroutine[Any, Any, R | Suspended]", self._function(op))
 
     def __repr__(self) -> str:
         return f"<handler {self.handler.name!r}: {self._function!r}>"
@@ -145,17 +166,40 @@ class Registered(Generic[O, R]):
 
         def declare(function: F, given: str | None = None) -> F:
             _add_segment(self.handler, given, function)
+            self.handler.returns.add(_plain(function))
             return function
 
         return declare(name) if callable(name) else lambda function: declare(function, name)
 
 
 class Register(Protocol):
-    """A decorator that registers a handler."""
+    """A decorator that registers a handler. The result is what the function returns, besides ``Suspended``."""
 
-    def __call__(self, function: Callable[[O], Coroutine[Any, Any, R]], /) -> Registered[O, R]:
+    @overload
+    def __call__(self, function: Callable[[O], Coroutine[Any, Any, Suspended]], /) -> Registered[O, Any]: ...
+
+    @overload
+    def __call__(self, function: Callable[[O], Coroutine[Any, Any, R | Suspended]], /) -> Registered[O, R]: ...
+
+
+class RegisterAs(Protocol[R]):
+    """A decorator that registers a handler whose result is declared with ``response=``."""
+
+    def __call__(self, function: Callable[[O], Coroutine[Any, Any, Any]], /) -> Registered[O, R]:
         """Register it."""
         ...
+
+
+class HandlerOptions(TypedDict, total=False):
+    """The options of ``Handlers.handler``, besides ``response``."""
+
+    state: Any
+    resume_points: Collection[str] | None
+    on_cancel: str | HandlerFunction | None
+    retry: RetryPolicy | None
+    run_timeout: Duration | None
+    state_version: int
+    upgrade: Upgrade | None
 
 
 class Handlers:
@@ -174,20 +218,19 @@ class Handlers:
             yield from other
 
     @overload
-    def handler(self, name: Callable[[O], Coroutine[Any, Any, R]]) -> Registered[O, R]: ...
+    def handler(self, name: Callable[[O], Coroutine[Any, Any, Suspended]]) -> Registered[O, Any]: ...
+
+    @overload
+    def handler(self, name: Callable[[O], Coroutine[Any, Any, R | Suspended]]) -> Registered[O, R]: ...
 
     @overload
     def handler(
-        self,
-        name: str | None = None,
-        *,
-        state: Any = None,
-        resume_points: Collection[str] | None = None,
-        on_cancel: str | HandlerFunction | None = None,
-        retry: RetryPolicy | None = None,
-        run_timeout: Duration | None = None,
-        state_version: int = 1,
-        upgrade: Upgrade | None = None,
+        self, name: str | None = None, *, response: type[R], **options: Unpack[HandlerOptions]
+    ) -> RegisterAs[R]: ...
+
+    @overload
+    def handler(
+        self, name: str | None = None, *, response: Any = None, **options: Unpack[HandlerOptions]
     ) -> Register: ...
 
     def handler(
@@ -195,25 +238,30 @@ class Handlers:
         name: str | Callable[[Any], Coroutine[Any, Any, Any]] | None = None,
         *,
         state: Any = None,
+        response: Any = None,
         resume_points: Collection[str] | None = None,
         on_cancel: str | HandlerFunction | None = None,
         retry: RetryPolicy | None = None,
         run_timeout: Duration | None = None,
         state_version: int = 1,
         upgrade: Upgrade | None = None,
-    ) -> Registered[Any, Any] | Register:
+    ) -> Registered[Any, Any] | Register | RegisterAs[Any]:
         """Register an ``async def`` that runs an operation. With parentheses or without.
 
-        The function takes an ``Operation`` and returns a protobuf message (the response), what ``op.suspend(...)``
-        returned, or None (the response is ``google.protobuf.Empty``). It runs at least once per segment: after a crash
-        the segment starts again, so what it does outside should be repeatable or keyed by ``op.id``. What the decorator
-        returns is called like the function, and has ``segment``, which declares resume points that are functions. A
-        bound method is registered with ``handlers.handler("name")(thing.method)``.
+        The function takes an ``Operation`` and returns the response: a protobuf message, data that pydantic can
+        serialize (a dict, a list, a model, a dataclass, a text, a number), or None, which is ``google.protobuf.Empty``.
+        Or it returns what ``op.suspend(...)`` returned. It runs at least once per segment: after a crash the segment
+        starts again, so what it does outside should be repeatable or keyed by ``op.id``. What the decorator returns is
+        called like the function, and has ``segment``, which declares resume points that are functions. A bound method
+        is registered with ``handlers.handler("name")(thing.method)``.
 
         Args:
             name: What rows call it. Never rename it while operations live. Default: the function's name.
-            state: Type of the state: anything pydantic takes, or a protobuf message class. None and ``Any``: any JSON
-                value. ``S | None`` begins as None.
+            state: Type of the state: anything pydantic takes, or a protobuf message class. ``Any``: any JSON value.
+                ``S | None`` begins as None. None: what the annotation ``op: Operation[S]`` says.
+            response: Type of the response, as ``state``. What is returned is checked against it, and ``op.result()``
+                gives it. ``Any``: anything. None: what the function's return annotation says, with those of its
+                segments.
             resume_points: Names that ``suspend(resume_at=...)`` may use, besides the segments. None, and no segments:
                 any name; a process then goes on with operations also where only a newer release knows how to.
             on_cancel: Resume point of a clean-up that a cancel runs, once, or the function of one. Need not be listed
@@ -225,7 +273,7 @@ class Handlers:
 
         Raises:
             ValueError: The name is taken or malformed.
-            TypeError: Not a coroutine function of one argument, or a state type that cannot be stored.
+            TypeError: Not a coroutine function of one argument, or a type that cannot be stored.
         """
         if callable(name):
             return self.handler()(name)
@@ -234,20 +282,24 @@ class Handlers:
         if cleanup:
             check_name("resume point", cleanup)
 
-        def register(function: Callable[[O], Coroutine[Any, Any, R]]) -> Registered[O, R]:
-            plain: Callable[[O], Coroutine[Any, Any, R]] = _plain(function)
+        def register(function: HandlerFunction) -> Registered[Any, Any]:
+            plain = _plain(function)
             registered = name if name is not None else _name_of(plain)
             check_name("handler", registered)
             _check_function("handler", registered, plain)
             handler = Handler(
                 name=registered,
                 function=plain,
-                codec=StateCodec(state, version=state_version, upgrade=upgrade),
+                codec=StateCodec(
+                    state if state is not None else state_of(plain), version=state_version, upgrade=upgrade
+                ),
                 resume_points=points,
                 on_cancel=cleanup,
                 retry=retry if retry is not None else RetryPolicy(),
                 run_timeout=None if run_timeout is None else seconds(run_timeout, "run_timeout", positive=True),
+                returns=Returns(response),
             )
+            handler.returns.add(plain)
             if callable(on_cancel):
                 _add_segment(handler, cleanup, on_cancel)
             self._add(handler)

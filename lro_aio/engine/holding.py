@@ -15,10 +15,12 @@ from google.rpc import status_pb2
 from lro_aio.core import transitions
 from lro_aio.core.change import Change
 from lro_aio.core.codec import StateCodec
+from lro_aio.core.data import ANY_RESPONSE, ResponseType
 from lro_aio.core.logs import about
 from lro_aio.core.record import Record
 from lro_aio.core.status import fitted
 from lro_aio.core.transitions import Holder
+from lro_aio.engine.causes import Causes
 from lro_aio.engine.children import Children
 from lro_aio.engine.handlers import Handler, HandlerFunction
 from lro_aio.engine.progress import Progress
@@ -57,6 +59,7 @@ class OperationHost(Protocol):
     settings: Settings
     rows: Rows
     children: Children
+    causes: Causes
     tasks: Tasks
     """Own what writes progress later."""
 
@@ -96,6 +99,7 @@ class Holding:
         handler: The row's, where it is registered here.
         holder: The claim to write with; None: a visitor's.
         codec: How to read the state; None: as the handler does.
+        response: What it ends with; None: what the handler returns.
         in_handler: Whether the handler's own code has it, and may suspend.
     """
 
@@ -107,6 +111,7 @@ class Holding:
         handler: Handler | None = None,
         holder: Holder | None = None,
         codec: StateCodec[Any] | None = None,
+        response: ResponseType | None = None,
         in_handler: bool = False,
     ) -> None:
         self.host = host
@@ -120,9 +125,12 @@ class Holding:
         self.suspended: Suspended | None = None
         """What ``suspend`` returned last."""
         self._codec = codec if codec is not None else (handler.codec if handler is not None else None)
+        self._response = response
         self._state: Any = _UNREAD
         self._read = self._assigned = False
         self._progress: Progress | None = None
+        # Not a run's own: its exception would hold itself, through the frames of its traceback.
+        self._interest = None if in_handler else host.causes.interest(record.uid)
 
     @property
     def progress(self) -> Progress:
@@ -136,6 +144,18 @@ class Holding:
                 tasks=self.host.tasks,
             )
         return self._progress
+
+    @property
+    def response(self) -> ResponseType:
+        """What the operation ends with, for those who read it."""
+        if self._response is not None:
+            return self._response
+        return self.handler.response if self.handler is not None else ANY_RESPONSE
+
+    @property
+    def promised(self) -> ResponseType:
+        """What it may be ended with by hand. A handler that does so returns None, whatever its result is."""
+        return self.handler.returns.declared if self.handler is not None else ANY_RESPONSE
 
     @property
     def state(self) -> Any:

@@ -31,7 +31,7 @@ RETRY_AFTER = 5.0
 """Seconds after which a row that a worker is about to run may wait again, or have ended."""
 
 
-class MethodOperation(Operation[S]):
+class MethodOperation(Operation[S, Any]):
     """An operation in the hands of a service method, under a lease, with the claim of a run.
 
     As in a handler, ``state``, ``resume_point``, ``children`` and ``wake_reason`` say where to go on. The method ends

@@ -1,33 +1,38 @@
-"""``Operation[S]``: one long-running operation in the hands of its creator, its handler, or a visitor."""
+"""``Operation[S, R]``: one long-running operation in the hands of its creator, its handler, or a visitor."""
 
 from __future__ import annotations
 
 import asyncio
 import datetime
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, Generic, Self, cast, overload
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
-from google.protobuf import any_pb2, empty_pb2
+from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import status_pb2
+from typing_extensions import TypeVar
 
 from lro_aio.core import transitions
-from lro_aio.core.codec import pack, unpack
+from lro_aio.core.codec import pack
 from lro_aio.core.codes import Code
+from lro_aio.core.data import decode_response
 from lro_aio.core.errors import (
     LeaseLostError,
     OperationDoneError,
+    OperationNotDoneError,
     OperationNotFoundError,
     WaitDeadlineExceededError,
     WorkerUnavailableError,
 )
 from lro_aio.core.logs import about
+from lro_aio.core.packed import unpacked
 from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.record import Record, State, WakeReason
 from lro_aio.core.status import cancelled, error_of, make_status, to_status
+from lro_aio.engine.annotations import Stateful
 from lro_aio.engine.children import Service, as_service
 from lro_aio.engine.handlers import HandlerFunction
 from lro_aio.engine.holding import CancelReason, Holding, OperationHost
@@ -39,11 +44,17 @@ __all__ = ["CancelReason", "Operation"]
 logger = logging.getLogger("lro_aio")
 
 S = TypeVar("S")
-M = TypeVar("M", bound=Message)
+R = TypeVar("R", default=Any)
+"""The type of the result, which a handler's own annotation need not say: ``Operation[S]``."""
+C = TypeVar("C")
+"""The type of a child's state."""
+T = TypeVar("T")
 
 
-class Operation(Generic[S]):
-    """One operation. Made by a ``Client``, never by hand.
+class Operation(Stateful, Generic[S, R]):
+    """One operation, with state of type ``S`` and a result of type ``R``. Made by a ``Client``, never by hand.
+
+    ``await op`` waits for the end and gives the result, as ``op.result()`` does.
 
     In a handler, and for whoever made it with ``client.create()``, it holds a claim and may write. One that
     ``client.operation(name)`` or ``client.start(...)`` returned holds none: it may fetch, wait, cancel and delete. It
@@ -94,9 +105,35 @@ class Operation(Generic[S]):
         return self._hold.record
 
     @property
-    def ended(self) -> bool:
-        """Whether the operation was done when last seen, without I/O."""
+    def is_done(self) -> bool:
+        """Whether the operation had ended when last seen, in success or failure. No I/O."""
         return self._hold.record.done
+
+    @property
+    def ended(self) -> bool:
+        """The same as ``is_done``."""
+        return self.is_done
+
+    @property
+    def value(self) -> R:
+        """The result of the ended operation, as last seen. No I/O.
+
+        Raises:
+            OperationNotDoneError: It had not ended when last seen.
+            OperationFailedError: It ended with an error.
+            OperationCancelledError: It was cancelled.
+            TypeError: The response is of another type.
+        """
+        return cast("R", self._value(None))
+
+    @property
+    def metadata(self) -> Any:
+        """What was last seen of the metadata, unpacked; None if there was none. No I/O.
+
+        A message of a type that this process does not know stays an ``Any``.
+        """
+        packed = self._hold.record.metadata
+        return unpacked(any_pb2.Any.FromString(packed)) if packed else None
 
     @property
     def state(self) -> S:
@@ -179,6 +216,10 @@ class Operation(Generic[S]):
         self._hold.record = await self._host.rows.record(self.name)
         return self.proto
 
+    async def refresh(self) -> None:
+        """Read the operation again: what the properties tell is then new. Raises as ``fetch``."""
+        await self.fetch()
+
     async def set_metadata(self, metadata: Message) -> operations_pb2.Operation:
         """Write the metadata.
 
@@ -237,16 +278,23 @@ class Operation(Generic[S]):
         if changes:
             await self._hold.write(transitions.save, changes=changes)
 
-    async def done(self, response: Message | None = None) -> operations_pb2.Operation:
-        """End the operation with a response; None is ``google.protobuf.Empty``.
+    async def done(self, response: Any = None) -> operations_pb2.Operation:
+        """End the operation with a response.
+
+        Args:
+            response: What a handler may return: a protobuf message, data that pydantic can serialize, or None, which is
+                ``google.protobuf.Empty``.
 
         Raises:
+            TypeError: pydantic cannot serialize it.
+            ResponseDataError: It is not what the handler's ``response=`` declares, or has a number that JSON cannot
+                hold exactly. It names the field. The operation goes on.
             PayloadTooLargeError: Over ``Limits.response``; the operation goes on.
             OperationDoneError: It has ended already.
             LeaseLostError: This object does not hold the operation, or no longer.
             StoreUnavailableError: Nothing is known; ask again.
         """
-        packed = pack(response if response is not None else empty_pb2.Empty())
+        packed = pack(self._hold.promised.message(response))
         self._host.settings.limits.check("response", len(packed))
         await self._hold.finish(response=packed)
         return self.proto
@@ -275,6 +323,7 @@ class Operation(Generic[S]):
             raise TypeError(f"the error must be an exception, a Status or a text, not {type(error).__name__}")
         else:
             status = to_status(error, expose=self._host.settings.expose_errors)
+            self._host.causes.keep(self._hold.record, error)
         await self._hold.finish(error=status)
         return self.proto
 
@@ -304,33 +353,65 @@ class Operation(Generic[S]):
         """
         await self._host.delete(self.name)
 
-    async def result(self, response_type: type[M] | None = None, timeout: Duration | None = None) -> M | Message:
+    @overload
+    async def result(self, response_type: None = None, timeout: Duration | None = None) -> R: ...
+
+    @overload
+    async def result(self, response_type: type[T], timeout: Duration | None = None) -> T: ...
+
+    async def result(self, response_type: type[T] | None = None, timeout: Duration | None = None) -> R | T:
         """Wait for the end and return the response.
 
         Args:
-            response_type: The message class; None finds it by the type URL.
+            response_type: A protobuf message class, or any type that pydantic can validate, for data. None: what the
+                handler declares; if it declares nothing, the message that the type URL names.
             timeout: Seconds or a timedelta; None waits for as long as it takes.
 
         Raises:
-            OperationFailedError: It ended with an error.
+            OperationFailedError: It ended with an error. What its handler raised, if that was in this process, is the
+                ``__cause__``.
             OperationCancelledError: It was cancelled.
             WaitDeadlineExceededError: The time is up; the work goes on.
+            RuntimeError: Called from the operation's own handler, which would wait for itself.
             WorkerUnavailableError: The client is closing; the work goes on.
             OperationNotFoundError: It was deleted or has expired.
             StoreUnavailableError: The store did not answer; the work goes on.
-            TypeError: The response is another message.
+            TypeError: The response is of another type.
         """
+        if self._hold.in_handler and not self.is_done:
+            raise RuntimeError("a handler cannot wait for the end of its own operation")
         limit = None if timeout is None else seconds(timeout, "timeout")
         record = await self._host.rows.wait(self.name, limit)
-        if record.state is State.SUCCEEDED:
-            return unpack(any_pb2.Any.FromString(record.response), response_type)
-        operation = record.to_operation()
-        error = error_of(operation)
-        if error is not None:
-            raise error
+        if record.uid == self.uid and record.revision >= self._hold.record.revision:
+            self._hold.learn(record)
+        if record.done:
+            return cast("R | T", self._value(response_type, record))
         if limit is None or self._host.draining:
             raise WorkerUnavailableError("the client is closing; the operation goes on")
-        raise WaitDeadlineExceededError(limit, (self.name,), operation=operation)
+        raise WaitDeadlineExceededError(limit, (self.name,), operation=record.to_operation())
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return self.result().__await__()
+
+    def _value(self, kind: Any, record: Record | None = None) -> Any:
+        """The result of an ended row, by default of the one that was last seen."""
+        record = record if record is not None else self._hold.record
+        if record.state is State.SUCCEEDED:
+            return decode_response(
+                any_pb2.Any.FromString(record.response), kind if kind is not None else self._hold.response.kind
+            )
+        error = error_of(record.to_operation())
+        if error is None:
+            raise OperationNotDoneError(self.name)
+        raise error from self._host.causes.of(record)
+
+    @overload
+    async def start_child(
+        self, handler: Callable[[Operation[C]], Awaitable[T | Suspended]], state: C | None = None, *, key: str
+    ) -> Operation[C, T]: ...
+
+    @overload
+    async def start_child(self, handler: str, state: Any = None, *, key: str) -> Operation[Any]: ...
 
     async def start_child(self, handler: str | HandlerFunction, state: Any = None, *, key: str) -> Operation[Any]:
         """Start an operation that belongs to this one.

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any, TypeVar, overload
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
 from lro_aio.core import names
 from lro_aio.core.call_failures import call_failure, is_transient, sentence
 from lro_aio.core.codes import Code
+from lro_aio.core.data import decode_response
 from lro_aio.core.errors import LroError, OperationNotFoundError, RemoteCallError, WaitDeadlineExceededError
 from lro_aio.core.logs import event
 from lro_aio.core.policies import Duration, PollPolicy, seconds
+from lro_aio.core.results import response_of
 from lro_aio.core.status import to_status
 from lro_aio.engine.timing import SystemClock, sleep_for, timeout_at
 from lro_aio.ports import Clock, GetOperationStub, OperationsService
@@ -20,6 +23,8 @@ from lro_aio.ports import Clock, GetOperationStub, OperationsService
 __all__ = ["CALL_TIMEOUT", "Service", "as_service", "cut_short", "fetch", "log_failed_poll", "wait_operation"]
 
 logger = logging.getLogger("lro_aio")
+
+T = TypeVar("T")
 
 Service = OperationsService | GetOperationStub
 
@@ -86,14 +91,39 @@ def log_failed_poll(name: str, exc: Exception) -> None:
     logger.warning("a poll of operation %s failed: %s", name, sentence(exc), extra=event("poll_failed", operation=name))
 
 
+@overload
 async def wait_operation(
     operation: str,
     service: Service,
     timeout: Duration = 77.0,
     *,
+    response_type: None = None,
     poll: PollPolicy | None = None,
     clock: Clock | None = None,
-) -> operations_pb2.Operation:
+) -> operations_pb2.Operation: ...
+
+
+@overload
+async def wait_operation(
+    operation: str,
+    service: Service,
+    timeout: Duration = 77.0,
+    *,
+    response_type: type[T],
+    poll: PollPolicy | None = None,
+    clock: Clock | None = None,
+) -> T: ...
+
+
+async def wait_operation(
+    operation: str,
+    service: Service,
+    timeout: Duration = 77.0,
+    *,
+    response_type: Any = None,
+    poll: PollPolicy | None = None,
+    clock: Clock | None = None,
+) -> Any:
     """Wait for an operation of any service; raise when the time is up.
 
     The function of the Go package ``go.alis.build/lro``. ``Client.wait_operation`` is the RPC instead: at the timeout
@@ -104,11 +134,12 @@ async def wait_operation(
         operation: The name, in the form that the service gives its names.
         service: An ``OperationsService``, or a gRPC stub with ``GetOperation(request)``. A ``Client`` is one.
         timeout: Seconds or a timedelta. 0 polls once.
+        response_type: A protobuf message class, or any type that pydantic can validate, for data: return the response.
         poll: How often to poll.
         clock: For tests.
 
     Returns:
-        The operation, done, whether it succeeded or failed.
+        The operation, done, whether it succeeded or failed; with ``response_type``, the response of one that succeeded.
 
     Raises:
         InvalidOperationNameError: The name is empty or has white space in it, or the service refused it.
@@ -116,7 +147,16 @@ async def wait_operation(
         RemoteCallError: A poll failed in a way that will not pass, such as PERMISSION_DENIED.
         WaitDeadlineExceededError: The time is up; carries the operation as last seen. The last poll that failed, if no
             later one succeeded, is in its text and its ``__cause__``.
+        OperationFailedError: It ended with an error. With ``response_type`` only, as the next one.
+        TypeError: The response is of another type.
     """
+    ended = await _ended(operation, service, timeout, poll, clock)
+    return ended if response_type is None else decode_response(response_of(ended), response_type)
+
+
+async def _ended(
+    operation: str, service: Service, timeout: Duration, poll: PollPolicy | None, clock: Clock | None
+) -> operations_pb2.Operation:
     names.check_remote(operation)
     limit = seconds(timeout, "timeout")
     clock = clock if clock is not None else SystemClock()

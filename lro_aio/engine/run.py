@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
-from google.protobuf import empty_pb2
-from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from lro_aio.core import names, transitions
@@ -224,15 +222,15 @@ class Runner:
                 f"handler {run.handler.name!r} called suspend() and did not return its result",
                 "SUSPEND_NOT_RETURNED",
             )
-        if returned is not None and not isinstance(returned, Message):
+        if record.cleaning:  # it ends CANCELLED, whatever the clean-up returns
+            return self._finish(run)
+        try:
+            response = pack(run.handler.response.message(returned))
+        except TypeError as exc:
             kind = type(returned).__name__
             return self._misused(
-                run,
-                f"handler {run.handler.name!r} returned {kind}, not a protobuf message",
-                "HANDLER_RETURN_TYPE",
-                type=kind,
+                run, f"handler {run.handler.name!r} returned {kind}: {exc}", "HANDLER_RETURN_TYPE", type=kind
             )
-        response = pack(returned if returned is not None else empty_pb2.Empty())
         self._limits.check("response", len(response))
         return self._finish(run, response=response)
 
@@ -379,6 +377,7 @@ class Runner:
             return self._again(run, exc, self._longest(found, policy.delay(run.record.retries)), counts=True)
         status = status_of(found, expose=self._expose, timed_out=reason is CancelReason.RUN_TIMEOUT)
         told = all(isinstance(leaf, LroError) and not leaf.withholds for leaf in found)
+        self._host.causes.keep(record, found[0] if reason is CancelReason.RUN_TIMEOUT else exc)
         return self._fail(run, status, None if told else exc)
 
     def _untold(self, run: Run, exc: BaseException, defect: Exception) -> Outcome | None:
@@ -390,6 +389,7 @@ class Runner:
             exc_info=defect,
             extra=about(run.record, "error_not_told"),
         )
+        self._host.causes.keep(run.record, exc)
         status = untold(exc)
         self._log_failed(run, status)
         return Outcome(partial(transitions.finish, retention=self._retention, error=status))

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 from google.protobuf.message import Message
 
@@ -24,7 +24,7 @@ from lro_aio.engine.leases import Leases
 from lro_aio.engine.slots import Slots
 from lro_aio.engine.worker import Worker
 
-__all__ = ["Starter"]
+__all__ = ["StartOptions", "Starter"]
 
 logger = logging.getLogger("lro_aio")
 
@@ -35,6 +35,17 @@ DIFFERENCES = 1000
 """How many children that differ are remembered, so that each is told of once."""
 MAX_TRACEPARENT = 256
 """Characters. Those of today have 55 (W3C Trace Context, section 3.2.2)."""
+
+
+class StartOptions(TypedDict, total=False):
+    """The options of ``Client.start``."""
+
+    metadata: Message | None
+    request_id: str | None
+    operation_id: str | None
+    parent: str
+    fingerprint: str | bytes | Message | None
+    traceparent: str
 
 
 class Starter:

@@ -13,7 +13,7 @@
     google_style.py  azure.py  azure_monitor.py                  how to read the answers of HTTP services
     answers.py  azure_errors.py  retry_after.py  addresses.py    ... refusals, and where answers may lead
     polling.py    the polling, shared by the handles of a transport
-    tokens.py  payloads.py  messages.py     texts and messages in and out
+    tokens.py  messages.py                  texts and messages in and out
 """
 
 from __future__ import annotations

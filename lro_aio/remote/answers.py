@@ -10,10 +10,10 @@ from google.rpc import status_pb2
 from lro_aio.core.call_failures import REPEATED_STATUSES
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import OperationNotFoundError, RemoteCallError, RemoteProtocolError
+from lro_aio.core.payloads import status_of_json
 from lro_aio.core.status import retry_delay
 from lro_aio.remote import retry_after
 from lro_aio.remote.azure_errors import code_of, status_of_error
-from lro_aio.remote.payloads import status_of_json
 from lro_aio.remote.transport import NotTheServiceError
 
 __all__ = ["call_failed", "check", "check_done", "json_of", "object_of", "refused"]

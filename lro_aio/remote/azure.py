@@ -23,6 +23,7 @@ import httpx
 
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import RemoteCallError, RemoteProtocolError
+from lro_aio.core.payloads import Json
 from lro_aio.remote import retry_after
 from lro_aio.remote.addresses import Addresses
 from lro_aio.remote.answers import check, json_of, object_of, refused
@@ -37,7 +38,6 @@ from lro_aio.remote.azure_monitor import (
     provisioned,
     result_of,
 )
-from lro_aio.remote.payloads import Json
 from lro_aio.remote.transport import Place, Reply
 
 __all__ = ["AzureStyle"]

@@ -13,8 +13,8 @@ from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from lro_aio.core.codes import Code
+from lro_aio.core.payloads import Json, status_of_json, to_any
 from lro_aio.core.status import utf8
-from lro_aio.remote.payloads import Json, status_of_json, to_any
 
 __all__ = ["DOMAIN", "code_of", "status_of_error"]
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from google.rpc import status_pb2
 
 from lro_aio.core.codes import Code
+from lro_aio.core.payloads import Json
 from lro_aio.remote.azure_errors import status_of_error
-from lro_aio.remote.payloads import Json
 
 __all__ = ["Outcome", "State", "failure_of", "is_of", "landed", "metadata_of", "monitored", "provisioned", "result_of"]
 

@@ -9,11 +9,11 @@ import httpx
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
 from lro_aio.core.errors import RemoteProtocolError
+from lro_aio.core.payloads import Json, status_of_json
 from lro_aio.remote import retry_after
 from lro_aio.remote.addresses import Addresses
 from lro_aio.remote.answers import check, json_of, refused
 from lro_aio.remote.messages import check_name, reply_of
-from lro_aio.remote.payloads import Json, status_of_json
 from lro_aio.remote.transport import Place, Reply
 
 __all__ = ["GoogleStyle"]

@@ -12,10 +12,10 @@ from google.protobuf.empty_pb2 import Empty
 
 from lro_aio.core.call_failures import is_transient, sentence
 from lro_aio.core.errors import LroError, OperationNotDoneError, RemoteProtocolError, WaitDeadlineExceededError
+from lro_aio.core.payloads import decode, may_be_none, type_name
 from lro_aio.core.policies import Duration, PollPolicy, RetryPolicy, seconds
 from lro_aio.core.status import from_status
 from lro_aio.remote import tokens
-from lro_aio.remote.payloads import decode, may_be_none, type_name
 from lro_aio.remote.polling import poller_of
 from lro_aio.remote.transport import CallOptions, HasTransport, Latest, Metadata, Transport
 
@@ -174,9 +174,14 @@ class RemoteOperation(Generic[T]):
         return self._latest.place.name
 
     @property
-    def has_completed(self) -> bool:
-        """Whether the operation has ended, in success or failure, as far as is known."""
+    def is_done(self) -> bool:
+        """Whether the operation had ended when last seen, in success or failure. No I/O."""
         return self._latest.done
+
+    @property
+    def has_completed(self) -> bool:
+        """The same as ``is_done``."""
+        return self.is_done
 
     @property
     def value(self) -> T:
@@ -235,6 +240,10 @@ class RemoteOperation(Generic[T]):
         the start with the result, or if the operation's address would itself be a credential, such as a signed URL.
         """
         return tokens.encode(self._transport, self._latest.place) if self.name else None
+
+    async def refresh(self) -> None:
+        """Poll once: what the properties tell is then new. Raises as ``update_status``."""
+        await self.update_status()
 
     async def update_status(self, *, timeout: Duration | None = None, metadata: Metadata | None = None) -> Any:
         """Poll once: exactly one request, which is not repeated if it fails.

@@ -16,8 +16,8 @@ from google.rpc import status_pb2
 from lro_aio.core.call_failures import sentence
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import RemoteCallError
+from lro_aio.core.payloads import Payload, to_any
 from lro_aio.core.policies import Duration, PollPolicy, RetryPolicy, seconds
-from lro_aio.remote.payloads import Payload, to_any
 
 __all__ = [
     "DEFAULT_POLL",

@@ -9,6 +9,7 @@ from fastapi.responses import Response
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
 from lro_aio.core.errors import OperationNotFoundError
+from lro_aio.servers._openapi import monitor_responses
 from lro_aio.servers._routes import Routes, query_parameters, response
 from lro_aio.servers.azure import error_reply, monitor_reply, page_json, refuse_repeatability
 from lro_aio.servers.calls import Calls
@@ -47,8 +48,9 @@ def add_routes(router: APIRouter, calls: Calls, prefix: str) -> None:
 
     routes = Routes(router, calls, prefix, error_reply)
     routes.add_lists(page, get, LIST_PARAMETERS)
-    routes.add("GET", "/{name:path}", routes.endpoint("get", get), "GetStatusMonitor")
-    routes.add("POST", "/{name:path}:cancel", routes.endpoint("cancel", cancel), "CancelOperation")
+    described = monitor_responses(calls.client)
+    routes.add("GET", "/{name:path}", routes.endpoint("get", get), "GetStatusMonitor", responses=described)
+    routes.add("POST", "/{name:path}:cancel", routes.endpoint("cancel", cancel), "CancelOperation", responses=described)
     routes.add("DELETE", "/{name:path}", routes.endpoint("delete", delete), "DeleteStatusMonitor")
 
 

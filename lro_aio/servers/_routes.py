@@ -101,7 +101,14 @@ class Routes:
         return endpoint
 
     def add(
-        self, method: str, path: str, endpoint: Endpoint, name: str, parameters: dict[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        endpoint: Endpoint,
+        name: str,
+        parameters: dict[str, Any] | None = None,
+        *,
+        responses: dict[int | str, dict[str, Any]] | None = None,
     ) -> None:
         """Add a route. The first route that matches is taken.
 
@@ -111,6 +118,7 @@ class Routes:
             endpoint: Answers.
             name: The route's.
             parameters: OpenAPI of what is not in the path.
+            responses: FastAPI's description of the answers.
         """
         described = dict(parameters or {})
         if "{name:path}" in path:
@@ -120,6 +128,7 @@ class Routes:
             endpoint,
             methods=[method],
             response_model=None,
+            responses=responses,
             name=name,
             openapi_extra=described,
             summary=name,

@@ -30,6 +30,7 @@ from lro_aio.core.status import make_status
 from lro_aio.engine.life import ClosedError
 from lro_aio.engine.operation import Operation
 from lro_aio.servers import _fastapi_azure, azure
+from lro_aio.servers._openapi import operation_responses
 from lro_aio.servers._routes import Routes, query_parameters, response
 from lro_aio.servers._signals import stop_signals
 from lro_aio.servers.calls import MAX_WAIT, Authorize, Calls
@@ -114,6 +115,8 @@ def operations_router(
 
     The routes take every GET and DELETE below the prefix: include this router after the application's own routes there.
     A POST is JSON or has no body: forms are refused (415), which another site could send with a browser's cookies.
+    The OpenAPI document has the results that handlers declare and that are data, of those handlers that are registered
+    when this is called.
 
     Args:
         client: Opened and closed elsewhere, for example by ``lifespan(client)``.
@@ -335,7 +338,8 @@ def _add_reads(routes: Routes, keep_alive: float) -> None:
 
     routes.add_lists(page, get, LIST_PARAMETERS)
     routes.add("GET", "/{name:path}:watch", routes.endpoint("wait", watch), "WatchOperation")
-    routes.add("GET", "/{name:path}", routes.endpoint("get", get), "GetOperation")
+    described = operation_responses(calls.client)
+    routes.add("GET", "/{name:path}", routes.endpoint("get", get), "GetOperation", responses=described)
 
 
 def _add_rpc(routes: Routes) -> None:
@@ -345,7 +349,8 @@ def _add_rpc(routes: Routes) -> None:
         return operation_response(await routes.calls.get(name))
 
     path = "/google.longrunning.Operations/GetOperation"
-    routes.add("POST", path, routes.endpoint("get", get, _name_in_body), "GetOperationByMessage")
+    described = operation_responses(routes.calls.client)
+    routes.add("POST", path, routes.endpoint("get", get, _name_in_body), "GetOperationByMessage", responses=described)
 
 
 def _add_writes(routes: Routes) -> None:
@@ -365,7 +370,8 @@ def _add_writes(routes: Routes) -> None:
         await calls.delete(name)
         return response(Reply(200, {}))
 
-    routes.add("POST", "/{name:path}:wait", routes.endpoint("wait", wait), "WaitOperation")
+    described = operation_responses(calls.client)
+    routes.add("POST", "/{name:path}:wait", routes.endpoint("wait", wait), "WaitOperation", responses=described)
     routes.add("POST", "/{name:path}:cancel", routes.endpoint("cancel", cancel), "CancelOperation")
     routes.add("DELETE", "/{name:path}", routes.endpoint("delete", delete), "DeleteOperation")
 

@@ -136,6 +136,8 @@ SAMPLES: list[tuple[LroError, str, Code]] = [
         Code.INTERNAL,
     ),
     (errors.StateCodecError("bad"), "handler state: bad", Code.INTERNAL),
+    (errors.ResponseDataError("bad"), "response: bad", Code.INTERNAL),
+    (errors.ResponseDataError("bad", field="a.b"), "response (field 'a.b'): bad", Code.INTERNAL),
     (
         errors.PayloadTooLargeError("metadata", 70000, 65536),
         "metadata has 70000 bytes; the limit is 65536",

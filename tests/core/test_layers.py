@@ -35,8 +35,10 @@ THIRD_PARTY = {
     "core.codes": {"grpc"},  # lazily: `code.grpc_code`
     "core.errors": MESSAGES | {"grpc"},  # for an annotation
     "core.codec": MESSAGES | {"pydantic", "pydantic_core"},
+    "core.data": MESSAGES | {"pydantic", "pydantic_core"},
+    "core.payloads": MESSAGES | {"pydantic"},
     "ports": {"google.longrunning"},
-    "engine": MESSAGES | {"anyio"},
+    "engine": MESSAGES | {"anyio", "typing_extensions"},
 }
 """What the lower layers may import besides the standard library and each other."""
 

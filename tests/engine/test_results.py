@@ -43,16 +43,17 @@ async def test_a_message_is_the_response_and_none_is_empty(client):
     assert (await end_of(client, "none")).response.Is(empty_pb2.Empty.DESCRIPTOR)
 
 
+@pytest.mark.parametrize(("wrong", "told"), [(object(), "returned object"), ({"a": ["b", object()]}, "field 'a.1'")])
 @pytest.mark.asyncio
-async def test_any_other_return_value_fails_the_operation_naming_its_type(client):
+async def test_what_cannot_be_serialized_fails_the_operation_naming_its_type(client, wrong, told):
     @client.handler("wrong")
-    async def wrong(op):
-        return {"a": 1}
+    async def wrong_type(op):
+        return wrong
 
     ended = await end_of(client, "wrong")
     assert ended.error.code == lro.Code.INTERNAL
     assert info(ended).reason == "HANDLER_RETURN_TYPE"
-    assert "returned dict" in ended.error.message
+    assert told in ended.error.message
 
 
 @pytest.mark.parametrize("expose", [False, True])

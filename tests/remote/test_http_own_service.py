@@ -104,6 +104,31 @@ async def test_value_is_of_the_declared_type_or_of_the_named_one(
     assert handle.proto.response == packed(response)
 
 
+@pytest.mark.parametrize("style", ["google", "azure"])
+async def test_data_comes_as_it_was_returned_in_every_style(style: Any) -> None:
+    """Integers too, whether a type is declared for them or not."""
+    async with lro.Client("sqlite://", drain_timeout=0) as client:
+        app = FastAPI()
+        app.include_router(operations_router(client, style))
+        async with served(app) as url, counting_client() as (http, _):
+            transport = HttpTransport(http, url, style=style, poll=FAST, retry=QUICK, timeout=10)
+            for data, kind in (
+                ({"of": [1, 2.5, 2**53]}, dict),
+                (Report(pages=3, title="x"), Report),
+                ([7], list[int]),
+                (7, int),
+                ("x", str),
+                (None, Report | None),
+                ({"pages": 3}, dict[str, int] | None),
+            ):
+                op = await client.create(lease=False)
+                await op.done(data)
+                name = op.name if style == "google" else f"{url}/v1/{op.name}"
+                handle = RemoteOperation[Any].from_name(transport, name, response_type=kind)
+                found = await handle
+                assert repr(found) == repr(data)
+
+
 async def test_message_of_a_type_that_this_process_does_not_know_comes_byte_for_byte(house: House) -> None:
     unknown = any_pb2.Any(type_url="type.googleapis.com/acme.v1.Unknown", value=b"\x0a\x03abc")
     op = await house.client.create()

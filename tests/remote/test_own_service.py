@@ -41,6 +41,15 @@ async def test_a_wait_is_one_request_and_ends_with_the_operation(client: lro.Cli
         assert handle.value.value == "ok"
 
 
+async def test_data_comes_as_it_was_returned(client: lro.Client, serve: Serve) -> None:
+    async with serve(client) as channel:
+        for data, kind in (({"of": [7]}, dict), ([7], list[int]), (7, int), ("x", str), (None, int | None)):
+            op = await client.create()
+            await op.done(data)
+            handle = lro.RemoteOperation[Any].from_name(GrpcTransport(channel), op.name, response_type=kind)
+            assert repr(await handle) == repr(data)
+
+
 async def test_a_failure_comes_through_whole(client: lro.Client, serve: Serve) -> None:
     """Code, message, and details of known and unknown types."""
     info = error_details_pb2.ErrorInfo(reason="NO_PAPER", domain="printers", metadata={"tray": "2"})

@@ -41,6 +41,7 @@ SAMPLES: list[errors.LroError] = [
     errors.InvalidTransitionError("operations/a", "SUSPENDED", "release"),
     errors.OperationBusyError("operations/a", 12.25),
     errors.StateCodecError("not JSON", field="a.b"),
+    errors.ResponseDataError("not JSON", field="a.b"),
     errors.PayloadTooLargeError("metadata", 70_000, 65_536),
     errors.InvalidPageTokenError(),
     errors.InvalidFilterError("unknown field 'färbe'", 3),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from google.longrunning import operations_pb2
-from google.protobuf import any_pb2, json_format, wrappers_pb2
+from google.protobuf import any_pb2, json_format, struct_pb2, wrappers_pb2
 from google.rpc import code_pb2, status_pb2
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,6 +74,14 @@ def test_any_with_any_type_and_any_bytes_is_printed(type_url: str, value: bytes)
 
 def test_integers_beyond_a_double_are_strings() -> None:
     assert any_json(packed(wrappers_pb2.Int64Value(value=2**60)))["value"] == str(2**60)
+
+
+def test_the_integers_of_a_struct_are_printed_as_integers() -> None:
+    """Parsers of other languages refuse 12.0 where an integer is expected. A double beyond 2**53 is no integer."""
+    struct = struct_pb2.Struct()
+    struct.update({"of": [12, -1, 0.5, 2.0**60], "in": {"n": 3}})
+    text = json.dumps(any_json(packed(struct))["value"], sort_keys=True)
+    assert text == '{"in": {"n": 3}, "of": [12, -1, 0.5, 1.152921504606847e+18]}'
 
 
 @pytest.mark.parametrize("code", [code for code in Code if code is not Code.OK])

@@ -1,4 +1,4 @@
-"""The payloads of operations, packed messages or JSON, as the type that the caller declared."""
+"""The payloads of operations, packed messages or JSON, as the type that a handler or a caller declares."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import NoneType
-from typing import Any, get_args
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 from google.protobuf import any_pb2, duration_pb2, empty_pb2, json_format, struct_pb2, timestamp_pb2, wrappers_pb2
 from google.protobuf.message import DecodeError, Message
@@ -17,9 +17,23 @@ from google.rpc import status_pb2
 from pydantic import TypeAdapter, ValidationError
 
 from lro_aio.core.codec import unpack
+from lro_aio.core.proto_json import FREE_FORM, whole_numbers
 from lro_aio.core.status import utf8
 
-__all__ = ["Json", "Payload", "decode", "may_be_none", "status_of_json", "to_any", "type_name"]
+__all__ = [
+    "Json",
+    "Payload",
+    "data_of",
+    "decode",
+    "is_empty",
+    "is_message",
+    "is_open",
+    "may_be_none",
+    "members_of",
+    "status_of_json",
+    "to_any",
+    "type_name",
+]
 
 KNOWN = (duration_pb2, empty_pb2, struct_pb2, timestamp_pb2, wrappers_pb2)
 """Imported so that every process can unpack results of these types without a declared type."""
@@ -46,28 +60,54 @@ def decode(payload: Payload, kind: Any) -> Any:
 
     Args:
         payload: Packed, or JSON: a google ``Any`` with its "@type", or a plain value.
-        kind: A protobuf message class; any type that pydantic can validate, for JSON; or None, ``Any`` or ``Message``
-            for the type that the payload names. Then a packed type that this process does not know stays an ``Any``,
-            and JSON stays JSON. ``NoneType`` drops the payload, such as an Empty.
+        kind: A protobuf message class; any type that pydantic can validate, for JSON; a union of such; or None, ``Any``
+            or ``Message`` for the type that the payload names. Then a packed type that this process does not know stays
+            an ``Any``, and JSON stays JSON. ``NoneType`` drops the payload, such as an Empty.
 
     Raises:
         TypeError: It is not of the type. Names the type that it is of.
     """
     try:
-        if kind in UNDECLARED:
+        if is_open(kind):
             return _undeclared(payload)
         if kind is NoneType:
             return None
-        if isinstance(kind, type) and issubclass(kind, Message):
+        if is_message(kind):
             return _message(payload, kind)
+        for member in members_of(kind):
+            if member is NoneType and is_empty(payload):
+                return None
+            if is_message(member) and _is(payload, member):
+                return _message(payload, member)
         return _validated(payload, kind)
     except DecodeError as exc:
         raise TypeError(f"what is packed as {to_any(payload).TypeName()!r} cannot be read: {exc}") from exc
 
 
+def members_of(kind: Any) -> tuple[Any, ...]:
+    """The members of a union; of any other type, itself."""
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
+def is_open(kind: Any) -> bool:
+    """Whether a type declares nothing: whatever message it is, it is taken as that."""
+    return kind is None or any(member in UNDECLARED for member in members_of(kind))
+
+
+def is_message(kind: Any) -> bool:
+    """Whether a type is a class of protobuf messages, and not the base of all."""
+    return isinstance(kind, type) and issubclass(kind, Message) and kind is not Message
+
+
+def data_of(kind: Any) -> Any:
+    """A type without the message classes of its union, which pydantic does not know. None where nothing is left."""
+    left = tuple(member for member in members_of(kind) if not is_message(member))
+    return Union[left] if left else None  # noqa: UP007 (the members are known at run time alone)
+
+
 def type_name(kind: Any) -> str:
     """The name of a declared type, for people."""
-    if isinstance(kind, type) and issubclass(kind, Message):
+    if is_message(kind):
         return str(kind.DESCRIPTOR.full_name)
     return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
 
@@ -121,8 +161,12 @@ def _validated(payload: Payload, kind: Any) -> Any:
         plain = _plain(payload)
     except TypeError as exc:  # json_format does not know the packed type
         raise _mismatch(payload, kind, "import the _pb2 module of its type") from exc
+    data = data_of(kind)
+    if data is None:
+        raise _mismatch(payload, kind)
     try:
-        return _adapter(kind).validate_python(plain)
+        # As JSON, so that a strict type reads a moment or a set from what JSON has instead.
+        return _adapter(data).validate_json(json.dumps(plain))
     except ValidationError as exc:
         first = exc.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -147,6 +191,16 @@ def _found(payload: Payload) -> str:
     if isinstance(value, list):
         return "a JSON array"
     return f"the JSON value {json.dumps(value)[:80]}"
+
+
+def _is(payload: Payload, kind: type[Message]) -> bool:
+    named = payload if isinstance(payload, any_pb2.Any) or _names_type(payload.value) else None
+    return named is not None and to_any(named).TypeName() == kind.DESCRIPTOR.full_name
+
+
+def is_empty(payload: Payload) -> bool:
+    """Whether it is an ``Empty``, or nothing at all."""
+    return (isinstance(payload, any_pb2.Any) and not payload.type_url) or _is(payload, empty_pb2.Empty)
 
 
 def _names_type(value: Any) -> bool:
@@ -176,7 +230,9 @@ def _plain(payload: Payload) -> Any:
         return value
     name = str(value["@type"]).rpartition("/")[2]
     members = {key: item for key, item in value.items() if key != "@type"}
-    return members["value"] if name.startswith("google.protobuf.") and set(members) == {"value"} else members
+    if not name.startswith("google.protobuf.") or set(members) != {"value"}:
+        return members
+    return whole_numbers(members["value"]) if name in FREE_FORM else members["value"]
 
 
 def _any_of_json(value: dict[str, Any]) -> any_pb2.Any:
