@@ -87,6 +87,7 @@ def test_every_public_name_can_be_imported_and_says_that_it_is_from_lro_aio(name
         assert value.__name__ == name
 
 
+@pytest.mark.slow
 def test_a_star_import_brings_exactly_the_public_names() -> None:
     code = "from lro_aio import *\nimport json\nprint(json.dumps([n for n in dir() if not n.startswith('__')]))"
     assert set(json.loads(output(code))) - {"json", "sys"} == set(PUBLIC)

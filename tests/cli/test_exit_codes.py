@@ -102,6 +102,7 @@ def test_a_terminal_without_the_characters_gets_them_spelt_out(store):
     ]
     + [["wait", "x", "--timeout", timeout] for timeout in ("nan", "inf", "-1")],
 )
+@pytest.mark.slow
 def test_a_command_line_that_cannot_be_right_is_2(arguments):
     done = run(*arguments)
     assert (done.returncode, done.stdout) == (2, "")

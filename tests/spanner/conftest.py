@@ -6,6 +6,7 @@ Only the environment chooses. What the emulator cannot pass is marked ``@pytest.
 import os
 import uuid
 from contextlib import ExitStack, closing, suppress
+from pathlib import Path
 
 import grpc
 import pytest
@@ -27,6 +28,10 @@ def pytest_collection_modifyitems(items):
         mark = item.get_closest_marker("not_on_emulator")
         if mark is not None and EMULATOR:
             item.add_marker(pytest.mark.skip(reason=f"not on the emulator: {mark.args[0]}"))
+        # What holds for the one variant of the table holds for the other: the slow lane and the emulator's run both.
+        given = getattr(item, "callspec", None)
+        if item.path.parent == Path(__file__).parent and given is not None and given.params.get("variant") == "bytes":
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
