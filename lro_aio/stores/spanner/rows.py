@@ -39,7 +39,7 @@ _NAMED = {"state": "Status", "state_data": "State"}
 _FIELDS = tuple(
     (item.name, _NAMED.get(item.name, "".join(map(str.capitalize, item.name.split("_")))))
     for item in dataclasses.fields(Record)
-    if item.name not in ("name", "metadata", "response", "error")  # in ``key`` and ``Operation``
+    if item.name not in ("name", "metadata", "response", "error", "entries", "trail")
 )
 COLUMNS = ("key", "Operation", *(column for _, column in _FIELDS))
 """The columns that ``decode`` takes, in order."""
@@ -122,6 +122,7 @@ _decode: Callable[[struct_pb2.ListValue], Record] = compiled(
         "    if draft.update_time is None:  # from before the column had a default",
         "        draft.update_time = draft.create_time",
         "    draft.revision = draft.revision or 1",
+        "    draft.entries, draft.trail = 0, ''",
         "    see_operation(draft, Operation.FromString(blob(operation)))",
         "    return draft.finish()",
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -14,6 +14,7 @@ from google.protobuf import struct_pb2
 
 from lro_aio.core.change import Change, Outcome
 from lro_aio.core.errors import StoreDataError, StoreUnavailableError
+from lro_aio.core.journal import Entry
 from lro_aio.core.logs import event
 from lro_aio.core.policies import Duration
 from lro_aio.core.record import Record
@@ -59,6 +60,7 @@ class SpannerStore(Store):
     """
 
     max_row = rows.MAX_ROW
+    keeps_journal = False
 
     def __init__(
         self,
@@ -167,6 +169,10 @@ class SpannerStore(Store):
             return []
         connection, writer = self._opened()
         return writer.apply(changes, connection.budget())
+
+    def journal(self, names: Sequence[str], kinds: Collection[str] | None = None) -> dict[str, list[Entry]]:  # noqa: ARG002
+        """Nothing: the table has no journal."""
+        return {}
 
     def unfinished(self, names: Sequence[str]) -> set[str]:
         """The names whose rows have not ended and are not deleted: one read without payloads."""

@@ -15,6 +15,7 @@ from google.protobuf import struct_pb2
 
 from lro_aio.core.change import Change, Outcome, run
 from lro_aio.core.errors import StoreDataError, StoreUnavailableError
+from lro_aio.core.journal import Appending
 from lro_aio.core.record import Record
 from lro_aio.stores.spanner import rows
 from lro_aio.stores.spanner.connection import Budget, Connection, Rows, Transaction
@@ -100,7 +101,8 @@ class Writer:
                     before[record.name] = record
             after: dict[str, Record | None] = dict(before)
             unreadable = [next((refused[name] for name in change.names if name in refused), None) for change in changes]
-            outcomes = iter(run([change for change, error in zip(changes, unreadable) if error is None], after))
+            readable = [change for change, error in zip(changes, unreadable) if error is None]
+            outcomes = iter(run(readable, after, Appending(missing=f"the table {self.table} has no journal")))
             return self._mutations(before, after), [error or next(outcomes) for error in unreadable]
 
         return self.transact(rows.COLUMNS, names, decide, budget, tag="lro-apply", patience=patience)
