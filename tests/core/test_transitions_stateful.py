@@ -152,7 +152,10 @@ class OneRow(RuleBasedStateMachine):
         assert self.row is not None
         assert self.row.wait is not None
         token = self.tokens[0] if old else self.row.wait.token
-        self.do("handed_over", lambda row: t.handed_over(row, token=token, check_time=self.now + later, handle="x"))
+        self.do(
+            "handed_over",
+            lambda row: t.handed_over(row, now=self.now, token=token, check_time=self.now + later, handle="x"),
+        )
 
     @precondition(lambda self: self.last is not None)
     @rule()

@@ -102,7 +102,8 @@ class Writer:
             after: dict[str, Record | None] = dict(before)
             unreadable = [next((refused[name] for name in change.names if name in refused), None) for change in changes]
             readable = [change for change, error in zip(changes, unreadable) if error is None]
-            outcomes = iter(run(readable, after, Appending(missing=f"the table {self.table} has no journal")))
+            missing = Appending(missing=f"the table {self.table} has no journal")
+            outcomes = map(_without_trail, run(readable, after, missing))
             return self._mutations(before, after), [error or next(outcomes) for error in unreadable]
 
         return self.transact(rows.COLUMNS, names, decide, budget, tag="lro-apply", patience=patience)
@@ -241,6 +242,11 @@ class Writer:
                 )
                 batch.add("update", columns, rows.values(new, columns))
         return batch.mutations()
+
+
+def _without_trail(outcome: Outcome) -> Outcome:
+    """What became of a change, as a table without a trail stores it."""
+    return outcome.evolve(trail="") if isinstance(outcome, Record) and outcome.trail else outcome
 
 
 def _divide(changes: Sequence[Change], places: Sequence[int]) -> list[list[int]]:
