@@ -64,6 +64,9 @@ class Appending:
         self._taken = set(stored)
         self._missing = missing
         self._appended: list[tuple[str, Entry]] = []
+        self.too_many: list[tuple[str, Entry]] = []
+        """What was refused because there would be too many, each with the name of its operation. Not of those that
+        turn out to be stored: for a store that does not know ``stored`` beforehand."""
 
     def append(self, row: Record, entries: Sequence[Entry], most: int) -> Record:
         """Append what is not there yet; returns the row that counts it, or the same row where there is nothing new.
@@ -85,6 +88,7 @@ class Appending:
         if not new:
             return row
         if row.entries + len(new) > most:
+            self.too_many += [(row.name, entry) for entry in new.values()]
             raise PayloadTooLargeError("entries", row.entries + len(new), most)
         self._taken.update(new)
         self._appended += [(row.name, entry) for entry in new.values()]
