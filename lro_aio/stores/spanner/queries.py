@@ -16,6 +16,7 @@ from google.cloud.spanner_v1.types import Type, TypeCode
 from lro_aio.core.record import OUTCOMES, State
 from lro_aio.ports import ListQuery, Route
 from lro_aio.stores.spanner.entries import ENTRY
+from lro_aio.stores.spanner.rows import COLUMNS
 from lro_aio.stores.spanner.table import INDEXES, journal_of, quoted
 from lro_aio.stores.spanner.values import earliest, latest, list_of, values_of
 
@@ -133,7 +134,12 @@ def journal(table: str, names: Sequence[str], kinds: Collection[str] | None) -> 
 
 
 def listed(
-    table: str, query: ListQuery, *, columns: Sequence[str], limit: int, after: tuple[float, str] | None
+    table: str,
+    query: ListQuery,
+    *,
+    limit: int,
+    after: tuple[float, str] | None,
+    columns: Sequence[str] = COLUMNS,
 ) -> Query:
     """One page of rows of these columns.
 
