@@ -31,7 +31,7 @@ Every public name, from the docstrings. `lro` is `import lro_aio as lro`. Durati
 """
 
 SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
-    "Client": [("lro_aio", ["Client", "OperationsService"]), ("lro_aio.ports", ["GetOperationStub"])],
+    "Client": [("lro_aio", ["Client", "HistoryEntry", "OperationsService"]), ("lro_aio.ports", ["GetOperationStub"])],
     "Operation": [
         ("lro_aio", ["Operation", "Suspended", "CancelReason", "WakeReason"]),
         ("lro_aio.engine.methods", ["MethodOperation"]),
