@@ -29,7 +29,7 @@ class Change:
     creates: bool = False
     """Whether the row may not exist yet: only then is ``event`` called with None."""
     size: int = 512
-    """Approximate bytes that it adds to a batch."""
+    """Approximate bytes that it adds to a batch, besides what it appends."""
     guard: tuple[str, Callable[[Record], object]] | None = None
     """(name, check): another row, read in the same transaction. What the check raises refuses the change."""
     claims: bool = False

@@ -51,6 +51,11 @@ class Entry:
     number: int = 0
     """Its place among the operation's entries, which count from 1."""
 
+    @property
+    def size(self) -> int:
+        """Approximate bytes, for the caps of a batch."""
+        return len(self.payload) + len(self.key) + 128
+
 
 class Appending:
     """The entries of one transaction.

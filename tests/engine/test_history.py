@@ -115,6 +115,22 @@ async def test_the_journal_is_read_only_where_there_are_entries(client, store, l
 
 
 @pytest.mark.asyncio
+async def test_large_entries_make_small_batches(client, store, lro_clock):
+    """Sixteen results of 1 MiB at a time are several transactions of 4 MiB, not one."""
+    made = [await client.create(lease=False) for _ in range(16)]
+    await lro_clock.settle()
+    largest = Entry(kind=Kind.STEP, key="a", time=0.0, payload=bytes(2**20))
+    held = store.hold("apply")
+    first = asyncio.ensure_future(client.create(lease=False))
+    await held.reached()
+    before = store.calls["apply"]
+    appended = [client.engine.rows.submit(Change(op.name, lambda row: row, appends=(largest,))) for op in made]
+    held()
+    await asyncio.gather(first, *appended)
+    assert store.calls["apply"] - before == 4
+
+
+@pytest.mark.asyncio
 async def test_an_operation_that_uses_no_journal_asks_nothing_of_it(client, store, lro_clock):
     @client.handler("work", resume_points=["again"])
     async def work(op):
