@@ -98,6 +98,14 @@ class JournalContract:
         assert outcome.entries == 2
         assert [(entry.key, entry.payload) for entry in kept(kept_by)] == [("a", b"first"), ("b", b"1")]
 
+    @pytest.mark.parametrize("key", ["", "a\0b", "Grüße 🚀", "\t\n\"'%\\", "k" * 1000])
+    def test_any_key_is_found_again(self, kept_by: Store, key: str) -> None:
+        """Beside one that differs at its end."""
+        create_all(kept_by, row())
+        for payload in (b"first", b"again"):
+            kept_by.apply([append(1, step(key, payload)), append(1, step(f"{key}x", payload))])
+        assert [(entry.key, entry.payload) for entry in kept(kept_by)] == [(key, b"first"), (f"{key}x", b"first")]
+
     def test_a_key_is_one_of_its_kind_and_of_its_operation(self, kept_by: Store) -> None:
         """The same key of another kind, or of another operation, is another entry. Case counts."""
         create_all(kept_by, row(1), row(2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from lro_aio.core.change import Change
 from lro_aio.core.journal import Entry, Kind
-from lro_aio.stores.sqlite import SqliteStore, queries, schema
+from lro_aio.stores.sqlite import SqliteStore, queries, schema, writes
 from lro_aio.testing._store_rows import NOW, create_all, ended, name_of, only, put, remove, row, update
 
 SQL = queries.load()
@@ -57,15 +58,20 @@ def test_a_thousand_entries_are_few_statements(store: SqliteStore) -> None:
 
 @pytest.mark.parametrize(
     ("statement", "values"),
-    [("appended", ("[]",)), ("journal", ("[]", None)), ("journal", ("[]", "[]"))],
+    [
+        (writes._appended_text(2), ("u", "k", "a") * 2),
+        (SQL["journal"], ("[]", None)),
+        (SQL["journal"], ("[]", "[]")),
+    ],
+    ids=["appended", "journal", "journal of kinds"],
 )
 def test_a_journal_is_found_by_the_key(store: SqliteStore, statement: str, values: tuple[str | None, ...]) -> None:
     with store._reading() as connection:
-        plan = [detail for *_, detail in connection.execute(f"EXPLAIN QUERY PLAN {SQL[statement]}", values)]
+        plan = [detail for *_, detail in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
     (found,) = [line for line in plan if "journal" in line]
     assert found.startswith("SEARCH journal"), plan
     assert "INDEX sqlite_autoindex_journal_1 (uid=?" in found
-    assert not [line for line in plan if line.startswith("SCAN") and "json_each" not in line and "wanted" not in line]
+    assert not [line for line in plan if re.match(r"SCAN (journal|operations)", line)]
 
 
 def test_a_process_of_the_release_before_goes_on_with_the_file(tmp_path: Path) -> None:

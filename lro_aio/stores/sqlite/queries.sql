@@ -59,10 +59,9 @@ DELETE FROM operations WHERE name = ?;
 INSERT INTO journal ({entry}) VALUES {rows};
 
 -- :name appended
--- [[uid, kind, key], ...]: those that are there.
-SELECT uid, kind, journal.key FROM json_each(?) AS wanted CROSS JOIN journal
-ON uid = json_extract(wanted.value, '$[0]') AND kind = json_extract(wanted.value, '$[1]')
-AND journal.key = json_extract(wanted.value, '$[2]');
+-- {rows} of (uid, kind, key): those that are there. Not as JSON, whose texts end at a zero byte for SQLite.
+WITH wanted (uid, kind, key) AS (VALUES {rows})
+SELECT uid, kind, key FROM wanted CROSS JOIN journal USING (uid, kind, key);
 
 -- :name journal
 -- (names, kinds or NULL for all)

@@ -7,9 +7,8 @@ back a switch interval later (5 ms, ``sys.setswitchinterval``): a hundred statem
 from __future__ import annotations
 
 import functools
-import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -60,12 +59,15 @@ def write(connection: sqlite3.Connection, before: Mapping[str, Record], after: M
 def appended(connection: sqlite3.Connection, changes: Iterable[Change], before: Mapping[str, Record]) -> list[Place]:
     """Of what the changes append, the places of what is there already. No statement where none of them appends."""
     wanted = [
-        (row.uid, entry.kind, entry.key)
+        (row.uid, str(entry.kind), entry.key)
         for change in changes
         if change.appends and (row := before.get(change.name)) is not None and row.entries
         for entry in change.appends
     ]
-    return list(connection.execute(_SQL["appended"], (json.dumps(wanted),))) if wanted else []
+    found: list[Place] = []
+    for count, values in _parts(connection, wanted, 3):
+        found += connection.execute(_appended_text(count), values)
+    return found
 
 
 def append(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
@@ -74,15 +76,23 @@ def append(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
 
 
 def _put(connection: sqlite3.Connection, values: list[tuple[Any, ...]], width: int, text: Callable[[int], str]) -> None:
-    """In statements of 128, 64, 32 ... rows: few texts, so that all of them stay prepared."""
+    """Write rows, in statements of 128, 64, 32 ... of them: few texts, so that all of them stay prepared."""
     values.sort()  # by the key: neighbours share pages of the index on it
+    for count, part in _parts(connection, values, width):
+        cursor = connection.execute(text(count), part)
+        if cursor.rowcount != count:
+            raise sqlite3.IntegrityError("a row that was made just now is another one's")
+
+
+def _parts(
+    connection: sqlite3.Connection, values: Sequence[tuple[Any, ...]], width: int
+) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """Rows of so many values, in parts for one statement each: their number, and the values one after the other."""
     most = min(MOST, connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // width)
     done = 0
     while done < len(values):
         count = 1 << min(most, len(values) - done).bit_length() - 1
-        cursor = connection.execute(text(count), tuple(chain.from_iterable(values[done : done + count])))
-        if cursor.rowcount != count:
-            raise sqlite3.IntegrityError("a row that was made just now is another one's")
+        yield count, tuple(chain.from_iterable(values[done : done + count]))
         done += count
 
 
@@ -94,6 +104,11 @@ def _ended_text(count: int) -> str:
 @functools.cache
 def _progress_text(count: int) -> str:
     return _changing(count, rows.PROGRESS)
+
+
+@functools.cache
+def _appended_text(count: int) -> str:
+    return _SQL["appended"].replace("{rows}", _places(count, 3))
 
 
 @functools.cache
