@@ -12,7 +12,7 @@ from lro_aio.core.journal import Entry, Place
 from lro_aio.stores.spanner.table import JOURNAL, JOURNAL_KEY, journal_of
 from lro_aio.stores.spanner.values import blob, moment, number, values_of
 
-__all__ = ["ENTRY", "Stored", "UnsureError", "decode_entry", "insertions"]
+__all__ = ["ENTRY", "Stored", "decode_entry", "insertions"]
 
 ENTRY = tuple(column.name for column in JOURNAL)
 """The columns that ``decode_entry`` takes, in order. The key comes first."""
@@ -20,10 +20,6 @@ ENTRY = tuple(column.name for column in JOURNAL)
 Rows = Iterable[struct_pb2.ListValue]
 Owned = tuple[str, Entry]
 """An entry with the name of its operation."""
-
-
-class UnsureError(Exception):
-    """Whether a change is to be refused depends on what is stored already: look, and decide again."""
 
 
 class Stored:
@@ -38,31 +34,21 @@ class Stored:
 
     def __init__(self, read: Callable[[Sequence[str], Sequence[tuple[str, ...]]], Rows]) -> None:
         self._read = read
-        self._looked: set[Place] = set()
-        self._wanted: list[Owned] = []
+        self.wanted: list[Owned] = []
+        """What the last attempt was to insert."""
         self.places: set[Place] = set()
         """Those that are known to be taken: for good, since an entry goes with its row, and with its uid."""
 
-    def check(self, wanted: list[Owned], too_many: list[Owned]) -> None:
-        """Note what an attempt is about to insert.
-
-        Raises:
-            UnsureError: A change was refused because it appends too much, and perhaps it does not.
-        """
-        self._wanted = wanted
-        unknown = [owned for owned in too_many if key_of_entry(owned)[1:] not in self._looked]
-        if unknown:
-            self._wanted = unknown
-            raise UnsureError
-
-    def look(self) -> bool:
-        """Whether any of that is stored already, and was not known to be."""
+    def find(self, entries: Sequence[Owned]) -> bool:
+        """Whether any of these is stored already, and was not known to be. One call, or none for no entries."""
         known = len(self.places)
-        keys = list(map(key_of_entry, self._wanted))
-        if keys:
-            self.places.update(map(_place_of, self._read(JOURNAL_KEY, keys)))
-            self._looked.update((uid, kind, key) for _, uid, kind, key in keys)
+        if entries:
+            self.places.update(map(_place_of, self._read(JOURNAL_KEY, list(map(_key_of_entry, entries)))))
         return len(self.places) > known
+
+    def look_again(self) -> bool:
+        """The same for what the last attempt was to insert."""
+        return self.find(self.wanted)
 
 
 def decode_entry(row: struct_pb2.ListValue) -> Owned:
@@ -80,7 +66,7 @@ def decode_entry(row: struct_pb2.ListValue) -> Owned:
     return name.string_value, entry
 
 
-def key_of_entry(owned: Owned) -> tuple[str, str, str, str]:
+def _key_of_entry(owned: Owned) -> tuple[str, str, str, str]:
     """The values of ``JOURNAL_KEY``."""
     name, entry = owned
     return name, entry.uid, str(entry.kind), entry.key
@@ -94,7 +80,7 @@ def _place_of(row: struct_pb2.ListValue) -> Place:
 
 def insertions(table: str, entries: Iterable[Owned]) -> list[Any]:
     """The mutation that stores new entries of a table's operations; none where there are none."""
-    values = [values_of(*key_of_entry(owned), *_rest(owned[1])) for owned in entries]
+    values = [values_of(*_key_of_entry(owned), *_rest(owned[1])) for owned in entries]
     if not values:
         return []
     mutation: Any = types.Mutation.pb()()

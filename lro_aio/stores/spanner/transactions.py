@@ -20,7 +20,7 @@ from lro_aio.core.journal import Appending
 from lro_aio.core.record import Record
 from lro_aio.stores.spanner import rows
 from lro_aio.stores.spanner.connection import Budget, Connection, Rows, Transaction
-from lro_aio.stores.spanner.entries import Stored, UnsureError, insertions
+from lro_aio.stores.spanner.entries import Stored, insertions
 from lro_aio.stores.spanner.errors import AbortedError, SessionLostError, SlowError
 from lro_aio.stores.spanner.table import journal_of
 from lro_aio.stores.spanner.values import values_of
@@ -110,19 +110,27 @@ class Writer:
                     refused[exc.name] = exc
                 else:
                     before[record.name] = record
-            after: dict[str, Record | None] = dict(before)
             unreadable = [next((refused[name] for name in change.names if name in refused), None) for change in changes]
             readable = [change for change, error in zip(changes, unreadable) if error is None]
-            journal = Appending(stored.places, missing=self.missing_journal)
-            outcomes = map(self._as_stored, run(readable, after, journal))
-            entries = journal.left(after)
-            stored.check(entries, journal.too_many)
-            mutations = [*self._mutations(before, after), *insertions(self.table, entries)]
+            after, journal, ran = self._run(readable, before, stored)
+            if stored.find(journal.too_many):  # perhaps not too many: some are there
+                after, journal, ran = self._run(readable, before, stored)
+            stored.wanted = journal.left(after)
+            outcomes = map(self._as_stored, ran)
+            mutations = [*self._mutations(before, after), *insertions(self.table, stored.wanted)]
             return mutations, [error or next(outcomes) for error in unreadable]
 
         return self.transact(
-            self.columns, names, decide, budget, tag="lro-apply", patience=patience, look_again=stored.look
+            self.columns, names, decide, budget, tag="lro-apply", patience=patience, look_again=stored.look_again
         )
+
+    def _run(
+        self, changes: Sequence[Change], before: dict[str, Record], stored: Stored
+    ) -> tuple[dict[str, Record | None], Appending, list[Outcome]]:
+        """The rows after the changes, what they append, and their outcomes."""
+        after: dict[str, Record | None] = dict(before)
+        journal = Appending(stored.places, missing=self.missing_journal)
+        return after, journal, run(changes, after, journal)
 
     def _as_stored(self, outcome: Outcome) -> Outcome:
         """What became of a change: without the trail where the table has none."""
@@ -179,8 +187,7 @@ class Writer:
             tag: For Spanner's statistics.
             patience: Aborts that are tolerated. A finite number also means that the caller can divide the rows: an
                 attempt that takes too long is then given up early.
-            look_again: Called where ``decide`` raised UnsureError, and where a row was there, or missing, against what
-                it knew; returns whether it knows more now.
+            look_again: Called where a row was there, or missing, against what ``decide`` knew; whether it knows more.
 
         Raises:
             DivideError: The patience ran out.
@@ -198,8 +205,6 @@ class Writer:
                 )
                 previous = transaction.id
                 return self._finish(transaction, decide, budget, divisible=divisible)
-            except UnsureError:
-                look_again()
             except AbortedError as exc:
                 aborts += 1
                 if aborts >= patience:
@@ -210,11 +215,10 @@ class Writer:
             except SessionLostError:
                 previous = b""  # the next attempt runs in another session
             except GoogleAPICallError as exc:
-                if self.connection.learns(exc, known=known):
+                raced = exc.grpc_status_code in _RACED
+                if self.connection.learns(exc, known=known) or (raced and look_again()):
                     continue
-                if exc.grpc_status_code in _RACED and look_again():
-                    continue
-                if aborts < FREE_ABORTS and exc.grpc_status_code in _RACED:
+                if raced and aborts < FREE_ABORTS:
                     aborts = FREE_ABORTS
                     continue
                 # The code for an answer of more than 10 MB.
