@@ -32,7 +32,7 @@ Every public name, from the docstrings. `lro` is `import lro_aio as lro`. Durati
 
 SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
     "Client": [
-        ("lro_aio", ["Client", "OperationsService"]),
+        ("lro_aio", ["Client", "HistoryEntry", "OperationsService"]),
         ("lro_aio.ports", ["GetOperationStub"]),
         ("lro_aio.engine.life", ["ClosedError", "NeverOpenedError"]),
     ],

@@ -54,6 +54,7 @@ from lro_aio.core.errors import (
     WaitDeadlineExceededError,
     WorkerUnavailableError,
 )
+from lro_aio.core.history import HistoryEntry
 from lro_aio.core.policies import LeasePolicy, Limits, PollPolicy, RetentionPolicy, RetryPolicy, SweepPolicy
 from lro_aio.core.record import WakeReason
 from lro_aio.core.results import unmarshal_operation
@@ -91,6 +92,7 @@ __all__ = [  # noqa: RUF022 (in the order of sorted(), which anybody can check)
     "CloudTasksScheduler",
     "Code",
     "Handlers",
+    "HistoryEntry",
     "InvalidFilterError",
     "InvalidOperationNameError",
     "InvalidPageTokenError",

@@ -13,6 +13,7 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf.message import Message
 
 from lro_aio._missing import needs
+from lro_aio.core.history import HistoryEntry
 from lro_aio.core.logs import event
 from lro_aio.core.policies import (
     Duration,
@@ -31,7 +32,7 @@ from lro_aio.engine.handlers import HandlerFunction, HandlerOptions, Handlers, R
 from lro_aio.engine.life import NeverOpenedError
 from lro_aio.engine.operation import Operation
 from lro_aio.engine.serving import ServerHost
-from lro_aio.engine.settings import Settings
+from lro_aio.engine.settings import Settings, check_row
 from lro_aio.engine.starting import StartOptions
 from lro_aio.engine.suspension import Suspended
 from lro_aio.engine.timing import SystemClock
@@ -122,7 +123,7 @@ class Client:
             if policy is not None and not isinstance(policy, kind):
                 raise TypeError(f"{name} must be a {kind.__name__}, not {type(policy).__name__}")
         bounds = limits if limits is not None else Limits()
-        _check_row(self.store, bounds)
+        check_row(self.store, bounds)
         self._settings = Settings(
             worker=worker,
             dispatch=dispatch if dispatch is not None else ("local" if self.scheduler.local else "scheduler"),
@@ -507,6 +508,18 @@ class Client:
             async for record in records:
                 yield record.to_operation()
 
+    async def history(self, name: str) -> list[HistoryEntry]:
+        """What happened to the operation, oldest first: for operators, it may tell more than clients are to see.
+
+        Steps, sleeps and messages are all there; of the rest, such as claims, suspends and retries, the last 32.
+
+        Raises:
+            InvalidOperationNameError: Malformed name.
+            OperationNotFoundError: Never created, deleted or expired.
+            StoreUnavailableError: The store did not answer.
+        """
+        return await self.engine.rows.history(name)
+
     async def cancel_operation(self, name: str, *, cancel_children: bool = True) -> None:
         """Ask for a cancel. The operation may still end otherwise; one that has ended stays as it is.
 
@@ -577,18 +590,3 @@ class Client:
     ) -> tuple[R | M | None, S | N | None]:
         """Response and metadata of a finished operation, unpacked; see ``lro_aio.unmarshal_operation``."""
         return unmarshal_operation(await self.get_operation(name), response, metadata)
-
-
-def _check_row(store: Store, limits: Limits) -> None:
-    """Check that what the limits allow fits into one row of the store, which would refuse it when it is too late.
-
-    Raises:
-        ValueError: It does not fit.
-    """
-    most = store.max_row
-    total = limits.state + limits.metadata + max(limits.response, limits.error)
-    if most is not None and total > most:
-        raise ValueError(
-            f"Limits.state, metadata and response (or error) are {total} bytes together, but a row of the store"
-            f" {store.url} holds {most}; lower one of them, and keep large data elsewhere, its address in the state"
-        )

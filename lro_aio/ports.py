@@ -6,13 +6,14 @@ The docstrings are the contracts. ``lro_aio.testing`` ships suites that test an 
 from __future__ import annotations
 
 import abc
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
 from lro_aio.core.change import Change, Outcome
+from lro_aio.core.journal import Entry
 from lro_aio.core.record import Record, State, WakeReason
 
 __all__ = [
@@ -97,6 +98,13 @@ class Store(abc.ABC):
     clock_offset: float = 0.0
     """Seconds by which the store's clock is ahead of this machine's, as last measured. 0.0 where they are the same."""
 
+    keeps_journal: bool = True
+    """Whether it has a journal, and rows a trail. Known once the store is open.
+
+    Where it has none, rows come back with ``entries`` 0 and without a ``trail``, and a change that appends is refused
+    with ``StoreSchemaError``, which says what to do.
+    """
+
     max_row: int | None = None
     """Most bytes of payload in one row: state, metadata and response together. None: no limit."""
 
@@ -142,11 +150,26 @@ class Store(abc.ABC):
         then divide the batch, but never the changes of one row: each part is a transaction of its own, and the error
         of a part is the outcome of its changes.
 
+        What a change appends to the journal is committed with its row, or not at all. An entry whose (uid, kind, key)
+        is stored already is left as it is; ``core.journal.Appending`` decides which are new, and numbers them. Entries
+        disappear with their row, whatever removes it.
+
         Raises:
             StoreUnavailableError: It is not known whether any change was committed. A transaction that conflicts until
                 the store's deadline ends so too.
             Exception: Any other error means that nothing was committed, and that the same batch would be refused again;
                 the engine then bisects it to find the change that is to blame.
+        """
+
+    @abc.abstractmethod
+    def journal(self, names: Sequence[str], kinds: Collection[str] | None = None) -> dict[str, list[Entry]]:
+        """The journals of these rows, each in the order of its numbers. Names without entries are absent.
+
+        One round trip. Journals of deleted and expired rows are returned for as long as the rows are stored.
+
+        Args:
+            names: Of the operations.
+            kinds: Only entries of these kinds; None: all.
         """
 
     @abc.abstractmethod

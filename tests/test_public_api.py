@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 PUBLIC = [
     "CancelReason", "Client", "ClockSkewError", "CloudTasksScheduler",
-    "Code", "Handlers", "InvalidFilterError", "InvalidOperationNameError",
+    "Code", "Handlers", "HistoryEntry", "InvalidFilterError", "InvalidOperationNameError",
     "InvalidPageTokenError", "InvalidTokenError", "InvalidTransitionError", "LeaseLostError", "LeasePolicy",
     "Limits", "LocalScheduler", "LroError", "OPERATION_COLUMN_NAME", "OPERATION_ID_HEADER", "Operation",
     "OperationAlreadyExistsError", "OperationBusyError", "OperationCancelledError", "OperationDoneError",

@@ -196,6 +196,13 @@ def watch(
 
 
 @app.command(epilog=EPILOG)
+def history(name: Name, store: Store = None, json: Json = False) -> None:
+    """Show what happened to an operation, oldest first. Only its store tells."""
+    where = Where(None, _store_of(store), None)
+    _run(where, lambda backend: commands.history(backend, _full(name), as_json=json))
+
+
+@app.command(epilog=EPILOG)
 def cancel(
     names: Names,
     server: Server = None,

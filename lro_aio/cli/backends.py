@@ -13,6 +13,7 @@ from google.longrunning import operations_pb2
 
 from lro_aio.cli.problems import CliError, Exit
 from lro_aio.client import Client
+from lro_aio.core.history import HistoryEntry
 from lro_aio.remote import tokens
 
 __all__ = ["Backend", "Page", "Row", "Waited", "is_token", "open_store"]
@@ -71,6 +72,10 @@ class Backend(abc.ABC):
         """The operation now, and as it changes, until it is done."""
 
     @abc.abstractmethod
+    async def history(self, name: str) -> list[HistoryEntry]:
+        """What happened to the operation, oldest first."""
+
+    @abc.abstractmethod
     async def cancel(self, name: str) -> None:
         """Ask for the operation to be cancelled."""
 
@@ -97,6 +102,9 @@ class _Store(Backend):
 
     def watch(self, name: str) -> AsyncIterator[operations_pb2.Operation]:
         return self._client.watch(_named(name))
+
+    async def history(self, name: str) -> list[HistoryEntry]:
+        return await self._client.history(_named(name))
 
     async def cancel(self, name: str) -> None:
         await self._client.cancel_operation(_named(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import AsyncIterator
 
@@ -10,12 +11,21 @@ from google.longrunning import operations_pb2
 from rich.live import Live
 
 from lro_aio.cli.backends import Backend, Row
-from lro_aio.cli.printing import WatchLine, console, describe_operation, operation_details, plain, print_list
+from lro_aio.cli.printing import (
+    WatchLine,
+    console,
+    describe_operation,
+    moment,
+    operation_details,
+    plain,
+    print_history,
+    print_list,
+)
 from lro_aio.cli.problems import CliError, Exit
 from lro_aio.cli.progress import progress_of
 from lro_aio.core.proto_json import operation_json
 
-__all__ = ["cancel", "delete", "get", "list_", "wait", "watch"]
+__all__ = ["cancel", "delete", "get", "history", "list_", "wait", "watch"]
 
 MAX_PAGE = 1000
 
@@ -75,6 +85,18 @@ async def watch(backend: Backend, name: str, *, as_json: bool) -> Exit:
     if not as_json:
         console().print(operation_details(last))
     return _outcome(last)
+
+
+async def history(backend: Backend, name: str, *, as_json: bool) -> Exit:
+    """Print what happened to an operation, oldest first."""
+    found = await backend.history(name)
+    if as_json:
+        for entry in found:
+            told = {key: value for key, value in dataclasses.asdict(entry).items() if value}
+            print(json.dumps({**told, "time": moment(entry.time)}), flush=True)
+    else:
+        print_history(console(), found)
+    return Exit.OK
 
 
 async def cancel(backend: Backend, name: str, *, as_json: bool) -> Exit:

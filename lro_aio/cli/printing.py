@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from google.longrunning import operations_pb2
 from google.protobuf import struct_pb2, timestamp_pb2, wrappers_pb2
@@ -22,9 +23,19 @@ from lro_aio.cli.backends import Row
 from lro_aio.cli.demo import indexer_pb2
 from lro_aio.cli.progress import Progress, progress_of
 from lro_aio.core.codes import Code
+from lro_aio.core.history import HistoryEntry
 from lro_aio.core.proto_json import operation_json
 
-__all__ = ["WatchLine", "console", "describe_operation", "operation_details", "plain", "print_list"]
+__all__ = [
+    "WatchLine",
+    "console",
+    "describe_operation",
+    "moment",
+    "operation_details",
+    "plain",
+    "print_history",
+    "print_list",
+]
 
 KNOWN = (struct_pb2, wrappers_pb2, timestamp_pb2, error_details_pb2, indexer_pb2)
 """Imported so that these types are shown as JSON inside an ``Any``; others are shown as bytes."""
@@ -112,8 +123,8 @@ def print_list(output: Console, rows: list[Row], now: float | None = None) -> bo
     Returns:
         Whether a name was shortened.
     """
-    moment = time.time() if now is None else now
-    cells = [_Cells.of(row, moment) for row in rows]
+    at = time.time() if now is None else now
+    cells = [_Cells.of(row, at) for row in rows]
     wide = [_headings("NAME", "STATUS", "HANDLER", "AGE", "PROGRESS", "MESSAGE"), *(cell.wide() for cell in cells)]
     if sum(_widths(wide)) + GAP * 5 <= output.width:
         for line in _aligned(wide, right=(3, 4)):
@@ -131,6 +142,26 @@ def print_list(output: Console, rows: list[Row], now: float | None = None) -> bo
         if message:
             output.print(Padding(Text(message, "dim"), (0, 0, 0, GAP), expand=False))
     return names > name_width
+
+
+def print_history(output: Console, entries: list[HistoryEntry]) -> None:
+    """Print what happened to an operation, one line each; what does not fit is folded."""
+    table = Table.grid(padding=(0, 2))
+    for _ in range(3):
+        table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row(*_headings("TIME", "WHAT", "NAME", "DETAILS"))
+    for entry in entries:
+        name = f"{entry.name} {entry.key}".rstrip()
+        colour = {"SUCCEEDED": "green", "FAILED": "red", "CANCELLED": "yellow", "RETRIED": "red"}.get(entry.kind, "")
+        kind = Text(plain(entry.kind), colour)
+        table.add_row(moment(entry.time), kind, _shown(name), _shown(entry.error or entry.text))
+    output.print(table)
+
+
+def moment(seconds: float) -> str:
+    """A time in UTC, to the millisecond (RFC 3339)."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _headings(*names: str) -> list[Text]:
@@ -189,8 +220,8 @@ class WatchLine:
         table.add_column(width=4, justify="right", no_wrap=True)
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True)
-        moment = time.monotonic()
-        drawn = ProgressBar(1.0, fraction or 0.0, width=bar, pulse=fraction is None, animation_time=moment)
+        at = time.monotonic()
+        drawn = ProgressBar(1.0, fraction or 0.0, width=bar, pulse=fraction is None, animation_time=at)
         shown = Text(message if cell_len(message) <= room else f"{message[: max(0, room - len(dots))]}{dots}"[:room])
         table.add_row(Text(name), drawn, Text(percent, "magenta"), Text(elapsed, "yellow"), shown)
         yield table

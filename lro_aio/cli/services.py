@@ -18,6 +18,7 @@ from lro_aio.cli.problems import CliError, Exit
 from lro_aio.cli.progress import created_of
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import RemoteCallError, RemoteProtocolError, WaitDeadlineExceededError
+from lro_aio.core.history import HistoryEntry
 from lro_aio.core.names import ANY_PARENT
 from lro_aio.core.policies import PollPolicy, RetryPolicy
 from lro_aio.remote import RemoteOperation, Transport, tokens
@@ -91,6 +92,9 @@ class _Service(Backend):
         async for _ in handle:
             yield _proto(handle)
         yield _proto(handle)
+
+    async def history(self, _: str) -> list[HistoryEntry]:
+        raise CliError("services do not tell what happened to an operation: give --store URL", Exit.USAGE)
 
     async def cancel(self, name: str) -> None:
         await (await self._handle(name)).cancel()

@@ -5,6 +5,7 @@ They have no holder, and leave the revision as it is: nobody who waits for news 
 
 from __future__ import annotations
 
+from lro_aio.core import trail
 from lro_aio.core.errors import InvalidTokenError
 from lro_aio.core.record import Record, State
 
@@ -22,12 +23,13 @@ def suspect(record: Record, *, now: float, until: float) -> Record:
 
 
 def handed_over(
-    record: Record, *, token: str, check_time: float, handle: str = "", revision: int | None = None
+    record: Record, *, now: float, token: str, check_time: float, handle: str = "", revision: int | None = None
 ) -> Record:
     """Note that a scheduler has the wait, and when to look whether it still does.
 
     Args:
         record: The row.
+        now: Epoch seconds.
         token: Of the wait.
         check_time: Epoch seconds.
         handle: The scheduler's name for the wait.
@@ -49,6 +51,7 @@ def handed_over(
         handover=record.handover + 1,
         schedule_handle=handle or record.schedule_handle,
         check_time=check_time,
+        trail=trail.noted(record.trail, now, trail.HANDED_OVER, handle, instead=True),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from lro_aio.core.errors import OperationNotFoundError
+from lro_aio.core.journal import MOST_ENTRIES, Appending, Entry
 from lro_aio.core.record import Record
 
 __all__ = ["Change", "Outcome", "run"]
@@ -28,11 +29,16 @@ class Change:
     creates: bool = False
     """Whether the row may not exist yet: only then is ``event`` called with None."""
     size: int = 512
-    """Approximate bytes that it adds to a batch."""
+    """Approximate bytes that it adds to a batch, besides what it appends."""
     guard: tuple[str, Callable[[Record], object]] | None = None
     """(name, check): another row, read in the same transaction. What the check raises refuses the change."""
     claims: bool = False
     """Whether it is a claim. Claims have a lane of their own: one may wait for a lock that a dead process holds."""
+    appends: tuple[Entry, ...] = ()
+    """What it appends to the row's journal, unless the event raises or removes the row. What is there already stays as
+    it is: a lost answer, a message that comes twice."""
+    most_entries: int = MOST_ENTRIES
+    """Entries that the journal may have then."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -51,7 +57,7 @@ class Change:
         return self.event(row)  # type: ignore[arg-type]  # None is passed to creating events only
 
 
-def run(changes: Iterable[Change], rows: dict[str, Record | None]) -> list[Outcome]:
+def run(changes: Iterable[Change], rows: dict[str, Record | None], journal: Appending | None = None) -> list[Outcome]:
     """Apply changes in order to ``rows``, in place; return their outcomes in the same order.
 
     A change that raises is refused alone: its exception is its outcome, and its row stays as it was.
@@ -59,11 +65,12 @@ def run(changes: Iterable[Change], rows: dict[str, Record | None]) -> list[Outco
     Args:
         changes: What to apply.
         rows: The rows by name, as stored; one that does not exist is absent or None.
+        journal: Takes what the changes append. None: none of them appends anything.
     """
-    return [_outcome(change, rows) for change in changes]
+    return [_outcome(change, rows, journal) for change in changes]
 
 
-def _outcome(change: Change, rows: dict[str, Record | None]) -> Outcome:
+def _outcome(change: Change, rows: dict[str, Record | None], journal: Appending | None) -> Outcome:
     try:
         if change.guard is not None:
             name, check = change.guard
@@ -74,6 +81,9 @@ def _outcome(change: Change, rows: dict[str, Record | None]) -> Outcome:
         row = change.apply(rows.get(change.name))
         if row is not None and row.name != change.name:
             raise ValueError(f"a change of {change.name!r} returned the row {row.name!r}")
+        if change.appends and row is not None:
+            assert journal is not None
+            row = journal.append(row, change.appends, change.most_entries)
     except Exception as exc:  # noqa: BLE001 - whatever a change raises is its outcome
         # Without this frame: the outcome may live long, and must not keep every row of the batch alive.
         return exc.with_traceback(exc.__traceback__ and exc.__traceback__.tb_next)

@@ -413,7 +413,7 @@ class ResponseDataError(LroError):
 
 
 class PayloadTooLargeError(LroError):
-    """``field`` has ``size`` bytes where ``limit`` are allowed."""
+    """``field`` has ``size`` bytes where ``limit`` are allowed; of ``entries``, so many are in the journal."""
 
     code = Code.INVALID_ARGUMENT
     reason = "PAYLOAD_TOO_LARGE"
@@ -422,7 +422,8 @@ class PayloadTooLargeError(LroError):
         self.field = field
         self.size = size
         self.limit = limit
-        super().__init__(f"{field} has {size} bytes; the limit is {limit}")
+        has = f"the journal would have {size} entries" if field == "entries" else f"{field} has {size} bytes"
+        super().__init__(f"{has}; the limit is {limit}")
 
 
 class InvalidPageTokenError(LroError):

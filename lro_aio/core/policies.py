@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 
 from lro_aio.core.errors import PayloadTooLargeError
+from lro_aio.core.journal import MOST_ENTRIES
 
 __all__ = [
     "Duration",
@@ -203,7 +204,7 @@ class SweepPolicy(_Seconds):
 
 @dataclass(frozen=True, slots=True)
 class Limits(_Seconds):
-    """Sizes in bytes of what a row may hold, checked before a write, and bounds of a list page."""
+    """Sizes in bytes of what a row and its journal may hold, checked before a write, and bounds of a list page."""
 
     metadata: int = 64 * 1024
     state: int = 1024 * 1024
@@ -212,6 +213,12 @@ class Limits(_Seconds):
     """Of a failed operation: message and details. What is over it is cut, since the operation has to end."""
     children: int = 1024 * 1024
     """The names of what one suspend waits for."""
+    step: int = 1024 * 1024
+    """The result of one step."""
+    message: int = 1024 * 1024
+    """What is sent to an operation in one message."""
+    entries: int = MOST_ENTRIES
+    """Entries in the journal of one operation: steps, sleeps and messages."""
     page_bytes: int = 3 * 1024 * 1024
     """A list page is clipped here: gRPC clients refuse messages over 4 MiB."""
     page_size: int = 100
@@ -229,7 +236,7 @@ class Limits(_Seconds):
         """Refuse a payload that is too large for its column (rule 9).
 
         Args:
-            field: "metadata", "state", "response", "error" or "children".
+            field: "metadata", "state", "response", "error", "children", "step" or "message".
             size: Its bytes.
 
         Raises:

@@ -247,6 +247,10 @@ class Record:
     deleted: bool = False
     """Hidden from every read; removed when it ends."""
     revision: int = 1
+    entries: int = 0
+    """How many entries were appended to its journal: what has none needs no read of it."""
+    trail: str = ""
+    """The last things that happened to it; see ``core.trail``."""
 
     def evolve(self, **changes: Any) -> Record:
         """A copy with other values: ``dataclasses.replace``, ten times as fast.
@@ -260,8 +264,11 @@ class Record:
         return draft.finish()
 
     def outline(self) -> Record:
-        """The row without its payloads, for whoever decides what becomes of it: a thousand of them are no load."""
-        return self.evolve(metadata=b"", response=b"", error=b"", state_data=b"")
+        """The row without its payloads, for whoever decides what becomes of it: a thousand of them are no load.
+
+        Without ``trail`` and ``entries`` too, which may be stored behind the payloads.
+        """
+        return self.evolve(metadata=b"", response=b"", error=b"", state_data=b"", trail="", entries=0)
 
     @property
     def done(self) -> bool:

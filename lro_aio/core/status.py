@@ -24,6 +24,7 @@ __all__ = [
     "HIDDEN_MESSAGE",
     "cancelled",
     "clipped",
+    "described",
     "error_of",
     "fitted",
     "from_status",
@@ -156,7 +157,7 @@ def _to_status(exc: BaseException, *, expose: bool) -> status_pb2.Status:
     code = _carried_code(exc)
     name = type(exc).__name__
     if expose:
-        return make_status(code, f"{name}: {_text(exc)}", reason="HANDLER_ERROR", metadata={"exception": name})
+        return make_status(code, described(exc), reason="HANDLER_ERROR", metadata={"exception": name})
     return make_status(code, HIDDEN_MESSAGE, reason="HANDLER_ERROR")
 
 
@@ -171,6 +172,11 @@ def error_of(operation: operations_pb2.Operation) -> OperationFailedError | None
     if operation.WhichOneof("result") != "error":
         return None
     return from_status(operation.error, name=operation.name)
+
+
+def described(exc: BaseException) -> str:
+    """The class and the text of an exception, in full: for operators, not for clients."""
+    return f"{type(exc).__name__}: {_text(exc)}"
 
 
 def _text(exc: BaseException) -> str:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from google.protobuf import any_pb2
 from google.rpc import status_pb2
 
-from lro_aio.core import trials
+from lro_aio.core import trail, trials
 from lro_aio.core.bookkeeping import check_for_parent
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import (
@@ -35,6 +35,7 @@ from lro_aio.core.errors import (
 )
 from lro_aio.core.record import Record, State, Wait, Wake, WakeReason
 from lro_aio.core.status import cancelled, make_status
+from lro_aio.core.trail import noted, waits_for, woken_by
 
 __all__ = [
     "Claimant",
@@ -160,12 +161,17 @@ def claim(
             metadata={"attempts": str(attempts)},
         )
         return _removed_if_deleted(_end(record, now, by.retention, State.FAILED, error=status))
+    happened = record.trail
+    if record.state is State.RUNNING:
+        happened = noted(happened, now, trail.LEASE_LOST, record.owner)
     if record.state is State.SUSPENDED and record.wait is not None and not record.wait.rerun:
         record = record.evolve(wake=wake)
+        if wake is not None:
+            happened = noted(happened, now, trail.WOKEN, woken_by(wake))
     return _evolve(
         record,
         now,
-        **_held(now, by),
+        **_held(now, by, happened),
         claim=record.claim + 1,
         attempt=attempts + 1,
         schedule_handle="",
@@ -233,6 +239,7 @@ def release(
         lease_expire_time=None,
         check_time=now if check_time is None else check_time,
         attempt=record.attempt if counts else max(0, record.attempt - 1),
+        trail=noted(record.trail, now, trail.RELEASED),
         wait=record.wait if record.wait is not None or wait is None else replace(wait, rerun=True),
         **(changes or {}),
     )
@@ -267,7 +274,8 @@ def suspend(
         InvalidTransitionError: It has no handler that could go on with it.
     """
     columns = {"wait": wait, "wake": None, "resume_point": resume_point, "check_time": _first_look(wait)}
-    counts = {"attempt": 0, "retries": 0}
+    happened = noted(record.trail, now, trail.SUSPENDED, waits_for(wait, now, resume_point))
+    counts = {"attempt": 0, "retries": 0, "trail": happened}
     return _park(record, "suspend", holder, now, retention, {**columns, **counts, **(changes or {})})
 
 
@@ -279,9 +287,10 @@ def retry(
     retention: float,
     wait: Wait,
     counts: bool = True,
+    error: str = "",
     changes: dict[str, Any] | None = None,
 ) -> Record | None:
-    """Commit that the same segment runs again after ``wait.sleep_until``.
+    """Commit that the same segment runs again after ``wait.sleep_until``, because of an error.
 
     The claim's attempt is taken back: the process is well, and the retry policy keeps its own count.
 
@@ -290,7 +299,8 @@ def retry(
         OperationDoneError: It has ended.
         InvalidTransitionError: It has no handler that could run again.
     """
-    columns = {"wait": replace(wait, rerun=True), "check_time": wait.sleep_until}
+    happened = noted(record.trail, now, trail.RETRIED, error)
+    columns = {"wait": replace(wait, rerun=True), "check_time": wait.sleep_until, "trail": happened}
     tries = {"attempt": max(0, record.attempt - 1), "retries": record.retries + (1 if counts else 0)}
     return _park(record, "retry", holder, now, retention, {**columns, **tries, **(changes or {})})
 
@@ -390,7 +400,8 @@ def request_cancel(
     record.check_visible(now)
     if record.done or record.cancel_requested:
         return record
-    record = record.evolve(cancel_requested=True, cancel_children=cancel_children)
+    happened = noted(record.trail, now, trail.CANCEL)
+    record = record.evolve(cancel_requested=True, cancel_children=cancel_children, trail=happened)
     if record.state is State.RUNNING and not record.foreign:
         return _evolve(record, now)
     return _cancel_idle(record, now, retention, token)
@@ -440,8 +451,9 @@ def lose_creator(record: Record, *, now: float, retention: float, found: Record 
     return _removed_if_deleted(_end(record, now, retention, State.FAILED, error=status))
 
 
-def _held(now: float, by: Claimant) -> dict[str, Any]:
+def _held(now: float, by: Claimant, happened: str = "") -> dict[str, Any]:
     return {
+        "trail": noted(happened, now, trail.CLAIMED, by.owner),
         "state": State.RUNNING,
         "owner": by.owner,
         "lease_expire_time": now + by.lease,

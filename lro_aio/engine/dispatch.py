@@ -331,6 +331,7 @@ class Dispatcher:
     async def _note_handover(self, record: Record, wait: Wait, check_time: float, handle: str) -> None:
         noted = partial(
             bookkeeping.handed_over,
+            now=self.clock.time(),
             token=wait.token,
             check_time=check_time,
             handle=handle,

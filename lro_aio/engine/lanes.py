@@ -173,6 +173,8 @@ class _Lane:
             while item is not None:
                 batch.append(item)
                 size += item[0].size
+                if item[0].appends:
+                    size += sum(entry.size for entry in item[0].appends)
                 if len(batch) >= MAX_ROWS or size >= MAX_BYTES:
                     return batch, False
                 item = self.queue.get_nowait()

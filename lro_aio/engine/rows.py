@@ -9,6 +9,7 @@ from functools import partial
 from lro_aio.core import names, transitions
 from lro_aio.core.change import Change
 from lro_aio.core.errors import OperationNotFoundError
+from lro_aio.core.history import HistoryEntry, history_of
 from lro_aio.core.record import Record, State
 from lro_aio.engine.batching import Batcher
 from lro_aio.engine.changes import Feed, Subscription
@@ -83,6 +84,14 @@ class Rows:
         if record is None:
             raise OperationNotFoundError(name)
         return record.check_visible(self._clock.time())
+
+    async def history(self, name: str) -> list[HistoryEntry]:
+        """See ``Client.history``. One read; two where there are entries of the journal."""
+        record = await self.record(name)
+        if not record.entries:
+            return history_of(record, ())
+        journal = await self.call(partial(self.store.journal, [name]))
+        return history_of(record, journal.get(name, ()))
 
     async def find(self, name: str) -> Record | None:
         """The row, hidden or not; None where there is none."""

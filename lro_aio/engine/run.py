@@ -25,7 +25,7 @@ from lro_aio.core.errors import (
 )
 from lro_aio.core.logs import about
 from lro_aio.core.record import Record, Wait, Wake, WakeReason
-from lro_aio.core.status import cancelled, make_status, reason_of, untold
+from lro_aio.core.status import cancelled, described, make_status, reason_of, untold
 from lro_aio.core.transitions import Holder
 from lro_aio.engine.failing import leaves, status_of
 from lro_aio.engine.handlers import Handler, RetryLater
@@ -281,7 +281,7 @@ class Runner:
     def _suspend(self, run: Run, planned: Suspended) -> Outcome:
         return Outcome(*run.holding.suspend_change(planned))
 
-    def _retry(self, run: Run, *, after: float, counts: bool) -> Outcome:
+    def _retry(self, run: Run, *, after: float, counts: bool, error: str) -> Outcome:
         changes = run.holding.last_changes()  # the state stays as the segment found it, or as save() left it
         token = names.new_id()
         store = self._host.rows.store
@@ -303,6 +303,7 @@ class Runner:
                 retention=self._retention,
                 wait=Wait(token=token, sleep_until=now + after, on_cancel=run.handler.on_cancel, rerun=True),
                 counts=counts,
+                error=error,
                 changes=changes,
             )
 
@@ -370,11 +371,11 @@ class Runner:
         if self._host.draining and all(isinstance(leaf, WorkerUnavailableError) for leaf in found):
             return self._release(run)  # it waited for another operation, and the drain ended that wait (rule 5)
         if all(isinstance(leaf, UNAVAILABLE) for leaf in found):
-            return self._again(run, exc, self._longest(found, policy.delay(0)), counts=False)
+            return self._again(run, exc, found, policy.delay(0), counts=False)
         retriable = (RetryLater, *UNAVAILABLE, *policy.on)
         worth = isinstance(exc, policy.on) or all(isinstance(leaf, retriable) for leaf in found)
         if worth and not any(map(_hopeless, found)) and run.record.retries + 1 < policy.max_attempts:
-            return self._again(run, exc, self._longest(found, policy.delay(run.record.retries)), counts=True)
+            return self._again(run, exc, found, policy.delay(run.record.retries), counts=True)
         status = status_of(found, expose=self._expose, timed_out=reason is CancelReason.RUN_TIMEOUT)
         told = all(isinstance(leaf, LroError) and not leaf.withholds for leaf in found)
         self._host.causes.keep(record, found[0] if reason is CancelReason.RUN_TIMEOUT else exc)
@@ -403,12 +404,15 @@ class Runner:
         away = [max(leaf.retry_after or 0.0, delay) for leaf in found if isinstance(leaf, UNAVAILABLE)]
         return max(asked + away, default=delay)
 
-    def _again(self, run: Run, exc: BaseException, delay: float, *, counts: bool) -> Outcome:
-        """Run the segment again after ``delay`` seconds, and say why."""
+    def _again(
+        self, run: Run, exc: BaseException, found: list[BaseException], delay: float, *, counts: bool
+    ) -> Outcome:
+        """Run the segment again after ``delay`` seconds, or when the exceptions ask for it, and say why."""
+        delay = self._longest(found, delay)
         logger.warning(
             "%s runs again in %.1f s: %r", run.record.name, delay, exc, extra=about(run.record, "runs_again")
         )
-        return self._retry(run, after=delay, counts=counts)
+        return self._retry(run, after=delay, counts=counts, error="; ".join(map(described, found)))
 
     def refused(self, exc: Exception) -> Outcome:
         """What to commit where the database refuses for good what a run left (rule 16): the operation fails, alone."""

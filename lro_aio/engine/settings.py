@@ -10,8 +10,9 @@ from typing import Literal
 
 from lro_aio.core.policies import LeasePolicy, Limits, RetentionPolicy, SweepPolicy
 from lro_aio.core.transitions import Claimant
+from lro_aio.ports import Store
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "check_row"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,3 +55,18 @@ class Settings:
                 on_cancel=on_cancel,
             )
         return known
+
+
+def check_row(store: Store, limits: Limits) -> None:
+    """Check that what the limits allow fits into one row of the store, which would refuse it when it is too late.
+
+    Raises:
+        ValueError: It does not fit.
+    """
+    most = store.max_row
+    total = limits.state + limits.metadata + max(limits.response, limits.error)
+    if most is not None and total > most:
+        raise ValueError(
+            f"Limits.state, metadata and response (or error) are {total} bytes together, but a row of the store"
+            f" {store.url} holds {most}; lower one of them, and keep large data elsewhere, its address in the state"
+        )

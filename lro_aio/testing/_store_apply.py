@@ -248,7 +248,7 @@ class ApplyContract:
 
     def test_a_change_is_given_the_stored_row(self, store: Store) -> None:
         """The whole row: payloads, wait and wake."""
-        full = row(**{field: values[-2] for field, values in other_values().items()} | {"response": b""})
+        full = row(**{field: values[-2] for field, values in other_values(store).items()} | {"response": b""})
         assert full.state is State.FAILED
         create_all(store, full)
         seen: list[Record] = []
@@ -269,7 +269,7 @@ class RoundTripContract:
         """One row per field and value."""
         records = [
             row(f"{field.replace('_', '-')}-{i}", **({"state": state_for(field, state)} | {field: value}))
-            for field, values in other_values().items()
+            for field, values in other_values(store).items()
             for i, value in enumerate(values)
         ]
         create_all(store, *records)
@@ -280,7 +280,7 @@ class RoundTripContract:
     @pytest.mark.parametrize("state", [State.RUNNING, State.SUCCEEDED])
     def test_every_field_comes_back_from_a_changed_row(self, store: Store, state: State) -> None:
         """For every field that a change writes, and also when the field returns to its default."""
-        for field, values in other_values().items():
+        for field, values in other_values(store).items():
             base = row(state=state_for(field, state))
             for value in (*values, getattr(base, field)):
                 changed: dict[str, Any] = {field: value}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypeVar
 
 from lro_aio.core.change import Change, Outcome
 from lro_aio.core.errors import StoreUnavailableError
+from lro_aio.core.journal import Entry
 from lro_aio.core.record import Record
 from lro_aio.ports import ListQuery, Look, Route, Store
 
@@ -130,6 +131,10 @@ class FaultyStore(Store):
         self.changes += len(changes)
         return self._through("apply", lambda: self.inner.apply(changes))
 
+    def journal(self, names: Sequence[str], kinds: Collection[str] | None = None) -> dict[str, list[Entry]]:
+        """As the wrapped store."""
+        return self._through("journal", lambda: self.inner.journal(names, kinds))
+
     def unfinished(self, names: Sequence[str]) -> set[str]:
         """As the wrapped store."""
         return self._through("unfinished", lambda: self.inner.unfinished(names))
@@ -191,5 +196,6 @@ class FaultyStore(Store):
         inner = self.inner
         self.expires_rows = inner.expires_rows
         self.clock_offset = inner.clock_offset
+        self.keeps_journal = inner.keeps_journal
         self.max_row = inner.max_row
         self.max_wait, self.max_wait_reason = inner.max_wait, inner.max_wait_reason

@@ -23,6 +23,7 @@ import pytest
 
 from lro_aio.ports import Store
 from lro_aio.testing._store_apply import ApplyContract, ReadContract, RoundTripContract
+from lro_aio.testing._store_journal import JournalContract, NoJournalContract
 from lro_aio.testing._store_life import LifeContract, RaceContract
 from lro_aio.testing._store_looks import LookContract
 from lro_aio.testing._store_scans import ListContract, PurgeContract, UnfinishedContract
@@ -30,7 +31,7 @@ from lro_aio.testing._store_scans import ListContract, PurgeContract, Unfinished
 __all__ = ["StoreContract", "WriteContract"]
 
 
-class WriteContract(ApplyContract, RoundTripContract, LifeContract, RaceContract, PurgeContract):
+class WriteContract(ApplyContract, RoundTripContract, LifeContract, RaceContract, PurgeContract, JournalContract):
     """The part of ``StoreContract`` in which rows change: what a run with injected faults can break.
 
     A subclass has a fixture ``make_store``, as this module's docstring says.
@@ -71,7 +72,7 @@ class WriteContract(ApplyContract, RoundTripContract, LifeContract, RaceContract
         _check_threads(threads)
 
 
-class StoreContract(WriteContract, ReadContract, LookContract, UnfinishedContract, ListContract):
+class StoreContract(WriteContract, NoJournalContract, ReadContract, LookContract, UnfinishedContract, ListContract):
     """Every sentence of the docstrings of ``Store`` and ``ListQuery``; plain pytest, no event loop.
 
     A subclass has a fixture ``make_store``, as the docstring of this module says.

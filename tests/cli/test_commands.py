@@ -163,6 +163,33 @@ class TestWatch:
         assert lro("watch", "failed", *where).exit_code == 1
 
 
+class TestHistory:
+    def test_people_see_what_happened_oldest_first(self, lro, site):
+        result = lro("history", "failed", *site.at("store"))
+        assert result.exit_code == 0
+        heading, *lines = result.stdout.splitlines()
+        assert heading.split() == ["TIME", "WHAT", "NAME", "DETAILS"]
+        assert [line.split()[1] for line in lines] == ["CREATED", "CLAIMED", "FAILED"]
+        assert lines[0].split()[2] == "broken"
+        assert lines[-1].endswith("RESOURCE_EXHAUSTED OPERATION_FAILED: the disk is full [red]")
+
+    def test_json_is_one_entry_on_each_line(self, lro, site):
+        created, claimed, ended = lines_of(lro("history", "operations/done", "--json", *site.at("store")))
+        assert (created["kind"], created["name"]) == ("CREATED", "quick")
+        assert claimed["kind"] == "CLAIMED"
+        assert ended.keys() == {"time", "kind"}
+        assert created["time"] <= ended["time"]
+        assert created["time"].endswith("Z")
+
+    def test_an_unknown_name_is_3(self, lro, site):
+        result = lro("history", "nope", *site.at("store"))
+        assert result.exit_code == 3
+        assert problem_of(result) == "lro: operation 'operations/nope' does not exist"
+
+    def test_without_a_store_it_says_so(self, lro):
+        assert problem_of(lro("history", "done")) == "lro: say which store: --store URL; or set LRO_STORE"
+
+
 class TestCancelAndDelete:
     def test_cancel_a_running_operation(self, lro, where):
         number = number_of(where, 9)

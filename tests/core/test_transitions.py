@@ -122,7 +122,7 @@ EVENTS: dict[str, Event] = {
     "settle": lambda row: t.settle(row, now=NOW, retention=RETENTION),
     "delete": lambda row: t.delete(row, now=NOW),
     "lose_creator": lambda row: t.lose_creator(row, now=NOW, retention=RETENTION),
-    "handed_over": lambda row: bookkeeping.handed_over(row, token="t1", check_time=NOW + 60),
+    "handed_over": lambda row: bookkeeping.handed_over(row, now=NOW, token="t1", check_time=NOW + 60),
 }
 
 ERRORS = {

@@ -190,7 +190,7 @@ def test_a_hand_over_that_is_noted_late_does_not_postpone_a_row_that_is_due() ->
     assert claimed is not None
     released = t.release(claimed, holder=t.Holder("u1", claimed.claim), now=NOW)
     with pytest.raises(InvalidTokenError):
-        bookkeeping.handed_over(released, token="t1", check_time=NOW + 21600, revision=handed.revision)
+        bookkeeping.handed_over(released, now=NOW, token="t1", check_time=NOW + 21600, revision=handed.revision)
 
 
 def test_rule_5_the_released_holder_is_out() -> None:
@@ -321,12 +321,12 @@ def test_rule_7_a_retry_keeps_the_reason_of_the_segment() -> None:
 
 
 def test_rule_7_a_hand_over_is_noted_only_while_the_row_waits_with_that_token() -> None:
-    row = bookkeeping.handed_over(a_row(State.SUSPENDED), token="t1", check_time=NOW + 9, handle="exec/1")
+    row = bookkeeping.handed_over(a_row(State.SUSPENDED), now=NOW, token="t1", check_time=NOW + 9, handle="exec/1")
     assert (row.handover, row.schedule_handle, row.check_time, row.revision) == (1, "exec/1", NOW + 9, 7)
-    again = bookkeeping.handed_over(row, token="t1", check_time=NOW + 10)
+    again = bookkeeping.handed_over(row, now=NOW, token="t1", check_time=NOW + 10)
     assert (again.handover, again.schedule_handle) == (2, "exec/1")
     with pytest.raises(InvalidTokenError):
-        bookkeeping.handed_over(row, token="t0", check_time=NOW)
+        bookkeeping.handed_over(row, now=NOW, token="t0", check_time=NOW)
 
 
 @pytest.mark.parametrize(

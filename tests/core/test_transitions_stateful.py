@@ -155,7 +155,9 @@ class OneRow(RuleBasedStateMachine):
         token = self.tokens[0] if old else self.row.wait.token
         self.do(
             "handed_over",
-            lambda row: bookkeeping.handed_over(row, token=token, check_time=self.now + later, handle="x"),
+            lambda row: bookkeeping.handed_over(
+                row, now=self.now, token=token, check_time=self.now + later, handle="x"
+            ),
         )
 
     @precondition(lambda self: self.last is not None)

@@ -131,7 +131,9 @@ def _check_words(statement: str, place: str) -> None:
     table = re.search(r"SPANNER_SYS\.(\w+)", bare)
     if table and table[1] not in STATISTICS:
         raise DocsError(f"{place}: there is no table SPANNER_SYS.{table[1]}")
-    known = set(_WORDS.split()) | {"Operations", "SPANNER_SYS"} | set(re.findall(r"\bAS (\w+)", bare))
+    known = (
+        set(_WORDS.split()) | {"Operations", "Operations_Journal", "SPANNER_SYS"} | set(re.findall(r"\bAS (\w+)", bare))
+    )
     known |= STATISTICS[table[1]] | {table[1]} if table else {column.name for column in columns("proto")} | _MESSAGE
     if statement.startswith(("GRANT", "CREATE ROLE")):
         known |= {"lro_runtime", "spanner_info_reader"}

@@ -12,7 +12,7 @@ import lro_aio as lro
 from lro_aio.stores.spanner import queries
 from lro_aio.stores.spanner.connection import Connection
 from lro_aio.stores.spanner.location import Location
-from lro_aio.stores.spanner.table import INDEXES, VARIANTS, columns
+from lro_aio.stores.spanner.table import INDEXES, JOURNAL, VARIANTS, columns
 from lro_aio.testing import FakeSpanner
 
 from ..waiting import until
@@ -45,6 +45,11 @@ def test_every_column_is_there_in_its_order_with_its_type() -> None:
         for column in columns(variant):
             if column.name != "Operation":
                 assert shown[column.name].strip("`") == re.sub(r"\(MAX\)", "", column.type), column.name
+
+
+def test_every_column_of_the_journal_is_there_in_its_order_with_its_type() -> None:
+    shown = [(name.strip("`"), kind.strip("`")) for name, kind, _ in table("Column of the journal", "Type", "Meaning")]
+    assert shown == [(column.name, column.type.removesuffix("(MAX)")) for column in JOURNAL]
 
 
 def test_the_columns_that_are_called_generated_are() -> None:

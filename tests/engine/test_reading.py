@@ -15,6 +15,7 @@ VERBS = {
     "operation": lambda client, name: client.operation(name),
     "unmarshal": lambda client, name: client.unmarshal_operation(name),
     "watch": lambda client, name: anext(client.watch(name)),
+    "history": lambda client, name: client.history(name),
     "module wait": lambda client, name: lro.wait_operation(name, client, timeout=1),
 }
 verbs = pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)

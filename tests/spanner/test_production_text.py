@@ -65,6 +65,12 @@ def statements() -> dict[str, queries.Query]:
     return found | {"expired": queries.expired("Operations", now=NOW, limit=5)}
 
 
+def test_a_journal_is_found_by_the_key_of_its_table() -> None:
+    assert queries.journal("Operations", ["operations/a"], None).sql.endswith(
+        " FROM Operations_Journal WHERE key IN UNNEST(@names)"
+    )
+
+
 @pytest.mark.parametrize("sql", [pytest.param(query.sql, id=name) for name, query in statements().items()])
 def test_a_statement_says_of_each_column_of_its_null_filtered_index_that_it_wants_no_null(sql: str) -> None:
     """Otherwise the service may refuse the index, however the other conditions are put."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lro_aio import StoreSchemaError
 from lro_aio.stores.spanner import schema
 from lro_aio.stores.spanner.found import Found, FoundColumn, FoundIndex, read_schema
-from lro_aio.stores.spanner.table import BUNDLE, INDEXES, columns
+from lro_aio.stores.spanner.table import BUNDLE, INDEXES, OPTIONAL, columns
 
 POLICY = "OLDER_THAN(ExpireTime, INTERVAL 0 DAY)"
 variants = st.sampled_from(schema.VARIANTS)
@@ -42,6 +42,7 @@ def complete(variant="proto", table="Operations"):
             for index in INDEXES
         },
         policy=POLICY,
+        journal=True,
     )
 
 
@@ -119,7 +120,7 @@ def test_a_table_that_is_not_there_is_told_with_the_command_that_makes_it():
 @given(variant=variants, data=st.data())
 def test_check_names_all_that_is_missing_and_plan_adds_exactly_that(variant, data):
     whole = complete(variant)
-    can_go = [name for name in whole.columns if name not in ("key", "Operation")] + list(whole.indexes)
+    can_go = [name for name in whole.columns if name not in ("key", "Operation", *OPTIONAL)] + list(whole.indexes)
     gone = data.draw(st.lists(st.sampled_from(can_go), min_size=1, unique=True))
     found = without(whole, *gone)
 
@@ -132,6 +133,29 @@ def test_check_names_all_that_is_missing_and_plan_adds_exactly_that(variant, dat
     assert sorted(match[1] or match[2] for match in made) == sorted(gone)
     kinds = [text.split()[0] for text in statements]
     assert kinds == sorted(kinds), "columns come before the indexes on them"
+
+
+@pytest.mark.parametrize("variant", schema.VARIANTS)
+def test_a_table_without_a_journal_can_be_used_and_plan_makes_one(variant):
+    whole = complete(variant)
+    bare = replace(without(whole, *OPTIONAL), journal=None)
+    schema.check(bare, "Operations")
+    assert whole.keeps_journal
+    assert not bare.keeps_journal
+    assert not replace(whole, journal=None).keeps_journal
+    assert not without(whole, "Trail").keeps_journal
+    *added, made = schema.plan(bare, "Operations", bundle_types=BUNDLE)
+    assert {re.search(r"ADD COLUMN (\w+)", text)[1] for text in added} == OPTIONAL
+    assert made.startswith("CREATE TABLE Operations_Journal (")
+    assert made.endswith("INTERLEAVE IN PARENT Operations ON DELETE CASCADE")
+
+
+def test_another_table_under_the_name_of_the_journal_is_left_alone():
+    """The operations can be used all the same; the migration says what is in its way."""
+    taken = replace(complete(), journal=False)
+    schema.check(taken, "Operations")
+    with pytest.raises(StoreSchemaError, match="Operations_Journal is not the journal"):
+        schema.plan(taken, "Operations", bundle_types=BUNDLE)
 
 
 @pytest.mark.parametrize("variant", schema.VARIANTS)
@@ -259,7 +283,7 @@ def answers(rows):
     """An ``execute`` that answers each view from a dict."""
 
     def execute(sql, params):
-        assert params == {"table": "T"}
+        assert params["table"] in ("T", "T_Journal")
         view = re.search(r"INFORMATION_SCHEMA\.(\w+)", sql)[1]
         for row in rows.get(view, ()):
             value = struct_pb2.ListValue()

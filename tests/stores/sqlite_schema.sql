@@ -34,7 +34,7 @@ CREATE TABLE operations (
     error BLOB NOT NULL,
     state_data BLOB NOT NULL,
     response BLOB NOT NULL
-);
+, entries INTEGER NOT NULL DEFAULT 0, trail TEXT NOT NULL DEFAULT '');
 
 CREATE INDEX operations_due ON operations (handler, resume_point, check_time, owner) WHERE check_time IS NOT NULL;
 
@@ -47,3 +47,19 @@ CREATE INDEX operations_children ON operations (parent_operation, create_time, n
     WHERE parent_operation <> '';
 
 CREATE INDEX operations_expiry ON operations (expire_time) WHERE expire_time IS NOT NULL;
+
+CREATE TABLE journal (
+    uid TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    key TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    time REAL NOT NULL,
+    codec TEXT NOT NULL,
+    payload BLOB NOT NULL,
+    PRIMARY KEY (uid, kind, key)
+);
+
+CREATE TRIGGER operations_journal AFTER DELETE ON operations WHEN OLD.entries > 0
+BEGIN
+    DELETE FROM journal WHERE uid = OLD.uid;
+END;

@@ -86,7 +86,9 @@ def test_progress_touches_fewer_indexes_than_an_end(store: SqliteStore) -> None:
     touched = {}
     with store._writing() as connection:
         for ended in (True, False):
-            plan = connection.execute(f"EXPLAIN {writes._text(1, ended)}", rows.encode(row(1)))
+            plan = connection.execute(
+                f"EXPLAIN {writes._ended_text(1) if ended else writes._progress_text(1)}", rows.encode(row(1))
+            )
             touched[ended] = [code for _, code, *_ in plan].count("IdxDelete")
     assert touched == {True: 4, False: 1}  # due, expiry, and two of the lists; due
 

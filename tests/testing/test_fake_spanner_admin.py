@@ -146,6 +146,18 @@ REFUSED = {
         "ROW DELETION POLICY does not exist on table Notes",
     ),
     "ALTER TABLE Notes ALTER COLUMN number STRING(MAX)": (errors.InvalidArgument, "Cannot change type of column"),
+    "CREATE TABLE T (id STRING(10)) PRIMARY KEY (id), INTERLEAVE IN PARENT Nope ON DELETE CASCADE": (
+        errors.NotFound,
+        "Table not found: Nope",
+    ),
+    "CREATE TABLE T (n INT64, id STRING(10)) PRIMARY KEY (n, id), INTERLEAVE IN PARENT Notes ON DELETE CASCADE": (
+        errors.GoogleAPICallError,
+        "Table T does not reference parent key column id",
+    ),
+    "CREATE TABLE T (id INT64, n INT64) PRIMARY KEY (id, n), INTERLEAVE IN PARENT Notes ON DELETE CASCADE": (
+        errors.GoogleAPICallError,
+        "must have the type of the parent's",
+    ),
     "DROP TABLE Nope": (errors.NotFound, "Table not found: Nope"),
     "DROP TABLE Notes": (
         errors.FailedPrecondition,

@@ -39,6 +39,10 @@ def test_a_table_is_read_whole() -> None:
             "create table T (k INT64) primary key (k)",
             ddl.CreateTable("T", (Column("k", Type("INT64")),), (KeyPart("k"),)),
         ),
+        (
+            "create table T (k INT64) primary key (k), interleave in parent P on delete cascade",
+            ddl.CreateTable("T", (Column("k", Type("INT64")),), (KeyPart("k"),), parent="P"),
+        ),
         ("DROP TABLE T", ddl.DropTable("T")),
         ("ALTER TABLE T ADD COLUMN c INT64", ddl.AddColumn("T", Column("c", Type("INT64")))),
         (
@@ -90,7 +94,9 @@ def test_a_policy_is_written_as_the_information_schema_has_it() -> None:
         ("CREATE TABLE T (k INT64 DEFAULT 1) PRIMARY KEY (k)", "1:33"),
         ("CREATE TABLE T (k INT64, g INT64 AS (k)) PRIMARY KEY (k)", "1:40"),
         ("CREATE TABLE T (k INT64, g INT64 AS (k =) STORED) PRIMARY KEY (k)", "1:41"),
-        ("CREATE TABLE T (k INT64) PRIMARY KEY (k), INTERLEAVE IN PARENT P", "1:41"),
+        ("CREATE TABLE T (k INT64) PRIMARY KEY (k), INTERLEAVE IN PARENT P", "1:65"),
+        ("CREATE TABLE T (k INT64) PRIMARY KEY (k), INTERLEAVE IN PARENT P ON DELETE NO ACTION", "1:76"),
+        ("CREATE TABLE T (k INT64) PRIMARY KEY (k), INTERLEAVE IN P", "1:41"),
         ("CREATE TABLE T (k INT64, CONSTRAINT c CHECK (k > 1)) PRIMARY KEY (k)", "1:37"),
         ("CREATE TABLE T (k INT64 OPTIONS (hidden = true)) PRIMARY KEY (k)", "1:25"),
         ("ALTER TABLE T ADD COLUMN IF NOT EXISTS c INT64", "1:26"),

@@ -46,6 +46,8 @@ __all__ = ["HIGH", "LOW", "Budget", "Connection", "Rows", "Transaction"]
 
 T = TypeVar("T")
 Rows = list[struct_pb2.ListValue]
+Key = str | tuple[str, ...]
+"""Of a row: its only part, or all of them."""
 
 FIRST_PAUSE = 0.02
 MAX_PAUSE = 1.0
@@ -174,16 +176,31 @@ class Connection:
         return Budget(self.location, self._closing)
 
     def read(
-        self, columns: Sequence[str], names: Sequence[str], *, budget: Budget, tag: str, priority: Any = HIGH
+        self,
+        columns: Sequence[str],
+        keys: Sequence[Key],
+        *,
+        budget: Budget,
+        tag: str,
+        priority: Any = HIGH,
+        table: str = "",
     ) -> Rows:
         """Read rows by key, strongly consistent; missing ones are left out. One call.
+
+        Args:
+            columns: The columns to read.
+            keys: The keys.
+            budget: The budget of the store's call.
+            tag: For Spanner's statistics.
+            priority: ``HIGH`` or ``LOW``.
+            table: "" is that of the operations.
 
         Raises:
             StoreUnavailableError: No answer within the budget.
             google.api_core.exceptions.GoogleAPICallError: Spanner refuses it, for example because of its size (10 MB).
         """
-        request = self._read_request(columns, names, tag, priority)
-        result = self._call_read(request, budget, rows=len(names))
+        request = self._read_request(columns, keys, tag, priority, table=table)
+        result = self._call_read(request, budget, rows=len(keys))
         return list(result.rows)
 
     def query(
@@ -392,10 +409,12 @@ class Connection:
             self._abandoned.add(future)  # gRPC cancels a call that is not referenced any more
             future.add_done_callback(self._abandoned.discard)
 
-    def _read_request(self, columns: Sequence[str], names: Sequence[str], tag: str, priority: Any) -> Any:
-        request = types.ReadRequest(table=self.location.table, columns=columns)
+    def _read_request(
+        self, columns: Sequence[str], keys: Sequence[Key], tag: str, priority: Any, *, table: str = ""
+    ) -> Any:
+        request = types.ReadRequest(table=table or self.location.table, columns=columns)
         pb = types.ReadRequest.pb(request)
-        pb.key_set.keys.extend(values_of(name) for name in names)
+        pb.key_set.keys.extend(values_of(key) if isinstance(key, str) else values_of(*key) for key in keys)
         pb.request_options.priority = priority
         pb.request_options.request_tag = tag
         return request

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from google.protobuf import struct_pb2
 
-from lro_aio.stores.spanner.table import MESSAGE, TTL_COLUMN, Variant
+from lro_aio.stores.spanner.table import MESSAGE, OPTIONAL, TTL_COLUMN, Variant, journal_of
 
 __all__ = ["Execute", "Found", "FoundColumn", "FoundIndex", "read_schema"]
 
@@ -59,6 +59,8 @@ class Found:
     indexes: Mapping[str, FoundIndex] = field(default_factory=dict)
     policy: str = ""
     """The row deletion policy; "" for none."""
+    journal: bool | None = None
+    """Whether the table with the name of its journal is interleaved in it; None: there is no such table."""
 
     def column(self, name: str) -> FoundColumn | None:
         """A column by its name. Names in Spanner are not case-sensitive."""
@@ -73,6 +75,11 @@ class Found:
         if column.type.startswith("BYTES("):
             return "bytes"
         return "proto" if column.type == MESSAGE else None
+
+    @property
+    def keeps_journal(self) -> bool:
+        """Whether operations can have a journal and a trail."""
+        return self.journal is True and all(map(self.column, OPTIONAL))
 
     @property
     def version(self) -> int:
@@ -96,6 +103,8 @@ _COLUMNS = """SELECT COLUMN_NAME, SPANNER_TYPE, IS_NULLABLE, COLUMN_DEFAULT, GEN
  FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_SCHEMA = '' AND TABLE_NAME = @table ORDER BY ORDINAL_POSITION"""
 _TABLES = """SELECT ROW_DELETION_POLICY_EXPRESSION
  FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = '' AND TABLE_NAME = @table"""
+_PARENT = """SELECT PARENT_TABLE_NAME, ON_DELETE_ACTION
+ FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = '' AND TABLE_NAME = @table"""
 _INDEXES = """SELECT INDEX_NAME, INDEX_STATE, IS_NULL_FILTERED
  FROM INFORMATION_SCHEMA.INDEXES WHERE TABLE_SCHEMA = '' AND TABLE_NAME = @table ORDER BY INDEX_NAME"""
 _INDEX_COLUMNS = """SELECT INDEX_NAME, COLUMN_NAME, COLUMN_ORDERING
@@ -105,7 +114,7 @@ _PRIMARY = "PRIMARY_KEY"
 
 
 def read_schema(execute: Execute, table: str) -> Found | None:
-    """Read the schema of a table: four statements, or one if there is no such table (None).
+    """Read the schema of a table: five statements, or one if there is no such table (None).
 
     With fine-grained access control, a role sees only the tables and columns that it may use. To a role that may not
     read the table, it does not exist; ``spanner_info_reader`` sees everything.
@@ -131,7 +140,14 @@ def read_schema(execute: Execute, table: str) -> Found | None:
         else:
             indexes[index] = replace(before, storing=before.storing | {column})
     primary = indexes.pop(_PRIMARY, None)
-    return Found(columns=columns, primary_key=primary.keys if primary else (), indexes=indexes, policy=policy)
+    parents = list(map(_texts, execute(_PARENT, {"table": journal_of(table)})))
+    return Found(
+        columns=columns,
+        primary_key=primary.keys if primary else (),
+        indexes=indexes,
+        policy=policy,
+        journal=parents[0] == (table, "CASCADE") if parents else None,
+    )
 
 
 def _column(row: struct_pb2.ListValue) -> tuple[str, FoundColumn]:

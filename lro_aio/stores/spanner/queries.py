@@ -7,7 +7,7 @@ sorts what it found. The texts are constant, so Spanner keeps their plans.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,11 +15,12 @@ from google.cloud.spanner_v1.types import Type, TypeCode
 
 from lro_aio.core.record import OUTCOMES, State
 from lro_aio.ports import ListQuery, Route
+from lro_aio.stores.spanner.entries import ENTRY
 from lro_aio.stores.spanner.rows import COLUMNS
-from lro_aio.stores.spanner.table import INDEXES, quoted
+from lro_aio.stores.spanner.table import INDEXES, journal_of, quoted
 from lro_aio.stores.spanner.values import earliest, latest, list_of, values_of
 
-__all__ = ["DUE", "NEXT", "UNKNOWN", "Query", "expired", "listed", "look", "outcomes"]
+__all__ = ["DUE", "NEXT", "UNKNOWN", "Query", "expired", "journal", "listed", "look", "outcomes"]
 
 SHARDS = tuple("0123456789abcdef")
 """The values of the column ``Shard``."""
@@ -124,8 +125,23 @@ def expired(table: str, *, now: float, limit: int) -> Query:
     return Query(sql).texts(shards=SHARDS).time(now=latest(now)).whole(limit=limit)
 
 
-def listed(table: str, query: ListQuery, *, limit: int, after: tuple[float, str] | None) -> Query:
-    """One page of rows of ``COLUMNS``.
+def journal(table: str, names: Sequence[str], kinds: Collection[str] | None) -> Query:
+    """The entries of these operations, in no particular order."""
+    sql = f"SELECT {', '.join(ENTRY)} FROM {journal_of(table)} WHERE key IN UNNEST(@names)"
+    if kinds is None:
+        return Query(sql).texts(names=names)
+    return Query(f"{sql} AND Kind IN UNNEST(@kinds)").texts(names=names, kinds=map(str, kinds))
+
+
+def listed(
+    table: str,
+    query: ListQuery,
+    *,
+    limit: int,
+    after: tuple[float, str] | None,
+    columns: Sequence[str] = COLUMNS,
+) -> Query:
+    """One page of rows of these columns.
 
     ``Status`` alone does not tell a row's state, so the page also has rows where it may be wrong.
     """
@@ -156,7 +172,7 @@ def listed(table: str, query: ListQuery, *, limit: int, after: tuple[float, str]
         bound.texts(states=[state.value for state in query.states], terminal=_TERMINAL)
     where = " AND ".join(conditions)
     bound.sql = (
-        f"SELECT {', '.join(COLUMNS)} FROM {quoted(table)} WHERE key IN ("
+        f"SELECT {', '.join(columns)} FROM {quoted(table)} WHERE key IN ("
         "SELECT r.key FROM UNNEST(@shards) AS s, UNNEST(@outcomes) AS o, UNNEST(ARRAY("
         f"SELECT AS STRUCT key, CreateTime {_from_shard(table, index)} AND {where}"
         " AND NOT IFNULL(Deleted, FALSE) AND (ExpireTime IS NULL OR ExpireTime > @now)"

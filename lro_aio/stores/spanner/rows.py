@@ -19,10 +19,11 @@ from lro_aio.core.codegen import compiled
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import StoreDataError
 from lro_aio.core.record import OUTCOMES, Draft, Record, State, Wait, Wake
-from lro_aio.stores.spanner.table import SCHEMA_VERSION
+from lro_aio.stores.spanner.table import OPTIONAL, SCHEMA_VERSION
 from lro_aio.stores.spanner.values import blob, field, moment, number, values_of
 
 __all__ = [
+    "BARE",
     "COLUMNS",
     "MAX_ROW",
     "changed_columns",
@@ -43,6 +44,8 @@ _FIELDS = tuple(
 )
 COLUMNS = ("key", "Operation", *(column for _, column in _FIELDS))
 """The columns that ``decode`` takes, in order."""
+BARE = tuple(column for column in COLUMNS if column not in OPTIONAL)
+"""The same, of a table without a journal."""
 
 _CREATE_TIME = COLUMNS.index("CreateTime")
 
@@ -70,13 +73,13 @@ _WITH_DEFAULT = ("UpdateTime", "CreateTime", "SchemaVersion")
 
 
 def decode(row: struct_pb2.ListValue) -> Record:
-    """The record of a row of ``COLUMNS``.
+    """The record of a row of ``COLUMNS``, or of ``BARE``.
 
     Raises:
         StoreDataError: The row cannot be decoded.
     """
     try:
-        return _decode(row)
+        return _DECODERS[len(row.values)](row)
     except (DecodeError, ValueError, KeyError, TypeError) as exc:
         raise StoreDataError(row.values[0].string_value, str(exc)) from exc
 
@@ -107,24 +110,31 @@ def _see_operation(draft: Any, operation: operations_pb2.Operation) -> None:
     draft.state = state
 
 
-_decode: Callable[[struct_pb2.ListValue], Record] = compiled(
-    __name__,
-    [
-        "def decode(row):",
-        f"    key, operation, {', '.join(name for name, _ in _FIELDS)} = row.values",
+def _decoder(name: str, columns: Collection[str]) -> list[str]:
+    """A function for rows of these columns; what they leave out is as in a new record."""
+    there = [field for field, column in _FIELDS if column in columns]
+    types = {item.name: str(item.type) for item in dataclasses.fields(Record)}
+    absent = {"entries": "0", "trail": "''"}
+    return [
+        f"def {name}(row):",
+        f"    key, operation, {', '.join(there)} = row.values",
         "    draft = Draft()",
         "    draft.name = key.string_value",
         *(
-            f"    draft.{item.name} = {_READ[str(item.type)].format(item.name)}"
-            for item in dataclasses.fields(Record)
-            if item.name in dict(_FIELDS)
+            f"    draft.{field} = {_READ[types[field]].format(field) if field in there else absent[field]}"
+            for field, _ in _FIELDS
         ),
         "    if draft.update_time is None:  # from before the column had a default",
         "        draft.update_time = draft.create_time",
         "    draft.revision = draft.revision or 1",
         "    see_operation(draft, Operation.FromString(blob(operation)))",
         "    return draft.finish()",
-    ],
+    ]
+
+
+_FUNCTIONS = compiled(
+    __name__,
+    [*_decoder("whole", COLUMNS), *_decoder("bare", BARE)],
     {
         "Draft": Draft,
         "Operation": operations_pb2.Operation,
@@ -135,10 +145,18 @@ _decode: Callable[[struct_pb2.ListValue], Record] = compiled(
         "number": number,
         "see_operation": _see_operation,
     },
-)["decode"]
+)
+
+_DECODERS: dict[int, Callable[[struct_pb2.ListValue], Record]] = {
+    len(COLUMNS): _FUNCTIONS["whole"],
+    len(BARE): _FUNCTIONS["bare"],
+}
+"""By the number of columns."""
 
 
-def changed_columns(old: Record, new: Record, *, generated_key: bool, emulator: bool) -> tuple[str, ...]:
+def changed_columns(
+    old: Record, new: Record, *, generated_key: bool, emulator: bool, journal: bool = True
+) -> tuple[str, ...]:
     """The columns that an update must write, ``key`` first.
 
     They always include the ``Status`` of an ended row: the stored one may be from before another program ended it.
@@ -149,6 +167,7 @@ def changed_columns(old: Record, new: Record, *, generated_key: bool, emulator: 
         generated_key: Whether ``key`` and ``Outcome`` are generated.
         emulator: Whether the update goes to Google's emulator. If the key is generated, the emulator refuses an update
             that leaves out a column with a default.
+        journal: Whether the table has the columns that come with a journal.
     """
     ends = old.state is not new.state and (old.done or new.done)
     columns = {
@@ -156,6 +175,8 @@ def changed_columns(old: Record, new: Record, *, generated_key: bool, emulator: 
         for (_, column), before, after in zip(_FIELDS, _attributes(old), _attributes(new), strict=True)
         if before is not after and before != after
     }
+    if not journal:
+        columns = {column: None for column in columns if column not in OPTIONAL}
     if new.done:
         columns["Status"] = None
     if ends or _payload(old) != _payload(new):
@@ -167,9 +188,9 @@ def changed_columns(old: Record, new: Record, *, generated_key: bool, emulator: 
     return ("key", *columns)
 
 
-def insert_columns(*, generated_key: bool) -> tuple[str, ...]:
+def insert_columns(*, generated_key: bool, journal: bool = True) -> tuple[str, ...]:
     """The columns of an insert: all but the generated ones."""
-    own = ("Operation", *(column for _, column in _FIELDS))
+    own = (COLUMNS if journal else BARE)[1:]
     return own if generated_key else ("key", "Outcome", *own)
 
 

@@ -17,6 +17,7 @@ from lro_aio.stores.spanner.table import (
     BUNDLE,
     INDEXES,
     MESSAGE,
+    OPTIONAL,
     SCHEMA_VERSION,
     TTL_COLUMN,
     VARIANTS,
@@ -26,6 +27,8 @@ from lro_aio.stores.spanner.table import (
     columns,
     ddl,
     descriptor_set,
+    journal_ddl,
+    journal_of,
     quoted,
     row_deletion_policy,
     valid_table,
@@ -39,6 +42,7 @@ __all__ = [
     "check",
     "ddl",
     "descriptor_set",
+    "missing_journal",
     "plan",
     "quoted",
     "read_schema",
@@ -54,6 +58,8 @@ class _Problem:
     """Statements that remove it. Empty: it goes away with time. None: a person must remove it."""
     group: str = ""
     """Problems of the same group are listed together."""
+    optional: bool = False
+    """The table can be used all the same, though without a journal."""
 
 
 def check(found: Found | None, table: str, *, url: str = "URL") -> None:
@@ -73,7 +79,7 @@ def check(found: Found | None, table: str, *, url: str = "URL") -> None:
             f"there is no table {table} in the database, or there is no permission to read it; create it with {command}"
         )
     _refuse_newer(found, table)
-    problems = list(_problems(found, table))
+    problems = [problem for problem in _problems(found, table) if not problem.optional]
     by_hand = [problem for problem in problems if problem.fix is None]
     others = [problem for problem in problems if problem.fix is not None]
     says = f"the table {table} cannot be used"
@@ -85,6 +91,14 @@ def check(found: Found | None, table: str, *, url: str = "URL") -> None:
         raise StoreSchemaError(f"{says} yet: {_sentence(others)}; {command} fixes this")
     if others:
         raise StoreSchemaError(f"{says} yet: {_sentence(others)}; try again when that is done")
+
+
+def missing_journal(table: str, url: str) -> str:
+    """What is said where a journal is needed and the table has none."""
+    return (
+        f"the table {table} has no journal, or there is no permission to use it: run `lro spanner migrate"
+        f" {shlex.quote(url)}`, and open the store again"
+    )
 
 
 def plan(
@@ -178,7 +192,8 @@ def _problems(found: Found, table: str) -> Iterator[_Problem]:
             yield _Problem(text="column key is missing", fix=None)
         else:
             fix = f"ALTER TABLE {quoted(table)} ADD COLUMN {column.ddl}"
-            yield _Problem(text=column.name, fix=(fix,), group="missing columns")
+            optional = column.name in OPTIONAL
+            yield _Problem(text=column.name, fix=(fix,), group="missing columns", optional=optional)
     ours = {column.name.lower() for column in columns(variant)}
     for other in found.columns.values():
         if other.name.lower() not in ours and not other.accepts_null:
@@ -188,6 +203,11 @@ def _problems(found: Found, table: str) -> Iterator[_Problem]:
         fix = f"ALTER TABLE {quoted(table)} ADD ROW DELETION POLICY ({row_deletion_policy()})"
         yield _Problem(text=f"it has no row deletion policy on {TTL_COLUMN}", fix=(fix,))
     yield from _index_problems(found, table)
+    if found.journal is None:
+        yield _Problem(text="it has no journal", fix=(journal_ddl(table),), optional=True)
+    elif not found.journal:
+        text = f"the table {journal_of(table)} is not the journal, interleaved in it with ON DELETE CASCADE"
+        yield _Problem(text=text, fix=None, optional=True)
 
 
 def _differences(expected: Column, present: FoundColumn, table: str) -> Iterator[_Problem]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -14,6 +14,7 @@ from google.protobuf import struct_pb2
 
 from lro_aio.core.change import Change, Outcome
 from lro_aio.core.errors import StoreDataError, StoreUnavailableError
+from lro_aio.core.journal import Entry
 from lro_aio.core.logs import event
 from lro_aio.core.policies import Duration
 from lro_aio.core.record import Record
@@ -21,6 +22,7 @@ from lro_aio.core.unreadable import UnreadableRecord
 from lro_aio.ports import ListQuery, Look, Route, Store
 from lro_aio.stores.spanner import queries, rows, schema
 from lro_aio.stores.spanner.connection import LOW, Budget, Connection, Rows
+from lro_aio.stores.spanner.entries import decode_entry
 from lro_aio.stores.spanner.errors import Kind, kind_of, refused_at_open
 from lro_aio.stores.spanner.found import Found, read_schema
 from lro_aio.stores.spanner.location import TIMEOUT, Location
@@ -138,9 +140,15 @@ class SpannerStore(Store):
                 f" {days} days after their {column}; replace it with"
                 f" `lro spanner migrate {shlex.quote(self.url)} --replace-ttl`"
             )
+        self.keeps_journal = found.keeps_journal
         self._pid = os.getpid()
         self._connection = connection
-        self._writer = Writer(connection=connection, table=self._location.table, generated_key=found.variant == "proto")
+        self._writer = Writer(
+            connection=connection,
+            table=self._location.table,
+            generated_key=found.variant == "proto",
+            missing_journal="" if self.keeps_journal else schema.missing_journal(self._location.table, self.url),
+        )
 
     def close(self) -> None:
         """Cancel the calls under way and close the connection, within a second."""
@@ -150,8 +158,8 @@ class SpannerStore(Store):
 
     def read(self, names: Sequence[str]) -> list[Record]:
         """The rows with these names: one unary read, unless they are too much for one answer."""
-        connection, _ = self._opened()
-        return list(map(_record, self._read(rows.COLUMNS, names, connection.budget())))
+        connection, writer = self._opened()
+        return list(map(_record, self._read(writer.columns, names, connection.budget())))
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
         """Apply changes in one transaction of two calls.
@@ -168,9 +176,26 @@ class SpannerStore(Store):
         connection, writer = self._opened()
         return writer.apply(changes, connection.budget())
 
+    def journal(self, names: Sequence[str], kinds: Collection[str] | None = None) -> dict[str, list[Entry]]:
+        """The journals of these rows: one statement, for up to 10,000 of them. Of a table without journals, none."""
+        connection, _ = self._opened()
+        names = list(dict.fromkeys(names))
+        if not self.keeps_journal or not names or (kinds is not None and not kinds):
+            return {}
+        budget = connection.budget()
+        found: dict[str, list[Entry]] = {}
+        for start in range(0, len(names), MAX_KEYS):
+            query = queries.journal(self._location.table, names[start : start + MAX_KEYS], kinds)
+            for row in connection.query(query, budget=budget, tag="lro-journal", streamed=True):
+                name, entry = decode_entry(row)
+                found.setdefault(name, []).append(entry)
+        for entries in found.values():
+            entries.sort(key=lambda entry: entry.number)
+        return found
+
     def unfinished(self, names: Sequence[str]) -> set[str]:
         """The names whose rows have not ended and are not deleted: one read without payloads."""
-        connection, _ = self._opened()
+        connection, writer = self._opened()
         budget = connection.budget()
         found: set[str] = set()
         unclear: list[str] = []
@@ -182,7 +207,7 @@ class SpannerStore(Store):
                 found.add(key.string_value)
         found.update(
             record.name
-            for record in map(_record, self._read(rows.COLUMNS, unclear, budget))
+            for record in map(_record, self._read(writer.columns, unclear, budget))
             if not record.done and not record.deleted
         )
         return found
@@ -198,7 +223,7 @@ class SpannerStore(Store):
         overdue: float | None = None,
     ) -> Look:
         """What a sweep needs to know: one statement on the index, and a read if something is due."""
-        connection, _ = self._opened()
+        connection, writer = self._opened()
         budget = connection.budget()
         query = queries.look(
             self._location.table,
@@ -221,13 +246,13 @@ class SpannerStore(Store):
             else:
                 unknown = (handler.string_value, resume_point.string_value)
         names = list(due)[: max(0, limit)]
-        found = _readable(self._read(rows.COLUMNS, names, budget, tag="lro-look", priority=LOW))
+        found = _readable(self._read(writer.columns, names, budget, tag="lro-look", priority=LOW))
         outlines = [record.outline() for record in found]  # only now: the message tells whether it has ended
         return Look(sorted(outlines, key=lambda record: due[record.name]), next_check, unknown)
 
     def list(self, query: ListQuery) -> list[Record]:
         """One page of rows, newest first: one statement, unless the page is too much for one answer."""
-        connection, _ = self._opened()
+        connection, writer = self._opened()
         if not queries.outcomes(query):
             return []
         budget = connection.budget()
@@ -237,7 +262,7 @@ class SpannerStore(Store):
         streamed = False
         while len(page) < query.limit:
             part = min(size, query.limit - len(page))
-            statement = queries.listed(self._location.table, query, limit=part, after=after)
+            statement = queries.listed(self._location.table, query, columns=writer.columns, limit=part, after=after)
             try:
                 found = connection.query(statement, budget=budget, tag="lro-list", priority=LOW, streamed=streamed)
             except GoogleAPICallError as exc:

@@ -20,7 +20,9 @@ from google.protobuf.descriptor import FileDescriptor
 __all__ = [
     "BUNDLE",
     "INDEXES",
+    "JOURNAL",
     "MESSAGE",
+    "OPTIONAL",
     "SCHEMA_VERSION",
     "TTL_COLUMN",
     "VARIANTS",
@@ -31,6 +33,8 @@ __all__ = [
     "columns",
     "ddl",
     "descriptor_set",
+    "journal_ddl",
+    "journal_of",
     "quoted",
     "row_deletion_policy",
     "valid_table",
@@ -40,7 +44,8 @@ Variant = Literal["proto", "bytes"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
 SCHEMA_VERSION = 1
-"""The default of the column SchemaVersion. It rises whenever columns or indexes change."""
+"""The default of the column SchemaVersion. It rises where a release before it could not go on with the
+table: not for what is nullable and left alone by it."""
 
 MESSAGE = "google.longrunning.Operation"
 """Type of the column Operation in the variant ``proto``."""
@@ -152,7 +157,26 @@ _PLAIN = (
     Column(name="StateCodec", type="STRING(MAX)"),
     Column(name="Wait", type="BYTES(MAX)"),  # JSON; a STRING takes 2,621,440 characters only
     Column(name="Wake", type="BYTES(MAX)"),
+    # With the journal. A table without these and without the journal's own is used as it is.
+    Column(name="Entries", type="INT64"),
+    Column(name="Trail", type="STRING(MAX)"),
 )
+
+OPTIONAL = frozenset({"Entries", "Trail"})
+"""Columns without which a table can be used, though without a journal."""
+
+JOURNAL = (
+    Column(name="key", type="STRING(MAX)", not_null=True),
+    Column(name="Uid", type="STRING(MAX)", not_null=True),
+    Column(name="Kind", type="STRING(MAX)", not_null=True),
+    Column(name="Entry", type="STRING(MAX)", not_null=True),
+    Column(name="Number", type="INT64", not_null=True),
+    Column(name="Time", type="TIMESTAMP", not_null=True),
+    Column(name="Codec", type="STRING(MAX)", not_null=True),
+    Column(name="Payload", type="BYTES(MAX)", not_null=True),
+)
+"""The columns of the journal's table. Its primary key are the first four."""
+JOURNAL_KEY = ("key", "Uid", "Kind", "Entry")
 
 
 def columns(variant: Variant) -> tuple[Column, ...]:
@@ -192,8 +216,22 @@ def ddl(table: str, variant: Variant) -> list[str]:
     lines = ",\n".join(f"  {column.ddl}" for column in columns(variant))
     policy = row_deletion_policy()
     create = f"CREATE TABLE {quoted(table)} (\n{lines},\n) PRIMARY KEY (key), ROW DELETION POLICY ({policy})"
-    statements = [create, *(index.ddl(table) for index in INDEXES)]
+    statements = [create, *(index.ddl(table) for index in INDEXES), journal_ddl(table)]
     return [bundle_statement(BUNDLE), *statements] if variant == "proto" else statements
+
+
+def journal_of(table: str) -> str:
+    """The name of the table with the journals of a table's operations."""
+    return f"{table}_Journal"
+
+
+def journal_ddl(table: str) -> str:
+    """The statement that creates it: interleaved, so that entries lie beside their row and go with it."""
+    lines = ",\n".join(f"  {column.ddl}" for column in JOURNAL)
+    return (
+        f"CREATE TABLE {journal_of(table)} (\n{lines},\n) PRIMARY KEY ({', '.join(JOURNAL_KEY)}),"
+        f" INTERLEAVE IN PARENT {quoted(table)} ON DELETE CASCADE"
+    )
 
 
 def row_deletion_policy() -> str:

@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -15,10 +16,13 @@ from google.protobuf import struct_pb2
 
 from lro_aio.core.change import Change, Outcome, run
 from lro_aio.core.errors import StoreDataError, StoreUnavailableError
+from lro_aio.core.journal import Appending
 from lro_aio.core.record import Record
 from lro_aio.stores.spanner import rows
 from lro_aio.stores.spanner.connection import Budget, Connection, Rows, Transaction
+from lro_aio.stores.spanner.entries import Stored, insertions
 from lro_aio.stores.spanner.errors import AbortedError, SessionLostError, SlowError
+from lro_aio.stores.spanner.table import journal_of
 from lro_aio.stores.spanner.values import values_of
 
 __all__ = ["DivideError", "Writer", "deletions"]
@@ -56,11 +60,18 @@ class Writer:
         connection: To its database.
         table: Its name.
         generated_key: Whether ``key`` and ``Outcome`` are generated from a PROTO column ``Operation``.
+        missing_journal: Why operations have no journal; "" where they have.
     """
 
     connection: Connection
     table: str
     generated_key: bool
+    missing_journal: str = ""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What is read of a row."""
+        return rows.BARE if self.missing_journal else rows.COLUMNS
 
     def apply(self, changes: Sequence[Change], budget: Budget) -> list[Outcome]:
         """Apply changes, in one transaction if conflicts allow it.
@@ -87,6 +98,7 @@ class Writer:
             Exception: As ``transact``.
         """
         names = list(dict.fromkeys(name for change in changes for name in change.names))
+        stored = Stored(partial(self.connection.read, budget=budget, tag="lro-apply", table=journal_of(self.table)))
 
         def decide(found: Rows) -> tuple[list[Any], list[Outcome]]:
             before: dict[str, Record] = {}
@@ -98,12 +110,32 @@ class Writer:
                     refused[exc.name] = exc
                 else:
                     before[record.name] = record
-            after: dict[str, Record | None] = dict(before)
             unreadable = [next((refused[name] for name in change.names if name in refused), None) for change in changes]
-            outcomes = iter(run([change for change, error in zip(changes, unreadable) if error is None], after))
-            return self._mutations(before, after), [error or next(outcomes) for error in unreadable]
+            readable = [change for change, error in zip(changes, unreadable) if error is None]
+            after, journal, ran = self._run(readable, before, stored)
+            if stored.find(journal.too_many):  # perhaps not too many: some are there
+                after, journal, ran = self._run(readable, before, stored)
+            stored.wanted = journal.left(after)
+            outcomes = map(self._as_stored, ran)
+            mutations = [*self._mutations(before, after), *insertions(self.table, stored.wanted)]
+            return mutations, [error or next(outcomes) for error in unreadable]
 
-        return self.transact(rows.COLUMNS, names, decide, budget, tag="lro-apply", patience=patience)
+        return self.transact(
+            self.columns, names, decide, budget, tag="lro-apply", patience=patience, look_again=stored.look_again
+        )
+
+    def _run(
+        self, changes: Sequence[Change], before: dict[str, Record], stored: Stored
+    ) -> tuple[dict[str, Record | None], Appending, list[Outcome]]:
+        """The rows after the changes, what they append, and their outcomes."""
+        after: dict[str, Record | None] = dict(before)
+        journal = Appending(stored.places, missing=self.missing_journal)
+        return after, journal, run(changes, after, journal)
+
+    def _as_stored(self, outcome: Outcome) -> Outcome:
+        """What became of a change: without the trail where the table has none."""
+        bare = bool(self.missing_journal) and isinstance(outcome, Record) and bool(outcome.trail)
+        return outcome.evolve(trail="") if bare else outcome  # type: ignore[union-attr]
 
     def _in_parts(self, changes: Sequence[Change], budget: Budget) -> list[Outcome]:
         """Several transactions instead of one. Some parts may commit and others not, so failures are outcomes.
@@ -143,6 +175,7 @@ class Writer:
         *,
         tag: str,
         patience: float = math.inf,
+        look_again: Callable[[], bool] = lambda: False,
     ) -> T:
         """Read rows, decide, commit. Two calls; run again if the server aborts the transaction.
 
@@ -154,6 +187,7 @@ class Writer:
             tag: For Spanner's statistics.
             patience: Aborts that are tolerated. A finite number also means that the caller can divide the rows: an
                 attempt that takes too long is then given up early.
+            look_again: Called where a row was there, or missing, against what ``decide`` knew; whether it knows more.
 
         Raises:
             DivideError: The patience ran out.
@@ -181,9 +215,10 @@ class Writer:
             except SessionLostError:
                 previous = b""  # the next attempt runs in another session
             except GoogleAPICallError as exc:
-                if self.connection.learns(exc, known=known):
+                raced = exc.grpc_status_code in _RACED
+                if self.connection.learns(exc, known=known) or (raced and look_again()):
                     continue
-                if aborts < FREE_ABORTS and exc.grpc_status_code in _RACED:
+                if raced and aborts < FREE_ABORTS:
                     aborts = FREE_ABORTS
                     continue
                 # The code for an answer of more than 10 MB.
@@ -231,11 +266,15 @@ class Writer:
             if not new.foreign:  # another program's row may have any size, and can still be cancelled here
                 rows.check_size(new)
             if old is None:
-                columns = rows.insert_columns(generated_key=self.generated_key)
+                columns = rows.insert_columns(generated_key=self.generated_key, journal=not self.missing_journal)
                 batch.add("insert", columns, rows.values(new, columns))
             else:
                 columns = rows.changed_columns(
-                    old, new, generated_key=self.generated_key, emulator=self.connection.emulator
+                    old,
+                    new,
+                    generated_key=self.generated_key,
+                    emulator=self.connection.emulator,
+                    journal=not self.missing_journal,
                 )
                 batch.add("update", columns, rows.values(new, columns))
         return batch.mutations()

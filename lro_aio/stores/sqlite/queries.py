@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from importlib import resources
 
+from lro_aio.stores.sqlite.entries import ENTRY
 from lro_aio.stores.sqlite.rows import COLUMNS, OUTLINE, WRITTEN
 
 __all__ = ["load"]
@@ -20,7 +21,8 @@ def load() -> dict[str, str]:
     text = resources.files(__package__).joinpath("queries.sql").read_text(encoding="utf-8")
     _, *parts = _HEADING.split(text)
     bodies = dict(zip(parts[::2], parts[1::2], strict=True))
-    filled = {"{columns}": ", ".join(COLUMNS), "{outline}": ", ".join(OUTLINE), "{written}": ", ".join(WRITTEN)}
+    lists = {"{columns}": COLUMNS, "{outline}": OUTLINE, "{written}": WRITTEN, "{entry}": ENTRY}
+    filled = {name: ", ".join(columns) for name, columns in lists.items()}
     return {name: _filled(_bare(body), filled) for name, body in bodies.items()}
 
 

@@ -1,6 +1,6 @@
 -- The statements of the store, each under its name. {columns} is what `rows.decode` takes, {outline} the same without
--- the payloads, {written} what `rows.encode` gives, in their order. Lists of names and rowids come as one JSON text: the
--- statement stays prepared.
+-- the payloads, {written} what `rows.encode` gives, {entry} the columns of an entry, in their order. Lists of names and
+-- rowids come as one JSON text: the statement stays prepared.
 
 -- :name read
 SELECT {columns} FROM operations WHERE name IN (SELECT value FROM json_each(?));
@@ -54,6 +54,20 @@ ON CONFLICT (name) DO UPDATE SET {changes} WHERE operations.uid = excluded.uid;
 
 -- :name remove
 DELETE FROM operations WHERE name = ?;
+
+-- :name append
+INSERT INTO journal ({entry}) VALUES {rows};
+
+-- :name appended
+-- {rows} of (uid, kind, key): those that are there. Not as JSON, whose texts end at a zero byte for SQLite.
+WITH wanted (uid, kind, key) AS (VALUES {rows})
+SELECT uid, kind, key FROM wanted CROSS JOIN journal USING (uid, kind, key);
+
+-- :name journal
+-- (names, kinds or NULL for all)
+SELECT operations.name, {entry} FROM operations CROSS JOIN journal USING (uid)
+WHERE operations.name IN (SELECT value FROM json_each(?1))
+AND (?2 IS NULL OR kind IN (SELECT value FROM json_each(?2)));
 
 -- :name purge
 DELETE FROM operations WHERE rowid IN (

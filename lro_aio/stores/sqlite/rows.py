@@ -58,7 +58,10 @@ COLUMNS = tuple(column for column in WRITTEN if column in _TYPES)
 
 PAYLOADS = tuple(column for column, kind in _TYPES.items() if kind == "bytes")
 
-OUTLINE = tuple(f"x'' AS {column}" if column in PAYLOADS else column for column in COLUMNS)
+_EMPTY = {**dict.fromkeys(PAYLOADS, "x''"), "trail": "''", "entries": "0"}
+"""What an outline has instead of the payloads and of the columns behind them."""
+
+OUTLINE = tuple(f"{_EMPTY[column]} AS {column}" if column in _EMPTY else column for column in COLUMNS)
 """What ``decode`` takes for ``Record.outline``: of the payloads, not one page is read."""
 
 FIXED = ("uid", "create_time", "handler", "parent_operation", "fingerprint", "traceparent")

@@ -17,7 +17,9 @@ __all__ = ["APPLICATION_ID", "columns", "latest", "migrations", "prepare", "vers
 APPLICATION_ID = 0x6C726F61
 """``PRAGMA application_id`` of our files: "lroa"."""
 
-_COLUMN = re.compile(r"^(?:    |ALTER TABLE operations ADD COLUMN )(\w+) (?:TEXT|INTEGER|REAL|BLOB)\b", re.MULTILINE)
+_TABLE = re.compile(r"^CREATE TABLE (\w+) \(\n(.*?)^\)", re.MULTILINE | re.DOTALL)
+_COLUMN = re.compile(r"^    (\w+) (?:TEXT|INTEGER|REAL|BLOB)\b", re.MULTILINE)
+_ADDED = re.compile(r"^ALTER TABLE (\w+) ADD COLUMN (\w+) ", re.MULTILINE)
 
 
 @functools.cache
@@ -28,9 +30,13 @@ def migrations() -> dict[int, str]:
     return dict(sorted(scripts.items()))
 
 
-def columns() -> list[str]:
-    """The columns of the table, in its order."""
-    return [column for script in migrations().values() for column in _COLUMN.findall(script)]
+def columns(table: str = "operations") -> list[str]:
+    """The columns of a table, in its order."""
+    found: list[str] = []
+    for script in migrations().values():
+        found += [column for name, body in _TABLE.findall(script) if name == table for column in _COLUMN.findall(body)]
+        found += [column for name, column in _ADDED.findall(script) if name == table]
+    return found
 
 
 def latest() -> int:

@@ -5,23 +5,25 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 from lro_aio.core.change import Change, Outcome, run
 from lro_aio.core.errors import StoreSchemaError
+from lro_aio.core.journal import Appending, Entry
 from lro_aio.core.policies import Duration
 from lro_aio.core.record import Record
 from lro_aio.ports import ListQuery, Look, Route, Store
 from lro_aio.stores.sqlite import lists, queries, rows, schema
 from lro_aio.stores.sqlite.connections import Exclusive, Pool, connect
+from lro_aio.stores.sqlite.entries import decode_entry
 from lro_aio.stores.sqlite.epochs import begin_epoch
 from lro_aio.stores.sqlite.errors import translated
 from lro_aio.stores.sqlite.kept import KeptRows, data_version
 from lro_aio.stores.sqlite.location import BUSY_TIMEOUT, Location
 from lro_aio.stores.sqlite.presence import Presence
-from lro_aio.stores.sqlite.writes import write
+from lro_aio.stores.sqlite.writes import append, appended, write
 
 __all__ = ["SqliteStore"]
 
@@ -150,10 +152,23 @@ class SqliteStore(Store):
         with self._writing() as connection:
             before = self._kept.before(connection, [name for change in changes for name in change.names], _read)
             after: dict[str, Record | None] = dict(before)
-            outcomes = run(changes, after)
+            journal = Appending(appended(connection, changes, before))
+            outcomes = run(changes, after, journal)
             write(connection, before, after)
+            append(connection, [entry for _, entry in journal.left(after)])
             self._kept.written(after)
             return outcomes
+
+    def journal(self, names: Sequence[str], kinds: Collection[str] | None = None) -> dict[str, list[Entry]]:
+        """The journals of these rows, in one statement."""
+        wanted = None if kinds is None else json.dumps(list(kinds))
+        found: dict[str, list[Entry]] = {}
+        with self._reading() as connection:
+            for name, *entry in connection.execute(_SQL["journal"], (json.dumps(list(names)), wanted)):
+                found.setdefault(name, []).append(decode_entry(entry))
+        for entries in found.values():
+            entries.sort(key=lambda entry: entry.number)
+        return found
 
     def unfinished(self, names: Sequence[str]) -> set[str]:
         """The names whose rows have not ended and are not deleted, in one statement."""

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import functools
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+from lro_aio.core.change import Change
+from lro_aio.core.journal import Entry, Place
 from lro_aio.core.record import Record
 from lro_aio.stores.sqlite import queries, rows
+from lro_aio.stores.sqlite.entries import ENTRY, encode_entry
 
-__all__ = ["MOST", "write"]
+__all__ = ["MOST", "append", "appended", "write"]
 
 MOST = 128
 """Rows to a statement. Beyond it, a row costs no less, and each size of statement keeps its memory."""
@@ -49,26 +52,74 @@ def write(connection: sqlite3.Connection, before: Mapping[str, Record], after: M
             written.append(rows.encode(new))
     if removed:
         connection.executemany(_SQL["remove"], removed)
-    _put(connection, written, ended=True)
-    _put(connection, progressed, ended=False)
+    _put(connection, written, len(rows.WRITTEN), _ended_text)
+    _put(connection, progressed, len(rows.WRITTEN), _progress_text)
 
 
-def _put(connection: sqlite3.Connection, values: list[tuple[Any, ...]], *, ended: bool) -> None:
-    """In statements of 128, 64, 32 ... rows: few texts, so that all of them stay prepared."""
-    values.sort()  # by name: neighbours share pages of the index on it
-    most = min(MOST, connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // len(rows.WRITTEN))
+def appended(connection: sqlite3.Connection, changes: Iterable[Change], before: Mapping[str, Record]) -> list[Place]:
+    """Of what the changes append, the places of what is there already. No statement where none of them appends."""
+    wanted = [
+        (row.uid, str(entry.kind), entry.key)
+        for change in changes
+        if change.appends and (row := before.get(change.name)) is not None and row.entries
+        for entry in change.appends
+    ]
+    found: list[Place] = []
+    for count, values in _parts(connection, wanted, 3):
+        found += connection.execute(_appended_text(count), values)
+    return found
+
+
+def append(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
+    """Store entries that are not there yet."""
+    _put(connection, [encode_entry(entry) for entry in entries], len(ENTRY), _entries_text)
+
+
+def _put(connection: sqlite3.Connection, values: list[tuple[Any, ...]], width: int, text: Callable[[int], str]) -> None:
+    """Write rows, in statements of 128, 64, 32 ... of them: few texts, so that all of them stay prepared."""
+    values.sort()  # by the key: neighbours share pages of the index on it
+    for count, part in _parts(connection, values, width):
+        cursor = connection.execute(text(count), part)
+        if cursor.rowcount != count:
+            raise sqlite3.IntegrityError("a row that was made just now is another one's")
+
+
+def _parts(
+    connection: sqlite3.Connection, values: Sequence[tuple[Any, ...]], width: int
+) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """Rows of so many values, in parts for one statement each: their number, and the values one after the other."""
+    most = min(MOST, connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // width)
     done = 0
     while done < len(values):
         count = 1 << min(most, len(values) - done).bit_length() - 1
-        cursor = connection.execute(_text(count, ended), tuple(chain.from_iterable(values[done : done + count])))
-        if cursor.rowcount != count:
-            raise sqlite3.IntegrityError("a row that was made just now is another one's")
+        yield count, tuple(chain.from_iterable(values[done : done + count]))
         done += count
 
 
 @functools.cache
-def _text(count: int, ended: bool) -> str:
-    row = f"({', '.join('?' * len(rows.WRITTEN))})"
-    columns = (*rows.ENDED, *rows.PROGRESS) if ended else rows.PROGRESS
+def _ended_text(count: int) -> str:
+    return _changing(count, (*rows.ENDED, *rows.PROGRESS))
+
+
+@functools.cache
+def _progress_text(count: int) -> str:
+    return _changing(count, rows.PROGRESS)
+
+
+@functools.cache
+def _appended_text(count: int) -> str:
+    return _SQL["appended"].replace("{rows}", _places(count, 3))
+
+
+@functools.cache
+def _entries_text(count: int) -> str:
+    return _SQL["append"].replace("{rows}", _places(count, len(ENTRY)))
+
+
+def _changing(count: int, columns: Iterable[str]) -> str:
     changes = ", ".join(f"{column} = excluded.{column}" for column in columns)
-    return _SQL["write"].replace("{rows}", ", ".join([row] * count)).replace("{changes}", changes)
+    return _SQL["write"].replace("{rows}", _places(count, len(rows.WRITTEN))).replace("{changes}", changes)
+
+
+def _places(count: int, width: int) -> str:
+    return ", ".join([f"({', '.join('?' * width)})"] * count)

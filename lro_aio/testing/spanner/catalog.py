@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import zip_longest
 
 import grpc
 from google.protobuf import descriptor_pb2
@@ -11,6 +12,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 
 from lro_aio.testing.spanner import ddl
+from lro_aio.testing.spanner.keys import successor
 from lro_aio.testing.spanner.problems import SpannerError, invalid, not_found, precondition
 from lro_aio.testing.spanner.storage import Table
 
@@ -75,6 +77,8 @@ class Catalog:
                 raise precondition(f"Table {statement.table} references nonexistent key column {part.column}.")
         self._check_types(statement.columns)
         self._check_policy(statement, statement.row_deletion_policy)
+        if statement.parent:
+            statement = replace(statement, parent=self._checked_parent(statement))
         self.tables[statement.table.lower()] = Table(statement, self.messages)
 
     def _check_free(self, name: str) -> None:
@@ -96,8 +100,29 @@ class Catalog:
                 f" in table {table.table}."
             )
 
+    def _checked_parent(self, child: ddl.CreateTable) -> str:
+        """The name of the parent, whose key the child's key begins with."""
+        parent = self.table(child.parent)
+        types = {column.name.lower(): column.type for column in child.columns}
+        for part, mine in zip_longest(parent.declared.primary_key, child.primary_key[: len(parent.key_columns)]):
+            if mine is None or (mine.column.lower(), mine.descending) != (part.column.lower(), part.descending):
+                raise precondition(
+                    f"Table {child.table} does not reference parent key column {part.column}: the primary key of the"
+                    " parent, in its order, must begin that of the child."
+                )
+            if types[mine.column.lower()] != parent.types[part.column]:
+                raise precondition(f"Column {child.table}.{mine.column} must have the type of the parent's.")
+        return parent.name
+
+    def below(self, table: Table, key: bytes) -> list[tuple[Table, bytes]]:
+        """The stored rows that are interleaved in this one, and go with it."""
+        children = [child for child in self.tables.values() if child.declared.parent == table.name]
+        return [(child, row.key) for child in children for row in child.primary.between(key, successor(key))]
+
     def _drop_table(self, statement: ddl.DropTable) -> None:
         table = self.table(statement.table)
+        if children := [child.name for child in self.tables.values() if child.declared.parent == table.name]:
+            raise precondition(f"Cannot drop table {table.name} with interleaved tables: {','.join(children)}.")
         if table.indexes:
             raise precondition(f"Cannot drop table {table.name} with indices: {','.join(sorted(table.indexes))}.")
         del self.tables[table.name.lower()]

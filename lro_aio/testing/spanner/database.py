@@ -174,9 +174,10 @@ class Database:
             keys = [
                 key for key, row in table.rows.items() if (at := row.values[policy.column]) is not None and at < limit
             ]
-            for key in keys:
-                table.put(key, None)
-            self.transactions.changed((table.name, key) for key in keys)
+            below = [place for key in keys for place in self.catalog.below(table, key)]
+            for owner, key in [*((table, key) for key in keys), *below]:
+                owner.put(key, None)
+                self.transactions.changed([(owner.name, key)])
             gone += len(keys)
         return gone
 
@@ -188,7 +189,7 @@ class Database:
         while True:
             timestamp = self._next_timestamp()
             self.transactions.validate(transaction)  # first: a conflict may be why a row is missing or a duplicate
-            changes = plan(mutations, self.catalog.tables, timestamp)
+            changes = plan(mutations, self.catalog, timestamp)
             if changes.cells > MAX_MUTATIONS:
                 raise invalid(_TOO_MANY)
             if self.transactions.own(transaction, set(changes.rows), alive):

@@ -71,6 +71,8 @@ class CreateTable:
     columns: tuple[Column, ...]
     primary_key: tuple[KeyPart, ...]
     row_deletion_policy: RowDeletionPolicy | None = None
+    parent: str = ""
+    """The table in whose rows it is interleaved, ON DELETE CASCADE; "" for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +172,15 @@ def _create_table(cursor: Cursor) -> CreateTable:
             break
     cursor.expect(")", "PRIMARY", "KEY")
     key = _key(cursor)
+    parent = _parent(cursor) if cursor.take(",", "INTERLEAVE", "IN", "PARENT") else ""
     policy = _policy(cursor) if cursor.take(",", "ROW", "DELETION", "POLICY") else None
-    return CreateTable(table, tuple(columns), key, policy)
+    return CreateTable(table, tuple(columns), key, policy, parent)
+
+
+def _parent(cursor: Cursor) -> str:
+    parent = cursor.identifier()
+    cursor.expect("ON", "DELETE", "CASCADE")  # Spanner also knows NO ACTION; the fake does not.
+    return parent
 
 
 def _column(cursor: Cursor) -> Column:

@@ -60,6 +60,8 @@ class FakeSpanner:
       (https://cloud.google.com/spanner/docs/modify-mutation-api).
     - Generated columns, also as primary key, which no update may change: OUT_OF_RANGE
       (https://cloud.google.com/spanner/docs/generated-column/how-to).
+    - Tables that are interleaved in another, ON DELETE CASCADE: no row without its parent's, and none that outlives it
+      (https://cloud.google.com/spanner/docs/schema-and-data-model).
     - Default values, for new rows only (https://cloud.google.com/spanner/docs/default-values).
     - Indexes: NULL_FILTERED, STORING, descending (https://cloud.google.com/spanner/docs/secondary-indexes).
     - The proto column and the proto bundle

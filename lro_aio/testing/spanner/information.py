@@ -17,7 +17,12 @@ __all__ = ["COLUMNS", "bundle", "rows"]
 _TABLE = {"TABLE_SCHEMA": STRING, "TABLE_NAME": STRING}
 
 COLUMNS: dict[str, dict[str, Type]] = {
-    "TABLES": {**_TABLE, "ROW_DELETION_POLICY_EXPRESSION": STRING},
+    "TABLES": {
+        **_TABLE,
+        "PARENT_TABLE_NAME": STRING,
+        "ON_DELETE_ACTION": STRING,
+        "ROW_DELETION_POLICY_EXPRESSION": STRING,
+    },
     "COLUMNS": {
         **_TABLE,
         "COLUMN_NAME": STRING,
@@ -47,8 +52,12 @@ def rows(view: str, catalog: Catalog) -> Iterator[dict[str, Any]]:
 
 
 def _tables(table: Table) -> Iterator[dict[str, Any]]:
-    policy = table.declared.row_deletion_policy
-    yield {"ROW_DELETION_POLICY_EXPRESSION": None if policy is None else policy.text}
+    policy, parent = table.declared.row_deletion_policy, table.declared.parent
+    yield {
+        "PARENT_TABLE_NAME": parent or None,
+        "ON_DELETE_ACTION": "CASCADE" if parent else None,
+        "ROW_DELETION_POLICY_EXPRESSION": None if policy is None else policy.text,
+    }
 
 
 def _columns(table: Table) -> Iterator[dict[str, Any]]:

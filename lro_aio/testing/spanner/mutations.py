@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 
+from lro_aio.testing.spanner.catalog import Catalog
 from lro_aio.testing.spanner.ddl import Column
 from lro_aio.testing.spanner.expressions import Bound, EvaluationError
 from lro_aio.testing.spanner.keysets import key_text, keys_of
@@ -33,12 +34,12 @@ class Changes:
     """Mutations as Spanner counts them, without those of index entries."""
 
 
-def plan(mutations: Sequence[Any], tables: Mapping[str, Table], timestamp: int) -> Changes:
+def plan(mutations: Sequence[Any], catalog: Catalog, timestamp: int) -> Changes:
     """Check the mutations, each against the result of those before it.
 
     Args:
         mutations: ``google.spanner.v1.Mutation`` messages.
-        tables: By name in lower case.
+        catalog: The tables.
         timestamp: The commit's, in nanoseconds since the epoch.
 
     Raises:
@@ -51,33 +52,36 @@ def plan(mutations: Sequence[Any], tables: Mapping[str, Table], timestamp: int) 
             raise invalid("No value provided for required field: Mutation.operation")
         if kind in WRITES:
             write = getattr(mutation, kind)
-            _Writer(kind, write, _table(tables, write.table), changes, timestamp).run()
+            table = catalog.table(write.table)
+            parent = catalog.table(table.declared.parent) if table.declared.parent else None
+            _Writer(kind, write, table, parent, changes, timestamp).run()
         elif kind == "delete":
-            _delete(mutation.delete, _table(tables, mutation.delete.table), changes)
+            _delete(mutation.delete, catalog, changes)
         else:
             raise unsupported(f"the mutation {kind}")
     return changes
 
 
-def _table(tables: Mapping[str, Table], name: str) -> Table:
-    try:
-        return tables[name.lower()]
-    except KeyError:
-        raise not_found(f"Table not found: {name}") from None
-
-
-def _delete(delete: Any, table: Table, changes: Changes) -> None:
+def _delete(delete: Any, catalog: Catalog, changes: Changes) -> None:
+    table = catalog.table(delete.table)
     found = keys_of(delete.key_set, table)
     for key in found:
         changes.rows[table.name, key] = None
+        children = {child.name for child in catalog.tables.values() if child.declared.parent == table.name}
+        made = [place for place in changes.rows if place[0] in children and place[1].startswith(key)]
+        stored = [(child.name, below) for child, below in catalog.below(table, key)]
+        changes.rows.update(dict.fromkeys([*made, *stored]))  # which does not count: cloud.google.com/spanner/quotas
     changes.cells += len(found)
 
 
 class _Writer:
     """One insert, update or insert_or_update of any number of rows."""
 
-    def __init__(self, kind: str, write: Any, table: Table, changes: Changes, timestamp: int) -> None:
+    def __init__(
+        self, kind: str, write: Any, table: Table, parent: Table | None, changes: Changes, timestamp: int
+    ) -> None:
         self.kind, self.table, self.changes, self.timestamp = kind, table, changes, timestamp
+        self.parent = parent
         self.lists = write.values
         self.columns = [table.column(name) for name in write.columns]
         self.named = {column.name for column in self.columns}
@@ -138,6 +142,7 @@ class _Writer:
         key, parts = self._key(written)
         place = (self.table.name, key)
         changes = self.changes.rows
+        self._check_parent(parts)
         old = changes[place] if place in changes else self.table.rows.get(key)
         if self.kind == "insert" and old is not None:
             raise SpannerError(
@@ -146,6 +151,19 @@ class _Writer:
         if self.kind == "update" and old is None:
             raise not_found(f"Row {key_text(parts)} in table {self.table.name} is missing. Row cannot be updated.")
         changes[place] = Row(key, self._new(written)) if old is None else old.then(self._next(old, written))
+
+    def _check_parent(self, parts: list[Any]) -> None:
+        if self.parent is None:
+            return
+        above = parts[: len(self.parent.key_columns)]
+        key = self.parent.primary.prefix(above)
+        place = (self.parent.name, key)
+        changes = self.changes.rows
+        if (changes[place] if place in changes else self.parent.rows.get(key)) is None:
+            raise not_found(
+                f"Parent row {key_text(above)} in table {self.parent.name} is missing."
+                f" Row {key_text(parts)} in table {self.table.name} cannot be written."
+            )
 
     def _key(self, written: dict[str, Any]) -> tuple[bytes, list[Any]]:
         """The row's primary key: generated parts from their sources, unless the mutation names them."""

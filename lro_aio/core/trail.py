@@ -1,0 +1,124 @@
+"""The trail: the last things that happened to an operation, as a short text in its row.
+
+One line each, oldest first: ``TIME KIND TEXT``. It is rewritten with the row by whatever changes it, so that it costs
+no statement. What the row tells by itself, its start and its end, is not in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from lro_aio.core.record import Wait, Wake
+
+__all__ = [
+    "CANCEL",
+    "CLAIMED",
+    "HANDED_OVER",
+    "LEASE_LOST",
+    "MOST",
+    "RELEASED",
+    "RETRIED",
+    "SUSPENDED",
+    "WOKEN",
+    "Happening",
+    "happenings",
+    "noted",
+    "waits_for",
+    "woken_by",
+]
+
+CLAIMED = "CLAIMED"
+"""A process began a run; the text is the process."""
+SUSPENDED = "SUSPENDED"
+"""A segment ended; the text is what the operation waits for."""
+WOKEN = "WOKEN"
+"""The wait is over; the text is why."""
+RETRIED = "RETRIED"
+"""The segment runs again; the text is the error."""
+RELEASED = "RELEASED"
+"""A process gave the operation back for others to go on with."""
+LEASE_LOST = "LEASE_LOST"
+"""A process was taken for dead; the text is the process."""
+HANDED_OVER = "HANDED_OVER"
+"""A scheduler has the wait; the text is its handle."""
+CANCEL = "CANCEL"
+"""Somebody asked for a cancel."""
+
+MOST = 32
+"""Lines that are kept."""
+LONGEST = 160
+"""Characters of a text."""
+_YEAR_10000 = 253_402_300_800.0
+
+
+class Happening(NamedTuple):
+    """One line of a trail."""
+
+    time: float
+    """Epoch seconds, to the millisecond."""
+    kind: str
+    """One of the constants of this module, or of a newer release."""
+    text: str
+
+
+def noted(trail: str, now: float, kind: str, text: str = "", *, instead: bool = False) -> str:
+    """The trail with one more line, and without the oldest where there are too many.
+
+    Args:
+        trail: "" for none.
+        now: Epoch seconds.
+        kind: What happened.
+        text: For people. It is cut, and becomes one line.
+        instead: Take the place of the last line if that is of the same kind: for what is repeated for days.
+    """
+    if not text.isprintable():
+        text = "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
+    line = f"{now:.3f} {kind} {text[:LONGEST]}"
+    if not trail:
+        return line
+    if instead:
+        before, _, last = trail.rpartition("\n")
+        if last.split(" ", 2)[1] == kind:
+            return f"{before}\n{line}" if before else line
+    if trail.count("\n") >= MOST - 1:
+        trail = trail[trail.index("\n") + 1 :]
+    return f"{trail}\n{line}"
+
+
+def happenings(trail: str) -> Iterator[Happening]:
+    """The lines of a trail, oldest first."""
+    for line in trail.split("\n") if trail else ():
+        moment, kind, text = line.split(" ", 2)
+        yield Happening(float(moment), kind, text)
+
+
+def waits_for(wait: Wait, now: float, resume_point: str) -> str:
+    """What a segment that ends at this moment waits for, and where the handler goes on."""
+    parts = []
+    if wait.sleep_until > now or not wait.children:
+        parts.append(f"until {_date(wait.sleep_until)}")
+    if wait.children:
+        parts.append(f"for {wait.children[0]}" if len(wait.children) == 1 else _many(wait.children))
+        if wait.service:
+            parts.append(f"of {wait.service}")
+        if wait.deadline is not None:
+            parts.append(f"no longer than {_date(wait.deadline)}")
+    return f"{', '.join(parts)}; then {resume_point or 'the start'}"
+
+
+def woken_by(wake: Wake) -> str:
+    """Why a wait is over."""
+    missing = f", {len(wake.pending)} of {len(wake.children)} had not ended" if wake.pending else ""
+    return f"{wake.reason!s}{missing}{': ' if wake.error else ''}{wake.error}"
+
+
+def _many(children: tuple[str, ...]) -> str:
+    return f"for {len(children)} operations, {children[0]} is the first"
+
+
+def _date(when: float) -> str:
+    if not when < _YEAR_10000:
+        return "the end of time"
+    return f"{datetime.fromtimestamp(max(when, 0.0), UTC):%Y-%m-%d %H:%M:%S} UTC"
