@@ -341,6 +341,9 @@ class Dispatcher:
             await self._rows.submit(Change(record.name, noted))
         except (InvalidTokenError, OperationNotFoundError) as exc:
             logger.debug("%s was woken meanwhile: %s", record.name, exc, extra=about(record, "woken_meanwhile"))
+            found = await self._rows.find(record.name) if handle else record
+            if found is None or found.done:  # it has ended: nobody else would tell the scheduler
+                await self.forget_wait(record.evolve(schedule_handle=handle))
 
     async def _claim_or_wait(self, record: Record, handler: Handler, wake: Wake | None) -> None:
         """Claim a row now, or once there is a slot for it.

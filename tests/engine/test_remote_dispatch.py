@@ -308,3 +308,23 @@ async def test_a_clean_up_is_handed_over(remote, elsewhere, lro_clock, row):
     await lro_clock.settle()
     assert points == ["", "cleanup"]
     assert row(op.name).state is State.CANCELLED
+
+
+@pytest.mark.asyncio
+async def test_a_wait_whose_operation_ends_while_it_is_handed_over_is_taken_back(remote, elsewhere, lro_clock, row):
+    client = await remote()
+    op = await client.start("steps", {"sleep": 100})
+    await elsewhere.work()
+    await lro_clock.settle()
+    before = len([entry for entry in elsewhere.log if entry[0] == "cancel"])
+    schedule = client.scheduler.schedule
+
+    async def ends_meanwhile(record):
+        handle = await schedule(record)
+        await op.cancel()
+        return handle
+
+    client.scheduler.schedule = ends_meanwhile
+    await client.engine.dispatcher.hand_over(row(op.name))
+    assert row(op.name).state is State.CANCELLED
+    assert len([entry for entry in elsewhere.log if entry[0] == "cancel"]) == before + 2

@@ -332,7 +332,7 @@ async def test_a_clock_that_goes_wrong_later_is_measured_by_every_commit(fake, o
 @pytest.mark.asyncio
 async def test_as_many_children_as_a_row_holds_are_waited_for_and_handed_back(fake, open_client, lro_clock):
     """40,000: suspended, woken at the timeout with all of them pending, and ended."""
-    client = await open_client(fake.url, clock=lro_clock)
+    client = await open_client(fake.url, clock=lro_clock, limits=lro.Limits(children=1 << 30))
     children = [f"operations/{i:036}" for i in range(40_000)]
     for child in children[:2]:
         await client.create(operation_id=child.partition("/")[2], lease=False)
