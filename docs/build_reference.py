@@ -44,7 +44,7 @@ SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
     ],
     "Handlers": [
         ("lro_aio", ["Handlers", "RetryLater"]),
-        ("lro_aio.engine.handlers", ["Registered", "Register", "HandlerFunction"]),
+        ("lro_aio.engine.handlers", ["Registered", "Register", "RegisterAs", "HandlerFunction"]),
         ("lro_aio.core.codec", ["Upgrade"]),
     ],
     "Remote": [
@@ -74,6 +74,7 @@ SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
         ("lro_aio", ["SqliteStore", "SpannerStore"]),
         ("lro_aio.ports", ["Store", "ListQuery", "Look", "Route"]),
         ("lro_aio.core.change", ["Change", "Outcome"]),
+        ("lro_aio.core.journal", ["Entry", "Kind"]),
         ("lro_aio.core.record", ["Record", "State", "Wait", "Wake"]),
     ],
     "Schedulers": [

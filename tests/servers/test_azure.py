@@ -224,7 +224,7 @@ class TestLocation:
 
         @app.post("/start")
         async def start(request: Request) -> Any:
-            return accepted(await client.create(), request, prefix="/api/monitors")
+            return accepted(await client.create(lease=False), request, prefix="/api/monitors")
 
         app.include_router(operations_router(client, style="azure", prefix="/monitors"), prefix="/api")
         async with serve_http(app) as http:

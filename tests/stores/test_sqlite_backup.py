@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -153,7 +154,8 @@ def test_a_store_can_be_made_from_a_back_up_and_is_a_store_as_before(path: Path,
     backup.restore(tmp_path / "backup.db", at(new))
     with opened(new) as store:
         create_all(store, row(2))
-    assert sqlite3.connect(new).execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    with contextlib.closing(sqlite3.connect(new)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert names(rows_of(tmp_path / "backup.db")) == [name_of(1)], "the back-up stays as it is"
 
 
