@@ -62,6 +62,7 @@ class Service:
     queue: deque[Answer] = field(default_factory=deque)
     otherwise: Callable[[Asked], Answer] = lambda asked: Answer(404, {"error": {"code": 404, "message": "not here"}})
     asked: list[Asked] = field(default_factory=list)
+    writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     def answers(self, *answers: Answer) -> None:
         """Queue answers; the last one is for all requests from then on."""
@@ -72,6 +73,7 @@ class Service:
         return [str(asked) for asked in self.asked]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writers.add(writer)
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:-2])}
@@ -90,6 +92,7 @@ class Service:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the client went away, as some of them shall
         finally:
+            self.writers.discard(writer)
             writer.close()
 
 
@@ -103,6 +106,8 @@ async def scripted() -> AsyncIterator[Service]:
         yield service
     finally:
         server.close()
+        for writer in service.writers:  # the server waits for connections on which nobody says anything any more
+            writer.transport.abort()
         await server.wait_closed()
 
 
