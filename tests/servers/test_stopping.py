@@ -123,7 +123,12 @@ async def test_nothing_new_is_claimed_and_what_runs_is_given_back(store: str) ->
 
 
 async def test_the_reloader_ends_with_its_server(store: str) -> None:
-    async with serving(store, "reload") as server, httpx.AsyncClient(base_url=server.url, timeout=ENDS) as http:
+    # The reloader names the address, and the application tells of its start, a moment before the server listens.
+    patient = httpx.AsyncHTTPTransport(retries=5)
+    async with (
+        serving(store, "reload") as server,
+        httpx.AsyncClient(base_url=server.url, timeout=ENDS, transport=patient) as http,
+    ):
         name = (await http.post("/start/month")).json()["name"]
         async with http.stream("GET", f"/v1/{name}:watch") as stream:
             lines = stream.aiter_lines()
