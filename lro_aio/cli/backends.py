@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from google.longrunning import operations_pb2
 
@@ -16,7 +16,10 @@ from lro_aio.client import Client
 from lro_aio.core.history import HistoryEntry
 from lro_aio.remote import tokens
 
-__all__ = ["Backend", "Page", "Row", "Waited", "is_token", "open_store"]
+if TYPE_CHECKING:
+    from lro_aio.stores.sqlite.location import Location
+
+__all__ = ["Backend", "Page", "Row", "Waited", "file_of", "is_token", "open_store"]
 
 TOKEN_START = "eyJ2Ijo"
 """Of every rehydration token: a JSON object whose first member is its version. No id looks like this."""
@@ -144,9 +147,12 @@ async def open_store(url: str, *, writes: bool) -> AsyncIterator[Backend]:
         yield _Store(client)
 
 
-def _existing(url: str, *, writes: bool) -> str:
-    if not url.startswith("sqlite:"):
-        return url
+def file_of(url: str) -> Location:
+    """The file of a SQLite store.
+
+    Raises:
+        CliError: The URL is malformed, or names the memory of a process.
+    """
     from lro_aio.stores.sqlite.location import Location
 
     try:
@@ -155,8 +161,15 @@ def _existing(url: str, *, writes: bool) -> str:
         raise CliError(str(exc), Exit.USAGE) from exc
     if location.path is None:
         raise CliError(f"{url} is the memory of one process: nothing in it can be seen from here", Exit.USAGE)
+    return location
+
+
+def _existing(url: str, *, writes: bool) -> str:
+    if not url.startswith("sqlite:"):
+        return url
+    location = file_of(url)
     try:
-        exists = Path(location.path).exists()
+        exists = Path(location.path or "").exists()
     except (OSError, ValueError) as exc:  # a directory that may not be read; a null character
         raise CliError(f"the store {location.path} cannot be opened: {exc}", Exit.UNAVAILABLE) from exc
     if not exists:

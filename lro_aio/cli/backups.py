@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lro_aio.cli.backends import file_of
 from lro_aio.cli.problems import CliError, Exit
 from lro_aio.stores.sqlite import backup
 from lro_aio.stores.sqlite.location import Location
@@ -48,13 +49,7 @@ def restore(url: str, source: Path) -> str:
 def _location(url: str) -> Location:
     if url.startswith("spanner:"):
         raise CliError("Spanner has back-ups of its own: gcloud spanner backups create", Exit.USAGE)
-    try:
-        location = Location.parse(url)
-    except ValueError as exc:
-        raise CliError(str(exc), Exit.USAGE) from exc
-    if location.path is None:
-        raise CliError(f"{url} is the memory of one process: nothing in it can be seen from here", Exit.USAGE)
-    return location
+    return file_of(url)
 
 
 def _of_file(exc: OSError) -> CliError:

@@ -9,7 +9,7 @@ from lro_aio.core import trail
 from lro_aio.core.errors import InvalidTokenError
 from lro_aio.core.record import Record, State
 
-__all__ = ["cascaded", "check_for_parent", "handed_over", "keep", "suspect"]
+__all__ = ["cascaded", "check_for_parent", "handed_over", "keep", "keep_for_parent", "suspect"]
 
 
 def suspect(record: Record, *, now: float, until: float) -> Record:
@@ -67,17 +67,34 @@ def cascaded(record: Record, *, now: float) -> Record | None:
     return record.evolve(cancel_children=False, check_time=check, update_time=max(now, record.update_time))
 
 
-def keep(record: Record, *, until: float, check_time: float | None) -> Record:
+def keep(record: Record, *, until: float) -> Record:
     """Keep a row that has ended for longer, for somebody who waits for it (rule 11).
 
     Args:
         record: The row. One that has not ended, or that was deleted, stays as it is.
         until: Epoch seconds up to which it is kept at least.
-        check_time: When to look whether somebody still waits for it; None for never.
     """
     if record.expire_time is None or record.deleted or record.cancel_children:
         return record
-    return record.evolve(expire_time=max(record.expire_time, until), check_time=check_time)
+    return record.evolve(expire_time=max(record.expire_time, until))
+
+
+def keep_for_parent(record: Record, *, parent: Record | None, now: float, retention: float) -> Record:
+    """Keep a child that has ended from the end of its parent on (rule 11): it is time to look whether that lives.
+
+    Args:
+        record: The child. One that has not ended, or that was deleted, stays as it is.
+        parent: As just read; None where it is gone.
+        now: Epoch seconds.
+        retention: Seconds.
+    """
+    if record.expire_time is None or record.deleted or record.cancel_children:
+        return record
+    if parent is None:
+        return record.evolve(check_time=None)
+    if parent.done:
+        return keep(record, until=(parent.end_time or now) + retention).evolve(check_time=None)
+    return keep(record, until=now + retention).evolve(check_time=check_for_parent(record, now, now + retention))
 
 
 def check_for_parent(record: Record, ended: float, expires: float) -> float | None:

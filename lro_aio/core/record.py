@@ -139,6 +139,21 @@ class Wait(_Json):
     rerun: bool = False
     """The wait does not end a segment: a first run handed over, a retry or a clean-up. ``wake`` stays as it is."""
 
+    def acquitted(self) -> Wait:
+        """The same without what is told of the trial of a run; see ``core.trials``."""
+        return dataclasses.replace(self, began=0.0, trial=0.0, company=1) if self.trial else self
+
+    def again(self, token: str, now: float) -> Wait:
+        """The same once more, for who was woken before its children had ended.
+
+        Not at once: whoever woke it may say the same again.
+
+        Args:
+            token: The new one.
+            now: Epoch seconds.
+        """
+        return dataclasses.replace(self.acquitted(), token=token, sleep_until=now + self.poll_interval)
+
     def over(self, now: float) -> bool:
         """Whether the timeout of the children part has run out."""
         return self.deadline is not None and self.deadline <= now

@@ -30,6 +30,7 @@ __all__ = [
     "from_status",
     "make_status",
     "reason_of",
+    "relabelled",
     "retry_delay",
     "to_status",
     "untold",
@@ -115,6 +116,14 @@ def clipped(text: str, most: int) -> str:
 def cancelled() -> status_pb2.Status:
     """How a cancelled operation ends."""
     return make_status(Code.CANCELLED, "the operation was cancelled", reason="CANCELLED")
+
+
+def relabelled(error: status_pb2.Status, code: Code) -> status_pb2.Status:
+    """The status with another code."""
+    copy = status_pb2.Status()
+    copy.CopyFrom(error)
+    copy.code = code
+    return copy
 
 
 def retry_delay(details: Iterable[any_pb2.Any]) -> float | None:

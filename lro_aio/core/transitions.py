@@ -34,7 +34,7 @@ from lro_aio.core.errors import (
     OperationDoneError,
 )
 from lro_aio.core.record import Record, State, Wait, Wake, WakeReason
-from lro_aio.core.status import cancelled, make_status
+from lro_aio.core.status import cancelled, make_status, relabelled
 from lro_aio.core.trail import noted, waits_for, woken_by
 
 __all__ = [
@@ -364,9 +364,9 @@ def finish(
         if record.cancel_requested or not record.handler:
             state = State.CANCELLED
         else:
-            error = _relabelled(error, Code.ABORTED)
+            error = relabelled(error, Code.ABORTED)
     elif error.code == Code.OK:
-        error = _relabelled(error, Code.UNKNOWN)
+        error = relabelled(error, Code.UNKNOWN)
     return _removed_if_deleted(_end(record, now, retention, state, error=error))
 
 
@@ -593,10 +593,3 @@ def _first_look(wait: Wait) -> float:
 def _removed_if_deleted(record: Record) -> Record | None:
     # A cancel that must still reach the children keeps even a deleted row, until `bookkeeping.cascaded` lets it go.
     return None if record.deleted and not record.cancel_children else record
-
-
-def _relabelled(error: status_pb2.Status, code: Code) -> status_pb2.Status:
-    copy = status_pb2.Status()
-    copy.CopyFrom(error)
-    copy.code = code
-    return copy

@@ -73,7 +73,7 @@ def begun(record: Record, *, now: float, lease: float, on_cancel: str, company: 
     """
     trial = length(record, lease)
     if not trial:
-        return record.wait
+        return record.wait.acquitted() if record.wait is not None else None
     # A row that never waited gets a wait, as one that is given back; its token is as hard to guess as the uid.
     wait = record.wait or Wait(token=f"{record.uid}.{record.claim}", sleep_until=now, on_cancel=on_cancel, rerun=True)
     return replace(wait, began=now, trial=trial, company=company)

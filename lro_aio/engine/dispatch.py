@@ -288,13 +288,12 @@ class Dispatcher:
         """Claim a row that wants nothing but a slot, and run it; None where it waits for one, or for its turn."""
         wait = record.wait if record.state is State.SUSPENDED else None
         wake = None if wait is None else wait.wake(WakeReason.ELAPSED)
-        if self._trial(record):
-            self._tasks.spawn(self._claim_suspect(record, handler, wake))
+        if self._waits_for_trial(record, handler, wake):
             return None
         if not self._slots.has_free():
             self._slots.wait(record, wake)
             return None
-        return self._worker.begin_claim(record, handler, token=None if wait is None else wait.token, wake=wake)
+        return self._worker.begin_claim(record, handler, token=_token(record, wake), wake=wake)
 
     async def hand_back(self, records: Sequence[Record]) -> None:
         """Make these waits due at once, so that another process watches them; best effort."""
@@ -353,8 +352,7 @@ class Dispatcher:
             handler: Its handler.
             wake: Why it wakes; None for a row that waits for nothing.
         """
-        if self._trial(record):
-            self._tasks.spawn(self._claim_suspect(record, handler, wake))
+        if self._waits_for_trial(record, handler, wake):
             return
         if not self._slots.has_free():
             if not self._life.draining:
@@ -372,6 +370,13 @@ class Dispatcher:
     def _trial(self, record: Record) -> float:
         """Seconds for which the next run of a row is on trial here; 0 for none."""
         return core_trials.length(record, self._settings.lease.duration)
+
+    def _waits_for_trial(self, record: Record, handler: Handler, wake: Wake | None) -> bool:
+        """Whether a row is a suspect; then it is claimed once it is its turn."""
+        if not self._trial(record):
+            return False
+        self._tasks.spawn(self._claim_suspect(record, handler, wake))
+        return True
 
     async def _claim(self, record: Record, handler: Handler, token: str | None, wake: Wake | None) -> Run | None:
         """Claim a row and run it: now, or for a suspect when it is its turn."""

@@ -36,15 +36,9 @@ class Keeper:
 
     async def child(self, record: Record) -> None:
         """A child ended half a retention ago: keep it from the end of its parent on, or look again."""
-        now = self._clock.time()
         parent = await self._rows.find(record.parent_operation)
-        if parent is None:
-            until, check = 0.0, None
-        elif parent.done:
-            until, check = (parent.end_time or now) + self._retention, None
-        else:
-            until, check = now + self._retention, now + self._retention / 2
-        await self._rows.submit(Change(record.name, partial(bookkeeping.keep, until=until, check_time=check)))
+        kept = partial(bookkeeping.keep_for_parent, parent=parent, now=self._clock.time(), retention=self._retention)
+        await self._rows.submit(Change(record.name, kept))
 
     async def waited_for(self, waiter: Record, horizon: float) -> None:
         """Keep what a suspended operation waits for, where it is time to do so.
@@ -58,11 +52,7 @@ class Keeper:
         if wait is None or wait.service or waited // step == max(0.0, waited - horizon) // step:
             return
         found = await self._rows.read_many(list(wait.children))
-        until = self._clock.time() + self._retention
-
-        def kept(record: Record) -> Record:
-            return bookkeeping.keep(record, until=until, check_time=record.check_time)
-
+        kept = partial(bookkeeping.keep, until=self._clock.time() + self._retention)
         changes = (Change(name, kept) for name, record in found.items() if record.done)
         for outcome in await asyncio.gather(*map(self._rows.submit, changes), return_exceptions=True):
             if isinstance(outcome, BaseException) and not isinstance(outcome, OperationNotFoundError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -173,17 +173,21 @@ class Runner:
         """Suspend again: a scheduler said that the children have ended, and one has not."""
         record = run.record
         logger.warning("%s was woken before its children had ended", record.name, extra=about(record, "woken_early"))
-        known = record.wait if record.wait is not None and not record.wait.rerun else None
-        wait = known if known is not None else Wait(token="", sleep_until=0.0, children=wake.children)
-        wait = replace(
-            wait,
-            token=names.new_id(),
-            # Not at once: whoever woke it may say the same again.
-            sleep_until=self._clock.time() + wait.poll_interval,
-            service=wake.service,
-            on_cancel=run.handler.on_cancel,
+        wait = record.wait
+        if wait is None or wait.rerun:  # between two runs of the segment, the wait itself is gone
+            wait = Wait(
+                token="",
+                sleep_until=0.0,
+                children=wake.children,
+                service=wake.service,
+                on_cancel=run.handler.on_cancel,
+            )
+        suspended = partial(
+            transitions.suspend,
+            retention=self._retention,
+            wait=wait.again(names.new_id(), self._clock.time()),
+            resume_point=record.resume_point,
         )
-        suspended = partial(transitions.suspend, retention=self._retention, wait=wait, resume_point=record.resume_point)
         return Outcome(suspended)
 
     async def _call(self, run: Run, operation: Operation[Any]) -> Any:

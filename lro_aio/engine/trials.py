@@ -35,8 +35,11 @@ class Trials:
         self._clock = clock
         self._waiting: dict[str, _Suspect] = {}
         """By name."""
-        self._on_trial: set[str] = set()
         self._cancel_timer: Callable[[], None] = lambda: None
+
+    @property
+    def _on_trial(self) -> set[str]:
+        return self._slots.suspects - self._waiting.keys()
 
     async def turn(self, name: str, *, length: float, most: int) -> int:
         """Wait until this suspect may be claimed. ``over`` must be called once its trial is over.
@@ -61,18 +64,17 @@ class Trials:
         try:
             return await turn
         except BaseException:
-            self._waiting.pop(name, None)
             self.over(name)
             raise
 
     def over(self, name: str) -> None:
         """The trial of this suspect is over, or will not be: what waits comes first, then the next suspects."""
+        was_on_trial = name in self._on_trial
+        self._waiting.pop(name, None)
         self._slots.suspects.discard(name)
-        if name in self._on_trial:
-            self._on_trial.discard(name)
-            if not self._on_trial:
-                self._slots.blocked = False
-                self._slots.tell_free()
+        if was_on_trial and not self._on_trial:
+            self._slots.blocked = False
+            self._slots.tell_free()
         self.look()
 
     def close(self) -> None:
@@ -84,7 +86,7 @@ class Trials:
     def look(self) -> None:
         """A run has begun or ended, or time has passed: see whether it is somebody's turn."""
         self._cancel_timer()
-        self._slots.blocked = bool(self._on_trial or self._waiting)
+        self._slots.blocked = bool(self._slots.suspects)
         if self._on_trial or not self._waiting or not self._slots.quiet:
             return
         group = self._next_group()
@@ -92,7 +94,6 @@ class Trials:
         if young > 0:
             self._cancel_timer = self._clock.call_later(young, self.look)
             return
-        self._on_trial.update(group)
         for name in group:
             suspect = self._waiting.pop(name)
             if not suspect.turn.done():

@@ -248,13 +248,13 @@ def test_every_event_on_another_programs_rows_has_its_outcome(event: str, kind: 
     check_cell(FOREIGN_ROWS[kind], EVENTS[event], outcome)
 
 
+OTHERS = {"Claimant", "Holder", "check_for_parent", "check_parent", "first_claim", "keep", "keep_for_parent", "suspect"}
+"""Names of the two modules that are no transitions, and those whose every case has a test of its own."""
+
+
 def test_the_table_names_every_transition_and_every_state() -> None:
     listed = {event for event, _, _ in cells(TABLE)}
-    functions = {
-        name
-        for name in (*t.__all__, *bookkeeping.__all__)
-        if name not in ("Claimant", "Holder", "check_for_parent", "check_parent", "first_claim", "keep", "suspect")
-    }
+    functions = {name for name in (*t.__all__, *bookkeeping.__all__) if name not in OTHERS}
     assert {event.partition(",")[0].partition(":")[0] for event in listed} == functions
     assert listed == set(EVENTS)
     assert {row.state for row in ROWS.values()} == set(State)

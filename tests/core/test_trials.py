@@ -101,3 +101,14 @@ def test_a_trial_in_company_tells_nothing_and_the_next_one_is_shared_with_fewer(
 def test_who_was_alone_by_chance_is_told_at_once(suspect):
     row = crashed(suspect, began=2000.0, lived=50.0, company=1)
     assert trials.counted(row, LEASE) == 3
+
+
+def test_a_trial_that_is_over_is_not_kept_in_a_wait_that_goes_on(suspect):
+    """Else the crashes of a later segment would be laid to nobody, and its attempts never run out."""
+    on_trial = transitions.claim(suspect, now=2000.0, by=BY)
+    again = on_trial.wait.again("t2", 2001.0)
+    assert (again.began, again.trial, again.company) == (0.0, 0.0, 1)
+    row = on_trial.evolve(attempt=0, state=State.PENDING)  # with what an older release may have left in the wait
+    for attempt in (1, 2):
+        row = crashed(row, began=3000.0 * attempt, lived=200.0)
+        assert row.attempt == attempt

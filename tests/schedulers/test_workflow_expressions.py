@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lro_aio.testing.workflows.expressions import DefinitionError, parse
-from lro_aio.testing.workflows.library import FUNCTIONS
+from lro_aio.testing.workflows.functions import FUNCTIONS
 from lro_aio.testing.workflows.values import ResourceLimitError, UndefinedError, WorkflowError, kind
 
 VARIABLES = {"x": 2, "y": 0.5, "s": "text", "yes": True, "m": {"a": {"b": 7}, "n": None}, "l": [10, 20, [30]]}

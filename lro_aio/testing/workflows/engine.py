@@ -29,7 +29,7 @@ from lro_aio.testing.workflows.definition import (
     Try,
 )
 from lro_aio.testing.workflows.expressions import Context, item
-from lro_aio.testing.workflows.library import FUNCTIONS
+from lro_aio.testing.workflows.functions import FUNCTIONS
 from lro_aio.testing.workflows.values import (
     MAX_MEMORY,
     ResourceLimitError,

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from lro_aio.testing.workflows.library import FUNCTIONS
+from lro_aio.testing.workflows.functions import FUNCTIONS
 from lro_aio.testing.workflows.values import WorkflowError, integer, is_number, kind
 
 __all__ = ["MAX_EXPRESSION", "Context", "DefinitionError", "Evaluate", "Expression", "item", "parse"]

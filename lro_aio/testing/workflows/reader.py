@@ -5,7 +5,7 @@ The language is described at https://cloud.google.com/workflows/docs/reference/s
 - the steps ``assign``, ``call``, ``switch``, ``for``, ``steps``, ``next``, ``return``, ``raise``, ``try`` with
   ``retry`` and ``except``, and ``parallel`` around a ``for``
 - subworkflows, with parameters and their defaults
-- the calls ``http.*`` with OIDC tokens, ``sys.sleep``, ``sys.log``, ``sys.now``, and the functions of ``library.py``
+- the calls ``http.*`` with OIDC tokens, ``sys.sleep``, ``sys.log``, ``sys.now``, and the functions of ``functions.py``
 
 A definition that uses anything else is refused with a ``DefinitionError``.
 """
@@ -40,7 +40,7 @@ from lro_aio.testing.workflows.definition import (
     Workflow,
 )
 from lro_aio.testing.workflows.expressions import DefinitionError, Evaluate, parse
-from lro_aio.testing.workflows.library import FUNCTIONS
+from lro_aio.testing.workflows.functions import FUNCTIONS
 from lro_aio.testing.workflows.values import WorkflowError, kind
 
 __all__ = ["load", "read"]
@@ -67,7 +67,7 @@ _BUILTIN: dict[str, tuple[set[str], set[str]]] = {
     "sys.now": (set(), set()),
     "sys.sleep": ({"seconds"}, set()),
 }
-"""The required and the optional arguments of the functions that ``library.py`` does not have."""
+"""The required and the optional arguments of the functions that ``functions.py`` does not have."""
 _COMPANIONS = {"call": ("args", "result"), "try": ("retry", "except")}
 
 
