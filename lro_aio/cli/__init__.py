@@ -98,7 +98,7 @@ def _run(app: typer.Typer) -> int:
         return INTERRUPTED
     except SystemExit:  # of Typer's own, for a closed pipe
         raise BrokenPipeError from None
-    except Exception as exc:
+    except Exception as exc:  # Typer's own have no class in common, but this method; a defect is raised again
         if not hasattr(exc, "format_message"):
             raise
         _complain(exc)
