@@ -140,7 +140,7 @@ class Wait(_Json):
     """The wait does not end a segment: a first run handed over, a retry or a clean-up. ``wake`` stays as it is."""
 
     def acquitted(self) -> Wait:
-        """The same without what is told of the trial of a run; see ``core.trials``."""
+        """The same without what it says of the trial of a run."""
         return dataclasses.replace(self, began=0.0, trial=0.0, company=1) if self.trial else self
 
     def again(self, token: str, now: float) -> Wait:

@@ -174,14 +174,18 @@ def unresolved(monkeypatch: pytest.MonkeyPatch) -> None:
 async def plain() -> AsyncIterator[str]:
     """``HOST:PORT`` of a server without TLS."""
 
+    writers: list[asyncio.StreamWriter] = []
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        await reader.read()
-        writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     server.close()
+    for writer in writers:
+        writer.transport.abort()
+    await asyncio.sleep(0)  # in which the sockets are closed
 
 
 class TestAddresses:

@@ -250,14 +250,16 @@ def test_malformed_arguments_are_refused(wrong, words):
 async def test_the_task_comes_again_until_it_is_answered(lro_clock):
     """Over a real socket, from the fake's own sender: 503 twice, then 200; no answer counts as none."""
     answers = iter([b"503 Busy", b"503 Busy", b"200 OK"])
-    seen = []
+    seen, serving = [], []
 
     async def serve(reader, writer):
+        serving.append(asyncio.current_task())
         head = await reader.readuntil(b"\r\n\r\n")
         seen.append(head.decode())
         writer.write(b"HTTP/1.1 " + next(answers) + b"\r\nContent-Length: 0\r\n\r\n")
         await writer.drain()
         writer.close()
+        await writer.wait_closed()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -274,4 +276,5 @@ async def test_the_task_comes_again_until_it_is_answered(lro_clock):
         assert fake.statuses == [503, 503, 200]
         assert not fake.tasks
         await scheduler.close()
+        await asyncio.gather(*serving)  # the caller has its answer a moment before the socket is closed
     assert f"Authorization: Bearer http://127.0.0.1:{port}|{ACCOUNT}" in seen[0]
