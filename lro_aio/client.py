@@ -77,6 +77,9 @@ class Client:
         drain_timeout: Seconds that running handlers get when the client closes, before they are left to another
             process.
         expose_errors: Whether clients see the text of exceptions that are not this package's.
+        linger: How long a durable wait (``op.receive``, ``op.sleep``, ``op.call``, ``op.join``) holds its process
+            before the operation is suspended, where nothing but waits is left in its handler.
+        resources: What handlers get as ``op.resources``: pools, HTTP clients.
         clock: For tests.
 
     Raises:
@@ -101,6 +104,8 @@ class Client:
         max_attempts: int = 5,
         drain_timeout: Duration = 7,
         expose_errors: bool = False,
+        linger: Duration = 1.0,
+        resources: Any = None,
         clock: Clock | None = None,
     ) -> None:
         self.store = open_url(store) if isinstance(store, str) else store
@@ -135,6 +140,8 @@ class Client:
             max_attempts=max_attempts,
             drain_timeout=seconds(drain_timeout, "drain_timeout"),
             expose_errors=expose_errors,
+            linger=seconds(linger, "linger"),
+            resources=resources,
         )
         self.clock: Clock = clock if clock is not None else SystemClock()
         """Engine time."""
@@ -519,6 +526,32 @@ class Client:
             StoreUnavailableError: The store did not answer.
         """
         return await self.engine.rows.history(name)
+
+    async def send(self, name: str, topic: str, payload: Any = None, *, message_id: str | None = None) -> None:
+        """Send a message to an operation that has not ended. Returns once it is durable.
+
+        It is kept until the handler receives it, whether or not it waits already. A handler that waits for the topic is
+        woken at once.
+
+        Args:
+            name: Resource name.
+            topic: What the handler gives to ``op.receive`` or ``op.suspend(messages=)``.
+            payload: Data that pydantic can serialize, a protobuf message, or None.
+            message_id: 1 to 256 printable characters. A message of the same topic with the same id is there once.
+
+        Raises:
+            InvalidOperationNameError: Malformed name.
+            OperationNotFoundError: Never created, deleted or expired.
+            OperationDoneError: It has ended.
+            StateCodecError: The payload cannot be encoded. It names the field.
+            PayloadTooLargeError: Over ``Limits.message``, or the journal is over ``Limits.entries``.
+            InvalidTransitionError: Another program drives the operation.
+            ValueError: ``topic`` or ``message_id`` is malformed.
+            StoreSchemaError: The store keeps no journal.
+            StoreUnavailableError: It is not known whether it is stored. With a ``message_id``, the call may safely be
+                repeated.
+        """
+        await self.engine.messenger.send(name, topic, payload, message_id=message_id)
 
     async def cancel_operation(self, name: str, *, cancel_children: bool = True) -> None:
         """Ask for a cancel. The operation may still end otherwise; one that has ended stays as it is.

@@ -281,6 +281,7 @@ class WaitDeadlineExceededError(LroError):
         finished: The operations that have ended, as last read.
         operation: The operation that was waited for, as last read (None where children were waited for).
         problem: How the last poll failed; "" where it succeeded. The exception itself is ``__cause__``.
+        topic: Of the message that was waited for; "" where it was an operation.
         rehydration_token: What a later process continues from, where the service gives one.
     """
 
@@ -296,6 +297,7 @@ class WaitDeadlineExceededError(LroError):
         finished: Sequence[operations_pb2.Operation] = (),
         operation: operations_pb2.Operation | None = None,
         problem: str = "",
+        topic: str = "",
         rehydration_token: str | None = None,
     ) -> None:
         self.timeout = timeout
@@ -303,9 +305,12 @@ class WaitDeadlineExceededError(LroError):
         self.finished = tuple(finished)
         self.operation = operation
         self.problem = problem
+        self.topic = topic
         self._rehydration_token = rehydration_token
         shown = listed(self.pending, most=5)
         sentence = f"waited {timeout:g} s; {len(self.pending)} operation(s) not done: {shown}"
+        if topic:
+            sentence = f"waited {timeout:g} s for a message on {topic!r}, and none came"
         self._public = sentence if problem else ""
         super().__init__(f"{sentence}; the last poll failed: {problem}" if problem else sentence)
 

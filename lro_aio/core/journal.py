@@ -31,6 +31,14 @@ class Kind(enum.StrEnum):
     """When a sleep with a name ends."""
     MESSAGE = "MESSAGE"
     """What was sent to the operation."""
+    DEADLINE = "DEADLINE"
+    """When a wait for a message or for other operations times out."""
+    TIMEOUT = "TIMEOUT"
+    """That it did."""
+    RETRY = "RETRY"
+    """A step failed and is tried again; when, and why."""
+    RECEIVED = "RECEIVED"
+    """How many messages of each topic the segments up to here have received."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,9 +12,11 @@ from lro_aio.core.errors import InvalidOperationNameError
 
 __all__ = [
     "ANY_PARENT",
+    "MAX_LABEL",
     "MalformedIdError",
     "OperationName",
     "check_id",
+    "check_name",
     "check_remote",
     "child_id",
     "collection",
@@ -32,6 +34,9 @@ ANY_PARENT = "-"
 
 MAX_NAME = 512
 """Characters. Spanner's 8 KB key limit allows more; nobody's names need it."""
+
+MAX_LABEL = 128
+"""Characters of the name of a handler, a resume point, a step or a topic."""
 
 MAX_PARENT = MAX_NAME - len("/operations/") - 128
 """Characters, so that every id fits behind it."""
@@ -228,3 +233,18 @@ def child_id(parent_uid: str, key: str) -> str:
     if not key:
         raise ValueError("key must not be empty: it is what makes a child the same one when the handler runs again")
     return str(uuid.uuid5(_NAMESPACE, f"child\n{parent_uid}\n{key}"))
+
+
+def check_name(kind: str, name: str) -> str:
+    """Return the name of a handler, a resume point, a step, a sleep or a topic.
+
+    Args:
+        kind: Which of them, for the error.
+        name: To be checked.
+
+    Raises:
+        ValueError: It is not 1 to 128 printable characters.
+    """
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_LABEL or not name.isprintable():
+        raise ValueError(f"{kind} {name!r} must be 1 to {MAX_LABEL} printable characters")
+    return name

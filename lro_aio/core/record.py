@@ -9,7 +9,7 @@ import dataclasses
 import enum
 import functools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,7 +18,10 @@ from google.longrunning import operations_proto_pb2 as operations_pb2  # the hal
 from lro_aio.core.codegen import compiled
 from lro_aio.core.errors import OperationNotFoundError
 
-__all__ = ["OUTCOMES", "Draft", "Record", "State", "Wait", "Wake", "WakeReason"]
+__all__ = ["NEVER", "OUTCOMES", "Draft", "Record", "State", "Wait", "Wake", "WakeReason"]
+
+NEVER = 253_402_300_799.0
+"""Epoch seconds of a moment that does not come: the end of the year 9999."""
 
 
 class State(enum.StrEnum):
@@ -66,6 +69,8 @@ class WakeReason(enum.StrEnum):
     """The timeout of the children part ran out."""
     POLL_FAILED = "POLL_FAILED"
     """The children could not be read; the error says why."""
+    MESSAGE = "MESSAGE"
+    """A message came on one of the topics that it waited for."""
     CANCEL_REQUESTED = "CANCEL_REQUESTED"
     """The operation was cancelled and runs its clean-up."""
 
@@ -108,7 +113,10 @@ def _defaults(kind: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait(_Json):
-    """What an operation is suspended on. The sleep comes first, then the children."""
+    """What an operation is suspended on. The sleep comes first, then the children. A message ends both.
+
+    The wait of straight code is a ``union`` of several: any of them ends it.
+    """
 
     token: str
     """The resume token: valid until the run that it starts commits a suspend or an end."""
@@ -138,6 +146,54 @@ class Wait(_Json):
     """How many runs share that trial."""
     rerun: bool = False
     """The wait does not end a segment: a first run handed over, a retry or a clean-up. ``wake`` stays as it is."""
+    topics: tuple[str, ...] = ()
+    """Topics of which one message ends the wait."""
+    news: float | None = None
+    """Epoch seconds from which on such a message has ended it; None: none has come."""
+    union: bool = False
+    """Any part ends the wait. ``sleep_until`` never comes then, so that a release that does not know of unions leaves
+    the row alone."""
+    timer: float | None = None
+    """Epoch seconds at which the first timer of a union ends; None: it has none."""
+    groups: tuple[int, ...] = ()
+    """In a union, the sizes of the leading groups of children that are waited for as one; each child behind them is
+    waited for by itself."""
+    not_before: float = 0.0
+    """Epoch seconds before which children and messages do not end a union: it was woken a moment ago."""
+
+    @property
+    def ends(self) -> float:
+        """Epoch seconds at which the sleep is over; of a union, at which its first timer ends."""
+        if self.union:
+            return NEVER if self.timer is None else self.timer
+        return self.sleep_until
+
+    def ripe(self, now: float) -> bool:
+        """Whether it is over whatever becomes of the children."""
+        if self.news is not None and self.news <= now:
+            return True
+        return (self.union or not self.children) and self.ends <= now
+
+    def first_check(self, now: float) -> float | None:
+        """When a sweep must look at a row that begins to wait at this moment; None for never."""
+        if self.union:
+            check = now if self.children else self.ends
+        elif self.children and self.deadline is not None:
+            check = min(self.sleep_until, self.deadline)
+        else:
+            check = self.sleep_until
+        if self.news is not None:
+            check = min(check, self.news)
+        return check if check < NEVER else None
+
+    def spent(self) -> Wait:
+        """What is kept of a union while the run goes on that it has started: nothing of it is waited for any more."""
+        if not self.union:
+            return self
+        return Wait(
+            token=self.token, sleep_until=0.0, on_cancel=self.on_cancel, began=self.began, trial=self.trial,
+            company=self.company, rerun=True,
+        )  # fmt: skip
 
     def acquitted(self) -> Wait:
         """The same without what it says of the trial of a run."""
@@ -165,6 +221,12 @@ class Wait(_Json):
             now: Epoch seconds.
             pending: The children that have not ended.
         """
+        if self.news is not None and self.news <= now:
+            return WakeReason.MESSAGE
+        if self.union:
+            if self.ends <= now:
+                return WakeReason.ELAPSED
+            return WakeReason.CHILDREN_DONE if self.not_before <= now and self.some_ended(pending) else None
         if now < self.sleep_until:
             return None
         if not self.children:
@@ -173,11 +235,23 @@ class Wait(_Json):
             return WakeReason.CHILDREN_DONE
         return WakeReason.CHILDREN_TIMEOUT if self.over(now) else None
 
+    def some_ended(self, pending: Collection[str]) -> bool:
+        """Whether one of the groups of a union has ended, or a child that stands alone."""
+        left, begin = set(pending), 0
+        for size in self.groups:
+            if left.isdisjoint(self.children[begin : begin + size]):
+                return True
+            begin += size
+        return not left.issuperset(self.children[begin:])
+
     def wake(self, reason: WakeReason, pending: Sequence[str] = (), error: str = "") -> Wake:
         """What the next run is told: its ``reason``, what was ``pending`` then, and the ``error`` of a scheduler."""
         if self.joins and reason is WakeReason.ELAPSED:
             reason = WakeReason.CHILDREN_DONE
-        return Wake(reason=reason, children=self.children, service=self.service, pending=tuple(pending), error=error)
+        return Wake(
+            reason=reason, children=self.children, service=self.service, pending=tuple(pending), error=error,
+            topics=self.topics,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +265,8 @@ class Wake(_Json):
     """Children that had not ended."""
     error: str = ""
     """What a scheduler could not do, for ``POLL_FAILED``."""
+    topics: tuple[str, ...] = ()
+    """Topics of messages that it waited for."""
 
     def __post_init__(self) -> None:
         # A newer release may know more reasons; its rows must stay readable here.

@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from lro_aio.core.record import Wait, Wake
+from lro_aio.core.record import NEVER, Wait, Wake
 
 __all__ = [
     "CANCEL",
     "CLAIMED",
     "HANDED_OVER",
     "LEASE_LOST",
+    "MESSAGE",
     "MOST",
     "RELEASED",
     "RETRIED",
@@ -45,6 +46,8 @@ HANDED_OVER = "HANDED_OVER"
 """A scheduler has the wait; the text is its handle."""
 CANCEL = "CANCEL"
 """Somebody asked for a cancel."""
+MESSAGE = "MESSAGE"
+"""A message ended the wait; the text is its topic."""
 
 MOST = 32
 """Lines that are kept."""
@@ -97,15 +100,19 @@ def happenings(trail: str) -> Iterator[Happening]:
 def waits_for(wait: Wait, now: float, resume_point: str) -> str:
     """What a segment that ends at this moment waits for, and where the handler goes on."""
     parts = []
-    if wait.sleep_until > now or not wait.children:
-        parts.append(f"until {_date(wait.sleep_until)}")
+    bounded = wait.ends < NEVER or not (wait.union or wait.topics)
+    if bounded and (wait.ends > now or not wait.children):
+        parts.append(f"until {_date(wait.ends)}")
+    if wait.topics:
+        parts.append(f"for a message on {', '.join(wait.topics[:3])}{' ...' if len(wait.topics) > 3 else ''}")
     if wait.children:
         parts.append(f"for {wait.children[0]}" if len(wait.children) == 1 else _many(wait.children))
         if wait.service:
             parts.append(f"of {wait.service}")
         if wait.deadline is not None:
             parts.append(f"no longer than {_date(wait.deadline)}")
-    return f"{', '.join(parts)}; then {resume_point or 'the start'}"
+    between = " or " if wait.union else ", "
+    return f"{between.join(parts)}; then {resume_point or 'the start'}"
 
 
 def woken_by(wake: Wake) -> str:

@@ -41,13 +41,16 @@ __all__ = [
     "Claimant",
     "Holder",
     "begin_cleanup",
+    "check_holder",
     "check_parent",
     "claim",
     "create",
     "delete",
+    "evolved",
     "finish",
     "first_claim",
     "lose_creator",
+    "park",
     "release",
     "renew",
     "request_cancel",
@@ -164,11 +167,12 @@ def claim(
     happened = record.trail
     if record.state is State.RUNNING:
         happened = noted(happened, now, trail.LEASE_LOST, record.owner)
-    if record.state is State.SUSPENDED and record.wait is not None and not record.wait.rerun:
-        record = record.evolve(wake=wake)
+    waited = record.wait if record.state is State.SUSPENDED else None
+    if waited is not None and (waited.union or not waited.rerun):
         if wake is not None:
             happened = noted(happened, now, trail.WOKEN, woken_by(wake))
-    return _evolve(
+        record = record.evolve(wait=waited.spent(), wake=record.wake if waited.rerun else wake)
+    return evolved(
         record,
         now,
         **_held(now, by, happened),
@@ -194,7 +198,7 @@ def renew(record: Record, *, holder: Holder, now: float, lease: float) -> Record
         LeaseLostError: The holder no longer holds the row.
         OperationDoneError: It has ended.
     """
-    _check_holder(record, holder)
+    check_holder(record, holder)
     if record.lease_expire_time is None:
         return record
     # Always later, by a microsecond at least: that it moves is how others know that somebody lives.
@@ -226,12 +230,12 @@ def release(
         LeaseLostError: The holder no longer holds the row.
         OperationDoneError: It has ended.
     """
-    _check_holder(record, holder)
+    check_holder(record, holder)
     if not record.handler:
         if record.lease_expire_time is None:
             return record
         return record.evolve(owner="", lease_expire_time=now, check_time=now)
-    return _evolve(
+    return evolved(
         record,
         now,
         state=State.PENDING,
@@ -273,10 +277,10 @@ def suspend(
         OperationDoneError: It has ended.
         InvalidTransitionError: It has no handler that could go on with it.
     """
-    columns = {"wait": wait, "wake": None, "resume_point": resume_point, "check_time": _first_look(wait)}
+    columns = {"wait": wait, "wake": None, "resume_point": resume_point, "check_time": wait.first_check(now)}
     happened = noted(record.trail, now, trail.SUSPENDED, waits_for(wait, now, resume_point))
     counts = {"attempt": 0, "retries": 0, "trail": happened}
-    return _park(record, "suspend", holder, now, retention, {**columns, **counts, **(changes or {})})
+    return park(record, "suspend", holder, now, retention, {**columns, **counts, **(changes or {})})
 
 
 def retry(
@@ -302,7 +306,7 @@ def retry(
     happened = noted(record.trail, now, trail.RETRIED, error)
     columns = {"wait": replace(wait, rerun=True), "check_time": wait.sleep_until, "trail": happened}
     tries = {"attempt": max(0, record.attempt - 1), "retries": record.retries + (1 if counts else 0)}
-    return _park(record, "retry", holder, now, retention, {**columns, **tries, **(changes or {})})
+    return park(record, "retry", holder, now, retention, {**columns, **tries, **(changes or {})})
 
 
 def check_parent(record: Record, *, holder: Holder) -> None:
@@ -315,7 +319,7 @@ def check_parent(record: Record, *, holder: Holder) -> None:
         OperationDoneError: The parent has ended.
         InvalidTransitionError: A cancel of the parent was requested.
     """
-    _check_holder(record, holder)
+    check_holder(record, holder)
     if record.cancel_requested and not record.cleaning:
         raise InvalidTransitionError(record.name, record.state, "start_child after a cancel")
 
@@ -327,8 +331,8 @@ def save(record: Record, *, holder: Holder, now: float, changes: dict[str, Any])
         LeaseLostError: The holder no longer holds the row.
         OperationDoneError: It has ended.
     """
-    _check_holder(record, holder)
-    return _evolve(record, now, **changes)
+    check_holder(record, holder)
+    return evolved(record, now, **changes)
 
 
 def finish(
@@ -352,7 +356,7 @@ def finish(
         LeaseLostError: The holder no longer holds the row.
         OperationDoneError: It has ended.
     """
-    _check_holder(record, holder)
+    check_holder(record, holder)
     if changes:
         record = record.evolve(**changes)
     if error is None and record.cleaning:
@@ -378,7 +382,7 @@ def begin_cleanup(record: Record, *, holder: Holder, now: float, on_cancel: str)
         OperationDoneError: It has ended.
         InvalidTransitionError: No cancel was asked for, the clean-up has begun already, or there is no handler.
     """
-    _check_holder(record, holder)
+    check_holder(record, holder)
     _check_handler(record, "begin_cleanup")
     if not record.cancel_requested or record.cleaning:
         raise InvalidTransitionError(record.name, record.state, "begin_cleanup")
@@ -403,7 +407,7 @@ def request_cancel(
     happened = noted(record.trail, now, trail.CANCEL)
     record = record.evolve(cancel_requested=True, cancel_children=cancel_children, trail=happened)
     if record.state is State.RUNNING and not record.foreign:
-        return _evolve(record, now)
+        return evolved(record, now)
     return _cancel_idle(record, now, retention, token)
 
 
@@ -414,7 +418,7 @@ def settle(record: Record, *, now: float, retention: float) -> Record | None:
     """
     if not record.done or record.expire_time is not None:
         return record
-    ended = _evolve(record, now, **_ending(record, max(now, record.update_time), retention))
+    ended = evolved(record, now, **_ending(record, max(now, record.update_time), retention))
     return _removed_if_deleted(ended)
 
 
@@ -432,7 +436,7 @@ def delete(record: Record, *, now: float) -> Record | None:
     if not record.cancel_children and (record.done or not held):
         return None
     # A finished one whose cancel has still to reach its children is hidden; `bookkeeping.cascaded` removes it.
-    return _evolve(record, now, deleted=True)
+    return evolved(record, now, deleted=True)
 
 
 def lose_creator(record: Record, *, now: float, retention: float, found: Record | None = None) -> Record | None:
@@ -461,20 +465,21 @@ def _held(now: float, by: Claimant, happened: str = "") -> dict[str, Any]:
     }
 
 
-def _evolve(record: Record, now: float, **changes: Any) -> Record:
+def evolved(record: Record, now: float, **changes: Any) -> Record:
+    """A changed row, with its next revision."""
     # A clock that steps back must not make an update older than what it follows.
     changes["update_time"] = max(now, record.update_time)
     changes["revision"] = record.revision + 1
     return record.evolve(**changes)
 
 
-def _park(
+def park(
     record: Record, event: str, holder: Holder, now: float, retention: float, columns: dict[str, Any]
 ) -> Record | None:
     """End a run with a wait: nobody holds the row then. A cancel that came while it ran takes effect."""
-    _check_holder(record, holder)
+    check_holder(record, holder)
     _check_handler(record, event)
-    parked = _evolve(
+    parked = evolved(
         record,
         now,
         state=State.SUSPENDED,
@@ -501,7 +506,7 @@ def _check_open(record: Record) -> None:
         raise OperationDoneError(record.name, record.state)
 
 
-def _check_holder(record: Record, holder: Holder) -> None:
+def check_holder(record: Record, holder: Holder) -> None:
     """Rule 2: an old claim loses, whatever became of the row since; then rule 1."""
     if record.uid == holder.uid and not holder.claim:
         _check_open(record)  # a visitor has no old claim that could be lost
@@ -527,7 +532,7 @@ def _end(
     error: status_pb2.Status | None = None,
 ) -> Record:
     now = max(now, record.update_time)
-    return _evolve(
+    return evolved(
         record,
         now,
         state=state,
@@ -564,7 +569,7 @@ def _to_cleanup(record: Record, now: float, on_cancel: str, token: str = "") -> 
     token = token or (record.wait.token if record.wait is not None else "")
     # The clean-up is told of the children that the segment waited for, or, between two runs of it, was woken by.
     known = record.wait if record.wait is not None and not record.wait.rerun else record.wake
-    return _evolve(
+    return evolved(
         record,
         now,
         state=State.PENDING,
@@ -582,12 +587,6 @@ def _to_cleanup(record: Record, now: float, on_cancel: str, token: str = "") -> 
         attempt=0,
         retries=0,
     )
-
-
-def _first_look(wait: Wait) -> float:
-    if not wait.children or wait.deadline is None:
-        return wait.sleep_until
-    return min(wait.sleep_until, wait.deadline)
 
 
 def _removed_if_deleted(record: Record) -> Record | None:

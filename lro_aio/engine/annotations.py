@@ -12,7 +12,7 @@ from lro_aio.core.data import ANY_RESPONSE, ResponseType
 from lro_aio.core.payloads import members_of
 from lro_aio.engine.suspension import Suspended
 
-__all__ = ["Returns", "Stateful", "state_of"]
+__all__ = ["Returns", "Stateful", "returned_by", "state_of"]
 
 PACKAGE = __name__.partition(".")[0]
 
@@ -35,6 +35,22 @@ def state_of(function: Callable[..., Any]) -> Any:
         return None
     state = arguments[0]
     return None if state is types.NoneType or isinstance(state, TypeVar) else state
+
+
+def returned_by(function: Callable[..., Any]) -> Any:
+    """The type that a function's annotation says it returns; None where it says none, or nothing that can be stored."""
+    try:
+        found = _resolved(function, inspect.signature(function).return_annotation)
+    except (TypeError, ValueError):  # a builtin has no signature
+        return None
+    members = members_of(found)
+    if any(member is _UNKNOWN or isinstance(member, TypeVar) for member in members):
+        return None
+    try:
+        ResponseType(found)
+    except TypeError:
+        return None
+    return found
 
 
 class Returns:

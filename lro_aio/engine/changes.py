@@ -68,10 +68,10 @@ class Feed:
 
         return undo
 
-    def add(self, subscription: Subscription) -> None:
+    def add(self, subscription: Subscription, names: Iterable[str]) -> None:
         """Called by the subscription."""
         self._all.add(subscription)
-        for name in subscription.names:
+        for name in names:
             self._subscriptions.setdefault(name, set()).add(subscription)
 
     def remove(self, subscription: Subscription) -> None:
@@ -90,6 +90,7 @@ class Subscription:
 
     def __init__(self, feed: Feed, names: Iterable[str]) -> None:
         self.names = tuple(names)
+        self._known = set(self.names)
         self.by = RUNNING.get()
         """The operation whose handler it is; "" for anybody else's."""
         self.began = feed.now() if self.by else 0.0
@@ -99,13 +100,20 @@ class Subscription:
         self._waiter: asyncio.Future[None] | None = None
 
     def __enter__(self) -> Self:
-        self._feed.add(self)
+        self._feed.add(self, self.names)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._feed.remove(self)
+
+    def add(self, names: Iterable[str]) -> None:
+        """Collect the changes of these rows too."""
+        new = [name for name in dict.fromkeys(names) if name not in self._known]
+        self._known.update(new)
+        self.names += tuple(new)
+        self._feed.add(self, new)
 
     def push(self, name: str, record: Record | None) -> None:
         """Called by the feed."""

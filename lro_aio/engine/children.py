@@ -123,7 +123,9 @@ class Children:
             StoreUnavailableError: They cannot be read now, and the wait goes on.
         """
         pending: Sequence[str] = ()
-        if wait.children and wait.sleep_until <= self._clock.time():
+        if wait.ripe(self._clock.time()):
+            return wait.reason(self._clock.time(), wait.children), wait.children
+        if wait.children and (wait.union or wait.ends <= self._clock.time()):
             try:
                 pending = await self.pending(wait)
             except (WorkerUnavailableError, StoreUnavailableError):

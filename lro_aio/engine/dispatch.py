@@ -10,7 +10,7 @@ from functools import partial
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
-from lro_aio.core import bookkeeping, names
+from lro_aio.core import bookkeeping, names, straight
 from lro_aio.core import trials as core_trials
 from lro_aio.core.change import Change
 from lro_aio.core.errors import (
@@ -96,6 +96,8 @@ class Dispatcher:
         self._settings = settings
         self._life = life
         self._tasks = Tasks()
+        # A scheduler of somebody else's may be older than the question.
+        self._watches: Callable[[str], bool] = getattr(scheduler, "watches", lambda _: False)
 
     async def close(self) -> None:
         """Wait for the claims that are under way."""
@@ -141,7 +143,7 @@ class Dispatcher:
         handler = await self._free_for(record)
         if record.state is State.SUSPENDED and (reason is None or not early):
             await self._sit_out(record.wait)
-            if reason is None or record.wait.sleep_until > self.clock.time():
+            if reason is None or record.wait.union or record.wait.topics or record.wait.ends > self.clock.time():
                 reason, pending = await self._children.reason(record.wait)
             if reason is None:
                 if visit is not None and record.handover <= visit:
@@ -186,7 +188,7 @@ class Dispatcher:
 
     async def _sit_out(self, wait: Wait) -> None:
         """Stay for the rest of a sleep that is all but over: the scheduler's clock is a little ahead of ours."""
-        left = wait.sleep_until - self.clock.time()
+        left = wait.ends - self.clock.time()
         if 0 < left <= CLOCK_SLACK:
             await sleep_for(self.clock, left)
 
@@ -244,7 +246,7 @@ class Dispatcher:
         self._standstill.note(record)
         await self._keeper.waited_for(record, self._scheduler.horizon)
         if handle is not None:
-            checks = [now + self._scheduler.horizon, wait.sleep_until, wait.deadline or 0.0]
+            checks = [now + self._scheduler.horizon, wait.ends, wait.deadline or 0.0, wait.news or 0.0]
             await self._note_handover(record, wait, min(check for check in checks if check > now), handle)
 
     async def run_or_hand_over(self, record: Record) -> None:
@@ -255,6 +257,35 @@ class Dispatcher:
         handler = self._runnable.find(record)
         if handler is not None:
             await self._claim_or_wait(record, handler, None)
+
+    def watches(self, name: str) -> bool:
+        """Whether this process hears by itself when what a suspended operation waits for has ended."""
+        return self._watches(name)
+
+    def push(self, record: Record) -> None:
+        """Wake a suspended operation whose wait was found to be over, in the background.
+
+        It is run here; handed to a remote scheduler at once, without the polls that its wait had; or made due for the
+        processes that can run it.
+        """
+        self._tasks.spawn(self._push(record))
+
+    async def _push(self, record: Record) -> None:
+        wait = record.wait
+        if wait is None or self._life.draining:
+            return
+        try:
+            reason, pending = await self._children.reason(wait)
+            if not self._scheduler.local:
+                if reason is not None or wait.news is not None:
+                    await self.hand_over(record.evolve(schedule_handle=""))
+            elif reason is not None and self._runnable.find(record) is not None:
+                await self.wake(record, reason, pending=pending)
+            elif reason is not None:
+                ripened = partial(straight.ripened, token=wait.token, now=self.clock.time())
+                await self._rows.submit(Change(record.name, ripened))
+        except (LroError, RuntimeError) as exc:
+            logger.info("%s is left to the sweep: %s", record.name, exc, extra=about(record, "left_to_sweep"))
 
     @property
     def lease(self) -> float:
@@ -282,12 +313,12 @@ class Dispatcher:
             return handler if wait is None or self._settings.dispatch != "scheduler" else None
         if record.state is not State.SUSPENDED or wait is None or not self._scheduler.local:
             return None
-        return handler if not wait.children and wait.sleep_until <= now else None
+        return handler if wait.ripe(now) else None
 
     def claim_due(self, record: Record, handler: Handler) -> asyncio.Future[Record | None] | None:
         """Claim a row that wants nothing but a slot, and run it; None where it waits for one, or for its turn."""
         wait = record.wait if record.state is State.SUSPENDED else None
-        wake = None if wait is None else wait.wake(WakeReason.ELAPSED)
+        wake = None if wait is None else wait.wake(wait.reason(self.clock.time(), ()) or WakeReason.ELAPSED)
         if self._waits_for_trial(record, handler, wake):
             return None
         if not self._slots.has_free():

@@ -20,9 +20,11 @@ from lro_aio.engine.dispatch import Dispatcher
 from lro_aio.engine.evidence import Evidence
 from lro_aio.engine.handlers import HandlerFunction, Handlers, Runnable
 from lro_aio.engine.holding import Holding
+from lro_aio.engine.joining import Joiner
 from lro_aio.engine.keeping import Keeper
 from lro_aio.engine.leases import Leases
 from lro_aio.engine.life import Life
+from lro_aio.engine.messages import Messenger
 from lro_aio.engine.methods import Methods
 from lro_aio.engine.operation import Operation
 from lro_aio.engine.rows import Rows
@@ -36,6 +38,7 @@ from lro_aio.engine.sweep import Sweeper
 from lro_aio.engine.tasks import Tasks
 from lro_aio.engine.timing import SteadyTime, clock_skew
 from lro_aio.engine.trials import Trials
+from lro_aio.engine.waits import Waits
 from lro_aio.engine.worker import Worker
 from lro_aio.ports import Clock, Scheduler, Store
 
@@ -72,10 +75,12 @@ class Engine:
         rows = self.rows = Rows(self.batcher, feed, clock, life, settings.owner)
         leases = self.leases = Leases(self.batcher, clock, life, settings.lease, self._lost)
         children = self.children = Children(rows, feed, clock, services)
-        self.host = _Host(client, clock, settings, rows, children, leases, life, dev_mode=scheduler.local)
+        self.host = _Host(client, clock, settings, rows, children, leases, life, self.slots, dev_mode=scheduler.local)
         runnable = Runnable(handlers, worker=settings.worker)
         self._make_workers(runnable, SteadyTime(clock))
         self._make_services(runnable)
+        self.joiner = Joiner(rows, children, self.dispatcher, self.host.tasks)
+        self.messenger = Messenger(rows, self.dispatcher, settings, clock)
         self._closing: asyncio.Task[None] | None = None
         self._undo: list[Callable[[], None]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -184,10 +189,12 @@ class Engine:
 
     async def _begin(self) -> None:
         self.slots.on_free(self.dispatcher.fill_slots, self.sweeper.note_free, self.trials.look)
+        self.slots.on_want(self.host.hurry)
         self._undo = [
             self.rows.listen(),
             self.feed.listen(self.worker.observe, lambda: None),
             self.feed.listen(self.sweeper.observe, self.sweeper.elsewhere),
+            self.feed.listen(self.joiner.observe, lambda: None),
             self.clock.attach(self._settle),
         ]
         self._poll_again()
@@ -214,6 +221,7 @@ class Engine:
         self._runs_end = min(self._runs_end, self.life.loop.time() + timeout)
         self.slots.close()
         self.trials.close()
+        self.host.hurry()
         self.feed.elsewhere()  # whoever waits gets the latest state now, while there is time to answer
         await self.sweeper.stop()
         await self._stop_runs(max(0.0, self._runs_end - self.life.loop.time()), closing=closing)
@@ -314,6 +322,7 @@ class _Host:
         children: Children,
         leases: Leases,
         life: Life,
+        slots: Slots,
         *,
         dev_mode: bool,
     ) -> None:
@@ -325,8 +334,10 @@ class _Host:
         self.causes = Causes()
         self.tasks = Tasks()
         self.dev_mode = dev_mode
+        self.lingering: set[Waits] = set()
         self._leases = leases
         self._life = life
+        self._slots = slots
 
     def bind(self, starter: Starter, canceller: Canceller) -> None:
         """Name those who make operations, and so cannot be made before this."""
@@ -336,6 +347,15 @@ class _Host:
     @property
     def draining(self) -> bool:
         return self._life.draining
+
+    @property
+    def hurried(self) -> bool:
+        return self._life.draining or self._slots.wanted
+
+    def hurry(self) -> None:
+        """Let no run hold its slot for a durable wait."""
+        for waits in list(self.lingering):
+            waits.hurry()
 
     def let_go(self, holder: Holder) -> None:
         self._leases.let_go(holder)

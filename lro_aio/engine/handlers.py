@@ -11,6 +11,7 @@ from typing import Any, Generic, Protocol, TypedDict, TypeVar, Unpack, cast, ove
 from lro_aio.core.codec import StateCodec, Upgrade
 from lro_aio.core.data import ResponseType
 from lro_aio.core.errors import UnknownHandlerError, UnknownResumePointError
+from lro_aio.core.names import check_name
 from lro_aio.core.policies import Duration, RetryPolicy, seconds
 from lro_aio.core.record import Record
 from lro_aio.engine.annotations import Returns, state_of
@@ -18,7 +19,6 @@ from lro_aio.engine.suspension import Suspended
 from lro_aio.ports import Route
 
 __all__ = [
-    "MAX_NAME",
     "Handler",
     "HandlerOptions",
     "Handlers",
@@ -27,11 +27,7 @@ __all__ = [
     "Registered",
     "RetryLater",
     "Runnable",
-    "check_name",
 ]
-
-MAX_NAME = 128
-"""Characters of the name of a handler or a resume point."""
 
 HandlerFunction = Callable[[Any], Awaitable[Any]]
 """``async def handler(op)``, or what its decorator made of it."""
@@ -417,14 +413,3 @@ def _check_function(kind: str, name: str, function: HandlerFunction) -> None:
         inspect.signature(function, follow_wrapped=False).bind(None)
     except TypeError as exc:
         raise TypeError(f"{kind} {name!r} must take one argument, the operation: {exc}") from None
-
-
-def check_name(kind: str, name: str) -> str:
-    """Return the name of a handler or a resume point.
-
-    Raises:
-        ValueError: It is not 1 to 128 printable characters.
-    """
-    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable():
-        raise ValueError(f"{kind} {name!r} must be 1 to {MAX_NAME} printable characters")
-    return name

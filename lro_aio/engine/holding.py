@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from lro_aio.core import transitions
 from lro_aio.core.change import Change
 from lro_aio.core.codec import StateCodec
 from lro_aio.core.data import ANY_RESPONSE, ResponseType
+from lro_aio.core.journal import Entry
 from lro_aio.core.logs import about
 from lro_aio.core.record import Record
 from lro_aio.core.status import fitted
@@ -23,11 +25,13 @@ from lro_aio.core.transitions import Holder
 from lro_aio.engine.causes import Causes
 from lro_aio.engine.children import Children
 from lro_aio.engine.handlers import Handler, HandlerFunction
+from lro_aio.engine.journal import RunJournal
 from lro_aio.engine.progress import Progress
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.settings import Settings
 from lro_aio.engine.suspension import Suspended, suspend_event
 from lro_aio.engine.tasks import Tasks
+from lro_aio.engine.waits import Waits
 from lro_aio.ports import Clock
 
 __all__ = ["CancelReason", "Holding", "OperationHost", "guessed"]
@@ -48,6 +52,8 @@ class CancelReason(enum.StrEnum):
     """This process ends: stop, another one runs the segment again."""
     RUN_TIMEOUT = "RUN_TIMEOUT"
     """The handler's ``run_timeout`` ran out."""
+    SUSPENDED = "SUSPENDED"
+    """Nothing but durable waits is left in the handler: it runs again from the top when one of them is over."""
 
 
 class OperationHost(Protocol):
@@ -62,6 +68,8 @@ class OperationHost(Protocol):
     causes: Causes
     tasks: Tasks
     """Own what writes progress later."""
+    lingering: set[Waits]
+    """Runs that wait durably in this process."""
 
     @property
     def dev_mode(self) -> bool:
@@ -71,6 +79,11 @@ class OperationHost(Protocol):
     @property
     def draining(self) -> bool:
         """Whether this process takes no more work."""
+        ...
+
+    @property
+    def hurried(self) -> bool:
+        """Whether a run that only waits should give its slot back at once."""
         ...
 
     def let_go(self, holder: Holder) -> None:
@@ -87,6 +100,16 @@ class OperationHost(Protocol):
 
     async def delete(self, name: str) -> None:
         """See ``Client.delete_operation``."""
+        ...
+
+
+class StraightCode(Protocol):
+    """The steps and durable waits of a run, as far as the end of its segment needs them."""
+
+    journal: RunJournal
+
+    def ends_segment(self, topics: Sequence[str]) -> tuple[tuple[Entry, ...], bool]:
+        """What the end of a segment appends, and whether a message is there for the wait that follows."""
         ...
 
 
@@ -124,6 +147,10 @@ class Holding:
         self.cancel_reason: CancelReason | None = None
         self.suspended: Suspended | None = None
         """What ``suspend`` returned last."""
+        self.begin_straight: Callable[[], StraightCode] | None = None
+        """Makes what a run has of steps and durable waits; None outside of runs."""
+        self.known_straight: StraightCode | None = None
+        """``straight``, where it was asked for."""
         self._codec = codec if codec is not None else (handler.codec if handler is not None else None)
         self._response = response
         self._state: Any = _UNREAD
@@ -144,6 +171,40 @@ class Holding:
                 tasks=self.host.tasks,
             )
         return self._progress
+
+    @property
+    def straight(self) -> StraightCode:
+        """Steps and durable waits. Made when they are asked for: they cost nothing where they are not used.
+
+        Raises:
+            RuntimeError: No handler of a run asks.
+        """
+        if self.known_straight is None:
+            self.check_running()
+        return self._made_straight()
+
+    def _made_straight(self) -> StraightCode:
+        if self.known_straight is None:
+            assert self.begin_straight is not None
+            self.known_straight = self.begin_straight()
+        return self.known_straight
+
+    @property
+    def unsaved(self) -> tuple[Entry, ...]:
+        """Entries of the journal that go along with the next write."""
+        return tuple(self.known_straight.journal.unsaved.values()) if self.known_straight is not None else ()
+
+    def check_running(self) -> None:
+        """Check that the handler of a run may begin a step or a durable wait.
+
+        Raises:
+            RuntimeError: There is none, or it has ended.
+            CancelledError: It was told to stop. After a cancel, it may still clean up.
+        """
+        if not self.in_handler or self.begin_straight is None:
+            raise RuntimeError("steps and durable waits work inside the operation's handler, and until it has ended")
+        if self.cancel_reason not in (None, CancelReason.CANCEL_REQUESTED):
+            raise asyncio.CancelledError(f"the handler was told to stop: {self.cancel_reason}")
 
     @property
     def response(self) -> ResponseType:
@@ -214,21 +275,26 @@ class Holding:
         self.last_changes()
         self.in_handler = False
 
-    def suspend_change(self, planned: Suspended) -> tuple[Callable[..., Record | None], int]:
-        """The transition that commits what ``suspend`` returned, and the bytes that it writes.
+    def suspend_change(self, planned: Suspended) -> tuple[Callable[..., Record | None], int, tuple[Entry, ...]]:
+        """The transition that commits what ``suspend`` returned, the bytes that it writes, and what it appends.
 
         Raises:
             StateCodecError: The state cannot be encoded; names the field.
             PayloadTooLargeError: Over ``Limits.state``.
         """
         changes = {**self.state_changes(), **self.last_changes()}
+        straight = self._made_straight() if planned.topics else self.known_straight
+        appends, ready = ((), False) if straight is None else straight.ends_segment(planned.topics)
         event = suspend_event(
             planned,
             on_cancel=self.handler.on_cancel if self.handler is not None else "",
             retention=self.host.settings.retention.duration,
             changes=changes,
+            known=straight.journal.known if straight is not None and planned.topics else None,
+            ready=ready,
         )
-        return event, 512 + len(changes.get("state_data", b""))
+        size = 512 + len(changes.get("state_data", b"")) + sum(entry.size for entry in appends)
+        return event, size, appends
 
     def fitted(self, error: status_pb2.Status) -> status_pb2.Status:
         """The error within ``Limits.error``: what a list returns must fit into it."""

@@ -62,7 +62,7 @@ class MethodOperation(Operation[S, Any]):
         hold = self._hold
         if suspended is not hold.suspended or hold.handler is None:
             raise ValueError("commit() takes what suspend() of the same operation returned last")
-        event, size = hold.suspend_change(suspended)
+        event, size, _ = hold.suspend_change(suspended)  # a journal is of runs
         made = partial(event, holder=hold.holder, now=hold.host.clock.time())
         record = await hold.host.rows.submit(Change(self.name, made, size=size))
         hold.retire()

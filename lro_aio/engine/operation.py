@@ -34,6 +34,7 @@ from lro_aio.core.record import Record, State, WakeReason
 from lro_aio.core.status import cancelled, error_of, make_status, to_status
 from lro_aio.engine.annotations import Stateful
 from lro_aio.engine.children import Service, as_service
+from lro_aio.engine.durable import Durable
 from lro_aio.engine.handlers import HandlerFunction
 from lro_aio.engine.holding import CancelReason, Holding, OperationHost
 from lro_aio.engine.suspension import Named, Suspended, check_children, check_reach, plan
@@ -51,7 +52,7 @@ C = TypeVar("C")
 T = TypeVar("T")
 
 
-class Operation(Stateful, Generic[S, R]):
+class Operation(Durable, Stateful, Generic[S, R]):
     """One operation, with state of type ``S`` and a result of type ``R``. Made by a ``Client``, never by hand.
 
     ``await op`` waits for the end and gives the result, as ``op.result()`` does.
@@ -502,6 +503,7 @@ class Operation(Stateful, Generic[S, R]):
         max_poll_interval: Duration | None = None,
         service: str | None = None,
         poll_endpoint: str | None = None,
+        messages: Sequence[str] = (),
     ) -> Suspended:
         """Wait without holding a process. Not async and without I/O: return the result from the handler.
 
@@ -521,10 +523,12 @@ class Operation(Stateful, Generic[S, R]):
             service: The foreign service that has the children: a name in ``Client(services=...)``.
             poll_endpoint: URL at which a remote scheduler polls the children of ``service``, which is needed all the
                 same: they are read from it at the wake-up.
+            messages: Topics. A message of one of them that no segment before was told of ends the wait at once, with
+                ``WakeReason.MESSAGE``; ``op.messages`` has it. Alone, it is a wait without an end.
 
         Raises:
             RuntimeError: Not called from the operation's handler.
-            TypeError: ``resume_at`` is neither a function nor a text, or ``children`` is a text.
+            TypeError: ``resume_at`` is neither a function nor a text, or ``children`` or ``messages`` is a text.
             UnknownResumePointError: ``resume_at`` is not declared.
             ValueError: Nothing was given to wait for, a negative duration, an unknown service, ``poll_endpoint``
                 without one, itself among the children, or a sleep or deadline so far away that the store's retention
@@ -547,10 +551,13 @@ class Operation(Stateful, Generic[S, R]):
             service=service,
             services=self._host.children.services,
             poll_endpoint=poll_endpoint,
+            messages=messages,
         )
         self._host.settings.limits.check("children", sum(len(name.encode()) + 3 for name in planned.children))
         store = self._host.rows.store
         check_reach(planned, now=self._host.clock.time(), most=store.max_wait, reason=store.max_wait_reason)
+        if planned.topics:
+            self._hold.straight.journal.check_kept()
         self._hold.suspended = planned
         return planned
 

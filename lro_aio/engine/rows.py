@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from functools import partial
 
 from lro_aio.core import names, transitions
@@ -143,6 +143,10 @@ class Rows:
             while (later := await self._later(record, changes, None, held)) is not None:
                 record = later
                 yield record
+
+    def subscribe(self, wanted: Iterable[str]) -> Subscription:
+        """Collect changes of these rows; see ``Feed.subscribe``."""
+        return self._feed.subscribe(wanted)
 
     async def news(
         self, changes: Subscription, deadline: float | None, *, poll: float = WATCH_POLL

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from google.rpc import status_pb2
 
@@ -23,19 +23,23 @@ from lro_aio.core.errors import (
     StoreUnavailableError,
     WorkerUnavailableError,
 )
+from lro_aio.core.journal import Entry
 from lro_aio.core.logs import about
 from lro_aio.core.record import Record, Wait, Wake, WakeReason
-from lro_aio.core.status import cancelled, described, make_status, reason_of, untold
+from lro_aio.core.status import cancelled, described, make_status, reason_of, to_status, untold
 from lro_aio.core.transitions import Holder
 from lro_aio.engine.failing import leaves, status_of
 from lro_aio.engine.handlers import Handler, RetryLater
 from lro_aio.engine.holding import CancelReason, Holding, OperationHost
 from lro_aio.engine.operation import Operation
+from lro_aio.engine.straight import Straight
 from lro_aio.engine.suspension import Suspended
 
 __all__ = ["Outcome", "Run", "Runner"]
 
 logger = logging.getLogger("lro_aio")
+
+T = TypeVar("T")
 
 NEWER_STATE_DELAY = 30.0
 """Seconds for which a row with a newer release's state is left to a process of that release."""
@@ -52,6 +56,8 @@ class Outcome(NamedTuple):
 
     event: Event
     size: int = 512
+    appends: tuple[Entry, ...] = ()
+    """To the journal."""
 
 
 @dataclass(eq=False, slots=True)
@@ -68,6 +74,8 @@ class Run:
     task: asyncio.Task[None] | None = None
     cancel_reason: CancelReason | None = None
     reasons: set[CancelReason] = field(default_factory=set)
+    straight: Straight | None = None
+    """Steps and durable waits, where the handler uses any, or the journal has entries."""
     stopped: float = 0.0
     """When the handler was last told to stop."""
     in_handler: bool = False
@@ -88,6 +96,11 @@ class Run:
             self.cancel_reason = self.holding.cancel_reason = reason
         self._stop()
 
+    def begin_straight(self) -> Straight:
+        """Make ``straight``. For ``Holding``."""
+        self.straight = Straight(self.holding, lambda: self.task, partial(self.cancel, CancelReason.SUSPENDED))
+        return self.straight
+
     def cancel_again(self, after: float = 0.0) -> None:
         """Stop a handler again that goes on although it was told to stop: a library may have swallowed that.
 
@@ -99,6 +112,8 @@ class Run:
 
     def _stop(self) -> None:
         self.stopped = self.now()
+        if self.straight is not None:
+            self.straight.stop()
         if self.in_handler and self.task is not None:
             self.task.cancel()
 
@@ -127,7 +142,9 @@ class Runner:
         """The run of a row that this process has just claimed."""
         holder = Holder(record.uid, record.claim)
         holding = Holding(self._host, record, handler=handler, holder=holder, in_handler=True)
-        return Run(record, handler, holding, holder, self._clock.monotonic)
+        run = Run(record, handler, holding, holder, self._clock.monotonic)
+        holding.begin_straight = run.begin_straight
+        return run
 
     async def execute(self, run: Run) -> Outcome | None:
         """Run the handler once; returns what to commit, None where there is nothing to.
@@ -141,14 +158,43 @@ class Runner:
             raise
         except BaseException as exc:  # noqa: BLE001 (whatever a handler raises becomes a status: rule 10)
             try:
+                if run.cancel_reason is CancelReason.SUSPENDED and not run.holding.record.done:
+                    return await self._parked(run, exc)
                 return self._raised(run, exc)
             except Exception as defect:  # noqa: BLE001 (an error that cannot be told must not run the operation again)
                 return self._untold(run, exc, defect)
+        finally:
+            if run.straight is not None:
+                await run.straight.close()
+
+    async def _parked(self, run: Run, exc: BaseException | None = None) -> Outcome:
+        """Suspend straight code until one of its waits is over. What it raised when it was stopped decides nothing."""
+        if exc is not None and not isinstance(leaves(exc)[0], asyncio.CancelledError):
+            self._log_ignored(run, exc, "handler %r raised while %s was being suspended", "raised_while_stopped")
+        assert run.straight is not None
+        event, appends = await run.straight.parked()
+        return Outcome(event, 512 + sum(entry.size for entry in appends), appends)
+
+    async def again(self, run: Run, entries: int) -> Outcome:
+        """What to commit now that the journal has entries that the run did not know: a message may end its wait.
+
+        Raises:
+            StoreUnavailableError: They cannot be read.
+        """
+        assert run.straight is not None
+        run.straight.journal.saw(entries)
+        planned = run.holding.suspended
+        if planned is None:
+            return await self._parked(run)
+        await run.straight.journal.catch_up()
+        return self._suspend(run, planned)
 
     async def _attempt(self, run: Run) -> Outcome | None:
         record, holding = run.record, run.holding
         try:
             holding.decode()  # before the handler's own code runs: what cannot be read fails here, with the bytes kept
+            if record.entries:
+                await self._read(run, self._load(run, record.wake))
             if record.wake is not None and record.wake.children:
                 await self._read_children(run, record.wake)
                 if record.wake.reason is WakeReason.CHILDREN_DONE and not all(child.done for child in holding.children):
@@ -160,11 +206,21 @@ class Runner:
             )
             return Outcome(partial(transitions.release, check_time=self._clock.time() + NEWER_STATE_DELAY))
 
+    async def _load(self, run: Run, wake: Wake | None) -> None:
+        """Read what earlier runs have stored."""
+        straight = run.begin_straight()
+        run.holding.known_straight = straight
+        await straight.load(wake)
+
     async def _read_children(self, run: Run, wake: Wake) -> None:
         """Read the children that it waited for."""
-        run.in_handler = True  # a read may be cut like a handler: nothing is torn by it
+        run.holding.children = await self._read(run, self._children.woken(wake))
+
+    async def _read(self, run: Run, read: Awaitable[T]) -> T:
+        """Read something for the handler. It may be cut like a handler: nothing is torn by it."""
+        run.in_handler = True
         try:
-            run.holding.children = await self._children.woken(wake)
+            return await read
         finally:
             run.in_handler = False
             run.forget_cancellation()
@@ -205,6 +261,9 @@ class Runner:
             if stop_timer is not None:
                 stop_timer()
             run.forget_cancellation()
+            if run.straight is not None:
+                run.holding.in_handler = False  # nothing begins any more; what is under way ends first
+                await run.straight.settle(self._host.settings.drain_timeout)
 
     def _returned(self, run: Run, returned: object) -> Outcome | None:
         record = run.holding.record
@@ -311,7 +370,7 @@ class Runner:
                 changes=changes,
             )
 
-        return Outcome(event)
+        return Outcome(event, appends=run.holding.unsaved)
 
     def _stopped(self, run: Run, reason: CancelReason) -> Outcome | None:
         """The handler was stopped: why decides, and not what it raised on its way out (rules 5 and 6)."""
@@ -351,7 +410,7 @@ class Runner:
             changes=run.holding.last_changes(),
             counts=not_before is not None,
         )
-        return Outcome(event)
+        return Outcome(event, appends=run.holding.unsaved)
 
     def _raised(self, run: Run, exc: BaseException) -> Outcome | None:
         """What to commit for an exception that left the handler."""
@@ -420,6 +479,8 @@ class Runner:
 
     def refused(self, exc: Exception) -> Outcome:
         """What to commit where the database refuses for good what a run left (rule 16): the operation fails, alone."""
+        if isinstance(exc, PayloadTooLargeError):  # of the journal
+            return Outcome(partial(transitions.finish, retention=self._retention, error=to_status(exc)))
         status = make_status(
             Code.INTERNAL,
             "the store refuses what the operation has to write",

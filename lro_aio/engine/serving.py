@@ -8,7 +8,7 @@ from typing import Any
 from lro_aio.core.errors import InvalidOperationNameError
 from lro_aio.core.names import parse
 from lro_aio.core.policies import Limits
-from lro_aio.core.record import Record, Wait, WakeReason
+from lro_aio.core.record import Record, WakeReason
 from lro_aio.engine.children import Children
 from lro_aio.engine.dispatch import Dispatcher
 from lro_aio.engine.listing import Page, list_page
@@ -96,9 +96,20 @@ class ServerHost:
             return None
         return record
 
-    async def pending(self, wait: Wait, among: Sequence[str] | None = None) -> list[str]:
-        """See ``Children.pending``."""
-        return await self._children.pending(wait, among)
+    async def pending(self, row: Record, among: Sequence[str] | None = None) -> list[str]:
+        """The children that a suspended row still waits for; none where its wait is over without some of them.
+
+        Raises:
+            WorkerUnavailableError: The service that has them is not known here.
+            StoreUnavailableError: They cannot be read now.
+        """
+        wait = row.wait
+        if wait is None:
+            return []
+        if not wait.union and not wait.topics:
+            return await self._children.pending(wait, among)
+        reason, pending = await self._children.reason(wait)
+        return [] if reason is not None else list(pending)
 
     async def start_by_hand(self, handler: str) -> MethodOperation[Any]:
         """See ``Methods.start``."""

@@ -6,13 +6,16 @@ import os
 import secrets
 import socket
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
-from lro_aio.core.policies import LeasePolicy, Limits, RetentionPolicy, SweepPolicy
+from lro_aio.core.policies import LeasePolicy, Limits, PollPolicy, RetentionPolicy, SweepPolicy
 from lro_aio.core.transitions import Claimant
 from lro_aio.ports import Store
 
-__all__ = ["Settings", "check_row"]
+__all__ = ["COMMIT_RETRY", "Settings", "check_row"]
+
+COMMIT_RETRY = PollPolicy(interval=0.2, multiplier=2, max_interval=5.0)
+"""A result is worth waiting for: while the store is down, the commit is repeated until the lease is lost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,9 @@ class Settings:
     max_attempts: int
     drain_timeout: float
     expose_errors: bool
+    linger: float = 1.0
+    """Seconds for which a durable wait holds its process before it is suspended."""
+    resources: Any = None
     owner: str = ""
     """Who this process is, in the rows that it holds. Drawn when a client is opened: processes that were forked from
     one that made it are not one owner, and neither are two lives of one client."""

@@ -47,6 +47,7 @@ class Slots:
         self._fill: Callable[[], None] = lambda: None
         self._rescan: Callable[[], None] = lambda: None
         self._changed: Callable[[], None] = lambda: None
+        self._want: Callable[[], None] = lambda: None
 
     def on_free(self, fill: Callable[[], None], rescan: Callable[[], None], changed: Callable[[], None]) -> None:
         """Say who is told that a slot is free.
@@ -100,7 +101,7 @@ class Slots:
         """Whether a run may start now. Where not, the want of a slot is noted."""
         if self.free > 0:
             return True
-        self.starved = True
+        self._starve()
         return False
 
     def wait(self, record: Record, wake: Wake | None) -> None:
@@ -110,11 +111,25 @@ class Slots:
             record: Nobody holds it yet: another process may well be first.
             wake: Why a suspended row wakes; None for one that waits for nothing.
         """
-        self.starved = True
+        self._starve()
         known = self._waiting.get(record.name)
         if known is None or known[0].revision < record.revision:
             self._waiting[record.name] = (record, wake)
         self._changed()  # one that was about to be claimed is not any more: a suspect may have waited for that
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits for a slot."""
+        return self.starved or bool(self._waiting)
+
+    def on_want(self, wanted: Callable[[], None]) -> None:
+        """Say who is told when somebody begins to wait for a slot."""
+        self._want = wanted
+
+    def _starve(self) -> None:
+        if not self.starved:
+            self.starved = True
+            self._want()
 
     def take_waiting(self) -> list[tuple[Record, Wake | None]]:
         """As many of the waiting rows as there are free slots, which are kept for them until their claim begins."""

@@ -18,7 +18,7 @@ from lro_aio.core.errors import InvalidTransitionError, PayloadTooLargeError, St
 from lro_aio.core.logs import about
 from lro_aio.core.record import Record, State, Wait
 from lro_aio.engine.dispatch import HANDOVER_RETRY, Dispatcher
-from lro_aio.engine.handlers import MAX_NAME, Handler, HandlerFunction, Runnable, check_name
+from lro_aio.engine.handlers import Handler, HandlerFunction, Runnable
 from lro_aio.engine.holding import Holding, OperationHost, guessed
 from lro_aio.engine.leases import Leases
 from lro_aio.engine.slots import Slots
@@ -100,9 +100,9 @@ class Starter:
         if known is None and (settings.worker or not isinstance(handler, str)):
             handlers.get(handler)  # raises UnknownHandlerError, which lists the known ones
         handler_name = known.name if known is not None else str(handler)
-        _check_length("handler", handler_name, MAX_NAME)
+        _check_length("handler", handler_name, names.MAX_LABEL)
         _check_length("traceparent", traceparent, MAX_TRACEPARENT)
-        check_name("handler", handler_name)
+        names.check_name("handler", handler_name)
         codec = known.codec if known is not None else guessed(state)
         data, tag = codec.encode_start(state)
         own, also = "", _NONE

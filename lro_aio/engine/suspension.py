@@ -5,15 +5,16 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from lro_aio.core import names, transitions
 from lro_aio.core.policies import Duration, seconds
-from lro_aio.core.record import Record, Wait
+from lro_aio.core.record import NEVER, Record, Wait
+from lro_aio.core.straight import JournalMovedError
 from lro_aio.core.transitions import Holder
 
-__all__ = ["Named", "Suspended", "check_children", "check_reach", "plan", "suspend_event"]
+__all__ = ["Named", "Suspended", "check_children", "check_reach", "moment", "plan", "suspend_event"]
 
 
 class Named(Protocol):
@@ -43,10 +44,16 @@ class Suspended:
     max_poll_interval: float | None
     service: str
     poll_endpoint: str
+    topics: tuple[str, ...] = ()
+    """Of messages, of which one ends the wait."""
+    unbounded: bool = False
+    """Topics are all that was given: there is no sleep that ends."""
 
     def wait(self, *, now: float, token: str, on_cancel: str) -> Wait:
         """The row's wait, counted from the moment of the commit. For the engine."""
         wakes = now + self.sleep if self.until is None else max(now, self.until)
+        if self.unbounded:
+            wakes = NEVER
         return Wait(
             token=token,
             sleep_until=wakes,
@@ -58,6 +65,7 @@ class Suspended:
             max_poll_interval=self.max_poll_interval,
             poll_endpoint=self.poll_endpoint,
             on_cancel=on_cancel,
+            topics=self.topics,
         )
 
 
@@ -74,6 +82,7 @@ def plan(
     service: str | None,
     services: Collection[str],
     poll_endpoint: str | None,
+    messages: Sequence[str] = (),
 ) -> Suspended:
     """Check the arguments of ``suspend``.
 
@@ -86,8 +95,9 @@ def plan(
     slept = 0.0 if sleep is None else seconds(sleep, "sleep")
     if until is not None and slept:
         raise ValueError("give sleep or until, not both")
-    if until is None and sleep is None and children is None:
-        raise ValueError("nothing to wait for: give sleep, until or children")
+    topics = check_topics(messages)
+    if until is None and sleep is None and children is None and not topics:
+        raise ValueError("nothing to wait for: give sleep, until, children or messages")
     if service is not None and service not in services:
         listed = ", ".join(sorted(services)) or "none"
         raise ValueError(
@@ -98,7 +108,7 @@ def plan(
     return Suspended(
         resume_at=resume_at,
         sleep=slept,
-        until=None if until is None else _moment(until),
+        until=None if until is None else moment(until),
         children=check_children(own_name, () if children is None else children, foreign=service is not None),
         joins=children is not None and until is None and not slept,
         timeout=None if timeout is None else seconds(timeout, "timeout"),
@@ -108,11 +118,19 @@ def plan(
         else seconds(max_poll_interval, "max_poll_interval", positive=True),
         service=service or "",
         poll_endpoint=poll_endpoint or "",
+        topics=topics,
+        unbounded=until is None and sleep is None and children is None,
     )
 
 
 def suspend_event(
-    planned: Suspended, *, on_cancel: str, retention: float, changes: dict[str, Any]
+    planned: Suspended,
+    *,
+    on_cancel: str,
+    retention: float,
+    changes: dict[str, Any],
+    known: int | None = None,
+    ready: bool = False,
 ) -> Callable[..., Record | None]:
     """The transition that commits a suspend; it still wants ``holder`` and ``now``.
 
@@ -121,16 +139,23 @@ def suspend_event(
         on_cancel: The clean-up that a cancel of the wait runs; "" for none.
         retention: Seconds to keep the row, should it end here.
         changes: Columns to write with it.
+        known: How many entries of the journal the run knows; another number is a ``JournalMovedError``. None: it does
+            not matter.
+        ready: Whether a message is there already that ends the wait.
     """
     token = names.new_id()
 
     def event(record: Record, *, holder: Holder, now: float) -> Record | None:
+        if known is not None and record.entries != known:
+            transitions.check_holder(record, holder)
+            raise JournalMovedError(record.entries)
+        wait = planned.wait(now=now, token=token, on_cancel=on_cancel)
         return transitions.suspend(
             record,
             holder=holder,
             now=now,
             retention=retention,
-            wait=planned.wait(now=now, token=token, on_cancel=on_cancel),
+            wait=replace(wait, news=now) if ready else wait,
             resume_point=planned.resume_at,
             changes=changes,
         )
@@ -147,8 +172,22 @@ def check_reach(planned: Suspended, *, now: float, most: float | None, reason: s
     end = planned.sleep if planned.until is None else max(0.0, planned.until - now)
     if planned.children and planned.timeout is not None:
         end += planned.timeout
+    if most is not None and planned.unbounded:
+        raise ValueError(f"a wait for messages needs a sleep= on this store, whose limit is {most:g} s: {reason}")
     if most is not None and end > most:
         raise ValueError(f"a wait of {end:g} s is too long for this store, whose limit is {most:g} s: {reason}")
+
+
+def check_topics(messages: Sequence[str]) -> tuple[str, ...]:
+    """The topics of messages to wait for, checked.
+
+    Raises:
+        ValueError: One is malformed.
+        TypeError: One string instead of a sequence of topics.
+    """
+    if isinstance(messages, str):
+        raise TypeError("messages must be a sequence of topics, not one string")
+    return tuple(dict.fromkeys(names.check_name("topic", topic) for topic in messages))
 
 
 def check_children(own_name: str, children: Sequence[str | Named], *, foreign: bool) -> tuple[str, ...]:
@@ -180,7 +219,13 @@ def _check_endpoint(poll_endpoint: str, service: str | None) -> None:
         raise ValueError(f"poll_endpoint must be the URL of the service's GetOperation, not {poll_endpoint!r}")
 
 
-def _moment(until: datetime.datetime | float) -> float:
+def moment(until: datetime.datetime | float) -> float:
+    """A moment in epoch seconds.
+
+    Raises:
+        ValueError: A datetime without a time zone, or a number that is not finite.
+        TypeError: Neither a datetime nor a number.
+    """
     if isinstance(until, datetime.datetime):
         if until.tzinfo is None:
             raise ValueError("until must have a time zone: a naive datetime means another moment on another machine")

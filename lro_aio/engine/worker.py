@@ -15,12 +15,13 @@ from lro_aio.core.errors import (
     LroError,
     OperationDoneError,
     OperationNotFoundError,
+    PayloadTooLargeError,
     StoreRefusedError,
     StoreUnavailableError,
 )
 from lro_aio.core.logs import about, event
-from lro_aio.core.policies import PollPolicy
 from lro_aio.core.record import Record, State, Wake
+from lro_aio.core.straight import JournalMovedError
 from lro_aio.core.transitions import Holder
 from lro_aio.engine import run as runs
 from lro_aio.engine.changes import RUNNING
@@ -30,7 +31,7 @@ from lro_aio.engine.leases import Leases
 from lro_aio.engine.life import Life
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.run import Run, Runner
-from lro_aio.engine.settings import Settings
+from lro_aio.engine.settings import COMMIT_RETRY, Settings
 from lro_aio.engine.slots import Slots
 from lro_aio.engine.timing import SteadyTime, sleep_for
 from lro_aio.ports import Clock
@@ -39,8 +40,6 @@ __all__ = ["Worker"]
 
 logger = logging.getLogger("lro_aio")
 
-COMMIT_RETRY = PollPolicy(interval=0.2, multiplier=2, max_interval=5.0)
-"""A result is worth waiting for: while the store is down, the commit is repeated until the lease is lost."""
 STOP_GRACE = 2.0
 """Seconds that a cancelled handler gets at shutdown before its lease is released over its head."""
 
@@ -281,7 +280,17 @@ class Worker:
         while True:
             change = partial(outcome.event, holder=holder, now=self._clock.time())
             try:
-                return await self._rows.submit(Change(record.name, change, size=outcome.size))
+                return await self._rows.submit(
+                    Change(
+                        record.name,
+                        change,
+                        size=outcome.size,
+                        appends=outcome.appends,
+                        most_entries=self._settings.limits.entries,
+                    )
+                )
+            except JournalMovedError as exc:
+                outcome = await self._runner.again(run, exc.entries)
             except StoreUnavailableError as exc:
                 if self._life.draining:
                     logger.warning(
@@ -303,7 +312,7 @@ class Worker:
                 )
                 return None
             except Exception as exc:
-                if isinstance(exc, LroError) and not isinstance(exc, StoreRefusedError):
+                if isinstance(exc, LroError) and not isinstance(exc, StoreRefusedError | PayloadTooLargeError):
                     raise
                 logger.exception(
                     "the store refuses the result of the run of %s", record.name, extra=about(record, "result_refused")

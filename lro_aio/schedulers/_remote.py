@@ -17,9 +17,9 @@ from google.api_core.exceptions import GoogleAPICallError
 from lro_aio.core.call_failures import TRANSIENT
 from lro_aio.core.errors import SchedulerUnavailableError
 from lro_aio.core.logs import about
-from lro_aio.core.record import Record, Wait
+from lro_aio.core.record import NEVER, Record, Wait
 
-__all__ = ["GROWTH", "HORIZON", "Callback", "call", "default_credentials", "origin", "poll_cap"]
+__all__ = ["GROWTH", "HORIZON", "Callback", "Plan", "call", "default_credentials", "origin", "poll_cap"]
 
 logger = logging.getLogger("lro_aio")
 
@@ -88,15 +88,40 @@ def origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}" if parts.scheme in ("http", "https") and parts.netloc else ""
 
 
-def poll_cap(wait: Wait, now: float) -> float:
+def poll_cap(wait: Wait, plan: Plan, now: float) -> float:
     """Seconds up to which the interval between polls grows: 300 s for waits of up to a day, 3,600 s at most.
 
     A wait may end this much late. The length of a wait without a timeout is the time that it has lasted so far.
     """
     if wait.max_poll_interval is not None:
         return max(wait.max_poll_interval, wait.poll_interval)
-    length = (now if wait.deadline is None else wait.deadline) - wait.sleep_until
+    length = (now if plan.deadline is None else plan.deadline) - plan.sleep_until
     return max(wait.poll_interval, min(LONG_CAP, max(SHORT_CAP, SHORT_CAP * length / DAY)))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a remote scheduler does for a wait: sleep, and then poll the children."""
+
+    sleep_until: float
+    """Epoch seconds."""
+    children: tuple[str, ...]
+    deadline: float | None
+    """Epoch seconds up to which it polls."""
+
+    @classmethod
+    def of(cls, wait: Wait, now: float) -> Plan | None:
+        """The plan of a wait; None where there is nothing to do, as only a message ends it.
+
+        Whether a union is over, the resume endpoints tell: a scheduler polls what may end it until its first timer.
+        """
+        if wait.news is not None:
+            return cls(max(now, wait.news), (), None)
+        if wait.union and wait.children:
+            return cls(max(now, wait.not_before), wait.children, wait.timer)
+        if wait.ends >= NEVER:
+            return None
+        return cls(wait.ends, wait.children, wait.deadline)
 
 
 async def default_credentials(scopes: tuple[str, ...], product: str) -> Any:

@@ -20,7 +20,7 @@ from lro_aio.core.logs import about
 from lro_aio.core.policies import Duration, grown, seconds
 from lro_aio.core.record import Record, Wait
 from lro_aio.ports import SchedulerHost
-from lro_aio.schedulers._remote import GROWTH, HORIZON, Callback, call, default_credentials, poll_cap
+from lro_aio.schedulers._remote import GROWTH, HORIZON, Callback, Plan, call, default_credentials, poll_cap
 
 __all__ = ["CloudTasksScheduler"]
 
@@ -114,14 +114,15 @@ class CloudTasksScheduler:
             SchedulerUnavailableError: It was not created; the sweep hands the wait over again.
         """
         wait = record.wait
-        if wait is None:
+        plan = None if wait is None or self._host is None else Plan.of(wait, self._host.clock.time())
+        if wait is None or plan is None:
             return None
         if _TASK in record.schedule_handle:
             if await self._exists(record):
                 return record.schedule_handle
             sentence = "%s was not woken: task %s is gone; the wait is handed over again"
             logger.warning(sentence, record.name, record.schedule_handle, extra=about(record, "task_lost"))
-        task = self._task(record, wait)
+        task = self._task(record, wait, plan)
         request = types.CreateTaskRequest(parent=self._parent, task=task)
         try:
             await call(self._opened.create_task, request, record, what=f"creating a task in {self._parent}")
@@ -152,11 +153,11 @@ class CloudTasksScheduler:
             return False
         return True
 
-    def _task(self, record: Record, wait: Wait) -> Task:
+    def _task(self, record: Record, wait: Wait, plan: Plan) -> Task:
         # The name is the same for every attempt of one hand-over, so a repeated call makes no second task, and a repair
         # makes a new one.
-        key = "\n".join((record.name, wait.token, str(record.handover)))
-        when, reason = self._visit(record, wait)
+        key = "\n".join((record.name, wait.token, str(record.handover), *(["news"] if wait.news is not None else [])))
+        when, reason = self._visit(record, wait, plan)
         body: dict[str, Any] = {
             "operation": record.name,
             "resumeToken": wait.token,
@@ -176,16 +177,16 @@ class CloudTasksScheduler:
             ),
         )
 
-    def _visit(self, record: Record, wait: Wait) -> tuple[float, str]:
+    def _visit(self, record: Record, wait: Wait, plan: Plan) -> tuple[float, str]:
         """When the task comes, and its reason: the sleep is over, or "check for yourself"."""
         assert self._host is not None
         now = self._host.clock.time()
-        if wait.sleep_until > now or not wait.children:
-            when = max(now, wait.sleep_until)
-            return min(when, now + LONGEST), "STEP_BUDGET" if wait.children else "ELAPSED"
-        pause = grown(wait.poll_interval, GROWTH, record.handover, poll_cap(wait, now))
+        if plan.sleep_until > now or not plan.children:
+            when = max(now, plan.sleep_until)
+            return min(when, now + LONGEST), "STEP_BUDGET" if plan.children else "ELAPSED"
+        pause = grown(wait.poll_interval, GROWTH, record.handover, poll_cap(wait, plan, now))
         when = now if record.handover == 0 else now + pause
-        return (when if wait.deadline is None else min(when, max(now, wait.deadline))), "STEP_BUDGET"
+        return (when if plan.deadline is None else min(when, max(now, plan.deadline))), "STEP_BUDGET"
 
     @property
     def _opened(self) -> CloudTasksAsyncClient:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from lro_aio.core.errors import SchedulerUnavailableError
 from lro_aio.core.logs import about, event
-from lro_aio.core.record import Record, State, WakeReason
+from lro_aio.core.record import Record, State, Wait, WakeReason
 from lro_aio.ports import SchedulerHost
 
 __all__ = ["LocalScheduler"]
@@ -87,10 +87,13 @@ class LocalScheduler:
     async def schedule(self, record: Record) -> str | None:
         """Wake the row if it is due, watch its children if it waits for some. A sleep needs nothing here."""
         host, wait = self._host, record.wait
-        if host is None or wait is None or wait.sleep_until > host.clock.time():
+        if host is None or wait is None:
             return None
-        if not wait.children:
-            await host.wake(record, WakeReason.ELAPSED)
+        now = host.clock.time()
+        if wait.ripe(now):
+            await host.wake(record, wait.reason(now, wait.children) or WakeReason.ELAPSED, pending=wait.children)
+            return None
+        if not wait.children or (wait.ends > now and not wait.union):
             return None
         if wait.service and not host.has_service(wait.service):
             # An error, so that the row is put off: a row that stays due would block others.
@@ -102,13 +105,17 @@ class LocalScheduler:
             if wait.service:
                 self._start_poll(host, watched)  # the last poll; it wakes the row, whatever it finds
                 return None
-            await self._check(host, [watched])
+            await self._check(host, watched)
             if record.name in self._watched:
                 await self._wake(host, self._watched[record.name], WakeReason.CHILDREN_TIMEOUT)
             return None
         self._watch(record)
         self._nudge.set()
         return ""
+
+    def watches(self, name: str) -> bool:
+        """Whether the row's children are watched here."""
+        return name in self._watched
 
     async def cancel(self, record: Record) -> None:
         """Forget the row."""
@@ -150,7 +157,7 @@ class LocalScheduler:
         for parent in self._parents[name]:
             watched = self._watched[parent]
             watched.pending.discard(name)
-            if not watched.pending:
+            if not watched.pending or _union(watched):
                 self._nudge.set()
 
     def _elsewhere(self) -> None:
@@ -200,31 +207,50 @@ class LocalScheduler:
         return min((wait.poll_interval for wait in waits if wait is not None), default=FALLBACK)
 
     def _arm(self, host: SchedulerHost) -> Callable[[], None]:
-        """A timer for the next poll of a remote service."""
-        due = [watched.poll_at for watched in self._watched.values() if _service(watched)]
-        if not due:
-            return lambda: None
-        return host.clock.call_later(min(due) - host.clock.monotonic(), self._nudge.set)
+        """A timer for the next poll of a remote service, or the next time that a union may be woken."""
+        due = [watched.poll_at - host.clock.monotonic() for watched in self._watched.values() if _service(watched)]
+        due += [wait.not_before - host.clock.time() for wait in self._held_back(host)]
+        return host.clock.call_later(min(due), self._nudge.set) if due else lambda: None
+
+    def _held_back(self, host: SchedulerHost) -> Iterator[Wait]:
+        """The unions that are over, and were woken a moment ago."""
+        now = host.clock.time()
+        for watched in self._watched.values():
+            wait = watched.record.wait
+            if wait is not None and wait.union and wait.not_before > now and wait.some_ended(watched.pending):
+                yield wait
 
     async def _round(self, host: SchedulerHost, fresh: set[str], *, everything: bool) -> None:
         now = host.clock.monotonic()
-        to_check: list[_Watched] = []
+        to_read: list[_Watched] = []
         for name, watched in self._watched.items():
-            if not watched.pending or (not _service(watched) and (everything or name in fresh)):
-                to_check.append(watched)
-            elif _service(watched) and watched.poll_at <= now:
+            if not watched.pending:
+                continue
+            if not _service(watched):
+                if everything or name in fresh:
+                    to_read.append(watched)
+            elif watched.poll_at <= now:
                 self._start_poll(host, watched)
-        await self._check(host, to_check)
+        await self._read(host, to_read)
+        await self._wake_ready(host, list(self._watched.values()))
 
-    async def _check(self, host: SchedulerHost, parents: list[_Watched]) -> None:
-        """Check the children of these operations with one read; wake the operations that have none left."""
-        own = {child for watched in parents if not _service(watched) for child in watched.pending}
+    async def _check(self, host: SchedulerHost, watched: _Watched) -> None:
+        """Check the children of one operation."""
+        await self._read(host, [watched])
+        await self._wake_ready(host, [watched])
+
+    async def _read(self, host: SchedulerHost, parents: list[_Watched]) -> None:
+        """Learn with one read which children of these operations have ended."""
+        own = {child for watched in parents for child in watched.pending}
         if own:
             unfinished = await host.unfinished(list(own))
             for watched in parents:
-                if not _service(watched):
-                    watched.pending &= unfinished
-        ready = [watched for watched in parents if not watched.pending]
+                watched.pending &= unfinished
+
+    async def _wake_ready(self, host: SchedulerHost, parents: list[_Watched]) -> None:
+        """Wake the operations that have none left, or, for a union, enough."""
+        now = host.clock.time()
+        ready = [watched for watched in parents if _is_over(watched, now)]
         wakes = (self._wake(host, watched, WakeReason.CHILDREN_DONE) for watched in ready)
         for failure in await asyncio.gather(*wakes, return_exceptions=True):
             if failure is not None:
@@ -281,6 +307,17 @@ class LocalScheduler:
         except BaseException:
             self._watched.setdefault(name, watched)  # the store did not answer: nothing else remembers the wait
             raise
+
+
+def _union(watched: _Watched) -> bool:
+    return watched.record.wait is not None and watched.record.wait.union
+
+
+def _is_over(watched: _Watched, now: float) -> bool:
+    wait = watched.record.wait
+    if wait is None or not wait.union:
+        return not watched.pending
+    return wait.reason(now, tuple(watched.pending)) is not None
 
 
 def _service(watched: _Watched) -> str:

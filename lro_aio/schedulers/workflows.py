@@ -20,7 +20,7 @@ from lro_aio.core.logs import about
 from lro_aio.core.policies import grown
 from lro_aio.core.record import Record, Wait
 from lro_aio.ports import SchedulerHost
-from lro_aio.schedulers._remote import GROWTH, HORIZON, Callback, call, default_credentials, origin, poll_cap
+from lro_aio.schedulers._remote import GROWTH, HORIZON, Callback, Plan, call, default_credentials, origin, poll_cap
 
 __all__ = ["WorkflowsScheduler"]
 
@@ -108,7 +108,8 @@ class WorkflowsScheduler:
             SchedulerUnavailableError: It was not created; the sweep hands the wait over again.
         """
         wait = record.wait
-        if wait is None:
+        plan = None if wait is None or self._host is None else Plan.of(wait, self._host.clock.time())
+        if wait is None or plan is None:
             return None
         failed = False
         if _EXECUTION in record.schedule_handle:
@@ -120,7 +121,7 @@ class WorkflowsScheduler:
             sentence = "%s was not woken: execution %s %s; the wait is handed over again"
             logger.warning(sentence, record.name, record.schedule_handle, ended, extra=about(record, "execution_lost"))
         what = f"creating an execution of {self._parent}"
-        argument = json.dumps(self._argument(record, wait, direct=not failed))
+        argument = json.dumps(self._argument(record, wait, plan, direct=not failed))
         execution = Execution(argument=argument, labels={"lro-operation": _label(record.name)})
         request = types.CreateExecutionRequest(parent=self._parent, execution=execution)
         try:
@@ -155,12 +156,13 @@ class WorkflowsScheduler:
             return None
         return Execution.State(execution.state)
 
-    def _argument(self, record: Record, wait: Wait, *, direct: bool) -> dict[str, Any]:
+    def _argument(self, record: Record, wait: Wait, plan: Plan, *, direct: bool) -> dict[str, Any]:
         """The argument of an execution; absent members have defaults in the workflow.
 
         Args:
             record: The row.
             wait: Its wait.
+            plan: What is to be done for it.
             direct: Whether the workflow may poll a remote service itself. An answer that is too large for it ends an
                 execution, so the one after a failed one polls our endpoint, which asks the service and answers briefly.
         """
@@ -169,19 +171,19 @@ class WorkflowsScheduler:
         argument: dict[str, Any] = {
             "operation": record.name,
             "resumeToken": wait.token,
-            "wakeTime": wait.sleep_until,
+            "wakeTime": plan.sleep_until,
             "resumeUrl": self._callback.resume_url,
             "resumeAudience": self._callback.audience,
         }
-        if not wait.children:
+        if not plan.children:
             return argument
-        cap = poll_cap(wait, now)
+        cap = poll_cap(wait, plan, now)
         # An execution that follows another begins with the interval that the other had reached.
         argument["pollInterval"] = grown(wait.poll_interval, GROWTH, record.handover, cap)
         argument["maxPollInterval"] = cap
-        if wait.deadline is not None:
-            argument["deadline"] = wait.deadline
-        names = list(wait.children)
+        if plan.deadline is not None:
+            argument["deadline"] = plan.deadline
+        names = list(plan.children)
         fits = len(json.dumps(names)) <= MAX_NAMES
         if fits:
             argument["children"] = names

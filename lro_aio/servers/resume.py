@@ -202,7 +202,7 @@ class Endpoints:
         record = await self._client.server_host.waiting(operation, token)
         if record is None or record.wait is None:
             return Reply(200, {"pending": []})
-        pending = await self._client.server_host.pending(record.wait, asked)
+        pending = await self._client.server_host.pending(record, asked)
         return Reply(200, {"pending": _first(pending)})
 
     async def _sweep(self, body: dict[str, Any]) -> Reply:  # noqa: ARG002 (the endpoints have one form)

@@ -14,6 +14,7 @@ import pytest_asyncio
 import lro_aio as lro
 from lro_aio.core.errors import OperationBusyError, WorkerUnavailableError
 from lro_aio.core.record import Record, State, Wait
+from lro_aio.schedulers._remote import Plan
 from lro_aio.schedulers.cloud_tasks import LONGEST
 from lro_aio.testing import ManualClock
 from lro_aio.testing.cloud_tasks import FakeCloudTasks
@@ -181,14 +182,16 @@ async def test_a_longer_wait_is_scheduled_again_on_arrival(fake, make_scheduler,
     assert len(visits) == 2 + int(365 * DAY // LONGEST)  # the first run, the visits on the way, the end
 
 
+def visit(scheduler, record, clock):
+    return scheduler._visit(record, record.wait, Plan.of(record.wait, clock.time()))
+
+
 @pytest.mark.asyncio
 async def test_looks_at_children_get_rarer_up_to_the_cap(scheduler, lro_clock):
     children = ("operations/a",)
     gaps = []
     for handover in range(40):
-        at, reason = scheduler._visit(
-            *(lambda r: (r, r.wait))(suspended(lro_clock, children=children, handover=handover))
-        )
+        at, reason = visit(scheduler, suspended(lro_clock, children=children, handover=handover), lro_clock)
         gaps.append(at - lro_clock.time())
         assert reason == "STEP_BUDGET"
     assert gaps[0] == 0.0  # they may have ended before
@@ -196,7 +199,7 @@ async def test_looks_at_children_get_rarer_up_to_the_cap(scheduler, lro_clock):
     assert gaps == sorted(gaps)
     assert gaps[-1] == 300.0
     late = suspended(lro_clock, children=children, handover=30, deadline=lro_clock.time() + 10)
-    assert scheduler._visit(late, late.wait)[0] == lro_clock.time() + 10
+    assert visit(scheduler, late, lro_clock)[0] == lro_clock.time() + 10
 
 
 @pytest.mark.asyncio

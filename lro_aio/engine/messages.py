@@ -1,0 +1,70 @@
+"""Sending messages to operations."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from lro_aio.core import names, straight
+from lro_aio.core.change import Change
+from lro_aio.core.journal import Entry, Kind, key_of
+from lro_aio.core.kept import encode_value
+from lro_aio.core.record import State
+from lro_aio.engine.dispatch import Dispatcher
+from lro_aio.engine.rows import Rows
+from lro_aio.engine.settings import Settings
+from lro_aio.ports import Clock
+
+__all__ = ["MAX_MESSAGE_ID", "Messenger"]
+
+MAX_MESSAGE_ID = 256
+"""Characters."""
+
+
+class Messenger:
+    """``Client.send`` of one engine.
+
+    Args:
+        rows: The store.
+        dispatcher: Wakes whoever waits for a message.
+        settings: The limits.
+        clock: Engine time.
+    """
+
+    def __init__(self, rows: Rows, dispatcher: Dispatcher, settings: Settings, clock: Clock) -> None:
+        self._rows = rows
+        self._dispatcher = dispatcher
+        self._limits = settings.limits
+        self._clock = clock
+
+    async def send(self, name: str, topic: str, payload: Any, *, message_id: str | None) -> None:
+        """See ``Client.send``."""
+        self._rows.check_open()
+        names.parse(name)
+        names.check_name("topic", topic)
+        identity = names.new_id() if message_id is None else _checked(message_id)
+        data, tag = encode_value(payload)
+        self._limits.check("message", len(data))
+        now = self._clock.time()
+        entry = Entry(kind=Kind.MESSAGE, key=key_of(topic, identity), time=now, payload=data, codec=tag)
+        change = Change(
+            name,
+            partial(straight.message, now=now, topic=topic),
+            size=512 + entry.size,
+            appends=(entry,),
+            most_entries=self._limits.entries,
+        )
+        record = await self._rows.submit(change)
+        if record is not None and record.state is State.SUSPENDED and record.wait is not None and record.wait.news:
+            self._dispatcher.push(record)
+
+
+def _checked(message_id: str) -> str:
+    """A message's id.
+
+    Raises:
+        ValueError: It is not 1 to 256 printable characters.
+    """
+    if not isinstance(message_id, str) or not 0 < len(message_id) <= MAX_MESSAGE_ID or not message_id.isprintable():
+        raise ValueError(f"message_id must be 1 to {MAX_MESSAGE_ID} printable characters, not {message_id!r:.80}")
+    return message_id
