@@ -61,6 +61,7 @@ from lro_aio.core.results import unmarshal_operation
 from lro_aio.engine.children import wait_operation
 from lro_aio.engine.handlers import Handlers, RetryLater
 from lro_aio.engine.operation import CancelReason, Operation
+from lro_aio.engine.straight import Message
 from lro_aio.engine.suspension import Suspended
 from lro_aio.ports import OperationsService
 from lro_aio.schedulers.local import LocalScheduler
@@ -103,6 +104,7 @@ __all__ = [  # noqa: RUF022 (in the order of sorted(), which anybody can check)
     "Limits",
     "LocalScheduler",
     "LroError",
+    "Message",
     "OPERATION_COLUMN_NAME",
     "OPERATION_ID_HEADER",
     "Operation",
