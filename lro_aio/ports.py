@@ -289,6 +289,8 @@ class SchedulerHost(Protocol):
 class Scheduler(Protocol):
     """Wakes suspended rows when their time comes. A wake-up is a hint: the rows are the truth, a sweep repairs a loss.
 
+    What there is to do for a row's wait, ``record.wait.plan(now)`` tells.
+
     One that hears by itself of the ends of children may have ``watches(name) -> bool``: whether it will wake this
     operation without being told. The end of a child is not pushed to it then.
 

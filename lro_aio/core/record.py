@@ -11,14 +11,14 @@ import functools
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from google.longrunning import operations_proto_pb2 as operations_pb2  # the half without grpc
 
 from lro_aio.core.codegen import compiled
 from lro_aio.core.errors import OperationNotFoundError
 
-__all__ = ["NEVER", "OUTCOMES", "Draft", "Record", "State", "Wait", "Wake", "WakeReason"]
+__all__ = ["NEVER", "OUTCOMES", "Draft", "Plan", "Record", "State", "Wait", "Wake", "WakeReason"]
 
 NEVER = 253_402_300_799.0
 """Epoch seconds of a moment that does not come: the end of the year 9999."""
@@ -111,6 +111,22 @@ def _defaults(kind: Any) -> dict[str, Any]:
     return {item.name: item.default for item in dataclasses.fields(kind)}
 
 
+class Plan(NamedTuple):
+    """What a scheduler that works elsewhere does for a wait: sleep, then poll the children.
+
+    Whether the wait is over then, the engine says when it is asked to resume.
+    """
+
+    sleep_until: float
+    """Epoch seconds; in the past for no sleep."""
+    children: tuple[str, ...]
+    """Names; none: the end of the sleep is the end of the wait."""
+    deadline: float | None
+    """Epoch seconds up to which it polls; None: until they have ended."""
+    some: bool = False
+    """Whether it is enough that one of the children has ended."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait(_Json):
     """What an operation is suspended on. The sleep comes first, then the children. A message ends both.
@@ -173,6 +189,16 @@ class Wait(_Json):
         if self.news is not None and self.news <= now:
             return True
         return (self.union or not self.children) and self.ends <= now
+
+    def plan(self, now: float) -> Plan | None:
+        """What a scheduler does for it from this moment on; None for nothing: a message alone ends it."""
+        if self.news is not None:
+            return Plan(max(now, self.news), (), None)
+        if self.union and self.children:
+            return Plan(max(now, self.not_before), self.children, self.timer, some=True)
+        if self.ends >= NEVER and (self.union or self.topics):
+            return None
+        return Plan(self.ends, self.children, self.deadline)
 
     def first_check(self, now: float) -> float | None:
         """When a sweep must look at a row that begins to wait at this moment; None for never."""

@@ -312,7 +312,8 @@ class Straight:
         self._joins[what] += 1
         ended = self.waits.ended
         key = key_of(what, str(count))
-        if self.journal.find(Kind.TIMEOUT, key) is None:
+        late = self.journal.find(Kind.TIMEOUT, key)
+        if late is None:
             if all(name in ended for name in children):
                 return
             end = None if timeout is None else self._moment(Kind.DEADLINE, key, lambda: self._clock.time() + timeout)
@@ -323,14 +324,17 @@ class Straight:
             if not left:
                 self.journal.unsaved.pop((Kind.DEADLINE, key), None)
                 return
-            await self._timed_out(key)
-        pending = [name for name in children if name not in ended]
-        finished = [self._public(name) for name in children if name in ended]
+            late = await self._timed_out(key, left)
+        pending = json.loads(late.payload)  # later runs are told the same, whatever has ended since
+        finished = [self._public(name) for name in children if name not in pending and name in ended]
         raise WaitDeadlineExceededError(timeout or 0.0, pending, finished=finished)
 
-    async def _timed_out(self, key: str) -> None:
+    async def _timed_out(self, key: str, pending: Sequence[str] = ()) -> Entry:
         """Store that a wait timed out before the handler hears of it: later runs are told the same."""
-        await self.journal.keep(Entry(kind=Kind.TIMEOUT, key=key, time=self._clock.time()))
+        payload = json.dumps(pending).encode()
+        entry = Entry(kind=Kind.TIMEOUT, key=key, time=self._clock.time(), payload=payload, codec=_JSON)
+        await self.journal.keep(entry)
+        return entry
 
     def _public(self, name: str) -> operations_pb2.Operation:
         row = self.waits.ended[name]

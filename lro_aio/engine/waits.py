@@ -210,7 +210,7 @@ class Waits:
         (self._lingering.add if self._open else self._lingering.discard)(self)
         if self._open and self._disarm is None:
             self._disarm = self._clock.call_later(self._linger, self._fire)
-        if self._hurried():
+        if not self._linger or self._hurried():
             self.hurry()
 
     def _fire(self) -> None:

@@ -17,9 +17,9 @@ from google.api_core.exceptions import GoogleAPICallError
 from lro_aio.core.call_failures import TRANSIENT
 from lro_aio.core.errors import SchedulerUnavailableError
 from lro_aio.core.logs import about
-from lro_aio.core.record import NEVER, Record, Wait
+from lro_aio.core.record import Plan, Record, Wait
 
-__all__ = ["GROWTH", "HORIZON", "Callback", "Plan", "call", "default_credentials", "origin", "poll_cap"]
+__all__ = ["GROWTH", "HORIZON", "Callback", "call", "default_credentials", "origin", "poll_cap"]
 
 logger = logging.getLogger("lro_aio")
 
@@ -97,31 +97,6 @@ def poll_cap(wait: Wait, plan: Plan, now: float) -> float:
         return max(wait.max_poll_interval, wait.poll_interval)
     length = (now if plan.deadline is None else plan.deadline) - plan.sleep_until
     return max(wait.poll_interval, min(LONG_CAP, max(SHORT_CAP, SHORT_CAP * length / DAY)))
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a remote scheduler does for a wait: sleep, and then poll the children."""
-
-    sleep_until: float
-    """Epoch seconds."""
-    children: tuple[str, ...]
-    deadline: float | None
-    """Epoch seconds up to which it polls."""
-
-    @classmethod
-    def of(cls, wait: Wait, now: float) -> Plan | None:
-        """The plan of a wait; None where there is nothing to do, as only a message ends it.
-
-        Whether a union is over, the resume endpoints tell: a scheduler polls what may end it until its first timer.
-        """
-        if wait.news is not None:
-            return cls(max(now, wait.news), (), None)
-        if wait.union and wait.children:
-            return cls(max(now, wait.not_before), wait.children, wait.timer)
-        if wait.ends >= NEVER:
-            return None
-        return cls(wait.ends, wait.children, wait.deadline)
 
 
 async def default_credentials(scopes: tuple[str, ...], product: str) -> Any:

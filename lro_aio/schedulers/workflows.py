@@ -18,9 +18,9 @@ from google.cloud.workflows.executions_v1.services.executions.transports import 
 from lro_aio.core.errors import SchedulerUnavailableError
 from lro_aio.core.logs import about
 from lro_aio.core.policies import grown
-from lro_aio.core.record import Record, Wait
+from lro_aio.core.record import Plan, Record, Wait
 from lro_aio.ports import SchedulerHost
-from lro_aio.schedulers._remote import GROWTH, HORIZON, Callback, Plan, call, default_credentials, origin, poll_cap
+from lro_aio.schedulers._remote import GROWTH, HORIZON, Callback, call, default_credentials, origin, poll_cap
 
 __all__ = ["WorkflowsScheduler"]
 
@@ -108,7 +108,7 @@ class WorkflowsScheduler:
             SchedulerUnavailableError: It was not created; the sweep hands the wait over again.
         """
         wait = record.wait
-        plan = None if wait is None or self._host is None else Plan.of(wait, self._host.clock.time())
+        plan = None if wait is None or self._host is None else wait.plan(self._host.clock.time())
         if wait is None or plan is None:
             return None
         failed = False

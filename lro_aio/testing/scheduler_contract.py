@@ -72,6 +72,24 @@ class SchedulerContract:
             wakes.append((lro_clock.time(), op.wake_reason, [(child.name, child.done) for child in op.children]))
             return None
 
+        @handlers.handler("straight", state=dict[str, Any])
+        async def straight(op: Operation[dict[str, Any]]) -> Any:
+            def begun() -> None:
+                wakes.append((lro_clock.time(), None, []))
+
+            async def wait(name: str) -> Any:
+                if name == "sleep":
+                    return await op.sleep("sleep", op.state["sleep"])
+                if name == "receive":
+                    return await op.receive("topic", timeout=op.state.get("timeout"), default=None)
+                if name == "call":
+                    return await op.call("straight", {"receive": True}, key="child")
+                return await op.join(op.state["join"])
+
+            await op.step("step", begun)
+            await asyncio.gather(*(wait(name) for name in ("sleep", "receive", "call", "join") if name in op.state))
+            wakes.append((lro_clock.time(), None, []))
+
         return handlers
 
     @pytest_asyncio.fixture
@@ -89,6 +107,7 @@ class SchedulerContract:
                     handlers=[registry],
                     clock=lro_clock,
                     drain_timeout=0,
+                    linger=0,
                     sweep=SweepPolicy(interval=3600),
                 )
                 self.connect(scheduler, client)
@@ -188,6 +207,98 @@ class SchedulerContract:
         assert [wake[1:] for wake in wakes] == [
             (WakeReason.CHILDREN_TIMEOUT, [(done.name, True), (pending.name, False)])
         ]
+
+    async def straight(self, client: Client, clock: ManualClock, **waits: Any) -> Operation[Any]:
+        """Start an operation of ``client`` that awaits ``waits``; return once it has suspended, by ``clock``."""
+        op = await client.start("straight", waits)
+        await self.reached(client, clock, op, State.SUSPENDED)
+        async with asyncio.timeout(10):  # the first run may itself be handed over
+            while (await client.server_host.record(op.name)).entries == 0:
+                await self.advance(clock, 0)
+        await self.reached(client, clock, op, State.SUSPENDED)
+        return op
+
+    @pytest.mark.asyncio
+    async def test_straight_code_sleeps(
+        self, open_client: OpenClient, lro_clock: ManualClock, wakes: list[Any]
+    ) -> None:
+        """Up to the moment that was stored."""
+        client = await open_client()
+        began = lro_clock.time()
+        op = await self.straight(client, lro_clock, sleep=1000)
+        await self.advance(lro_clock, 999)
+        assert len(wakes) == 1
+        await self.advance(lro_clock, 2)
+        await self.reached(client, lro_clock, op, State.SUCCEEDED)
+        assert began + 1000 <= wakes[-1][0] <= began + 1001
+
+    @pytest.mark.asyncio
+    async def test_a_message_wakes_straight_code_at_once(
+        self, open_client: OpenClient, lro_clock: ManualClock, wakes: list[Any]
+    ) -> None:
+        """Whatever else it waits for, and for however long."""
+        client = await open_client()
+        driven = await client.create()
+        op = await self.straight(client, lro_clock, receive=True)
+        other = await self.straight(client, lro_clock, receive=True, timeout=10_000)
+        both = await self.straight(client, lro_clock, join=[driven.name], receive=True)
+        await self.advance(lro_clock, 3000)
+        assert len(wakes) == 3
+        for name in (op.name, other.name, both.name):
+            await client.send(name, "topic", name)
+        await self.reached(client, lro_clock, op, State.SUCCEEDED)
+        await self.reached(client, lro_clock, other, State.SUCCEEDED)
+        assert lro_clock.time() - wakes[-1][0] <= 2
+        await driven.done()
+        await self.advance(lro_clock, self.poll_slack)
+        await self.reached(client, lro_clock, both, State.SUCCEEDED)
+        assert len(wakes) == 6
+
+    @pytest.mark.asyncio
+    async def test_straight_code_times_out(
+        self, open_client: OpenClient, lro_clock: ManualClock, wakes: list[Any]
+    ) -> None:
+        """Where no message comes."""
+        client = await open_client()
+        began = lro_clock.time()
+        op = await self.straight(client, lro_clock, receive=True, timeout=1000)
+        await self.advance(lro_clock, 999)
+        assert len(wakes) == 1
+        await self.advance(lro_clock, 2)
+        await self.reached(client, lro_clock, op, State.SUCCEEDED)
+        assert began + 1000 <= wakes[-1][0] <= began + 1001
+
+    @pytest.mark.asyncio
+    async def test_the_end_of_a_child_is_pushed(
+        self, open_client: OpenClient, lro_clock: ManualClock, wakes: list[Any]
+    ) -> None:
+        """A call goes on at once, also where the child has run for long and polls have become rare."""
+        client = await open_client()
+        op = await self.straight(client, lro_clock, call=True)
+        (child,) = (await client.server_host.record(op.name)).wait.children  # type: ignore[union-attr]
+        await self.advance(lro_clock, 2000)
+        assert len(wakes) == 2
+        await client.send(child, "topic", 1)
+        await self.advance(lro_clock, 2)
+        await self.reached(client, lro_clock, op, State.SUCCEEDED)
+
+    @pytest.mark.asyncio
+    async def test_any_part_wakes_straight_code(self, open_client: OpenClient, lro_clock: ManualClock) -> None:
+        """A child that nobody pushes, beside a longer sleep; and the sleep, beside one that does not end."""
+        client = await open_client()
+        driven = await client.create()
+        first = await self.straight(client, lro_clock, join=[driven.name], sleep=5000)
+        second = await self.straight(client, lro_clock, join=["operations/nobody", driven.name], sleep=100)
+        await self.advance(lro_clock, 3 * self.poll_slack + 100)
+        claims = (await client.server_host.record(second.name)).claim
+        await driven.done()
+        await self.advance(lro_clock, 2 * self.poll_slack)
+        await self.reached(client, lro_clock, second, State.SUCCEEDED)
+        assert claims > 1
+        assert (await client.server_host.record(first.name)).claim > 1
+        assert (await client.server_host.record(first.name)).state is State.SUSPENDED
+        await self.advance(lro_clock, 5000)
+        await self.reached(client, lro_clock, first, State.SUCCEEDED)
 
     @pytest.mark.asyncio
     async def test_schedule_may_be_repeated(

@@ -45,7 +45,8 @@ class Elsewhere:
         return worked
 
     async def _due(self, record):
-        wait, now = record.wait, self.clock.time()
+        now = self.clock.time()
+        wait = record.wait.plan(now)
         if now < wait.sleep_until:
             return None
         if not wait.children:
@@ -56,7 +57,7 @@ class Elsewhere:
                 states.append((await self.client.get_operation(child)).done)
             except lro.OperationNotFoundError:
                 states.append(True)
-        if all(states):
+        if all(states) or (wait.some and any(states)):
             return lro.WakeReason.CHILDREN_DONE
         late = wait.deadline is not None and now >= wait.deadline
         return lro.WakeReason.CHILDREN_TIMEOUT if late else None
@@ -80,6 +81,8 @@ class Remote:
     async def schedule(self, record):
         if self.elsewhere.broken is not None:
             raise self.elsewhere.broken
+        if record.wait.plan(self.elsewhere.clock.time()) is None:
+            return None
         self.elsewhere.log.append(("schedule", record.name, record.resume_point))
         self.elsewhere.waits[record.name] = record
         return f"wait-{next(self.elsewhere.numbers)}"

@@ -14,7 +14,6 @@ import pytest_asyncio
 import lro_aio as lro
 from lro_aio.core.errors import OperationBusyError, WorkerUnavailableError
 from lro_aio.core.record import Record, State, Wait
-from lro_aio.schedulers._remote import Plan
 from lro_aio.schedulers.cloud_tasks import LONGEST
 from lro_aio.testing import ManualClock
 from lro_aio.testing.cloud_tasks import FakeCloudTasks
@@ -183,7 +182,7 @@ async def test_a_longer_wait_is_scheduled_again_on_arrival(fake, make_scheduler,
 
 
 def visit(scheduler, record, clock):
-    return scheduler._visit(record, record.wait, Plan.of(record.wait, clock.time()))
+    return scheduler._visit(record, record.wait, record.wait.plan(clock.time()))
 
 
 @pytest.mark.asyncio
