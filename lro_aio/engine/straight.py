@@ -314,10 +314,10 @@ class Straight:
         key = key_of(what, str(count))
         late = self.journal.find(Kind.TIMEOUT, key)
         if late is None:
-            if all(name in ended for name in children):
+            left = tuple(name for name in children if name not in ended)
+            if not left:
                 return
             end = None if timeout is None else self._moment(Kind.DEADLINE, key, lambda: self._clock.time() + timeout)
-            left = children
             while left and (end is None or end > self._clock.time()):
                 await self.waits.wait(children=left, until=end)
                 left = tuple(name for name in left if name not in ended)
