@@ -17,6 +17,7 @@ from benchmarks import (
     bench_recovery,
     bench_servers,
     bench_sleepers,
+    bench_steps,
     bench_waits,
 )
 from benchmarks.harness import Line, measure
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         bench_recovery,
         bench_growth,
         bench_import,
+        bench_steps,
     )
 }
 PAGE = ROOT / "docs" / "benchmarks.md"

@@ -7,9 +7,10 @@ from benchmarks.sides import floor, ours, peers
 
 ABOUT = """\
 One operation starts N children with a trivial handler, and ends when all have ended. Ours starts them with
-`asyncio.gather`, suspends until they are done, and counts their responses. DBOS starts child workflows one after the
-other, as its rule of deterministic order asks for, and gathers their results. Restate gathers N service calls. The
-floor commits N starts and N ends in groups, and has no parent. Peers do 10,000 only in a run with `--long`."""
+`asyncio.gather`, suspends until they are done, and counts their responses; as calls, it gathers `op.call(...)`. DBOS
+starts child workflows one after the other, as its rule of deterministic order asks for, and gathers their results.
+Restate gathers N service calls. The floor commits N starts and N ends in groups, and has no parent. Peers do 10,000
+only in a run with `--long`."""
 
 
 def sides(plan: Plan) -> list[Side]:
@@ -25,6 +26,13 @@ def cases(plan: Plan) -> list[Case]:
             sides=few if number == 10_000 and not plan.long else None,
         )
         for number in plan.pick((100, 1000, 10_000), (100,))
+    ] + [
+        Case(
+            title=f"{number:,} calls",
+            order={"do": "fan_out", "children": number, "handler": "calls"},
+            sides=frozenset({"lro"}),
+        )
+        for number in plan.pick((1000,), (100,))
     ]
 
 

@@ -42,6 +42,21 @@ async def family(children: int) -> int:
     return len(await asyncio.gather(*(handle.get_result() for handle in handles)))
 
 
+@DBOS.step()
+async def same(value: int) -> int:
+    return value
+
+
+@DBOS.workflow()
+async def in_sequence(steps: int) -> int:
+    return sum([await same(index) for index in range(steps)])
+
+
+@DBOS.workflow()
+async def in_parallel(steps: int) -> int:
+    return sum(await asyncio.gather(*(same(index) for index in range(steps))))
+
+
 @DBOS.workflow()
 async def sleeper(due: float) -> None:
     ASLEEP.append(due)
@@ -128,6 +143,21 @@ class Program:
         wall, cpu = meter.wall, meter.cpu
         return {"seconds": wall, "cpu": cpu / children * 1e6, "commits": (self._commits.count - commits) / children}
 
+    async def sequence(self, steps: int, repeats: int) -> Figures:
+        return await self._steps(in_sequence, 1, steps, repeats)
+
+    async def parallel(self, operations: int, steps: int) -> Figures:
+        return await self._steps(in_parallel, operations, steps, 1)
+
+    async def _steps(self, workflow: Any, operations: int, steps: int, repeats: int) -> Figures:
+        meter, commits = Meter(), self._commits.count
+        for _ in range(repeats):
+            handles = await asyncio.gather(*(DBOS.start_workflow_async(workflow, steps) for _ in range(operations)))
+            await asyncio.gather(*(handle.get_result() for handle in handles))
+        count = operations * steps * repeats
+        wall, cpu = meter.wall, meter.cpu
+        return {"rate": count / wall, "cpu": cpu / count * 1e6, "commits": (self._commits.count - commits) / count}
+
     async def sleepers(self, count: int, idle: float) -> Figures:
         async def begin(number: int, due: float) -> None:
             await crowd_of(number, 256, lambda _: start_one(sleeper, due))
@@ -207,7 +237,8 @@ async def program(arguments: argparse.Namespace) -> AsyncIterator[tuple[Any, Any
     engine = dbos._sys_db.engine
     running = Program(Commits(engine), url, arguments.folder)
     names = (
-        "lifecycle", "fan_out", "sleepers", "same_process", "other_process", "leave_running", "recover"
+        "lifecycle", "fan_out", "sequence", "parallel", "sleepers", "same_process", "other_process", "leave_running",
+        "recover",
     )  # fmt: skip
     commands: dict[str, Callable[..., Any]] = {name: getattr(running, name) for name in names}
     try:

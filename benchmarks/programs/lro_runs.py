@@ -32,6 +32,28 @@ async def family(op: lro.Operation[int]) -> wrappers_pb2.Int64Value | lro.Suspen
     return wrappers_pb2.Int64Value(value=sum(child.HasField("response") for child in op.children))
 
 
+@handlers.handler("calls", state=int)
+async def calls(op: lro.Operation[int]) -> wrappers_pb2.Int64Value:
+    """As ``family``, in straight code."""
+    done = await asyncio.gather(*(op.call(trivial, key=str(index)) for index in range(op.state)))
+    return wrappers_pb2.Int64Value(value=len(done))
+
+
+async def same(value: int) -> int:
+    return value
+
+
+@handlers.handler("sequence", state=int)
+async def sequence(op: lro.Operation[int]) -> None:
+    for index in range(op.state):
+        await op.step("same", same, index, key=index)
+
+
+@handlers.handler("parallel", state=int)
+async def parallel(op: lro.Operation[int]) -> None:
+    await asyncio.gather(*(op.step("same", same, index, key=index) for index in range(op.state)))
+
+
 @handlers.handler("sleeper", state=float, resume_points=("woken",))
 async def sleeper(op: lro.Operation[float]) -> lro.Suspended | None:
     """Of the rows that fill a store: they sleep for longer than any measurement."""
@@ -50,9 +72,24 @@ class Program:
 
         return await callers(once, concurrency, seconds, commits=lambda: self._store.commits)
 
-    async def fan_out(self, children: int) -> Figures:
+    async def sequence(self, steps: int, repeats: int) -> Figures:
+        return await self._steps("sequence", 1, steps, repeats)
+
+    async def parallel(self, operations: int, steps: int) -> Figures:
+        return await self._steps("parallel", operations, steps, 1)
+
+    async def _steps(self, handler: str, operations: int, steps: int, repeats: int) -> Figures:
         commits, meter = self._store.commits, Meter()
-        operation = await self._client.start("family", children)
+        for _ in range(repeats):
+            started = await asyncio.gather(*(self._client.start(handler, steps) for _ in range(operations)))
+            await asyncio.gather(*(operation.result() for operation in started))
+        count = operations * steps * repeats
+        wall, cpu = meter.wall, meter.cpu
+        return {"rate": count / wall, "cpu": cpu / count * 1e6, "commits": (self._store.commits - commits) / count}
+
+    async def fan_out(self, children: int, handler: str = "family") -> Figures:
+        commits, meter = self._store.commits, Meter()
+        operation = await self._client.start(handler, children)
         done = await operation.result(wrappers_pb2.Int64Value)
         wall, cpu = meter.wall, meter.cpu
         assert done.value == children, done
@@ -103,6 +140,8 @@ async def program(arguments: argparse.Namespace) -> AsyncIterator[tuple[Any, Any
             {
                 "lifecycle": running.lifecycle,
                 "fan_out": running.fan_out,
+                "sequence": running.sequence,
+                "parallel": running.parallel,
                 "list": running.lists,
                 "sweep": running.sweeps,
                 "size": running.size,

@@ -57,6 +57,20 @@ class Program:
         wall, cpu = meter.wall, meter.cpu
         return {"seconds": wall, "cpu": cpu / children * 1e6}
 
+    async def sequence(self, steps: int, repeats: int) -> Figures:
+        return await self._steps("in_sequence", 1, steps, repeats)
+
+    async def parallel(self, operations: int, steps: int) -> Figures:
+        return await self._steps("in_parallel", operations, steps, 1)
+
+    async def _steps(self, handler: str, operations: int, steps: int, repeats: int) -> Figures:
+        meter = Meter(self._pids)
+        for _ in range(repeats):
+            await asyncio.gather(*(self.call(handler, steps) for _ in range(operations)))
+        count = operations * steps * repeats
+        wall, cpu = meter.wall, meter.cpu
+        return {"rate": count / wall, "cpu": cpu / count * 1e6}
+
     async def sleepers(self, count: int, idle: float) -> Figures:
         async def begin(number: int, due: float) -> None:
             await crowd_of(number, 64, lambda _: self._sent("sleeper", due))
@@ -195,7 +209,9 @@ async def program(arguments: argparse.Namespace) -> AsyncIterator[tuple[Any, Any
             running = Program(calls, folder, (server.pid, service.pid))
             if not arguments.go:
                 await running.call("trivial", 0)
-            names = ("lifecycle", "fan_out", "sleepers", "other_process", "leave_running", "recover")
+            names = (
+                "lifecycle", "fan_out", "sequence", "parallel", "sleepers", "other_process", "leave_running", "recover"
+            )  # fmt: skip
             commands: dict[str, Callable[..., Any]] = {name: getattr(running, name) for name in names}
             said = (await asyncio.to_thread(subprocess.check_output, [binary, "--version"], text=True)).split()[1]
             yield (

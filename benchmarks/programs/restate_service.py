@@ -38,6 +38,20 @@ async def family(ctx: restate.Context, children: int) -> int:
     return len(await restate.gather(*calls))
 
 
+async def same(value: int) -> int:
+    return value
+
+
+@work.handler()
+async def in_sequence(ctx: restate.Context, steps: int) -> int:
+    return sum([await ctx.run_typed("same", same, value=index) for index in range(steps)])
+
+
+@work.handler()
+async def in_parallel(ctx: restate.Context, steps: int) -> int:
+    return len(await restate.gather(*(ctx.run_typed("same", same, value=index) for index in range(steps))))
+
+
 @work.handler()
 async def sleeper(ctx: restate.Context, due: float) -> None:
     note("asleep", 0, due)
