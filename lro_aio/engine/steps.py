@@ -97,9 +97,7 @@ class Steps:
         kind = _returned(function) if result_type is None else result_type
         kept = self._journal.find(Kind.STEP, identity)
         if kept is None:
-            kept = await self._begin(
-                self._work(waits, name, key, function, args, retry or RetryPolicy(), timeout, kind)
-            )
+            kept = await self._begin(self._work(waits, name, key, function, args, retry or _ONCE, timeout, kind))
         return decode_value(kept.payload, kept.codec, kind)
 
     async def _begin(self, work: Any) -> Entry:
@@ -216,11 +214,14 @@ class Steps:
             self._resting.discard(task)
 
     async def _call(self, function: Callable[..., Any], args: tuple[Any, ...], timeout: float | None) -> Any:
-        async with timeout_at(self._clock, None if timeout is None else self._clock.monotonic() + timeout):
-            if inspect.iscoroutinefunction(function):
-                return await function(*args)
-            value = await asyncio.to_thread(function, *args)
-            return await value if inspect.isawaitable(value) else value
+        if timeout is None:
+            return await _result_of(function, args)
+        async with timeout_at(self._clock, self._clock.monotonic() + timeout):
+            return await _result_of(function, args)
+
+
+_ONCE = RetryPolicy()
+"""Nothing is tried again but what asks for it."""
 
 
 def _delay(retry: RetryPolicy, exc: Exception, tries: int) -> float | None:
@@ -230,6 +231,14 @@ def _delay(retry: RetryPolicy, exc: Exception, tries: int) -> float | None:
     if isinstance(exc, RetryLater) and exc.after is not None:
         return exc.after
     return retry.delay(tries - 1)
+
+
+async def _result_of(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """What an async function returns, or a plain one in a thread; that may itself give something to await."""
+    if inspect.iscoroutinefunction(function):
+        return await function(*args)
+    value = await asyncio.to_thread(function, *args)
+    return await value if inspect.isawaitable(value) else value
 
 
 def _try_key(name: str, key: str | None, number: int) -> str:
