@@ -28,8 +28,8 @@ class HistoryEntry:
     time: float
     """Epoch seconds. An entry that came after another may have an earlier time: clocks are set."""
     kind: str
-    """CREATED; CLAIMED, SUSPENDED, WOKEN, RETRIED, RELEASED, LEASE_LOST, HANDED_OVER, CANCEL; STEP, TIMER, MESSAGE; at
-    the end SUCCEEDED, FAILED or CANCELLED. A later release may have more."""
+    """CREATED; CLAIMED, SUSPENDED, WOKEN, RETRIED, RELEASED, LEASE_LOST, HANDED_OVER, CANCEL; STEP, RETRY, TIMER,
+    DEADLINE, TIMEOUT, MESSAGE, RECEIVED; at the end SUCCEEDED, FAILED or CANCELLED. A later release may have more."""
     name: str = ""
     """Of the handler, the step, the sleep or the topic."""
     key: str = ""

@@ -103,7 +103,6 @@ def message(record: Record, *, now: float, topic: str) -> Record:
         now,
         wait=replace(wait, news=news),
         check_time=news if record.check_time is None else min(news, record.check_time),
-        trail=noted(record.trail, now, trail.MESSAGE, topic),
     )
 
 

@@ -17,7 +17,6 @@ __all__ = [
     "CLAIMED",
     "HANDED_OVER",
     "LEASE_LOST",
-    "MESSAGE",
     "MOST",
     "RELEASED",
     "RETRIED",
@@ -46,8 +45,6 @@ HANDED_OVER = "HANDED_OVER"
 """A scheduler has the wait; the text is its handle."""
 CANCEL = "CANCEL"
 """Somebody asked for a cancel."""
-MESSAGE = "MESSAGE"
-"""A message ended the wait; the text is its topic."""
 
 MOST = 32
 """Lines that are kept."""

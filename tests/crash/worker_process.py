@@ -375,7 +375,8 @@ async def work(config: dict[str, Any]) -> None:
         time.sleep(max(0.0, config["at"] - time.time()))
     client = lro.Client(
         noted,
-        handlers=[handlers],
+        handlers=[handlers, *(importlib.import_module(name).registry(LEDGER) for name in config.get("more", ()))],
+        linger=config.get("linger", 1.0),
         clock=SteppedClock(config["clock"]) if "clock" in config else None,
         scheduler=Elsewhere() if config.get("remote") else None,
         lease=lro.LeasePolicy(duration=config["lease"]),
