@@ -21,6 +21,8 @@ from lro_aio.core.errors import (
     OperationBusyError,
     OperationDoneError,
     OperationNotFoundError,
+    StoreRefusedError,
+    StoreSchemaError,
     StoreUnavailableError,
     WorkerUnavailableError,
 )
@@ -168,7 +170,7 @@ class Dispatcher:
         if record.lease_live(now):
             raise OperationBusyError(record.name, max(0.0, (record.lease_expire_time or 0.0) - now))
         if record.state is State.RUNNING and not self.may_take_over(record):
-            await self.note_suspect(record, now)
+            await self.try_store(record)
             raise OperationBusyError(record.name, self._evidence.interval)
         if self._slots.free <= 0:
             raise WorkerUnavailableError("it is shutting down" if self._life.draining else "it is full")
@@ -178,11 +180,16 @@ class Dispatcher:
         """Whether a row whose lease is over may be taken (rule 4): our own is renewed, another's needs evidence."""
         return not self._worker.holds(record.uid) and self._evidence.proves_dead(record)
 
-    async def note_suspect(self, record: Record, now: float) -> None:
-        """Note in a row that its lease is over: any process may take it if it has not moved for long enough."""
-        if not record.suspected and not self._worker.holds(record.uid):
-            noted = partial(bookkeeping.suspect, now=now, until=now + self._evidence.interval)
-            await self._rows.submit(Change(record.name, noted))
+    async def try_store(self, record: Record) -> None:
+        """See whether the store takes writes, by one to this row, whose lease is over: else it proves nothing."""
+        if self._evidence.wants_trial():
+            asked = self.clock.monotonic()
+            try:
+                await self._rows.submit(Change(record.name, partial(bookkeeping.touch, found=record)))
+            except (StoreRefusedError, StoreSchemaError):
+                self._evidence.clear()
+                raise
+            self._evidence.answered(asked)
 
     async def _sit_out(self, wait: Wait) -> None:
         """Stay for the rest of a sleep that is all but over: the scheduler's clock is a little ahead of ours."""

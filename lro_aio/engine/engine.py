@@ -85,11 +85,13 @@ class Engine:
     def _make_workers(self, runnable: Runnable, steady: SteadyTime) -> None:
         """What runs handlers, and finds what is to run."""
         settings, clock, rows, slots = self.settings, self.clock, self.rows, self.slots
+        self.evidence = Evidence(clock, settings.lease)
         self.worker = Worker(
             Runner(self.host),
             rows=rows,
             slots=slots,
             leases=self.leases,
+            evidence=self.evidence,
             settings=settings,
             clock=clock,
             steady=steady,
@@ -97,7 +99,6 @@ class Engine:
             after=self._after,
         )
         self.trials = Trials(slots, clock)
-        self.evidence = Evidence(clock, settings.lease)
         keeper = Keeper(rows, clock, settings.retention.duration)
         standstill = Standstill(
             self.feed, rows, slots, self.worker, runnable, clock=clock, interval=settings.sweep.interval

@@ -24,6 +24,7 @@ from lro_aio.core.record import Record, State, Wake
 from lro_aio.core.transitions import Holder
 from lro_aio.engine import run as runs
 from lro_aio.engine.changes import RUNNING
+from lro_aio.engine.evidence import Evidence
 from lro_aio.engine.handlers import Handler
 from lro_aio.engine.holding import CancelReason
 from lro_aio.engine.leases import Leases
@@ -53,6 +54,7 @@ class Worker:
         rows: The store.
         slots: Where the runs find room.
         leases: Renewed while a run lasts.
+        evidence: For the claim of a lease that is over.
         settings: The claimant's terms.
         clock: Engine time.
         steady: The time of claims, which a clock that is set back does not hold up.
@@ -67,6 +69,7 @@ class Worker:
         rows: Rows,
         slots: Slots,
         leases: Leases,
+        evidence: Evidence,
         settings: Settings,
         clock: Clock,
         steady: SteadyTime,
@@ -77,6 +80,7 @@ class Worker:
         self._rows = rows
         self._slots = slots
         self._leases = leases
+        self._evidence = evidence
         self._settings = settings
         self._clock = clock
         self._steady = steady
@@ -122,10 +126,16 @@ class Worker:
     ) -> asyncio.Future[Record | None]:
         """Send the claim of a row; it runs once that is answered. What the claim itself ended is the caller's part."""
         by = self._settings.claimant(handler.on_cancel)
-        claim = partial(
+        claim: Callable[[Record], Record | None] = partial(
             transitions.claim, now=self._steady.time(), by=by, token=token, wake=wake, found=record, company=company
         )
-        return self.submit(Change(record.name, claim, claims=True), handler, launched=launched)
+        if record.state is not State.RUNNING:
+            return self.submit(Change(record.name, claim, claims=True), handler, launched=launched)
+        asked = self._clock.monotonic()
+        claim = self._evidence.in_time(claim)
+        taken = self.submit(Change(record.name, claim, claims=True), handler, launched=launched)
+        taken.add_done_callback(lambda _: self._evidence.answered(asked))
+        return taken
 
     def submit(
         self, change: Change, handler: Handler, *, uid: str = "", launched: list[Run] | None = None

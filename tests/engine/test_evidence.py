@@ -1,0 +1,165 @@
+"""Who may take a lease that is over: only a process that has watched it himself, whatever the clocks of others say."""
+
+import asyncio
+import math
+
+import pytest
+import pytest_asyncio
+
+import lro_aio as lro
+from lro_aio.testing import FaultyStore, ManualClock
+
+HOUR = 3600
+
+
+class HostClock:
+    """The clock of one host: time passes everywhere alike, and each host has a time of day of its own."""
+
+    def __init__(self, base, off=0.0):
+        self.base = base
+        self.off = off
+        self.stood = 0.0
+        """Seconds that have passed here, and that the base knows nothing of."""
+
+    def time(self):
+        return self.base.time() + self.off
+
+    def monotonic(self):
+        return self.base.time() + self.stood
+
+    def call_at(self, when, callback):
+        return self.base.call_at(when - self.off, callback)
+
+    def call_later(self, delay, callback):
+        return self.base.call_later(delay, callback)
+
+    def every(self, interval, tick):
+        return self.base.every(interval, tick)
+
+    def attach(self, settle):
+        return self.base.attach(settle)
+
+
+@pytest.fixture
+def base():
+    return ManualClock()
+
+
+@pytest.fixture
+def work():
+    """A registry with one handler that never ends, and who ran it."""
+    handlers = lro.Handlers()
+    handlers.runs = []
+
+    @handlers.handler("work")
+    async def run(op):
+        handlers.runs.append((op.client, op.claim))
+        await asyncio.Event().wait()
+
+    return handlers
+
+
+@pytest_asyncio.fixture
+async def host(base, work, tmp_path, open_client):
+    """``await host(off)``: a process on a host whose clock is off by so much; they all share one file."""
+
+    async def start(off=0.0, **options):
+        store = FaultyStore(lro.SqliteStore(tmp_path / "ops.db"))
+        return await open_client(store, handlers=[work], clock=HostClock(base, off), **options)
+
+    return start
+
+
+@pytest.mark.parametrize("steps", [(HOUR, 2 * HOUR), (60, 90), (HOUR, -HOUR, 2 * HOUR), (-HOUR, HOUR)])
+@pytest.mark.asyncio
+async def test_a_process_that_begins_takes_no_run_from_the_living_because_others_with_other_clocks_saw_it_over(
+    host, base, work, steps
+):
+    owner = await host()
+    op = await owner.start("work")
+    created = await owner.create()
+    await base.advance(9)
+    for off in steps:
+        other = await host(off)
+        await other.sweep()
+    await base.settle()
+    await base.advance(100)
+    assert work.runs == [(owner, 1)]
+    assert not (await owner.get_operation(created.name)).done
+    assert (await owner.operation(op.name)).record.lease_expire_time > base.time()
+
+
+@pytest.mark.parametrize("noted", [1, 16, HOUR])
+@pytest.mark.asyncio
+async def test_a_note_of_an_older_release_is_no_reason_to_take_a_lease(host, base, work, noted):
+    """It moved ``check_time`` behind the end of the lease, to the moment of its own clock at which to take it."""
+    owner = await host()
+    op = await owner.start("work")
+    await base.advance(9)
+    row = owner.store.inner.read([op.name])[0]
+
+    def note(record):
+        return record.evolve(check_time=row.lease_expire_time + noted)
+
+    owner.store.inner.apply([lro.core.change.Change(op.name, note)])
+    newer = await host(2 * HOUR)
+    await newer.sweep()
+    await base.settle()
+    assert work.runs == [(owner, 1)]
+
+
+@pytest.mark.parametrize("off", [HOUR, 40, -HOUR])
+@pytest.mark.asyncio
+async def test_whoever_saw_a_lease_over_by_another_clock_does_not_hide_the_row_of_a_dead_process(
+    host, base, work, abandon, off
+):
+    owner = await host()
+    await owner.start("work")
+    await base.settle()
+    abandon(owner)
+    strange = await host(off)
+    await strange.sweep()
+    await strange.aclose()
+    await base.advance(31)
+    follower = await host()
+    await follower.sweep()
+    await base.advance(14)
+    assert work.runs == [(owner, 1)]
+    await base.advance(2)
+    assert work.runs == [(owner, 1), (follower, 2)]
+
+
+@pytest.mark.asyncio
+async def test_a_process_that_is_full_goes_on_watching_and_ends_what_a_creator_left(host, base, work, abandon):
+    owner = await host()
+    created = await owner.create()
+    await base.settle()
+    full = await host(max_running=1)
+    for _ in range(3):
+        await full.start("work")
+    await base.settle()
+    abandon(owner)
+    for _ in range(60):
+        await base.advance(1)
+    assert (await full.get_operation(created.name)).done
+
+
+@pytest.mark.asyncio
+async def test_a_claim_that_the_store_takes_late_takes_nothing(host, base, work, abandon):
+    """It waited for a lock, as the holder did who could not renew."""
+    owner = await host()
+    op = await owner.start("work")
+    await base.settle()
+    owner.store.fail("apply", times=math.inf)  # it lives, and somebody has the write lock
+    other = await host()
+    await base.advance(44.5)
+    held = other.store.hold("apply")
+    task = asyncio.create_task(base.advance(5))
+    await held.reached()
+    other.engine.clock.stood += 5
+    owner.store.fail("apply", times=0)
+    held()
+    await task
+    await base.advance(100)
+    assert work.runs == [(owner, 1)]
+    assert (await owner.operation(op.name)).record.owner == owner.engine.settings.owner
