@@ -297,7 +297,7 @@ class Dispatcher:
         wake = None if wait is None else wait.wake(WakeReason.ELAPSED)
         if self._waits_for_trial(record, handler, wake):
             return None
-        if not self._slots.has_free():
+        if not _ends_by_claim(record, handler) and not self._slots.has_free():
             self._slots.wait(record, wake)
             return None
         return self._worker.begin_claim(record, handler, token=_token(record, wake), wake=wake)
@@ -361,7 +361,7 @@ class Dispatcher:
         """
         if self._waits_for_trial(record, handler, wake):
             return
-        if not self._slots.has_free():
+        if not _ends_by_claim(record, handler) and not self._slots.has_free():
             if not self._life.draining:
                 self._slots.wait(record, wake)
             elif wake is not None:
@@ -374,20 +374,30 @@ class Dispatcher:
         except LroError as exc:  # another process was first
             logger.debug("%s was not claimed: %s", record.name, exc, extra=about(record, "not_claimed"))
 
-    def _trial(self, record: Record) -> float:
-        """Seconds for which the next run of a row is on trial here; 0 for none."""
+    def observe(self, name: str, record: Record | None) -> None:
+        """A row was committed, or found: where it waits for a trial that it needs no more, it waits no longer."""
+        if not self._trials.waits(name):
+            return
+        handler = None if record is None or record.done else self._runnable.find(record)
+        if record is None or handler is None or not self._trial(record, handler):
+            self._trials.leave(name)
+
+    def _trial(self, record: Record, handler: Handler) -> float:
+        """Seconds for which the next run of a row is on trial here; 0 for none, also where it will not run."""
+        if _ends_by_claim(record, handler):
+            return 0.0
         return core_trials.length(record, self._settings.lease.duration)
 
     def _waits_for_trial(self, record: Record, handler: Handler, wake: Wake | None) -> bool:
         """Whether a row is a suspect; then it is claimed once it is its turn."""
-        if not self._trial(record):
+        if not self._trial(record, handler):
             return False
         self._tasks.spawn(self._claim_suspect(record, handler, wake))
         return True
 
     async def _claim(self, record: Record, handler: Handler, token: str | None, wake: Wake | None) -> Run | None:
         """Claim a row and run it: now, or for a suspect when it is its turn."""
-        length = self._trial(record)
+        length = self._trial(record, handler)
         if not length:
             return await self._worker.claim(record, handler, token=token, wake=wake)
         company = await self._trials.turn(record.name, length=length, most=core_trials.company(record))
@@ -439,6 +449,11 @@ class Dispatcher:
                 exc,
                 extra=about(record, "wait_not_forgotten"),
             )
+
+
+def _ends_by_claim(record: Record, handler: Handler) -> bool:
+    """Whether nothing of a row will run any more: its claim ends it, since it was cancelled and has no clean-up."""
+    return record.cancel_requested and not record.cleaning and not handler.on_cancel
 
 
 def _token(record: Record, wake: Wake | None) -> str | None:

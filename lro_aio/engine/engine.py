@@ -188,6 +188,7 @@ class Engine:
         self._undo = [
             self.rows.listen(),
             self.feed.listen(self.worker.observe, lambda: None),
+            self.feed.listen(self.dispatcher.observe, lambda: None),
             self.feed.listen(self.sweeper.observe, self.sweeper.elsewhere),
             self.clock.attach(self._settle),
         ]

@@ -145,7 +145,8 @@ class Sweeper:
             self._changed[name] = record
         if not self._precise or record is None or record.check_time is None:
             return
-        if record.state is State.RUNNING and record.owner:
+        others = record.state is State.RUNNING and record.owner and not record.cancel_requested
+        if others or record.owner == self._owner:
             return  # a lease of our own is renewed long before it ends; of another's, the evidence says when to look
         if record.check_time < self._next:
             self._next = record.check_time
@@ -297,6 +298,8 @@ class Sweeper:
         """Those of the due rows that are still due, and that this process does not handle already."""
         latest = (self._latest(record, now) for record in due)
         found = [record for record in latest if record is not None]
+        for record in found:
+            self._dispatcher.observe(record.name, record)
         # To try these again would make them a sign of a want of slots.
         left = [record for record in found if not self._slots.expects(record.name)]
         waiting = sum(self._slots.waits(record.name) for record in found) if len(left) < len(found) else 0
