@@ -2,12 +2,16 @@
 
 import asyncio
 import math
+import sqlite3
 
 import pytest
 import pytest_asyncio
 
 import lro_aio as lro
+from lro_aio.engine.timing import SystemClock
 from lro_aio.testing import FaultyStore, ManualClock
+
+from ..waiting import PATIENCE, until
 
 HOUR = 3600
 
@@ -163,3 +167,31 @@ async def test_a_claim_that_the_store_takes_late_takes_nothing(host, base, work,
     await base.advance(100)
     assert work.runs == [(owner, 1)]
     assert (await owner.operation(op.name)).record.owner == owner.engine.settings.owner
+
+
+class AheadClock(SystemClock):
+    """The machine's clocks, with a time of day that is an hour ahead."""
+
+    def time(self):
+        return super().time() + HOUR
+
+
+@pytest.mark.asyncio
+async def test_who_waits_for_the_write_lock_takes_no_lease_from_a_holder_who_waits_for_it_too(work, tmp_path):
+    """In real time: SQLite gives the lock to either, whoever asks at the right moment."""
+    path = tmp_path / "ops.db"
+    options = {"handlers": [work], "lease": lro.LeasePolicy(duration=1.5), "drain_timeout": 0}
+    lock = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    async with lro.Client(f"sqlite:///{path}", **options) as owner:
+        op = await owner.start("work")
+        async with lro.Client(f"sqlite:///{path}", clock=AheadClock(), **options) as other:
+            await until(lambda: other.engine.evidence.watched > 0)  # it has seen the lease over, and written
+            await asyncio.to_thread(lock.execute, "BEGIN IMMEDIATE")
+            await asyncio.sleep(2 * other.engine.evidence.interval)  # real time is what is tested
+            await asyncio.to_thread(lock.execute, "COMMIT")
+            renewed = (await owner.operation(op.name)).record.lease_expire_time
+            async with asyncio.timeout(PATIENCE):
+                while (await owner.operation(op.name)).record.lease_expire_time <= renewed:
+                    await asyncio.sleep(0)
+    assert work.runs == [(owner, 1)]
+    await asyncio.to_thread(lock.close)
