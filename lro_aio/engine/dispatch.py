@@ -133,27 +133,23 @@ class Dispatcher:
             WorkerUnavailableError: It cannot run here now.
             StoreUnavailableError: The store did not answer.
         """
-        try:
-            names.parse(name)
-        except InvalidOperationNameError:
+        found = await self._find_waiting(name, token)
+        if found is None:
             return None
-        record = await self._rows.find(name)
-        if record is None or record.done or record.wait is None or record.wait.token != token:
-            return None
-        handler = await self._free_for(record)
+        record, wait, handler = found
         if record.state is State.SUSPENDED and (reason is None or not early):
-            await self._sit_out(record.wait)
-            if reason is None or record.wait.sleep_until > self.clock.time():
-                reason, pending = await self._children.reason(record.wait)
+            await self._sit_out(wait)
+            if reason is None or wait.sleep_until > self.clock.time():
+                reason, pending = await self._children.reason(wait)
             if reason is None:
                 if visit is not None and record.handover <= visit:
                     raise WorkerUnavailableError("its hand-over is not noted yet", retry_after=RETRY_AFTER)
                 # Whoever brought it is about to end, although the scheduler may still count it as alive.
                 await self.hand_over(record.evolve(schedule_handle=""))
                 return None
-        waited = set(record.wait.children)  # whoever calls says which, and could say anything
+        waited = set(wait.children)  # whoever calls says which, and could say anything
         pending = [child for child in pending if child in waited]
-        wake = record.wait.wake(reason or WakeReason.ELAPSED, pending, error)
+        wake = wait.wake(reason or WakeReason.ELAPSED, pending, error)
         try:
             return await self._claim(record, handler, token, wake)
         except OperationBusyError:
@@ -161,20 +157,44 @@ class Dispatcher:
         except (InvalidTokenError, InvalidTransitionError, OperationDoneError, OperationNotFoundError):
             return None
 
-    async def _free_for(self, record: Record) -> Handler:
-        """The handler of a row that nobody holds, and for which there is a slot here. Raises as ``resume``."""
+    async def _find_waiting(self, name: str, token: str) -> tuple[Record, Wait, Handler] | None:
+        """A row that nobody holds, with the wait of this token; None where there is none. Raises as ``resume``.
+
+        Where runs belong into the scheduler's requests, so does the watch over a lease that is over: between them the
+        process may stand still, and the next request may come to another one.
+        """
+        try:
+            names.parse(name)
+        except InvalidOperationNameError:
+            return None
+        while True:
+            record = await self._rows.find(name)
+            if record is None or record.done or record.wait is None or record.wait.token != token:
+                return None
+            handler = await self._free_for(record)
+            if handler is not None:
+                return record, record.wait, handler
+            await sleep_for(self.clock, self._evidence.step)
+
+    async def _free_for(self, record: Record) -> Handler | None:
+        """The handler of a row that nobody holds, and for which there is a slot here. Raises as ``resume``.
+
+        None where that is still to be seen, and whoever asks stays for so long.
+        """
         handler = self._runnable.find(record)
         if handler is None:
             raise WorkerUnavailableError(f"handler {record.handler!r} does not run here")
         now = self.clock.time()
         if record.lease_live(now):
             raise OperationBusyError(record.name, max(0.0, (record.lease_expire_time or 0.0) - now))
-        if record.state is State.RUNNING and not self.may_take_over(record):
+        proven = record.state is not State.RUNNING or self.may_take_over(record)
+        if not proven:
             await self.try_store(record)
-            raise OperationBusyError(record.name, self._evidence.interval)
+            if self._settings.dispatch != "scheduler":
+                raise OperationBusyError(record.name, self._evidence.interval)
         if self._slots.free <= 0:
             raise WorkerUnavailableError("it is shutting down" if self._life.draining else "it is full")
-        return handler
+        return handler if proven else None
 
     def may_take_over(self, record: Record) -> bool:
         """Whether a row whose lease is over may be taken (rule 4): our own is renewed, another's needs evidence."""
