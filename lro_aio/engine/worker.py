@@ -231,16 +231,29 @@ class Worker:
         return [run.task for run in self.running.values() if run.task is not None]
 
     def _answered(self, key: str, handler: Handler, uid: str, launched: list[Run] | None, outcome: Outcome) -> None:
-        if (
-            isinstance(outcome, Record)
-            and outcome.state is State.RUNNING
-            and (uid in ("", outcome.uid) or self._orphaned(outcome, key))
-        ):
+        if not isinstance(outcome, Record) or outcome.state is not State.RUNNING:
+            self._slots.end_claim(key)
+        elif uid in ("", outcome.uid):
             self._slots.end_claim(key, outcome)
             run = self._launch(outcome, handler)
             if launched is not None:
                 launched.append(run)
+        elif self._orphaned(outcome, key):
+            self._adopt(outcome, key, handler)
         else:
+            self._slots.end_claim(key)
+
+    def _adopt(self, row: Record, key: str, handler: Handler) -> None:
+        """Renew the lease of a row that nobody has renewed since its claim, then run it, if it is still ours."""
+        now, lease = self._clock.time(), self._settings.lease.duration
+        renewed = partial(transitions.renew, holder=Holder(row.uid, row.claim), now=now, lease=lease)
+        self._rows.submit(Change(row.name, renewed), partial(self._adopted, key, handler))
+
+    def _adopted(self, key: str, handler: Handler, outcome: Outcome) -> None:
+        if isinstance(outcome, Record) and not self.holds(outcome.uid):
+            self._slots.end_claim(key, outcome)
+            self._launch(outcome, handler)
+        else:  # it is another's, or a second start was first; what a lost answer leaves, a sweep finds
             self._slots.end_claim(key)
 
     def _orphaned(self, row: Record, key: str) -> bool:

@@ -195,3 +195,39 @@ async def test_who_waits_for_the_write_lock_takes_no_lease_from_a_holder_who_wai
                     await asyncio.sleep(0)
     assert work.runs == [(owner, 1)]
     await asyncio.to_thread(lock.close)
+
+
+@pytest.mark.asyncio
+async def test_a_start_that_finds_what_a_lost_answer_left_renews_its_lease_before_it_runs(host, base, work):
+    """Nobody has renewed it since: others have watched it for almost long enough."""
+    owner, other = await host(), await host()
+    owner.store.fail("apply", when="after")
+    with pytest.raises(lro.StoreUnavailableError):
+        await owner.start("work", request_id="r")
+    await base.advance(44)
+    assert other.engine.evidence.watched == 1
+    await owner.start("work", request_id="r")
+    await until(lambda: work.runs)
+    other.engine.clock.stood += 1  # no renewal by itself comes between
+    await other.sweep()
+    await base.settle()
+    assert work.runs == [(owner, 1)]
+
+
+@pytest.mark.asyncio
+async def test_a_start_that_finds_what_another_process_has_taken_meanwhile_runs_nothing(host, base, work):
+    owner, other = await host(), await host()
+    owner.store.fail("apply", when="after")
+    with pytest.raises(lro.StoreUnavailableError):
+        await owner.start("work", request_id="r")
+    await base.advance(44)
+    held = owner.store.hold("apply", when="after")
+    starting = asyncio.create_task(owner.start("work", request_id="r"))
+    await held.reached()
+    other.engine.clock.stood += 1  # it has watched for long enough
+    await other.sweep()
+    await until(lambda: work.runs)
+    held()
+    await starting
+    await base.settle()
+    assert work.runs == [(other, 2)]
