@@ -172,6 +172,7 @@ async def _ended(
     deadline = clock.monotonic() + limit
     latest: operations_pb2.Operation | None = None
     attempt = 0
+    stays = True
     while True:
         problem: Exception | None = None
         try:
@@ -185,6 +186,8 @@ async def _ended(
             log_failed_poll(operation, exc)
         if latest is not None and latest.done:
             return latest
+        if not stays:
+            raise WorkerUnavailableError("the client is closing; the operation goes on")
         now = clock.monotonic()
         if now >= deadline:
             failed = sentence(problem) if problem is not None else ""
@@ -192,21 +195,17 @@ async def _ended(
         pause = policy.delay(attempt)
         if isinstance(problem, LroError) and problem.retry_after is not None:
             pause = max(pause, problem.retry_after)
-        await _pause(asked, clock, min(deadline - now, pause))
+        stays = await _pause(asked, clock, min(deadline - now, pause))
         attempt += 1
 
 
-async def _pause(service: Service, clock: Clock, length: float) -> None:
-    """Let time pass between two polls.
-
-    Raises:
-        WorkerUnavailableError: The service is a client, which drains: its server must not wait for this one.
-    """
+async def _pause(service: Service, clock: Clock, length: float) -> bool:
+    """Let time pass between two polls. False: the service is a client, which drains, and its server waits for this."""
     host: Any = getattr(service, "server_host", None)
     if host is None:
         await sleep_for(clock, length)
-    elif not await host.pause(clock, length):
-        raise WorkerUnavailableError("the client is closing; the operation goes on")
+        return True
+    return bool(await host.pause(clock, length))
 
 
 async def _bounded(service: Service, name: str, clock: Clock, deadline: float) -> operations_pb2.Operation:

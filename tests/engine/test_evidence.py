@@ -231,3 +231,16 @@ async def test_a_start_that_finds_what_another_process_has_taken_meanwhile_runs_
     await starting
     await base.settle()
     assert work.runs == [(other, 2)]
+
+
+@pytest.mark.asyncio
+async def test_what_a_process_leaves_whose_clock_was_an_hour_ahead_is_taken_an_hour_later(host, base, work, abandon):
+    """Its lease ends by its own clock. Nobody else can tell it from one that is renewed."""
+    ahead, follower = await host(HOUR), await host()
+    await ahead.start("work")
+    await base.settle()
+    abandon(ahead)
+    await base.advance(HOUR + 44)
+    assert work.runs == [(ahead, 1)]
+    await base.advance(2)
+    assert work.runs == [(ahead, 1), (follower, 2)]
