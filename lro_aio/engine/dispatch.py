@@ -202,7 +202,7 @@ class Dispatcher:
 
     async def try_store(self, record: Record) -> None:
         """See whether the store takes writes, by one to this row, whose lease is over: else it proves nothing."""
-        if self._evidence.wants_trial():
+        if not self._worker.holds(record.uid) and self._evidence.wants_trial():
             asked = self.clock.monotonic()
             try:
                 await self._rows.submit(Change(record.name, partial(bookkeeping.touch, found=record)))

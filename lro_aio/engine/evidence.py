@@ -25,6 +25,8 @@ INTERVALS = 1.5
 """Renew intervals for which a lease that is over must stand still. A live holder renews within one."""
 STEP = 1.0
 """Seconds between two looks at such a lease, at most, and for which the store may keep a write waiting meanwhile."""
+CROWD = 1_000
+"""Rows for which the looks take a second more from each other: each look reads all of them."""
 ROUNDING = 1e-3
 """Seconds. A timer for the end of the interval goes by the time of day, which a float holds to a quarter of a us."""
 MOST = 100_000
@@ -94,7 +96,8 @@ class Evidence:
     def wait(self) -> float | None:
         """Seconds until the next look at rows that may be taken over later; None where there is no such row."""
         ends = [seen.first + self.interval for seen in self._seen.values() if not seen.proves]
-        return max(0.0, min(self.step, min(ends) - self._clock.monotonic())) if ends else None
+        pause = min(self.step * (1 + len(self._seen) / CROWD), self.interval / 3)
+        return max(0.0, min(pause, min(ends) - self._clock.monotonic())) if ends else None
 
     def wants_trial(self) -> bool:
         """Whether it is time to see again if the store takes writes; the caller is about to."""

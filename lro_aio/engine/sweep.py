@@ -279,7 +279,8 @@ class Sweeper:
         now = self._clock.time()
         # What cannot be handled here now must not hide what stands behind it.
         unhandled = len(self._seen) if self._stuck else 0
-        unhandled += self._slots.coming + self._evidence.watched + (self._leases.held if own else 0)
+        unhandled += self._slots.coming + (self._leases.held if own else 0)
+        unhandled += 2 * self._evidence.watched  # a dead process leaves many: each look reads twice as many as the last
         self._limit = self._policy.batch + unhandled
         self._changed = {}
         try:

@@ -244,3 +244,35 @@ async def test_what_a_process_leaves_whose_clock_was_an_hour_ahead_is_taken_an_h
     assert work.runs == [(ahead, 1)]
     await base.advance(2)
     assert work.runs == [(ahead, 1), (follower, 2)]
+
+
+@pytest.mark.asyncio
+async def test_a_thousand_leases_of_one_dead_process_are_watched_with_few_reads(host, base, abandon):
+    owner, other = await host(), await host()
+    ops = await asyncio.gather(*(owner.create() for _ in range(1500)))
+    await base.settle()
+    abandon(owner)
+    other.engine.clock.off += 31
+    before = other.store.calls["look"]
+    await other.sweep()
+    assert other.engine.evidence.watched == 1500
+    assert other.store.calls["look"] - before <= 6, "each reads twice as many rows as the one before"
+    await base.advance(16)
+    assert (await other.get_operation(ops[-1].name)).done
+
+
+@pytest.mark.asyncio
+async def test_what_sleeps_wakes_on_time_while_a_lease_is_watched(host, base, work, abandon):
+    @work.handler("nap", resume_points=("up",))
+    async def nap(op):
+        return op.suspend(resume_at="up", sleep=35.25) if op.resume_point == "" else None
+
+    owner, other = await host(), await host()
+    created = await owner.create()
+    await base.settle()
+    op = await other.start("nap")
+    abandon(owner)
+    await base.advance(35.25)
+    assert other.engine.evidence.watched == 1
+    assert (await other.get_operation(op.name)).done
+    assert not (await other.get_operation(created.name)).done
