@@ -24,7 +24,9 @@ __all__ = ["Evidence"]
 INTERVALS = 1.5
 """Renew intervals for which a lease that is over must stand still. A live holder renews within one."""
 STEP = 1.0
-"""Seconds between two looks at such a lease, at most, and for which the store may keep a write waiting meanwhile."""
+"""Seconds between two looks at such a lease, at most."""
+PATIENCE = 1.0
+"""Seconds for which the store may keep a write waiting meanwhile, at most. A short lease has less of it."""
 CROWD = 1_000
 """Rows for which the looks take a second more from each other: each look reads all of them."""
 ROUNDING = 1e-3
@@ -57,6 +59,7 @@ class Evidence:
         """Seconds between the first sighting and the take-over."""
         self.step = min(STEP, self.interval / 3)
         """Seconds between two looks at a lease that may be taken over later."""
+        self._patience = min(PATIENCE, policy.renew_interval)
         self._seen: dict[str, _Sighting] = {}
         self._tried = float("-inf")
         """Monotonic seconds at which the store was last asked to take a write."""
@@ -108,16 +111,19 @@ class Evidence:
         return True
 
     def answered(self, asked: float) -> None:
-        """The store took a write that was asked for at this monotonic moment. Late: nobody could renew meanwhile."""
-        if self._clock.monotonic() - asked > self.step:
+        """The store took a write that was asked for at this monotonic moment: until now, nobody could renew."""
+        now = self._clock.monotonic()
+        if now - asked > self._patience:
             self.clear()
+        for seen in self._seen.values():
+            seen.first += min(now - asked, now - seen.first)
 
     def in_time(self, change: Callable[[Record], Record | None]) -> Callable[[Record], Record | None]:
         """A change that takes a lease, refused where the store takes it late.
 
         It waited for a lock, say; the holder may wait for the same one, in order to renew.
         """
-        latest = self._clock.monotonic() + self.step
+        latest = self._clock.monotonic() + self._patience
 
         def checked(record: Record) -> Record | None:
             if self._clock.monotonic() > latest:

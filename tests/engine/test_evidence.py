@@ -8,6 +8,8 @@ import pytest
 import pytest_asyncio
 
 import lro_aio as lro
+from lro_aio.core.record import Record, State
+from lro_aio.engine.evidence import Evidence
 from lro_aio.engine.timing import SystemClock
 from lro_aio.testing import FaultyStore, ManualClock
 
@@ -276,3 +278,24 @@ async def test_what_sleeps_wakes_on_time_while_a_lease_is_watched(host, base, wo
     assert other.engine.evidence.watched == 1
     assert (await other.get_operation(op.name)).done
     assert not (await other.get_operation(created.name)).done
+
+
+@pytest.mark.parametrize(("waited", "left"), [(0.0, 5), (0.75, 5.75), (1.5, None)])
+def test_time_in_which_a_write_waited_does_not_count_and_a_long_wait_begins_anew(base, waited, left):
+    clock = HostClock(base)
+    evidence = Evidence(clock, lro.LeasePolicy(duration=30))
+    row = Record(
+        name="operations/a", uid="u", state=State.RUNNING, create_time=0, update_time=0, owner="o", lease_expire_time=1
+    )
+    assert not evidence.proves_dead(row)
+    clock.stood += 10 - waited
+    asked = clock.monotonic()
+    clock.stood += waited
+    evidence.answered(asked)
+    if left is None:
+        assert evidence.watched == 0
+        return
+    clock.stood += left - 0.01
+    assert not evidence.proves_dead(row)
+    clock.stood += 0.01
+    assert evidence.proves_dead(row)
