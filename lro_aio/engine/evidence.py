@@ -103,9 +103,12 @@ class Evidence:
         return max(0.0, min(pause, min(ends) - self._clock.monotonic())) if ends else None
 
     def wants_trial(self) -> bool:
-        """Whether it is time to see again if the store takes writes; the caller is about to."""
+        """Whether it is time to see again if the store takes writes; the caller is about to.
+
+        Three times in the interval: a lock that is held for less does not keep a renewal from being written after it.
+        """
         now = self._clock.monotonic()
-        if now - self._tried < self.step - ROUNDING:
+        if now - self._tried < self.interval / 3 - ROUNDING:
             return False
         self._tried = now
         return True
