@@ -209,7 +209,8 @@ class Dispatcher:
             except (StoreRefusedError, StoreSchemaError):
                 self._evidence.clear()
                 raise
-            self._evidence.answered(asked)
+            finally:
+                self._evidence.answered(asked)
 
     async def _sit_out(self, wait: Wait) -> None:
         """Stay for the rest of a sleep that is all but over: the scheduler's clock is a little ahead of ours."""

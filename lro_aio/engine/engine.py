@@ -68,7 +68,14 @@ class Engine:
         life = self.life = Life()
         feed = self.feed = Feed(clock.monotonic)
         self.slots = Slots(settings.max_running if settings.worker else 0, clock.monotonic)
-        self.batcher = Batcher(store, life, committed=feed.publish, elsewhere=feed.elsewhere, recovered=self._recovered)
+        self.batcher = Batcher(
+            store,
+            life,
+            committed=feed.publish,
+            elsewhere=feed.elsewhere,
+            away=self._note_away,
+            recovered=self._recovered,
+        )
         rows = self.rows = Rows(self.batcher, feed, clock, life, settings.owner)
         leases = self.leases = Leases(self.batcher, clock, life, settings.lease, self._lost)
         children = self.children = Children(rows, feed, clock, services)
@@ -79,6 +86,8 @@ class Engine:
         self._closing: asyncio.Task[None] | None = None
         self._undo: list[Callable[[], None]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._away_since = -math.inf
+        """Monotonic seconds: when the store last began to be away."""
         self._runs_end = math.inf
         """Of the event loop's time: when handlers that still run are stopped, once a drain has begun."""
 
@@ -297,8 +306,11 @@ class Engine:
         self.feed.look_again()
         self._timer = self.life.loop.call_later(POLL_AGAIN, self._poll_again)
 
+    def _note_away(self) -> None:
+        self._away_since = self.clock.monotonic()
+
     def _recovered(self) -> None:
-        self.evidence.clear()
+        self.evidence.answered(self._away_since)
         self.sweeper.doubt()
         self.feed.elsewhere()  # a write whose answer was lost gave no notice
         self.sweeper.nudge()

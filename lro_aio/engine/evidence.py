@@ -114,7 +114,10 @@ class Evidence:
         return True
 
     def answered(self, asked: float) -> None:
-        """The store took a write that was asked for at this monotonic moment: until now, nobody could renew."""
+        """The store answers, and was asked for that at this monotonic moment: until now, nobody could renew.
+
+        After a short while, a holder who lives has soon repeated his renewal. After a long one, he may not have.
+        """
         now = self._clock.monotonic()
         if now - asked > self._patience:
             self.clear()

@@ -301,3 +301,49 @@ def test_time_in_which_a_write_waited_does_not_count_and_a_long_wait_begins_anew
     assert not evidence.proves_dead(row)
     clock.stood += 0.01
     assert evidence.proves_dead(row)
+
+
+@pytest.mark.asyncio
+async def test_a_call_that_fails_now_and_then_does_not_keep_a_process_from_taking_over(host, base, work, abandon):
+    owner, other = await host(), await host()
+    op = await owner.start("work")
+    await base.settle()
+    abandon(owner)
+    await base.advance(31)
+    for _ in range(14):
+        other.store.fail("read")
+        with pytest.raises(lro.StoreUnavailableError):
+            await other.get_operation(op.name)
+        await other.get_operation(op.name)
+        await base.advance(1)
+    await base.advance(1)
+    assert work.runs == [(owner, 1), (other, 2)]
+
+
+class HandTicked(HostClock):
+    """A host whose tickers the test calls."""
+
+    def __init__(self, base):
+        super().__init__(base)
+        self.ticks = {}
+
+    def every(self, interval, tick):
+        self.ticks[interval] = tick
+        return lambda: None
+
+
+@pytest.mark.asyncio
+async def test_a_renewal_that_the_store_did_not_answer_is_repeated_soon(base, work, open_client):
+    store, clock = FaultyStore(lro.SqliteStore("sqlite://")), HandTicked(base)
+    client = await open_client(store, handlers=[work], clock=clock)
+    op = await client.start("work")
+    await base.advance(10)
+    assert sorted(clock.ticks) == [2.5, 10]
+    store.fail("apply")
+    await asyncio.to_thread(clock.ticks[10])
+    lease = (await client.operation(op.name)).record.lease_expire_time
+    await asyncio.to_thread(clock.ticks[2.5])
+    assert (await client.operation(op.name)).record.lease_expire_time == lease + 10
+    calls = store.calls["apply"]
+    await asyncio.to_thread(clock.ticks[2.5])
+    assert store.calls["apply"] == calls, "it was answered"
