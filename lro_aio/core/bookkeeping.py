@@ -9,17 +9,20 @@ from lro_aio.core import trail
 from lro_aio.core.errors import InvalidTokenError
 from lro_aio.core.record import Record, State
 
-__all__ = ["cascaded", "check_for_parent", "handed_over", "keep", "keep_for_parent", "suspect"]
+__all__ = ["cascaded", "check_for_parent", "handed_over", "keep", "keep_for_parent", "touch"]
 
 
-def suspect(record: Record, *, now: float, until: float) -> Record:
-    """Note that a lease was found to be over: it may be taken at ``until`` if it has not moved by then (rule 4).
+def touch(record: Record, *, found: Record) -> Record:
+    """Write to a row whose lease was found to be over, and change nothing that matters (rule 4).
 
-    The note is in the row, so that it outlives whoever makes it.
+    That it can be written is what counts: while the store takes no writes, a holder who lives cannot renew. The row
+    stays due for everybody, whose clock may be another: its lease is for nobody to take who has not watched it himself.
     """
-    if record.state is not State.RUNNING or record.lease_live(now) or record.suspected:
-        return record
-    return record.evolve(check_time=until)
+    lease = record.lease_expire_time
+    if record.state is not State.RUNNING or lease is None or lease != found.lease_expire_time:
+        return record  # it has moved
+    earlier = round(lease - 1e-6, 6)
+    return record.evolve(check_time=lease if record.check_time == earlier else earlier)
 
 
 def handed_over(

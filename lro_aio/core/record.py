@@ -433,12 +433,6 @@ class Record:
         comparable = [theirs for theirs in (other.fingerprint, *also) if theirs.partition(":")[0] == scheme]
         return not comparable or mine in comparable
 
-    @property
-    def suspected(self) -> bool:
-        """Whether the lease was noted to be over: a renewal makes ``check_time`` its own end again."""
-        lease, check = self.lease_expire_time, self.check_time
-        return lease is not None and check is not None and check > lease
-
     def lease_live(self, now: float) -> bool:
         """Whether a run may be under way: the row is RUNNING and its lease is not over."""
         if self.state is not State.RUNNING:

@@ -47,7 +47,8 @@ class Batcher:
         life: Whether the client is open.
         committed: Called on the loop for every row that a change left behind, in the order of commit.
         elsewhere: Called on the loop when another process has committed.
-        recovered: Called on the loop when the store answers again after an outage.
+        away: Called on the loop when the store does not answer any more.
+        recovered: Called on the loop when the store answers again after that.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Batcher:
         *,
         committed: Callable[[str, Record | None], None],
         elsewhere: Callable[[], None],
+        away: Callable[[], None],
         recovered: Callable[[], None],
     ) -> None:
         self.store = store
@@ -64,6 +66,7 @@ class Batcher:
         self._committed = committed
         self._repeats = Repeats()
         self._elsewhere = elsewhere
+        self._away = away
         self._recovered = recovered
         self._readers: Readers | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -172,7 +175,7 @@ class Batcher:
     def _called(self, future: asyncio.Future[Any]) -> None:
         if not future.cancelled():
             if isinstance(future.exception(), StoreUnavailableError):
-                self._unavailable = True
+                self._note_silence()
             elif self._unavailable:
                 self._note_answer()
         self._pending -= 1
@@ -232,6 +235,11 @@ class Batcher:
                 if not future.done():
                     future.set_result(by_name)
         self._reader = None
+
+    def _note_silence(self) -> None:
+        if not self._unavailable:
+            self._unavailable = True
+            self._away()
 
     def _note_answer(self) -> None:
         if self._unavailable:
@@ -297,7 +305,7 @@ class Batcher:
                     extra=event("outcome_not_processed", operation=change.name),
                 )
         if unavailable:
-            self._unavailable = True
+            self._note_silence()
         elif self._unavailable:
             self._note_answer()
         self._pending -= asked

@@ -22,6 +22,8 @@ from lro_aio.core.errors import (
     OperationBusyError,
     OperationDoneError,
     OperationNotFoundError,
+    StoreRefusedError,
+    StoreSchemaError,
     StoreUnavailableError,
     WorkerUnavailableError,
 )
@@ -134,27 +136,23 @@ class Dispatcher:
             WorkerUnavailableError: It cannot run here now.
             StoreUnavailableError: The store did not answer.
         """
-        try:
-            names.parse(name)
-        except InvalidOperationNameError:
+        found = await self._find_waiting(name, token)
+        if found is None:
             return None
-        record = await self._rows.find(name)
-        if record is None or record.done or record.wait is None or record.wait.token != token:
-            return None
-        handler = await self._free_for(record)
+        record, wait, handler = found
         if record.state is State.SUSPENDED and (reason is None or not early):
-            await self._sit_out(record.wait)
-            if reason is None or _must_look(record.wait, reason, self.clock.time()):
-                reason, pending = await self._children.reason(record.wait)
+            await self._sit_out(wait)
+            if reason is None or _must_look(wait, reason, self.clock.time()):
+                reason, pending = await self._children.reason(wait)
             if reason is None:
                 if visit is not None and record.handover <= visit:
                     raise WorkerUnavailableError("its hand-over is not noted yet", retry_after=RETRY_AFTER)
                 # Whoever brought it is about to end, although the scheduler may still count it as alive.
                 await self.hand_over(record.evolve(schedule_handle=""))
                 return None
-        waited = set(record.wait.children)  # whoever calls says which, and could say anything
+        waited = set(wait.children)  # whoever calls says which, and could say anything
         pending = [child for child in pending if child in waited]
-        wake = record.wait.wake(reason or WakeReason.ELAPSED, pending, error)
+        wake = wait.wake(reason or WakeReason.ELAPSED, pending, error)
         try:
             return await self._claim(record, handler, token, wake)
         except OperationBusyError:
@@ -162,30 +160,60 @@ class Dispatcher:
         except (InvalidTokenError, InvalidTransitionError, OperationDoneError, OperationNotFoundError):
             return None
 
-    async def _free_for(self, record: Record) -> Handler:
-        """The handler of a row that nobody holds, and for which there is a slot here. Raises as ``resume``."""
+    async def _find_waiting(self, name: str, token: str) -> tuple[Record, Wait, Handler] | None:
+        """A row that nobody holds, with the wait of this token; None where there is none. Raises as ``resume``.
+
+        Where runs belong into the scheduler's requests, so does the watch over a lease that is over: between them the
+        process may stand still, and the next request may come to another one.
+        """
+        try:
+            names.parse(name)
+        except InvalidOperationNameError:
+            return None
+        while True:
+            record = await self._rows.find(name)
+            if record is None or record.done or record.wait is None or record.wait.token != token:
+                return None
+            handler = await self._free_for(record)
+            if handler is not None:
+                return record, record.wait, handler
+            await sleep_for(self.clock, self._evidence.step)
+
+    async def _free_for(self, record: Record) -> Handler | None:
+        """The handler of a row that nobody holds, and for which there is a slot here. Raises as ``resume``.
+
+        None where that is still to be seen, and whoever asks stays for so long.
+        """
         handler = self._runnable.find(record)
         if handler is None:
             raise WorkerUnavailableError(f"handler {record.handler!r} does not run here")
         now = self.clock.time()
         if record.lease_live(now):
             raise OperationBusyError(record.name, max(0.0, (record.lease_expire_time or 0.0) - now))
-        if record.state is State.RUNNING and not self.may_take_over(record):
-            await self.note_suspect(record, now)
-            raise OperationBusyError(record.name, self._evidence.interval)
+        proven = record.state is not State.RUNNING or self.may_take_over(record)
+        if not proven:
+            await self.try_store(record)
+            if self._settings.dispatch != "scheduler":
+                raise OperationBusyError(record.name, self._evidence.interval)
         if self._slots.free <= 0:
             raise WorkerUnavailableError("it is shutting down" if self._life.draining else "it is full")
-        return handler
+        return handler if proven else None
 
     def may_take_over(self, record: Record) -> bool:
         """Whether a row whose lease is over may be taken (rule 4): our own is renewed, another's needs evidence."""
         return not self._worker.holds(record.uid) and self._evidence.proves_dead(record)
 
-    async def note_suspect(self, record: Record, now: float) -> None:
-        """Note in a row that its lease is over: any process may take it if it has not moved for long enough."""
-        if not record.suspected and not self._worker.holds(record.uid):
-            noted = partial(bookkeeping.suspect, now=now, until=now + self._evidence.interval)
-            await self._rows.submit(Change(record.name, noted))
+    async def try_store(self, record: Record) -> None:
+        """See whether the store takes writes, by one to this row, whose lease is over: else it proves nothing."""
+        if not self._worker.holds(record.uid) and self._evidence.wants_trial():
+            asked = self.clock.monotonic()
+            try:
+                await self._rows.submit(Change(record.name, partial(bookkeeping.touch, found=record)))
+            except (StoreRefusedError, StoreSchemaError):
+                self._evidence.clear()
+                raise
+            finally:
+                self._evidence.answered(asked)
 
     async def _sit_out(self, wait: Wait) -> None:
         """Stay for the rest of a sleep that is all but over: the scheduler's clock is a little ahead of ours."""
@@ -323,7 +351,7 @@ class Dispatcher:
         wake = None if wait is None else wait.wake(wait.reason(self.clock.time(), ()) or WakeReason.ELAPSED)
         if self._waits_for_trial(record, handler, wake):
             return None
-        if not self._slots.has_free():
+        if not _ends_by_claim(record, handler) and not self._slots.has_free():
             self._slots.wait(record, wake)
             return None
         return self._worker.begin_claim(record, handler, token=_token(record, wake), wake=wake)
@@ -387,7 +415,7 @@ class Dispatcher:
         """
         if self._waits_for_trial(record, handler, wake):
             return
-        if not self._slots.has_free():
+        if not _ends_by_claim(record, handler) and not self._slots.has_free():
             if not self._life.draining:
                 self._slots.wait(record, wake)
             elif wake is not None:
@@ -400,20 +428,30 @@ class Dispatcher:
         except LroError as exc:  # another process was first
             logger.debug("%s was not claimed: %s", record.name, exc, extra=about(record, "not_claimed"))
 
-    def _trial(self, record: Record) -> float:
-        """Seconds for which the next run of a row is on trial here; 0 for none."""
+    def observe(self, name: str, record: Record | None) -> None:
+        """A row was committed, or found: where it waits for a trial that it needs no more, it waits no longer."""
+        if not self._trials.waits(name):
+            return
+        handler = None if record is None or record.done else self._runnable.find(record)
+        if record is None or handler is None or not self._trial(record, handler):
+            self._trials.leave(name)
+
+    def _trial(self, record: Record, handler: Handler) -> float:
+        """Seconds for which the next run of a row is on trial here; 0 for none, also where it will not run."""
+        if _ends_by_claim(record, handler):
+            return 0.0
         return core_trials.length(record, self._settings.lease.duration)
 
     def _waits_for_trial(self, record: Record, handler: Handler, wake: Wake | None) -> bool:
         """Whether a row is a suspect; then it is claimed once it is its turn."""
-        if not self._trial(record):
+        if not self._trial(record, handler):
             return False
         self._tasks.spawn(self._claim_suspect(record, handler, wake))
         return True
 
     async def _claim(self, record: Record, handler: Handler, token: str | None, wake: Wake | None) -> Run | None:
         """Claim a row and run it: now, or for a suspect when it is its turn."""
-        length = self._trial(record)
+        length = self._trial(record, handler)
         if not length:
             return await self._worker.claim(record, handler, token=token, wake=wake)
         company = await self._trials.turn(record.name, length=length, most=core_trials.company(record))
@@ -470,6 +508,11 @@ class Dispatcher:
 def _must_look(wait: Wait, reason: WakeReason, now: float) -> bool:
     """Whether a scheduler's word is not enough: it comes early, or only knows that something may be over."""
     return wait.union or bool(wait.topics) or wait.ends > now or (reason is WakeReason.ELAPSED and bool(wait.children))
+
+
+def _ends_by_claim(record: Record, handler: Handler) -> bool:
+    """Whether nothing of a row will run any more: its claim ends it, since it was cancelled and has no clean-up."""
+    return record.cancel_requested and not record.cleaning and not handler.on_cancel
 
 
 def _token(record: Record, wake: Wake | None) -> str | None:

@@ -71,7 +71,14 @@ class Engine:
         life = self.life = Life()
         feed = self.feed = Feed(clock.monotonic)
         self.slots = Slots(settings.max_running if settings.worker else 0, clock.monotonic)
-        self.batcher = Batcher(store, life, committed=feed.publish, elsewhere=feed.elsewhere, recovered=self._recovered)
+        self.batcher = Batcher(
+            store,
+            life,
+            committed=feed.publish,
+            elsewhere=feed.elsewhere,
+            away=self._note_away,
+            recovered=self._recovered,
+        )
         rows = self.rows = Rows(self.batcher, feed, clock, life, settings.owner)
         leases = self.leases = Leases(self.batcher, clock, life, settings.lease, self._lost)
         children = self.children = Children(rows, feed, clock, services)
@@ -84,17 +91,21 @@ class Engine:
         self._closing: asyncio.Task[None] | None = None
         self._undo: list[Callable[[], None]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._away_since = -math.inf
+        """Monotonic seconds: when the store last began to be away."""
         self._runs_end = math.inf
         """Of the event loop's time: when handlers that still run are stopped, once a drain has begun."""
 
     def _make_workers(self, runnable: Runnable, steady: SteadyTime) -> None:
         """What runs handlers, and finds what is to run."""
         settings, clock, rows, slots = self.settings, self.clock, self.rows, self.slots
+        self.evidence = Evidence(clock, settings.lease)
         self.worker = Worker(
             Runner(self.host),
             rows=rows,
             slots=slots,
             leases=self.leases,
+            evidence=self.evidence,
             settings=settings,
             clock=clock,
             steady=steady,
@@ -102,7 +113,6 @@ class Engine:
             after=self._after,
         )
         self.trials = Trials(slots, clock)
-        self.evidence = Evidence(clock, settings.lease)
         keeper = Keeper(rows, clock, settings.retention.duration)
         standstill = Standstill(
             self.feed, rows, slots, self.worker, runnable, clock=clock, interval=settings.sweep.interval
@@ -193,6 +203,7 @@ class Engine:
         self._undo = [
             self.rows.listen(),
             self.feed.listen(self.worker.observe, lambda: None),
+            self.feed.listen(self.dispatcher.observe, lambda: None),
             self.feed.listen(self.sweeper.observe, self.sweeper.elsewhere),
             self.feed.listen(self.joiner.observe, lambda: None),
             self.clock.attach(self._settle),
@@ -303,8 +314,11 @@ class Engine:
         self.feed.look_again()
         self._timer = self.life.loop.call_later(POLL_AGAIN, self._poll_again)
 
+    def _note_away(self) -> None:
+        self._away_since = self.clock.monotonic()
+
     def _recovered(self) -> None:
-        self.evidence.clear()
+        self.evidence.answered(self._away_since)
         self.sweeper.doubt()
         self.feed.elsewhere()  # a write whose answer was lost gave no notice
         self.sweeper.nudge()

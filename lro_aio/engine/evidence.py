@@ -2,18 +2,19 @@
 
 A lease that is over proves little: the process, the machine or the store may have stood still for as long, or the clock
 may have been set. Somebody who lives renews as soon as things move again. So a lease is taken only after it was seen to
-be over, and has not moved for longer than a live holder takes to renew, in which the store answered and this process
+be over, and has not moved for longer than a live holder takes to renew, in which the store took writes and this process
 did not stand still either. All of that goes by monotonic time.
 
-Whoever finds such a lease notes it in the row too (``bookkeeping.suspect``): a renewal takes the note away, and
-processes that do not live for long enough to see the lease twice go on with each other's evidence. So a note counts for
-those that see the lease for the first time.
+Nobody goes by what another process has seen: that could only be handed on as a time of day, which clocks that are set
+make worthless, and whether the store was away meanwhile would be lost. Whoever begins anew looks for himself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from lro_aio.core.errors import OperationBusyError
 from lro_aio.core.policies import LeasePolicy
 from lro_aio.core.record import Record
 from lro_aio.ports import Clock
@@ -22,6 +23,12 @@ __all__ = ["Evidence"]
 
 INTERVALS = 1.5
 """Renew intervals for which a lease that is over must stand still. A live holder renews within one."""
+STEP = 1.0
+"""Seconds between two looks at such a lease, at most."""
+PATIENCE = 1.0
+"""Seconds for which the store may keep a write waiting meanwhile, at most. A short lease has less of it."""
+CROWD = 1_000
+"""Rows for which the looks take a second more from each other: each look reads all of them."""
 ROUNDING = 1e-3
 """Seconds. A timer for the end of the interval goes by the time of day, which a float holds to a quarter of a us."""
 MOST = 100_000
@@ -34,6 +41,8 @@ class _Sighting:
     """(uid, claim, expiry)"""
     first: float
     last: float
+    proves: bool = False
+    """It has gone on for long enough."""
 
 
 class Evidence:
@@ -48,7 +57,12 @@ class Evidence:
         self._clock = clock
         self.interval = policy.renew_interval * INTERVALS
         """Seconds between the first sighting and the take-over."""
+        self.step = min(STEP, self.interval / 3)
+        """Seconds between two looks at a lease that may be taken over later."""
+        self._patience = min(PATIENCE, policy.renew_interval)
         self._seen: dict[str, _Sighting] = {}
+        self._tried = float("-inf")
+        """Monotonic seconds at which the store was last asked to take a write."""
 
     def proves_dead(self, record: Record) -> bool:
         """Note that the lease of this row was found to be over; True if its holder must be dead.
@@ -61,11 +75,6 @@ class Evidence:
         now = self._clock.monotonic()
         lease = (record.uid, record.claim, record.lease_expire_time)
         seen = self._seen.get(record.name)
-        # Who has seen the lease himself goes by that alone: the note goes by the time of day, which may have been set
-        # since, or have gone on while everybody stood still.
-        known = seen is not None and seen.lease == lease
-        if not known and record.suspected and self._clock.time() >= (record.check_time or 0.0):
-            return True
         # Nobody looked for so long: this process may have stood still, and the holder beside it.
         stale = seen is not None and now - seen.last > 2 * self.interval
         if seen is None or seen.lease != lease or stale:
@@ -74,16 +83,60 @@ class Evidence:
             self._seen[record.name] = _Sighting(lease, now, now)
             return False
         seen.last = now
-        if now - seen.first < self.interval - ROUNDING:
-            return False
-        del self._seen[record.name]
-        return True
+        seen.proves = now - seen.first >= self.interval - ROUNDING
+        return seen.proves
+
+    @property
+    def watched(self) -> int:
+        """How many rows were seen."""
+        return len(self._seen)
+
+    def watches(self, name: str) -> bool:
+        """Whether a row was seen, and may be taken over later."""
+        seen = self._seen.get(name)
+        return seen is not None and not seen.proves
 
     def wait(self) -> float | None:
-        """Seconds until some row may be taken over, if its lease does not move; None where there is no such row."""
+        """Seconds until the next look at rows that may be taken over later; None where there is no such row."""
+        ends = [seen.first + self.interval for seen in self._seen.values() if not seen.proves]
+        pause = min(self.step * (1 + len(self._seen) / CROWD), self.interval / 3)
+        return max(0.0, min(pause, min(ends) - self._clock.monotonic())) if ends else None
+
+    def wants_trial(self) -> bool:
+        """Whether it is time to see again if the store takes writes; the caller is about to.
+
+        Three times in the interval: a lock that is held for less does not keep a renewal from being written after it.
+        """
         now = self._clock.monotonic()
-        waits = [seen.first + self.interval - now for seen in self._seen.values()]
-        return max(0.0, min(waits)) if waits else None
+        if now - self._tried < self.interval / 3 - ROUNDING:
+            return False
+        self._tried = now
+        return True
+
+    def answered(self, asked: float) -> None:
+        """The store answers, and was asked for that at this monotonic moment: until now, nobody could renew.
+
+        After a short while, a holder who lives has soon repeated his renewal. After a long one, he may not have.
+        """
+        now = self._clock.monotonic()
+        if now - asked > self._patience:
+            self.clear()
+        for seen in self._seen.values():
+            seen.first += min(now - asked, now - seen.first)
+
+    def in_time(self, change: Callable[[Record], Record | None]) -> Callable[[Record], Record | None]:
+        """A change that takes a lease, refused where the store takes it late.
+
+        It waited for a lock, say; the holder may wait for the same one, in order to renew.
+        """
+        latest = self._clock.monotonic() + self._patience
+
+        def checked(record: Record) -> Record | None:
+            if self._clock.monotonic() > latest:
+                raise OperationBusyError(record.name, self.interval)
+            return change(record)
+
+        return checked
 
     def keep(self, names: set[str]) -> None:
         """Forget all rows but these: the others are no longer due."""

@@ -1,7 +1,7 @@
 """The leases that this process holds: renewed all in one transaction, from a thread that no handler can block (rule 4).
 
-Who holds a lease renews it at a third of its duration. Whether a lease that is over may be taken is for ``evidence`` to
-say.
+Who holds a lease renews it at a third of its duration, and soon again where the store did not take that. Whether a
+lease that is over may be taken is for ``evidence`` to say.
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ class Learner(Protocol):
         ...
 
 
+AGAIN = 1 / 4
+"""Renew intervals after which a renewal that the store did not answer is repeated: well before others who have watched
+the lease since may take it."""
 _OF_THE_STORE = (StoreUnavailableError, StoreRefusedError, StoreSchemaError)
 """Errors that say nothing of who holds an operation."""
 
@@ -72,7 +75,9 @@ class Leases:
         self._held: dict[str, tuple[str, Holder]] = {}
         """By uid: the leases of runs, and of operations that this process made and drives."""
         self._driven: weakref.WeakValueDictionary[str, Learner] = weakref.WeakValueDictionary()
-        self._stop_ticker: Callable[[], None] | None = None
+        self._stop_tickers: list[Callable[[], None]] = []
+        self._failed = False
+        """The store did not answer the last renewal."""
         self._alive = time.monotonic()
         self._closed = False
 
@@ -80,8 +85,12 @@ class Leases:
         """Renew this row's lease from now on."""
         self._alive = time.monotonic()  # the loop lives: while nothing was held, nobody asked it
         self._held[holder.uid] = (name, holder)
-        if self._stop_ticker is None and not self._closed:
-            self._stop_ticker = self._clock.every(self._policy.renew_interval, self.renew)
+        if not self._stop_tickers and not self._closed:
+            interval = self._policy.renew_interval
+            self._stop_tickers = [
+                self._clock.every(interval, self.renew),
+                self._clock.every(interval * AGAIN, self.renew_again),
+            ]
 
     def drive(self, name: str, holder: Holder, driver: Learner) -> None:
         """As ``hold``; and tell the driver of what others write.
@@ -140,6 +149,7 @@ class Leases:
             outcomes = self._batcher.apply_from_thread(changes)
         except ClosedError:
             return
+        self._failed = any(isinstance(outcome, StoreUnavailableError) for outcome in outcomes)
         # A store that is unreachable, or unable, is no evidence that a claim has changed.
         lost = [
             holder
@@ -148,6 +158,11 @@ class Leases:
         ]
         if lost:
             loop.call_soon_threadsafe(self._lose, lost)
+
+    def renew_again(self) -> None:
+        """Renew what the store did not take. Called as ``renew``."""
+        if self._failed:
+            self.renew()
 
     async def release(self) -> None:
         """Give every row back, for other processes to go on with at once."""
@@ -163,9 +178,9 @@ class Leases:
     def close(self) -> None:
         """Stop renewing, for good. Blocks until a renewal that is under way has ended."""
         self._closed = True
-        if self._stop_ticker is not None:
-            self._stop_ticker()
-            self._stop_ticker = None
+        for stop in self._stop_tickers:
+            stop()
+        self._stop_tickers = []
 
     def _forgotten(self, name: str, holder: Holder) -> None:
         """A driver was collected, on whatever thread that was."""

@@ -12,7 +12,13 @@ from lro_aio.core import names
 from lro_aio.core.call_failures import call_failure, is_transient, sentence
 from lro_aio.core.codes import Code
 from lro_aio.core.data import decode_response
-from lro_aio.core.errors import LroError, OperationNotFoundError, RemoteCallError, WaitDeadlineExceededError
+from lro_aio.core.errors import (
+    LroError,
+    OperationNotFoundError,
+    RemoteCallError,
+    WaitDeadlineExceededError,
+    WorkerUnavailableError,
+)
 from lro_aio.core.logs import event
 from lro_aio.core.policies import Duration, PollPolicy, seconds
 from lro_aio.core.results import response_of
@@ -147,6 +153,7 @@ async def wait_operation(
         RemoteCallError: A poll failed in a way that will not pass, such as PERMISSION_DENIED.
         WaitDeadlineExceededError: The time is up; carries the operation as last seen. The last poll that failed, if no
             later one succeeded, is in its text and its ``__cause__``.
+        WorkerUnavailableError: The service is a ``Client``, which is closing; the work goes on.
         OperationFailedError: It ended with an error. With ``response_type`` only, as the next one.
         TypeError: The response is of another type.
     """
@@ -165,6 +172,7 @@ async def _ended(
     deadline = clock.monotonic() + limit
     latest: operations_pb2.Operation | None = None
     attempt = 0
+    stays = True
     while True:
         problem: Exception | None = None
         try:
@@ -178,6 +186,8 @@ async def _ended(
             log_failed_poll(operation, exc)
         if latest is not None and latest.done:
             return latest
+        if not stays:
+            raise WorkerUnavailableError("the client is closing; the operation goes on")
         now = clock.monotonic()
         if now >= deadline:
             failed = sentence(problem) if problem is not None else ""
@@ -185,8 +195,17 @@ async def _ended(
         pause = policy.delay(attempt)
         if isinstance(problem, LroError) and problem.retry_after is not None:
             pause = max(pause, problem.retry_after)
-        await sleep_for(clock, min(deadline - now, pause))
+        stays = await _pause(asked, clock, min(deadline - now, pause))
         attempt += 1
+
+
+async def _pause(service: Service, clock: Clock, length: float) -> bool:
+    """Let time pass between two polls. False: the service is a client, which drains, and its server waits for this."""
+    host: Any = getattr(service, "server_host", None)
+    if host is None:
+        await sleep_for(clock, length)
+        return True
+    return bool(await host.pause(clock, length))
 
 
 async def _bounded(service: Service, name: str, clock: Clock, deadline: float) -> operations_pb2.Operation:

@@ -166,6 +166,21 @@ class Rows:
         await changes.wait(self._clock, until)
         return changes.take()
 
+    async def pause(self, clock: Clock, length: float) -> bool:
+        """Return after so many seconds of a clock, True; or when the client drains, False.
+
+        A pause that begins during a drain is held for a moment.
+        """
+        if self._life.draining:
+            await asyncio.sleep(min(length, DRAIN_HOLD))
+            return False
+        until = clock.monotonic() + length
+        with self._feed.subscribe(()) as changes:  # a drain is told to everybody
+            while not self._life.draining and clock.monotonic() < until:
+                await changes.wait(clock, until)
+                changes.take()
+        return not self._life.draining
+
     def _running_here(self, name: str, timeout: float | None) -> Record | None:
         """What a wait begins with, without a read: its row if it runs here and nobody else has changed anything.
 

@@ -45,6 +45,10 @@ class ServerHost:
         """Whether this process takes no more work, or is closed."""
         return self._rows.draining
 
+    async def pause(self, clock: Clock, length: float) -> bool:
+        """See ``Rows.pause``."""
+        return await self._rows.pause(clock, length)
+
     async def record(self, name: str) -> Record:
         """The row of a visible operation. Raises as ``Client.get_operation``."""
         return await self._rows.record(name)

@@ -145,8 +145,9 @@ class Sweeper:
             self._changed[name] = record
         if not self._precise or record is None or record.check_time is None:
             return
-        if record.owner == self._owner:
-            return  # a lease of our own: renewed long before it ends
+        others = record.state is State.RUNNING and record.owner and not record.cancel_requested
+        if others or record.owner == self._owner:
+            return  # a lease of our own is renewed long before it ends; of another's, the evidence says when to look
         if record.check_time < self._next:
             self._next = record.check_time
             if not self._looking:  # else the loop sees it when it sets its timer
@@ -157,12 +158,13 @@ class Sweeper:
         if self._precise:
             self._nudged.set()
 
-    async def run_pass(self, *, full: bool = True) -> float | None:
+    async def run_pass(self, *, full: bool = True, own: bool = False) -> float | None:
         """One pass over what is due.
 
         Args:
             full: Look also for rows that this process owns and nobody here holds any more (a run that a defect ended)
                 and for routes that nobody runs, for waits that cannot end, and remove what has expired.
+            own: Of all that, look only for such rows.
 
         Returns:
             Epoch seconds at which the next pass has something to do; None where only a commit or the end of a run can
@@ -173,13 +175,14 @@ class Sweeper:
         """
         async with self._passing:
             self._found.clear()
+            own = own or full
             overdue = self._clock.time() - self._policy.interval if full else None
-            look = await self._scan(own=full, overdue=overdue)
+            look = await self._scan(own=own, overdue=overdue)
             unknown = look.unknown
             while self._more():
-                look = await self._scan(own=full)
+                look = await self._scan(own=own)
             await self._scan_set_back()
-            if full and not self._behind:
+            if own and not self._behind:
                 self._evidence.keep(self._found)
             if overdue is not None:
                 await self._report_unknown(unknown, overdue)
@@ -197,9 +200,15 @@ class Sweeper:
         if not self._set_back:
             return
         look = await self._ask(now=now, routes=self._runnable.routes(), limit=self._policy.batch, own=False)
-        due = [record for record in look.due if record.update_time > wall]
+        due = [record for record in look.due if self._written(record) > wall]
         self._found.update(record.name for record in due)
         await self._handle([record for record in due if not self._slots.expects(record.name)], now)
+
+    def _written(self, record: Record) -> float:
+        """When the ``check_time`` of a row was written, by the clock of whoever did. A renewal is no update."""
+        lease = record.lease_expire_time
+        renewed = record.update_time if lease is None else lease - self._lease.duration
+        return max(record.update_time, renewed)
 
     def doubt(self) -> None:
         """A claim may have been committed although its answer was lost: look for it once its lease is over."""
@@ -218,8 +227,8 @@ class Sweeper:
                 if doubtful:
                     self._doubt_at = None
                 # What a full pass found may be a row of our own, which no other pass looks at.
-                full = doubtful or now >= self._full_at or self._evidence.wait() is not None
-                until = await self.run_pass(full=full)
+                full = doubtful or now >= self._full_at
+                until = await self.run_pass(full=full, own=self._evidence.wait() is not None)
                 if now >= self._full_at:
                     self._full_at = now + interval
                     self._watch_clock()
@@ -238,23 +247,25 @@ class Sweeper:
         """When the loop goes on without being nudged: at the end of the pass, or for what was committed during it."""
         if self._slots.starved:
             self._next = -math.inf  # nothing is more urgent than what waits for a free place
-            return None
+            return until
         for moment in (until, self._doubt_at):
             if moment is not None:
                 self._next = min(self._next, moment)
         return self._next if math.isfinite(self._next) else None
 
     def _next_pass(self, look: Look) -> float | None:
-        if self._slots.starved:
-            return None
         now = self._clock.time()
         proof = self._evidence.wait()
+        if proof is not None:
+            proof = proof or self._evidence.step  # this pass did not find it: it stands behind others
+        if self._slots.starved:
+            return None if proof is None else now + proof
         moments = [now + STUCK_DELAY] if self._passed_over or self._set_back else []
         if proof is not None:
             moments.append(now + proof)
         if self._precise:
             # Rows that stay due must not spin the loop, and the scan that comes next looks behind them.
-            if self._stuck or (self._left and proof is not None):
+            if self._stuck:
                 return now + min(STUCK_DELAY, proof or STUCK_DELAY)
             if self._left:
                 return now
@@ -268,7 +279,9 @@ class Sweeper:
         now = self._clock.time()
         # What cannot be handled here now must not hide what stands behind it.
         unhandled = len(self._seen) if self._stuck else 0
-        self._limit = self._policy.batch + unhandled + self._slots.coming + (self._leases.held if own else 0)
+        unhandled += self._slots.coming + (self._leases.held if own else 0)
+        unhandled += 2 * self._evidence.watched  # a dead process leaves many: each look reads twice as many as the last
+        self._limit = self._policy.batch + unhandled
         self._changed = {}
         try:
             look = await self._ask(now=now, routes=self._runnable.routes(), limit=self._limit, own=own, overdue=overdue)
@@ -276,7 +289,8 @@ class Sweeper:
             self._found.update(record.name for record in look.due)
             due = self._to_handle(look.due, now)
             await self._handle(due, now)
-            self._left = any(record.name not in self._changed for record in due)
+            left = (record.name for record in due if record.name not in self._changed)
+            self._left = not all(self._evidence.watches(name) for name in left)
         finally:
             self._changed = None
         return look
@@ -285,6 +299,8 @@ class Sweeper:
         """Those of the due rows that are still due, and that this process does not handle already."""
         latest = (self._latest(record, now) for record in due)
         found = [record for record in latest if record is not None]
+        for record in found:
+            self._dispatcher.observe(record.name, record)
         # To try these again would make them a sign of a want of slots.
         left = [record for record in found if not self._slots.expects(record.name)]
         waiting = sum(self._slots.waits(record.name) for record in found) if len(left) < len(found) else 0
@@ -293,8 +309,6 @@ class Sweeper:
         return left
 
     async def _handle(self, due: list[Record], now: float) -> None:
-        seen = frozenset((record.name, record.revision, record.handover) for record in due)
-        self._stuck = bool(seen & self._seen)
         claims: dict[str, asyncio.Future[Record | None]] = {}
         repairs = []
         for record in due:
@@ -304,6 +318,9 @@ class Sweeper:
             elif (claim := self._dispatcher.claim_due(record, handler)) is not None:
                 claims[record.name] = claim
         outcomes = await asyncio.gather(*claims.values(), *repairs, return_exceptions=True)
+        tried = (record for record in due if not self._evidence.watches(record.name))
+        seen = frozenset((record.name, record.revision, record.handover) for record in tried)
+        self._stuck = bool(seen & self._seen)
         for name, outcome in zip(claims, outcomes, strict=False):
             await self._claimed(name, outcome)
         for failure in outcomes[len(claims) :]:
@@ -360,7 +377,7 @@ class Sweeper:
                 if self._dispatcher.may_take_over(record):
                     await self._take_over(record, now)
                 else:
-                    await self._dispatcher.note_suspect(record, now)
+                    await self._dispatcher.try_store(record)
         except StoreUnavailableError:
             raise
         except StoreRefusedError:
@@ -382,7 +399,11 @@ class Sweeper:
             await self._dispatcher.run_or_hand_over(record)
             return
         lost = partial(transitions.lose_creator, now=now, retention=self._retention, found=record)
-        await self._rows.submit(Change(record.name, lost))
+        asked = self._clock.monotonic()
+        try:
+            await self._rows.submit(Change(record.name, self._evidence.in_time(lost)))
+        finally:
+            self._evidence.answered(asked)
 
     async def _settle(self, record: Record) -> None:
         """Finish the bookkeeping of a row that has ended.

@@ -77,6 +77,18 @@ class Trials:
             self._slots.tell_free()
         self.look()
 
+    def waits(self, name: str) -> bool:
+        """Whether this row waits for its turn."""
+        return name in self._waiting
+
+    def leave(self, name: str) -> None:
+        """A row that waits for its turn needs none any more: it is as if it had never come."""
+        suspect = self._waiting[name]
+        if not suspect.turn.done():
+            suspect.turn.set_exception(WorkerUnavailableError("it needs no trial any more"))
+        self.over(name)
+        self._slots.tell_free()  # what is due may have waited for it
+
     def close(self) -> None:
         """The process shuts down: nobody gets a turn any more."""
         for suspect in self._waiting.values():

@@ -25,6 +25,7 @@ from lro_aio.core.straight import JournalMovedError
 from lro_aio.core.transitions import Holder
 from lro_aio.engine import run as runs
 from lro_aio.engine.changes import RUNNING
+from lro_aio.engine.evidence import Evidence
 from lro_aio.engine.handlers import Handler
 from lro_aio.engine.holding import CancelReason
 from lro_aio.engine.leases import Leases
@@ -52,6 +53,7 @@ class Worker:
         rows: The store.
         slots: Where the runs find room.
         leases: Renewed while a run lasts.
+        evidence: For the claim of a lease that is over.
         settings: The claimant's terms.
         clock: Engine time.
         steady: The time of claims, which a clock that is set back does not hold up.
@@ -66,6 +68,7 @@ class Worker:
         rows: Rows,
         slots: Slots,
         leases: Leases,
+        evidence: Evidence,
         settings: Settings,
         clock: Clock,
         steady: SteadyTime,
@@ -76,6 +79,7 @@ class Worker:
         self._rows = rows
         self._slots = slots
         self._leases = leases
+        self._evidence = evidence
         self._settings = settings
         self._clock = clock
         self._steady = steady
@@ -121,10 +125,16 @@ class Worker:
     ) -> asyncio.Future[Record | None]:
         """Send the claim of a row; it runs once that is answered. What the claim itself ended is the caller's part."""
         by = self._settings.claimant(handler.on_cancel)
-        claim = partial(
+        claim: Callable[[Record], Record | None] = partial(
             transitions.claim, now=self._steady.time(), by=by, token=token, wake=wake, found=record, company=company
         )
-        return self.submit(Change(record.name, claim, claims=True), handler, launched=launched)
+        if record.state is not State.RUNNING:
+            return self.submit(Change(record.name, claim, claims=True), handler, launched=launched)
+        asked = self._clock.monotonic()
+        claim = self._evidence.in_time(claim)
+        taken = self.submit(Change(record.name, claim, claims=True), handler, launched=launched)
+        taken.add_done_callback(lambda _: self._evidence.answered(asked))
+        return taken
 
     def submit(
         self, change: Change, handler: Handler, *, uid: str = "", launched: list[Run] | None = None
@@ -220,16 +230,29 @@ class Worker:
         return [run.task for run in self.running.values() if run.task is not None]
 
     def _answered(self, key: str, handler: Handler, uid: str, launched: list[Run] | None, outcome: Outcome) -> None:
-        if (
-            isinstance(outcome, Record)
-            and outcome.state is State.RUNNING
-            and (uid in ("", outcome.uid) or self._orphaned(outcome, key))
-        ):
+        if not isinstance(outcome, Record) or outcome.state is not State.RUNNING:
+            self._slots.end_claim(key)
+        elif uid in ("", outcome.uid):
             self._slots.end_claim(key, outcome)
             run = self._launch(outcome, handler)
             if launched is not None:
                 launched.append(run)
+        elif self._orphaned(outcome, key):
+            self._adopt(outcome, key, handler)
         else:
+            self._slots.end_claim(key)
+
+    def _adopt(self, row: Record, key: str, handler: Handler) -> None:
+        """Renew the lease of a row that nobody has renewed since its claim, then run it, if it is still ours."""
+        now, lease = self._clock.time(), self._settings.lease.duration
+        renewed = partial(transitions.renew, holder=Holder(row.uid, row.claim), now=now, lease=lease)
+        self._rows.submit(Change(row.name, renewed), partial(self._adopted, key, handler))
+
+    def _adopted(self, key: str, handler: Handler, outcome: Outcome) -> None:
+        if isinstance(outcome, Record) and not self.holds(outcome.uid):
+            self._slots.end_claim(key, outcome)
+            self._launch(outcome, handler)
+        else:  # it is another's, or a second start was first; what a lost answer leaves, a sweep finds
             self._slots.end_claim(key)
 
     def _orphaned(self, row: Record, key: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
 from lro_aio.core.codes import Code
-from lro_aio.core.errors import LroError, OperationNotFoundError, RemoteCallError
+from lro_aio.core.errors import LroError, OperationNotFoundError, RemoteCallError, WorkerUnavailableError
 from lro_aio.core.names import parse
 from lro_aio.core.policies import Duration, PollPolicy, RetryPolicy
 from lro_aio.remote.messages import reply_of
@@ -20,8 +20,18 @@ __all__ = ["LocalTransport"]
 R = TypeVar("R")
 
 
+class LocalHost(Protocol):
+    """Whether the client takes no more work."""
+
+    @property
+    def draining(self) -> bool: ...
+
+
 class LocalClient(Protocol):
     """The part of ``lro_aio.Client`` that the transport uses."""
+
+    @property
+    def server_host(self) -> LocalHost: ...
 
     async def get_operation(self, name: str) -> operations_pb2.Operation: ...
 
@@ -77,8 +87,11 @@ class LocalTransport(Transport):
         return reply_of(await self._call(self._client.get_operation(place.name), place, options), place)
 
     async def wait(self, place: Place, length: float, options: CallOptions) -> Reply:  # noqa: ARG002 (no call to bound)
-        """``client.wait_operation``."""
-        return reply_of(await _translated(self._client.wait_operation(place.name, length), place), place)
+        """``client.wait_operation``; it ends for good when the client drains."""
+        reply = reply_of(await _translated(self._client.wait_operation(place.name, length), place), place)
+        if not reply.done and self._client.server_host.draining:
+            raise WorkerUnavailableError("the client is closing; the operation goes on")
+        return reply
 
     async def cancel(self, place: Place, options: CallOptions) -> None:
         """``client.cancel_operation``."""

@@ -568,10 +568,17 @@ def test_an_end_by_another_program_keeps_the_cancel_of_the_children_in_sight(del
     assert after is None if deleted else after is not None and after.check_time is None
 
 
-def test_rule_4_a_lease_that_is_over_is_noted_and_a_renewal_takes_the_note_away() -> None:
-    row = running(NOW + 25)
-    assert bookkeeping.suspect(row, now=NOW, until=NOW + 15) is row, "it lives"
-    noted = bookkeeping.suspect(row, now=NOW + 25, until=NOW + 40)
-    assert (noted.check_time, noted.suspected, noted.revision) == (NOW + 40, True, row.revision)
-    assert bookkeeping.suspect(noted, now=NOW + 26, until=NOW + 41) is noted, "once"
-    assert not renew(noted, now=NOW + 30).suspected
+def test_rule_4_a_touch_writes_and_leaves_a_lease_that_is_over_due_for_everybody() -> None:
+    row = found = running(NOW + 25)
+    for _ in range(3):
+        touched = bookkeeping.touch(row, found=found)
+        assert touched != row, "it is a write"
+        assert touched.evolve(check_time=row.check_time) == row, "of nothing else"
+        assert touched.check_time in (NOW + 25, pytest.approx(NOW + 25, abs=2e-6))
+        assert touched.check_time is not None
+        assert touched.check_time <= NOW + 25, "due at the end of the lease, for older releases too"
+        row = touched
+    renewed = renew(row, now=NOW + 30)
+    assert bookkeeping.touch(renewed, found=found) is renewed, "it has moved"
+    noted = row.evolve(check_time=NOW + 3600)
+    assert bookkeeping.touch(noted, found=found).check_time < NOW + 25.1, "the note of an older release is gone"

@@ -1,9 +1,10 @@
-"""How hard a crash campaign is, and what it came to."""
+"""How hard a crash campaign is, and what it came to; the faults of which there are campaigns."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,37 @@ class Plan:
     look_every: float = 0.05
     deadline: float = 240.0
     seed: int = 0
+
+
+FAULTS = {
+    "stops longer than a lease, of one process": {"stop_every": 7.0, "stop_for": 5.0, "max_running": 2},
+    "stops longer than a lease, of all at once": {
+        "stop_every": 6.0,
+        "stop_for": 4.0,
+        "stop_all": 1.0,
+        "max_running": 2,
+    },
+    "clocks that are set": {"step_every": 0.5, "max_running": 2},
+    "clocks that are set, and kills": {"step_every": 0.5, "kill_every": 1.0, "max_running": 4},
+    "kills inside of transactions": {"inside": 0.7, "kill_every": 3.0, "lease": 1.0},
+    "lost answers": {"lost": 0.15},
+    "lost answers, and kills": {"lost": 0.15, "kill_every": 1.0, "lease": 1.0},
+    "cancels and deletes": {"doomed": 8, "forgotten": 6, "max_running": 60},
+    "cancels and deletes, and kills": {"doomed": 8, "forgotten": 6, "max_running": 60, "kill_every": 1.5, "lease": 1.0},
+}
+"""What happens to the processes, by what it is called."""
+EVERYTHING = {
+    "stop_every": 7.0, "stop_for": 5.0, "stop_all": 0.3, "inside": 0.3, "lost": 0.05,
+    "doomed": 8, "forgotten": 6, "kill_every": 2.0, "step_every": 0.5, "max_running": 60,
+}  # fmt: skip
+"""All of them at once."""
+
+
+def faulty(seed: int, **faults: Any) -> Plan:
+    """A campaign of sixty operations with these faults, and no other."""
+    return Plan(
+        **{"operations": 60, "least_kills": 0, "kill_every": 0.0, "lease": 3.0, "sweep": 1.0, "seed": seed, **faults}
+    )
 
 
 @dataclass

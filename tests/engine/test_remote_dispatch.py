@@ -332,3 +332,42 @@ async def test_a_wait_whose_operation_ends_while_it_is_handed_over_is_taken_back
     await client.engine.dispatcher.hand_over(row(op.name))
     assert row(op.name).state is State.CANCELLED
     assert len([entry for entry in elsewhere.log if entry[0] == "cancel"]) == before + 2
+
+
+@pytest.mark.asyncio
+async def test_a_wake_up_stays_until_it_may_take_what_a_dead_process_left(open_client, lro_clock, tmp_path, abandon):
+    """Each may come to a process that has just begun, and that stands still as soon as it is answered."""
+    runs = []
+    handlers = lro.Handlers()
+
+    @handlers.handler("work")
+    async def work(op):
+        runs.append(op.claim)
+        if op.claim == 1:
+            await asyncio.Event().wait()
+
+    elsewhere = Elsewhere(lro_clock)
+
+    async def process():
+        options = {"handlers": [handlers], "scheduler": Remote(elsewhere), "sweep": lro.SweepPolicy(interval=3600)}
+        return await open_client(f"sqlite:///{tmp_path}/ops.db", **options)
+
+    first = await process()
+    op = await first.start("work")
+    await lro_clock.settle()
+    record = elsewhere.waits[op.name]
+    assert await first.resume(op.name, record.wait.token)
+    await lro_clock.settle()
+    abandon(first)
+    second = await process()
+    with pytest.raises(OperationBusyError):
+        await second.resume(op.name, record.wait.token)
+    await lro_clock.advance(3600)
+    third = await process()
+    waking = asyncio.create_task(third.resume(op.name, record.wait.token))
+    await lro_clock.settle()
+    assert not waking.done()
+    await lro_clock.advance(16)
+    assert await waking
+    await lro_clock.settle()
+    assert runs == [1, 2]

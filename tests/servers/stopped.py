@@ -41,6 +41,16 @@ async def result(kind: str) -> object:
     return await (await client.start(kind)).result()
 
 
+@app.get("/waited/{kind}")
+async def waited(kind: str) -> object:
+    return operation_response(await lro.wait_operation((await client.start(kind)).name, client, timeout=600))
+
+
+@app.get("/handled/{kind}")
+async def handled(kind: str) -> object:
+    return await lro.RemoteOperation(lro.remote.LocalTransport(client), await client.start(kind))
+
+
 @app.get("/waiting")
 async def waiting() -> int:
     """How many requests wait for a change."""

@@ -89,21 +89,22 @@ async def test_open_streams_and_waits_do_not_keep_the_process(store: str, how: s
     async with serving(store, how) as server, httpx.AsyncClient(base_url=server.url, timeout=ENDS) as http:
         name = (await http.post("/start/month")).json()["name"]
         waiting = asyncio.create_task(http.post(f"/v1/{name}:wait", json={"timeout": "60s"}))
-        resulting = asyncio.create_task(http.get("/result/month"))
+        paths = ("/result/month", "/waited/month", "/handled/month")
+        resulting = [asyncio.create_task(http.get(path)) for path in paths]
         async with http.stream("GET", f"/v1/{name}:watch") as stream:
             lines = stream.aiter_lines()
             assert await asyncio.wait_for(anext(lines), ENDS)
             async with asyncio.timeout(ENDS):
-                while (await http.get("/waiting")).json() < 3:
+                while (await http.get("/waiting")).json() < 2 + len(paths):
                     pass
             server.process.send_signal(signal.SIGTERM)
             said = asyncio.create_task(server.ends())
             assert [line async for line in lines if line.startswith("event: error")] == []
         answer = await waiting
         assert (answer.status_code, "done" in answer.json()) == (200, False)
-        refused = await resulting
-        assert (refused.status_code, refused.json()["error"]["status"]) == (503, "UNAVAILABLE")
-        assert int(refused.headers["retry-after"]) > 0
+        for refused in await asyncio.gather(*resulting):
+            assert (refused.status_code, refused.json()["error"]["status"]) == (503, "UNAVAILABLE")
+            assert int(refused.headers["retry-after"]) > 0
         assert "Finished server process" in await said or how == "loop"
 
 

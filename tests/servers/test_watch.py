@@ -204,6 +204,18 @@ class TestWait:
             await op.done()
             assert (await waiting).json()["done"] is True
 
+    async def test_wait_for_the_client_as_a_service_ends_with_its_drain(self, client: lro.Client) -> None:
+        """As ``op.result()``: at once, or after a moment for one that begins later; and it looks a last time."""
+        op, other = await client.create(lease=False), await client.create(lease=False)
+        waiting = asyncio.create_task(lro.wait_operation(op.name, client, 3600))
+        await until(lambda: client.engine.feed._all)
+        await client.drain(0)
+        with pytest.raises(lro.WorkerUnavailableError):
+            await asyncio.wait_for(waiting, 10)
+        later = asyncio.create_task(lro.wait_operation(other.name, client, 3600))
+        await other.done()
+        assert (await asyncio.wait_for(later, 10)).done
+
     async def test_call_that_the_stopping_server_cuts_is_told_when_to_come_back(self, handlers: lro.Handlers) -> None:
         """A server writes a bare 500 for a call that it cancels, unless the call is answered."""
         store = FaultyStore(lro.SqliteStore("sqlite://"))

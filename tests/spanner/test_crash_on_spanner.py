@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 import lro_aio as lro
 from lro_aio.testing import FakeSpanner
 from tests.crash.campaign import Plan, campaign
+from tests.crash.plans import EVERYTHING, FAULTS, faulty
 from tests.crash.processes import Workers
 
 
@@ -29,6 +32,15 @@ def fake(variant: str) -> Iterator[FakeSpanner]:
     """A Spanner that they share."""
     with FakeSpanner(variant=variant) as fake:
         yield fake
+
+
+@pytest.fixture
+def apart(variant: str) -> Iterator[str]:
+    """The URL of one in a process of its own: it answers while the test's process is busy."""
+    command = [sys.executable, "-m", "lro_aio.testing.spanner", "--variant", variant]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        yield server.stdout.readline().strip()  # it ends with its input
 
 
 @pytest.mark.slow
@@ -74,6 +86,28 @@ async def test_every_operation_ends_once_though_some_die_and_some_are_stopped(
     """As in a deploy that goes wrong: half of the processes get SIGTERM, half SIGKILL."""
     plan = Plan(operations=60, seed=3, gentle=0.5, least_kills=5)
     print(await campaign(fake.url, workers, plan), dict(fake.rpcs))
+
+
+@pytest.mark.not_on_emulator("one read-write transaction at a time is too few for sixty operations")
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("variant", ["proto"])
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.asyncio
+async def test_nothing_is_lost_done_twice_or_taken_from_the_living(workers: Workers, apart: str, fault: str) -> None:
+    print(await campaign(apart, workers, faulty(1, **FAULTS[fault])))
+
+
+@pytest.mark.not_on_emulator("one read-write transaction at a time is too few for sixty operations")
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("variant", ["proto"])
+@pytest.mark.parametrize("seed", [1, 12])
+@pytest.mark.asyncio
+async def test_nothing_is_lost_done_twice_or_taken_from_the_living_though_everything_happens(
+    workers: Workers, apart: str, seed: int
+) -> None:
+    print(await campaign(apart, workers, faulty(seed, **EVERYTHING)))
 
 
 @pytest.mark.not_on_emulator("it has no latency that a test could set")
