@@ -7,6 +7,7 @@ from typing import Any
 
 from lro_aio.core import names, straight
 from lro_aio.core.change import Change
+from lro_aio.core.errors import OperationDoneError
 from lro_aio.core.journal import Entry, Kind, key_of
 from lro_aio.core.kept import encode_value
 from lro_aio.core.record import State
@@ -54,9 +55,19 @@ class Messenger:
             appends=(entry,),
             most_entries=self._limits.entries,
         )
-        record = await self._rows.submit(change)
+        try:
+            record = await self._rows.submit(change)
+        except OperationDoneError:
+            if message_id is None or not await self._has(name, entry.key):
+                raise
+            return  # a repeat: the answer to the first was lost, and the operation has ended meanwhile
         if record is not None and record.state is State.SUSPENDED and record.wait is not None and record.wait.news:
             self._dispatcher.push(record)
+
+    async def _has(self, name: str, key: str) -> bool:
+        """Whether the operation got this message."""
+        journal = await self._rows.call(partial(self._rows.store.journal, [name], (Kind.MESSAGE,)))
+        return any(entry.key == key for entry in journal.get(name, ()))
 
 
 def _checked(message_id: str) -> str:

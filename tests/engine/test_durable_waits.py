@@ -384,6 +384,14 @@ class TestSend:
         await client.send(op.name, "go", 1, message_id="m")
         assert row(op.name).entries == 1
 
+    async def test_a_repeat_of_what_was_delivered_is_no_error_after_the_end(self, client):
+        op = await client.create(lease=False)
+        await client.send(op.name, "go", 1, message_id="m")
+        await op.done()
+        await client.send(op.name, "go", 1, message_id="m")
+        with pytest.raises(lro.OperationDoneError):
+            await client.send(op.name, "go", 1, message_id="other")
+
     async def test_too_many(self, open_client, store, row):
         client = await open_client(store, limits=lro.Limits(entries=2))
         op = await client.create(lease=False)
