@@ -27,6 +27,7 @@ from lro_aio.core.policies import (
 from lro_aio.core.record import WakeReason
 from lro_aio.core.results import unmarshal_operation
 from lro_aio.engine.children import Service, as_service
+from lro_aio.engine.controls import Controls
 from lro_aio.engine.engine import Engine
 from lro_aio.engine.handlers import HandlerFunction, HandlerOptions, Handlers, Register, RegisterAs, Registered
 from lro_aio.engine.life import NeverOpenedError
@@ -51,7 +52,7 @@ M = TypeVar("M", bound=Message)
 N = TypeVar("N", bound=Message)
 
 
-class Client:
+class Client(Controls):
     """Starts, runs and watches long-running operations over one store.
 
     Constructing one does no I/O; ``async with client:`` opens it, and leaving the block drains and closes it. It can be
@@ -77,6 +78,7 @@ class Client:
         drain_timeout: Seconds that running handlers get when the client closes, before they are left to another
             process.
         expose_errors: Whether clients see the text of exceptions that are not this package's.
+        pause_on_failure: What ``handler(pause_on_failure=)`` is where a handler says nothing of it.
         clock: For tests.
 
     Raises:
@@ -101,6 +103,7 @@ class Client:
         max_attempts: int = 5,
         drain_timeout: Duration = 7,
         expose_errors: bool = False,
+        pause_on_failure: bool = False,
         clock: Clock | None = None,
     ) -> None:
         self.store = open_url(store) if isinstance(store, str) else store
@@ -135,6 +138,7 @@ class Client:
             max_attempts=max_attempts,
             drain_timeout=seconds(drain_timeout, "drain_timeout"),
             expose_errors=expose_errors,
+            pause_on_failure=pause_on_failure,
         )
         self.clock: Clock = clock if clock is not None else SystemClock()
         """Engine time."""
@@ -323,6 +327,7 @@ class Client:
         parent: str = "",
         fingerprint: str | bytes | Message | None = None,
         traceparent: str = "",
+        deadline: Duration | None = None,
     ) -> Operation[Any]:
         """Start an operation. Returns once it is durable; the handler runs in the background.
 
@@ -337,6 +342,8 @@ class Client:
             parent: Resource prefix, such as ``projects/p/locations/l``; "" and "operations" are the same.
             fingerprint: What makes two requests the same, where that is not the state.
             traceparent: W3C trace context of the caller's request; ``op.traceparent`` in each segment, and in children.
+            deadline: Seconds or a timedelta after which it fails with DEADLINE_EXCEEDED if it has not ended, waits
+                included. None: what the handler declares.
 
         Returns:
             The operation, in the hands of a visitor: ``op.proto`` is what a service method returns.
@@ -349,6 +356,7 @@ class Client:
             ValueError: ``request_id``, ``operation_id`` or the handler's name is malformed, which servers answer with
                 INVALID_ARGUMENT, or both ids are given.
             InvalidOperationNameError: ``parent`` is malformed.
+            StoreSchemaError: A deadline was given, and the store's table is from before there were any.
             StoreUnavailableError: It is not known whether the operation was started. With a ``request_id``, the call
                 may safely be repeated.
         """
@@ -361,6 +369,7 @@ class Client:
             parent=parent,
             fingerprint=fingerprint,
             traceparent=traceparent,
+            deadline=deadline,
         )
         return Operation(holding)
 
@@ -519,30 +528,6 @@ class Client:
             StoreUnavailableError: The store did not answer.
         """
         return await self.engine.rows.history(name)
-
-    async def cancel_operation(self, name: str, *, cancel_children: bool = True) -> None:
-        """Ask for a cancel. The operation may still end otherwise; one that has ended stays as it is.
-
-        Args:
-            name: Resource name.
-            cancel_children: Whether to cancel the operations that it started with ``start_child`` too.
-
-        Raises:
-            InvalidOperationNameError: Malformed name.
-            OperationNotFoundError: Never created, deleted or expired.
-            StoreUnavailableError: The store did not answer.
-        """
-        await self.engine.canceller.cancel(name, cancel_children=cancel_children)
-
-    async def delete_operation(self, name: str) -> None:
-        """Forget the operation. This does not stop the work: an unfinished operation is hidden and runs to its end.
-
-        Raises:
-            InvalidOperationNameError: Malformed name.
-            OperationNotFoundError: Never created, deleted or expired.
-            StoreUnavailableError: The store did not answer.
-        """
-        await self.engine.rows.delete(name)
 
     async def resume(
         self,

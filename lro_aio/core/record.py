@@ -18,7 +18,7 @@ from google.longrunning import operations_proto_pb2 as operations_pb2  # the hal
 from lro_aio.core.codegen import compiled
 from lro_aio.core.errors import OperationNotFoundError
 
-__all__ = ["OUTCOMES", "Draft", "Record", "State", "Wait", "Wake", "WakeReason"]
+__all__ = ["LATER", "NO_STATE", "OUTCOMES", "Draft", "Record", "State", "Wait", "Wake", "WakeReason"]
 
 
 class State(enum.StrEnum):
@@ -52,6 +52,9 @@ OUTCOMES = {
 }
 """The state in three classes, by which indexes tell the operations apart: 0 live, 1 successful, 2 unsuccessful."""
 
+NO_STATE = "-"
+"""``initial_codec`` of an operation that began without a state and has one now."""
+
 _TERMINAL = frozenset(state for state, outcome in OUTCOMES.items() if outcome)
 
 
@@ -68,6 +71,8 @@ class WakeReason(enum.StrEnum):
     """The children could not be read; the error says why."""
     CANCEL_REQUESTED = "CANCEL_REQUESTED"
     """The operation was cancelled and runs its clean-up."""
+    FAILED = "FAILED"
+    """The operation is about to fail and runs its clean-up."""
 
 
 class _Json:
@@ -126,6 +131,8 @@ class Wait(_Json):
     """Seconds up to which a scheduler may let the interval grow. None: the scheduler chooses."""
     poll_endpoint: str = ""
     """URL at which a remote scheduler reads the children, where it is not the client's own."""
+    expires: float | None = None
+    """Epoch seconds at which the operation itself fails, whatever it waits for: ``Record.deadline``."""
     on_cancel: str = ""
     """Resume point of the clean-up that a cancel runs; "" for none."""
     joins: bool = False
@@ -233,7 +240,8 @@ class Record:
     wait: Wait | None = None
     wake: Wake | None = None
     cleaning: bool = False
-    """Runs its clean-up after a cancel: it ends CANCELLED, or FAILED if the clean-up raises."""
+    """Runs its clean-up: after a cancel it ends CANCELLED, or FAILED if the clean-up raises; with a ``failure`` it ends
+    with that."""
     cancel_requested: bool = False
     cancel_children: bool = False
     """A cancel has still to be passed on to the children."""
@@ -267,6 +275,18 @@ class Record:
     trail: str = ""
     """The last things that happened to it; see ``core.trail``."""
 
+    paused: bool = False
+    """Nobody begins a run of it: one that is under way is its last until it is unpaused."""
+    failure: bytes = b""
+    """Serialized ``google.rpc.Status``, only before the end: why it is paused, or what it ends with after its clean-up.
+    """
+    deadline: float | None = None
+    """Epoch seconds at which it fails if it has not ended. Not once it cleans up."""
+    initial_data: bytes = field(default=b"", repr=False)
+    """The state with which it began, once it has another."""
+    initial_codec: str = ""
+    """How to read that; "" where the state was never changed, ``NO_STATE`` where there was none."""
+
     def evolve(self, **changes: Any) -> Record:
         """A copy with other values: ``dataclasses.replace``, ten times as fast.
 
@@ -281,9 +301,9 @@ class Record:
     def outline(self) -> Record:
         """The row without its payloads, for whoever decides what becomes of it: a thousand of them are no load.
 
-        Without ``trail`` and ``entries`` too, which may be stored behind the payloads.
+        Without ``trail`` and what follows it too, which may be stored behind the payloads.
         """
-        return self.evolve(metadata=b"", response=b"", error=b"", state_data=b"", trail="", entries=0)
+        return self.evolve(**_OUTLINED)
 
     @property
     def done(self) -> bool:
@@ -298,7 +318,8 @@ class Record:
     @property
     def size(self) -> int:
         """Approximate bytes of the row's payloads, for the caps of a batch."""
-        return len(self.metadata) + len(self.response) + len(self.error) + len(self.state_data) + 512
+        told = len(self.metadata) + len(self.response) + len(self.error) + len(self.failure)
+        return told + len(self.state_data) + len(self.initial_data) + 512
 
     def hidden(self, now: float) -> bool:
         """Whether readers must not see the row: deleted, or past its retention."""
@@ -355,6 +376,15 @@ class Record:
             operation.done = True
             operation.error.ParseFromString(self.error)
         return operation
+
+
+LATER = frozenset({"entries", "trail", "paused", "failure", "deadline", "initial_data", "initial_codec"})
+"""The fields of a row that a store without a journal does not keep."""
+
+_OUTLINED: dict[str, Any] = {
+    item.name: item.default for item in dataclasses.fields(Record) if item.type == "bytes" or item.name in LATER
+}
+"""What an outline has instead of what it leaves out."""
 
 
 class Draft:

@@ -138,6 +138,8 @@ class Dispatcher:
         record = await self._rows.find(name)
         if record is None or record.done or record.wait is None or record.wait.token != token:
             return None
+        if record.paused and record.state is not State.RUNNING:
+            return None
         handler = await self._free_for(record)
         if record.state is State.SUSPENDED and (reason is None or not early):
             await self._sit_out(record.wait)
@@ -222,7 +224,7 @@ class Dispatcher:
     async def hand_over(self, record: Record) -> None:
         """Give a wait to the scheduler and note that it has it."""
         wait = record.wait
-        if wait is None:
+        if wait is None or record.paused:
             return
         now = self.clock.time()
         handle: str | None

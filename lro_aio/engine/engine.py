@@ -16,6 +16,7 @@ from lro_aio.engine.cancelling import Canceller
 from lro_aio.engine.causes import Causes
 from lro_aio.engine.changes import Feed
 from lro_aio.engine.children import Children, Service
+from lro_aio.engine.deadlines import Deadlines
 from lro_aio.engine.dispatch import Dispatcher
 from lro_aio.engine.evidence import Evidence
 from lro_aio.engine.handlers import HandlerFunction, Handlers, Runnable
@@ -25,6 +26,7 @@ from lro_aio.engine.leases import Leases
 from lro_aio.engine.life import Life
 from lro_aio.engine.methods import Methods
 from lro_aio.engine.operation import Operation
+from lro_aio.engine.pausing import Pauser
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.run import Runner
 from lro_aio.engine.serving import ServerHost
@@ -119,9 +121,11 @@ class Engine:
             life=self.life,
         )
         self.canceller = Canceller(rows, self.dispatcher, clock=clock, retention=settings.retention.duration)
+        self.pauser = Pauser(rows, self.dispatcher, self.canceller, clock=clock)
         self.sweeper = Sweeper(
             self.dispatcher,
             self.canceller,
+            Deadlines(rows, self.dispatcher, self.canceller, runnable=runnable, settings=settings, clock=clock),
             keeper,
             standstill,
             rows=rows,

@@ -48,6 +48,8 @@ class CancelReason(enum.StrEnum):
     """This process ends: stop, another one runs the segment again."""
     RUN_TIMEOUT = "RUN_TIMEOUT"
     """The handler's ``run_timeout`` ran out."""
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+    """The operation's ``deadline`` has come: it fails, or runs its clean-up for that."""
 
 
 class OperationHost(Protocol):

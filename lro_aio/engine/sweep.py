@@ -21,6 +21,7 @@ from lro_aio.core.logs import about, event
 from lro_aio.core.policies import spread
 from lro_aio.core.record import Record, State
 from lro_aio.engine.cancelling import Canceller
+from lro_aio.engine.deadlines import Deadlines
 from lro_aio.engine.dispatch import Dispatcher
 from lro_aio.engine.evidence import Evidence
 from lro_aio.engine.handlers import Runnable
@@ -56,6 +57,7 @@ class Sweeper:
         self,
         dispatcher: Dispatcher,
         canceller: Canceller,
+        deadlines: Deadlines,
         keeper: Keeper,
         standstill: Standstill,
         *,
@@ -71,6 +73,7 @@ class Sweeper:
     ) -> None:
         self._dispatcher = dispatcher
         self._canceller = canceller
+        self._deadlines = deadlines
         self._keeper = keeper
         self._standstill = standstill
         self._rows = rows
@@ -298,7 +301,8 @@ class Sweeper:
         claims: dict[str, asyncio.Future[Record | None]] = {}
         repairs = []
         for record in due:
-            handler = self._dispatcher.wants_slot(record, now)
+            late = self._deadlines.passed(record, now)  # even where there is no slot
+            handler = None if late else self._dispatcher.wants_slot(record, now)
             if handler is None:
                 repairs.append(self._repair(record, now))
             elif (claim := self._dispatcher.claim_due(record, handler)) is not None:
@@ -322,8 +326,8 @@ class Sweeper:
             logger.error(
                 "the sweep could not claim %s", name, exc_info=outcome, extra=event("repair_failed", operation=name)
             )
-        elif outcome is not None and outcome.done:
-            await self._canceller.go_on(outcome)  # the claim ended it: a cancel may have to be passed on
+        elif outcome is not None and outcome.state is not State.RUNNING:
+            await self._canceller.go_on(outcome)  # the claim ended it: a cancel may have to be passed on; or a clean-up
 
     def _latest(self, record: Record, now: float) -> Record | None:
         """A row that was found due as it is by now; None where it no longer is: it was claimed here, or has ended.
@@ -352,6 +356,8 @@ class Sweeper:
                 await self._canceller.pass_on(record)  # before its clean-up may begin
             if record.done:
                 await self._settle(record)
+            elif self._deadlines.passed(record, now):
+                await self._deadlines.fail(record)
             elif record.state is State.SUSPENDED:
                 await self._dispatcher.hand_over(record)
             elif record.state is State.PENDING:

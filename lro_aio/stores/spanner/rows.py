@@ -26,6 +26,7 @@ __all__ = [
     "BARE",
     "COLUMNS",
     "MAX_ROW",
+    "bare",
     "changed_columns",
     "check_size",
     "decode",
@@ -46,6 +47,9 @@ COLUMNS = ("key", "Operation", *(column for _, column in _FIELDS))
 """The columns that ``decode`` takes, in order."""
 BARE = tuple(column for column in COLUMNS if column not in OPTIONAL)
 """The same, of a table without a journal."""
+
+_NOT_KEPT = {item.name: item.default for item in dataclasses.fields(Record) if dict(_FIELDS).get(item.name) in OPTIONAL}
+"""What a record has that comes from there."""
 
 _CREATE_TIME = COLUMNS.index("CreateTime")
 
@@ -114,7 +118,7 @@ def _decoder(name: str, columns: Collection[str]) -> list[str]:
     """A function for rows of these columns; what they leave out is as in a new record."""
     there = [field for field, column in _FIELDS if column in columns]
     types = {item.name: str(item.type) for item in dataclasses.fields(Record)}
-    absent = {"entries": "0", "trail": "''"}
+    absent = {item.name: repr(item.default) for item in dataclasses.fields(Record)}
     return [
         f"def {name}(row):",
         f"    key, operation, {', '.join(there)} = row.values",
@@ -188,6 +192,11 @@ def changed_columns(
     return ("key", *columns)
 
 
+def bare(record: Record) -> Record:
+    """The record as a table without a journal keeps it."""
+    return record.evolve(**_NOT_KEPT)
+
+
 def insert_columns(*, generated_key: bool, journal: bool = True) -> tuple[str, ...]:
     """The columns of an insert: all but the generated ones."""
     own = (COLUMNS if journal else BARE)[1:]
@@ -251,6 +260,8 @@ _VALUES: dict[str, Callable[[Record], Any]] = {
     "SchemaVersion": lambda _: SCHEMA_VERSION,
     "Status": lambda record: record.state.value,
     "State": lambda record: record.state_data or None,
+    "Failure": lambda record: record.failure or None,
+    "InitialData": lambda record: record.initial_data or None,
     "ParentOperation": lambda record: record.parent_operation or None,
     "Wait": lambda record: record.wait and record.wait.to_json().encode(),
     "Wake": lambda record: record.wake and record.wake.to_json().encode(),
