@@ -303,6 +303,7 @@ class Handlers:
         cleanup, last = (point if isinstance(point, str) else _name_of(point) for point in (on_cancel, on_failure))
         for point in filter(None, (cleanup, last)):
             check_name("resume point", point)
+        allowed = None if deadline is None else seconds(deadline, "deadline", positive=True)
         if pause_on_failure not in (None, True, False):
             raise TypeError(f"pause_on_failure must be True, False or None, not {pause_on_failure!r}")
 
@@ -323,7 +324,7 @@ class Handlers:
                 run_timeout=None if run_timeout is None else seconds(run_timeout, "run_timeout", positive=True),
                 on_failure=last,
                 pause_on_failure=pause_on_failure,
-                deadline=None if deadline is None else seconds(deadline, "deadline", positive=True),
+                deadline=allowed,
                 returns=Returns(response),
             )
             handler.returns.add(plain)

@@ -289,7 +289,9 @@ class Sweeper:
         latest = (self._latest(record, now) for record in due)
         found = [record for record in latest if record is not None]
         # To try these again would make them a sign of a want of slots.
-        left = [record for record in found if not self._slots.expects(record.name)]
+        # But what is too late is not to wait for a slot any longer.
+        late = {record.name for record in found if self._deadlines.passed(record, now)}
+        left = [record for record in found if record.name in late or not self._slots.expects(record.name)]
         waiting = sum(self._slots.waits(record.name) for record in found) if len(left) < len(found) else 0
         self._slots.starved = self._slots.starved or waiting > 0
         self._passed_over = len(left) + waiting < len(found)
