@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import abc
+from typing import Any
 
 from lro_aio.engine.engine import Engine
+from lro_aio.engine.operation import Operation
 
 __all__ = ["Controls"]
 
 
 class Controls(abc.ABC):
-    """Cancel, delete, pause and unpause, by the name of the operation."""
+    """Cancel, delete, pause, unpause and rerun, by the name of the operation."""
 
     @property
     @abc.abstractmethod
@@ -78,3 +80,27 @@ class Controls(abc.ABC):
             StoreUnavailableError: Nothing is known. A repeat finds it not paused, if it was unpaused.
         """
         await self.engine.pauser.unpause(name)
+
+    async def rerun_operation(self, name: str, *, request_id: str | None = None) -> Operation[Any]:
+        """Run an operation that has ended once more: as a new one, which is returned in the hands of a visitor.
+
+        It has the same handler, the state with which the first one began, the results of its steps, and as much time
+        until its deadline; no metadata and no parent. The histories of both name the other. The first one stays as it
+        ended.
+
+        Args:
+            name: Resource name.
+            request_id: The caller's id for the request, as in ``start``. A repeat returns the same new operation.
+
+        Raises:
+            InvalidOperationNameError: Malformed name.
+            OperationNotFoundError: Never created, deleted or expired.
+            OperationNotDoneError: It has not ended.
+            InvalidTransitionError: It has no handler: its creator drove it.
+            UnknownHandlerError: Its handler is not registered, and this client is a worker.
+            OperationAlreadyExistsError: The rerun with this ``request_id`` was deleted and has not ended yet.
+            ValueError: ``request_id`` is malformed.
+            StoreSchemaError: The store's table is from before there were reruns.
+            StoreUnavailableError: Nothing is known. With a ``request_id``, the call may safely be repeated.
+        """
+        return Operation(await self.engine.rerunner.rerun(name, request_id))

@@ -27,6 +27,7 @@ from lro_aio.engine.life import Life
 from lro_aio.engine.methods import Methods
 from lro_aio.engine.operation import Operation
 from lro_aio.engine.pausing import Pauser
+from lro_aio.engine.rerunning import Rerunner
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.run import Runner
 from lro_aio.engine.serving import ServerHost
@@ -144,6 +145,7 @@ class Engine:
         host, leases = self.host, self.leases
         self.starter = Starter(host, self.worker, self.dispatcher, slots=self.slots, leases=leases, runnable=runnable)
         host.bind(self.starter, self.canceller)
+        self.rerunner = Rerunner(host, self.canceller, self.pauser, runnable=runnable)
         methods = Methods(host, self.canceller, leases=leases, runnable=runnable)
         self.server_host = ServerHost(
             rows=self.rows,
