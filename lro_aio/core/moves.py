@@ -13,10 +13,11 @@ from google.rpc import status_pb2
 
 from lro_aio.core.bookkeeping import check_for_parent
 from lro_aio.core.errors import InvalidTransitionError, LeaseLostError, OperationDoneError
-from lro_aio.core.record import NO_STATE, Record, State, Wait, Wake, WakeReason
+from lro_aio.core.record import NO_STATE, NOT_KEPT, Record, State, Wait, Wake, WakeReason
 from lro_aio.core.shown_failures import without_failure
 
 __all__ = [
+    "KEPT_STATE",
     "PASS_ON",
     "Holder",
     "changed",
@@ -36,6 +37,10 @@ __all__ = [
 
 PASS_ON = 5.0
 """Seconds after the end of an operation in which whoever cancelled it passes the cancel on to its children."""
+
+
+KEPT_STATE = 256 * 1024
+"""Bytes of the first state that are kept beside the present one. The row must not outgrow its store."""
 
 
 class Holder(NamedTuple):
@@ -84,8 +89,9 @@ def changed(record: Record, changes: Mapping[str, Any] | None) -> dict[str, Any]
     """The columns to write: before the state is changed for the first time, the one that it began with is kept."""
     columns = dict(changes or {})
     if "state_data" in columns and not record.initial_codec:
-        columns["initial_data"] = record.state_data
-        columns["initial_codec"] = record.state_codec or NO_STATE
+        fits = len(record.state_data) <= KEPT_STATE
+        columns["initial_data"] = record.state_data if fits else b""
+        columns["initial_codec"] = record.state_codec or NO_STATE if fits else NOT_KEPT
     return columns
 
 

@@ -18,7 +18,7 @@ from google.longrunning import operations_proto_pb2 as operations_pb2  # the hal
 from lro_aio.core.codegen import compiled
 from lro_aio.core.errors import OperationNotFoundError
 
-__all__ = ["LATER", "NO_STATE", "OUTCOMES", "Draft", "Record", "State", "Wait", "Wake", "WakeReason"]
+__all__ = ["LATER", "NOT_KEPT", "NO_STATE", "OUTCOMES", "Draft", "Record", "State", "Wait", "Wake", "WakeReason"]
 
 
 class State(enum.StrEnum):
@@ -54,6 +54,8 @@ OUTCOMES = {
 
 NO_STATE = "-"
 """``initial_codec`` of an operation that began without a state and has one now."""
+NOT_KEPT = "!"
+"""``initial_codec`` of one whose first state was larger than what is kept beside the present one."""
 
 _TERMINAL = frozenset(state for state, outcome in OUTCOMES.items() if outcome)
 
@@ -285,7 +287,7 @@ class Record:
     initial_data: bytes = field(default=b"", repr=False)
     """The state with which it began, once it has another."""
     initial_codec: str = ""
-    """How to read that; "" where the state was never changed, ``NO_STATE`` where there was none."""
+    """How to read that; "" where the state was never changed. Or ``NO_STATE``, or ``NOT_KEPT``."""
 
     def evolve(self, **changes: Any) -> Record:
         """A copy with other values: ``dataclasses.replace``, ten times as fast.

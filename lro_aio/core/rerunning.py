@@ -11,7 +11,7 @@ from dataclasses import replace
 from lro_aio.core import trail
 from lro_aio.core.errors import InvalidTransitionError, OperationNotDoneError
 from lro_aio.core.journal import Entry, Kind
-from lro_aio.core.record import NO_STATE, Record, State
+from lro_aio.core.record import NO_STATE, NOT_KEPT, Record, State
 
 __all__ = ["again", "linked", "portions", "steps_of"]
 
@@ -33,12 +33,15 @@ def again(source: Record, *, name: str, uid: str, now: float, fingerprint: str) 
 
     Raises:
         OperationNotDoneError: It has not ended.
-        InvalidTransitionError: It has no handler: its creator drove it, or another program.
+        InvalidTransitionError: It has no handler: its creator drove it, or another program. Or its first state was
+            changed, and was too large to be kept.
     """
     if not source.done:
         raise OperationNotDoneError(source.name)
     if not source.handler or source.foreign:
         raise InvalidTransitionError(source.name, f"{source.state} without a handler", "rerun")
+    if source.initial_codec == NOT_KEPT:
+        raise InvalidTransitionError(source.name, f"{source.state}, and its first state was too large to keep", "rerun")
     data, codec = source.state_data, source.state_codec
     if source.initial_codec:
         data, codec = source.initial_data, source.initial_codec

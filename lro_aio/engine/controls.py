@@ -96,7 +96,8 @@ class Controls(abc.ABC):
             InvalidOperationNameError: Malformed name.
             OperationNotFoundError: Never created, deleted or expired.
             OperationNotDoneError: It has not ended.
-            InvalidTransitionError: It has no handler: its creator drove it.
+            InvalidTransitionError: It has no handler: its creator drove it. Or it has another state than it began with,
+                and that one was larger than 256 KiB.
             UnknownHandlerError: Its handler is not registered, and this client is a worker.
             OperationAlreadyExistsError: The rerun with this ``request_id`` was deleted and has not ended yet.
             ValueError: ``request_id`` is malformed.

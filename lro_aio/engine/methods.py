@@ -23,6 +23,7 @@ from lro_aio.engine.handlers import Handler, Runnable
 from lro_aio.engine.holding import Holding, OperationHost
 from lro_aio.engine.leases import Leases
 from lro_aio.engine.operation import Operation, S
+from lro_aio.engine.pausing import check_kept
 from lro_aio.engine.suspension import Suspended
 
 __all__ = ["MethodOperation", "Methods"]
@@ -97,6 +98,7 @@ class Methods:
 
         Raises:
             UnknownHandlerError: It is not registered here: nobody could go on with the operation.
+            StoreSchemaError: The handler has a deadline, and the store's table is from before there were any.
             WorkerUnavailableError: The process shuts down.
             StoreUnavailableError: Nothing is known of the start.
         """
@@ -104,6 +106,8 @@ class Methods:
         known = self._handlers.get(handler)
         if self._host.draining:
             raise WorkerUnavailableError("it is shutting down")
+        if known.deadline is not None:
+            check_kept(self._rows.store, "deadlines")
         now = self._clock.time()
         data, tag = known.codec.encode_start(None)
         record = Record(
@@ -116,6 +120,7 @@ class Methods:
             handler=known.name,
             state_data=data,
             state_codec=tag,
+            deadline=None if known.deadline is None else now + known.deadline,
         )
         claimed = transitions.claim(record, now=now, by=self._settings.claimant(known, self._rows.store))
         assert claimed is not None

@@ -127,6 +127,8 @@ class Runner:
     def run_of(self, record: Record, handler: Handler) -> Run:
         """The run of a row that this process has just claimed."""
         holder = Holder(record.uid, record.claim)
+        if record.failure:
+            self._host.causes.carry(record)
         holding = Holding(self._host, record, handler=handler, holder=holder, in_handler=True)
         return Run(record, handler, holding, holder, self._clock.monotonic)
 
@@ -423,7 +425,8 @@ class Runner:
             return self._again(run, exc, found, policy.delay(run.record.retries), counts=True)
         status = status_of(found, expose=self._expose, timed_out=reason is CancelReason.RUN_TIMEOUT)
         told = all(isinstance(leaf, LroError) and not leaf.withholds for leaf in found)
-        self._host.causes.keep(record, found[0] if reason is CancelReason.RUN_TIMEOUT else exc)
+        if not run.record.failure:  # else it ends with that one
+            self._host.causes.keep(record, found[0] if reason is CancelReason.RUN_TIMEOUT else exc)
         return self._fail(run, status, None if told else exc, found=found)
 
     def _untold(self, run: Run, exc: BaseException, defect: Exception) -> Outcome | None:

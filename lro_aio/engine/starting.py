@@ -39,6 +39,10 @@ MAX_TRACEPARENT = 256
 """Characters. Those of today have 55 (W3C Trace Context, section 3.2.2)."""
 
 
+YEAR_10000 = 253_402_300_800.0
+"""Epoch seconds after the last time that every store can keep."""
+
+
 class StartOptions(TypedDict, total=False):
     """The options of ``Client.start``."""
 
@@ -245,6 +249,8 @@ class Starter:
             allowed = handler.deadline if handler is not None else None
         if allowed is not None:
             check_kept(self._rows.store, "deadlines")
+            if self._clock.time() + allowed >= YEAR_10000:
+                raise ValueError(f"deadline must be before the year 10000, and is {allowed:g} s from now")
         return allowed
 
     def _has_slot_for(self, handler: Handler | None) -> bool:

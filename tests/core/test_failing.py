@@ -11,10 +11,12 @@ from google.rpc import status_pb2
 from lro_aio.core import bookkeeping, trail
 from lro_aio.core import transitions as t
 from lro_aio.core.codes import Code
-from lro_aio.core.errors import LeaseLostError, OperationDoneError
+from lro_aio.core.errors import InvalidTransitionError, LeaseLostError, OperationDoneError
 from lro_aio.core.failing import OnFailure, fail, overdue
+from lro_aio.core.moves import KEPT_STATE
 from lro_aio.core.pausing import pause, unpause
-from lro_aio.core.record import Record, State, WakeReason
+from lro_aio.core.record import NOT_KEPT, Record, State, WakeReason
+from lro_aio.core.rerunning import again
 from lro_aio.core.status import make_status, reason_of
 
 from .sample_rows import NEXT, NOW, RETENTION, WAIT, WORKER, a_row, ended, held, running
@@ -225,3 +227,13 @@ def test_the_first_state_is_kept_once_it_is_changed_and_only_then() -> None:
     done = t.finish(row, holder=held(row), now=NOW, retention=RETENTION, changes={"state_data": b"d"})
     assert done is not None
     assert (done.state_data, done.initial_data, done.initial_codec) == (b"d", b"a", "json;v=1")
+
+
+def test_a_first_state_that_is_too_large_beside_another_is_not_kept_and_a_rerun_says_so() -> None:
+    row = running(state_data=bytes(KEPT_STATE + 1), state_codec="json;v=1")
+    row = t.save(row, holder=held(row), now=NOW, changes={"state_data": b"b"})
+    assert (row.initial_data, row.initial_codec) == (b"", NOT_KEPT)
+    done = t.finish(row, holder=held(row), now=NOW, retention=RETENTION)
+    assert done is not None
+    with pytest.raises(InvalidTransitionError, match="too large to keep"):
+        again(done, name="operations/b", uid="u2", now=NOW, fingerprint="")

@@ -102,6 +102,17 @@ async def test_what_finds_no_slot_fails_too_where_it_waits(open_client, store, h
 
 
 @pytest.mark.asyncio
+async def test_a_service_method_that_drives_it_hears_that_it_is_over(open_client, store, handlers, lro_clock, row):
+    client = await open_client(store, handlers=handlers, worker=False)
+    op = await client.server_host.start_by_hand("sleeps")
+    await op.commit(op.suspend(resume_at="on", sleep=1000))
+    await lro_clock.advance(50)
+    with pytest.raises(lro.OperationDoneError):
+        await client.server_host.claim_suspended(op.name)
+    assert row(op.name).state is State.FAILED
+
+
+@pytest.mark.asyncio
 async def test_it_outlives_the_process(open_client, handlers, lro_clock, tmp_path):
     def stores():
         return FaultyStore(lro.SqliteStore(tmp_path / "o.db"))
@@ -121,10 +132,14 @@ async def test_it_outlives_the_process(open_client, handlers, lro_clock, tmp_pat
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("bad", [0, -1, float("inf"), float("nan"), datetime.timedelta(0), "5", True])
+@pytest.mark.parametrize("bad", [0, -1, 1e12, float("inf"), float("nan"), datetime.timedelta(0), "5", True])
 async def test_bad_values_are_refused(open_client, store, handlers, bad):
     client = await open_client(store, handlers=handlers)
     with pytest.raises((TypeError, ValueError), match="deadline"):
         await client.start("hangs", deadline=bad)
+
+
+@pytest.mark.parametrize("bad", [0, -1, float("inf"), datetime.timedelta(0), "5", True])
+def test_bad_values_are_refused_of_handlers_too(bad):
     with pytest.raises((TypeError, ValueError), match="deadline"):
-        lro.Handlers().handler("x", deadline=bad)(lambda op: None)
+        lro.Handlers().handler("x", deadline=bad)

@@ -151,6 +151,17 @@ async def test_a_clean_up_runs_once_and_the_operation_fails_as_it_would_have(ope
 
 
 @pytest.mark.asyncio
+async def test_the_cause_is_the_exception_of_the_handler_and_not_of_its_clean_up(client):
+    @client.handler("work", on_failure="undo")
+    async def work(op):
+        raise KeyError("first") if not op.resume_point else ValueError("second")
+
+    with pytest.raises(lro.OperationFailedError) as failed:
+        await asyncio.wait_for((await client.start("work")).result(), 5)
+    assert isinstance(failed.value.__cause__, KeyError)
+
+
+@pytest.mark.asyncio
 async def test_a_run_that_takes_too_long_is_cleaned_up_after(open_client, store, lro_clock, tidy, row, log):
     client = await open_client(store, handlers=tidy)
     op = await client.start("tidy", "hangs")

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from lro_aio.core.codegen import compiled
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import StoreDataError
+from lro_aio.core.moves import KEPT_STATE
 from lro_aio.core.record import OUTCOMES, Draft, Record, State, Wait, Wake
 from lro_aio.stores.spanner.table import OPTIONAL, SCHEMA_VERSION
 from lro_aio.stores.spanner.values import blob, field, moment, number, values_of
@@ -55,8 +56,8 @@ _CREATE_TIME = COLUMNS.index("CreateTime")
 
 MAX_ROW = 7 * 1024 * 1024
 """Bytes of payload in one row: the answer to a read holds 10 MiB as base64 (``Read`` in spanner.proto)."""
-LARGEST = MAX_ROW + 128 * 1024
-"""The same, with the names, the type URLs and everything else in a row."""
+LARGEST = MAX_ROW + KEPT_STATE + 128 * 1024
+"""The same, with the first state, the names, the type URLs and everything else in a row."""
 
 _STATES = {state.value: state for state in State}
 _READ = {
