@@ -49,6 +49,10 @@ COLUMNS = ("key", "Operation", *(column for _, column in _FIELDS))
 BARE = tuple(column for column in COLUMNS if column not in OPTIONAL)
 """The same, of a table without a journal."""
 
+RARE = ("Paused", "Failure", "Deadline", "InitialData", "InitialCodec")
+"""Columns that are NULL in most rows, and then cost an insert nothing."""
+_USUAL = tuple(column for column in COLUMNS[1:] if column not in RARE)
+
 _NOT_KEPT = {item.name: item.default for item in dataclasses.fields(Record) if dict(_FIELDS).get(item.name) in OPTIONAL}
 """What a record has that comes from there."""
 
@@ -198,9 +202,11 @@ def bare(record: Record) -> Record:
     return record.evolve(**_NOT_KEPT)
 
 
-def insert_columns(*, generated_key: bool, journal: bool = True) -> tuple[str, ...]:
-    """The columns of an insert: all but the generated ones."""
+def insert_columns(record: Record, *, generated_key: bool, journal: bool = True) -> tuple[str, ...]:
+    """The columns of an insert: all but the generated ones, and those of ``RARE`` that say nothing of the row."""
     own = (COLUMNS if journal else BARE)[1:]
+    if journal and not any(_VALUES[column](record) for column in RARE):
+        own = _USUAL
     return own if generated_key else ("key", "Outcome", *own)
 
 

@@ -265,7 +265,7 @@ class Writer:
             if not new.foreign:  # another program's row may have any size, and can still be cancelled here
                 rows.check_size(new)
             if old is None:
-                columns = rows.insert_columns(generated_key=self.generated_key, journal=not self.missing_journal)
+                columns = rows.insert_columns(new, generated_key=self.generated_key, journal=not self.missing_journal)
                 batch.add("insert", columns, rows.values(new, columns))
             else:
                 columns = rows.changed_columns(
