@@ -163,6 +163,15 @@ class Wait(_Json):
         """
         return dataclasses.replace(self.acquitted(), token=token, sleep_until=now + self.poll_interval)
 
+    def bounded(self) -> Wait:
+        """The same, but no longer than the operation itself may take: for whoever keeps the time."""
+        if self.expires is None:
+            return self
+        ends = self.expires if self.deadline is None else min(self.deadline, self.expires)
+        return dataclasses.replace(
+            self, sleep_until=min(self.sleep_until, self.expires), deadline=ends if self.children else None
+        )
+
     def over(self, now: float) -> bool:
         """Whether the timeout of the children part has run out."""
         return self.deadline is not None and self.deadline <= now

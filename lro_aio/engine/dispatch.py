@@ -10,7 +10,7 @@ from functools import partial
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
-from lro_aio.core import bookkeeping, names
+from lro_aio.core import bookkeeping, failing, names
 from lro_aio.core import trials as core_trials
 from lro_aio.core.change import Change
 from lro_aio.core.errors import (
@@ -141,7 +141,8 @@ class Dispatcher:
         if record.paused and record.state is not State.RUNNING:
             return None
         handler = await self._free_for(record)
-        if record.state is State.SUSPENDED and (reason is None or not early):
+        late = failing.expired(record, self.clock.time())  # the claim fails it
+        if record.state is State.SUSPENDED and (reason is None or not early) and not late:
             await self._sit_out(record.wait)
             if reason is None or record.wait.sleep_until > self.clock.time():
                 reason, pending = await self._children.reason(record.wait)
@@ -229,7 +230,7 @@ class Dispatcher:
         now = self.clock.time()
         handle: str | None
         try:
-            handle = await self._scheduler.schedule(record)
+            handle = await self._scheduler.schedule(record.evolve(wait=wait.bounded()))
         except StoreUnavailableError:
             raise
         except Exception as exc:  # noqa: BLE001 (whatever the scheduler raised, the row is safe and comes again)
