@@ -265,6 +265,11 @@ async def test_the_clean_up_may_be_a_function(client, lro_clock, row, log):
     assert row(op.name).state is State.FAILED
 
 
+def test_a_bad_default_is_refused():
+    with pytest.raises(TypeError, match="pause_on_failure"):
+        lro.Client("sqlite://", pause_on_failure=None)
+
+
 @pytest.mark.parametrize("options", [{"pause_on_failure": "yes"}, {"on_failure": "a\nb"}])
 def test_bad_options_are_refused(options):
     with pytest.raises((TypeError, ValueError)):
