@@ -185,6 +185,29 @@ async def test_a_restart_of_the_process_leaves_it_paused(open_client, lro_clock,
 
 
 @pytest.mark.asyncio
+async def test_a_run_hears_at_its_stop_of_a_pause_by_another_process(open_client, lro_clock, file_store, log):
+    registry, gate = lro.Handlers(), asyncio.Event()
+
+    @registry.handler("work", resume_points=("on",))
+    async def work(op):
+        log.append(op.resume_point)
+        if not op.resume_point:
+            await gate.wait()
+            return op.suspend(resume_at="on", sleep=0)
+        return None
+
+    runs, other = [await open_client(file_store(), handlers=registry, worker=worker) for worker in (True, False)]
+    op = await runs.start("work")
+    await lro_clock.settle()
+    await other.pause_operation(op.name)
+    gate.set()
+    await lro_clock.advance(100)
+    assert (log, (await other.server_host.record(op.name)).paused) == ([""], True)
+    await other.unpause_operation(op.name)
+    await until(lambda: log == ["", "on"])
+
+
+@pytest.mark.asyncio
 async def test_a_run_whose_process_died_is_not_begun_again(open_client, lro_clock, file_store, blocking, log, abandon):
     dying = await open_client(file_store(), handlers=blocking)
     other = await open_client(file_store(), handlers=blocking)
