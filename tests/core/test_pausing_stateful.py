@@ -265,4 +265,4 @@ class OneRow(RuleBasedStateMachine):
 
 
 TestOneRow = OneRow.TestCase
-TestOneRow.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestOneRow.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
