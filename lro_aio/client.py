@@ -125,8 +125,6 @@ class Client(Controls):
         ):
             if policy is not None and not isinstance(policy, kind):
                 raise TypeError(f"{name} must be a {kind.__name__}, not {type(policy).__name__}")
-        if not isinstance(pause_on_failure, bool):
-            raise TypeError(f"pause_on_failure must be True or False, not {pause_on_failure!r}")
         bounds = limits if limits is not None else Limits()
         check_row(self.store, bounds)
         self._settings = Settings(

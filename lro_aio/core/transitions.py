@@ -158,11 +158,11 @@ def claim(
     why = failing.why_not(record, now=now, attempts=attempts, most=by.max_attempts)
     if why is not None:
         return failing.failed(record, now=now, retention=by.retention, error=why, then=by.on_failure)
-    if record.paused:
-        return held_back(evolved(record, now), now, on_cancel=by.on_cancel)
     happened = record.trail
     if record.state is State.RUNNING:
         happened = noted(happened, now, trail.LEASE_LOST, record.owner)
+    if record.paused:
+        return held_back(evolved(record, now, trail=happened), now, on_cancel=by.on_cancel)
     if record.state is State.SUSPENDED and record.wait is not None and not record.wait.rerun:
         record = record.evolve(wake=wake)
         if wake is not None:

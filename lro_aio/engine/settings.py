@@ -37,6 +37,10 @@ class Settings:
     one that made it are not one owner, and neither are two lives of one client."""
     _claimants: dict[str, Claimant] = field(default_factory=dict, repr=False, compare=False)
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.pause_on_failure, bool):
+            raise TypeError(f"pause_on_failure must be True or False, not {self.pause_on_failure!r}")
+
     def for_a_life(self) -> Settings:
         """The same, with an owner of its own."""
         owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"

@@ -83,10 +83,8 @@ class Sweeper:
         self._runnable = runnable
         self._clock = clock
         self._steady = steady
-        self._owner = settings.owner
-        self._policy = settings.sweep
-        self._lease = settings.lease
-        self._retention = settings.retention.duration
+        self._owner, self._policy = settings.owner, settings.sweep
+        self._lease, self._retention = settings.lease, settings.retention.duration
         self._precise = precise
         self._nudged = asyncio.Event()
         self._next = math.inf

@@ -105,6 +105,7 @@ def test_a_run_that_died_is_not_begun_again() -> None:
     assert (row.state, row.paused, row.owner, row.check_time) == (State.SUSPENDED, True, "", None)
     assert row.wait is not None
     assert row.wait.on_cancel == "undo"
+    assert kinds(row) == [trail.PAUSED, trail.LEASE_LOST]
     assert unpause(row, now=NOW).attempt == 0
 
 
