@@ -27,6 +27,7 @@ from lro_aio.core.policies import (
 from lro_aio.core.record import WakeReason
 from lro_aio.core.results import unmarshal_operation
 from lro_aio.engine.children import Service, as_service
+from lro_aio.engine.controls import Controls
 from lro_aio.engine.engine import Engine
 from lro_aio.engine.handlers import HandlerFunction, HandlerOptions, Handlers, Register, RegisterAs, Registered
 from lro_aio.engine.life import NeverOpenedError
@@ -51,7 +52,7 @@ M = TypeVar("M", bound=Message)
 N = TypeVar("N", bound=Message)
 
 
-class Client:
+class Client(Controls):
     """Starts, runs and watches long-running operations over one store.
 
     Constructing one does no I/O; ``async with client:`` opens it, and leaving the block drains and closes it. It can be
@@ -80,6 +81,7 @@ class Client:
         linger: How long a durable wait (``op.receive``, ``op.sleep``, ``op.call``, ``op.join``) holds its process
             before the operation is suspended, where nothing but waits is left in its handler.
         resources: What handlers get as ``op.resources``: pools, HTTP clients.
+        pause_on_failure: What ``handler(pause_on_failure=)`` is where a handler says nothing of it.
         clock: For tests.
 
     Raises:
@@ -106,6 +108,7 @@ class Client:
         expose_errors: bool = False,
         linger: Duration = 1.0,
         resources: Any = None,
+        pause_on_failure: bool = False,
         clock: Clock | None = None,
     ) -> None:
         self.store = open_url(store) if isinstance(store, str) else store
@@ -142,6 +145,7 @@ class Client:
             expose_errors=expose_errors,
             linger=seconds(linger, "linger"),
             resources=resources,
+            pause_on_failure=pause_on_failure,
         )
         self.clock: Clock = clock if clock is not None else SystemClock()
         """Engine time."""
@@ -330,6 +334,7 @@ class Client:
         parent: str = "",
         fingerprint: str | bytes | Message | None = None,
         traceparent: str = "",
+        deadline: Duration | None = None,
     ) -> Operation[Any]:
         """Start an operation. Returns once it is durable; the handler runs in the background.
 
@@ -344,6 +349,8 @@ class Client:
             parent: Resource prefix, such as ``projects/p/locations/l``; "" and "operations" are the same.
             fingerprint: What makes two requests the same, where that is not the state.
             traceparent: W3C trace context of the caller's request; ``op.traceparent`` in each segment, and in children.
+            deadline: Seconds or a timedelta after which it fails with DEADLINE_EXCEEDED if it has not ended, waits
+                included. None: what the handler declares.
 
         Returns:
             The operation, in the hands of a visitor: ``op.proto`` is what a service method returns.
@@ -356,6 +363,7 @@ class Client:
             ValueError: ``request_id``, ``operation_id`` or the handler's name is malformed, which servers answer with
                 INVALID_ARGUMENT, or both ids are given.
             InvalidOperationNameError: ``parent`` is malformed.
+            StoreSchemaError: A deadline was given, and the store's table is from before there were any.
             StoreUnavailableError: It is not known whether the operation was started. With a ``request_id``, the call
                 may safely be repeated.
         """
@@ -368,6 +376,7 @@ class Client:
             parent=parent,
             fingerprint=fingerprint,
             traceparent=traceparent,
+            deadline=deadline,
         )
         return Operation(holding)
 
@@ -552,30 +561,6 @@ class Client:
                 repeated.
         """
         await self.engine.messenger.send(name, topic, payload, message_id=message_id)
-
-    async def cancel_operation(self, name: str, *, cancel_children: bool = True) -> None:
-        """Ask for a cancel. The operation may still end otherwise; one that has ended stays as it is.
-
-        Args:
-            name: Resource name.
-            cancel_children: Whether to cancel the operations that it started with ``start_child`` too.
-
-        Raises:
-            InvalidOperationNameError: Malformed name.
-            OperationNotFoundError: Never created, deleted or expired.
-            StoreUnavailableError: The store did not answer.
-        """
-        await self.engine.canceller.cancel(name, cancel_children=cancel_children)
-
-    async def delete_operation(self, name: str) -> None:
-        """Forget the operation. This does not stop the work: an unfinished operation is hidden and runs to its end.
-
-        Raises:
-            InvalidOperationNameError: Malformed name.
-            OperationNotFoundError: Never created, deleted or expired.
-            StoreUnavailableError: The store did not answer.
-        """
-        await self.engine.rows.delete(name)
 
     async def resume(
         self,

@@ -49,6 +49,7 @@ class ListQuery:
     states: frozenset[State] | None = None
     handler: str | None = None
     parent_operation: str | None = None
+    paused: bool | None = None
     created_from: float | None = None
     """Epoch seconds, inclusive."""
     created_to: float | None = None
@@ -99,10 +100,10 @@ class Store(abc.ABC):
     """Seconds by which the store's clock is ahead of this machine's, as last measured. 0.0 where they are the same."""
 
     keeps_journal: bool = True
-    """Whether it has a journal, and rows a trail. Known once the store is open.
+    """Whether it has a journal, and rows a trail, pauses and deadlines. Known once the store is open.
 
-    Where it has none, rows come back with ``entries`` 0 and without a ``trail``, and a change that appends is refused
-    with ``StoreSchemaError``, which says what to do.
+    Where it has none, rows come back without the fields in ``core.record.LATER``, and a change that appends is refused
+    with ``StoreSchemaError``, which says what to do; the engine then asks for no pause and no deadline.
     """
 
     max_row: int | None = None

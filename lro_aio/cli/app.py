@@ -239,6 +239,64 @@ def delete(
 
 
 @app.command(epilog=EPILOG)
+def pause(
+    names: Names,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="For the history of the operations.")] = "",
+    server: Server = None,
+    store: Store = None,
+    url: Url = None,
+    style: Style = "google",
+    header: Header = None,
+    json: Json = False,
+) -> None:
+    """Let no run of operations begin until they are unpaused; what runs goes on to its next stop."""
+    _run_each(
+        names,
+        Where(server, store, url, style, header, names[0]),
+        lambda backend, name: commands.pause(backend, name, reason=reason, as_json=json),
+    )
+
+
+@app.command(epilog=EPILOG)
+def unpause(
+    names: Names,
+    server: Server = None,
+    store: Store = None,
+    url: Url = None,
+    style: Style = "google",
+    header: Header = None,
+    json: Json = False,
+) -> None:
+    """Let paused operations run again: what has failed, from the segment that failed."""
+    _run_each(
+        names,
+        Where(server, store, url, style, header, names[0]),
+        lambda backend, name: commands.unpause(backend, name, as_json=json),
+    )
+
+
+@app.command(epilog=EPILOG)
+def rerun(
+    name: Name,
+    request_id: Annotated[
+        str, typer.Option("--request-id", metavar="ID", help="A repeat with the same ID finds the same new operation.")
+    ] = "",
+    server: Server = None,
+    store: Store = None,
+    url: Url = None,
+    style: Style = "google",
+    header: Header = None,
+    json: Json = False,
+) -> None:
+    """Run an operation that has ended once more, as a new one that takes over the steps that are done."""
+    _run(
+        Where(server, store, url, style, header, name),
+        lambda backend: commands.rerun(backend, _full(name), request_id=request_id, as_json=json),
+        writes=True,
+    )
+
+
+@app.command(epilog=EPILOG)
 def backup(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The new file; an existing one is not overwritten.")],
     store: Store = None,

@@ -34,6 +34,8 @@ class Row:
     """Name of the handler; "" where that is not known."""
     created: float | None = None
     """Epoch seconds of the start; None where that is not known."""
+    paused: bool = False
+    """Whether it is known to be paused."""
 
 
 class Page(NamedTuple):
@@ -86,6 +88,18 @@ class Backend(abc.ABC):
     async def delete(self, name: str) -> None:
         """Forget the operation."""
 
+    @abc.abstractmethod
+    async def pause(self, name: str, reason: str) -> None:
+        """Let no run of the operation begin."""
+
+    @abc.abstractmethod
+    async def unpause(self, name: str) -> None:
+        """Let a paused operation run again."""
+
+    @abc.abstractmethod
+    async def rerun(self, name: str, request_id: str) -> operations_pb2.Operation:
+        """Run an operation that has ended once more; gives the new one."""
+
 
 class _Store(Backend):
     def __init__(self, client: Client) -> None:
@@ -97,7 +111,7 @@ class _Store(Backend):
     async def page(self, filter_: str, parent: str, size: int, token: str) -> Page:
         found = await self._client.server_host.page(filter=filter_, page_size=size, page_token=token, parent=parent)
         pairs = zip(found.response.operations, found.records, strict=True)
-        rows = [Row(operation, record.handler, record.create_time) for operation, record in pairs]
+        rows = [Row(operation, record.handler, record.create_time, record.paused) for operation, record in pairs]
         return Page(rows, found.response.next_page_token)
 
     async def wait(self, name: str, timeout: float | None) -> Waited:
@@ -114,6 +128,15 @@ class _Store(Backend):
 
     async def delete(self, name: str) -> None:
         await self._client.delete_operation(_named(name))
+
+    async def pause(self, name: str, reason: str) -> None:
+        await self._client.pause_operation(_named(name), reason)
+
+    async def unpause(self, name: str) -> None:
+        await self._client.unpause_operation(_named(name))
+
+    async def rerun(self, name: str, request_id: str) -> operations_pb2.Operation:
+        return (await self._client.rerun_operation(_named(name), request_id=request_id)).proto
 
 
 def is_token(text: str) -> bool:

@@ -25,7 +25,7 @@ from lro_aio.cli.problems import CliError, Exit
 from lro_aio.cli.progress import progress_of
 from lro_aio.core.proto_json import operation_json
 
-__all__ = ["cancel", "delete", "get", "history", "list_", "wait", "watch"]
+__all__ = ["cancel", "delete", "get", "history", "list_", "pause", "rerun", "unpause", "wait", "watch"]
 
 MAX_PAGE = 1000
 
@@ -110,6 +110,30 @@ async def delete(backend: Backend, name: str, *, as_json: bool) -> Exit:
     """Forget one operation."""
     await backend.delete(name)
     _acknowledge(name, "deleted", as_json=as_json)
+    return Exit.OK
+
+
+async def pause(backend: Backend, name: str, *, reason: str, as_json: bool) -> Exit:
+    """Let no run of an operation begin."""
+    await backend.pause(name, reason)
+    _acknowledge(name, "paused", as_json=as_json)
+    return Exit.OK
+
+
+async def unpause(backend: Backend, name: str, *, as_json: bool) -> Exit:
+    """Let a paused operation run again."""
+    await backend.unpause(name)
+    _acknowledge(name, "unpaused", as_json=as_json)
+    return Exit.OK
+
+
+async def rerun(backend: Backend, name: str, *, request_id: str, as_json: bool) -> Exit:
+    """Run an operation that has ended once more, and print the new one."""
+    made = await backend.rerun(name, request_id)
+    if as_json:
+        _print_json(made)
+    else:
+        console().out(f"{name}: runs again as {made.name}", highlight=False)
     return Exit.OK
 
 

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from lro_aio.cli.backends import Row
 from lro_aio.cli.demo import indexer_pb2
-from lro_aio.cli.progress import Progress, progress_of
+from lro_aio.cli.progress import Progress, failure_of, progress_of
 from lro_aio.core.codes import Code
 from lro_aio.core.history import HistoryEntry
 from lro_aio.core.proto_json import operation_json
@@ -57,7 +57,8 @@ def console(*, stderr: bool = False) -> Console:
 def describe_operation(operation: operations_pb2.Operation) -> tuple[str, str]:
     """Its state, and the colour for it."""
     if not operation.done:
-        return "running", "cyan"
+        failure = failure_of(operation)
+        return ("running", "cyan") if failure is None else (f"paused: {plain(failure.code)}", "yellow")
     if operation.WhichOneof("result") != "error":
         return "succeeded", "green"
     code = Code.of(operation.error.code)
@@ -82,9 +83,12 @@ class _Cells:
     def of(cls, row: Row, now: float) -> _Cells:
         operation = row.operation
         status, colour = describe_operation(operation)
+        if row.paused and status == "running":
+            status, colour = "paused", "yellow"
         word, _, code = status.partition(": ")
         progress = progress_of(operation)
-        failed = operation.WhichOneof("result") == "error"
+        message = operation.error.message if operation.WhichOneof("result") == "error" else progress.message
+        failure = failure_of(operation)
         return cls(
             name=plain(operation.name),
             word=word,
@@ -93,7 +97,7 @@ class _Cells:
             handler=plain(row.handler),
             age="" if row.created is None else _age(now - row.created),
             percent="" if progress.fraction is None else f"{progress.fraction:.0%}",
-            message=plain(operation.error.message if failed else progress.message),
+            message=plain(message if failure is None else failure.message),
         )
 
     def wide(self) -> list[Text]:
@@ -153,7 +157,9 @@ def print_history(output: Console, entries: list[HistoryEntry]) -> None:
     table.add_row(*_headings("TIME", "WHAT", "NAME", "DETAILS"))
     for entry in entries:
         name = f"{entry.name} {entry.key}".rstrip()
-        colour = {"SUCCEEDED": "green", "FAILED": "red", "CANCELLED": "yellow", "RETRIED": "red"}.get(entry.kind, "")
+        colour = {"SUCCEEDED": "green", "FAILED": "red", "CANCELLED": "yellow", "RETRIED": "red", "FAILURE": "red"}.get(
+            entry.kind, ""
+        )
         kind = Text(plain(entry.kind), colour)
         table.add_row(moment(entry.time), kind, _shown(name), _shown(entry.error or entry.text))
     output.print(table)
@@ -239,6 +245,9 @@ def operation_details(operation: operations_pb2.Operation) -> Table:
     if progress.fraction is not None and not operation.done:
         table.add_row("progress", f"{progress.fraction:.0%} {_shown(progress.message)}".rstrip())
     shown = operation_json(operation)
+    failure = failure_of(operation)
+    if failure is not None:
+        table.add_row("message", _shown(failure.message))
     if "error" in shown:
         table.add_row("message", _shown(shown["error"].get("message", "")))
     for key, value in (("metadata", shown.get("metadata")), ("response", shown.get("response"))):

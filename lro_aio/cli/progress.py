@@ -8,13 +8,15 @@ import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.longrunning import operations_pb2
+from google.protobuf import json_format, struct_pb2
 
 from lro_aio.core.proto_json import any_json
+from lro_aio.core.shown_failures import MEMBER
 
-__all__ = ["Progress", "created_of", "progress_of"]
+__all__ = ["Failure", "Progress", "created_of", "failure_of", "progress_of"]
 
 SHARES = {"progress", "fraction", "fractioncomplete"}
 """Members that are a share of 1. More than 1 is taken as percent."""
@@ -41,6 +43,24 @@ class Progress:
     fraction: float | None = None
     """From 0 to 1."""
     message: str = ""
+
+
+class Failure(NamedTuple):
+    """Why an operation of this package is paused."""
+
+    code: str
+    message: str
+
+
+def failure_of(operation: operations_pb2.Operation) -> Failure | None:
+    """The failure because of which an operation is paused, where its metadata tells."""
+    members = struct_pb2.Struct()
+    if operation.done or not operation.metadata.Unpack(members) or MEMBER not in members.fields:
+        return None
+    told = json_format.MessageToDict(members.fields[MEMBER])
+    if not isinstance(told, dict) or told.keys() != {"code", "reason", "message"}:
+        return None
+    return Failure(str(told["code"]), str(told["message"]))
 
 
 def progress_of(operation: operations_pb2.Operation) -> Progress:

@@ -102,6 +102,25 @@ class _Service(Backend):
     async def delete(self, name: str) -> None:
         await (await self._handle(name)).delete()
 
+    async def pause(self, name: str, reason: str) -> None:
+        await self._control(name, "pause", {"reason": reason} if reason else {})
+
+    async def unpause(self, name: str) -> None:
+        await self._control(name, "unpause", {})
+
+    async def rerun(self, name: str, request_id: str) -> operations_pb2.Operation:
+        made = await self._control(name, "rerun", {"requestId": request_id} if request_id else {})
+        if not isinstance(made, dict):
+            raise RemoteProtocolError(name, "its answer is not an operation")
+        return self._transport.started(made).to_operation()
+
+    async def _control(self, _: str, verb: str, __: dict[str, str]) -> Any:
+        """Call a verb for operators; gives the JSON of the answer."""
+        raise CliError(
+            f"services of this kind have no {verb!r}: give --store URL, or --url http(s)://... in Google's style",
+            Exit.USAGE,
+        )
+
     async def _handle(self, name: str) -> RemoteOperation[Any]:
         if is_token(name):
             return await RemoteOperation.rehydrate(self._transport, name)
@@ -184,32 +203,40 @@ class _GoogleHttpService(_ListingService):
         self._client = client
         self._service = service
 
-    async def _list(
-        self, collection: str, filter_: str, size: int, token: str
-    ) -> operations_pb2.ListOperationsResponse:
+    async def _call(self, method: str, name: str, path: str, **options: Any) -> Any:
+        """One request; gives the JSON of the answer."""
         import httpx
 
         from lro_aio.remote import answers, bodies
 
-        params = {"filter": filter_, "pageSize": str(size), "pageToken": token}
-        url = f"{self._service.url.rstrip('/')}/v1/{urllib.parse.quote(collection)}"
+        url = f"{self._service.url.rstrip('/')}/v1/{path}"
         try:
             response = await bodies.request(
                 self._client,
-                "GET",
+                method,
                 httpx.URL(url),
-                name=collection,
-                params=params,
+                name=name,
                 headers=[*bodies.ACCEPTED.items(), *self._service.headers],
                 timeout=CALL_TIMEOUT,
+                **options,
             )
         except httpx.RequestError as exc:
-            raise answers.call_failed(exc, collection) from exc
+            raise answers.call_failed(exc, name) from exc
         except httpx.InvalidURL as exc:
             raise CliError(f"the filter does not fit into a URL: {exc}", Exit.USAGE) from exc
         if not response.is_success:
-            raise answers.refused(response, collection)
-        body = answers.json_of(response, collection)
+            raise answers.refused(response, name)
+        return answers.json_of(response, name)
+
+    async def _control(self, name: str, verb: str, body: dict[str, str]) -> Any:
+        named = tokens.decode(name).place.name if is_token(name) else name
+        return await self._call("POST", named, f"{urllib.parse.quote(named)}:{verb}", json=body)
+
+    async def _list(
+        self, collection: str, filter_: str, size: int, token: str
+    ) -> operations_pb2.ListOperationsResponse:
+        params = {"filter": filter_, "pageSize": str(size), "pageToken": token}
+        body = await self._call("GET", collection, urllib.parse.quote(collection), params=params)
         if not isinstance(body, dict) or (body and not body.keys() & LIST_MEMBERS):
             raise RemoteProtocolError(collection, "its JSON is not a list of operations")
         listed, next_token = body.get("operations") or [], body.get("nextPageToken") or ""

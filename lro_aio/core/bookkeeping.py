@@ -42,6 +42,7 @@ def handed_over(
     Raises:
         InvalidTokenError: The row no longer waits with this token.
     """
+    expires = record.wait.expires if record.wait is not None else None
     stale = revision is not None and revision != record.revision
     if (
         record.state not in (State.SUSPENDED, State.PENDING)
@@ -53,7 +54,7 @@ def handed_over(
     return record.evolve(
         handover=record.handover + 1,
         schedule_handle=handle or record.schedule_handle,
-        check_time=check_time,
+        check_time=check_time if expires is None else min(check_time, expires),
         trail=trail.noted(record.trail, now, trail.HANDED_OVER, handle, instead=True),
     )
 
@@ -62,6 +63,8 @@ def cascaded(record: Record, *, now: float) -> Record | None:
     """Note that the cancel of a row was passed on to all children."""
     if not record.cancel_children:
         return record
+    if record.deleted and record.paused and record.state is not State.RUNNING:
+        return None  # nothing would ever end it
     if not record.done:
         return record.evolve(cancel_children=False)
     if record.deleted:

@@ -21,6 +21,7 @@ class Pushdown:
     states: frozenset[State] | None = None
     """None where it would be all states, or all states of one ``done``. Empty: no row can match."""
     handler: str | None = None
+    paused: bool | None = None
     created_from: float | None = None
     """Epoch seconds, inclusive."""
     created_to: float | None = None
@@ -35,6 +36,8 @@ class Bounds:
 
     states: frozenset[State] = ALL_STATES
     handler: str | None = None
+    paused: bool | None = None
+    """None: both."""
     created_from: float | None = None
     created_to: float | None = None
     exact: bool = False
@@ -43,7 +46,8 @@ class Bounds:
     @property
     def only_states(self) -> bool:
         """Whether nothing but the state is bounded."""
-        return self.handler is None and self.created_from is None and self.created_to is None
+        others = (self.handler, self.paused, self.created_from, self.created_to)
+        return all(bound is None for bound in others)
 
     def negate(self) -> Bounds:
         """Around the rows that this part does not match."""
@@ -56,11 +60,13 @@ class Bounds:
         """Around the rows that all parts match."""
         states = frozenset.intersection(*(part.states for part in parts))
         handlers = {part.handler for part in parts if part.handler is not None}
-        if len(handlers) > 1:
+        pauses = {part.paused for part in parts if part.paused is not None}
+        if len(handlers) > 1 or len(pauses) > 1:
             return Bounds(states=frozenset(), exact=True)
         return Bounds(
             states=states,
             handler=next(iter(handlers), None),
+            paused=next(iter(pauses), None),
             created_from=max((part.created_from for part in parts if part.created_from is not None), default=None),
             created_to=min((part.created_to for part in parts if part.created_to is not None), default=None),
             exact=all(part.exact for part in parts),
@@ -70,11 +76,13 @@ class Bounds:
     def unite(parts: Sequence[Bounds]) -> Bounds:
         """Around the rows that one part or another matches."""
         handlers = {part.handler for part in parts}
+        pauses = {part.paused for part in parts}
         starts = [part.created_from for part in parts if part.created_from is not None]
         ends = [part.created_to for part in parts if part.created_to is not None]
         return Bounds(
             states=frozenset.union(*(part.states for part in parts)),
             handler=handlers.pop() if len(handlers) == 1 else None,
+            paused=pauses.pop() if len(pauses) == 1 else None,
             created_from=min(starts) if len(starts) == len(parts) else None,
             created_to=max(ends) if len(ends) == len(parts) else None,
             # A box around two boxes holds more than both, unless they differ in the states alone.
@@ -89,6 +97,7 @@ class Bounds:
             done=done if self.states else None,
             states=None if self.states == whole else self.states,
             handler=self.handler,
+            paused=self.paused,
             created_from=self.created_from,
             created_to=self.created_to,
             exact=self.exact,

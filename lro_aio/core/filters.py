@@ -6,6 +6,7 @@ Fields:
 ``name``               string
 ``done``               ``true`` or ``false``
 ``state``              PENDING, RUNNING, SUSPENDED, SUCCEEDED, FAILED or CANCELLED
+``paused``             ``true`` or ``false``: whether somebody has paused it, or a failure has
 ``handler``            string; "" where the creator drives the operation by hand
 ``create_time``        RFC 3339 timestamp with offset
 ``end_time``           the same; unset until the operation ends
@@ -224,6 +225,16 @@ def _done(term: Restriction, operand: Operand) -> _Condition:
     return _in(ENDED if operand.boolean is (term.comparator != "!=") else ALL_STATES - ENDED)
 
 
+def _paused(term: Restriction, operand: Operand) -> _Condition:
+    _only(term, _EQUALITY, "a bool")
+    if not operand.anything and operand.boolean is None:
+        raise InvalidFilterError("paused is compared with true or false", operand.position)
+    wanted = operand.anything or operand.boolean is (term.comparator != "!=")
+    # What has ended is not paused: that keeps a million finished rows out of the scan.
+    bounds = Bounds(states=ALL_STATES - ENDED, paused=True, exact=True) if wanted else Bounds(paused=False, exact=True)
+    return _Condition(lambda row: row.record.paused is wanted, bounds)
+
+
 def _state(term: Restriction, operand: Operand) -> _Condition:
     _only(term, _EQUALITY, "an enum")
     if operand.anything:
@@ -338,6 +349,7 @@ _FIELDS: dict[tuple[str, ...], Callable[[Restriction, Operand], _Condition]] = {
     ("name",): _name,
     ("done",): _done,
     ("state",): _state,
+    ("paused",): _paused,
     ("handler",): _handler,
     ("create_time",): _create_time,
     ("end_time",): _end_time,

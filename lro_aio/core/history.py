@@ -28,8 +28,9 @@ class HistoryEntry:
     time: float
     """Epoch seconds. An entry that came after another may have an earlier time: clocks are set."""
     kind: str
-    """CREATED; CLAIMED, SUSPENDED, WOKEN, RETRIED, RELEASED, LEASE_LOST, HANDED_OVER, CANCEL; STEP, RETRY, TIMER,
-    DEADLINE, TIMEOUT, MESSAGE, RECEIVED; at the end SUCCEEDED, FAILED or CANCELLED. A later release may have more."""
+    """CREATED; CLAIMED, SUSPENDED, WOKEN, RETRIED, RELEASED, LEASE_LOST, HANDED_OVER, CANCEL, FAILURE, PAUSED,
+    UNPAUSED, RERUN; STEP, RETRY, TIMER, DEADLINE, TIMEOUT, MESSAGE, RECEIVED; at the end SUCCEEDED, FAILED or
+    CANCELLED. A later release may have more."""
     name: str = ""
     """Of the handler, the step, the sleep or the topic."""
     key: str = ""
@@ -54,7 +55,7 @@ def history_of(record: Record, journal: Sequence[Entry]) -> list[HistoryEntry]:
 
 def _from_trail(record: Record) -> Iterator[HistoryEntry]:
     for moment, kind, text in trail.happenings(record.trail):
-        if kind == trail.RETRIED:
+        if kind in (trail.RETRIED, trail.FAILURE):
             yield HistoryEntry(time=moment, kind=kind, error=text)
         else:
             yield HistoryEntry(time=moment, kind=kind, text=text)

@@ -18,7 +18,20 @@ from google.longrunning import operations_proto_pb2 as operations_pb2  # the hal
 from lro_aio.core.codegen import compiled
 from lro_aio.core.errors import OperationNotFoundError
 
-__all__ = ["NEVER", "OUTCOMES", "Draft", "Plan", "Record", "State", "Wait", "Wake", "WakeReason"]
+__all__ = [
+    "LATER",
+    "NEVER",
+    "NOT_KEPT",
+    "NO_STATE",
+    "OUTCOMES",
+    "Draft",
+    "Plan",
+    "Record",
+    "State",
+    "Wait",
+    "Wake",
+    "WakeReason",
+]
 
 NEVER = 253_402_300_799.0
 """Epoch seconds of a moment that does not come: the end of the year 9999."""
@@ -55,6 +68,11 @@ OUTCOMES = {
 }
 """The state in three classes, by which indexes tell the operations apart: 0 live, 1 successful, 2 unsuccessful."""
 
+NO_STATE = "-"
+"""``initial_codec`` of an operation that began without a state and has one now."""
+NOT_KEPT = "!"
+"""``initial_codec`` of one whose first state was larger than what is kept beside the present one."""
+
 _TERMINAL = frozenset(state for state, outcome in OUTCOMES.items() if outcome)
 
 
@@ -73,6 +91,8 @@ class WakeReason(enum.StrEnum):
     """A message came on one of the topics that it waited for."""
     CANCEL_REQUESTED = "CANCEL_REQUESTED"
     """The operation was cancelled and runs its clean-up."""
+    FAILED = "FAILED"
+    """The operation is about to fail and runs its clean-up."""
 
 
 class _Json:
@@ -150,6 +170,8 @@ class Wait(_Json):
     """Seconds up to which a scheduler may let the interval grow. None: the scheduler chooses."""
     poll_endpoint: str = ""
     """URL at which a remote scheduler reads the children, where it is not the client's own."""
+    expires: float | None = None
+    """Epoch seconds at which the operation itself fails, whatever it waits for: ``Record.deadline``."""
     on_cancel: str = ""
     """Resume point of the clean-up that a cancel runs; "" for none."""
     joins: bool = False
@@ -208,8 +230,7 @@ class Wait(_Json):
             check = min(self.sleep_until, self.deadline)
         else:
             check = self.sleep_until
-        if self.news is not None:
-            check = min(check, self.news)
+        check = min([check, *(moment for moment in (self.news, self.expires) if moment is not None)])
         return check if check < NEVER else None
 
     def spent(self) -> Wait:
@@ -235,6 +256,17 @@ class Wait(_Json):
             now: Epoch seconds.
         """
         return dataclasses.replace(self.acquitted(), token=token, sleep_until=now + self.poll_interval)
+
+    def bounded(self) -> Wait:
+        """The same, but no longer than the operation itself may take: for whoever keeps the time."""
+        if self.expires is None:
+            return self
+        if self.union:
+            return dataclasses.replace(self, timer=min(self.ends, self.expires))
+        ends = self.expires if self.deadline is None else min(self.deadline, self.expires)
+        return dataclasses.replace(
+            self, sleep_until=min(self.sleep_until, self.expires), deadline=ends if self.children else None
+        )
 
     def over(self, now: float) -> bool:
         """Whether the timeout of the children part has run out."""
@@ -335,7 +367,8 @@ class Record:
     wait: Wait | None = None
     wake: Wake | None = None
     cleaning: bool = False
-    """Runs its clean-up after a cancel: it ends CANCELLED, or FAILED if the clean-up raises."""
+    """Runs its clean-up: after a cancel it ends CANCELLED, or FAILED if the clean-up raises; with a ``failure`` it ends
+    with that."""
     cancel_requested: bool = False
     cancel_children: bool = False
     """A cancel has still to be passed on to the children."""
@@ -369,6 +402,18 @@ class Record:
     trail: str = ""
     """The last things that happened to it; see ``core.trail``."""
 
+    paused: bool = False
+    """Nobody begins a run of it: one that is under way is its last until it is unpaused."""
+    failure: bytes = b""
+    """Serialized ``google.rpc.Status``, only before the end: why it is paused, or what it ends with after its clean-up.
+    """
+    deadline: float | None = None
+    """Epoch seconds at which it fails if it has not ended. Not once it cleans up."""
+    initial_data: bytes = field(default=b"", repr=False)
+    """The state with which it began, once it has another."""
+    initial_codec: str = ""
+    """How to read that; "" where the state was never changed. Or ``NO_STATE``, or ``NOT_KEPT``."""
+
     def evolve(self, **changes: Any) -> Record:
         """A copy with other values: ``dataclasses.replace``, ten times as fast.
 
@@ -383,9 +428,9 @@ class Record:
     def outline(self) -> Record:
         """The row without its payloads, for whoever decides what becomes of it: a thousand of them are no load.
 
-        Without ``trail`` and ``entries`` too, which may be stored behind the payloads.
+        Without ``trail`` and what follows it too, which may be stored behind the payloads.
         """
-        return self.evolve(metadata=b"", response=b"", error=b"", state_data=b"", trail="", entries=0)
+        return self.evolve(**_OUTLINED)
 
     @property
     def done(self) -> bool:
@@ -400,7 +445,8 @@ class Record:
     @property
     def size(self) -> int:
         """Approximate bytes of the row's payloads, for the caps of a batch."""
-        return len(self.metadata) + len(self.response) + len(self.error) + len(self.state_data) + 512
+        told = len(self.metadata) + len(self.response) + len(self.error) + len(self.failure)
+        return told + len(self.state_data) + len(self.initial_data) + 512
 
     def hidden(self, now: float) -> bool:
         """Whether readers must not see the row: deleted, or past its retention."""
@@ -451,6 +497,15 @@ class Record:
             operation.done = True
             operation.error.ParseFromString(self.error)
         return operation
+
+
+LATER = frozenset({"entries", "trail", "paused", "failure", "deadline", "initial_data", "initial_codec"})
+"""The fields of a row that a store without a journal does not keep."""
+
+_OUTLINED: dict[str, Any] = {
+    item.name: item.default for item in dataclasses.fields(Record) if item.type == "bytes" or item.name in LATER
+}
+"""What an outline has instead of what it leaves out."""
 
 
 class Draft:

@@ -11,9 +11,10 @@ from typing import Any
 
 from lro_aio.core import trail
 from lro_aio.core.errors import OperationDoneError
+from lro_aio.core.moves import Holder, check_holder, evolved
 from lro_aio.core.record import Record, State, Wait
 from lro_aio.core.trail import noted, waits_for
-from lro_aio.core.transitions import Holder, check_holder, evolved, park
+from lro_aio.core.transitions import park
 
 __all__ = ["JournalMovedError", "appended", "message", "ripened", "wait_durably"]
 
@@ -79,7 +80,7 @@ def wait_durably(
     if record.entries != known:
         raise JournalMovedError(record.entries)
     happened = noted(record.trail, now, trail.SUSPENDED, waits_for(wait, now, record.resume_point))
-    columns = {"wait": wait, "check_time": wait.first_check(now), "attempt": 0, "trail": happened}
+    columns = {"wait": wait, "attempt": 0, "trail": happened}
     return park(record, "suspend", holder, now, retention, {**columns, **(changes or {})})
 
 
@@ -96,19 +97,19 @@ def message(record: Record, *, now: float, topic: str) -> Record:
     wait = record.wait
     if record.state is not State.SUSPENDED or wait is None or topic not in wait.topics or wait.news is not None:
         return record
-    news = max(now, wait.not_before)
+    wait = replace(wait, news=max(now, wait.not_before))
     # With a new revision: a hand-over that is being noted is one of the wait as it was.
     return evolved(
         record,
         now,
-        wait=replace(wait, news=news),
-        check_time=news if record.check_time is None else min(news, record.check_time),
+        wait=wait,
+        check_time=record.check_time if record.paused else wait.first_check(now),
     )
 
 
 def ripened(record: Record, *, token: str, now: float) -> Record:
     """Make a row due whose wait is found to be over, for the processes that can run it."""
-    if record.state is not State.SUSPENDED or record.wait is None or record.wait.token != token:
+    if record.state is not State.SUSPENDED or record.paused or record.wait is None or record.wait.token != token:
         return record
     if record.check_time is not None and record.check_time <= now:
         return record

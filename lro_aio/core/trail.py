@@ -15,12 +15,16 @@ from lro_aio.core.record import NEVER, Wait, Wake
 __all__ = [
     "CANCEL",
     "CLAIMED",
+    "FAILURE",
     "HANDED_OVER",
     "LEASE_LOST",
     "MOST",
+    "PAUSED",
     "RELEASED",
+    "RERUN",
     "RETRIED",
     "SUSPENDED",
+    "UNPAUSED",
     "WOKEN",
     "Happening",
     "happenings",
@@ -45,6 +49,14 @@ HANDED_OVER = "HANDED_OVER"
 """A scheduler has the wait; the text is its handle."""
 CANCEL = "CANCEL"
 """Somebody asked for a cancel."""
+FAILURE = "FAILURE"
+"""A run failed, and the operation has not ended for all that; the text is the error."""
+PAUSED = "PAUSED"
+"""No run begins any more; the text is the reason that was given."""
+UNPAUSED = "UNPAUSED"
+"""Somebody ended the pause."""
+RERUN = "RERUN"
+"""It was run again as another operation, or is that one; the text says which."""
 
 MOST = 32
 """Lines that are kept."""

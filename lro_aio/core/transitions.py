@@ -17,24 +17,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from google.protobuf import any_pb2
 from google.rpc import status_pb2
 
-from lro_aio.core import trail, trials
-from lro_aio.core.bookkeeping import check_for_parent
+from lro_aio.core import failing, pausing, trail, trials
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import (
     InvalidTokenError,
     InvalidTransitionError,
-    LeaseLostError,
     OperationAlreadyExistsError,
     OperationBusyError,
-    OperationDoneError,
+)
+from lro_aio.core.failing import OnFailure, of_failure
+from lro_aio.core.moves import (
+    PASS_ON,  # noqa: F401 (of the cancels here)
+    Holder,
+    changed,
+    check_handler,
+    check_holder,
+    check_open,
+    ended,
+    ending,
+    evolved,
+    held_back,
+    removed_if_deleted,
+    to_cleanup,
 )
 from lro_aio.core.record import Record, State, Wait, Wake, WakeReason
-from lro_aio.core.status import cancelled, make_status, relabelled
+from lro_aio.core.status import cancelled, make_status
 from lro_aio.core.trail import noted, waits_for, woken_by
 
 __all__ = [
@@ -60,9 +72,6 @@ __all__ = [
     "suspend",
 ]
 
-PASS_ON = 5.0
-"""Seconds after the end of an operation in which whoever cancelled it passes the cancel on to its children."""
-
 _EMPTY = any_pb2.Any(type_url="type.googleapis.com/google.protobuf.Empty").SerializeToString()
 
 
@@ -78,17 +87,8 @@ class Claimant:
     """Seconds from the end for which a finished row is kept."""
     on_cancel: str = ""
     """The clean-up that the claimant's handler declares."""
-
-
-class Holder(NamedTuple):
-    """What a write must name (rule 2): the row's uid and the claim that the writer holds.
-
-    Claim 0 is the one of somebody who holds nothing: valid only for a row that nobody claims, because it was made
-    without a handler and without a lease, or by another program.
-    """
-
-    uid: str
-    claim: int
+    on_failure: OnFailure = OnFailure()  # noqa: RUF009 (it is frozen)
+    """What the claimant's handler declares for its failure."""
 
 
 def create(existing: Record | None, *, record: Record, now: float, also: Sequence[str] = ()) -> Record:
@@ -122,9 +122,10 @@ def claim(
     found: Record | None = None,
     company: int = 1,
 ) -> Record | None:
-    """Take the row for a run (rules 2, 3, 6, 7). The result is RUNNING, or terminal where the claim ended it.
+    """Take the row for a run (rules 2, 3, 6, 7).
 
-    None where it ended and was deleted.
+    The result is RUNNING, or terminal where the claim ended it, or PENDING where the failure that it found has a
+    clean-up, or SUSPENDED where it is paused. None where it ended and was deleted.
 
     Args:
         record: The row.
@@ -143,7 +144,7 @@ def claim(
         InvalidTokenError: The token is not the row's.
         InvalidTransitionError: It is SUSPENDED and no token was given, or nobody's handler runs it.
     """
-    _check_open(record)
+    check_open(record)
     if token is not None and (record.wait is None or record.wait.token != token):
         raise InvalidTokenError(record.name)
     if not record.handler or (record.state is State.SUSPENDED and token is None):
@@ -153,20 +154,17 @@ def claim(
     if record.cancel_requested and not record.cleaning:
         # The run that was asked to stop died or was handed back: what is left is the clean-up, where one is declared.
         if not by.on_cancel:
-            return _removed_if_deleted(_end(record, now, by.retention, State.CANCELLED, error=cancelled()))
-        record = _to_cleanup(record, now, by.on_cancel)
+            return removed_if_deleted(ended(record, now, by.retention, State.CANCELLED, error=cancelled()))
+        record = to_cleanup(record, now, by.on_cancel, reason=WakeReason.CANCEL_REQUESTED)
     attempts = trials.counted(record, by.lease)
-    if attempts >= by.max_attempts:
-        status = make_status(
-            Code.ABORTED,
-            f"gave up after {attempts} attempts that ended without a result",
-            reason="ATTEMPTS_EXHAUSTED",
-            metadata={"attempts": str(attempts)},
-        )
-        return _removed_if_deleted(_end(record, now, by.retention, State.FAILED, error=status))
+    why = failing.why_not(record, now=now, attempts=attempts, most=by.max_attempts)
+    if why is not None:
+        return failing.failed(record, now=now, retention=by.retention, error=why, then=by.on_failure)
     happened = record.trail
     if record.state is State.RUNNING:
         happened = noted(happened, now, trail.LEASE_LOST, record.owner)
+    if record.paused:
+        return held_back(evolved(record, now, trail=happened), now, on_cancel=by.on_cancel)
     waited = record.wait if record.state is State.SUSPENDED else None
     if waited is not None and (waited.union or not waited.rerun):
         if wake is not None:
@@ -215,7 +213,7 @@ def release(
     wait: Wait | None = None,
     changes: dict[str, Any] | None = None,
     counts: bool = False,
-) -> Record:
+) -> Record | None:
     """Give the row back for another process to go on with at once (rule 5).
 
     The attempt is not counted (rule 3), unless ``counts``: for a run that ended for no reason that anybody gave.
@@ -235,7 +233,7 @@ def release(
         if record.lease_expire_time is None:
             return record
         return record.evolve(owner="", lease_expire_time=now, check_time=now)
-    return evolved(
+    released = evolved(
         record,
         now,
         state=State.PENDING,
@@ -247,6 +245,8 @@ def release(
         wait=record.wait if record.wait is not None or wait is None else replace(wait, rerun=True),
         **(changes or {}),
     )
+    stays = record.paused and (record.cleaning or not record.cancel_requested)
+    return held_back(released, now) if stays else released
 
 
 def suspend(
@@ -277,7 +277,7 @@ def suspend(
         OperationDoneError: It has ended.
         InvalidTransitionError: It has no handler that could go on with it.
     """
-    columns = {"wait": wait, "wake": None, "resume_point": resume_point, "check_time": wait.first_check(now)}
+    columns = {"wait": wait, "wake": None, "resume_point": resume_point}
     happened = noted(record.trail, now, trail.SUSPENDED, waits_for(wait, now, resume_point))
     counts = {"attempt": 0, "retries": 0, "trail": happened}
     return park(record, "suspend", holder, now, retention, {**columns, **counts, **(changes or {})})
@@ -304,7 +304,7 @@ def retry(
         InvalidTransitionError: It has no handler that could run again.
     """
     happened = noted(record.trail, now, trail.RETRIED, error)
-    columns = {"wait": replace(wait, rerun=True), "check_time": wait.sleep_until, "trail": happened}
+    columns = {"wait": replace(wait, rerun=True), "trail": happened}
     tries = {"attempt": max(0, record.attempt - 1), "retries": record.retries + (1 if counts else 0)}
     return park(record, "retry", holder, now, retention, {**columns, **tries, **(changes or {})})
 
@@ -358,20 +358,16 @@ def finish(
     """
     check_holder(record, holder)
     if changes:
-        record = record.evolve(**changes)
+        record = record.evolve(**changed(record, changes))
+    if record.cleaning and record.failure:
+        return failing.failed(record, now=now, retention=retention, error=error, then=OnFailure())
     if error is None and record.cleaning:
         error = cancelled()
     if error is None:
-        return _removed_if_deleted(_end(record, now, retention, State.SUCCEEDED, response=response or _EMPTY))
-    state = State.FAILED
-    if error.code == Code.CANCELLED:
-        if record.cancel_requested or not record.handler:
-            state = State.CANCELLED
-        else:
-            error = relabelled(error, Code.ABORTED)
-    elif error.code == Code.OK:
-        error = relabelled(error, Code.UNKNOWN)
-    return _removed_if_deleted(_end(record, now, retention, state, error=error))
+        return removed_if_deleted(ended(record, now, retention, State.SUCCEEDED, response=response or _EMPTY))
+    if error.code == Code.CANCELLED and (record.cancel_requested or not record.handler):
+        return removed_if_deleted(ended(record, now, retention, State.CANCELLED, error=error))
+    return removed_if_deleted(ended(record, now, retention, State.FAILED, error=of_failure(error)))
 
 
 def begin_cleanup(record: Record, *, holder: Holder, now: float, on_cancel: str) -> Record:
@@ -383,10 +379,10 @@ def begin_cleanup(record: Record, *, holder: Holder, now: float, on_cancel: str)
         InvalidTransitionError: No cancel was asked for, the clean-up has begun already, or there is no handler.
     """
     check_holder(record, holder)
-    _check_handler(record, "begin_cleanup")
+    check_handler(record, "begin_cleanup")
     if not record.cancel_requested or record.cleaning:
         raise InvalidTransitionError(record.name, record.state, "begin_cleanup")
-    return _to_cleanup(record, now, on_cancel)
+    return to_cleanup(record, now, on_cancel, reason=WakeReason.CANCEL_REQUESTED)
 
 
 def request_cancel(
@@ -418,22 +414,23 @@ def settle(record: Record, *, now: float, retention: float) -> Record | None:
     """
     if not record.done or record.expire_time is not None:
         return record
-    ended = evolved(record, now, **_ending(record, max(now, record.update_time), retention))
-    return _removed_if_deleted(ended)
+    ended = evolved(record, now, **ending(record, max(now, record.update_time), retention))
+    return removed_if_deleted(ended)
 
 
 def delete(record: Record, *, now: float) -> Record | None:
     """Forget the operation. An unfinished one is hidden, runs to its end and is then removed (rule 13).
 
-    One that nobody here runs or holds, made without a handler and without a lease, is removed at once: nothing would
-    ever end it.
+    One that nobody here runs or holds, made without a handler and without a lease, is removed at once, and so is one
+    that is paused: nothing would ever end it.
 
     Raises:
         OperationNotFoundError: It is deleted already, or expired.
     """
     record.check_visible(now)
     held = record.handler or record.lease_expire_time is not None or record.foreign
-    if not record.cancel_children and (record.done or not held):
+    paused = record.paused and record.state is not State.RUNNING
+    if not record.cancel_children and (record.done or paused or not held):
         return None
     # A finished one whose cancel has still to reach its children is hidden; `bookkeeping.cascaded` removes it.
     return evolved(record, now, deleted=True)
@@ -446,13 +443,13 @@ def lose_creator(record: Record, *, now: float, retention: float, found: Record 
         OperationDoneError: It has ended.
         InvalidTransitionError: It has a handler, or its lease is not over, or was moved since.
     """
-    _check_open(record)
+    check_open(record)
     if record.handler or record.lease_live(now) or _has_moved(record, found):
         raise InvalidTransitionError(record.name, record.state, "lose_creator")
     if record.cancel_requested:
-        return _removed_if_deleted(_end(record, now, retention, State.CANCELLED, error=cancelled()))
+        return removed_if_deleted(ended(record, now, retention, State.CANCELLED, error=cancelled()))
     status = make_status(Code.ABORTED, "the process that created the operation is gone", reason="CREATOR_LOST")
-    return _removed_if_deleted(_end(record, now, retention, State.FAILED, error=status))
+    return removed_if_deleted(ended(record, now, retention, State.FAILED, error=status))
 
 
 def _held(now: float, by: Claimant, happened: str = "") -> dict[str, Any]:
@@ -465,33 +462,29 @@ def _held(now: float, by: Claimant, happened: str = "") -> dict[str, Any]:
     }
 
 
-def evolved(record: Record, now: float, **changes: Any) -> Record:
-    """A changed row, with its next revision."""
-    # A clock that steps back must not make an update older than what it follows.
-    changes["update_time"] = max(now, record.update_time)
-    changes["revision"] = record.revision + 1
-    return record.evolve(**changes)
-
-
 def park(
     record: Record, event: str, holder: Holder, now: float, retention: float, columns: dict[str, Any]
 ) -> Record | None:
-    """End a run with a wait: nobody holds the row then. A cancel that came while it ran takes effect."""
+    """End a run with a wait: nobody holds the row then. A cancel, or a pause, that came while it ran takes effect."""
     check_holder(record, holder)
-    _check_handler(record, event)
+    check_handler(record, event)
+    wait = columns["wait"]
+    if record.deadline is not None and not record.cleaning:
+        wait = columns["wait"] = replace(wait, expires=record.deadline)
     parked = evolved(
         record,
         now,
         state=State.SUSPENDED,
         owner="",
         lease_expire_time=None,
+        check_time=wait.first_check(now),
         handover=0,
         schedule_handle="",
         **columns,
     )
     if record.cancel_requested and not record.cleaning:
         return _cancel_idle(parked, now, retention)
-    return parked
+    return held_back(parked, now) if record.paused else parked
 
 
 def _has_moved(record: Record, found: Record | None) -> bool:
@@ -501,94 +494,11 @@ def _has_moved(record: Record, found: Record | None) -> bool:
     return (record.claim, record.lease_expire_time) != (found.claim, found.lease_expire_time)
 
 
-def _check_open(record: Record) -> None:
-    if record.done:
-        raise OperationDoneError(record.name, record.state)
-
-
-def check_holder(record: Record, holder: Holder) -> None:
-    """Rule 2: an old claim loses, whatever became of the row since; then rule 1."""
-    if record.uid == holder.uid and not holder.claim:
-        _check_open(record)  # a visitor has no old claim that could be lost
-    if record.uid != holder.uid or record.claim != holder.claim:
-        raise LeaseLostError(record.name, holder.claim)
-    _check_open(record)
-    if record.state is not State.RUNNING:
-        raise LeaseLostError(record.name, holder.claim)
-
-
-def _check_handler(record: Record, event: str) -> None:
-    if not record.handler:
-        raise InvalidTransitionError(record.name, record.state, event)
-
-
-def _end(
-    record: Record,
-    now: float,
-    retention: float,
-    state: State,
-    *,
-    response: bytes = b"",
-    error: status_pb2.Status | None = None,
-) -> Record:
-    now = max(now, record.update_time)
-    return evolved(
-        record,
-        now,
-        state=state,
-        response=response,
-        error=error.SerializeToString(deterministic=True) if error is not None else b"",
-        **_ending(record, now, retention),
-    )
-
-
-def _ending(record: Record, now: float, retention: float) -> dict[str, Any]:
-    """What every end writes besides the result."""
-    return {
-        "end_time": now,
-        "expire_time": now + retention,
-        "owner": "",
-        "lease_expire_time": None,
-        "wait": None,
-        "wake": None,
-        # A cancel that has still to reach the children keeps the row in the sweep's sight. Not at once: whoever
-        # requested it is about to pass it on.
-        "check_time": now + PASS_ON if record.cancel_children else check_for_parent(record, now, now + retention),
-    }
-
-
 def _cancel_idle(record: Record, now: float, retention: float, token: str = "") -> Record | None:
     """Cancel a row that nobody runs: its clean-up if it has one, else the end."""
+    if record.cleaning and record.failure:  # it is about to fail, and puts away what it began
+        return pausing.resumed(record, now) if record.paused else evolved(record, now)
     on_cancel = record.wait.on_cancel if record.wait is not None else ""
     if on_cancel and not record.cleaning:
-        return _to_cleanup(record, now, on_cancel, token)
-    return _removed_if_deleted(_end(record, now, retention, State.CANCELLED, error=cancelled()))
-
-
-def _to_cleanup(record: Record, now: float, on_cancel: str, token: str = "") -> Record:
-    token = token or (record.wait.token if record.wait is not None else "")
-    # The clean-up is told of the children that the segment waited for, or, between two runs of it, was woken by.
-    known = record.wait if record.wait is not None and not record.wait.rerun else record.wake
-    return evolved(
-        record,
-        now,
-        state=State.PENDING,
-        owner="",
-        lease_expire_time=None,
-        resume_point=on_cancel,
-        cleaning=True,
-        wait=Wait(token=token, sleep_until=now, rerun=True) if token else None,
-        wake=Wake(
-            reason=WakeReason.CANCEL_REQUESTED,
-            children=known.children if known is not None else (),
-            service=known.service if known is not None else "",
-        ),
-        check_time=now,
-        attempt=0,
-        retries=0,
-    )
-
-
-def _removed_if_deleted(record: Record) -> Record | None:
-    # A cancel that must still reach the children keeps even a deleted row, until `bookkeeping.cascaded` lets it go.
-    return None if record.deleted and not record.cancel_children else record
+        return to_cleanup(record, now, on_cancel, token, reason=WakeReason.CANCEL_REQUESTED)
+    return removed_if_deleted(ended(record, now, retention, State.CANCELLED, error=cancelled()))

@@ -41,6 +41,12 @@ class Causes:
         if found is not None:
             found.claim, found.exception = record.claim, exc
 
+    def carry(self, record: Record) -> None:
+        """Note that the operation ends with the exception of the run before: this one cleans up after it."""
+        found = self._interests.get(record.uid)
+        if found is not None and found.claim == record.claim - 1:
+            found.claim = record.claim
+
     def of(self, record: Record) -> BaseException | None:
         """The exception that ended a failed row. None where another process or another claim ended it."""
         found = self._interests.get(record.uid)

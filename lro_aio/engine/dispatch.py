@@ -11,7 +11,7 @@ from functools import partial
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
-from lro_aio.core import bookkeeping, names, straight
+from lro_aio.core import bookkeeping, failing, names, straight
 from lro_aio.core import trials as core_trials
 from lro_aio.core.change import Change
 from lro_aio.core.errors import (
@@ -140,7 +140,8 @@ class Dispatcher:
         if found is None:
             return None
         record, wait, handler = found
-        if record.state is State.SUSPENDED and (reason is None or not early):
+        late = failing.expired(record, self.clock.time())  # the claim fails it
+        if record.state is State.SUSPENDED and (reason is None or not early) and not late:
             await self._sit_out(wait)
             if reason is None or _must_look(wait, reason, self.clock.time()):
                 reason, pending = await self._children.reason(wait)
@@ -173,6 +174,8 @@ class Dispatcher:
         while True:
             record = await self._rows.find(name)
             if record is None or record.done or record.wait is None or record.wait.token != token:
+                return None
+            if record.paused and record.state is not State.RUNNING:
                 return None
             handler = await self._free_for(record)
             if handler is not None:
@@ -253,12 +256,12 @@ class Dispatcher:
     async def hand_over(self, record: Record) -> None:
         """Give a wait to the scheduler and note that it has it."""
         wait = record.wait
-        if wait is None:
+        if wait is None or record.paused:
             return
         now = self.clock.time()
         handle: str | None
         try:
-            handle = await self._scheduler.schedule(record)
+            handle = await self._scheduler.schedule(record.evolve(wait=wait.bounded()))
         except StoreUnavailableError:
             raise
         except Exception as exc:  # noqa: BLE001 (whatever the scheduler raised, the row is safe and comes again)
@@ -301,7 +304,7 @@ class Dispatcher:
 
     async def _push(self, record: Record) -> None:
         wait = record.wait
-        if wait is None or self._life.draining:
+        if wait is None or record.paused or self._life.draining:
             return
         try:
             reason, pending = await self._children.reason(wait)

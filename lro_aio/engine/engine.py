@@ -16,6 +16,7 @@ from lro_aio.engine.cancelling import Canceller
 from lro_aio.engine.causes import Causes
 from lro_aio.engine.changes import Feed
 from lro_aio.engine.children import Children, Service
+from lro_aio.engine.deadlines import Deadlines
 from lro_aio.engine.dispatch import Dispatcher
 from lro_aio.engine.evidence import Evidence
 from lro_aio.engine.handlers import HandlerFunction, Handlers, Runnable
@@ -27,6 +28,8 @@ from lro_aio.engine.life import Life
 from lro_aio.engine.messages import Messenger
 from lro_aio.engine.methods import Methods
 from lro_aio.engine.operation import Operation
+from lro_aio.engine.pausing import Pauser
+from lro_aio.engine.rerunning import Rerunner
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.run import Runner
 from lro_aio.engine.serving import ServerHost
@@ -134,9 +137,11 @@ class Engine:
             life=self.life,
         )
         self.canceller = Canceller(rows, self.dispatcher, clock=clock, retention=settings.retention.duration)
+        self.pauser = Pauser(rows, self.dispatcher, self.canceller, clock=clock)
         self.sweeper = Sweeper(
             self.dispatcher,
             self.canceller,
+            Deadlines(rows, self.dispatcher, self.canceller, runnable=runnable, settings=settings, clock=clock),
             keeper,
             standstill,
             rows=rows,
@@ -155,6 +160,7 @@ class Engine:
         host, leases = self.host, self.leases
         self.starter = Starter(host, self.worker, self.dispatcher, slots=self.slots, leases=leases, runnable=runnable)
         host.bind(self.starter, self.canceller)
+        self.rerunner = Rerunner(host, self.canceller, self.pauser, runnable=runnable)
         methods = Methods(host, self.canceller, leases=leases, runnable=runnable)
         self.server_host = ServerHost(
             rows=self.rows,

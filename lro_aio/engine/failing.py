@@ -6,15 +6,16 @@ A group is what its leaves are, nested ones too: ``asyncio.TaskGroup`` wraps wha
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from google.rpc import status_pb2
 
 from lro_aio.core.codes import Code
-from lro_aio.core.errors import PayloadTooLargeError, StateCodecError
+from lro_aio.core.errors import OperationFailedError, PayloadTooLargeError, StateCodecError
 from lro_aio.core.status import make_status, reason_of, to_status
 from lro_aio.engine.handlers import RetryLater
 
-__all__ = ["leaves", "status_of"]
+__all__ = ["leaves", "on_purpose", "status_of"]
 
 
 def leaves(exc: BaseException) -> list[BaseException]:
@@ -32,6 +33,16 @@ def leaves(exc: BaseException) -> list[BaseException]:
             found.append(first)
     telling = [leaf for leaf in found if not isinstance(leaf, asyncio.CancelledError)]
     return telling or found[:1]
+
+
+def on_purpose(found: Sequence[BaseException], name: str) -> bool:
+    """Whether the handler itself said that its operation fails. The failure of another one that it let pass is no such.
+
+    Args:
+        found: What ``leaves`` gave.
+        name: The operation's.
+    """
+    return bool(found) and all(isinstance(leaf, OperationFailedError) and leaf.name in ("", name) for leaf in found)
 
 
 def status_of(found: list[BaseException], *, expose: bool, timed_out: bool = False) -> status_pb2.Status:

@@ -66,6 +66,12 @@ class Handler:
     retry: RetryPolicy
     run_timeout: float | None
     """Seconds that one run may take."""
+    on_failure: str = ""
+    """Resume point of the clean-up that runs before a failure; "" for none."""
+    pause_on_failure: bool | None = None
+    """None: as the client says."""
+    deadline: float | None = None
+    """Seconds from the start by which an operation must have ended."""
     returns: Returns = field(default_factory=Returns)
     segments: dict[str, HandlerFunction] = field(default_factory=dict)
     """Resume points that are functions of their own."""
@@ -77,14 +83,17 @@ class Handler:
 
     @property
     def declared(self) -> frozenset[str]:
-        """The points that are known by name, the clean-up's among them."""
-        points = (self.resume_points or frozenset()).union(self.segments)
-        return points | {self.on_cancel} if self.on_cancel else points
+        """The points that are known by name, those of the clean-ups among them."""
+        return (self.resume_points or frozenset()).union(self.segments, self._cleanups)
 
     @property
     def accepts_any(self) -> bool:
         """Whether it goes on at any point: nobody said which ones there are."""
-        return self.resume_points is None and not any(point != self.on_cancel for point in self.segments)
+        return self.resume_points is None and self._cleanups.issuperset(self.segments)
+
+    @property
+    def _cleanups(self) -> set[str]:
+        return {point for point in (self.on_cancel, self.on_failure) if point}
 
     def runs(self, resume_point: str) -> bool:
         """Whether the handler can go on at this point; "" is its start."""
@@ -194,6 +203,9 @@ class HandlerOptions(TypedDict, total=False):
     on_cancel: str | HandlerFunction | None
     retry: RetryPolicy | None
     run_timeout: Duration | None
+    on_failure: str | HandlerFunction | None
+    pause_on_failure: bool | None
+    deadline: Duration | None
     state_version: int
     upgrade: Upgrade | None
 
@@ -239,6 +251,9 @@ class Handlers:
         on_cancel: str | HandlerFunction | None = None,
         retry: RetryPolicy | None = None,
         run_timeout: Duration | None = None,
+        on_failure: str | HandlerFunction | None = None,
+        pause_on_failure: bool | None = None,
+        deadline: Duration | None = None,
         state_version: int = 1,
         upgrade: Upgrade | None = None,
     ) -> Registered[Any, Any] | Register | RegisterAs[Any]:
@@ -264,6 +279,13 @@ class Handlers:
                 in ``resume_points``.
             retry: Which exceptions run the segment again. Default: none but ``RetryLater``.
             run_timeout: Seconds that one run may take; then it fails with DEADLINE_EXCEEDED.
+            on_failure: Resume point of a clean-up that runs once before the operation fails, or the function of one, as
+                ``on_cancel``. ``op.failure`` is the error; the operation ends with it, also if the clean-up fails.
+            pause_on_failure: Whether an operation that would fail by an exception, or after its last retry or attempt,
+                is paused instead, for ``client.unpause_operation``. An ``OperationFailedError`` that the handler raises
+                still ends it. None: as ``Client(pause_on_failure=)`` says.
+            deadline: Seconds or a timedelta from the start, waits included, after which the operation fails with
+                DEADLINE_EXCEEDED. None: it may take as long as it takes.
             state_version: Of the state's JSON form; raise it with every change that older code cannot read.
             upgrade: ``upgrade(old, version)`` brings the JSON value of an older version to the present form.
 
@@ -274,9 +296,12 @@ class Handlers:
         if callable(name):
             return self.handler()(name)
         points = _checked_points(resume_points)
-        cleanup = on_cancel if isinstance(on_cancel, str) else _name_of(on_cancel)
-        if cleanup:
-            check_name("resume point", cleanup)
+        cleanup, last = (point if isinstance(point, str) else _name_of(point) for point in (on_cancel, on_failure))
+        for point in filter(None, (cleanup, last)):
+            check_name("resume point", point)
+        allowed = None if deadline is None else seconds(deadline, "deadline", positive=True)
+        if pause_on_failure not in (None, True, False):
+            raise TypeError(f"pause_on_failure must be True, False or None, not {pause_on_failure!r}")
 
         def register(function: HandlerFunction) -> Registered[Any, Any]:
             plain = _plain(function)
@@ -293,11 +318,15 @@ class Handlers:
                 on_cancel=cleanup,
                 retry=retry if retry is not None else RetryPolicy(),
                 run_timeout=None if run_timeout is None else seconds(run_timeout, "run_timeout", positive=True),
+                on_failure=last,
+                pause_on_failure=pause_on_failure,
+                deadline=allowed,
                 returns=Returns(response),
             )
             handler.returns.add(plain)
-            if callable(on_cancel):
-                _add_segment(handler, cleanup, on_cancel)
+            for point, function_of in ((cleanup, on_cancel), (last, on_failure)):
+                if callable(function_of):
+                    _add_segment(handler, point, function_of)
             self._add(handler)
             return Registered(handler, plain)
 

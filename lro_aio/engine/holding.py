@@ -54,6 +54,8 @@ class CancelReason(enum.StrEnum):
     """The handler's ``run_timeout`` ran out."""
     SUSPENDED = "SUSPENDED"
     """Nothing but durable waits is left in the handler: it runs again from the top when one of them is over."""
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+    """The operation's ``deadline`` has come: it fails, or runs its clean-up for that."""
 
 
 class OperationHost(Protocol):

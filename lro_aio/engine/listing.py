@@ -98,6 +98,7 @@ def _query(pushed: filters.Pushdown, collection: str, now: float) -> ListQuery:
         done=pushed.done,
         states=pushed.states,
         handler=pushed.handler,
+        paused=pushed.paused,
         created_from=pushed.created_from,
         created_to=pushed.created_to,
     )

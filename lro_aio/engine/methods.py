@@ -23,6 +23,7 @@ from lro_aio.engine.handlers import Handler, Runnable
 from lro_aio.engine.holding import Holding, OperationHost
 from lro_aio.engine.leases import Leases
 from lro_aio.engine.operation import Operation, S
+from lro_aio.engine.pausing import check_kept
 from lro_aio.engine.suspension import Suspended
 
 __all__ = ["MethodOperation", "Methods"]
@@ -97,6 +98,7 @@ class Methods:
 
         Raises:
             UnknownHandlerError: It is not registered here: nobody could go on with the operation.
+            StoreSchemaError: The handler has a deadline, and the store's table is from before there were any.
             WorkerUnavailableError: The process shuts down.
             StoreUnavailableError: Nothing is known of the start.
         """
@@ -104,6 +106,8 @@ class Methods:
         known = self._handlers.get(handler)
         if self._host.draining:
             raise WorkerUnavailableError("it is shutting down")
+        if known.deadline is not None:
+            check_kept(self._rows.store, "deadlines")
         now = self._clock.time()
         data, tag = known.codec.encode_start(None)
         record = Record(
@@ -116,8 +120,9 @@ class Methods:
             handler=known.name,
             state_data=data,
             state_codec=tag,
+            deadline=None if known.deadline is None else now + known.deadline,
         )
-        claimed = transitions.claim(record, now=now, by=self._settings.claimant(known.on_cancel))
+        claimed = transitions.claim(record, now=now, by=self._settings.claimant(known, self._rows.store))
         assert claimed is not None
         event = partial(transitions.create, record=claimed, now=now)
         created = await asyncio.shield(self._rows.submit(Change(record.name, event, creates=True, size=record.size)))
@@ -147,6 +152,8 @@ class Methods:
         record = await self._rows.record(name)
         if record.done:
             raise OperationDoneError(name, record.state)
+        if record.paused:
+            raise InvalidTransitionError(name, f"{record.state} and paused", "claim by this method")
         if not record.handler or handler not in ("", record.handler):
             raise InvalidTransitionError(name, record.state, "claim by this method")
         now = self._clock.time()
@@ -161,12 +168,15 @@ class Methods:
         # Before the claim: a read that fails must not leave a row that is held and that nobody drives.
         children = [] if told is None else await self._children.woken(told, lenient=True)
         # A handler that is not known here has no clean-up that it could run.
-        by = self._settings.claimant(known.on_cancel if known is not None else "")
+        by = self._settings.claimant(known, self._rows.store)
         event = partial(_claimed, now=self._clock.time(), by=by, token=record.wait.token, wake=wake)
         # Shielded: others' changes are in the same batch. A caller that goes away leaves a lease that runs out.
         claimed = await asyncio.shield(self._rows.submit(Change(name, event, claims=True)))
         if claimed is None or claimed.done:
             raise OperationDoneError(name, State.CANCELLED if claimed is None else claimed.state)
+        if claimed.state is not State.RUNNING:  # it was paused meanwhile, or its deadline had come
+            await self._canceller.go_on(claimed)
+            raise OperationBusyError(name, RETRY_AFTER)
         return self._take(claimed, known, children)
 
     async def _wake(self, wait: Wait) -> Wake:

@@ -22,6 +22,7 @@ from lro_aio.core.data import decode_response
 from lro_aio.core.errors import (
     LeaseLostError,
     OperationDoneError,
+    OperationFailedError,
     OperationNotDoneError,
     OperationNotFoundError,
     WaitDeadlineExceededError,
@@ -31,7 +32,7 @@ from lro_aio.core.logs import about
 from lro_aio.core.packed import unpacked
 from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.record import Record, State, WakeReason
-from lro_aio.core.status import cancelled, error_of, make_status, to_status
+from lro_aio.core.status import cancelled, error_of, from_status, make_status, to_status
 from lro_aio.engine.annotations import Stateful
 from lro_aio.engine.children import Service, as_service
 from lro_aio.engine.durable import Durable
@@ -201,6 +202,15 @@ class Operation(Durable, Stateful, Generic[S, R]):
     def cancel_reason(self) -> CancelReason | None:
         """Why the handler's task is being cancelled; None while it is not."""
         return self._hold.cancel_reason
+
+    @property
+    def failure(self) -> OperationFailedError | None:
+        """In the clean-up of ``on_failure``: the error with which the operation ends. Else None.
+
+        Of an operation that was paused because of a failure: that one.
+        """
+        failure = self._hold.record.failure
+        return from_status(status_pb2.Status.FromString(failure), name=self.name) if failure else None
 
     @property
     def dev_mode(self) -> bool:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from google.rpc import status_pb2
 
-from lro_aio.core import names, transitions
+from lro_aio.core import failing, names, transitions
 from lro_aio.core.codec import NewerStateError, pack
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import (
@@ -28,12 +28,13 @@ from lro_aio.core.logs import about
 from lro_aio.core.record import Record, Wait, Wake, WakeReason
 from lro_aio.core.status import cancelled, described, make_status, reason_of, to_status, untold
 from lro_aio.core.transitions import Holder
-from lro_aio.engine.failing import leaves, status_of
+from lro_aio.engine.failing import leaves, on_purpose, status_of
 from lro_aio.engine.handlers import Handler, RetryLater
 from lro_aio.engine.holding import CancelReason, Holding, OperationHost
 from lro_aio.engine.operation import Operation
 from lro_aio.engine.straight import Straight
 from lro_aio.engine.suspension import Suspended
+from lro_aio.ports import Clock
 
 __all__ = ["Outcome", "Run", "Runner"]
 
@@ -141,6 +142,8 @@ class Runner:
     def run_of(self, record: Record, handler: Handler) -> Run:
         """The run of a row that this process has just claimed."""
         holder = Holder(record.uid, record.claim)
+        if record.failure:
+            self._host.causes.carry(record)
         holding = Holding(self._host, record, handler=handler, holder=holder, in_handler=True)
         run = Run(record, handler, holding, holder, self._clock.monotonic)
         holding.begin_straight = run.begin_straight
@@ -192,7 +195,8 @@ class Runner:
     async def _attempt(self, run: Run) -> Outcome | None:
         record, holding = run.record, run.holding
         try:
-            holding.decode()  # before the handler's own code runs: what cannot be read fails here, with the bytes kept
+            if not record.failure:  # which may be that the state cannot be read
+                holding.decode()  # before the handler's own code runs: what cannot be read fails here, the bytes kept
             if record.entries:
                 await self._read(run, self._load(run, record.wake))
             if record.wake is not None and record.wake.children:
@@ -214,7 +218,7 @@ class Runner:
 
     async def _read_children(self, run: Run, wake: Wake) -> None:
         """Read the children that it waited for."""
-        run.holding.children = await self._read(run, self._children.woken(wake))
+        run.holding.children = await self._read(run, self._children.woken(wake, lenient=bool(run.record.failure)))
 
     async def _read(self, run: Run, read: Awaitable[T]) -> T:
         """Read something for the handler. It may be cut like a handler: nothing is torn by it."""
@@ -249,6 +253,7 @@ class Runner:
     async def _call(self, run: Run, operation: Operation[Any]) -> Any:
         """Call the user's function. A cancel that it swallows leaves no mark on the task."""
         stop_timer: Callable[[], None] | None = None
+        stop_bound = _bounded(run, self._clock)
         if run.handler.run_timeout is not None:
             stop_timer = self._clock.call_later(run.handler.run_timeout, lambda: run.cancel(CancelReason.RUN_TIMEOUT))
         if run.cancel_reason is not None:
@@ -258,6 +263,7 @@ class Runner:
             return await run.handler.at(run.record.resume_point)(operation)
         finally:
             run.in_handler = False
+            stop_bound()
             if stop_timer is not None:
                 stop_timer()
             run.forget_cancellation()
@@ -301,8 +307,6 @@ class Runner:
         changes = run.holding.last_changes()
         if error is None:
             changes.update(run.holding.state_changes())
-        else:
-            error = run.holding.fitted(error)
         event = partial(
             transitions.finish,
             retention=self._retention,
@@ -312,21 +316,58 @@ class Runner:
         )
         return Outcome(event, 512 + len(response) + (0 if error is None else error.ByteSize()))
 
+    def _failed(
+        self, run: Run, error: status_pb2.Status, *, told: str = "", ends: bool = False, changes: dict[str, Any]
+    ) -> Outcome:
+        """Pause the operation, or clean up, or end it, as its handler wants.
+
+        Args:
+            run: See above.
+            error: What clients see.
+            told: What operators see; "": the same.
+            ends: Whether the handler failed on purpose, so that it is not paused.
+            changes: Columns to write with it.
+        """
+        then = self._host.settings.on_failure(run.handler, self._host.rows.store)
+        event = partial(
+            failing.fail,
+            retention=self._retention,
+            error=error,
+            then=replace(then, pause=False) if ends else then,
+            told=told,
+            changes=changes,
+        )
+        return Outcome(event, 512 + error.ByteSize())
+
     def _misused(self, run: Run, message: str, reason: str, **metadata: str) -> Outcome:
         """The handler broke a rule of handlers: the operation fails, and says which."""
         metadata["handler"] = run.handler.name
         return self._fail(run, make_status(Code.INTERNAL, message, reason=reason, metadata=metadata))
 
-    def _fail(self, run: Run, status: status_pb2.Status, exc: BaseException | None = None) -> Outcome:
-        """End the operation with an error, and say so.
+    def _fail(
+        self,
+        run: Run,
+        status: status_pb2.Status,
+        exc: BaseException | None = None,
+        *,
+        found: Sequence[BaseException] = (),
+    ) -> Outcome:
+        """Let the run fail with an error, and say so.
 
         Args:
             run: See above.
             status: What clients see.
             exc: An exception whose traceback belongs into the log.
+            found: The exceptions that are the cause.
         """
         self._log_failed(run, status, exc)
-        return self._finish(run, error=status)
+        return self._failed(
+            run,
+            run.holding.fitted(status),
+            told="; ".join(map(described, found)),
+            ends=on_purpose(found, run.record.name),
+            changes=run.holding.last_changes(),
+        )
 
     def _log_failed(self, run: Run, status: status_pb2.Status, exc: BaseException | None = None) -> None:
         record = run.holding.record
@@ -378,6 +419,8 @@ class Runner:
             return None
         if reason is CancelReason.SHUTDOWN:
             return self._release(run)
+        if reason is CancelReason.DEADLINE_EXCEEDED:
+            return self._fail(run, failing.overdue_status())
         if run.handler.on_cancel:
             return Outcome(partial(transitions.begin_cleanup, on_cancel=run.handler.on_cancel))
         return self._finish(run, error=cancelled())
@@ -441,8 +484,9 @@ class Runner:
             return self._again(run, exc, found, policy.delay(run.record.retries), counts=True)
         status = status_of(found, expose=self._expose, timed_out=reason is CancelReason.RUN_TIMEOUT)
         told = all(isinstance(leaf, LroError) and not leaf.withholds for leaf in found)
-        self._host.causes.keep(record, found[0] if reason is CancelReason.RUN_TIMEOUT else exc)
-        return self._fail(run, status, None if told else exc)
+        if not run.record.failure:  # else it ends with that one
+            self._host.causes.keep(record, found[0] if reason is CancelReason.RUN_TIMEOUT else exc)
+        return self._fail(run, status, None if told else exc, found=found)
 
     def _untold(self, run: Run, exc: BaseException, defect: Exception) -> Outcome | None:
         """End the operation where its error cannot be made into a status: to run it again would do it again."""
@@ -456,7 +500,7 @@ class Runner:
         self._host.causes.keep(run.record, exc)
         status = untold(exc)
         self._log_failed(run, status)
-        return Outcome(partial(transitions.finish, retention=self._retention, error=status))
+        return self._failed(run, status, changes={})
 
     def _log_ignored(self, run: Run, exc: BaseException, sentence: str, key: str) -> None:
         logger.error(sentence, run.handler.name, run.record.name, exc_info=exc, extra=about(run.holding.record, key))
@@ -477,7 +521,7 @@ class Runner:
         )
         return self._retry(run, after=delay, counts=counts, error="; ".join(map(described, found)))
 
-    def refused(self, exc: Exception) -> Outcome:
+    def refused(self, run: Run, exc: Exception) -> Outcome:
         """What to commit where the database refuses for good what a run left (rule 16): the operation fails, alone."""
         if isinstance(exc, PayloadTooLargeError):  # of the journal
             return Outcome(partial(transitions.finish, retention=self._retention, error=to_status(exc)))
@@ -487,7 +531,14 @@ class Runner:
             reason=StoreRefusedError.reason,
             metadata={"exception": exc.exception if isinstance(exc, StoreRefusedError) else type(exc).__name__},
         )
-        return Outcome(partial(transitions.finish, retention=self._retention, error=status))
+        return self._failed(run, status, changes={})
+
+
+def _bounded(run: Run, clock: Clock) -> Callable[[], None]:
+    """Stop the run at the deadline of its operation; returns the undo. A clean-up is not bound by it."""
+    if run.record.deadline is None or run.record.cleaning:
+        return lambda: None
+    return clock.call_at(run.record.deadline, lambda: run.cancel(CancelReason.DEADLINE_EXCEEDED))
 
 
 def _lost(exc: BaseException, run: Run) -> bool:

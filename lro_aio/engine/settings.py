@@ -8,8 +8,10 @@ import socket
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from lro_aio.core.failing import OnFailure
 from lro_aio.core.policies import LeasePolicy, Limits, PollPolicy, RetentionPolicy, SweepPolicy
 from lro_aio.core.transitions import Claimant
+from lro_aio.engine.handlers import Handler
 from lro_aio.ports import Store
 
 __all__ = ["COMMIT_RETRY", "Settings", "check_row"]
@@ -35,32 +37,47 @@ class Settings:
     linger: float = 1.0
     """Seconds for which a durable wait holds its process before it is suspended."""
     resources: Any = None
+    pause_on_failure: bool = False
     owner: str = ""
     """Who this process is, in the rows that it holds. Drawn when a client is opened: processes that were forked from
     one that made it are not one owner, and neither are two lives of one client."""
     _claimants: dict[str, Claimant] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.pause_on_failure, bool):
+            raise TypeError(f"pause_on_failure must be True or False, not {self.pause_on_failure!r}")
 
     def for_a_life(self) -> Settings:
         """The same, with an owner of its own."""
         owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         return replace(self, owner=owner, _claimants={})
 
-    def claimant(self, on_cancel: str = "") -> Claimant:
+    def claimant(self, handler: Handler | None, store: Store) -> Claimant:
         """The terms on which this process claims rows.
 
         Args:
-            on_cancel: Resume point of the clean-up that the row's handler declares; "" for none.
+            handler: Of the rows; None: it is not known here.
+            store: Open.
         """
-        known = self._claimants.get(on_cancel)
+        name = handler.name if handler is not None else ""
+        known = self._claimants.get(name)
         if known is None:
-            known = self._claimants[on_cancel] = Claimant(
+            known = self._claimants[name] = Claimant(
                 owner=self.owner,
                 lease=self.lease.duration,
                 max_attempts=self.max_attempts,
                 retention=self.retention.duration,
-                on_cancel=on_cancel,
+                on_cancel=handler.on_cancel if handler is not None else "",
+                on_failure=self.on_failure(handler, store),
             )
         return known
+
+    def on_failure(self, handler: Handler | None, store: Store) -> OnFailure:
+        """What is done before an operation of the handler fails: nothing where the store cannot keep the failure."""
+        if handler is None or not store.keeps_journal:
+            return OnFailure()
+        pause = self.pause_on_failure if handler.pause_on_failure is None else handler.pause_on_failure
+        return OnFailure(point=handler.on_failure, pause=pause, on_cancel=handler.on_cancel)
 
 
 def check_row(store: Store, limits: Limits) -> None:

@@ -16,11 +16,13 @@ from lro_aio.core.codec import FINGERPRINT_SCHEME, FORMER_SCHEMES, StateCodec, p
 from lro_aio.core.codec import fingerprint as fingerprint_of
 from lro_aio.core.errors import InvalidTransitionError, PayloadTooLargeError, StateCodecError
 from lro_aio.core.logs import about
+from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.record import Record, State, Wait
 from lro_aio.engine.dispatch import HANDOVER_RETRY, Dispatcher
 from lro_aio.engine.handlers import Handler, HandlerFunction, Runnable
 from lro_aio.engine.holding import Holding, OperationHost, guessed
 from lro_aio.engine.leases import Leases
+from lro_aio.engine.pausing import check_kept
 from lro_aio.engine.slots import Slots
 from lro_aio.engine.worker import Worker
 
@@ -37,6 +39,10 @@ MAX_TRACEPARENT = 256
 """Characters. Those of today have 55 (W3C Trace Context, section 3.2.2)."""
 
 
+YEAR_10000 = 253_402_300_800.0
+"""Epoch seconds after the last time that every store can keep."""
+
+
 class StartOptions(TypedDict, total=False):
     """The options of ``Client.start``."""
 
@@ -46,6 +52,7 @@ class StartOptions(TypedDict, total=False):
     parent: str
     fingerprint: str | bytes | Message | None
     traceparent: str
+    deadline: Duration | None
 
 
 class Starter:
@@ -92,6 +99,7 @@ class Starter:
         parent: str = "",
         fingerprint: str | bytes | Message | None = None,
         traceparent: str = "",
+        deadline: Duration | None = None,
         by: Holding | None = None,
     ) -> Holding:
         """See ``Client.start``; for a child, ``by`` is who starts it."""
@@ -109,6 +117,7 @@ class Starter:
         if request_id or operation_id is not None:  # only a request that may come twice is compared with another
             own, also = _fingerprints(handler_name, codec, state, fingerprint, optional=by is not None)
         settings.limits.check("state", len(data))
+        allowed = self._allowed(known, deadline)
         here = settings.dispatch == "local" and self._has_slot_for(known)
         record = self._new_record(
             parent,
@@ -117,11 +126,12 @@ class Starter:
             request_id=request_id,
             operation_id=operation_id,
             fingerprint=lambda: own,
-            claimed_by=settings.claimant(known.on_cancel) if known is not None and here else None,
+            claimed_by=settings.claimant(known, self._rows.store) if known is not None and here else None,
             state_data=data,
             state_codec=tag,
             parent_operation="" if by is None else by.record.name,
             traceparent=traceparent,
+            allowed=allowed,
         )
         if settings.dispatch == "scheduler":
             created = await self._start_elsewhere(record, by, also)
@@ -200,6 +210,7 @@ class Starter:
         operation_id: str | None,
         fingerprint: Callable[[], str],
         claimed_by: transitions.Claimant | None = None,
+        allowed: float | None = None,
         **columns: Any,
     ) -> Record:
         now = self._clock.time()
@@ -216,6 +227,8 @@ class Starter:
             columns["metadata"] = packed = pack(metadata)
             self._settings.limits.check("metadata", len(packed))
         columns.setdefault("check_time", now)
+        if allowed is not None:
+            columns["deadline"] = now + allowed
         if claimed_by is not None:
             columns.update(transitions.first_claim(now=now, by=claimed_by))
         return _BLANK.evolve(
@@ -227,6 +240,18 @@ class Starter:
             fingerprint=fingerprint(),
             **columns,
         )
+
+    def _allowed(self, handler: Handler | None, deadline: Duration | None) -> float | None:
+        """Seconds that the operation may take in all; None for no bound."""
+        if deadline is not None:
+            allowed: float | None = seconds(deadline, "deadline", positive=True)
+        else:
+            allowed = handler.deadline if handler is not None else None
+        if allowed is not None:
+            check_kept(self._rows.store, "deadlines")
+            if self._clock.time() + allowed >= YEAR_10000:
+                raise ValueError(f"deadline must be before the year 10000, and is {allowed:g} s from now")
+        return allowed
 
     def _has_slot_for(self, handler: Handler | None) -> bool:
         """Whether the row is claimed in the write that makes it; else it waits for a slot, or for another process."""
@@ -254,7 +279,7 @@ class Starter:
 
     async def _start_elsewhere(self, record: Record, by: Holding | None, also: Sequence[str]) -> Record:
         """Commit the first run as a wait of zero and hand it over (dispatch="scheduler")."""
-        wait = Wait(token=names.new_id(), sleep_until=record.create_time, rerun=True)
+        wait = Wait(token=names.new_id(), sleep_until=record.create_time, expires=record.deadline, rerun=True)
         # Not due yet: a sweep that passes by must not hand it over a second time.
         later = record.create_time + HANDOVER_RETRY
         created = await self._create(record.evolve(wait=wait, check_time=later), None, by, also)

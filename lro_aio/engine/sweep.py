@@ -21,6 +21,7 @@ from lro_aio.core.logs import about, event
 from lro_aio.core.policies import spread
 from lro_aio.core.record import Record, State
 from lro_aio.engine.cancelling import Canceller
+from lro_aio.engine.deadlines import Deadlines
 from lro_aio.engine.dispatch import Dispatcher
 from lro_aio.engine.evidence import Evidence
 from lro_aio.engine.handlers import Runnable
@@ -56,6 +57,7 @@ class Sweeper:
         self,
         dispatcher: Dispatcher,
         canceller: Canceller,
+        deadlines: Deadlines,
         keeper: Keeper,
         standstill: Standstill,
         *,
@@ -71,6 +73,7 @@ class Sweeper:
     ) -> None:
         self._dispatcher = dispatcher
         self._canceller = canceller
+        self._deadlines = deadlines
         self._keeper = keeper
         self._standstill = standstill
         self._rows = rows
@@ -80,10 +83,8 @@ class Sweeper:
         self._runnable = runnable
         self._clock = clock
         self._steady = steady
-        self._owner = settings.owner
-        self._policy = settings.sweep
-        self._lease = settings.lease
-        self._retention = settings.retention.duration
+        self._owner, self._policy = settings.owner, settings.sweep
+        self._lease, self._retention = settings.lease, settings.retention.duration
         self._precise = precise
         self._nudged = asyncio.Event()
         self._next = math.inf
@@ -302,7 +303,9 @@ class Sweeper:
         for record in found:
             self._dispatcher.observe(record.name, record)
         # To try these again would make them a sign of a want of slots.
-        left = [record for record in found if not self._slots.expects(record.name)]
+        # But what is too late is not to wait for a slot any longer.
+        late = {record.name for record in found if self._deadlines.passed(record, now)}
+        left = [record for record in found if record.name in late or not self._slots.expects(record.name)]
         waiting = sum(self._slots.waits(record.name) for record in found) if len(left) < len(found) else 0
         self._slots.starved = self._slots.starved or waiting > 0
         self._passed_over = len(left) + waiting < len(found)
@@ -312,7 +315,8 @@ class Sweeper:
         claims: dict[str, asyncio.Future[Record | None]] = {}
         repairs = []
         for record in due:
-            handler = self._dispatcher.wants_slot(record, now)
+            late = self._deadlines.passed(record, now)  # even where there is no slot
+            handler = None if late else self._dispatcher.wants_slot(record, now)
             if handler is None:
                 repairs.append(self._repair(record, now))
             elif (claim := self._dispatcher.claim_due(record, handler)) is not None:
@@ -339,8 +343,8 @@ class Sweeper:
             logger.error(
                 "the sweep could not claim %s", name, exc_info=outcome, extra=event("repair_failed", operation=name)
             )
-        elif outcome is not None and outcome.done:
-            await self._canceller.go_on(outcome)  # the claim ended it: a cancel may have to be passed on
+        elif outcome is not None and outcome.state is not State.RUNNING:
+            await self._canceller.go_on(outcome)  # the claim ended it: a cancel may have to be passed on; or a clean-up
 
     def _latest(self, record: Record, now: float) -> Record | None:
         """A row that was found due as it is by now; None where it no longer is: it was claimed here, or has ended.
@@ -369,6 +373,8 @@ class Sweeper:
                 await self._canceller.pass_on(record)  # before its clean-up may begin
             if record.done:
                 await self._settle(record)
+            elif self._deadlines.passed(record, now):
+                await self._deadlines.fail(record)
             elif record.state is State.SUSPENDED:
                 await self._dispatcher.hand_over(record)
             elif record.state is State.PENDING:

@@ -124,7 +124,7 @@ class Worker:
         launched: list[Run] | None = None,
     ) -> asyncio.Future[Record | None]:
         """Send the claim of a row; it runs once that is answered. What the claim itself ended is the caller's part."""
-        by = self._settings.claimant(handler.on_cancel)
+        by = self._settings.claimant(handler, self._rows.store)
         claim: Callable[[Record], Record | None] = partial(
             transitions.claim, now=self._steady.time(), by=by, token=token, wake=wake, found=record, company=company
         )
@@ -340,7 +340,7 @@ class Worker:
                 logger.exception(
                     "the store refuses the result of the run of %s", record.name, extra=about(record, "result_refused")
                 )
-                outcome = self._runner.refused(exc)
+                outcome = self._runner.refused(run, exc)
                 if refused:
                     raise
                 refused = True

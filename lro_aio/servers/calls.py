@@ -23,10 +23,10 @@ __all__ = ["MAX_WAIT", "Authorize", "Calls"]
 Authorize = Callable[[Any, str, str], bool | Awaitable[bool | None] | None]
 """``authorize(caller, verb, name)``, a plain function or a coroutine function.
 
-``caller`` is the ``grpc.aio.ServicerContext`` or the ``fastapi.Request``. ``verb`` is "get", "list", "delete", "cancel"
-or "wait" (for a watch too). ``name`` is what the caller sent, unchecked; for "list" it is the collection in its one
-spelling: ``operations``, ``{parent}/operations``, or ``-`` for every parent. It refuses the call by returning False or
-raising ``PermissionError``, and allows it by returning True or None.
+``caller`` is the ``grpc.aio.ServicerContext`` or the ``fastapi.Request``. ``verb`` is "get", "list", "delete",
+"cancel", "wait" (for a watch too), "pause", "unpause" or "rerun". ``name`` is what the caller sent, unchecked; for
+"list" it is the collection in its one spelling: ``operations``, ``{parent}/operations``, or ``-`` for every parent.
+It refuses the call by returning False or raising ``PermissionError``, and allows it by returning True or None.
 """
 
 MAX_WAIT = 60.0
@@ -97,6 +97,18 @@ class Calls:
     async def cancel(self, name: str) -> None:
         """As ``Client.cancel_operation``."""
         await self.client.cancel_operation(name)
+
+    async def pause(self, name: str, reason: str) -> None:
+        """As ``Client.pause_operation``."""
+        await self.client.pause_operation(name, reason)
+
+    async def unpause(self, name: str) -> None:
+        """As ``Client.unpause_operation``."""
+        await self.client.unpause_operation(name)
+
+    async def rerun(self, name: str, request_id: str | None) -> operations_pb2.Operation:
+        """As ``Client.rerun_operation``."""
+        return (await self.client.rerun_operation(name, request_id=request_id)).proto
 
     async def wait(
         self, request: operations_pb2.WaitOperationRequest, *, time_left: float | None = None

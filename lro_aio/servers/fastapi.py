@@ -29,7 +29,7 @@ from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.status import make_status
 from lro_aio.engine.life import ClosedError
 from lro_aio.engine.operation import Operation
-from lro_aio.servers import _fastapi_azure, azure
+from lro_aio.servers import _fastapi_azure, _fastapi_controls, azure
 from lro_aio.servers._openapi import operation_responses
 from lro_aio.servers._routes import Routes, query_parameters, response
 from lro_aio.servers._signals import stop_signals
@@ -102,6 +102,9 @@ def operations_router(
     POST ``/v1/{name}:cancel``                                   ``{}``
     POST ``/v1/{name}:wait``                                     body ``{"timeout": "30s"}``; the latest state
     GET ``/v1/{name}:watch``                                     server-sent events
+    POST ``/v1/{name}:pause``                                    body ``{"reason": "..."}``; ``{}``
+    POST ``/v1/{name}:unpause``                                  ``{}``
+    POST ``/v1/{name}:rerun``                                    body ``{"requestId": "..."}``; the new operation
     POST ``/google.longrunning.Operations/GetOperation``         body ``{"name": ...}``; below a prefix that is given
     ===========================================================  ================================================
 
@@ -121,11 +124,11 @@ def operations_router(
     Args:
         client: Opened and closed elsewhere, for example by ``lifespan(client)``.
         style: "google" or "azure".
-        authorize: ``authorize(request, verb, name)``, sync or async, with ``verb`` "get", "list", "delete", "cancel" or
-            "wait" (for ``:wait`` and ``:watch``), and ``name`` as the caller sent it; for "list" the collection in one
-            spelling: ``operations``, ``{parent}/operations``, or ``-`` for every parent. False or ``PermissionError``
-            refuses the request with 403, before the name is read (AIP-211). FastAPI answers an ``HTTPException`` that
-            it raises. None, the default, lets every caller do everything.
+        authorize: ``authorize(request, verb, name)``, sync or async, with ``verb`` "get", "list", "delete", "cancel",
+            "wait" (for ``:wait`` and ``:watch``), "pause", "unpause" or "rerun", and ``name`` as the caller sent it;
+            for "list" the collection in one spelling: ``operations``, ``{parent}/operations``, or ``-`` for every
+            parent. False or ``PermissionError`` refuses the request with 403, before the name is read (AIP-211).
+            FastAPI answers an ``HTTPException`` that it raises. None, the default, lets every caller do everything.
         prefix: Path before everything that the router serves. None: the paths above.
         max_wait: Seconds or a timedelta after which ``:wait`` answers, whatever the caller asked for. Google's style
             only.
@@ -145,6 +148,7 @@ def operations_router(
         routes = Routes(router, calls, below, error_reply)
         _add_reads(routes, silence)
         _add_rpc(Routes(router, calls, prefix or "", error_reply))
+        _fastapi_controls.add_routes(routes)
         _add_writes(routes)
     return router
 

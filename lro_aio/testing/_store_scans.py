@@ -88,6 +88,19 @@ class ListContract:
         listed = store.list(ListQuery(now=NOW, limit=10, outline=True))
         assert sorted(listed, key=lambda record: record.name) == [record.outline() for record in rows]
 
+    def test_lists_of_what_is_paused(self, store: Store) -> None:
+        """Whatever its state; what is not paused is the rest."""
+        kinds = [{"state": State.SUSPENDED}, {"state": State.RUNNING}, {}]
+        create_all(store, *(row(i, paused=True, **kind) for i, kind in enumerate(kinds)), row(8), ended(9))
+        paused = {name_of(i) for i in range(3)} if store.keeps_journal else set()
+        for query, expected in (
+            (ListQuery(now=NOW, limit=10, paused=True), paused),
+            (ListQuery(now=NOW, limit=10, paused=True, done=False, handler=row(1).handler), paused),
+            (ListQuery(now=NOW, limit=10, paused=False), {name_of(i) for i in (0, 1, 2, 8, 9)} - paused),
+            (ListQuery(now=NOW, limit=10, paused=True, done=True), set()),
+        ):
+            assert set(names(store.list(query))) == expected
+
     def test_pages_that_end_at_a_size_give_every_row_once(self, store: Store) -> None:
         """At least one row each, however small the size; the next page goes on behind it."""
         rows = [row(i, create_time=NOW + i, state_data=b"x" * 1000 * i, state_codec="json;v=1") for i in range(9)]

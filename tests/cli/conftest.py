@@ -36,10 +36,10 @@ class Site:
         self.process.stdin.flush()
 
 
-def start_site(directory, *, port=0):
+def start_site(directory, *, port=0, what="everything"):
     store = f"sqlite:///{directory}/operations.db"
     process = subprocess.Popen(
-        [sys.executable, str(SERVE), store, str(port)],
+        [sys.executable, str(SERVE), store, str(port), what],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -49,6 +49,18 @@ async def broken(op):
     raise lro.OperationFailedError("the disk is full [red]", code=lro.Code.RESOURCE_EXHAUSTED)
 
 
+@handlers.handler("stuck", pause_on_failure=True)
+async def stuck(op):
+    """Fails, and waits for somebody."""
+    raise lro.OperationFailedError("no such [red] bucket", name="operations/another", code=lro.Code.NOT_FOUND)
+
+
+@handlers.handler("asleep", resume_points=("on",))
+async def asleep(op):
+    """Sleeps for long."""
+    return op.suspend(resume_at="on", sleep=10**6)
+
+
 def unknown_message():
     """A message of a type that no other process has."""
     file = descriptor_pb2.FileDescriptorProto(name="tests_unknown.proto", package="tests", syntax="proto3")
@@ -78,13 +90,25 @@ async def fill(client):
         await client.create(operation_id=f"spare-{number}", lease=False)
 
 
-async def main(url, port):
+async def fill_with_waits(client):
+    """Instead: what operators step in for."""
+    for name in ("quick", "stuck"):
+        await client.start(name, operation_id="done" if name == "quick" else name)
+    for number in range(3):
+        await client.start("asleep", operation_id=f"asleep-{number}")
+    await client.wait_operation("operations/done", 20)
+    async with asyncio.timeout(20):
+        while not (await client.list_operations("paused = true")).operations:
+            await asyncio.sleep(0.01)
+
+
+async def main(url, port, what="everything"):
     server = grpc.aio.server()
     client = lro.Client(url, handlers=[handlers], lease=lro.LeasePolicy(2), drain_timeout=0)
     add_operations_servicer(client, server)
     async with client:
         if not (await client.list_operations(page_size=1)).operations:
-            await fill(client)
+            await (fill if what == "everything" else fill_with_waits)(client)
         bound = server.add_insecure_port(f"127.0.0.1:{port}")
         await server.start()
         app = FastAPI()

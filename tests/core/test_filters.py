@@ -347,6 +347,14 @@ def test_reading_the_longest_text_takes_no_time_to_speak_of(text: str) -> None:
             "state=FAILED OR state=CANCELLED",
             Pushdown(done=True, states=frozenset({State.FAILED, State.CANCELLED}), exact=True),
         ),
+        ("paused = true", Pushdown(done=False, paused=True, exact=True)),
+        ("paused:*", Pushdown(done=False, paused=True, exact=True)),
+        ("paused != true", Pushdown(paused=False, exact=True)),
+        ("paused=true handler=render", Pushdown(done=False, handler="render", paused=True, exact=True)),
+        ("paused=true paused=false", Pushdown(states=frozenset(), exact=True)),
+        ("paused=true OR paused=true", Pushdown(done=False, paused=True)),
+        ("paused=true OR done=true", Pushdown()),
+        ("NOT paused=true", Pushdown()),
         ("error:*", Pushdown(done=True, states=frozenset({State.FAILED, State.CANCELLED}), exact=True)),
         ("done=true AND state=RUNNING", Pushdown(states=frozenset(), exact=True)),
         ("handler=a handler=b", Pushdown(states=frozenset(), exact=True)),
@@ -400,6 +408,7 @@ def inside(pushdown: Pushdown, row: Record) -> bool:
         (pushdown.done is None or row.done is pushdown.done)
         and (pushdown.states is None or row.state in pushdown.states)
         and (pushdown.handler is None or row.handler == pushdown.handler)
+        and (pushdown.paused is None or row.paused is pushdown.paused)
         and (pushdown.created_from is None or row.create_time >= pushdown.created_from)
         and (pushdown.created_to is None or row.create_time <= pushdown.created_to)
     )
@@ -417,6 +426,7 @@ _ROWS = [
     for moment in _TIMES
     for ended in (None, T0, T0 + 1)
 ]
+_ROWS += [row.evolve(paused=True) for row in _ROWS if not row.done]
 
 rows = st.builds(
     record,
@@ -428,7 +438,9 @@ rows = st.builds(
     response=st.sampled_from([b"", pack(struct(x=1)), b"\xff"]),
     metadata=st.sampled_from([b"", pack(struct(x=1)), pack(struct(x="1", y=2)), b"\xff"]),
 )
+rows |= rows.map(lambda row: row if row.done else row.evolve(paused=True))
 terms = st.one_of(
+    st.builds("paused{}{}".format, st.sampled_from(["=", "!=", ":"]), st.sampled_from(["true", "false"])),
     st.builds("done{}{}".format, st.sampled_from(["=", "!=", ":"]), st.sampled_from(["true", "false"])),
     st.builds("state{}{}".format, st.sampled_from(["=", "!=", ":"]), st.sampled_from(list(State.__members__))),
     st.builds("handler{}{}".format, st.sampled_from(_COMPARATORS), st.sampled_from(["a", "b", '""', '"a*"'])),
@@ -474,6 +486,7 @@ def evaluate(tree: Any, row: Record) -> bool:
 _STATE_TERMS = [f"state{c}{state}" for c in ("=", "!=", ":") for state in State]
 _TIME_TERMS = [f"{f}{c}{t}" for f in ("create_time", "end_time") for c in _COMPARATORS for t in _TIME_TEXTS]
 _OTHER_TERMS = ["handler=a", "handler!=a", "handler<b", 'handler="a*"', 'handler=""', "done=true", "done!=true"]
+_OTHER_TERMS += ["paused=true", "paused!=true", "paused=false", "paused:*"]
 _OTHER_TERMS += ["error:*", "error.code=5", "error.code!=9", "response:*", "response.x=1", "metadata.x=1", "name:*"]
 
 

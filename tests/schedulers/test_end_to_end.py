@@ -513,3 +513,54 @@ async def test_children_of_a_service_that_is_down_are_never_done(
     assert seen.reasons[0] in (lro.WakeReason.CHILDREN_TIMEOUT, lro.WakeReason.POLL_FAILED)
     assert what_became(seen.children) == ["pending"] * 3
     assert ("503" in seen.errors[0]) == (seen.reasons[0] is lro.WakeReason.POLL_FAILED)
+
+
+# Pauses and deadlines
+
+
+@pytest.mark.asyncio
+async def test_a_pause_takes_the_wait_back_and_its_end_hands_it_over_again(
+    remote: Workflows | Tasks, open_client: OpenClient, seen: Seen, lro_clock: ManualClock
+) -> None:
+    client = await open_client()
+    op = await suspended(client, lro_clock, sleep=100)
+    given = await row(client, op)
+    await client.pause_operation(op.name)
+    assert remote.cancelled(given.schedule_handle)
+    await lro_clock.advance(2 * DAY)
+    assert not seen.times
+    assert given.wait is not None
+    assert not await client.resume(op.name, given.wait.token), "a caller that comes all the same"
+    await client.unpause_operation(op.name)
+    await lro_clock.advance(1)
+    assert (await op.fetch()).done
+    assert seen.within == [True, True]
+
+
+@pytest.mark.asyncio
+async def test_a_first_run_that_is_paused_before_it_begins(
+    remote: Workflows | Tasks, open_client: OpenClient, seen: Seen, lro_clock: ManualClock
+) -> None:
+    client = await open_client()
+    op = await client.start("waiter", {"sleep": 0})
+    await client.pause_operation(op.name)
+    await lro_clock.advance(2 * DAY)
+    assert (await row(client, op)).paused
+    await client.unpause_operation(op.name)
+    await lro_clock.advance(1)
+    assert (await op.fetch()).done
+    assert seen.within == [True, True]
+
+
+@pytest.mark.asyncio
+async def test_a_deadline_ends_a_wait_at_its_time_without_a_sweep(
+    remote: Workflows | Tasks, open_client: OpenClient, seen: Seen, lro_clock: ManualClock
+) -> None:
+    client = await open_client()
+    op = await client.start("waiter", {"sleep": 10 * DAY}, deadline=100)
+    await handed_over(client, lro_clock, op)
+    await lro_clock.advance(99)
+    assert not (await op.fetch()).done
+    await lro_clock.advance(10)
+    assert (await op.fetch()).error.code == Code.DEADLINE_EXCEEDED
+    assert not seen.times

@@ -464,6 +464,9 @@ class TestApplication:
             "/v1/{name}:watch",
             "/v1/{name}:wait",
             "/v1/{name}:cancel",
+            "/v1/{name}:pause",
+            "/v1/{name}:unpause",
+            "/v1/{name}:rerun",
             "/google.longrunning.Operations/GetOperation",
         }
         for path, operations in paths.items():

@@ -31,6 +31,8 @@ class TestAuthorize:
             await http.post(f"/v1/{op.name}:wait", json={"timeout": "0s"})
             await http.post("/google.longrunning.Operations/GetOperation", json={"name": op.name})
             await http.post(f"/v1/{op.name}:cancel")
+            for verb in ("pause", "unpause", "rerun"):
+                await http.post(f"/v1/{op.name}:{verb}")
             await op.done()
             await http.get(f"/v1/{op.name}:watch")
             await http.delete(f"/v1/{op.name}")
@@ -41,6 +43,9 @@ class TestAuthorize:
             ("wait", op.name),
             ("get", op.name),
             ("cancel", op.name),
+            ("pause", op.name),
+            ("unpause", op.name),
+            ("rerun", op.name),
             ("wait", op.name),
             ("delete", op.name),
         ]

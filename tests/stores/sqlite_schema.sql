@@ -34,7 +34,7 @@ CREATE TABLE operations (
     error BLOB NOT NULL,
     state_data BLOB NOT NULL,
     response BLOB NOT NULL
-, entries INTEGER NOT NULL DEFAULT 0, trail TEXT NOT NULL DEFAULT '');
+, entries INTEGER NOT NULL DEFAULT 0, trail TEXT NOT NULL DEFAULT '', paused INTEGER NOT NULL DEFAULT 0, failure BLOB NOT NULL DEFAULT x'', deadline REAL, initial_data BLOB NOT NULL DEFAULT x'', initial_codec TEXT NOT NULL DEFAULT '');
 
 CREATE INDEX operations_due ON operations (handler, resume_point, check_time, owner) WHERE check_time IS NOT NULL;
 

@@ -167,6 +167,8 @@ def listed(
     if query.created_from is not None:
         conditions.append("CreateTime >= @first")
         bound.time(first=earliest(query.created_from))
+    if query.paused is not None and "Paused" in columns:
+        conditions.append(f"{'' if query.paused else 'NOT '}IFNULL(Paused, FALSE)")
     if query.states is not None:
         conditions.append(f"(Status IS NULL OR Status IN UNNEST(@states) OR {_SUSPECT})")
         bound.texts(states=[state.value for state in query.states], terminal=_TERMINAL)

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from lro_aio.core.codegen import compiled
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import StoreDataError
+from lro_aio.core.moves import KEPT_STATE
 from lro_aio.core.record import OUTCOMES, Draft, Record, State, Wait, Wake
 from lro_aio.stores.spanner.table import OPTIONAL, SCHEMA_VERSION
 from lro_aio.stores.spanner.values import blob, field, moment, number, values_of
@@ -26,6 +27,7 @@ __all__ = [
     "BARE",
     "COLUMNS",
     "MAX_ROW",
+    "bare",
     "changed_columns",
     "check_size",
     "decode",
@@ -47,12 +49,19 @@ COLUMNS = ("key", "Operation", *(column for _, column in _FIELDS))
 BARE = tuple(column for column in COLUMNS if column not in OPTIONAL)
 """The same, of a table without a journal."""
 
+RARE = ("Paused", "Failure", "Deadline", "InitialData", "InitialCodec")
+"""Columns that are NULL in most rows, and then cost an insert nothing."""
+_USUAL = tuple(column for column in COLUMNS[1:] if column not in RARE)
+
+_NOT_KEPT = {item.name: item.default for item in dataclasses.fields(Record) if dict(_FIELDS).get(item.name) in OPTIONAL}
+"""What a record has that comes from there."""
+
 _CREATE_TIME = COLUMNS.index("CreateTime")
 
 MAX_ROW = 7 * 1024 * 1024
 """Bytes of payload in one row: the answer to a read holds 10 MiB as base64 (``Read`` in spanner.proto)."""
-LARGEST = MAX_ROW + 128 * 1024
-"""The same, with the names, the type URLs and everything else in a row."""
+LARGEST = MAX_ROW + KEPT_STATE + 128 * 1024
+"""The same, with the first state, the names, the type URLs and everything else in a row."""
 
 _STATES = {state.value: state for state in State}
 _READ = {
@@ -114,7 +123,7 @@ def _decoder(name: str, columns: Collection[str]) -> list[str]:
     """A function for rows of these columns; what they leave out is as in a new record."""
     there = [field for field, column in _FIELDS if column in columns]
     types = {item.name: str(item.type) for item in dataclasses.fields(Record)}
-    absent = {"entries": "0", "trail": "''"}
+    absent = {item.name: repr(item.default) for item in dataclasses.fields(Record)}
     return [
         f"def {name}(row):",
         f"    key, operation, {', '.join(there)} = row.values",
@@ -188,9 +197,16 @@ def changed_columns(
     return ("key", *columns)
 
 
-def insert_columns(*, generated_key: bool, journal: bool = True) -> tuple[str, ...]:
-    """The columns of an insert: all but the generated ones."""
+def bare(record: Record) -> Record:
+    """The record as a table without a journal keeps it."""
+    return record.evolve(**_NOT_KEPT)
+
+
+def insert_columns(record: Record, *, generated_key: bool, journal: bool = True) -> tuple[str, ...]:
+    """The columns of an insert: all but the generated ones, and those of ``RARE`` that say nothing of the row."""
     own = (COLUMNS if journal else BARE)[1:]
+    if journal and not any(_VALUES[column](record) for column in RARE):
+        own = _USUAL
     return own if generated_key else ("key", "Outcome", *own)
 
 
@@ -251,6 +267,8 @@ _VALUES: dict[str, Callable[[Record], Any]] = {
     "SchemaVersion": lambda _: SCHEMA_VERSION,
     "Status": lambda record: record.state.value,
     "State": lambda record: record.state_data or None,
+    "Failure": lambda record: record.failure or None,
+    "InitialData": lambda record: record.initial_data or None,
     "ParentOperation": lambda record: record.parent_operation or None,
     "Wait": lambda record: record.wait and record.wait.to_json().encode(),
     "Wake": lambda record: record.wake and record.wake.to_json().encode(),

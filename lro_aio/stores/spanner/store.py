@@ -253,7 +253,7 @@ class SpannerStore(Store):
     def list(self, query: ListQuery) -> list[Record]:
         """One page of rows, newest first: one statement, unless the page is too much for one answer."""
         connection, writer = self._opened()
-        if not queries.outcomes(query):
+        if not queries.outcomes(query) or (query.paused and not self.keeps_journal):
             return []
         budget = connection.budget()
         page: list[Record] = []

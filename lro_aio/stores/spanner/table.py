@@ -160,10 +160,15 @@ _PLAIN = (
     # With the journal. A table without these and without the journal's own is used as it is.
     Column(name="Entries", type="INT64"),
     Column(name="Trail", type="STRING(MAX)"),
+    Column(name="Paused", type="BOOL"),
+    Column(name="Failure", type="BYTES(MAX)"),
+    Column(name="Deadline", type="TIMESTAMP"),
+    Column(name="InitialData", type="BYTES(MAX)"),
+    Column(name="InitialCodec", type="STRING(MAX)"),
 )
 
-OPTIONAL = frozenset({"Entries", "Trail"})
-"""Columns without which a table can be used, though without a journal."""
+OPTIONAL = frozenset({"Entries", "Trail", "Paused", "Failure", "Deadline", "InitialData", "InitialCodec"})
+"""Columns without which a table can be used, though without a journal, without pauses and without deadlines."""
 
 JOURNAL = (
     Column(name="key", type="STRING(MAX)", not_null=True),

@@ -133,9 +133,8 @@ class Writer:
         return after, journal, run(changes, after, journal)
 
     def _as_stored(self, outcome: Outcome) -> Outcome:
-        """What became of a change: without the trail where the table has none."""
-        bare = bool(self.missing_journal) and isinstance(outcome, Record) and bool(outcome.trail)
-        return outcome.evolve(trail="") if bare else outcome  # type: ignore[union-attr]
+        """What became of a change: without what the table has no columns for."""
+        return rows.bare(outcome) if self.missing_journal and isinstance(outcome, Record) else outcome
 
     def _in_parts(self, changes: Sequence[Change], budget: Budget) -> list[Outcome]:
         """Several transactions instead of one. Some parts may commit and others not, so failures are outcomes.
@@ -266,7 +265,7 @@ class Writer:
             if not new.foreign:  # another program's row may have any size, and can still be cancelled here
                 rows.check_size(new)
             if old is None:
-                columns = rows.insert_columns(generated_key=self.generated_key, journal=not self.missing_journal)
+                columns = rows.insert_columns(new, generated_key=self.generated_key, journal=not self.missing_journal)
                 batch.add("insert", columns, rows.values(new, columns))
             else:
                 columns = rows.changed_columns(

@@ -83,6 +83,8 @@ def _conditions(query: ListQuery, states: frozenset[State]) -> tuple[list[str], 
         conditions.append("parent_operation = :parent_operation")
         if query.parent_operation:
             conditions.append("parent_operation <> ''")
+    if query.paused is not None:
+        conditions.append(f"paused = {query.paused:d}")
     equal = {"parent": query.parent, "handler": query.handler, "parent_operation": query.parent_operation}
     conditions += [f"{column} = :{column}" for column in ("parent", "handler") if equal[column] is not None]
     values |= {column: value for column, value in equal.items() if value is not None}

@@ -58,7 +58,14 @@ COLUMNS = tuple(column for column in WRITTEN if column in _TYPES)
 
 PAYLOADS = tuple(column for column, kind in _TYPES.items() if kind == "bytes")
 
-_EMPTY = {**dict.fromkeys(PAYLOADS, "x''"), "trail": "''", "entries": "0"}
+_EMPTY = {
+    **dict.fromkeys(PAYLOADS, "x''"),
+    "trail": "''",
+    "entries": "0",
+    "paused": "0",
+    "deadline": "NULL",
+    "initial_codec": "''",
+}
 """What an outline has instead of the payloads and of the columns behind them."""
 
 OUTLINE = tuple(f"{_EMPTY[column]} AS {column}" if column in _EMPTY else column for column in COLUMNS)

@@ -1,0 +1,107 @@
+"""What operators do with operations, whoever runs them: the part of ``Client`` that changes their lives."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+from lro_aio.engine.engine import Engine
+from lro_aio.engine.operation import Operation
+
+__all__ = ["Controls"]
+
+
+class Controls(abc.ABC):
+    """Cancel, delete, pause, unpause and rerun, by the name of the operation."""
+
+    @property
+    @abc.abstractmethod
+    def engine(self) -> Engine:
+        """The present life of the client."""
+
+    async def cancel_operation(self, name: str, *, cancel_children: bool = True) -> None:
+        """Ask for a cancel. The operation may still end otherwise; one that has ended stays as it is.
+
+        Args:
+            name: Resource name.
+            cancel_children: Whether to cancel the operations that it started with ``start_child`` too.
+
+        Raises:
+            InvalidOperationNameError: Malformed name.
+            OperationNotFoundError: Never created, deleted or expired.
+            StoreUnavailableError: The store did not answer.
+        """
+        await self.engine.canceller.cancel(name, cancel_children=cancel_children)
+
+    async def delete_operation(self, name: str) -> None:
+        """Forget the operation. This does not stop the work: an unfinished operation is hidden and runs to its end.
+
+        One that is paused is gone at once.
+
+        Raises:
+            InvalidOperationNameError: Malformed name.
+            OperationNotFoundError: Never created, deleted or expired.
+            StoreUnavailableError: The store did not answer.
+        """
+        await self.engine.rows.delete(name)
+
+    async def pause_operation(self, name: str, reason: str = "") -> None:
+        """Let no run of the operation begin until ``unpause_operation``. One that is paused already stays so.
+
+        A run that is under way goes on to its next stop: a suspend, a retry, or the end of the operation. A paused
+        operation still gets what is sent to it, remembers what it waits for, can be cancelled and deleted, and fails at
+        its deadline.
+
+        Args:
+            name: Resource name.
+            reason: For the operation's history.
+
+        Raises:
+            InvalidOperationNameError: Malformed name.
+            OperationNotFoundError: Never created, deleted or expired.
+            OperationDoneError: It has ended.
+            InvalidTransitionError: It has no handler: its creator drives it. Or a cancel is about to end it.
+            StoreSchemaError: The store's table is from before there were pauses.
+            StoreUnavailableError: The store did not answer; ask again.
+        """
+        await self.engine.pauser.pause(name, reason)
+
+    async def unpause_operation(self, name: str) -> None:
+        """Let a paused operation run again, with a fresh count of attempts and retries.
+
+        What it waited for, it waits for on; after a failure, the segment that failed runs again.
+
+        Raises:
+            InvalidOperationNameError: Malformed name.
+            OperationNotFoundError: Never created, deleted or expired.
+            OperationDoneError: It has ended.
+            InvalidTransitionError: It is not paused.
+            StoreSchemaError: The store's table is from before there were pauses.
+            StoreUnavailableError: Nothing is known. A repeat finds it not paused, if it was unpaused.
+        """
+        await self.engine.pauser.unpause(name)
+
+    async def rerun_operation(self, name: str, *, request_id: str | None = None) -> Operation[Any]:
+        """Run an operation that has ended once more: as a new one, which is returned in the hands of a visitor.
+
+        It has the same handler, the state with which the first one began, the results of its steps, and as much time
+        until its deadline; no metadata and no parent. The histories of both name the other. The first one stays as it
+        ended.
+
+        Args:
+            name: Resource name.
+            request_id: The caller's id for the request, as in ``start``. A repeat returns the same new operation.
+
+        Raises:
+            InvalidOperationNameError: Malformed name.
+            OperationNotFoundError: Never created, deleted or expired.
+            OperationNotDoneError: It has not ended.
+            InvalidTransitionError: It has no handler: its creator drove it. Or it has another state than it began with,
+                and that one was larger than 256 KiB.
+            UnknownHandlerError: Its handler is not registered, and this client is a worker.
+            OperationAlreadyExistsError: The rerun with this ``request_id`` was deleted and has not ended yet.
+            ValueError: ``request_id`` is malformed.
+            StoreSchemaError: The store's table is from before there were reruns.
+            StoreUnavailableError: Nothing is known. With a ``request_id``, the call may safely be repeated.
+        """
+        return Operation(await self.engine.rerunner.rerun(name, request_id))
