@@ -8,6 +8,8 @@ import tempfile
 
 import certifi
 
+from .open_transports import pytest_runtest_teardown as pytest_runtest_teardown
+
 pytest_plugins = ("pytester",)
 
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # servers that tests cut off are no news; before grpc is imported
