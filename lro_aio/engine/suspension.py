@@ -205,7 +205,7 @@ def check_children(own_name: str, children: Sequence[str | Named], *, foreign: b
         if foreign:
             names.check_remote(child)
             continue
-        names.parse(child)
+        names.check(child)
         if child == own_name:
             raise ValueError(f"operation {own_name!r} cannot wait for itself")
     return wanted

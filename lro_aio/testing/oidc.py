@@ -5,6 +5,7 @@ Needs ``cryptography``, which google-auth installs.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import datetime
 import json
@@ -86,6 +87,7 @@ class LocalIssuer:
     def rotate(self) -> None:
         """Sign with another key from now on; the old certificate is no longer published."""
         self._generation += 1
+        _key(self.key_id)
 
     def token(self, audience: str, flaw: Flaw | None = None) -> str:
         """An identity token.
@@ -127,6 +129,7 @@ class LocalIssuer:
 
     def __enter__(self) -> Self:
         owner = self
+        _key(self.key_id)  # here and not for the first token: those are made on event loops
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -151,7 +154,7 @@ class LocalIssuer:
             self._thread.join()
 
     async def __aenter__(self) -> Self:
-        return self.__enter__()
+        return await asyncio.to_thread(self.__enter__)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None

@@ -12,6 +12,8 @@ from benchmarks.programs.common import callers, crowd_of, helper, sleepers, spre
 from benchmarks.programs.http_calls import HttpCalls
 from benchmarks.programs.lro_fill import fill
 
+from ..tcp_server import tcp_server
+
 
 def test_a_spread_is_given_in_milliseconds():
     values = [number / 1000 for number in range(1, 101)]
@@ -119,10 +121,8 @@ async def test_http_calls_read_every_kind_of_body_and_refuse_errors():
             writer.write(answers[path])
             if path == b"/broken":
                 break
-        writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server, HttpCalls(server.sockets[0].getsockname()[1]) as http:
+    async with tcp_server(serve) as port, HttpCalls(port) as http:
         assert await http.get("/sized") == b"hello"
         assert await http.post("/chunked", b"{}") == b"abcde"
         assert await http.get("/empty") == b""

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from lro_aio.cli.app import app
+
+from ..waiting import PATIENCE
 
 SERVE = Path(__file__).with_name("serve.py")
 
@@ -30,6 +33,19 @@ class Site:
     def open_gate(self, number, after=0.0):
         """Let ``gate-{number}`` end."""
         threading.Timer(after, self._open, [number]).start()
+
+    def open_gate_once_shown(self, number):
+        """Let ``gate-{number}`` end once the command that runs in this process has shown a line."""
+
+        def wait():
+            ours, deadline = sys.stdout, time.monotonic() + PATIENCE
+            while sys.stdout is ours or b"\n" not in sys.stdout.buffer.getvalue():
+                if time.monotonic() > deadline:
+                    return  # nor is it shown: the test fails
+                time.sleep(0.01)
+            self._open(number)
+
+        threading.Thread(target=wait, daemon=True).start()
 
     def _open(self, number):
         self.process.stdin.write(f"{number}\n")

@@ -142,7 +142,7 @@ class TestWait:
 class TestWatch:
     def test_json_lines_from_now_to_the_end(self, lro, site, where):
         number = number_of(where, 5)
-        site.open_gate(number, after=1.0)
+        site.open_gate_once_shown(number)
         result = lro("watch", f"gate-{number}", "--json", *where)
         shown = lines_of(result)
         assert result.exit_code == 0
@@ -153,7 +153,7 @@ class TestWatch:
 
     def test_lines_without_a_terminal(self, lro, site, where):
         number = number_of(where, 7)
-        site.open_gate(number, after=1.0)
+        site.open_gate_once_shown(number)
         result = lro("watch", f"gate-{number}", *where)
         assert result.exit_code == 0
         assert result.stdout.splitlines()[0] == "running  50%  half [bold]way[/] ?[31m"

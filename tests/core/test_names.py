@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable
+from typing import Any
 
 import hypothesis.strategies as st
 import pytest
@@ -52,9 +54,10 @@ def test_every_name_that_can_be_made_can_be_read(parents: list[str], identifier:
         "operations/\udcff", "operations/a%2Fb",
     ],
 )  # fmt: skip
-def test_anything_else_is_refused_with_the_name_in_the_error(name: str) -> None:
+@pytest.mark.parametrize("check", [names.parse, names.check])
+def test_anything_else_is_refused_with_the_name_in_the_error(check: Callable[[str], Any], name: str) -> None:
     with pytest.raises(InvalidOperationNameError) as caught:
-        names.parse(name)
+        check(name)
     assert caught.value.name == name[: names.MAX_NAME]
     assert "expected 'operations/{id}'" in str(caught.value)
 

@@ -57,6 +57,11 @@ class Watcher:
         plan = self._plan
         return ended["campaign"] >= plan.operations and ended["part"] >= plan.operations * plan.fan
 
+    def progress(self) -> int:
+        """How many segments of the operations are committed."""
+        rows = [row for row in self.rows.values() if row.handler in ("campaign", "part")]
+        return sum(len(POINTS) if row.done else POINTS.index(row.resume_point) for row in rows)
+
     def states(self) -> dict[str, int]:
         """How many rows are in which state."""
         return Counter(f"{row.handler}/{row.resume_point} {row.state}" for row in self.rows.values())

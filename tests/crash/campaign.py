@@ -74,6 +74,11 @@ class Course:
         """By how much the clock of each process is off."""
         self._starts = self._plan_starts()
         self._running: list[int] = []
+        self._leaving: list[int] = []
+        """Who was told to stop, and is still there."""
+        self._pause = plan.kill_every
+        self._progress = 0
+        """How far the operations were at the last kill."""
 
     async def run(self, watcher: Watcher) -> None:
         """Let everything happen until all operations have ended."""
@@ -83,7 +88,7 @@ class Course:
             self._replace_dead()
             self._stop_and_go_on()
             if not self._all_still:
-                self._kill()
+                self._kill(watcher.progress())
                 self._step()
             await self._families.act(watcher.rows)
             due = min(self._go_on_at, *self._next.values()) - time.monotonic()
@@ -130,7 +135,7 @@ class Course:
     def _due(self, kind: str, interval: float) -> bool:
         if time.monotonic() < self._next[kind]:
             return False
-        self._next[kind] += interval
+        self._next[kind] = time.monotonic() + interval  # what a busy machine made late is not made up for in a burst
         return True
 
     def _replace_dead(self) -> None:
@@ -139,14 +144,24 @@ class Course:
                 if self._workers.has_died(pid):
                     self._running[place] = self._start(place)
 
-    def _kill(self) -> None:
-        if not self._due("kill", self._plan.kill_every):
+    def _kill(self, progress: int) -> None:
+        """Kill, or stop for good, one of the processes, but leave them the time to come on in.
+
+        On a machine on which a process needs longer for its start than it has, nothing would ever be done.
+        """
+        if not self._due("kill", self._pause):
             return
+        self._leaving = [pid for pid in self._leaving if self._workers.alive(pid)]
+        if len(self._leaving) >= self._plan.processes:
+            return
+        self._pause = self._plan.kill_every if progress > self._progress else 2 * self._pause
+        self._progress = progress
         dice, place = self._dice["kill"], self._dice["kill"].randrange(self._plan.processes)
         pid = self._running[place]
         gentle = dice.random() < self._plan.gentle and not self._workers.stands(pid)
         if self._workers.alive(pid):
             (self._workers.terminate if gentle else self._workers.kill)(pid)
+            self._leaving += [pid] if gentle else []
         elif self._plan.inside:
             self._workers.has_died(pid)
         self._running[place] = self._start(place)

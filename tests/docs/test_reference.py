@@ -114,7 +114,7 @@ def test_every_type_in_a_signature_is_on_the_page() -> None:
 
 
 def test_every_error_that_a_docstring_names_is_on_the_page() -> None:
-    named = {(where, name) for where, _, doc in FUNCTIONS.values() for name in section(doc, "Raises")}
+    named = {(where, name) for where, _, doc in functions().values() for name in section(doc, "Raises")}
     assert {(where, name) for where, name in named if not hasattr(builtins, name) and not headed(name)} == set()
     assert headed("ClosedError")
     assert headed("RequestError")
@@ -234,7 +234,10 @@ def of_source(source: reference.Source, where: str) -> Iterator[Documented]:  # 
                     yield Documented(f"{where}.{member.node.name}", member.node, member.doc)
 
 
-FUNCTIONS = {item.where: item for item in documented()}
+@functools.cache
+def functions() -> dict[str, Documented]:
+    return {item.where: item for item in documented()}
+
 
 DEFERS = re.compile(
     r"(?:^ *|[.:;] +|Raises )(?:as|see)(?: in)? ``([\w.]+)``(?=[.;)]| is\b|$)", re.IGNORECASE | re.MULTILINE
@@ -276,15 +279,15 @@ def is_error(name: str) -> bool:
 
 
 def test_the_walk_sees_the_public_functions() -> None:
-    assert {"lro_aio.Client()", "lro_aio.Client.start", "lro_aio.Operation.suspend", "lro_aio.wait_operation"} <= set(
-        FUNCTIONS
-    )
-    assert len(FUNCTIONS) > 90
+    some = {"lro_aio.Client()", "lro_aio.Client.start", "lro_aio.Operation.suspend", "lro_aio.wait_operation"}
+    assert some <= set(functions())
+    assert len(functions()) > 90
 
 
 def test_every_public_function_has_a_docstring() -> None:
     """One that begins with a sentence."""
-    assert [item.where for item in FUNCTIONS.values() if not re.match(r"[A-Z`(\"][^\0]*?[.:](\n\n|$)", item.doc)] == []
+    first = re.compile(r"[A-Z`(\"][^\0]*?[.:](\n\n|$)")
+    assert [item.where for item in functions().values() if not first.match(item.doc)] == []
 
 
 @pytest.mark.parametrize("name", [name for name in lro.__all__ if callable(getattr(lro, name))])
@@ -298,7 +301,7 @@ def test_public_classes_and_functions_have_a_docstring_of_their_own(name: str) -
 def test_args_name_the_arguments_that_there_are() -> None:
     """All or none of them. None where one speaks for itself, or the text names them, or points to another docstring."""
     wrong: dict[str, object] = {}
-    for where, function, doc in FUNCTIONS.values():
+    for where, function, doc in functions().values():
         given, described = arguments(function), [name.lstrip("*") for name in section(doc, "Args")]
         if described and sorted(described) != sorted(given):
             wrong[where] = given, described
@@ -317,7 +320,7 @@ def exempt(where: str, doc: str) -> bool:
 
 def test_raises_names_errors_that_exist_and_all_that_the_body_raises() -> None:
     wrong: dict[str, object] = {}
-    for where, function, doc in FUNCTIONS.values():
+    for where, function, doc in functions().values():
         named = section(doc, "Raises")
         unknown = [name for name in named if not is_error(name)]
         unnamed = {name for name in raised_in(function) if is_error(name)} - set(named)
@@ -330,7 +333,7 @@ def test_raises_names_errors_that_exist_and_all_that_the_body_raises() -> None:
 def test_what_reads_or_writes_the_store_says_what_it_raises() -> None:
     """Every awaited method of a client or an operation, but for those that only begin or end its life, and progress."""
     quiet = {"Client.aclose", "Client.drain", "Operation.progress"}
-    for where, function, doc in FUNCTIONS.values():
+    for where, function, doc in functions().values():
         short = where.removeprefix("lro_aio.")
         awaited = isinstance(function, ast.AsyncFunctionDef) and short not in quiet
         if awaited and short.startswith(("Client.", "Operation.")):
@@ -339,7 +342,7 @@ def test_what_reads_or_writes_the_store_says_what_it_raises() -> None:
 
 def test_a_docstring_that_points_to_another_points_to_something() -> None:
     shown = set(re.findall(r"^#{3,4} `(?:lro\.)?([\w.]+)`$", built(), re.MULTILINE))
-    for where, _, doc in FUNCTIONS.values():
+    for where, _, doc in functions().values():
         owner = where.rpartition(".")[0]
         for target in DEFERS.findall(doc):
             names = {

@@ -7,6 +7,7 @@ import concurrent.futures
 import gc
 import socket
 import subprocess
+import sys
 import threading
 import time
 
@@ -90,20 +91,48 @@ async def test_a_wait_for_a_process_or_a_socket_is_refused(guard):
     assert len(guard.problems) == 2
 
 
-def test_much_work_in_one_callback_is_noticed(guard):
-    def work():
-        ends = time.thread_time() + 0.2
+async def work(seconds):
+    """So much CPU time in one callback."""
+
+    def busy():
+        ends = time.thread_time() + seconds
         while time.thread_time() < ends:
             pass
 
-    async def main():
-        asyncio.get_running_loop().call_soon(work)
-        await asyncio.sleep(0)
+    asyncio.get_running_loop().call_soon(busy)
+    await asyncio.sleep(0)
 
-    asyncio.run(main())
+
+def test_much_work_in_one_callback_is_noticed(guard):
+    asyncio.run(work(0.5))
     (problem,) = guard.problems
-    assert "work" in problem
+    assert "busy" in problem
     assert "s of CPU time" in problem
+
+
+@pytest.fixture(params=["settrace", "monitoring"])
+def tracer(request):
+    """A tracer that does nothing, in the ways in which coverage has one."""
+    before = sys.gettrace()
+    if request.param == "settrace":
+        sys.settrace(lambda *_: None)
+        yield
+        sys.settrace(before)
+    elif not hasattr(sys, "monitoring"):
+        pytest.skip("Python 3.12 is the first to have it")
+    else:
+        sys.monitoring.use_tool_id(4, "tests")
+        yield
+        sys.monitoring.free_tool_id(4)
+
+
+@pytest.mark.usefixtures("tracer")
+def test_under_a_tracer_it_may_be_three_times_as_much():
+    with LoopGuard(cpu_limit=0.1) as guard:
+        asyncio.run(work(0.15))
+        assert guard.problems == []
+        asyncio.run(work(0.5))
+        assert len(guard.problems) == 1
 
 
 def test_the_garbage_collector_does_not_count(guard):

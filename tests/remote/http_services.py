@@ -14,6 +14,8 @@ import httpx
 
 import lro_aio as lro
 
+from ..tcp_server import tcp_server
+
 FAST = lro.PollPolicy(interval=0.01, multiplier=1.0, max_interval=0.01, jitter=0.0)
 QUICK = lro.RetryPolicy(max_attempts=10, initial_delay=0.01, multiplier=1.0, max_delay=0.01, jitter=0.0)
 
@@ -62,7 +64,6 @@ class Service:
     queue: deque[Answer] = field(default_factory=deque)
     otherwise: Callable[[Asked], Answer] = lambda asked: Answer(404, {"error": {"code": 404, "message": "not here"}})
     asked: list[Asked] = field(default_factory=list)
-    writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     def answers(self, *answers: Answer) -> None:
         """Queue answers; the last one is for all requests from then on."""
@@ -73,42 +74,31 @@ class Service:
         return [str(asked) for asked in self.asked]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.writers.add(writer)
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:-2])}
-            method, target, _ = head[0].split(" ")
-            body = await reader.readexactly(int(headers.get("content-length", "0")))
-            self.asked.append(Asked(method, target, headers, body))
-            answer = self.queue.popleft() if self.queue else self.otherwise(self.asked[-1])
-            if not answer.silent:
-                writer.write(answer.encoded())
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:-2])}
+        method, target, _ = head[0].split(" ")
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        self.asked.append(Asked(method, target, headers, body))
+        answer = self.queue.popleft() if self.queue else self.otherwise(self.asked[-1])
+        if not answer.silent:
+            writer.write(answer.encoded())
+            await writer.drain()
+        if answer.trickle:
+            while not reader.at_eof():  # until the client has had enough
+                await asyncio.sleep(0.02)
+                writer.write(b" ")
                 await writer.drain()
-            if answer.silent or answer.trickle:
-                gone = asyncio.ensure_future(reader.read())  # until the client has had enough
-                while not gone.done():
-                    await asyncio.wait({gone}, timeout=0.02)
-                    writer.write(b" " if answer.trickle else b"")
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client went away, as some of them shall
-        finally:
-            self.writers.discard(writer)
-            writer.close()
+        elif answer.silent:
+            await reader.read()
 
 
 @asynccontextmanager
 async def scripted() -> AsyncIterator[Service]:
     """A service without answers."""
     service = Service()
-    server = await asyncio.start_server(service.serve, "127.0.0.1", 0)
-    service.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
+    async with tcp_server(service.serve) as port:
+        service.url = f"http://127.0.0.1:{port}"
         yield service
-    finally:
-        server.close()
-        for writer in service.writers:  # the server waits for connections on which nobody says anything any more
-            writer.transport.abort()
-        await server.wait_closed()
 
 
 @asynccontextmanager

@@ -7,6 +7,8 @@ import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from ..tcp_server import tcp_server
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
@@ -49,43 +51,27 @@ def reset(stream: int, code: int) -> bytes:
 async def raw_server(answer: Callable[[int, int], bytes | None]) -> AsyncIterator[str]:
     """``HOST:PORT`` of a server that sends ``answer(number of the call, stream)``, or cuts the connection for None."""
     calls = 0
-    connections: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal calls
-        task = asyncio.current_task()
-        assert task is not None
-        connections.add(task)
-        try:
-            await reader.readexactly(len(PREFACE))
-            writer.write(frame(SETTINGS, 0, 0))
-            while True:
-                head = await reader.readexactly(9)
-                length, kind, flags = int.from_bytes(head[:3]), head[3], head[4]
-                stream = int.from_bytes(head[5:]) & 0x7FFFFFFF
-                payload = await reader.readexactly(length)
-                if kind == SETTINGS and not flags & ACK:
-                    writer.write(frame(SETTINGS, ACK, 0))
-                elif kind == PING and not flags & ACK:
-                    writer.write(frame(PING, ACK, 0, payload))
-                elif kind == DATA and flags & END_STREAM:  # the request is there
-                    calls += 1
-                    sent = answer(calls, stream)
-                    if sent is None:
-                        writer.transport.abort()
-                        return
-                    writer.write(sent)
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass  # the client hung up, or the test is over
-        finally:
-            writer.close()
-            connections.discard(task)
+        await reader.readexactly(len(PREFACE))
+        writer.write(frame(SETTINGS, 0, 0))
+        while True:
+            head = await reader.readexactly(9)
+            length, kind, flags = int.from_bytes(head[:3]), head[3], head[4]
+            stream = int.from_bytes(head[5:]) & 0x7FFFFFFF
+            payload = await reader.readexactly(length)
+            if kind == SETTINGS and not flags & ACK:
+                writer.write(frame(SETTINGS, ACK, 0))
+            elif kind == PING and not flags & ACK:
+                writer.write(frame(PING, ACK, 0, payload))
+            elif kind == DATA and flags & END_STREAM:  # the request is there
+                calls += 1
+                sent = answer(calls, stream)
+                if sent is None:
+                    writer.transport.abort()
+                    return
+                writer.write(sent)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        for task in list(connections):
-            task.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
+    async with tcp_server(serve) as port:
+        yield f"127.0.0.1:{port}"

@@ -20,6 +20,7 @@ from google.protobuf import wrappers_pb2
 import lro_aio as lro
 from lro_aio.remote import GrpcTransport, HttpTransport, RemoteOperation
 
+from ..tcp_server import tcp_server
 from .conftest import FAST, QUICK, Script
 from .http_services import Answer, Service, scripted
 from .raw_http2 import raw_server, refused, whole
@@ -174,18 +175,12 @@ def unresolved(monkeypatch: pytest.MonkeyPatch) -> None:
 async def plain() -> AsyncIterator[str]:
     """``HOST:PORT`` of a server without TLS."""
 
-    writers: list[asyncio.StreamWriter] = []
-
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.append(writer)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await reader.read()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    server.close()
-    for writer in writers:
-        writer.transport.abort()
-    await asyncio.sleep(0)  # in which the sockets are closed
+    async with tcp_server(answer) as port:
+        yield f"127.0.0.1:{port}"
 
 
 class TestAddresses:

@@ -65,6 +65,12 @@ def struct(**members: Any) -> struct_pb2.Struct:
     return made
 
 
+def unpacked(message: any_pb2.Any, kind: type[Any]) -> Any:
+    made = kind()
+    assert message.Unpack(made)
+    return made
+
+
 def packed(message: Any) -> any_pb2.Any:
     made = any_pb2.Any()
     made.Pack(message)
@@ -101,7 +107,7 @@ async def test_value_is_of_the_declared_type_or_of_the_named_one(
     handle = RemoteOperation.from_name(house.transport(), op.name, response_type=kind)
     assert await handle == value
     assert handle.proto is not None
-    assert handle.proto.response == packed(response)
+    assert unpacked(handle.proto.response, type(response)) == response  # the bytes of a Struct have no certain order
 
 
 @pytest.mark.parametrize("style", ["google", "azure"])

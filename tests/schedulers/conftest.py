@@ -13,6 +13,7 @@ from lro_aio.servers.resume import OidcVerifier, ResumeApp
 from lro_aio.testing import FakeWorkflows, ManualClock
 
 from ..serving import served
+from ..waiting import PATIENCE
 
 
 class Service:
@@ -65,7 +66,7 @@ async def serving(service: Service) -> AsyncIterator[None]:
 
 @pytest_asyncio.fixture
 async def workflows(lro_clock: ManualClock) -> AsyncIterator[FakeWorkflows]:
-    async with FakeWorkflows(clock=lro_clock) as fake:
+    async with FakeWorkflows(clock=lro_clock, patience=PATIENCE) as fake:
         yield fake
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -18,6 +17,8 @@ from lro_aio.schedulers.cloud_tasks import LONGEST
 from lro_aio.testing import ManualClock
 from lro_aio.testing.cloud_tasks import FakeCloudTasks
 from lro_aio.testing.scheduler_contract import SchedulerContract
+
+from ..tcp_server import tcp_server
 
 ACCOUNT = "tasks@acme.iam.gserviceaccount.com"
 DAY = 86400.0
@@ -252,20 +253,18 @@ def test_malformed_arguments_are_refused(wrong, words):
 async def test_the_task_comes_again_until_it_is_answered(lro_clock):
     """Over a real socket, from the fake's own sender: 503 twice, then 200; no answer counts as none."""
     answers = iter([b"503 Busy", b"503 Busy", b"200 OK"])
-    seen, serving = [], []
+    seen = []
 
     async def serve(reader, writer):
-        serving.append(asyncio.current_task())
         head = await reader.readuntil(b"\r\n\r\n")
         seen.append(head.decode())
         writer.write(b"HTTP/1.1 " + next(answers) + b"\r\nContent-Length: 0\r\n\r\n")
         await writer.drain()
-        writer.close()
-        await writer.wait_closed()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server, FakeCloudTasks(clock=lro_clock, token=lambda audience, email: f"{audience}|{email}") as fake:
+    async with (
+        tcp_server(serve) as port,
+        FakeCloudTasks(clock=lro_clock, token=lambda audience, email: f"{audience}|{email}") as fake,
+    ):
         scheduler = lro.CloudTasksScheduler(
             project="acme", location="l", queue="q", resume_host=f"http://127.0.0.1:{port}", service_account=ACCOUNT,
             transport=fake.transport(),
@@ -278,5 +277,4 @@ async def test_the_task_comes_again_until_it_is_answered(lro_clock):
         assert fake.statuses == [503, 503, 200]
         assert not fake.tasks
         await scheduler.close()
-        await asyncio.gather(*serving)  # the caller has its answer a moment before the socket is closed
     assert f"Authorization: Bearer http://127.0.0.1:{port}|{ACCOUNT}" in seen[0]

@@ -23,6 +23,8 @@ from lro_aio.core.record import Record, State
 from lro_aio.testing import FakeSpanner, FakeWorkflows, ManualClock
 from lro_aio.testing.cloud_tasks import FakeCloudTasks
 
+from ..waiting import PATIENCE
+
 HOUR, DAY = 3600.0, 86400.0
 AUDIENCE = "https://reports.example"
 HORIZON = 6 * HOUR
@@ -83,7 +85,11 @@ async def remote(
         yield Workflows(workflows, service.url)
         return
     issuer = workflows.issuer
-    async with FakeCloudTasks(clock=lro_clock, token=lambda audience, _email: issuer.token(audience)) as fake:
+
+    def token(audience: str, _email: str) -> str:
+        return issuer.token(audience)
+
+    async with FakeCloudTasks(clock=lro_clock, token=token, patience=PATIENCE) as fake:
         yield Tasks(fake, service.url, issuer.email)
 
 

@@ -28,7 +28,7 @@ from lro_aio.servers.oidc import OidcVerifier
 from lro_aio.servers.resume import ResumeApp, UnauthenticatedError
 from lro_aio.testing.oidc import Flaw, LocalIssuer
 
-from ..waiting import reached, until
+from ..waiting import PATIENCE, reached, until
 from .issuer import ACCOUNT, AUDIENCE, Issuer, bearer, certificate, encoded, key
 
 REMOVED = "SIGNATURE_REMOVED_BY_GOOGLE"
@@ -483,6 +483,7 @@ class TestLocalIssuer:
     @pytest.fixture
     def local(self) -> Iterator[LocalIssuer]:
         with LocalIssuer() as made:
+            made.token(AUDIENCE, "unknown_key")  # makes that key, which takes a while
             yield made
 
     def verifier(self, local: LocalIssuer, **options: Any) -> OidcVerifier:
@@ -506,8 +507,8 @@ class TestLocalIssuer:
     async def test_new_key_is_known_after_the_interval(self, local: LocalIssuer) -> None:
         verifier = self.verifier(local, refetch_interval=0.01)
         await verifier(bearer(local.token(AUDIENCE)))
-        local.rotate()
-        async with asyncio.timeout(5):
+        await asyncio.to_thread(local.rotate)
+        async with asyncio.timeout(PATIENCE):
             while True:
                 try:
                     assert await verifier(bearer(local.token(AUDIENCE))) == local.email

@@ -20,17 +20,17 @@ from lro_aio.stores.spanner import schema
 from lro_aio.stores.spanner.location import Location
 
 EMULATOR = os.environ.get("SPANNER_EMULATOR_HOST", "")
+HERE = Path(__file__).parent
 PROJECT, INSTANCE = "lro-aio", "tests"
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        mark = item.get_closest_marker("not_on_emulator")
-        if mark is not None and EMULATOR:
+        if EMULATOR and (mark := item.get_closest_marker("not_on_emulator")):
             item.add_marker(pytest.mark.skip(reason=f"not on the emulator: {mark.args[0]}"))
         # What holds for the one variant of the table holds for the other: the slow lane and the emulator's run both.
         given = getattr(item, "callspec", None)
-        if item.path.parent == Path(__file__).parent and given is not None and given.params.get("variant") == "bytes":
+        if given is not None and given.params.get("variant") == "bytes" and item.path.parent == HERE:
             item.add_marker(pytest.mark.slow)
 
 

@@ -151,7 +151,13 @@ class TestWithoutJournal(WriteContract, NoJournalContract):
         apply_ddl(url, ddl_of_before(variant))
         return lambda: lro.SpannerStore.from_url(f"{url}&timeout=20")
 
+    # What takes long here, and is the same with a journal, which the fast lane has.
+
     @pytest.mark.slow
     @pytest.mark.not_on_emulator("a commit of a thousand rows takes it a quarter of a minute, and it has no limits")
     def test_a_thousand_rows_in_one_batch(self, store):
         super().test_a_thousand_rows_in_one_batch(store)
+
+    @pytest.mark.slow
+    def test_no_update_is_lost(self, clients):
+        super().test_no_update_is_lost(clients)

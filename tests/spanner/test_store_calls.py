@@ -42,6 +42,10 @@ UNAVAILABLE, DEADLINE_EXCEEDED, ABORTED = (
     grpc.StatusCode.ABORTED,
 )
 
+SOON = 5.0
+"""Seconds: more than the two after which a call of the store is given up, on a busy machine too, and far below what
+would be waited for otherwise: the ten after which Spanner gives up an idle transaction, or for ever."""
+
 pytestmark = pytest.mark.skipif(bool(os.environ.get("SPANNER_EMULATOR_HOST")), reason="faults and counts of the fake")
 
 
@@ -194,7 +198,7 @@ class TestLostAnswers:
         began = time.monotonic()
         with pytest.raises(lro.StoreUnavailableError):
             store.apply([step(name_of(1))])
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < SOON
         fake.fail("Commit", UNAVAILABLE, times=0)
         assert only(store, name_of(1)).claim == 1
 
@@ -234,7 +238,7 @@ class TestLostAnswers:
         store.apply([change])
         began = time.monotonic()
         assert isinstance(store.apply([step(name_of(1))])[0], Record)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < SOON
 
     def test_a_session_that_is_lost_with_the_answer_is_unknown(
         self, fake: FakeSpanner, store: lro.SpannerStore
@@ -292,7 +296,7 @@ class TestAborts:
         began = time.monotonic()
         with pytest.raises(lro.StoreUnavailableError):
             store.apply([step(name_of(1))])
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < SOON
         assert fake.rpcs["Commit"] < 40  # with pauses that grow
         fake.fail("Commit", ABORTED, times=0)
         assert only(store, name_of(1)).claim == 0
@@ -307,7 +311,7 @@ class TestAborts:
         began = time.monotonic()
         with pytest.raises(lro.StoreUnavailableError):
             store.apply([step(name_of(i)) for i in range(20)])
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < SOON
         fake.fail(rpc, ABORTED, times=0)
         assert [record.claim for record in store.read([name_of(i) for i in range(20)])] == [0] * 20
 
@@ -349,7 +353,7 @@ class TestRefusals:
         assert isinstance(outcomes[2], GoogleAPICallError)
         began = time.monotonic()
         assert isinstance(store.apply([step(name_of(2))])[0], Record)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < SOON
 
     def test_an_exception_between_read_and_commit_leaves_no_lock(
         self, fake: FakeSpanner, store: lro.SpannerStore
@@ -366,7 +370,7 @@ class TestRefusals:
         assert fake.rpcs["Rollback"] == 1
         began = time.monotonic()
         assert isinstance(store.apply([step(name_of(1))])[0], Record)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < SOON
 
     def test_every_code_has_a_kind(self) -> None:
         assert set(KINDS) == set(grpc.StatusCode) - {grpc.StatusCode.OK}
@@ -480,7 +484,7 @@ class TestOutages:
         began = time.monotonic()
         with pytest.raises(lro.StoreUnavailableError):
             store.read([name_of(1)])
-        assert time.monotonic() - began < 3.5
+        assert time.monotonic() - began < SOON
         fake.latency = 0
         assert only(store, name_of(1)) == row()
 
@@ -494,11 +498,11 @@ class TestOutages:
             time.sleep(0.2)
             began = time.monotonic()
             store.close()
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < SOON
             for call in (hanging, writing):
                 with pytest.raises((lro.StoreUnavailableError, RuntimeError)):
                     call.result(5)
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < SOON
         fake.latency = 0
         store.close()
         with pytest.raises(RuntimeError, match="not open"):
@@ -537,7 +541,7 @@ def test_a_lock_of_somebody_else_is_waited_for(fake: FakeSpanner, store: lro.Spa
     began = time.monotonic()
     outcomes = store.apply([step(name_of(1)), step(name_of(2))])
     assert [o.claim for o in outcomes if isinstance(o, Record)] == [1, 1]
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < SOON
     other.close()
 
 

@@ -7,19 +7,23 @@ import logging
 import os
 import shutil
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from lro_aio.core.errors import StoreUnavailableError
 from lro_aio.ports import ListQuery
-from lro_aio.stores.sqlite import SqliteStore, backup, connections
+from lro_aio.stores.sqlite import SqliteStore, backup, connections, presence
 from lro_aio.stores.sqlite.epochs import epoch_of
 from lro_aio.stores.sqlite.location import Location
 from lro_aio.stores.sqlite.presence import Presence
 from lro_aio.testing._store_rows import NOW, create_all, name_of, names, only, put, row
+
+from ..waiting import PATIENCE
 
 GONE = r"was deleted or replaced while it was in use; put it back, or restart all processes that use it"
 
@@ -325,6 +329,37 @@ def test_what_other_programs_may_do_to_an_open_file_is_no_alarm(
     checkpoint(path)
     create_all(store, row(41))
     assert sorted(names(store.list(ListQuery(now=NOW, limit=9)))) == [name_of(n) for n in (1, 40, 41)]
+    assert caplog.records == []
+
+
+def test_a_look_that_checkpoints_overtake_is_no_alarm(
+    store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A thread that was put aside in it, as on a busy machine, knows an older number than the others by now."""
+    looked, go_on = threading.Event(), threading.Event()
+
+    def slow(file: str) -> int:
+        found = epoch_of(file)
+        if threading.current_thread() is not threading.main_thread():
+            looked.set()
+            assert go_on.wait(PATIENCE)
+        return found
+
+    create_all(store, row(1))
+    checkpoint(path)
+    monkeypatch.setattr(presence, "epoch_of", slow)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(store.read, [name_of(1)])
+        assert looked.wait(PATIENCE)
+        before = epoch_of(str(path))
+        for number in (2, 3):
+            create_all(store, row(number))
+            checkpoint(path)
+            store.read([name_of(number)])
+        assert epoch_of(str(path)) > before
+        go_on.set()
+        assert reading.result()
+    create_all(store, row(4))
     assert caplog.records == []
 
 

@@ -12,6 +12,7 @@ from google.api_core import exceptions as errors
 from google.cloud.spanner_v1 import types
 from google.rpc import error_details_pb2
 
+from ..waiting import PATIENCE
 from .spanner_calls import BEGIN, write
 
 WAIT = 5.0
@@ -59,8 +60,8 @@ class Background:
         finally:
             self.ended.set()
 
-    def join(self):
-        self._thread.join(WAIT)
+    def join(self, timeout=WAIT):
+        self._thread.join(timeout)
         assert not self._thread.is_alive()
         if self.error is not None:
             raise self.error
@@ -282,7 +283,7 @@ def test_increments_by_many_threads_are_all_kept(fake, connect):
 
     adding = [Background(add, 10) for _ in range(8)]
     for one in adding:
-        one.join()
+        one.join(PATIENCE)
     assert number_of(spanner, "a") == 80
     assert fake.rpcs["Commit"] > 81  # there were conflicts
 

@@ -144,13 +144,15 @@ class Presence:
         """Look whether what changed the database was a checkpoint."""
         if file is None or (file == self._content and not self._overwritten) or self._closed or self._path is None:
             return
+        known = self._epoch  # not later: by the end of the look, another thread may know of one more checkpoint
         epoch = epoch_of(self._path)
-        if epoch < self._epoch or self._overwritten:
+        if epoch < known or self._overwritten:
             self._overwritten = True
             self._report(self._path, "overwritten", "stop all processes that use it, and put a back-up back")
-        if epoch > self._epoch or (self._content is not None and file.changed != self._content.changed):
-            self.needs_epoch = True  # a checkpoint: the next one must not write the same number
-        self._epoch = epoch
+        with self._lock:
+            if epoch > self._epoch or (self._content is not None and file.changed != self._content.changed):
+                self.needs_epoch = True  # a checkpoint: the next one must not write the same number
+            self._epoch = max(self._epoch, epoch)
         self._content = file if file.settled else None
 
     def _report(self, path: str, what: str, advice: str) -> None:

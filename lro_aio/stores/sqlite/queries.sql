@@ -64,10 +64,10 @@ WITH wanted (uid, kind, key) AS (VALUES {rows})
 SELECT uid, kind, key FROM wanted CROSS JOIN journal USING (uid, kind, key);
 
 -- :name journal
--- (names, kinds or NULL for all)
+-- names, kinds or NULL for all. By name, for Python 3.12 warns of ?1.
 SELECT operations.name, {entry} FROM operations CROSS JOIN journal USING (uid)
-WHERE operations.name IN (SELECT value FROM json_each(?1))
-AND (?2 IS NULL OR kind IN (SELECT value FROM json_each(?2)));
+WHERE operations.name IN (SELECT value FROM json_each(:names))
+AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)));
 
 -- :name purge
 DELETE FROM operations WHERE rowid IN (

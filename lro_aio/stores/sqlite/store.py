@@ -161,10 +161,10 @@ class SqliteStore(Store):
 
     def journal(self, names: Sequence[str], kinds: Collection[str] | None = None) -> dict[str, list[Entry]]:
         """The journals of these rows, in one statement."""
-        wanted = None if kinds is None else json.dumps(list(kinds))
+        wanted = {"names": json.dumps(list(names)), "kinds": None if kinds is None else json.dumps(list(kinds))}
         found: dict[str, list[Entry]] = {}
         with self._reading() as connection:
-            for name, *entry in connection.execute(_SQL["journal"], (json.dumps(list(names)), wanted)):
+            for name, *entry in connection.execute(_SQL["journal"], wanted):
                 found.setdefault(name, []).append(decode_entry(entry))
         for entries in found.values():
             entries.sort(key=lambda entry: entry.number)

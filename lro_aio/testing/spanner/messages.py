@@ -18,6 +18,7 @@ __all__ = [
     "GetDatabaseDdlRequest",
     "GetDatabaseDdlResponse",
     "GetOperationRequest",
+    "GetSessionRequest",
     "Mutation",
     "Operation",
     "PartialResultSet",
@@ -38,6 +39,7 @@ CommitRequest = _raw(spanner.CommitRequest)
 CommitResponse = _raw(spanner.CommitResponse)
 CreateSessionRequest = _raw(spanner.CreateSessionRequest)
 ExecuteSqlRequest = _raw(spanner.ExecuteSqlRequest)
+GetSessionRequest = _raw(spanner.GetSessionRequest)
 Mutation = _raw(spanner.Mutation)
 PartialResultSet = _raw(spanner.PartialResultSet)
 ReadRequest = _raw(spanner.ReadRequest)

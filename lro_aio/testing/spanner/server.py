@@ -25,6 +25,7 @@ _OPERATIONS = "google.longrunning.Operations"
 
 _UNARY: dict[str, tuple[str, Any, str]] = {
     "CreateSession": (_SPANNER, messages.CreateSessionRequest, "create_session"),
+    "GetSession": (_SPANNER, messages.GetSessionRequest, "get_session"),
     "Read": (_SPANNER, messages.ReadRequest, "read"),
     "ExecuteSql": (_SPANNER, messages.ExecuteSqlRequest, "execute_sql"),
     "Commit": (_SPANNER, messages.CommitRequest, "commit"),

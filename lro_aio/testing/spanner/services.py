@@ -39,6 +39,12 @@ class SpannerService:
             session = self._database.create_session(multiplexed=request.session.multiplexed)
             return SessionMessage(name=session.name, multiplexed=session.multiplexed)
 
+    def get_session(self, request: Any, _: grpc.ServicerContext) -> Any:
+        """GetSession."""
+        with self._lock:
+            session = self._database.session(request.name)
+            return SessionMessage(name=session.name, multiplexed=session.multiplexed)
+
     # Reads
 
     def read(self, request: Any, _: grpc.ServicerContext) -> bytes:
