@@ -31,6 +31,7 @@ class TestAuthorize:
             await http.post(f"/v1/{op.name}:wait", json={"timeout": "0s"})
             await http.post("/google.longrunning.Operations/GetOperation", json={"name": op.name})
             await http.post(f"/v1/{op.name}:cancel")
+            await http.post(f"/v1/{op.name}:send", json={"topic": "t"})
             await op.done()
             await http.get(f"/v1/{op.name}:watch")
             await http.delete(f"/v1/{op.name}")
@@ -41,6 +42,7 @@ class TestAuthorize:
             ("wait", op.name),
             ("get", op.name),
             ("cancel", op.name),
+            ("send", op.name),
             ("wait", op.name),
             ("delete", op.name),
         ]
