@@ -56,8 +56,8 @@ def add_routes(router: APIRouter, calls: Calls, prefix: str) -> None:
     described = monitor_responses(calls.client)
     routes.add("GET", "/{name:path}", routes.endpoint("get", get), "GetStatusMonitor", responses=described)
     routes.add("POST", "/{name:path}:cancel", routes.endpoint("cancel", cancel), "CancelOperation", responses=described)
-    sent = {"parameters": SENT_BODY, "responses": described}
-    routes.add("POST", "/{name:path}:send", routes.endpoint("send", send), "SendToOperation", **sent)
+    sends = routes.endpoint("send", send)
+    routes.add("POST", "/{name:path}:send", sends, "SendToOperation", SENT_BODY, responses=described)
     routes.add("DELETE", "/{name:path}", routes.endpoint("delete", delete), "DeleteStatusMonitor")
 
 

@@ -25,10 +25,10 @@ __all__ = ["MAX_WAIT", "Authorize", "Calls"]
 Authorize = Callable[[Any, str, str], bool | Awaitable[bool | None] | None]
 """``authorize(caller, verb, name)``, a plain function or a coroutine function.
 
-``caller`` is the ``grpc.aio.ServicerContext`` or the ``fastapi.Request``. ``verb`` is "get", "list", "delete", "cancel",
-"send" or "wait" (for a watch too). ``name`` is what the caller sent, unchecked; for "list" it is the collection in its one
-spelling: ``operations``, ``{parent}/operations``, or ``-`` for every parent. It refuses the call by returning False or
-raising ``PermissionError``, and allows it by returning True or None.
+``caller`` is the ``grpc.aio.ServicerContext`` or the ``fastapi.Request``. ``verb`` is "get", "list", "delete",
+"cancel", "send" or "wait" (for a watch too). ``name`` is what the caller sent, unchecked; for "list" it is the
+collection in its one spelling: ``operations``, ``{parent}/operations``, or ``-`` for every parent. It refuses the call
+by returning False or raising ``PermissionError``, and allows it by returning True or None.
 """
 
 MAX_WAIT = 60.0

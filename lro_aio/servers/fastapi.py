@@ -125,9 +125,9 @@ def operations_router(
         style: "google" or "azure".
         authorize: ``authorize(request, verb, name)``, sync or async, with ``verb`` "get", "list", "delete", "cancel",
             "send" or "wait" (for ``:wait`` and ``:watch``), and ``name`` as the caller sent it; for "list" the
-            collection in one spelling: ``operations``, ``{parent}/operations``, or ``-`` for every parent. False or ``PermissionError``
-            refuses the request with 403, before the name is read (AIP-211). FastAPI answers an ``HTTPException`` that
-            it raises. None, the default, lets every caller do everything.
+            collection in one spelling: ``operations``, ``{parent}/operations``, or ``-`` for every parent. False or
+            ``PermissionError`` refuses the request with 403, before the name is read (AIP-211). FastAPI answers an
+            ``HTTPException`` that it raises. None, the default, lets every caller do everything.
         prefix: Path before everything that the router serves. None: the paths above.
         max_wait: Seconds or a timedelta after which ``:wait`` answers, whatever the caller asked for. Google's style
             only.

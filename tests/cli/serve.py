@@ -49,6 +49,18 @@ async def broken(op):
     raise lro.OperationFailedError("the disk is full [red]", code=lro.Code.RESOURCE_EXHAUSTED)
 
 
+@handlers.handler("asks")
+async def asks(op):
+    """Ends with the first message."""
+    return await op.receive("approval")
+
+
+@handlers.handler("hears")
+async def hears(op):
+    """Waits for a message that nobody sends."""
+    return await op.receive("end")
+
+
 def unknown_message():
     """A message of a type that no other process has."""
     file = descriptor_pb2.FileDescriptorProto(name="tests_unknown.proto", package="tests", syntax="proto3")
@@ -60,6 +72,9 @@ def unknown_message():
 
 
 async def fill(client):
+    for number in range(3):
+        await client.start("asks", operation_id=f"asks-{number}", parent="inbox")
+        await client.start("hears", operation_id=f"hears-{number}", parent="inbox")
     done = await client.start("quick", operation_id="done")
     failed = await client.start("broken", operation_id="failed")
     for operation in (done, failed):
