@@ -45,7 +45,7 @@ def example(directory: Path) -> Iterator[Callable[[str], ModuleType]]:
         sys.modules.pop(name, None)
 
 
-SLOW = {"cli.md", "deploying.md", "spanner.md", "testing.md", "tutorial.md"}
+SLOW = {"cli.md", "deploying.md", "pipeline.md", "project.md", "spanner.md", "testing.md", "tutorial.md"}
 """Pages of five seconds and more: they start services, or pytest itself."""
 
 

@@ -159,6 +159,11 @@ async def test_nobody_approves_for_three_days(directory: Path, monkeypatch: pyte
             await op.result()
 
 
+def test_the_page_shows_the_whole_example() -> None:
+    page = (REPOSITORY / "docs" / "pipeline.md").read_text("utf-8")
+    assert f"```python\n{(EXAMPLE / 'pipeline.py').read_text()}```" in page
+
+
 def test_it_is_small() -> None:
     """At most 90 lines, and 14 things of ours to know."""
     source = (EXAMPLE / "pipeline.py").read_text()
