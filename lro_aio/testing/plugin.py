@@ -65,7 +65,7 @@ class FixtureClient(Client):
             await asyncio.sleep(POLL)
 
     async def send(self, name: str, topic: str, payload: Any = None, *, message_id: str | None = None) -> None:
-        """As ``Client.send``, and the time passes in which a handler is not woken again: a second at most."""
+        """As ``Client.send``. The time passes in which a handler is not woken again: a second at most."""
         await super().send(name, topic, payload, message_id=message_id)
         found = await self.operation(name)
         wait = found.record.wait
