@@ -220,7 +220,7 @@ def cancel(
     )
 
 
-@app.command(epilog=EPILOG)
+@app.command(epilog=EPILOG, context_settings={"ignore_unknown_options": True})  # -5 is a message
 def send(
     name: Name,
     topic: Annotated[str, typer.Argument(metavar="TOPIC", help="What the handler receives by.")],

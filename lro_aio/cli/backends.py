@@ -13,6 +13,7 @@ from google.longrunning import operations_pb2
 
 from lro_aio.cli.problems import CliError, Exit
 from lro_aio.client import Client
+from lro_aio.core.errors import StateCodecError
 from lro_aio.core.history import HistoryEntry
 from lro_aio.core.names import MalformedIdError
 from lro_aio.remote import tokens
@@ -120,7 +121,7 @@ class _Store(Backend):
     async def send(self, name: str, topic: str, payload: Any, message_id: str | None) -> None:
         try:
             await self._client.send(_named(name), topic, payload, message_id=message_id)
-        except MalformedIdError as exc:
+        except (MalformedIdError, StateCodecError) as exc:
             raise CliError(str(exc), Exit.USAGE) from exc
 
     async def delete(self, name: str) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import math
 import sys
 from typing import Any
 
 from lro_aio.cli.problems import CliError, Exit
+from lro_aio.core import strict_json
 
 __all__ = ["read"]
 
@@ -24,17 +23,10 @@ def read(text: str | None) -> Any:
     if text is None:
         return None
     try:
-        return json.loads(sys.stdin.buffer.read() if text == "-" else text, parse_constant=_number, parse_float=_number)
+        return strict_json.loads(sys.stdin.buffer.read() if text == "-" else text)
     except RecursionError:
         problem = "it is nested too deeply"
     except ValueError as exc:  # of the text, or of its encoding
         problem = str(exc)
-    hint = "" if text == "-" or not text.isidentifier() else f"; for a text, write '\"{text}\"'"
+    hint = f"; for a text, write '\"{text}\"'" if text.isidentifier() else ""
     raise CliError(f"the message is not JSON: {problem}{hint}", Exit.USAGE)
-
-
-def _number(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"it has no {text}")
-    return number

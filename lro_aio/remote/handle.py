@@ -421,7 +421,7 @@ class RemoteOperation(Generic[T]):
             RemoteCallError: The call failed: FAILED_PRECONDITION where the operation has ended, UNIMPLEMENTED over
                 gRPC.
             TypeError: The payload is not JSON data.
-            ValueError: The payload has a number that JSON does not have.
+            ValueError: The payload has a number that JSON does not have, or a text that is no Unicode.
         """
         identity = new_id() if message_id is None else message_id
         await self._transport.send(self._latest.place, topic, payload, identity, CallOptions.of(timeout, metadata))

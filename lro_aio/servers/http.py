@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from lro_aio.client import Client
+from lro_aio.core import strict_json
 from lro_aio.core.codes import Code
 from lro_aio.core.proto_json import any_json, list_json, operation_json, printed, status_json
 from lro_aio.core.status import make_status, retry_delay
@@ -136,12 +137,12 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """A body as a JSON object; an empty one is ``{}``.
 
     Raises:
-        RequestError: It is not a JSON object, or one with a member twice or with a number beyond all bounds.
+        RequestError: It is not a JSON object, or one that others may read otherwise; see ``strict_json``.
     """
     if not body.strip():
         return {}
     try:
-        value = json.loads(body, parse_constant=_no_number, parse_float=_finite_number, object_pairs_hook=_members_once)
+        value = strict_json.loads(body)
     except (ValueError, RecursionError) as exc:
         raise invalid("body", "is not JSON") from exc
     if not isinstance(value, dict):
@@ -161,23 +162,6 @@ def parse_message(body: bytes, message: M) -> M:
     except (json_format.ParseError, ValueError, RecursionError) as exc:
         raise invalid("body", f"is not a {message.DESCRIPTOR.full_name}") from exc
     return message
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(f"JSON has no {text}")
-
-
-def _finite_number(text: str) -> float:
-    number = float(text)
-    return number if math.isfinite(number) else _no_number(text)
-
-
-def _members_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object. Of two members of one name, others may have read the other one (RFC 8259, section 4)."""
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member is there twice")
-    return members
 
 
 def _too_large(limit: int) -> RequestError:

@@ -23,10 +23,10 @@ def test_a_message_ends_the_wait_for_it(lro, where, site):
     result = lro("send", name, "approval", '{"ok": true, "who": "Ada"}', *where)
     assert (result.exit_code, result.stdout, result.stderr) == (0, f"{name}: sent\n", "")
     ended = lro("wait", name, "--timeout", "20", "--json", *site.at("store"))
-    assert '"value": {"ok": true, "who": "Ada"}' in ended.stdout
+    assert lines_of(ended)[0]["response"]["value"] == {"ok": True, "who": "Ada"}
 
 
-@pytest.mark.parametrize(("given", "text"), [("7", "7"), ("-", "[1,2]"), (None, None)])
+@pytest.mark.parametrize(("given", "text"), [("7", "7"), ("-5", "-5"), ("-", "[1,2]"), (None, None)])
 def test_the_payload_is_json_or_the_input_or_nothing(lro, where, site, given, text):
     name, topic = f"inbox/operations/hears-{nth(where)}", f"note-{given}"
     sent = lro("send", name, topic, *([] if given is None else [given]), "--json", *where, stdin="[1, 2]\n")
@@ -43,7 +43,7 @@ def test_the_same_message_id_is_one_message(lro, where, site):
     assert len([line for line in told if '"name": "once"' in line]) == 1
 
 
-@pytest.mark.parametrize("text", ["yes", "{", "NaN", "1e999", "", "[" * 100_000])
+@pytest.mark.parametrize("text", ["yes", "{", "NaN", "1e999", "", '"\\ud800"', '{"a": 1, "a": 2}', "[" * 100_000])
 def test_what_is_not_json_is_2_and_is_not_sent(lro, where, text):
     result = lro("send", HEARS, "note", text, *where)
     assert result.exit_code == 2
@@ -52,6 +52,15 @@ def test_what_is_not_json_is_2_and_is_not_sent(lro, where, text):
 
 def test_a_word_without_quotes_is_explained(lro, where):
     assert problem_of(lro("send", HEARS, "note", "yes", *where)).endswith("for a text, write '\"yes\"'")
+
+
+def test_what_is_nested_too_deeply_to_be_kept_is_2(lro, where):
+    assert lro("send", HEARS, "note", "[" * 600 + "]" * 600, *where).exit_code == 2
+
+
+def test_an_unknown_option_is_2_and_is_not_sent(lro, where):
+    assert lro("send", HEARS, "note", "1", "--mesage-id", "a", *where).exit_code == 2
+    assert lro("send", HEARS, "note", "--nonsense", *where).exit_code == 2
 
 
 def test_a_malformed_topic_or_id_is_2(lro, where):

@@ -92,13 +92,13 @@ async def test_the_same_message_id_is_one_message(client: lro.Client, serve_http
         ({"topic": "t", "messageId": "a\nb"}, "message_id"),
         ({"topic": "t", "messageId": "x" * 257}, "message_id"),
         ({"topic": "t", "messageId": "a", "message_id": "a"}, "message_id"),
-        ({"topic": "t", "payload": "\ud800"}, "payload"),
-        ({"topic": "t", "payload": {"\udfff": 1}}, "payload"),
+        ({"topic": "t", "payload": "\ud800"}, "body"),
+        ({"topic": "t", "payload": {"\udfff": 1}}, "body"),
         ({"topic": "t", "payloads": 1}, "payloads"),
         ({"topic": "t", "x" * 1000: 1}, "body"),
         ({"topic": "t", "\ud800": 1}, "body"),
         ({"topic": "t", "": 1}, "body"),
-        ({"topic": "\ud800"}, "topic"),
+        ({"topic": "\ud800"}, "body"),
     ],
 )
 async def test_a_malformed_field_is_named_and_nothing_is_sent(
