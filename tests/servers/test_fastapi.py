@@ -464,6 +464,7 @@ class TestApplication:
             "/v1/{name}:watch",
             "/v1/{name}:wait",
             "/v1/{name}:cancel",
+            "/v1/{name}:send",
             "/google.longrunning.Operations/GetOperation",
         }
         for path, operations in paths.items():
