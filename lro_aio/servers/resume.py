@@ -71,11 +71,14 @@ MAX_PENDING = 500
 MAX_PENDING_BYTES = 32 * 1024
 """Bytes of these names, as JSON: an execution of Cloud Workflows holds 512 KB in all, and each name more than once."""
 
+OWN = (WakeReason.CANCEL_REQUESTED, WakeReason.MESSAGE)
+"""The reasons that only the engine knows."""
+
 REASONS: dict[str, WakeReason | None] = {
-    **{reason.value: reason for reason in WakeReason if reason is not WakeReason.CANCEL_REQUESTED},
+    **{reason.value: reason for reason in WakeReason if reason not in OWN},
     "STEP_BUDGET": None,
 }
-"""The reasons that a scheduler may send. A cancel is the engine's own; None asks the engine to check the wait."""
+"""The reasons that a scheduler may send. None asks the engine to check the wait."""
 
 
 class ResumeApp:
