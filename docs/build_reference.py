@@ -37,7 +37,7 @@ SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
         ("lro_aio.engine.life", ["ClosedError", "NeverOpenedError"]),
     ],
     "Operation": [
-        ("lro_aio", ["Operation", "Suspended", "CancelReason", "WakeReason"]),
+        ("lro_aio", ["Operation", "Message", "Suspended", "CancelReason", "WakeReason"]),
         ("lro_aio.engine.methods", ["MethodOperation"]),
         ("lro_aio.engine.suspension", ["Named"]),
         ("lro_aio.engine.remote_polls", ["Service"]),
@@ -125,6 +125,9 @@ PORTS = {
     "ManualClock": "lro_aio.ports.Clock",
 }
 """What implements a port repeats none of its methods."""
+
+BASES = {"Operation": "lro_aio.engine.durable.Durable"}
+"""Classes whose methods are shown as those of the one that users see."""
 
 SHORT = {"lro_aio": "lro", "lro_aio.remote": "lro.remote"}
 """Modules under the names that users write."""
@@ -239,6 +242,14 @@ def members(source: Source) -> Iterator[Source]:
         hidden = name.startswith(("_", "test_")) or name in taken or doc.endswith(INTERNAL)
         if name and not hidden and not any(item.endswith(".setter") for item in decorators(node)):
             yield source.inner(node, doc)
+    if source.node.name in BASES:
+        yield from members(base_of(source.node.name))
+
+
+def base_of(name: str) -> Source:
+    """The class whose methods a class has."""
+    module, _, base = BASES[name].rpartition(".")
+    return find(module, base)
 
 
 def decorators(node: ast.AST) -> list[str]:
@@ -405,6 +416,8 @@ def a_class(source: Source, name: str) -> list[str]:
     if isinstance(init, Function) and made_by_hand:
         lines.append(signature(source, name, init, bound=True))
     lines.append(markdown(source.doc))
+    if name in BASES:
+        lines.append(markdown(base_of(name).doc))
     if name in PORTS:
         lines.append(f"Implements `{PORTS[name]}`, whose methods are described there.")
     fields: list[str] = []

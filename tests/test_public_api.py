@@ -19,7 +19,7 @@ PUBLIC = [
     "CancelReason", "Client", "ClockSkewError", "CloudTasksScheduler",
     "Code", "Handlers", "HistoryEntry", "InvalidFilterError", "InvalidOperationNameError",
     "InvalidPageTokenError", "InvalidTokenError", "InvalidTransitionError", "LeaseLostError", "LeasePolicy",
-    "Limits", "LocalScheduler", "LroError", "OPERATION_COLUMN_NAME", "OPERATION_ID_HEADER", "Operation",
+    "Limits", "LocalScheduler", "LroError", "Message", "OPERATION_COLUMN_NAME", "OPERATION_ID_HEADER", "Operation",
     "OperationAlreadyExistsError", "OperationBusyError", "OperationCancelledError", "OperationDoneError",
     "OperationFailedError", "OperationNotDoneError", "OperationNotFoundError", "OperationsService",
     "PayloadTooLargeError", "PollPolicy", "RESUME_POINT_COLUMN_NAME", "RemoteCallError", "RemoteOperation",

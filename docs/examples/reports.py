@@ -1,7 +1,7 @@
 """The work: handlers, bound to no server and to no store."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import lro_aio as lro
 
@@ -12,8 +12,6 @@ handlers = lro.Handlers()
 class ReportState:
     title: str = ""
     pages: int = 3
-    children: list[str] = field(default_factory=list)
-    interrupted: int = 0
 
 
 @dataclass
@@ -22,32 +20,17 @@ class PageState:
 
 
 @handlers.handler("create-report")
-async def create_report(op: lro.Operation[ReportState]):
-    """Start one child operation per page, then let go."""
-    for number in range(1, op.state.pages + 1):
-        page = await op.start_child("render-page", PageState(number), key=f"page-{number}")
-        op.state.children.append(page.name)
-    return op.suspend(resume_at=collect, children=op.state.children, timeout=3600)
-
-
-@create_report.segment
-async def collect(op: lro.Operation[ReportState]):
-    """Every page has ended, well or not."""
-    for page in op.children:
-        if page.HasField("error"):
-            raise lro.OperationFailedError(f"{page.name}: {page.error.message}", code=page.error.code)
-        result, _ = lro.unmarshal_operation(page, dict)
-        op.state.interrupted += result["attempt"] > 1
-    return op.suspend(resume_at=publish, sleep=0.2)  # say, until the embargo is over
-
-
-@create_report.segment
-async def publish(op: lro.Operation[ReportState]):
-    return {"title": op.state.title, "pages": op.state.pages, "interrupted": op.state.interrupted}
+async def create_report(op: lro.Operation[ReportState]) -> dict:
+    """One child operation for each page, then a sleep."""
+    numbers = range(1, op.state.pages + 1)
+    pages = await asyncio.gather(*(op.call(render_page, PageState(n), key=f"page-{n}") for n in numbers))
+    await op.sleep("embargo", 0.2)  # say, a month
+    interrupted = sum(page["attempt"] > 1 for page in pages)
+    return {"title": op.state.title, "pages": len(pages), "interrupted": interrupted}
 
 
 @handlers.handler("render-page")
-async def render_page(op: lro.Operation[PageState]):
+async def render_page(op: lro.Operation[PageState]) -> dict:
     for step in range(1, 5):
         await asyncio.sleep(0.3)  # stands for work
         await op.progress(step / 4, f"page {op.state.number}, step {step} of 4")

@@ -5,7 +5,7 @@
     lro list   [--filter F] [--parent P] [--limit N]      lro cancel NAME...
     lro get    NAME                                       lro delete NAME...
     lro wait   NAME [--timeout S]                         lro demo   [--path DIR]
-    lro watch  NAME
+    lro watch  NAME                                       lro send   NAME TOPIC [JSON] [--message-id ID]
 
     lro backup FILE                  copy a SQLite store into a new file
     lro restore FILE                 put that file in the place of the store

@@ -18,7 +18,7 @@ import typer
 from rich.markup import escape
 
 import lro_aio
-from lro_aio.cli import backups, commands, protos, spanner
+from lro_aio.cli import backups, commands, payloads, protos, spanner
 from lro_aio.cli.backends import Backend, is_token, open_store
 from lro_aio.cli.printing import console
 from lro_aio.cli.problems import CliError, Exit, describe
@@ -217,6 +217,37 @@ def cancel(
         names,
         Where(server, store, url, style, header, names[0]),
         lambda backend, name: commands.cancel(backend, name, as_json=json),
+    )
+
+
+@app.command(epilog=EPILOG, context_settings={"ignore_unknown_options": True})  # -5 is a message
+def send(
+    name: Name,
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="What the handler receives by.")],
+    payload: Annotated[
+        str | None, typer.Argument(metavar="[JSON]", help="The message; - reads the input. Default: null.")
+    ] = None,
+    message_id: Annotated[
+        str | None,
+        typer.Option("--message-id", metavar="ID", help="Of two messages of a topic with the same id, one is kept."),
+    ] = None,
+    server: Server = None,
+    store: Store = None,
+    url: Url = None,
+    style: Style = "google",
+    header: Header = None,
+    json: Json = False,
+) -> None:
+    """Send a message to an operation that has not ended. It is kept until the handler receives it."""
+    where = Where(server, store, url, style, header, name)
+    try:
+        value = payloads.read(payload)
+    except CliError as exc:
+        _fail(exc)
+    _run(
+        where,
+        lambda backend: commands.send(backend, _full(name), topic, value, message_id=message_id, as_json=json),
+        writes=True,
     )
 
 

@@ -7,13 +7,15 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from google.longrunning import operations_pb2
 
 from lro_aio.cli.problems import CliError, Exit
 from lro_aio.client import Client
+from lro_aio.core.errors import StateCodecError
 from lro_aio.core.history import HistoryEntry
+from lro_aio.core.names import MalformedIdError
 from lro_aio.remote import tokens
 
 if TYPE_CHECKING:
@@ -85,6 +87,10 @@ class Backend(abc.ABC):
         """Ask for the operation to be cancelled."""
 
     @abc.abstractmethod
+    async def send(self, name: str, topic: str, payload: Any, message_id: str | None) -> None:
+        """Send the operation a message."""
+
+    @abc.abstractmethod
     async def delete(self, name: str) -> None:
         """Forget the operation."""
 
@@ -125,6 +131,12 @@ class _Store(Backend):
 
     async def cancel(self, name: str) -> None:
         await self._client.cancel_operation(_named(name))
+
+    async def send(self, name: str, topic: str, payload: Any, message_id: str | None) -> None:
+        try:
+            await self._client.send(_named(name), topic, payload, message_id=message_id)
+        except (MalformedIdError, StateCodecError) as exc:
+            raise CliError(str(exc), Exit.USAGE) from exc
 
     async def delete(self, name: str) -> None:
         await self._client.delete_operation(_named(name))

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 from google.longrunning import operations_pb2
 from rich.live import Live
@@ -25,7 +26,7 @@ from lro_aio.cli.problems import CliError, Exit
 from lro_aio.cli.progress import progress_of
 from lro_aio.core.proto_json import operation_json
 
-__all__ = ["cancel", "delete", "get", "history", "list_", "pause", "rerun", "unpause", "wait", "watch"]
+__all__ = ["cancel", "delete", "get", "history", "list_", "pause", "rerun", "send", "unpause", "wait", "watch"]
 
 MAX_PAGE = 1000
 
@@ -103,6 +104,13 @@ async def cancel(backend: Backend, name: str, *, as_json: bool) -> Exit:
     """Ask for an operation to be cancelled."""
     await backend.cancel(name)
     _acknowledge(name, "cancel requested", as_json=as_json)
+    return Exit.OK
+
+
+async def send(backend: Backend, name: str, topic: str, payload: Any, *, message_id: str | None, as_json: bool) -> Exit:
+    """Send a message to an operation."""
+    await backend.send(name, topic, payload, message_id)
+    _acknowledge(name, "sent", as_json=as_json)
     return Exit.OK
 
 

@@ -99,6 +99,9 @@ class _Service(Backend):
     async def cancel(self, name: str) -> None:
         await (await self._handle(name)).cancel()
 
+    async def send(self, name: str, topic: str, payload: Any, message_id: str | None) -> None:
+        await (await self._handle(name)).send(topic, payload, message_id=message_id)
+
     async def delete(self, name: str) -> None:
         await (await self._handle(name)).delete()
 
@@ -178,6 +181,9 @@ class _GrpcService(_ListingService):
         super().__init__(transport)
         self._stub = operations_pb2_grpc.OperationsStub(channel)  # type: ignore[no-untyped-call]  # generated code
         self._metadata = tuple(metadata)
+
+    async def send(self, *_: Any) -> None:
+        raise CliError("messages are sent over HTTP or to a store: give --url http(s):// or --store URL", Exit.USAGE)
 
     async def _list(
         self, collection: str, filter_: str, size: int, token: str

@@ -53,10 +53,12 @@ _NAMESPACE = uuid.UUID("5d0c3c0e-9a55-5a4e-8d5e-3c1f2c7b6a10")
 
 
 class MalformedIdError(ValueError):
-    """A ``request_id`` or ``operation_id`` is malformed. Servers answer INVALID_ARGUMENT: ids come from their callers.
+    """A ``request_id``, ``operation_id``, ``topic`` or ``message_id`` is malformed.
+
+    Servers answer INVALID_ARGUMENT: these come from their callers.
 
     Args:
-        field: Which of the two.
+        field: Which of them.
         problem: The rest of the sentence that the field begins.
     """
 

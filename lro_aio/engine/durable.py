@@ -115,6 +115,8 @@ class Durable:
             PayloadTooLargeError: Over ``Limits.step``, or the journal is over ``Limits.entries``.
             LeaseLostError: Another process has the operation. Nothing was stored.
             StoreSchemaError: The store keeps no journal.
+            StoreUnavailableError: The journal could not be read, and nothing ran. Unless it is caught, the handler runs
+                again later. A result is stored however long the store is away.
         """
         names.check_name("step", name)
         limit = None if timeout is None else seconds(timeout, "timeout", positive=True)

@@ -42,7 +42,7 @@ class Messenger:
         """See ``Client.send``."""
         self._rows.check_open()
         names.parse(name)
-        names.check_name("topic", topic)
+        _check_topic(topic)
         identity = names.new_id() if message_id is None else _checked(message_id)
         data, tag = encode_value(payload)
         self._limits.check("message", len(data))
@@ -70,12 +70,26 @@ class Messenger:
         return any(entry.key == key for entry in journal.get(name, ()))
 
 
+def _check_topic(topic: str) -> None:
+    """Refuse what is no topic; it may come from a server's caller.
+
+    Raises:
+        MalformedIdError: It is not 1 to 128 printable characters.
+    """
+    try:
+        names.check_name("topic", topic)
+    except ValueError as exc:
+        problem = f"must be 1 to {names.MAX_LABEL} printable characters, not {topic!r:.80}"
+        raise names.MalformedIdError("topic", problem) from exc
+
+
 def _checked(message_id: str) -> str:
     """A message's id.
 
     Raises:
-        ValueError: It is not 1 to 256 printable characters.
+        MalformedIdError: It is not 1 to 256 printable characters.
     """
     if not isinstance(message_id, str) or not 0 < len(message_id) <= MAX_MESSAGE_ID or not message_id.isprintable():
-        raise ValueError(f"message_id must be 1 to {MAX_MESSAGE_ID} printable characters, not {message_id!r:.80}")
+        problem = f"must be 1 to {MAX_MESSAGE_ID} printable characters, not {message_id!r:.80}"
+        raise names.MalformedIdError("message_id", problem)
     return message_id

@@ -37,7 +37,8 @@ class ServerHost:
         self._children = children
         self._dispatcher = dispatcher
         self._methods = methods
-        self._limits = limits
+        self.limits = limits
+        """Of payloads and pages."""
         self._clock = clock
 
     @property
@@ -65,7 +66,7 @@ class ServerHost:
         self._rows.check_open()
         return await list_page(
             self._rows,
-            self._limits,
+            self.limits,
             now=self._clock.time(),
             filter=filter,
             page_size=page_size,

@@ -26,6 +26,7 @@ from lro_aio.core.straight import wait_durably
 from lro_aio.engine.children import missing
 from lro_aio.engine.handlers import HandlerFunction
 from lro_aio.engine.holding import Holding
+from lro_aio.engine.inbox import Inbox
 from lro_aio.engine.journal import RunJournal
 from lro_aio.engine.settings import COMMIT_RETRY
 from lro_aio.engine.steps import IN_STEP, Steps
@@ -94,8 +95,8 @@ class Straight:
         """Of the next wake-up by a message or a child: the claim was a wake-up, perhaps."""
         self._sleeps: set[str] = set()
         self._joins: Counter[str] = Counter()
-        self._received: dict[str, list[bool]] = {}
-        """By topic: of each ``receive`` of this run, whether it timed out."""
+        self._inboxes: dict[str, Inbox] = {}
+        """By topic, of those that were received in this run."""
         self._told: dict[str, int] = {}
         """By topic that the last suspend waited for: how many messages the handler was shown."""
 
@@ -159,15 +160,22 @@ class Straight:
             WaitDeadlineExceededError: None came in time.
         """
         await self._begin()
-        mine = self._received.setdefault(topic, [])
-        number = len(mine)
-        mine.append(False)
-        calls, taken = self.journal.received.get(topic, (0, 0))
-        key = key_of(f"receive {topic}", str(calls + number))
+        inbox = self._inboxes.get(topic)
+        if inbox is None:
+            inbox = self._inboxes[topic] = Inbox(*self.journal.received.get(topic, (0, 0)))
+        number = inbox.begin()
+        try:
+            entry = await self._next(topic, inbox, number, timeout)
+            inbox.take(number)
+        finally:
+            inbox.end(number)
+        return entry
+
+    async def _next(self, topic: str, inbox: Inbox, number: int, timeout: float | None) -> Entry:
+        key = key_of(f"receive {topic}", str(number))
 
         def found() -> Entry | None:
-            messages = self.journal.messages(topic)
-            place = taken + mine[:number].count(False)
+            messages, place = self.journal.messages(topic), inbox.place(number)
             return messages[place] if place < len(messages) else None
 
         if self.journal.find(Kind.TIMEOUT, key) is None:
@@ -181,7 +189,6 @@ class Straight:
                 self.journal.unsaved.pop((Kind.DEADLINE, key), None)
                 return entry
             await self._timed_out(key)
-        mine[number] = True
         raise WaitDeadlineExceededError(timeout or 0.0, (), topic=topic)
 
     async def call(
@@ -254,12 +261,9 @@ class Straight:
             topics: What it waits for.
         """
         counts: dict[str, tuple[int, int]] = {}
-        for topic in {*self._received, *self._told, *topics}:
-            calls, taken = self.journal.received.get(topic, (0, 0))
-            mine = self._received.get(topic, [])
-            there = len(self.journal.messages(topic))
-            taken = max(min(taken + mine.count(False), there), self._told.get(topic, 0))
-            counts[topic] = (calls + len(mine), taken)
+        for topic in {*self._inboxes, *self._told, *topics}:
+            inbox = self._inboxes.get(topic) or Inbox(*self.journal.received.get(topic, (0, 0)))
+            counts[topic] = (inbox.calls, max(inbox.taken, self._told.get(topic, 0)))
         changed = {topic: count for topic, count in counts.items() if self.journal.received.get(topic, (0, 0)) != count}
         ready = any(len(self.journal.messages(topic)) > counts[topic][1] for topic in topics)
         entries = tuple(self.journal.unsaved.values())

@@ -12,6 +12,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from lro_aio.core.call_failures import is_transient, sentence
 from lro_aio.core.errors import LroError, OperationNotDoneError, RemoteProtocolError, WaitDeadlineExceededError
+from lro_aio.core.names import new_id
 from lro_aio.core.payloads import decode, may_be_none, type_name
 from lro_aio.core.policies import Duration, PollPolicy, RetryPolicy, seconds
 from lro_aio.core.status import from_status
@@ -396,6 +397,34 @@ class RemoteOperation(Generic[T]):
     async def delete(self, *, timeout: Duration | None = None, metadata: Metadata | None = None) -> None:
         """Ask the service to forget the operation: one request. It does not stop the work. Otherwise: as ``cancel``."""
         await self._transport.delete(self._latest.place, CallOptions.of(timeout, metadata))
+
+    async def send(
+        self,
+        topic: str,
+        payload: Any = None,
+        *,
+        message_id: str | None = None,
+        timeout: Duration | None = None,
+        metadata: Metadata | None = None,
+    ) -> None:
+        """Send the operation a message, as ``Client.send``: one request to a service of this package, over HTTP.
+
+        Args:
+            topic: What the handler gives to ``op.receive``.
+            payload: JSON data.
+            message_id: A message of the same topic with the same id is there once. None: one that is drawn here.
+            timeout: Seconds or a timedelta that the request may take.
+            metadata: HTTP headers, besides the transport's.
+
+        Raises:
+            OperationNotFoundError: The service does not have it.
+            RemoteCallError: The call failed: FAILED_PRECONDITION where the operation has ended, UNIMPLEMENTED over
+                gRPC.
+            TypeError: The payload is not JSON data.
+            ValueError: The payload has a number that JSON does not have, or a text that is no Unicode.
+        """
+        identity = new_id() if message_id is None else message_id
+        await self._transport.send(self._latest.place, topic, payload, identity, CallOptions.of(timeout, metadata))
 
     def __repr__(self) -> str:
         state = "unknown" if self._latest.reply is None else "ended" if self.has_completed else "running"

@@ -60,6 +60,7 @@ class HttpTransport(Transport):
     a poll                 GET ``{base_url}/v1/{name}``                    GET of the address; after a success
                                                                            GET of the result, if need be
     cancel, delete         POST ``...:cancel``, DELETE                     the same
+    send                   POST ``...:send``                               the same
     =====================  ==============================================  ===================================
 
     Redirects are followed if the httpx client is told to follow them, wherever they lead.
@@ -157,6 +158,11 @@ class HttpTransport(Transport):
         """POST ``:cancel``."""
         url, body = self._style.url(place, ":cancel"), self._style.cancel_body
         check_done(await self._call("POST", url, place, options, json=body), place.name)
+
+    async def send(self, place: Place, topic: str, payload: Any, message_id: str, options: CallOptions) -> None:
+        """POST ``:send``, which services of this package have."""
+        body = {"topic": topic, "payload": payload, "messageId": message_id}
+        check_done(await self._call("POST", self._style.url(place, ":send"), place, options, json=body), place.name)
 
     async def delete(self, place: Place, options: CallOptions) -> None:
         """DELETE."""

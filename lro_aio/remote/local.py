@@ -41,6 +41,8 @@ class LocalClient(Protocol):
 
     async def delete_operation(self, name: str) -> None: ...
 
+    async def send(self, name: str, topic: str, payload: Any = None, *, message_id: str | None = None) -> None: ...
+
 
 class LocalTransport(Transport):
     """Asks a ``Client`` of this process, so that code that takes handles runs without a server, as in tests.
@@ -100,6 +102,11 @@ class LocalTransport(Transport):
     async def delete(self, place: Place, options: CallOptions) -> None:
         """``client.delete_operation``."""
         await self._call(self._client.delete_operation(place.name), place, options)
+
+    async def send(self, place: Place, topic: str, payload: Any, message_id: str, options: CallOptions) -> None:
+        """``client.send``."""
+        call = self._client.send(place.name, topic, payload, message_id=message_id)
+        await self._call(call, place, options)
 
     async def _call(self, call: Awaitable[R], place: Place, options: CallOptions) -> R:
         limit = options.timeout or self.timeout

@@ -285,6 +285,11 @@ class Transport(abc.ABC):
     async def delete(self, place: Place, options: CallOptions) -> None:
         """Ask the service to forget the operation. Raises as ``fetch``."""
 
+    async def send(self, place: Place, topic: str, payload: Any, message_id: str, options: CallOptions) -> None:  # noqa: ARG002
+        """Send the operation a message. Raises as ``fetch``; UNIMPLEMENTED where there is no such call."""
+        problem = f"{type(self).__name__} cannot send messages: Google's interface has no call for it"
+        raise RemoteCallError(place.name, problem, code=Code.UNIMPLEMENTED)
+
 
 class HasTransport(Protocol):
     """A service client: handles of its operations can be made with it."""

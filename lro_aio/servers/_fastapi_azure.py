@@ -9,8 +9,8 @@ from fastapi.responses import Response
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
 from lro_aio.core.errors import OperationNotFoundError
-from lro_aio.servers._openapi import monitor_responses
-from lro_aio.servers._routes import Routes, query_parameters, response
+from lro_aio.servers._openapi import SENT_BODY, monitor_responses
+from lro_aio.servers._routes import Routes, query_parameters, read_sent, response
 from lro_aio.servers.azure import error_reply, monitor_reply, page_json, refuse_repeatability
 from lro_aio.servers.calls import Calls
 from lro_aio.servers.errors import invalid
@@ -41,6 +41,11 @@ def add_routes(router: APIRouter, calls: Calls, prefix: str) -> None:
         await calls.cancel(name)
         return await get(request, name)
 
+    async def send(request: Request, name: str) -> Response:
+        refuse_repeatability(request.headers)
+        await calls.send(name, await read_sent(request, calls.client))
+        return await get(request, name)
+
     async def delete(request: Request, name: str) -> Response:  # noqa: ARG001 (all routes have one signature)
         with contextlib.suppress(OperationNotFoundError):  # Azure's DELETE answers 204 for what does not exist, too
             await calls.delete(name)
@@ -51,6 +56,8 @@ def add_routes(router: APIRouter, calls: Calls, prefix: str) -> None:
     described = monitor_responses(calls.client)
     routes.add("GET", "/{name:path}", routes.endpoint("get", get), "GetStatusMonitor", responses=described)
     routes.add("POST", "/{name:path}:cancel", routes.endpoint("cancel", cancel), "CancelOperation", responses=described)
+    sends = routes.endpoint("send", send)
+    routes.add("POST", "/{name:path}:send", sends, "SendToOperation", SENT_BODY, responses=described)
     routes.add("DELETE", "/{name:path}", routes.endpoint("delete", delete), "DeleteStatusMonitor")
 
 

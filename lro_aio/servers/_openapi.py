@@ -7,8 +7,36 @@ from typing import Any, Union
 from pydantic import BaseModel, Field, TypeAdapter, create_model
 
 from lro_aio.client import Client
+from lro_aio.core.names import MAX_LABEL
+from lro_aio.engine.messages import MAX_MESSAGE_ID
 
-__all__ = ["monitor_responses", "operation_responses"]
+__all__ = ["SENT_BODY", "monitor_responses", "operation_responses"]
+
+
+SENT_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "topic": {"type": "string", "minLength": 1, "maxLength": MAX_LABEL},
+                        "payload": {"description": "any JSON"},
+                        "messageId": {
+                            "type": "string",
+                            "maxLength": MAX_MESSAGE_ID,
+                            "description": "of two messages of a topic with the same id, one is kept",
+                        },
+                    },
+                    "required": ["topic"],
+                    "additionalProperties": False,
+                }
+            }
+        },
+    }
+}
+"""OpenAPI of what ``:send`` takes."""
 
 
 class Error(BaseModel):

@@ -17,9 +17,10 @@ from lro_aio.core.names import parse
 from lro_aio.servers.calls import Calls
 from lro_aio.servers.errors import cut_off
 from lro_aio.servers.forms import refuse_forms
-from lro_aio.servers.http import Reply
+from lro_aio.servers.http import Reply, read_body
+from lro_aio.servers.sending import most_sent
 
-__all__ = ["Act", "Endpoint", "NameOf", "Routes", "query_parameters", "response"]
+__all__ = ["Act", "Endpoint", "NameOf", "Routes", "query_parameters", "read_sent", "response"]
 
 NAME_PARAMETER = {
     "name": "name",
@@ -37,6 +38,11 @@ NameOf = Callable[[Request], Awaitable[str]]
 def response(reply: Reply) -> Response:
     """A reply as a FastAPI response."""
     return Response(reply.content(), reply.status, dict(reply.headers), "application/json")
+
+
+async def read_sent(request: Request, client: Client) -> bytes:
+    """The body of a message to an operation, as far as it may be one that the client takes."""
+    return await read_body(request.receive, request.headers, most_sent(client.server_host.limits.message))
 
 
 async def path_name(request: Request) -> str:

@@ -12,11 +12,13 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf import duration_pb2
 
 from lro_aio.client import Client
+from lro_aio.core.errors import StateCodecError
 from lro_aio.core.names import collection
 from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.record import Record
 from lro_aio.engine.listing import Page
 from lro_aio.servers.errors import invalid, permission_denied, unimplemented
+from lro_aio.servers.sending import parse_sent
 
 __all__ = ["MAX_WAIT", "Authorize", "Calls"]
 
@@ -24,8 +26,8 @@ Authorize = Callable[[Any, str, str], bool | Awaitable[bool | None] | None]
 """``authorize(caller, verb, name)``, a plain function or a coroutine function.
 
 ``caller`` is the ``grpc.aio.ServicerContext`` or the ``fastapi.Request``. ``verb`` is "get", "list", "delete",
-"cancel", "wait" (for a watch too), "pause", "unpause" or "rerun". ``name`` is what the caller sent, unchecked; for
-"list" it is the collection in its one spelling: ``operations``, ``{parent}/operations``, or ``-`` for every parent.
+"cancel", "send", "wait" (for a watch too), "pause", "unpause" or "rerun". ``name`` is what the caller sent, unchecked;
+for "list" it is the collection in its one spelling: ``operations``, ``{parent}/operations``, or ``-`` for every parent.
 It refuses the call by returning False or raising ``PermissionError``, and allows it by returning True or None.
 """
 
@@ -97,6 +99,14 @@ class Calls:
     async def cancel(self, name: str) -> None:
         """As ``Client.cancel_operation``."""
         await self.client.cancel_operation(name)
+
+    async def send(self, name: str, body: bytes) -> None:
+        """As ``Client.send``, with what a caller has sent as JSON."""
+        sent = parse_sent(body)
+        try:
+            await self.client.send(name, sent.topic, sent.payload, message_id=sent.message_id)
+        except StateCodecError as exc:  # JSON that cannot be stored is the caller's fault, and not the program's
+            raise invalid("payload", "cannot be stored: it is nested too deeply, or its text is no Unicode") from exc
 
     async def pause(self, name: str, reason: str) -> None:
         """As ``Client.pause_operation``."""

@@ -30,8 +30,8 @@ from lro_aio.core.status import make_status
 from lro_aio.engine.life import ClosedError
 from lro_aio.engine.operation import Operation
 from lro_aio.servers import _fastapi_azure, _fastapi_controls, azure
-from lro_aio.servers._openapi import operation_responses
-from lro_aio.servers._routes import Routes, query_parameters, response
+from lro_aio.servers._openapi import SENT_BODY, operation_responses
+from lro_aio.servers._routes import Routes, query_parameters, read_sent, response
 from lro_aio.servers._signals import stop_signals
 from lro_aio.servers.calls import MAX_WAIT, Authorize, Calls
 from lro_aio.servers.errors import RequestError, invalid, unimplemented
@@ -101,6 +101,7 @@ def operations_router(
     GET ``/v1/operations``, ``/v1/{parent}/operations``          a page; ``filter``, ``pageSize``, ``pageToken``
     POST ``/v1/{name}:cancel``                                   ``{}``
     POST ``/v1/{name}:wait``                                     body ``{"timeout": "30s"}``; the latest state
+    POST ``/v1/{name}:send``                                     ``topic``, ``payload``, ``messageId``; ``{}``
     GET ``/v1/{name}:watch``                                     server-sent events
     POST ``/v1/{name}:pause``                                    body ``{"reason": "..."}``; ``{}``
     POST ``/v1/{name}:unpause``                                  ``{}``
@@ -114,6 +115,7 @@ def operations_router(
     GET, DELETE ``/v1/{name}``                                   a status monitor; 204
     GET ``/v1/operations``, ``/v1/{parent}/operations``          a page; ``filter``, ``maxpagesize``
     POST ``/v1/{name}:cancel``                                   the status monitor
+    POST ``/v1/{name}:send``                                     as above; the status monitor
     ===========================================================  ================================================
 
     The routes take every GET and DELETE below the prefix: include this router after the application's own routes there.
@@ -125,8 +127,8 @@ def operations_router(
         client: Opened and closed elsewhere, for example by ``lifespan(client)``.
         style: "google" or "azure".
         authorize: ``authorize(request, verb, name)``, sync or async, with ``verb`` "get", "list", "delete", "cancel",
-            "wait" (for ``:wait`` and ``:watch``), "pause", "unpause" or "rerun", and ``name`` as the caller sent it;
-            for "list" the collection in one spelling: ``operations``, ``{parent}/operations``, or ``-`` for every
+            "send", "wait" (for ``:wait`` and ``:watch``), "pause", "unpause" or "rerun". ``name`` is as the caller sent
+            it; for "list" the collection in one spelling: ``operations``, ``{parent}/operations``, or ``-`` for every
             parent. False or ``PermissionError`` refuses the request with 403, before the name is read (AIP-211).
             FastAPI answers an ``HTTPException`` that it raises. None, the default, lets every caller do everything.
         prefix: Path before everything that the router serves. None: the paths above.
@@ -370,6 +372,10 @@ def _add_writes(routes: Routes) -> None:
         await calls.cancel(name)
         return response(Reply(200, {}))
 
+    async def send(request: Request, name: str) -> Response:
+        await calls.send(name, await read_sent(request, calls.client))
+        return response(Reply(200, {}))
+
     async def delete(request: Request, name: str) -> Response:  # noqa: ARG001 (all routes have one signature)
         await calls.delete(name)
         return response(Reply(200, {}))
@@ -377,6 +383,7 @@ def _add_writes(routes: Routes) -> None:
     described = operation_responses(calls.client)
     routes.add("POST", "/{name:path}:wait", routes.endpoint("wait", wait), "WaitOperation", responses=described)
     routes.add("POST", "/{name:path}:cancel", routes.endpoint("cancel", cancel), "CancelOperation")
+    routes.add("POST", "/{name:path}:send", routes.endpoint("send", send), "SendToOperation", SENT_BODY)
     routes.add("DELETE", "/{name:path}", routes.endpoint("delete", delete), "DeleteOperation")
 
 

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from lro_aio.client import Client
+from lro_aio.core import strict_json
 from lro_aio.core.codes import Code
 from lro_aio.core.proto_json import any_json, list_json, operation_json, printed, status_json
 from lro_aio.core.status import make_status, retry_delay
@@ -136,12 +137,12 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """A body as a JSON object; an empty one is ``{}``.
 
     Raises:
-        RequestError: It is not a JSON object.
+        RequestError: It is not a JSON object, or one that others may read otherwise; see ``strict_json``.
     """
     if not body.strip():
         return {}
     try:
-        value = json.loads(body)
+        value = strict_json.loads(body)
     except (ValueError, RecursionError) as exc:
         raise invalid("body", "is not JSON") from exc
     if not isinstance(value, dict):

@@ -71,8 +71,8 @@ MAX_PENDING = 500
 MAX_PENDING_BYTES = 32 * 1024
 """Bytes of these names, as JSON: an execution of Cloud Workflows holds 512 KB in all, and each name more than once."""
 
-OWN = (WakeReason.CANCEL_REQUESTED, WakeReason.FAILED)
-"""Reasons of clean-ups: the engine's own."""
+OWN = (WakeReason.CANCEL_REQUESTED, WakeReason.FAILED, WakeReason.MESSAGE)
+"""Reasons that only the engine knows: of clean-ups, and of messages."""
 
 REASONS: dict[str, WakeReason | None] = {
     **{reason.value: reason for reason in WakeReason if reason not in OWN},

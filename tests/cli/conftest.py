@@ -98,8 +98,8 @@ def lro(monkeypatch):
     monkeypatch.delenv("LRO_STYLE", raising=False)
     monkeypatch.delenv("FORCE_COLOR", raising=False)
 
-    def run(*arguments, env=None):
-        result = CliRunner().invoke(app, list(arguments), env=env, prog_name="lro")
+    def run(*arguments, env=None, stdin=None):
+        result = CliRunner().invoke(app, list(arguments), env=env, input=stdin, prog_name="lro")
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return result

@@ -61,6 +61,18 @@ async def asleep(op):
     return op.suspend(resume_at="on", sleep=10**6)
 
 
+@handlers.handler("asks")
+async def asks(op):
+    """Ends with the first message."""
+    return await op.receive("approval")
+
+
+@handlers.handler("hears")
+async def hears(op):
+    """Waits for a message that nobody sends."""
+    return await op.receive("end")
+
+
 def unknown_message():
     """A message of a type that no other process has."""
     file = descriptor_pb2.FileDescriptorProto(name="tests_unknown.proto", package="tests", syntax="proto3")
@@ -72,6 +84,9 @@ def unknown_message():
 
 
 async def fill(client):
+    for number in range(3):
+        await client.start("asks", operation_id=f"asks-{number}", parent="inbox")
+        await client.start("hears", operation_id=f"hears-{number}", parent="inbox")
     done = await client.start("quick", operation_id="done")
     failed = await client.start("broken", operation_id="failed")
     for operation in (done, failed):

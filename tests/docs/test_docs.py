@@ -45,7 +45,10 @@ def example(directory: Path) -> Iterator[Callable[[str], ModuleType]]:
         sys.modules.pop(name, None)
 
 
-SLOW = {"cli.md", "deploying.md", "failures-and-reruns.md", "spanner.md", "testing.md", "tutorial.md"}
+SLOW = {
+    *("cli.md", "deploying.md", "failures-and-reruns.md", "pipeline.md", "project.md", "spanner.md", "testing.md"),
+    "tutorial.md",
+}
 """Pages of five seconds and more: they start services, or pytest itself."""
 
 

@@ -586,4 +586,5 @@ async def test_schema_describes_the_routes(client: lro.Client, serve_http: Serve
         "/v1/{name}/operations",
         "/v1/{name}",
         "/v1/{name}:cancel",
+        "/v1/{name}:send",
     }

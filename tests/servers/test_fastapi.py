@@ -464,6 +464,7 @@ class TestApplication:
             "/v1/{name}:watch",
             "/v1/{name}:wait",
             "/v1/{name}:cancel",
+            "/v1/{name}:send",
             "/v1/{name}:pause",
             "/v1/{name}:unpause",
             "/v1/{name}:rerun",

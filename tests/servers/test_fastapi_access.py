@@ -31,6 +31,7 @@ class TestAuthorize:
             await http.post(f"/v1/{op.name}:wait", json={"timeout": "0s"})
             await http.post("/google.longrunning.Operations/GetOperation", json={"name": op.name})
             await http.post(f"/v1/{op.name}:cancel")
+            await http.post(f"/v1/{op.name}:send", json={"topic": "t"})
             for verb in ("pause", "unpause", "rerun"):
                 await http.post(f"/v1/{op.name}:{verb}")
             await op.done()
@@ -43,6 +44,7 @@ class TestAuthorize:
             ("wait", op.name),
             ("get", op.name),
             ("cancel", op.name),
+            ("send", op.name),
             ("pause", op.name),
             ("unpause", op.name),
             ("rerun", op.name),

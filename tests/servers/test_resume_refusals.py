@@ -105,6 +105,7 @@ class TestMalformed:
             b'{"operation": "operations/a", "resumeToken": null}',
             b'{"operation": "operations/a", "resumeToken": "t", "reason": "BORED"}',
             b'{"operation": "operations/a", "resumeToken": "t", "reason": "CANCEL_REQUESTED"}',
+            b'{"operation": "operations/a", "resumeToken": "t", "reason": "MESSAGE"}',
             b'{"operation": "operations/a", "resumeToken": "t", "reason": 7}',
             b'{"operation": "operations/a", "resumeToken": "t", "pending": "operations/b"}',
             b'{"operation": "operations/a", "resumeToken": "t", "pending": [7]}',
