@@ -75,7 +75,7 @@ SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
         ("lro_aio.ports", ["Store", "ListQuery", "Look", "Route"]),
         ("lro_aio.core.change", ["Change", "Outcome"]),
         ("lro_aio.core.journal", ["Entry", "Kind"]),
-        ("lro_aio.core.record", ["Record", "State", "Wait", "Wake"]),
+        ("lro_aio.core.record", ["Plan", "Record", "State", "Wait", "Wake"]),
     ],
     "Schedulers": [
         ("lro_aio", ["LocalScheduler", "WorkflowsScheduler", "CloudTasksScheduler"]),
@@ -126,7 +126,7 @@ PORTS = {
 }
 """What implements a port repeats none of its methods."""
 
-BASES = {"Operation": "lro_aio.engine.durable.Durable"}
+BASES = {"Client": "lro_aio.engine.controls.Controls", "Operation": "lro_aio.engine.durable.Durable"}
 """Classes whose methods are shown as those of the one that users see."""
 
 SHORT = {"lro_aio": "lro", "lro_aio.remote": "lro.remote"}

@@ -536,32 +536,6 @@ class Client(Controls):
         """
         return await self.engine.rows.history(name)
 
-    async def send(self, name: str, topic: str, payload: Any = None, *, message_id: str | None = None) -> None:
-        """Send a message to an operation that has not ended. Returns once it is durable.
-
-        It is kept until the handler receives it, whether or not it waits already. A handler that waits for the topic is
-        woken at once.
-
-        Args:
-            name: Resource name.
-            topic: What the handler gives to ``op.receive`` or ``op.suspend(messages=)``.
-            payload: Data that pydantic can serialize, a protobuf message, or None.
-            message_id: 1 to 256 printable characters. A message of the same topic with the same id is there once.
-
-        Raises:
-            InvalidOperationNameError: Malformed name.
-            OperationNotFoundError: Never created, deleted or expired.
-            OperationDoneError: It has ended.
-            StateCodecError: The payload cannot be encoded. It names the field.
-            PayloadTooLargeError: Over ``Limits.message``, or the journal is over ``Limits.entries``.
-            InvalidTransitionError: Another program drives the operation.
-            ValueError: ``topic`` or ``message_id`` is malformed.
-            StoreSchemaError: The store keeps no journal.
-            StoreUnavailableError: It is not known whether it is stored. With a ``message_id``, the call may safely be
-                repeated.
-        """
-        await self.engine.messenger.send(name, topic, payload, message_id=message_id)
-
     async def resume(
         self,
         name: str,

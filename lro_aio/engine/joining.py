@@ -9,7 +9,7 @@ import logging
 
 from lro_aio.core.errors import LroError
 from lro_aio.core.logs import event
-from lro_aio.core.record import Record, State
+from lro_aio.core.record import Record, State, Wait
 from lro_aio.engine.children import Children
 from lro_aio.engine.dispatch import Dispatcher
 from lro_aio.engine.rows import Rows
@@ -18,6 +18,10 @@ from lro_aio.engine.tasks import Tasks
 __all__ = ["Joiner"]
 
 logger = logging.getLogger("lro_aio")
+
+
+KNOWN = 1000
+"""Parents whose waits are remembered."""
 
 
 class Joiner:
@@ -38,6 +42,8 @@ class Joiner:
         self._wanted: dict[str, None] = {}
         """Names of parents, one of whose children has ended since they were looked at."""
         self._looking = False
+        self._known: dict[str, Wait] = {}
+        """What parents waited for when they were read last: most ends are not the last one, and cost one read."""
 
     def observe(self, name: str, record: Record | None) -> None:  # noqa: ARG002 (a listener of the feed)
         """A row was committed: if it is a child that has ended, look after its parent, once for a burst."""
@@ -54,7 +60,8 @@ class Joiner:
         try:
             while self._wanted:
                 wanted, self._wanted = self._wanted, {}
-                parents = await self._rows.read_many(list(wanted))
+                over = [name for name in wanted if await self._may_be_over(name)]
+                parents = await self._rows.read_many(over) if over else {}
                 for parent in parents.values():
                     await self._push(parent)
         except LroError as exc:
@@ -62,10 +69,21 @@ class Joiner:
         finally:
             self._looking = False
 
+    async def _may_be_over(self, name: str) -> bool:
+        """Whether the wait of a parent is over as far as is known of it; so is one of which nothing is known."""
+        wait = self._known.get(name)
+        return wait is None or (await self._children.reason(wait))[0] is not None
+
     async def _push(self, parent: Record) -> None:
+        known = self._known.pop(parent.name, None)
         wait = parent.wait
         if parent.state is not State.SUSPENDED or wait is None or wait.service or not wait.children:
             return
-        reason, _ = await self._children.reason(wait)
+        # What was just found of this wait needs no second look.
+        reason = (await self._children.reason(wait))[0] if known is None or known.token != wait.token else True
         if reason is not None:
             self._dispatcher.push(parent)
+        else:
+            if len(self._known) >= KNOWN:
+                self._known.clear()
+            self._known[parent.name] = wait

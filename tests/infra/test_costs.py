@@ -80,7 +80,8 @@ def test_the_steps_are_those_of_the_workflow() -> None:
     assert shown["one run"].steps == SLEEP
     assert shown["30 days"].steps == 2 * SLEEP
     waiting = steps(*BEGIN, "children_done", *END) + polls(HOUR) * ROUND - steps("pause")
-    assert shown["10 children"].steps == (1 + CHILDREN) * SLEEP + waiting
+    pushed = SLEEP  # at the end of the last child
+    assert shown["10 children"].steps == (1 + CHILDREN) * SLEEP + waiting + pushed
     assert f"A wait is {SLEEP} steps, and each poll of children {ROUND} more" in PAGE
     assert f"An hour has {polls(HOUR)} of them" in PAGE
 
@@ -101,7 +102,7 @@ def test_the_tasks_are_two_calls_each() -> None:
     looks = int(30 * DAY / lro.CloudTasksScheduler.horizon)
     assert shown["one run"].tasks == 2
     assert shown["30 days"].tasks == 2 * 3 + looks  # the first run, 29 days, the last day
-    assert shown["10 children"].tasks == 2 * (1 + CHILDREN + polls(HOUR) + 1)  # one more brings the last look
+    assert shown["10 children"].tasks == 2 * (1 + CHILDREN + polls(HOUR) + 1 + 1)  # the last look, and the push
 
 
 # Requests, reads and commits
@@ -237,5 +238,7 @@ async def test_ten_children(fake: FakeSpanner) -> None:
         for _ in range(CHILDREN):
             await running.resume(next(wait.name for wait in running.remote.waits if wait.name != name))
         assert await running.post("poll", waiting) == {"pending": []}
-        await running.resume(name, "CHILDREN_DONE")
+        await running.resume(name)  # the one that the last child has pushed
+        # The execution that polls finds out last, and has nothing to do any more.
+        assert await running.post("resume", waiting, reason="CHILDREN_DONE") == {"resumed": False}
         check(fake, running, "10 children")

@@ -280,18 +280,18 @@ async def test_a_wait_that_no_row_holds_ends_the_operation_with_the_reason(fake,
     refused too, and what could be suspended and not be woken; it is the only one."""
     limits = lro.Limits(children=1 << 30)
     client = await open_client(fake.url, clock=lro_clock, expose_errors=True, limits=limits)
-    children = [f"operations/{i:036}" for i in range(50_000)]
+    children = [f"operations/{i:036}" for i in range(55_000)]
 
     @client.handler("wait", state=wrappers_pb2.Int64Value, resume_points=("on",))
     async def wait(op):
         return op.suspend(resume_at="on", sleep=60, children=children[: op.state.value])
 
-    small, large = await asyncio.gather(*(client.start(wait, wrappers_pb2.Int64Value(value=n)) for n in (1, 50_000)))
+    small, large = await asyncio.gather(*(client.start(wait, wrappers_pb2.Int64Value(value=n)) for n in (1, 55_000)))
     await lro_clock.settle()
     with pytest.raises(lro.OperationFailedError) as info:
         await large.result()
     assert "the store refuses what the operation has to write" in str(info.value)
-    assert "including the names of its children; the limit is 7471104" in caplog.text
+    assert "including the names of its children; the limit is 7733248" in caplog.text
     await client.sweep()
     assert not (await small.fetch()).done
     assert not [record for record in caplog.records if small.name in record.getMessage()]
