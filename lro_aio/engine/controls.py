@@ -17,7 +17,7 @@ class Controls(abc.ABC):
     @property
     @abc.abstractmethod
     def engine(self) -> Engine:
-        """The present life of the client."""
+        """The present life of the client. For the engine."""
 
     async def send(self, name: str, topic: str, payload: Any = None, *, message_id: str | None = None) -> None:
         """Send a message to an operation that has not ended. Returns once it is durable.
