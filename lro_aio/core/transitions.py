@@ -422,15 +422,15 @@ def delete(record: Record, *, now: float) -> Record | None:
     """Forget the operation. An unfinished one is hidden, runs to its end and is then removed (rule 13).
 
     One that nobody here runs or holds, made without a handler and without a lease, is removed at once, and so is one
-    that is paused: nothing would ever end it.
+    that is paused, or that waits for messages alone, which nobody can send to it any more: nothing would ever end it.
 
     Raises:
         OperationNotFoundError: It is deleted already, or expired.
     """
     record.check_visible(now)
     held = record.handler or record.lease_expire_time is not None or record.foreign
-    paused = record.paused and record.state is not State.RUNNING
-    if not record.cancel_children and (record.done or paused or not held):
+    stays = record.state is State.SUSPENDED and (record.paused or _waits_for_ever(record))
+    if not record.cancel_children and (record.done or stays or not held):
         return None
     # A finished one whose cancel has still to reach its children is hidden; `bookkeeping.cascaded` removes it.
     return evolved(record, now, deleted=True)
@@ -484,7 +484,14 @@ def park(
     )
     if record.cancel_requested and not record.cleaning:
         return _cancel_idle(parked, now, retention)
-    return held_back(parked, now) if record.paused else parked
+    if record.paused:
+        return held_back(parked, now)
+    return removed_if_deleted(parked) if _waits_for_ever(parked) else parked
+
+
+def _waits_for_ever(record: Record) -> bool:
+    """Whether only a message can wake a row that waits."""
+    return record.check_time is None and record.wait is not None
 
 
 def _has_moved(record: Record, found: Record | None) -> bool:

@@ -1,4 +1,5 @@
-"""No order of pauses, cancels, failures, crashes, waits and deadlines breaks a rule, or leaves a row without an end."""
+"""No order of pauses, cancels, failures, crashes, waits, messages and deadlines breaks a rule, or leaves a row without
+an end."""
 
 from __future__ import annotations
 
@@ -6,16 +7,17 @@ from collections.abc import Callable
 from functools import partial
 
 import hypothesis.strategies as st
+import pytest
 from google.rpc import status_pb2
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from lro_aio.core import bookkeeping, failing, pausing
+from lro_aio.core import bookkeeping, failing, pausing, straight
 from lro_aio.core import transitions as t
 from lro_aio.core.change import Change
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import InvalidTransitionError, LroError
-from lro_aio.core.record import Record, State, Wait, Wake, WakeReason
+from lro_aio.core.record import NEVER, Record, State, Wait, Wake, WakeReason
 from lro_aio.core.status import make_status, reason_of
 
 NAME = "operations/a"
@@ -80,6 +82,23 @@ class OneRow(RuleBasedStateMachine):
         event = partial(t.request_cancel, retention=RETENTION, token=token, cancel_children=False)
         self.do("cancel", lambda row: event(row, now=self.now))
 
+    @rule(topic=st.sampled_from(["go", "other"]))
+    def send(self, topic: str) -> None:
+        """A message, which is stored in the same write."""
+        before = self.row
+        sent = self.do(
+            "send", lambda row: straight.message(row, now=self.now, topic=topic).evolve(entries=row.entries + 1)
+        )
+        if before is None or not isinstance(sent, Record):
+            return
+        waits = before.state is State.SUSPENDED and before.wait is not None and topic in before.wait.topics
+        if waits and not sent.paused:
+            assert sent.wait is not None
+            assert sent.check_time is not None
+            assert sent.check_time <= max(self.now, sent.wait.not_before), "it is not woken"
+        elif not waits:
+            assert (sent.wait, sent.check_time) == (before.wait, before.check_time)
+
     @rule(sure=st.integers(0, 3))
     def delete(self, sure: int) -> None:
         if not sure:
@@ -107,6 +126,40 @@ class OneRow(RuleBasedStateMachine):
         )
         changes = {"state_data": b"changed", "state_codec": "json;v=1"}
         self.write(partial(t.suspend, retention=RETENTION, wait=wait, resume_point="on", changes=changes))
+
+    @precondition(lambda self: self.running)
+    @rule(timer=st.sampled_from([None, 20.0, 300.0]), children=st.booleans(), behind=st.booleans())
+    def wait_durably(self, timer: float | None, children: bool, behind: bool) -> None:
+        """Straight code waits for a message, and perhaps for more; it may not have heard of the last one."""
+        assert self.row is not None
+        wait = Wait(
+            token=self.new_token(),
+            sleep_until=NEVER,
+            union=True,
+            rerun=True,
+            topics=("go",),
+            timer=None if timer is None else self.now + timer,
+            children=("operations/c",) if children else (),
+            not_before=self.now + 1,
+            on_cancel=self.by.on_cancel,
+        )
+        known = self.row.entries - behind
+        event = partial(straight.wait_durably, retention=RETENTION, wait=wait, known=known)
+        if not behind:
+            self.write(event)
+            return
+        before = self.row
+        with pytest.raises(straight.JournalMovedError):
+            self.write(event)
+        assert self.row is before
+
+    @precondition(lambda self: self.running)
+    @rule()
+    def store_a_step(self) -> None:
+        assert self.row is not None
+        self.write(lambda row, **given: straight.appended(row, progress=True, **given).evolve(entries=row.entries + 1))
+        assert self.row is not None
+        assert self.row.attempt <= 1
 
     @precondition(lambda self: self.running)
     @rule()
@@ -153,9 +206,10 @@ class OneRow(RuleBasedStateMachine):
         if late and row.state is not State.RUNNING:
             event = partial(failing.overdue, retention=RETENTION, then=self.then)
             self.do("overdue", lambda row: event(row, now=self.now))
-        elif row.state is State.SUSPENDED and row.wait is not None and self.now < row.wait.sleep_until:
-            token = row.wait.token
-            event = partial(bookkeeping.handed_over, token=token, check_time=row.wait.sleep_until)
+        elif row.state is State.SUSPENDED and row.wait is not None and row.wait.reason(self.now, ()) is None:
+            token, moments = row.wait.token, (row.wait.ends, row.wait.news or NEVER, row.wait.deadline or NEVER)
+            check = min(moment for moment in (self.now + 60, *moments) if moment > self.now)
+            event = partial(bookkeeping.handed_over, token=token, check_time=check)
             self.do("handed_over", lambda row: event(row, now=self.now))
         else:
             token = row.wait.token if row.state is State.SUSPENDED and row.wait is not None else None
@@ -203,7 +257,7 @@ class OneRow(RuleBasedStateMachine):
         if name == "unpause":
             assert not after.paused
             assert after.state is State.RUNNING or (after.attempt, after.retries) == (0, 0)
-            assert after.check_time is not None
+            assert after.check_time is not None or (after.wait is not None and after.wait.union)
         if after.cleaning and not before.cleaning:
             self.clean_ups += 1
             self.first_failure = after.failure
@@ -230,7 +284,8 @@ class OneRow(RuleBasedStateMachine):
         row = self.row
         if row is None or row.done or row.paused:
             return
-        assert row.check_time is not None
+        alone = row.wait is not None and row.wait.union and not row.wait.children and row.wait.timer is None
+        assert row.check_time is not None or (alone and row.deadline is None)  # it waits for a message alone
         if row.deadline is not None and not row.cleaning and row.state is State.SUSPENDED:
             assert row.check_time <= row.deadline
 
@@ -251,8 +306,11 @@ class OneRow(RuleBasedStateMachine):
         if self.row is not None and self.row.paused:
             self.unpause()
         for _ in range(30):
-            if self.row is None or self.row.done or self.row.check_time is None:
+            if self.row is None or self.row.done:
                 break
+            if self.row.check_time is None:
+                self.send("go")
+            assert self.row.check_time is not None
             self.now = max(self.now, self.row.check_time)
             self.sweep()
             if self.row is not None and self.row.paused:

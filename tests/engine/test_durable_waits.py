@@ -655,6 +655,24 @@ class TestSuspending:
             await asyncio.wait_for(op.result(), 5)
         assert cleaned == [1]
 
+    @pytest.mark.parametrize("when", ["before", "after"])
+    async def test_one_that_is_deleted_and_waits_for_a_message_alone_is_gone(self, client, lro_clock, row, when):
+        """Nobody can send it one any more, so nothing would ever end it."""
+
+        @client.handler("job")
+        async def job(op):
+            await op.receive("go")
+
+        op = await client.start("job")
+        await until(lambda: client.engine.host.lingering)
+        if when == "before":
+            await op.delete()
+        await lro_clock.advance(1)
+        await until(lambda: not client.engine.worker.running)
+        if when == "after":
+            await op.delete()
+        assert row(op.name) is None
+
     async def test_a_thousand_that_wait_hold_no_slot(self, open_client, store):
         """``max_running=1``: a trivial one runs at once."""
         client = await open_client(store, max_running=1)
