@@ -24,8 +24,9 @@ __all__ = ["Waits"]
 
 logger = logging.getLogger("lro_aio")
 
-AT_LEAST = 0.1
-"""Seconds between two questions whether a handler that does something else beside its waits still does."""
+FIRST_PAUSE, LAST_PAUSE = 0.02, 1.0
+"""Real seconds between two questions whether a handler that does something else beside its waits still does: doubled
+each time, up to the last."""
 AGAIN = 1.0
 """Seconds from one wake-up of straight code to the next, unless a timer ends; and after a read that failed."""
 
@@ -98,6 +99,8 @@ class Waits:
         self._moved_at = 0.0
         """Monotonic seconds at which the last wait began or ended."""
         self._disarm: Callable[[], None] | None = None
+        self._pause = FIRST_PAUSE
+        self._again: asyncio.TimerHandle | None = None
         self._changes: Subscription | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._saver: asyncio.Task[None] | None = None
@@ -186,6 +189,8 @@ class Waits:
         if self._disarm is not None:
             self._disarm()
             self._disarm = None
+        if self._again is not None:
+            self._again.cancel()
         tasks = [task for task in (self._watcher, self._saver) if task is not None]
         for task in tasks:
             task.cancel()
@@ -206,7 +211,7 @@ class Waits:
             self._names_size -= size
 
     def _moved(self) -> None:
-        self._moved_at = self._clock.monotonic()
+        self._moved_at, self._pause = self._clock.monotonic(), FIRST_PAUSE
         (self._lingering.add if self._open else self._lingering.discard)(self)
         if self._open and self._disarm is None:
             self._disarm = self._clock.call_later(self._linger, self._fire)
@@ -218,23 +223,30 @@ class Waits:
         if not self._open or self._stopped():
             return
         left = self._moved_at + self._linger - self._clock.monotonic()
-        if left <= 0:
-            self._check()
-            left = max(AT_LEAST, self._linger)
-        if not self._stopped():
+        if left > 0:
             self._disarm = self._clock.call_later(left, self._fire)
+        else:
+            self._check()
 
     def _check(self) -> None:
-        """Suspend, if nothing but waits is left in the handler. If not, store at least when they end."""
+        """Suspend, if nothing but waits is left in the handler. If not, store at least when they end, and ask again."""
         if not self._open or self._stopped() or self.task is None:
             return
         waiting = {wait.task for wait in self._open}
-        if any(wait.over.done() for wait in self._open):
-            return  # the handler is about to go on
-        if is_blocked(self.task, lambda task: task in waiting or self._waits_for(task)):
+        about_to_go_on = any(wait.over.done() for wait in self._open)
+        if not about_to_go_on and is_blocked(self.task, lambda task: task in waiting or self._waits_for(task)):
             self._suspend()
-        elif self._journal.unsaved and (self._saver is None or self._saver.done()):
+            return
+        if self._journal.unsaved and (self._saver is None or self._saver.done()):
             self._saver = asyncio.create_task(self._save(), name=f"lro-aio-save {self._name}")
+        if self._again is None:  # in real time: what the handler does beside its waits takes no engine time
+            self._again = asyncio.get_running_loop().call_later(self._pause, self._check_again)
+            self._pause = min(2 * self._pause, LAST_PAUSE)
+
+    def _check_again(self) -> None:
+        self._again = None
+        if self._hurried() or self._clock.monotonic() >= self._moved_at + self._linger:
+            self._check()
 
     async def _save(self) -> None:
         try:

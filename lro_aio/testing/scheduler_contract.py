@@ -225,12 +225,12 @@ class SchedulerContract:
         """Up to the moment that was stored."""
         client = await open_client()
         began = lro_clock.time()
-        op = await self.straight(client, lro_clock, sleep=1000)
-        await self.advance(lro_clock, 999)
+        op = await self.straight(client, lro_clock, sleep=200)
+        await self.advance(lro_clock, 199)
         assert len(wakes) == 1
         await self.advance(lro_clock, 2)
         await self.reached(client, lro_clock, op, State.SUCCEEDED)
-        assert began + 1000 <= wakes[-1][0] <= began + 1001
+        assert began + 200 <= wakes[-1][0] <= began + 201
 
     @pytest.mark.asyncio
     async def test_a_message_wakes_straight_code_at_once(
@@ -240,9 +240,9 @@ class SchedulerContract:
         client = await open_client()
         driven = await client.create()
         op = await self.straight(client, lro_clock, receive=True)
-        other = await self.straight(client, lro_clock, receive=True, timeout=10_000)
+        other = await self.straight(client, lro_clock, receive=True, timeout=1000)
         both = await self.straight(client, lro_clock, join=[driven.name], receive=True)
-        await self.advance(lro_clock, 3000)
+        await self.advance(lro_clock, 300)
         assert len(wakes) == 3
         for name in (op.name, other.name, both.name):
             await client.send(name, "topic", name)
@@ -261,12 +261,12 @@ class SchedulerContract:
         """Where no message comes."""
         client = await open_client()
         began = lro_clock.time()
-        op = await self.straight(client, lro_clock, receive=True, timeout=1000)
-        await self.advance(lro_clock, 999)
+        op = await self.straight(client, lro_clock, receive=True, timeout=200)
+        await self.advance(lro_clock, 199)
         assert len(wakes) == 1
         await self.advance(lro_clock, 2)
         await self.reached(client, lro_clock, op, State.SUCCEEDED)
-        assert began + 1000 <= wakes[-1][0] <= began + 1001
+        assert began + 200 <= wakes[-1][0] <= began + 201
 
     @pytest.mark.asyncio
     async def test_the_end_of_a_child_is_pushed(
@@ -276,7 +276,7 @@ class SchedulerContract:
         client = await open_client()
         op = await self.straight(client, lro_clock, call=True)
         (child,) = (await client.server_host.record(op.name)).wait.children  # type: ignore[union-attr]
-        await self.advance(lro_clock, 2000)
+        await self.advance(lro_clock, 400)
         assert len(wakes) == 2
         await client.send(child, "topic", 1)
         await self.advance(lro_clock, 2)
@@ -287,7 +287,7 @@ class SchedulerContract:
         """A child that nobody pushes, beside a longer sleep; and the sleep, beside one that does not end."""
         client = await open_client()
         driven = await client.create()
-        first = await self.straight(client, lro_clock, join=[driven.name], sleep=5000)
+        first = await self.straight(client, lro_clock, join=[driven.name], sleep=800)
         second = await self.straight(client, lro_clock, join=["operations/nobody", driven.name], sleep=100)
         await self.advance(lro_clock, 3 * self.poll_slack + 100)
         claims = (await client.server_host.record(second.name)).claim
@@ -297,7 +297,7 @@ class SchedulerContract:
         assert claims > 1
         assert (await client.server_host.record(first.name)).claim > 1
         assert (await client.server_host.record(first.name)).state is State.SUSPENDED
-        await self.advance(lro_clock, 5000)
+        await self.advance(lro_clock, 800)
         await self.reached(client, lro_clock, first, State.SUCCEEDED)
 
     @pytest.mark.asyncio

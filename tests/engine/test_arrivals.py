@@ -56,7 +56,6 @@ def start(elsewhere, wakes, lro_clock):
             clock=lro_clock,
             drain_timeout=0,
             services=services,
-            sweep=lro.SweepPolicy(interval=1e6),  # the sweep would hand over again what is due
         )
 
         @client.handler("waiter", resume_points=("on",))
@@ -67,6 +66,7 @@ def start(elsewhere, wakes, lro_clock):
             return None
 
         await client.__aenter__()
+        await client.engine.sweeper.stop()  # it would hand over again what is due, before the hand-over is noted
         if "children" in wait:
             wait["children"] = [
                 (await client.create(lease=False)).name if child is None else child for child in wait["children"]

@@ -140,8 +140,9 @@ def handlers():
 @pytest.fixture
 def remote(open_client, elsewhere, handlers, store):
     async def make(store=store, **options):
-        options.setdefault("sweep", lro.SweepPolicy(interval=1e6))  # it would hand over again what is due
         client = await open_client(store, scheduler=Remote(elsewhere), handlers=[handlers], **options)
+        if "sweep" not in options:  # it would hand over again what is due, before the hand-over is noted
+            await client.engine.sweeper.stop()
         elsewhere.client = client
         return client
 
