@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterable
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -161,6 +162,7 @@ class HttpTransport(Transport):
 
     async def send(self, place: Place, topic: str, payload: Any, message_id: str, options: CallOptions) -> None:
         """POST ``:send``, which services of this package have."""
+        json.dumps(payload, allow_nan=False)  # an older httpx sends NaN, which is no JSON
         body = {"topic": topic, "payload": payload, "messageId": message_id}
         check_done(await self._call("POST", self._style.url(place, ":send"), place, options, json=body), place.name)
 

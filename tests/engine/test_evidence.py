@@ -246,7 +246,8 @@ async def test_what_a_process_leaves_whose_clock_was_an_hour_ahead_is_taken_an_h
     abandon(ahead)
     await base.advance(HOUR + 44)
     assert work.runs == [(ahead, 1)]
-    await base.advance(2)
+    for _ in range(10):  # a machine that is busy tries the store a little later
+        await base.advance(2)
     assert work.runs == [(ahead, 1), (follower, 2)]
 
 
