@@ -295,8 +295,7 @@ class SchedulerContract:
         await self.advance(lro_clock, 2 * self.poll_slack)
         await self.reached(client, lro_clock, second, State.SUCCEEDED)
         assert claims > 1
-        assert (await client.server_host.record(first.name)).claim > 1
-        assert (await client.server_host.record(first.name)).state is State.SUSPENDED
+        assert (await self.reached(client, lro_clock, first, State.SUSPENDED)).claim > 1
         await self.advance(lro_clock, 800)
         await self.reached(client, lro_clock, first, State.SUCCEEDED)
 
