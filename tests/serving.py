@@ -9,7 +9,7 @@ from typing import Any
 
 import uvicorn
 
-from .waiting import PATIENCE, all_blocked, until
+from .waiting import PATIENCE, accepted, until
 
 
 @asynccontextmanager
@@ -46,7 +46,7 @@ class _Server(uvicorn.Server):
         await self.stop.wait()
 
     async def shutdown(self, sockets: Any = None) -> None:
-        await all_blocked()  # asyncio forgets a socket that was accepted and is not yet a connection
+        await accepted()  # asyncio forgets a socket that was accepted and is not yet a connection
         for server in self.servers:
             server.close()
         for connection in list(self.server_state.connections):

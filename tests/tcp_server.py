@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from .waiting import all_blocked
+from .waiting import accepted
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -40,7 +40,7 @@ async def tcp_server(serve: Serve) -> AsyncIterator[int]:
     finally:
         # A socket is a connection some turns of the loop after it was accepted; if the server is closed in between,
         # asyncio forgets the socket.
-        await all_blocked()
+        await accepted()
         server.close()
         for task, writer in connections.items():
             writer.transport.abort()

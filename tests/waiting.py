@@ -13,6 +13,10 @@ PATIENCE = 30.0
 """Seconds after which a wait has failed. Long, because the machine may be busy; nothing waits so long to succeed."""
 
 
+TURNS = 10
+"""Turns of the event loop: more than anything of asyncio's own takes."""
+
+
 async def until(condition: Callable[[], Any], timeout: float = PATIENCE) -> None:
     """Let the event loop run until something is true.
 
@@ -34,6 +38,15 @@ async def reached(client: lro.Client, name: str, *states: str) -> Record:
         while (record := await client.server_host.record(name)).state not in states:
             await asyncio.sleep(0.001)
     return record
+
+
+async def accepted() -> None:
+    """Let what asyncio has accepted become a connection, which takes some turns of the event loop.
+
+    Not until nothing is ready: other tasks of the test may keep the loop busy for as long as it runs.
+    """
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
 
 
 async def all_blocked() -> None:
