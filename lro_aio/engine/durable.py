@@ -19,7 +19,7 @@ from lro_aio.core.results import response_of
 from lro_aio.engine.children import missing
 from lro_aio.engine.handlers import HandlerFunction
 from lro_aio.engine.holding import Holding
-from lro_aio.engine.straight import Message, Straight
+from lro_aio.engine.straight import MAX_KEY, Message, Straight
 from lro_aio.engine.suspension import Named, Suspended, check_children, moment
 
 __all__ = ["Durable"]
@@ -355,7 +355,3 @@ def _key(key: str | int | None) -> str | None:
     if not 0 < len(text) <= MAX_KEY or not text.isprintable():
         raise ValueError(f"key must be 1 to {MAX_KEY} printable characters, not {text[:MAX_KEY]!r}")
     return text
-
-
-MAX_KEY = 256
-"""Characters of the key of a step."""

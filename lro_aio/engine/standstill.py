@@ -72,10 +72,10 @@ class Standstill:
 
     def note(self, record: Record) -> None:
         """A suspended operation waits on."""
-        wait = record.wait
-        if wait is not None and wait.children and not wait.service and self._names < MOST_NAMES:
-            self._names += len(wait.children)
-            self._noted[record.name] = wait.children
+        children = _suspended_on(record)
+        if children and self._names < MOST_NAMES:
+            self._names += len(children)
+            self._noted[record.name] = children
 
     async def look(self) -> None:
         """Look for such waits.
@@ -177,8 +177,11 @@ def circles(graph: Graph) -> Iterator[list[str]]:
 
 
 def _suspended_on(record: Record) -> tuple[str, ...]:
+    """What it cannot go on without: a message or a timer ends the wait of straight code too."""
     wait = record.wait
-    return wait.children if record.state is State.SUSPENDED and wait is not None and not wait.service else ()
+    if record.state is not State.SUSPENDED or wait is None or wait.service or wait.topics:
+        return ()
+    return () if wait.union and wait.timer is not None else wait.children
 
 
 def _shown(names: list[str], between: str) -> str:

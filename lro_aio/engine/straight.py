@@ -33,9 +33,11 @@ from lro_aio.engine.steps import IN_STEP, Steps
 from lro_aio.engine.timing import sleep_for
 from lro_aio.engine.waits import AGAIN, Waits
 
-__all__ = ["Message", "Straight"]
+__all__ = ["MAX_KEY", "Message", "Straight"]
 
 _JSON = "json;v=1"
+MAX_KEY = 256
+"""Characters of the key of a step, or of what the journal shows of the key of a child."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +211,8 @@ class Straight:
             known = (await self._host.start_child(self._hold, handler, state, key=key)).record
         if known.done or known.deleted:
             self.waits.ended[name] = known
-        await self._ends((name,), f"call {key}", timeout)
+        shown = key if len(key) <= MAX_KEY and key.isprintable() else identifier
+        await self._ends((name,), f"call {shown}", timeout)
         return name, self.waits.ended[name]
 
     async def join(self, children: tuple[str, ...], timeout: float | None) -> list[operations_pb2.Operation]:
