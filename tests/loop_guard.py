@@ -57,9 +57,6 @@ class LoopGuard:
         callbacks: How many callbacks were measured.
     """
 
-    _active: LoopGuard | None = None
-    _hooked = False
-
     def __init__(self, *, cpu_limit: float = CPU_LIMIT) -> None:
         self.problems: list[str] = []
         self.callbacks = 0
@@ -68,17 +65,15 @@ class LoopGuard:
         self._collecting = _CollectorTime()
 
     def __enter__(self) -> Self:
-        if not LoopGuard._hooked:  # an audit hook stays for good
-            sys.addaudithook(_audit)
-            LoopGuard._hooked = True
-        LoopGuard._active = self
         self._patches.setattr(asyncio.events.Handle, "_run", self._measured(asyncio.events.Handle._run))
         self._patches.setattr(time, "sleep", self._awake(time.sleep))
         self._patches.setattr(threading.Condition, "wait", self._unless_now(threading.Condition.wait))
         self._patches.setattr(threading.Thread, "join", self._unless_now(threading.Thread.join))
         self._patches.setattr(subprocess.Popen, "wait", self._unless_now(subprocess.Popen.wait))
-        for name in ("accept", "recv", "recv_into", "send", "sendall"):
+        for name in ("accept", "connect", "recv", "recv_into", "send", "sendall"):
             self._patches.setattr(socket.socket, name, self._unless_blocking(getattr(socket.socket, name), name))
+        for name in ("getaddrinfo", "gethostbyname"):
+            self._patches.setattr(socket, name, self._never(getattr(socket, name), f"socket.{name}"))
         for store in _store_classes():
             for name in set(_METHODS) & set(vars(store)):
                 self._patches.setattr(store, name, self._off_loop(getattr(store, name), f"{store.__name__}.{name}"))
@@ -88,7 +83,6 @@ class LoopGuard:
     def __exit__(self, *_: object) -> None:
         gc.callbacks.remove(self._collecting)
         self._patches.undo()
-        LoopGuard._active = None
 
     def check(self) -> None:
         """Fail if something blocked a loop.
@@ -155,6 +149,16 @@ class LoopGuard:
 
         return guarded
 
+    def _never(self, call: Callable[..., Any], name: str) -> Callable[..., Any]:
+        """For functions that have no form that does not block."""
+
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            if _on_loop():
+                self.refuse(name)
+            return call(*args, **kwargs)
+
+        return guarded
+
     def _off_loop(self, call: Callable[..., Any], name: str) -> Callable[..., Any]:
         """For the methods of a store; tests look into their stores where they please."""
 
@@ -184,22 +188,6 @@ def _is_traced() -> bool:
     monitoring = getattr(sys, "monitoring", None)  # Python 3.12 is the first to have it
     tools = monitoring is not None and any(monitoring.get_tool(number) for number in range(6))
     return tools or sys.gettrace() is not None
-
-
-def _audit(event: str, args: tuple[Any, ...]) -> None:
-    guard = LoopGuard._active
-    if guard is None or event not in _EVENTS or not _on_loop():
-        return
-    if _EVENTS[event](args):
-        guard.refuse(event)
-
-
-_EVENTS: dict[str, Callable[[tuple[Any, ...]], bool]] = {
-    "socket.connect": lambda args: args[0].gettimeout() != 0,
-    "socket.getaddrinfo": lambda _: True,
-    "socket.gethostbyname": lambda _: True,
-}
-"""What the interpreter tells of its calls, and whether these would block."""
 
 
 def _on_loop() -> bool:
