@@ -379,3 +379,26 @@ def test_processes_that_write_and_checkpoint_in_turn_do_not_alarm_each_other(
         store.close()
     assert len(epochs) > 5, "each checkpoint writes another one"
     assert caplog.records == []
+
+
+def test_a_checkpoint_that_is_under_way_or_was_cut_is_not_taken_for_another_file(tmp_path: Path) -> None:
+    """The first page says how many there are, and is written before the last ones."""
+    path = tmp_path / "operations.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE things (name TEXT)")
+        connection.execute("PRAGMA schema_version = 7")
+    presence = Presence(str(path))
+    presence.opened()
+    whole = path.read_bytes()
+    with path.open("r+b") as file:
+        file.seek(28)
+        file.write((int.from_bytes(whole[28:32], "big") + 5).to_bytes(4, "big"))
+    assert epoch_of(str(path)) is None
+    presence.check()
+    path.write_bytes(whole)
+    presence.check()
+    with path.open("r+b") as file:
+        file.seek(40)
+        file.write((6).to_bytes(4, "big"))
+    with pytest.raises(StoreUnavailableError, match="overwritten"):
+        presence.check()

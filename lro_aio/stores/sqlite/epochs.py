@@ -20,8 +20,12 @@ def begin_epoch(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA schema_version = {number + 1}")
 
 
-def epoch_of(path: str) -> int:
+def epoch_of(path: str) -> int | None:
     """The number in the file itself, without the log; -1 for a file that is no database any more.
+
+    None where it cannot be told now. A checkpoint writes the first page, which says how many there are, before the last
+    ones: while it is under way, and after a process was killed in it, the file is shorter than it says. What is missing
+    is in the log.
 
     Raises:
         sqlite3.OperationalError: The file cannot be read now.
@@ -33,6 +37,6 @@ def epoch_of(path: str) -> int:
             (number,) = connection.execute("PRAGMA schema_version").fetchone()
         except sqlite3.OperationalError:
             raise
-        except sqlite3.DatabaseError:
-            return -1
+        except sqlite3.DatabaseError as exc:
+            return None if exc.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CORRUPT else -1
     return int(number)

@@ -101,7 +101,7 @@ class Presence:
         self._opened = [(path, seen.identity) for path, seen in found if seen is not None]
         if self._before is not None and self._opened[:1] != [(self._path, self._before.identity)]:
             raise StoreUnavailableError(f"{self._path} was replaced while it was being opened")
-        self._epoch = epoch_of(self._path)
+        self._epoch = epoch_of(self._path) or 0
         self.needs_epoch = True
 
     def close(self) -> None:
@@ -146,6 +146,8 @@ class Presence:
             return
         known = self._epoch  # not later: by the end of the look, another thread may know of one more checkpoint
         epoch = epoch_of(self._path)
+        if epoch is None:  # a checkpoint is under way, or was cut; the next look tells more
+            epoch, file = known, file._replace(changed=0)
         if epoch < known or self._overwritten:
             self._overwritten = True
             self._report(self._path, "overwritten", "stop all processes that use it, and put a back-up back")
