@@ -128,8 +128,7 @@ class Client(Controls):
             ("retention", retention, RetentionPolicy),
             ("limits", limits, Limits),
         ):
-            if policy is not None and not isinstance(policy, kind):
-                raise TypeError(f"{name} must be a {kind.__name__}, not {type(policy).__name__}")
+            _check_kind(name, policy, kind)
         bounds = limits if limits is not None else Limits()
         check_row(self.store, bounds)
         self._settings = Settings(
@@ -582,3 +581,8 @@ class Client(Controls):
     ) -> tuple[R | M | None, S | N | None]:
         """Response and metadata of a finished operation, unpacked; see ``lro_aio.unmarshal_operation``."""
         return unmarshal_operation(await self.get_operation(name), response, metadata)
+
+
+def _check_kind(name: str, policy: object, kind: type) -> None:
+    if policy is not None and not isinstance(policy, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, not {type(policy).__name__}")

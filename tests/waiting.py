@@ -8,6 +8,7 @@ from typing import Any
 
 import lro_aio as lro
 from lro_aio.core.record import Record
+from lro_aio.testing import ManualClock
 
 PATIENCE = 30.0
 """Seconds after which a wait has failed. Long, because the machine may be busy; nothing waits so long to succeed."""
@@ -38,6 +39,17 @@ async def reached(client: lro.Client, name: str, *states: str) -> Record:
         while (record := await client.server_host.record(name)).state not in states:
             await asyncio.sleep(0.001)
     return record
+
+
+async def durably_suspended(client: lro.Client, name: str, clock: ManualClock) -> Record:
+    """The row of an operation whose handler waits durably, once it has lingered and is suspended.
+
+    Raises:
+        TimeoutError: It is not within ``PATIENCE``.
+    """
+    await until(lambda: client.engine.host.lingering or not client.engine.worker.running)
+    await clock.advance(1)
+    return await reached(client, name, "SUSPENDED")
 
 
 async def accepted() -> None:

@@ -206,6 +206,15 @@ class Wait(_Json):
             return NEVER if self.timer is None else self.timer
         return self.sleep_until
 
+    def told(self, now: float) -> Wait:
+        """The same, ended by a message or by what was found out: now, or once it may be woken again."""
+        return self if self.news is not None else dataclasses.replace(self, news=max(now, self.not_before))
+
+    def doubts(self, reason: WakeReason, now: float) -> bool:
+        """Whether a ``reason`` from outside is not enough: ``now`` is early, or it only says that something may be over."""
+        polled = reason is WakeReason.ELAPSED and bool(self.children)
+        return self.union or bool(self.topics) or self.ends > now or polled
+
     def ripe(self, now: float) -> bool:
         """Whether it is over whatever becomes of the children."""
         if self.news is not None and self.news <= now:

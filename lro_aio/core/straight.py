@@ -6,7 +6,6 @@ in the journal answers at once.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from lro_aio.core import trail
@@ -97,7 +96,7 @@ def message(record: Record, *, now: float, topic: str) -> Record:
     wait = record.wait
     if record.state is not State.SUSPENDED or wait is None or topic not in wait.topics or wait.news is not None:
         return record
-    wait = replace(wait, news=max(now, wait.not_before))
+    wait = wait.told(now)
     # With a new revision: a hand-over that is being noted is one of the wait as it was.
     return evolved(
         record,

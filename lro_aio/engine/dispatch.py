@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
@@ -143,7 +142,7 @@ class Dispatcher:
         late = failing.expired(record, self.clock.time())  # the claim fails it
         if record.state is State.SUSPENDED and (reason is None or not early) and not late:
             await self._sit_out(wait)
-            if reason is None or _must_look(wait, reason, self.clock.time()):
+            if reason is None or wait.doubts(reason, self.clock.time()):
                 reason, pending = await self._children.reason(wait)
             if reason is None:
                 if visit is not None and record.handover <= visit:
@@ -310,7 +309,7 @@ class Dispatcher:
             reason, pending = await self._children.reason(wait)
             if not self._scheduler.local:
                 if reason is not None or wait.news is not None:
-                    over = replace(wait, news=wait.news or self.clock.time())  # nothing is left to poll
+                    over = wait.told(self.clock.time())  # nothing is left to poll
                     await self.hand_over(record.evolve(schedule_handle="", wait=over))
             elif reason is not None and self._runnable.find(record) is not None:
                 await self.wake(record, reason, pending=pending)
@@ -506,11 +505,6 @@ class Dispatcher:
                 exc,
                 extra=about(record, "wait_not_forgotten"),
             )
-
-
-def _must_look(wait: Wait, reason: WakeReason, now: float) -> bool:
-    """Whether a scheduler's word is not enough: it comes early, or only knows that something may be over."""
-    return wait.union or bool(wait.topics) or wait.ends > now or (reason is WakeReason.ELAPSED and bool(wait.children))
 
 
 def _ends_by_claim(record: Record, handler: Handler) -> bool:

@@ -120,8 +120,10 @@ class Durable:
         """
         names.check_name("step", name)
         limit = None if timeout is None else seconds(timeout, "timeout", positive=True)
-        return await self._straight.step(
-            name, function, args, key=_key(key), retry=retry, timeout=limit, result_type=result_type
+        identity, straight = _key(key), self._straight
+        await straight.begin()
+        return await straight.steps.run(
+            straight.waits, name, function, args, key=identity, retry=retry, timeout=limit, result_type=result_type
         )
 
     async def sleep(

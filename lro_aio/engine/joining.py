@@ -79,9 +79,8 @@ class Joiner:
         wait = parent.wait
         if parent.state is not State.SUSPENDED or wait is None or wait.service or not wait.children:
             return
-        # What was just found of this wait needs no second look.
-        reason = (await self._children.reason(wait))[0] if known is None or known.token != wait.token else True
-        if reason is not None:
+        just_found = known is not None and known.token == wait.token
+        if just_found or (await self._children.reason(wait))[0] is not None:
             self._dispatcher.push(parent)
         else:
             if len(self._known) >= KNOWN:

@@ -20,7 +20,6 @@ from lro_aio.core import names
 from lro_aio.core.errors import StoreUnavailableError, WaitDeadlineExceededError
 from lro_aio.core.journal import Entry, Kind, key_of, parts_of
 from lro_aio.core.kept import decode_value
-from lro_aio.core.policies import RetryPolicy
 from lro_aio.core.record import Record, Wait, Wake
 from lro_aio.core.straight import wait_durably
 from lro_aio.engine.children import missing
@@ -128,26 +127,9 @@ class Straight:
         """See ``Operation.messages``."""
         return [_message(entry) for entry in self.journal.all_messages()]
 
-    async def step(
-        self,
-        name: str,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        *,
-        key: str | None,
-        retry: RetryPolicy | None,
-        timeout: float | None,
-        result_type: Any,
-    ) -> Any:
-        """See ``Operation.step``."""
-        await self._begin()
-        return await self.steps.run(
-            self.waits, name, function, args, key=key, retry=retry, timeout=timeout, result_type=result_type
-        )
-
     async def sleep(self, name: str, until: Callable[[], float]) -> None:
         """See ``Operation.sleep``; ``until`` gives the end in epoch seconds, where none is stored."""
-        await self._begin()
+        await self.begin()
         if name in self._sleeps:
             raise ValueError(f"sleep {name!r} is awaited twice in one run of the handler: give each a name of its own")
         self._sleeps.add(name)
@@ -161,7 +143,7 @@ class Straight:
         Raises:
             WaitDeadlineExceededError: None came in time.
         """
-        await self._begin()
+        await self.begin()
         inbox = self._inboxes.get(topic)
         if inbox is None:
             inbox = self._inboxes[topic] = Inbox(*self.journal.received.get(topic, (0, 0)))
@@ -201,7 +183,7 @@ class Straight:
         Raises:
             WaitDeadlineExceededError: It did not end in time.
         """
-        await self._begin()
+        await self.begin()
         parent = self._hold.record
         identifier = names.child_id(parent.uid or parent.name, key)
         name = names.make(names.parse(parent.name).parent, identifier)
@@ -217,7 +199,7 @@ class Straight:
 
     async def join(self, children: tuple[str, ...], timeout: float | None) -> list[operations_pb2.Operation]:
         """See ``Operation.join``."""
-        await self._begin()
+        await self.begin()
         if not children:
             return []
         self.waits.watch(*children)
@@ -288,7 +270,7 @@ class Straight:
         self.waits.capture()
         self._suspend_handler()
 
-    async def _begin(self) -> None:
+    async def begin(self) -> None:
         """Check that a step or a wait may begin here, and now.
 
         Raises:

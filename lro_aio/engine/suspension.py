@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lro_aio.core import names, transitions
@@ -155,7 +155,7 @@ def suspend_event(
             holder=holder,
             now=now,
             retention=retention,
-            wait=replace(wait, news=now) if ready else wait,
+            wait=wait.told(now) if ready else wait,
             resume_point=planned.resume_at,
             changes=changes,
         )

@@ -169,19 +169,19 @@ class Waits:
             timers.append(now + longest)
         first = min(timers, default=NEVER)
         is_over = any(wait.ready() or (wait.children and not left) for wait, left in zip(self._captured, asked))
-        return Wait(
+        union = Wait(
             token=token,
             sleep_until=NEVER,
             children=tuple(name for names in (*groups, alone) for name in names),
             groups=tuple(map(len, groups)),
             topics=tuple(dict.fromkeys(wait.topic for wait in self._captured if wait.topic)),
             timer=first if first < NEVER else None,
-            news=max(now, not_before) if is_over else None,
             not_before=not_before,
             on_cancel=on_cancel,
             union=True,
             rerun=True,
         )
+        return union.told(now) if is_over else union
 
     async def close(self) -> None:
         """The run is over."""

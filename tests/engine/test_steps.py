@@ -13,7 +13,7 @@ from google.protobuf import wrappers_pb2
 import lro_aio as lro
 from lro_aio.core.journal import Kind
 
-from ..waiting import reached, until
+from ..waiting import all_blocked, reached, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -370,14 +370,16 @@ class TestAStepThatWasBegunIsLetEnd:
     @pytest.mark.parametrize("group", ["gather", "TaskGroup"])
     async def test_where_a_sibling_fails(self, open_client, store, row, group):
         client = await open_client(store, drain_timeout=30)
-        go, ended = asyncio.Event(), []
+        go, begun, ended = asyncio.Event(), asyncio.Event(), []
 
         async def slow():
+            begun.set()
             await go.wait()
             ended.append(1)
             return "paid"
 
         async def broken():
+            await begun.wait()
             raise RuntimeError("no")
 
         @client.handler("job")
@@ -389,8 +391,8 @@ class TestAStepThatWasBegunIsLetEnd:
                 tasks.create_task(op.step("broken", broken))
 
         op = await client.start("job")
-        await until(lambda: client.engine.worker.running)
-        await asyncio.sleep(0.05)  # real time, in which nothing may end it
+        await begun.wait()
+        await all_blocked()
         assert row(op.name).state == "RUNNING"
         go.set()
         with pytest.raises(lro.OperationFailedError):
@@ -434,9 +436,10 @@ class TestAStepThatWasBegunIsLetEnd:
 
 
 async def test_a_cancel_reaches_the_step_that_is_under_way(client):
-    cleaned = []
+    cleaned, begun = [], asyncio.Event()
 
     async def long():
+        begun.set()
         try:
             await asyncio.Event().wait()
         finally:
@@ -450,8 +453,7 @@ async def test_a_cancel_reaches_the_step_that_is_under_way(client):
             cleaned.append("handler")
 
     op = await client.start("job")
-    await until(lambda: client.engine.worker.running)
-    await asyncio.sleep(0.02)
+    await begun.wait()
     await client.cancel_operation(op.name)
     with pytest.raises(lro.OperationCancelledError):
         await asyncio.wait_for(op.result(), 5)
