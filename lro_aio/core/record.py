@@ -211,7 +211,7 @@ class Wait(_Json):
         return self if self.news is not None else dataclasses.replace(self, news=max(now, self.not_before))
 
     def doubts(self, reason: WakeReason, now: float) -> bool:
-        """Whether a ``reason`` from outside is not enough: ``now`` is early, or it only says that something may be over."""
+        """Whether a ``reason`` from outside is not enough: it comes before ``now`` allows, or is only a guess."""
         polled = reason is WakeReason.ELAPSED and bool(self.children)
         return self.union or bool(self.topics) or self.ends > now or polled
 
