@@ -196,9 +196,11 @@ async def bench(fake: FakeSpanner) -> AsyncIterator[Bench]:
             yield Bench(client, clock, http, remote)
 
 
-def check(fake: FakeSpanner, running: Bench, kind: str) -> None:
+def check(fake: FakeSpanner, running: Bench, kind: str, *, shared: int = 0) -> None:
+    """As the page says; ``shared`` reads may be one with another that is asked for in the same turn of the loop."""
     shown = counts()[kind]
-    assert (fake.rpcs["Read"], fake.rpcs["Commit"]) == (shown.reads, shown.commits)
+    assert fake.rpcs["Commit"] == shown.commits
+    assert fake.rpcs["Read"] in range(shown.reads - shared, shown.reads + 1)
     assert running.requests == shown.requests
 
 
@@ -241,4 +243,5 @@ async def test_ten_children(fake: FakeSpanner) -> None:
         await running.resume(name)  # the one that the last child has pushed
         # The execution that polls finds out last, and has nothing to do any more.
         assert await running.post("resume", waiting, reason="CHILDREN_DONE") == {"resumed": False}
-        check(fake, running, "10 children")
+        # The look at the parent after its last child, and that of the child's own request whether it has ended.
+        check(fake, running, "10 children", shared=1)
