@@ -44,3 +44,17 @@ def test_a_transport_that_is_closed_in_time_is_not_told(peer):
     transport = asyncio.run(closed())
     assert take_left_open() == []
     assert transport.is_closing()
+
+
+def test_a_transport_that_was_closed_may_lack_the_last_turn_of_its_loop(peer):
+    async def closed_in_the_last_turn():
+        transport = await connected(peer)
+        asyncio.get_running_loop().call_soon(transport.abort)
+        return transport
+
+    loop = asyncio.new_event_loop()
+    transport = loop.run_until_complete(closed_in_the_last_turn())
+    loop.close()
+    assert transport._sock is not None, "or the test shows nothing"
+    assert take_left_open() == []
+    assert peer.fileno() == -1
