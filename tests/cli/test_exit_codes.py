@@ -163,7 +163,9 @@ def web_site(status, kind, body):
             thread.join()
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page", ["html", *(pytest.param(page, marks=pytest.mark.slow) for page in PAGES if page != "html")]
+)
 def test_a_web_site_is_no_service(lro, page):
     with web_site(*PAGES[page]) as url:
         for verb in (["list"], ["get", "x"], ["wait", "x"], ["watch", "x"], ["cancel", "x"], ["delete", "x"]):

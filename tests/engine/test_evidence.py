@@ -227,10 +227,10 @@ async def test_a_start_that_finds_what_another_process_has_taken_meanwhile_runs_
     held = owner.store.hold("apply", when="after")
     starting = asyncio.create_task(owner.start("work", request_id="r"))
     await held.reached()
-    for _ in range(10):  # it soon has watched for long enough
-        other.engine.clock.stood += 0.5
-        await other.sweep()
-    await until(lambda: work.runs)
+    async with asyncio.timeout(PATIENCE):
+        while not work.runs:  # it soon has watched for long enough
+            other.engine.clock.stood += 0.5
+            await other.sweep()
     held()
     await starting
     await base.settle()

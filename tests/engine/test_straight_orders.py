@@ -70,7 +70,7 @@ def handlers(told: list[Any]) -> lro.Handlers:
 @pytest.mark.parametrize(
     "order",
     [
-        pytest.param(order, id="-".join(order), marks=[] if number % 12 == 0 else [pytest.mark.slow])
+        pytest.param(order, id="-".join(order), marks=[] if number % 40 == 0 else [pytest.mark.slow])
         for number, order in enumerate(ORDERS)
     ],
 )

@@ -295,6 +295,7 @@ async def test_children_are_waited_for_for_more_than_a_year(
     assert (await op.fetch()).done
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_timeout_of_more_than_a_year_is_kept(
     remote: Workflows | Tasks, open_client: OpenClient, seen: Seen, lro_clock: ManualClock

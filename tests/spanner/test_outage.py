@@ -70,6 +70,7 @@ def threads():
 # Leases, on the manual clock
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_nothing_is_stolen_or_doubled_after_an_outage_longer_than_a_lease(fake, open_client, lro_clock):
     """Rule 4: everybody gets the length of a lease to renew before anybody claims."""
@@ -109,6 +110,7 @@ async def test_nothing_is_stolen_or_doubled_after_an_outage_longer_than_a_lease(
     assert (await driven.result(wrappers_pb2.StringValue)).value == "driven"
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_what_died_in_an_outage_is_taken_over_once_the_living_had_time_to_renew(fake, open_client, lro_clock):
     """The other half of rule 4: they are not waited for for ever."""
@@ -143,6 +145,7 @@ async def test_what_died_in_an_outage_is_taken_over_once_the_living_had_time_to_
     assert (await asyncio.wait_for(visitor.result(wrappers_pb2.StringValue), 10)).value == "done"
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_what_ends_in_an_outage_is_committed_after_it(fake, open_client, lro_clock):
     gate, runs = asyncio.Event(), []
@@ -248,10 +251,9 @@ async def start_late(client, number):
     return await again(lambda: client.start("runs", request_id=f"late-{number}"))
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
-@pytest.mark.parametrize(
-    "known", [pytest.param(True, marks=pytest.mark.slow), False], ids=["after a failed call", "at once"]
-)
+@pytest.mark.parametrize("known", [True, False], ids=["after a failed call", "at once"])
 async def test_a_client_closes_promptly_in_an_outage(fake, known):
     """Its leases go by themselves; nobody waits for the timeout of a call, which is eight seconds here."""
     client = lro.Client(fake.url, drain_timeout=0)
@@ -345,6 +347,7 @@ async def test_a_row_that_somebody_holds_costs_no_other_rows_lease(fake):
         await asyncio.wait_for(writing, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_leased_row_that_somebody_holds_costs_no_other_rows_lease(fake):
     """The renewal of the held row is one of the batch, and must not take the others down with it."""

@@ -58,7 +58,8 @@ class TestBytes(StoreContract):
 
 
 @pytest.mark.not_on_emulator("it injects no faults")
-@pytest.mark.parametrize("variant", ["proto", pytest.param("bytes", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["proto", "bytes"])
 class TestWithFaults(WriteContract):
     """One call in twenty fails: before or after it was carried out, aborted, or with the loss of its session."""
 
