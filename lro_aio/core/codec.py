@@ -136,6 +136,8 @@ class StateCodec(Generic[S]):
         """
         if state is not None:
             return self.encode(state)
+        if self.kind is None:
+            return b"", ""
         stored = self.encode(self.default())
         return stored if self._serialized(self.default()) != stored else (b"", "")
 

@@ -201,23 +201,31 @@ class Rows:
         self, record: Record, changes: Subscription, deadline: float | None, held: float | None
     ) -> Record | None:
         """The row once it has changed; None where it has ended, at the deadline, and when the client drains."""
+        if held is None:
+            return await self._changed(record, changes, deadline)
         hold = asyncio.timeout_at(held)
         try:
             async with hold:
-                while not record.done and (held is not None or not self._life.draining):
-                    if deadline is not None and self._clock.monotonic() >= deadline:
-                        return None
-                    changed, stale = await self.news(changes, deadline)
-                    latest = changed.get(record.name)
-                    if stale or record.name not in changed:
-                        latest = await self.record(record.name)
-                    if latest is None or _is_another(latest, record):  # removed, or a later one under its name
-                        raise OperationNotFoundError(record.name)
-                    if _is_news(latest.check_visible(self._clock.time()), record):
-                        return latest
+                return await self._changed(record, changes, deadline, despite_drain=True)
         except TimeoutError:
             if not hold.expired():
                 raise  # the store's own
+        return None
+
+    async def _changed(
+        self, record: Record, changes: Subscription, deadline: float | None, *, despite_drain: bool = False
+    ) -> Record | None:
+        while not record.done and (despite_drain or not self._life.draining):
+            if deadline is not None and self._clock.monotonic() >= deadline:
+                return None
+            changed, stale = await self.news(changes, deadline)
+            latest = changed.get(record.name)
+            if stale or record.name not in changed:
+                latest = await self.record(record.name)
+            if latest is None or _is_another(latest, record):  # removed, or a later one under its name
+                raise OperationNotFoundError(record.name)
+            if _is_news(latest.check_visible(self._clock.time()), record):
+                return latest
         return None
 
     def _observe(self, name: str, record: Record | None) -> None:

@@ -97,8 +97,10 @@ class Trials:
 
     def look(self) -> None:
         """A run has begun or ended, or time has passed: see whether it is somebody's turn."""
-        self._cancel_timer()
         self._slots.blocked = bool(self._slots.suspects)
+        if not self._slots.blocked:
+            return
+        self._cancel_timer()
         if self._on_trial or not self._waiting or not self._slots.quiet:
             return
         group = self._next_group()
