@@ -27,6 +27,7 @@ from lro_aio.engine.leases import Leases
 from lro_aio.engine.life import Life
 from lro_aio.engine.messages import Messenger
 from lro_aio.engine.methods import Methods
+from lro_aio.engine.observing import Observing
 from lro_aio.engine.operation import Operation
 from lro_aio.engine.pausing import Pauser
 from lro_aio.engine.rerunning import Rerunner
@@ -72,6 +73,7 @@ class Engine:
         self._scheduler = scheduler
         self._handlers = handlers
         life = self.life = Life()
+        observing = self.observing = Observing(settings.observers, clock) if settings.observers else None
         feed = self.feed = Feed(clock.monotonic)
         self.slots = Slots(settings.max_running if settings.worker else 0, clock.monotonic)
         self.batcher = Batcher(
@@ -81,16 +83,18 @@ class Engine:
             elsewhere=feed.elsewhere,
             away=self._note_away,
             recovered=self._recovered,
+            observing=observing,
         )
         rows = self.rows = Rows(self.batcher, feed, clock, life, settings.owner)
         leases = self.leases = Leases(self.batcher, clock, life, settings.lease, self._lost)
         children = self.children = Children(rows, feed, clock, services)
         self.host = _Host(client, clock, settings, rows, children, leases, life, self.slots, dev_mode=scheduler.local)
+        self.host.observing = observing
         runnable = Runnable(handlers, worker=settings.worker)
         self._make_workers(runnable, SteadyTime(clock))
         self._make_services(runnable)
         self.joiner = Joiner(rows, children, self.dispatcher, self.host.tasks)
-        self.messenger = Messenger(rows, self.dispatcher, settings, clock)
+        self.messenger = Messenger(rows, self.dispatcher, settings, clock, observing)
         self._closing: asyncio.Task[None] | None = None
         self._undo: list[Callable[[], None]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -114,6 +118,7 @@ class Engine:
             steady=steady,
             life=self.life,
             after=self._after,
+            observing=self.observing,
         )
         self.trials = Trials(slots, clock)
         keeper = Keeper(rows, clock, settings.retention.duration)
@@ -153,6 +158,7 @@ class Engine:
             clock=clock,
             steady=steady,
             precise=self._scheduler.local,
+            observing=self.observing,
         )
 
     def _make_services(self, runnable: Runnable) -> None:
@@ -353,6 +359,7 @@ class _Host:
         self.children = children
         self.causes = Causes()
         self.tasks = Tasks()
+        self.observing: Observing | None = None
         self.dev_mode = dev_mode
         self.lingering: set[Waits] = set()
         self._leases = leases

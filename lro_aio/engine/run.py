@@ -31,6 +31,7 @@ from lro_aio.core.transitions import Holder
 from lro_aio.engine.failing import leaves, on_purpose, status_of
 from lro_aio.engine.handlers import Handler, RetryLater
 from lro_aio.engine.holding import CancelReason, Holding, OperationHost
+from lro_aio.engine.observing import Found
 from lro_aio.engine.operation import Operation
 from lro_aio.engine.straight import Straight
 from lro_aio.engine.suspension import Suspended
@@ -82,6 +83,16 @@ class Run:
     in_handler: bool = False
     """Only then does a cancel reach the task: a commit is never torn."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    found: Found = Found()  # noqa: RUF009 (a tuple)
+    """How its claim found the row, where somebody observes."""
+    traceparent: str = ""
+    """Trace context that the next run of the operation is to know."""
+    error: str = ""
+    """Type of the exception that left the handler, or the reason of the failure."""
+    lost: bool = False
+    """Another process has the operation: what the run left was refused."""
+    committed: bool = False
+    """What the run left is in the store."""
 
     def cancel(self, reason: CancelReason) -> None:
         """Stop the handler; one that has not started yet is stopped at its start.
@@ -160,6 +171,7 @@ class Runner:
         except KeyboardInterrupt:
             raise
         except BaseException as exc:  # noqa: BLE001 (whatever a handler raises becomes a status: rule 10)
+            run.error = type(leaves(exc)[0]).__name__
             try:
                 if run.cancel_reason is CancelReason.SUSPENDED and not run.holding.record.done:
                     return await self._parked(run, exc)
@@ -371,6 +383,7 @@ class Runner:
 
     def _log_failed(self, run: Run, status: status_pb2.Status, exc: BaseException | None = None) -> None:
         record = run.holding.record
+        run.error = run.error or reason_of(status)
         logger.error(
             "operation %s failed in handler %r: %s %s: %s",
             record.name,
@@ -473,6 +486,7 @@ class Runner:
         elif only_cancelled:
             return self._stray(run)
         if any(_lost(leaf, run) for leaf in found):
+            run.lost = True
             return None  # what this run would commit would be refused as well
         if self._host.draining and all(isinstance(leaf, WorkerUnavailableError) for leaf in found):
             return self._release(run)  # it waited for another operation, and the drain ended that wait (rule 5)
