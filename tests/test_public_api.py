@@ -52,7 +52,9 @@ HEAVY = (
 )  # fmt: skip
 """What it must not load (benchmark h measures what it does)."""
 
-EXTRAS = ("fastapi", "starlette", "httpx", "uvicorn", "typer", "rich", "click", "pytest", "pytest_asyncio")
+EXTRAS = (
+    "fastapi", "starlette", "httpx", "uvicorn", "typer", "rich", "click", "pytest", "pytest_asyncio", "opentelemetry",
+)  # fmt: skip
 """What an installation without extras may lack."""
 
 
@@ -138,6 +140,51 @@ async def main():
 asyncio.run(main())
 """
     assert output(code, without=EXTRAS) == "Empty"
+
+
+def test_telemetry_that_is_off_loads_nothing_of_opentelemetry() -> None:
+    """A client that has it on loads the API when it is opened, and never an SDK."""
+    code = """
+import asyncio, lro_aio
+
+async def opened(**options):
+    async with lro_aio.Client("sqlite://", **options):
+        return sorted(name for name in sys.modules if name.startswith("opentelemetry.sdk") or name == "opentelemetry")
+
+print(asyncio.run(opened(telemetry=False)), asyncio.run(opened()))
+"""
+    assert output(code) == "[] ['opentelemetry']"
+
+
+def test_telemetry_without_its_extra_names_the_install_command() -> None:
+    code = "import lro_aio\ntry:\n    lro_aio.Telemetry\nexcept ImportError as exc:\n    print(exc)\n"
+    sentence = "lro_aio.Telemetry needs an extra that is not installed: pip install 'lro-aio[otel]'"
+    assert output(code, without=("opentelemetry",)) == sentence
+
+
+def test_without_opentelemetry_all_is_the_same(tmp_path: Path) -> None:
+    """Neither is anything kept in the row that nobody gave, nor does a log record have other fields."""
+    code = f"""
+import asyncio, logging, lro_aio as lro
+from lro_aio.core import logs
+
+handlers = lro.Handlers()
+
+@handlers.handler("nap", resume_points=("awake",))
+async def nap(op) -> str:
+    return op.suspend(resume_at="awake", sleep=0.01) if not op.resume_point else op.traceparent
+
+async def main():
+    async with lro.Client("sqlite:////{tmp_path}/operations.db", handlers=[handlers]) as client:
+        given = await (await client.start(nap, traceparent="given")).result(timeout=10)
+        none = await client.start(nap)
+        print([given, await none.result(timeout=10), none.traceparent], list(logs.event("a")))
+
+asyncio.run(main())
+print("opentelemetry.trace" in sys.modules)
+"""
+    said = "['given', '', ''] ['event', 'operation', 'handler']\nFalse"
+    assert output(code, without=("opentelemetry",)) == said
 
 
 def test_the_client_side_is_loaded_when_it_is_used_and_grpc_with_its_transport() -> None:

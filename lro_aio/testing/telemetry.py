@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricsData
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -27,10 +28,11 @@ class TelemetryRecorder:
     def __init__(self, join: Literal["link", "parent"] = "link") -> None:
         self._exporter = InMemorySpanExporter()
         self._reader = InMemoryMetricReader()
-        self.tracer_provider = TracerProvider(shutdown_on_exit=False)
+        nothing = Resource.get_empty()  # what finds out about the machine would block the event loop
+        self.tracer_provider = TracerProvider(resource=nothing, shutdown_on_exit=False)
         """For spans of the test's own."""
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self.meter_provider = MeterProvider([self._reader], shutdown_on_exit=False)
+        self.meter_provider = MeterProvider([self._reader], nothing, shutdown_on_exit=False)
         self.telemetry = Telemetry(tracer_provider=self.tracer_provider, meter_provider=self.meter_provider, join=join)
         """For ``Client(telemetry=...)``."""
 
@@ -57,15 +59,16 @@ class TelemetryRecorder:
 
     def points(self, name: str) -> list[Any]:
         """The data points of a metric, one for each set of attributes, as of now; none where nothing was recorded."""
-        data: MetricsData | None = self._reader.get_metrics_data()
-        return [
-            point
-            for resource in (data.resource_metrics if data is not None else ())
-            for scope in resource.scope_metrics
-            for metric in scope.metrics
-            if metric.name == name
-            for point in metric.data.data_points
-        ]
+        resources = self._collected().resource_metrics
+        metrics = [metric for resource in resources for scope in resource.scope_metrics for metric in scope.metrics]
+        return [point for metric in metrics if metric.name == name for point in metric.data.data_points]
+
+    def metrics(self) -> str:
+        """All metrics as of now, as JSON."""
+        return self._collected().to_json()
+
+    def _collected(self) -> MetricsData:
+        return self._reader.get_metrics_data() or MetricsData(resource_metrics=[])
 
     def close(self) -> None:
         """Stop the providers."""
