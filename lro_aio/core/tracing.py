@@ -5,14 +5,26 @@ Where the program uses OpenTelemetry, its API is loaded already; where it does n
 
 from __future__ import annotations
 
+import re
 import sys
 from contextvars import ContextVar
 from typing import Any
 
-__all__ = ["CALLER", "current_ids", "current_traceparent"]
+__all__ = ["CALLER", "HEADER", "current_ids", "current_traceparent", "well_formed"]
+
+HEADER = "traceparent"
+"""HTTP header and gRPC metadata key of a W3C trace context."""
 
 CALLER: ContextVar[str] = ContextVar("lro_aio_caller", default="")
 """The W3C trace context that came with the request that a server answers; "" for none."""
+
+
+_FORM = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def well_formed(sent: str) -> str:
+    """The W3C trace context that a caller sent; "" where it is malformed, which is no reason to refuse a request."""
+    return sent if _FORM.fullmatch(sent) else ""
 
 
 def current_traceparent() -> str:

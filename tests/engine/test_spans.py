@@ -27,7 +27,7 @@ def links_of(span):
 
 
 def kept(traceparent):
-    version, trace_id, span_id, flags = traceparent.split("-")
+    _, trace_id, span_id, _ = traceparent.split("-")
     return int(trace_id, 16), int(span_id, 16)
 
 
@@ -301,3 +301,14 @@ async def test_a_drain_ends_the_span_of_a_run_that_is_given_back(open_client, lr
         await client.aclose()
     run = lro_telemetry.span("run held")
     assert (run.attributes["lro.outcome"], run.status.status_code) == ("RELEASED", StatusCode.UNSET)
+
+
+@pytest.mark.asyncio
+async def test_a_rerun_is_a_start_in_the_trace_of_the_first_one(lro_client, lro_telemetry):
+    async with asyncio.timeout(PATIENCE):
+        failed = await lro_client.until(await lro_client.start("fail"))
+        again = await lro_client.rerun_operation(failed.name)
+        await lro_client.until(again)
+    first, second = lro_telemetry.spans("start fail")
+    assert second.parent.span_id == first.get_span_context().span_id
+    assert kept(again.traceparent) == context_of(second)
