@@ -1,4 +1,4 @@
-"""What happens in a process, as typed values: what an ``Observer`` is told.
+"""What happens in a process, as typed values: what an ``Observer`` is told. None is to be altered.
 
 A pair of them, such as ``RunBegan`` and ``RunEnded``, is told where it happens: in the task of the run, of the step, or
 of whoever starts or sends. What a commit did to an operation is told once, by the process that committed it.
@@ -42,10 +42,12 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class StartBegan:
     """A call of ``start`` or ``create`` is about to write its row. What ``observe`` returns is its ``traceparent``."""
 
+    name: str
+    """Of the operation. One that exists already has the same."""
     handler: str
     """"" for an operation that its creator drives."""
     parent_operation: str
@@ -56,20 +58,18 @@ class StartBegan:
     """Whether the caller gave it as an argument: else a span that is current knows better."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class StartEnded:
     """The call has its answer."""
 
     began: StartBegan
-    name: str = ""
-    """Of the operation; "" where the call failed."""
     new: bool = False
     """Whether it was made by this call; a repeated request finds it."""
     error: str = ""
     """Type of the exception."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class RunBegan:
     """A run of a handler begins. What ``observe`` returns is what the next run gets as ``before``."""
 
@@ -84,7 +84,7 @@ class RunBegan:
     wake: WakeReason | None
     """Why a suspended operation goes on; None for its first segment."""
     late: float | None
-    """Seconds by which it begins after it was due; None where that is not known."""
+    """Seconds by which it begins after it was due; None where that is not known, or where it was begun by its start."""
     takeover: bool
     """Whether the last run died with its process, or lost its lease."""
     traceparent: str
@@ -93,7 +93,7 @@ class RunBegan:
     """Trace context of the run that ended the segment before, or of the one that failed; "" for none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class RunEnded:
     """The run has ended, and what it left is committed."""
 
@@ -106,7 +106,7 @@ class RunEnded:
     """Type of the exception that left the handler, or the reason of the failure; "" for none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class StepBegan:
     """The function of a step is called."""
 
@@ -120,7 +120,7 @@ class StepBegan:
     """1 for the first try."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class StepEnded:
     """The function of the step has returned, or raised."""
 
@@ -130,7 +130,7 @@ class StepEnded:
     """Type of the exception; "" for none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class SendBegan:
     """A message is about to be stored."""
 
@@ -138,7 +138,7 @@ class SendBegan:
     topic: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class SendEnded:
     """It is stored, or was refused."""
 
@@ -147,7 +147,7 @@ class SendEnded:
     """Type of the exception; "" for none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Received:
     """A handler has got a message. A handler that begins again from the top gets it again, and so it is told again."""
 
@@ -158,7 +158,7 @@ class Received:
     """Seconds since it was sent."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Started:
     """An operation was made."""
 
@@ -167,7 +167,7 @@ class Started:
     """"" for one that its creator drives."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Suspended:
     """An operation waits, and holds nobody."""
 
@@ -176,7 +176,7 @@ class Suspended:
     resume_point: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Retried:
     """A run failed, and its segment runs again."""
 
@@ -188,7 +188,7 @@ class Retried:
     """Seconds."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Ended:
     """An operation has ended."""
 
@@ -204,7 +204,7 @@ class Ended:
     """Of the failure, as in ``ErrorInfo``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class LeaseLost:
     """This process ran or drove an operation, and another one has it now."""
 
@@ -212,7 +212,7 @@ class LeaseLost:
     handler: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class TakenOver:
     """This process took an operation whose process died, or stopped renewing its lease."""
 
@@ -222,7 +222,7 @@ class TakenOver:
     """The process that had it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Committed:
     """A transaction of this process is over."""
 
@@ -232,7 +232,7 @@ class Committed:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Swept:
     """This process has looked for what is due."""
 
@@ -315,11 +315,11 @@ def lateness(before: Record | None, after: Record) -> float | None:
     """Seconds by which a run that was just claimed begins after it was due; None where nobody knows.
 
     Args:
-        before: The row before the claim; None: it was claimed in the write that made it.
+        before: The row before the claim; None: it was claimed in the write that made it, and was never due.
         after: The row as it was claimed.
     """
     if before is None:
-        return 0.0
+        return None
     if before.state is State.PENDING and not before.claim:
         return max(0.0, after.update_time - before.create_time)
     wait, wake = before.wait, after.wake

@@ -115,6 +115,7 @@ class Observing:
             make: Writes it; gives the row that is there then.
         """
         began = moments.StartBegan(
+            name=record.name,
             handler=record.handler,
             parent_operation=record.parent_operation,
             traceparent=record.traceparent,
@@ -126,7 +127,7 @@ class Observing:
         except BaseException as exc:
             self.tell(moments.StartEnded(began=began, error=type(exc).__name__))
             raise
-        self.tell(moments.StartEnded(began=began, name=created.name, new=created.uid == record.uid))
+        self.tell(moments.StartEnded(began=began, new=created.uid == record.uid))
         return created
 
     @contextmanager

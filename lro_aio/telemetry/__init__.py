@@ -14,16 +14,16 @@ def chosen(wanted: bool | Observer) -> tuple[Observer, ...]:
     """The observers that ``Client(telemetry=...)`` stands for.
 
     Args:
-        wanted: True: ``Telemetry()`` where OpenTelemetry is installed; False: none.
+        wanted: True: ``Telemetry()`` where OpenTelemetry is installed and somebody listens; False: none.
     """
     if not isinstance(wanted, bool):
         return (wanted,)
     if not wanted:
         return ()
     try:
-        from lro_aio.telemetry.otel import Telemetry
+        from lro_aio.telemetry.otel import Telemetry, is_listened_to
     except ModuleNotFoundError as exc:
         if (exc.name or "").partition(".")[0] != "opentelemetry":
             raise
         return ()
-    return (Telemetry(),)
+    return (Telemetry(),) if is_listened_to() else ()

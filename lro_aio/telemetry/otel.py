@@ -11,8 +11,10 @@ from lro_aio.core.moments import Moment
 from lro_aio.telemetry.metrics import Metrics
 from lro_aio.telemetry.spans import Spans
 
-__all__ = ["Telemetry"]
+__all__ = ["Telemetry", "is_listened_to"]
 
+API = ("opentelemetry.trace", "opentelemetry.metrics")
+"""Modules of the API, with the providers that do nothing."""
 SCOPE = "lro_aio"
 """Name of the tracer and of the meter."""
 
@@ -20,8 +22,8 @@ SCOPE = "lro_aio"
 class Telemetry:
     """Spans and metrics of what a client does, for OpenTelemetry.
 
-    ``Client()`` makes one where OpenTelemetry is installed; ``Client(telemetry=False)`` has none. One may be given to
-    several clients.
+    ``Client()`` makes one when it is opened, where OpenTelemetry is installed and the application has set a provider;
+    ``Client(telemetry=False)`` has none. One may be given to several clients.
 
     Args:
         tracer_provider: None: the application's global one.
@@ -51,3 +53,9 @@ class Telemetry:
         """For the engine."""
         self._metrics.observe(moment)
         return self._spans.observe(moment)
+
+
+def is_listened_to() -> bool:
+    """Whether the application has set a provider: what comes with the API itself drops everything."""
+    providers = (trace.get_tracer_provider(), metrics.get_meter_provider())
+    return not all(type(provider).__module__.startswith(API) for provider in providers)

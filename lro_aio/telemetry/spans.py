@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextvars import Token
 from typing import Any
 
@@ -10,23 +10,24 @@ from opentelemetry import context as contexts
 from opentelemetry.context import Context
 from opentelemetry.trace import (
     Link,
+    NonRecordingSpan,
     Span,
     SpanContext,
     SpanKind,
     StatusCode,
+    TraceFlags,
     Tracer,
     get_current_span,
     set_span_in_context,
 )
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
 from lro_aio.core import moments
 from lro_aio.core.moments import Moment
+from lro_aio.core.tracing import well_formed
 
 __all__ = ["Spans"]
 
-_PARSER = TraceContextTextMapPropagator()
 FAILED = ("FAILED", "RETRIED")
 """Outcomes of a run that are errors."""
 
@@ -66,18 +67,21 @@ class Spans:
     def _begin_start(self, moment: moments.StartBegan) -> str | None:
         parent = None
         if moment.traceparent and (moment.explicit or not get_current_span().get_span_context().is_valid):
-            parent = _parsed(moment.traceparent)
+            parent = _around(_parsed(moment.traceparent))
         name = f"start {moment.handler}" if moment.handler else "create"
-        span = self._tracer.start_span(name, parent, SpanKind.PRODUCER, {"lro.handler": moment.handler})
+        attributes = {"lro.operation.name": moment.name}
+        if moment.handler:
+            attributes["lro.handler"] = moment.handler
+        span = self._tracer.start_span(name, parent, SpanKind.PRODUCER, attributes)
         self._open[moment] = span, None
         return _written(span)
 
     def _end_start(self, moment: moments.StartEnded) -> None:
-        self._end(moment.began, {"lro.operation.name": moment.name, "lro.new": moment.new}, moment.error)
+        self._end(moment.began, "", moment.error)
 
     def _begin_run(self, moment: moments.RunBegan) -> str | None:
         creation = _parsed(moment.traceparent)
-        around = [_linked(creation), _linked(_parsed(moment.before))]
+        around = (creation, _parsed(moment.before))
         attributes: dict[str, AttributeValue] = {
             "lro.operation.name": moment.name,
             "lro.handler": moment.handler,
@@ -88,7 +92,7 @@ class Spans:
             attributes["lro.wake.reason"] = moment.wake.value
         span = self._tracer.start_span(
             f"run {moment.handler}",
-            creation if self._nested else Context(),
+            _around(creation) if self._nested else Context(),
             SpanKind.CONSUMER,
             attributes,
             [Link(context) for context in around if context is not None],
@@ -98,7 +102,7 @@ class Spans:
 
     def _end_run(self, moment: moments.RunEnded) -> None:
         error = moment.error if moment.outcome in FAILED else ""
-        self._end(moment.began, {"lro.outcome": moment.outcome}, error)
+        self._end(moment.began, moment.outcome, error)
 
     def _begin_step(self, moment: moments.StepBegan) -> None:
         attributes: dict[str, AttributeValue] = {
@@ -113,31 +117,34 @@ class Spans:
         self._open[moment] = self._tracer.start_span("send", None, SpanKind.PRODUCER, attributes), None
 
     def _end_with_error(self, moment: moments.StepEnded | moments.SendEnded) -> None:
-        self._end(moment.began, {}, moment.error)
+        self._end(moment.began, "", moment.error)
 
     def _enter(self, moment: Moment, span: Span) -> None:
         self._open[moment] = span, contexts.attach(set_span_in_context(span))
 
-    def _end(self, began: Moment, attributes: Mapping[str, AttributeValue], error: str) -> None:
+    def _end(self, began: Moment, outcome: str, error: str) -> None:
         span, token = self._open.pop(began)
         if token is not None:
             contexts.detach(token)
-        if span.is_recording():
-            span.set_attributes({key: value for key, value in attributes.items() if value != ""})
-            if error:
-                span.set_attribute("error.type", error)
-                span.set_status(StatusCode.ERROR)
+        if outcome:
+            span.set_attribute("lro.outcome", outcome)
+        if error:
+            span.set_attribute("error.type", error)
+            span.set_status(StatusCode.ERROR)
         span.end()
 
 
-def _parsed(traceparent: str) -> Context:
-    """A context with the span of a W3C trace context, and with nothing else; without a span where it is malformed."""
-    return _PARSER.extract({"traceparent": traceparent}, Context()) if traceparent else Context()
+def _parsed(traceparent: str) -> SpanContext | None:
+    """The span that a W3C trace context names; None where it names none."""
+    if not well_formed(traceparent):
+        return None
+    _, trace_id, span_id, flags = traceparent.split("-")
+    return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16)))
 
 
-def _linked(context: Context) -> SpanContext | None:
-    span = get_current_span(context).get_span_context()
-    return span if span.is_valid else None
+def _around(span: SpanContext | None) -> Context:
+    """A context with this span, and with nothing else."""
+    return Context() if span is None else set_span_in_context(NonRecordingSpan(span), Context())
 
 
 def _written(span: Span) -> str | None:
