@@ -6,7 +6,6 @@ of whoever starts or sends. What a commit did to an operation is told once, by t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,7 +35,7 @@ __all__ = [
     "Suspended",
     "Swept",
     "TakenOver",
-    "facts",
+    "fact",
     "lateness",
     "outcome",
 ]
@@ -282,33 +281,33 @@ class Observer(Protocol):
         ...
 
 
-def facts(before: Record | None, after: Record | None) -> Iterator[Moment]:
-    """What a commit did to an operation.
+def fact(before: Record | None, after: Record | None) -> Moment | None:
+    """What a commit did to an operation; None for nothing that anybody is told of.
 
     Args:
         before: The row before it; None: there was none.
         after: The row after it; None: it was removed.
     """
     if after is before:
-        return
+        return None
     if after is None:
-        if before is not None and not before.done:
-            yield Ended(name=before.name, handler=before.handler, outcome="DELETED", seconds=None)
-        return
+        if before is None or before.done:
+            return None
+        return Ended(name=before.name, handler=before.handler, outcome="DELETED", seconds=None)
     name, handler = after.name, after.handler
     if before is None or before.uid != after.uid:
-        yield Started(name=name, handler=handler)
-    elif after.done and not before.done:
-        yield _ended(after)
-    elif after.claim > before.claim and before.state is State.RUNNING:
-        yield TakenOver(name=name, handler=handler, owner=before.owner)
-    elif after.state is State.SUSPENDED and before.state is State.RUNNING and not after.paused:
-        wait, point = after.wait, after.resume_point
-        if wait is not None and wait.rerun and not wait.union:
-            delay = max(0.0, wait.sleep_until - after.update_time)
-            yield Retried(name=name, handler=handler, resume_point=point, retries=after.retries, delay=delay)
-        else:
-            yield Suspended(name=name, handler=handler, resume_point=point)
+        return Started(name=name, handler=handler)
+    if before.state is not State.RUNNING or after.done:
+        return _ended(after) if after.done and not before.done else None
+    if after.claim > before.claim:
+        return TakenOver(name=name, handler=handler, owner=before.owner)
+    if after.state is not State.SUSPENDED or after.paused:
+        return None
+    wait, point = after.wait, after.resume_point
+    if wait is None or wait.union or not wait.rerun:
+        return Suspended(name=name, handler=handler, resume_point=point)
+    delay = max(0.0, wait.sleep_until - after.update_time)
+    return Retried(name=name, handler=handler, resume_point=point, retries=after.retries, delay=delay)
 
 
 def lateness(before: Record | None, after: Record) -> float | None:

@@ -79,22 +79,20 @@ class Observing:
 
         def told(outcome: Outcome) -> None:
             if not isinstance(outcome, Exception):
-                self._tell_facts(witness.before, outcome)
+                self._tell_fact(witness.before, outcome)
             if answered is not None:
                 answered(outcome)
 
         return change, told
 
-    def _tell_facts(self, before: Record | None, after: Record | None) -> None:
+    def _tell_fact(self, before: Record | None, after: Record | None) -> None:
         if after is before:
             return
-        self.found = Found()
-        takeover = False
-        for moment in moments.facts(before, after):
-            takeover = takeover or isinstance(moment, moments.TakenOver)
+        moment = moments.fact(before, after)
+        if moment is not None:
             self.tell(moment)
         if after is not None and (before is None or after.claim > before.claim):
-            self.found = Found(moments.lateness(before, after), takeover)
+            self.found = Found(moments.lateness(before, after), isinstance(moment, moments.TakenOver))
 
     def committed(self, outcomes: Iterable[Outcome], changes: int, seconds: float) -> None:
         """A transaction is over."""
