@@ -260,19 +260,21 @@ class Starter:
         self._slots.starved = True
         return False
 
-    async def _make(
+    def _make(
         self, record: Record, claimed_for: Handler | None, by: Holding | None, also: Sequence[str], *, explicit: bool
-    ) -> Record:
+    ) -> Awaitable[Record]:
         """Write the row, or find it; ``explicit``: the caller gave its trace context."""
-
-        def write(record: Record) -> Awaitable[Record]:
-            if record.handler and self._settings.dispatch == "scheduler":
-                return self._start_elsewhere(record, by, also)
-            return self._create(record, claimed_for, by, also)
-
         if self._observing is None:
-            return await write(record)
-        return await self._observing.start(record, explicit=explicit, make=write)
+            return self._write(record, claimed_for, by, also)
+        write = partial(self._write, claimed_for=claimed_for, by=by, also=also)
+        return self._observing.start(record, explicit=explicit, make=write)
+
+    def _write(
+        self, record: Record, claimed_for: Handler | None, by: Holding | None, also: Sequence[str]
+    ) -> Awaitable[Record]:
+        if record.handler and self._settings.dispatch == "scheduler":
+            return self._start_elsewhere(record, by, also)
+        return self._create(record, claimed_for, by, also)
 
     def _create(
         self,
