@@ -36,6 +36,7 @@ __all__ = [
     "Swept",
     "TakenOver",
     "fact",
+    "failure",
     "lateness",
     "outcome",
 ]
@@ -352,14 +353,22 @@ def outcome(after: Record, before: Record) -> str:
     return "LEFT"
 
 
+def failure(after: Record) -> tuple[str, str]:
+    """The name of the code of a row's error, and its reason; "" for each that there is not."""
+    if not after.error:
+        return "", ""
+    status = status_pb2.Status.FromString(after.error)
+    return Code.of(status.code).name, reason_of(status)
+
+
 def _ended(after: Record) -> Ended:
     ended = after.update_time if after.end_time is None else after.end_time
-    status = status_pb2.Status.FromString(after.error) if after.error else None
+    code, reason = failure(after)
     return Ended(
         name=after.name,
         handler=after.handler,
         outcome=after.state.value,
         seconds=max(0.0, ended - after.create_time),
-        code="" if status is None else Code.of(status.code).name,
-        reason="" if status is None else reason_of(status),
+        code=code,
+        reason=reason,
     )

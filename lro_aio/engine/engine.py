@@ -9,6 +9,7 @@ from typing import Any
 
 from lro_aio.core.codec import StateCodec
 from lro_aio.core.data import ResponseType
+from lro_aio.core.moments import LeaseLost
 from lro_aio.core.record import Record
 from lro_aio.core.transitions import Holder
 from lro_aio.engine.batching import Batcher
@@ -316,7 +317,9 @@ class Engine:
         """Whether this process needs its scheduler: a front end does only for one that works elsewhere."""
         return self.settings.worker or not self._scheduler.local
 
-    def _lost(self, holder: Holder) -> None:
+    def _lost(self, name: str, holder: Holder) -> None:
+        if self.observing is not None and holder.uid not in self.worker.running:  # who drives it by hand is not told
+            self.observing.tell(LeaseLost(name=name, handler=""))
         self.worker.lose(holder)
 
     async def _after(self, record: Record) -> None:

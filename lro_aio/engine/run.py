@@ -171,7 +171,6 @@ class Runner:
         except KeyboardInterrupt:
             raise
         except BaseException as exc:  # noqa: BLE001 (whatever a handler raises becomes a status: rule 10)
-            run.error = type(leaves(exc)[0]).__name__
             try:
                 if run.cancel_reason is CancelReason.SUSPENDED and not run.holding.record.done:
                     return await self._parked(run, exc)
@@ -373,6 +372,7 @@ class Runner:
             found: The exceptions that are the cause.
         """
         self._log_failed(run, status, exc)
+        run.error = type(found[0]).__name__ if found else reason_of(status)
         return self._failed(
             run,
             run.holding.fitted(status),
@@ -383,7 +383,6 @@ class Runner:
 
     def _log_failed(self, run: Run, status: status_pb2.Status, exc: BaseException | None = None) -> None:
         record = run.holding.record
-        run.error = run.error or reason_of(status)
         logger.error(
             "operation %s failed in handler %r: %s %s: %s",
             record.name,
@@ -512,6 +511,7 @@ class Runner:
             extra=about(run.record, "error_not_told"),
         )
         self._host.causes.keep(run.record, exc)
+        run.error = type(exc).__name__
         status = untold(exc)
         self._log_failed(run, status)
         return self._failed(run, status, changes={})
@@ -530,6 +530,7 @@ class Runner:
     ) -> Outcome:
         """Run the segment again after ``delay`` seconds, or when the exceptions ask for it, and say why."""
         delay = self._longest(found, delay)
+        run.error = type(found[0]).__name__
         logger.warning(
             "%s runs again in %.1f s: %r", run.record.name, delay, exc, extra=about(run.record, "runs_again")
         )

@@ -11,6 +11,10 @@ from lro_aio.engine.run import Run
 __all__ = ["WatchedRun"]
 
 
+ENDED_WELL = ("SUCCEEDED", "CANCELLED", "SUSPENDED", "RELEASED", "LEASE_LOST")
+"""Outcomes of a run that are nobody's failure."""
+
+
 class WatchedRun:
     """A run that observers are told of. Made and used in the run's own task.
 
@@ -53,12 +57,15 @@ class WatchedRun:
             outcome = "DELETED"
         else:
             outcome = moments.outcome(row, run.record)
-        failed = outcome in ("FAILED", "RETRIED", "PAUSED", "CLEANUP", "LEFT")
+        error = run.error
+        if outcome == "FAILED" and not error:  # the handler called op.fail(), or a cleaning run ends with its failure
+            code, reason = moments.failure(row)
+            error = reason or code
         self._observing.tell(
             moments.RunEnded(
                 began=self._began,
                 outcome=outcome,
                 seconds=run.now() - self._since,
-                error=run.error if failed else "",
+                error="" if outcome in ENDED_WELL else error,
             )
         )

@@ -4,9 +4,11 @@ import asyncio
 import logging
 
 import pytest
+from google.rpc import status_pb2
 
 import lro_aio as lro
 from lro_aio import moments
+from lro_aio.core.change import Change
 from lro_aio.core.record import Record, State, Wait
 
 from ..waiting import PATIENCE, reached, until
@@ -211,6 +213,60 @@ async def test_a_run_whose_operation_is_anothers_by_now_lost_its_lease(lro_clien
         await until(lambda: notes.of(moments.LeaseLost))
     (ended,) = notes.of(moments.RunEnded)
     assert (ended.outcome, notes.of(moments.LeaseLost)[0].name) == ("LEASE_LOST", op.name)
+
+
+@pytest.mark.asyncio
+async def test_an_operation_that_is_driven_by_hand_may_lose_its_lease_too(open_client, tmp_path, lro_clock, notes):
+    url = f"sqlite:////{tmp_path}/operations.db"
+    async with asyncio.timeout(PATIENCE):
+        client = await open_client(url, observers=[notes], telemetry=False)
+        op = await client.create()
+        client.store.apply([Change(op.name, lambda row: row.evolve(claim=row.claim + 1))])
+        while not notes.of(moments.LeaseLost):
+            await lro_clock.advance(5)
+    assert [lost.name for lost in notes.of(moments.LeaseLost)] == [op.name]
+
+
+@pytest.mark.parametrize(
+    ("handler", "error"),
+    [
+        ("raises", "KeyError"),
+        ("fails", "DATA_LOSS"),
+        ("group", "KeyError"),
+        ("late", "DEADLINE_EXCEEDED"),
+        ("long", "TimeoutError"),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_failed_run_says_why_it_failed(lro_client, lro_clock, notes, handler, error):
+    @lro_client.handler("raises")
+    async def raises(op):
+        raise KeyError
+
+    @lro_client.handler("fails")
+    async def fails(op):
+        await op.fail(status_pb2.Status(code=lro.Code.DATA_LOSS.value, message="gone"))
+
+    @lro_client.handler("group")
+    async def group(op):
+        raise ExceptionGroup("both", [KeyError(), KeyError()])
+
+    @lro_client.handler("late", deadline=5)
+    async def late(op):
+        await asyncio.Event().wait()
+
+    @lro_client.handler("long", run_timeout=5)
+    async def long(op):
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(PATIENCE):
+        op = await lro_client.start(handler)
+        await until(lambda: notes.of(moments.RunBegan))
+        await lro_clock.advance(5)
+        await lro_client.until(op)
+        await until(lambda: notes.of(moments.RunEnded))
+    (ended,) = notes.of(moments.RunEnded)
+    assert (ended.outcome, ended.error) == ("FAILED", error)
 
 
 @pytest.mark.asyncio
