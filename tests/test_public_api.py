@@ -156,6 +156,32 @@ print(asyncio.run(opened(telemetry=False)), asyncio.run(opened()))
     assert output(code) == "[] ['opentelemetry']"
 
 
+def test_a_client_takes_the_global_providers_that_are_set_when_it_opens() -> None:
+    """And without any, it makes nothing to be told: nobody would listen."""
+    code = """
+import asyncio, lro_aio as lro
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+exporter = InMemorySpanExporter()
+tracers = TracerProvider()
+tracers.add_span_processor(SimpleSpanProcessor(exporter))
+client = lro.Client("sqlite://")
+
+async def started():
+    async with client:
+        await (await client.create()).done()
+        return client.engine.observing is not None, [span.name for span in exporter.get_finished_spans()]
+
+print(asyncio.run(started()))
+trace.set_tracer_provider(tracers)
+print(asyncio.run(started()))
+"""
+    assert output(code).splitlines() == ["(False, [])", "(True, ['create'])"]
+
+
 def test_telemetry_without_its_extra_names_the_install_command() -> None:
     code = "import lro_aio\ntry:\n    lro_aio.Telemetry\nexcept ImportError as exc:\n    print(exc)\n"
     sentence = "lro_aio.Telemetry needs an extra that is not installed: pip install 'lro-aio[otel]'"
