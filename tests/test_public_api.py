@@ -288,6 +288,13 @@ def test_the_pytest_plugin_without_pytest_asyncio_breaks_no_test_that_does_not_a
     assert "pip install 'lro-aio[testing]'" in done.stdout
 
 
+def test_the_fixture_for_telemetry_says_what_it_needs(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text("def test_it(lro_telemetry):\n    pass\n")
+    options = ["-p", "lro_aio.testing.plugin", "-p", "no:cacheprovider", "-rA", str(tmp_path)]
+    code = f"import os, pytest\nos.environ['PYTEST_DISABLE_PLUGIN_AUTOLOAD'] = '1'\nsys.exit(pytest.main({options!r}))"
+    assert "pip install opentelemetry-sdk" in run(code, without=("opentelemetry.sdk",)).stdout
+
+
 def test_constructing_a_client_does_no_io(tmp_path: Path) -> None:
     """Nor does it need an event loop."""
     with pytest.raises(RuntimeError):

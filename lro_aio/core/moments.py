@@ -81,8 +81,8 @@ class RunBegan:
     """Runs of this segment that ended without a result, with this one."""
     retries: int
     """Runs of this segment that failed, and that the retry policy let run again."""
-    wake: WakeReason | None
-    """Why a suspended operation goes on; None for its first segment."""
+    wake: WakeReason | str | None
+    """Why a suspended operation goes on, perhaps for a reason of a newer release; None for its first segment."""
     late: float | None
     """Seconds by which it begins after it was due; None where that is not known, or where it was begun by its start."""
     takeover: bool

@@ -86,6 +86,7 @@ class Observing:
         return change, told
 
     def _tell_fact(self, before: Record | None, after: Record | None) -> None:
+        self.found = Found()
         if after is before:
             return
         moment = moments.fact(before, after)

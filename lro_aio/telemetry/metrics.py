@@ -103,7 +103,7 @@ class Metrics:
     def _note_run(self, moment: moments.RunBegan) -> None:
         self._count(self._running, 1, moment.handler)
         if moment.late is not None:
-            reason = moment.wake.value if moment.wake is not None else "START"
+            reason = str(moment.wake) if moment.wake is not None else "START"
             self._time(self._lateness, moment.late, ("lro.handler", moment.handler), ("lro.wake.reason", reason))
 
     def _note_run_ended(self, moment: moments.RunEnded) -> None:

@@ -89,7 +89,7 @@ class Spans:
             "lro.attempt": moment.attempt,
         }
         if moment.wake is not None:
-            attributes["lro.wake.reason"] = moment.wake.value
+            attributes["lro.wake.reason"] = str(moment.wake)
         span = self._tracer.start_span(
             f"run {moment.handler}",
             _around(creation) if self._nested else Context(),

@@ -7,6 +7,8 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 
 import lro_aio as lro
+from lro_aio.core.change import Change
+from lro_aio.core.record import State, Wake
 from lro_aio.testing import TelemetryRecorder
 
 from ..waiting import PATIENCE, reached
@@ -312,3 +314,19 @@ async def test_a_rerun_is_a_start_in_the_trace_of_the_first_one(lro_client, lro_
     first, second = lro_telemetry.spans("start fail")
     assert second.parent.span_id == first.get_span_context().span_id
     assert kept(again.traceparent) == context_of(second)
+
+
+@pytest.mark.asyncio
+async def test_a_reason_of_a_newer_release_is_told_as_it_is(open_client, store, lro_clock, lro_handlers, caplog):
+    recorder = TelemetryRecorder()
+    async with asyncio.timeout(PATIENCE):
+        client = await open_client(store, handlers=[lro_handlers], telemetry=recorder.telemetry)
+        op = await client.start("nap")
+        await reached(client, op.name, "SUSPENDED")
+        newer = Wake(reason="TIDE")
+        change = Change(op.name, lambda row: row.evolve(state=State.PENDING, wake=newer, check_time=lro_clock.time()))
+        await client.engine.rows.submit(change)
+        await client.sweep()
+        await reached(client, op.name, "SUSPENDED")
+    assert recorder.spans("run nap")[1].attributes["lro.wake.reason"] == "TIDE"
+    assert [record for record in caplog.records if record.event == "observer_failed"] == []
