@@ -357,3 +357,47 @@ def test_a_write_that_changes_nothing_is_nothing_that_happened():
     assert moments.fact(done, done) is None
     assert moments.fact(done, done.evolve(expire_time=1.0)) is None
     assert moments.fact(done, None) is None
+
+
+@pytest.mark.asyncio
+async def test_runs_that_are_cancelled_paused_deleted_or_given_back_say_so(open_client, lro_clock, notes):
+    handlers, began = lro.Handlers(), []
+
+    @handlers.handler("held", on_cancel="undo")
+    async def held(op):
+        began.append(op.name)
+        if not op.resume_point:
+            await asyncio.Event().wait()
+
+    @handlers.handler("wrong", pause_on_failure=True)
+    async def wrong(op):
+        raise KeyError
+
+    @handlers.handler("gone")
+    async def gone(op):
+        await op.client.delete_operation(op.name)
+
+    async def ends(count):
+        await until(lambda: len(notes.of(moments.RunEnded)) == count)
+
+    async with asyncio.timeout(PATIENCE):
+        client = await open_client("sqlite://", handlers=handlers, observers=[notes], telemetry=False)
+        cancelled = await client.start("held")
+        await until(lambda: began)
+        await client.cancel_operation(cancelled.name)
+        await ends(2)
+        await client.start("wrong")
+        await ends(3)
+        await client.start("gone")
+        await ends(4)
+        await client.start("held")
+        await until(lambda: len(began) == 3)
+        await client.aclose()
+    told = [(ended.outcome, ended.error, ended.began.wake) for ended in notes.of(moments.RunEnded)]
+    assert told == [
+        ("CLEANUP", "", None),
+        ("CANCELLED", "", lro.WakeReason.CANCEL_REQUESTED),
+        ("PAUSED", "KeyError", None),
+        ("DELETED", "", None),
+        ("RELEASED", "", None),
+    ]
