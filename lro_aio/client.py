@@ -41,7 +41,7 @@ from lro_aio.engine.timing import SystemClock
 from lro_aio.ports import Clock, Scheduler, Store
 from lro_aio.schedulers.local import LocalScheduler
 from lro_aio.stores import open_url
-from lro_aio.telemetry import chosen
+from lro_aio.telemetry import checked, chosen
 
 __all__ = ["Client"]
 
@@ -153,7 +153,7 @@ class Client(Controls):
             pause_on_failure=pause_on_failure,
             observers=tuple(observers),
         )
-        self._telemetry = telemetry
+        self._telemetry = checked(telemetry)
         self.clock: Clock = clock if clock is not None else SystemClock()
         """Engine time."""
         self._services = {name: as_service(service) for name, service in (services or {}).items()}

@@ -48,6 +48,9 @@ class Settings:
     def __post_init__(self) -> None:
         if not isinstance(self.pause_on_failure, bool):
             raise TypeError(f"pause_on_failure must be True or False, not {self.pause_on_failure!r}")
+        for observer in self.observers:
+            if not callable(getattr(observer, "observe", None)):
+                raise TypeError(f"an observer must have a method observe, and {observer!r} has none")
 
     def for_a_life(self, observers: tuple[Observer, ...]) -> Settings:
         """The same, with an owner of its own, and with more observers."""

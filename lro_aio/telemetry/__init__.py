@@ -7,7 +7,18 @@ from __future__ import annotations
 
 from lro_aio.core.moments import Observer
 
-__all__ = ["chosen"]
+__all__ = ["checked", "chosen"]
+
+
+def checked(wanted: bool | Observer) -> bool | Observer:
+    """What was given as ``Client(telemetry=...)``.
+
+    Raises:
+        TypeError: It is no such thing.
+    """
+    if not isinstance(wanted, bool) and not callable(getattr(wanted, "observe", None)):
+        raise TypeError(f"telemetry must be True, False or a Telemetry, not {wanted!r}")
+    return wanted
 
 
 def chosen(wanted: bool | Observer) -> tuple[Observer, ...]:

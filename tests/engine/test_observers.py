@@ -401,3 +401,10 @@ async def test_runs_that_are_cancelled_paused_deleted_or_given_back_say_so(open_
         ("DELETED", "", None),
         ("RELEASED", "", None),
     ]
+
+
+def test_what_is_no_observer_is_refused_when_the_client_is_made():
+    with pytest.raises(TypeError, match="an observer must have a method observe"):
+        lro.Client("sqlite://", observers=[print])
+    with pytest.raises(TypeError, match="telemetry must be True, False or a Telemetry, not 'on'"):
+        lro.Client("sqlite://", telemetry="on")
