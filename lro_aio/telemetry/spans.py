@@ -24,7 +24,7 @@ from opentelemetry.util.types import AttributeValue
 
 from lro_aio.core import moments
 from lro_aio.core.moments import Moment
-from lro_aio.core.tracing import well_formed
+from lro_aio.core.tracing import CALLER, well_formed
 
 __all__ = ["Spans"]
 
@@ -65,9 +65,7 @@ class Spans:
         return None if note is None else note(moment)
 
     def _begin_start(self, moment: moments.StartBegan) -> str | None:
-        parent = None
-        if moment.traceparent and (moment.explicit or not get_current_span().get_span_context().is_valid):
-            parent = _around(_parsed(moment.traceparent))
+        parent = _around(_parsed(moment.traceparent)) if moment.explicit else _parent(moment.traceparent)
         name = f"start {moment.handler}" if moment.handler else "create"
         attributes = {"lro.operation.name": moment.name}
         if moment.handler:
@@ -114,7 +112,8 @@ class Spans:
 
     def _begin_send(self, moment: moments.SendBegan) -> None:
         attributes = {"lro.operation.name": moment.name, "lro.topic": moment.topic}
-        self._open[moment] = self._tracer.start_span("send", None, SpanKind.PRODUCER, attributes), None
+        span = self._tracer.start_span("send", _parent(CALLER.get()), SpanKind.PRODUCER, attributes)
+        self._open[moment] = span, None
 
     def _end_with_error(self, moment: moments.StepEnded | moments.SendEnded) -> None:
         self._end(moment.began, "", moment.error)
@@ -145,6 +144,13 @@ def _parsed(traceparent: str) -> SpanContext | None:
 def _around(span: SpanContext | None) -> Context:
     """A context with this span, and with nothing else."""
     return Context() if span is None else set_span_in_context(NonRecordingSpan(span), Context())
+
+
+def _parent(caller: str) -> Context | None:
+    """The context of the caller, where no span is current that is nearer."""
+    if not caller or get_current_span().get_span_context().is_valid:
+        return None
+    return _around(_parsed(caller))
 
 
 def _written(span: Span) -> str | None:

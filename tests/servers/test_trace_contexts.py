@@ -76,6 +76,22 @@ async def test_over_http_the_header_is_the_parent_and_a_malformed_one_is_none(
     assert CALLER.get() == ""
 
 
+async def test_a_message_over_http_is_sent_in_the_trace_of_its_caller(handlers: lro.Handlers) -> None:
+    recorder, app = TelemetryRecorder(), FastAPI()
+    install_error_handlers(app)
+    async with (
+        lro.Client("sqlite://", handlers=[handlers], telemetry=recorder.telemetry) as client,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http,
+    ):
+        app.include_router(operations_router(client))
+        name = (await client.create()).name
+        answer = await http.post(f"/v1/{name}:send", json={"topic": "a"}, headers={"traceparent": SENT})
+        assert answer.status_code == 200, answer.text
+    parent = recorder.span("send").parent
+    assert parent is not None
+    assert f"{parent.span_id:016x}" == SENT.split("-")[2]
+
+
 async def test_over_grpc_the_metadata_is_the_parent(traced: lro.Client, serve_grpc: Serve) -> None:
     async def started(request: Any, context: Any) -> Any:
         return operations_pb2.Operation(name=(await traced.start("double")).traceparent)
