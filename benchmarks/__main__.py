@@ -18,6 +18,7 @@ from benchmarks import (
     bench_servers,
     bench_sleepers,
     bench_steps,
+    bench_telemetry,
     bench_waits,
 )
 from benchmarks.harness import Line, measure
@@ -37,6 +38,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         bench_growth,
         bench_import,
         bench_steps,
+        bench_telemetry,
     )
 }
 PAGE = ROOT / "docs" / "benchmarks.md"

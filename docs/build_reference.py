@@ -30,6 +30,22 @@ Every public name, from the docstrings. `lro` is `import lro_aio as lro`. Durati
 `datetime.timedelta`; moments are seconds since the Unix epoch, unless something else is said.
 """
 
+MOMENTS = [
+    *(
+        "StartBegan",
+        "StartEnded",
+        "RunBegan",
+        "RunEnded",
+        "StepBegan",
+        "StepEnded",
+        "SendBegan",
+        "SendEnded",
+        "Received",
+    ),
+    *("Started", "Suspended", "Retried", "Ended", "LeaseLost", "TakenOver", "Committed", "Swept", "Moment"),
+]
+"""What an observer is told, in the order of an operation's life."""
+
 SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
     "Client": [
         ("lro_aio", ["Client", "HistoryEntry", "OperationsService"]),
@@ -69,6 +85,7 @@ SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
         ("lro_aio", ["LeasePolicy", "Limits", "PollPolicy", "RetentionPolicy", "RetryPolicy", "SweepPolicy"]),
         ("lro_aio.core.policies", ["Duration"]),
     ],
+    "Observing": [("lro_aio", ["Observer", "Telemetry"]), ("lro_aio.core.moments", MOMENTS)],
     "Errors": [],
     "Stores": [
         ("lro_aio", ["SqliteStore", "SpannerStore"]),
@@ -88,6 +105,7 @@ SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
         ("lro_aio.servers.oidc", ["OidcVerifier", "CertificatesUnavailableError"]),
         ("lro_aio.servers.calls", ["Authorize", "MAX_WAIT"]),
         ("lro_aio.servers.errors", ["RequestError"]),
+        ("lro_aio.servers.tracing", []),
     ],
     "Testing": [
         ("lro_aio.testing", []),
@@ -129,7 +147,7 @@ PORTS = {
 BASES = {"Client": "lro_aio.engine.controls.Controls", "Operation": "lro_aio.engine.durable.Durable"}
 """Classes whose methods are shown as those of the one that users see."""
 
-SHORT = {"lro_aio": "lro", "lro_aio.remote": "lro.remote"}
+SHORT = {"lro_aio": "lro", "lro_aio.remote": "lro.remote", "lro_aio.core.moments": "lro.moments"}
 """Modules under the names that users write."""
 
 OPAQUE = {"Transport", "GrpcTransport", "HttpTransport", "LocalTransport"}

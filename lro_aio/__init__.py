@@ -7,6 +7,7 @@ The layers. A module imports from the lines below its own, and from its own fold
     lro_aio                     this file: the public names
     client                      puts store, scheduler, handlers and clock together
     remote, schedulers, stores  the caller's side of any service; one module or folder per product
+    telemetry                   what observers are told, as OpenTelemetry's spans and metrics
     engine                      all of the asyncio
     ports                       the contracts, as docstrings: Store, Scheduler, Clock, OperationsService
     core, _missing              pure: an operation's row (``record.py``), every rule of its life (``transitions.py``)
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from lro_aio.client import Client
 from lro_aio.core import failures as failures
+from lro_aio.core import moments as moments
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import (
     ClockSkewError,
@@ -55,6 +57,7 @@ from lro_aio.core.errors import (
     WorkerUnavailableError,
 )
 from lro_aio.core.history import HistoryEntry
+from lro_aio.core.moments import Observer
 from lro_aio.core.policies import LeasePolicy, Limits, PollPolicy, RetentionPolicy, RetryPolicy, SweepPolicy
 from lro_aio.core.record import WakeReason
 from lro_aio.core.results import unmarshal_operation
@@ -73,6 +76,7 @@ if TYPE_CHECKING:
     from lro_aio.schedulers.workflows import WorkflowsScheduler
     from lro_aio.stores.spanner import SpannerStore
     from lro_aio.stores.sqlite import SqliteStore
+    from lro_aio.telemetry.otel import Telemetry
 
 __version__ = "0.1.0"
 
@@ -107,6 +111,7 @@ __all__ = [  # noqa: RUF022 (in the order of sorted(), which anybody can check)
     "Message",
     "OPERATION_COLUMN_NAME",
     "OPERATION_ID_HEADER",
+    "Observer",
     "Operation",
     "OperationAlreadyExistsError",
     "OperationBusyError",
@@ -137,6 +142,7 @@ __all__ = [  # noqa: RUF022 (in the order of sorted(), which anybody can check)
     "StoreUnavailableError",
     "Suspended",
     "SweepPolicy",
+    "Telemetry",
     "UnknownHandlerError",
     "UnknownResumePointError",
     "WaitDeadlineExceededError",
@@ -153,6 +159,7 @@ _LAZY = {
     "RemoteOperation": ("lro_aio.remote", ""),
     "SpannerStore": ("lro_aio.stores.spanner", "spanner"),
     "SqliteStore": ("lro_aio.stores.sqlite", ""),
+    "Telemetry": ("lro_aio.telemetry.otel", "otel"),
     "WorkflowsScheduler": ("lro_aio.schedulers.workflows", "workflows"),
 }
 """Names that are imported on first use -> their module, and the extra that it needs."""

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from lro_aio._missing import needs
 from lro_aio.core.history import HistoryEntry
 from lro_aio.core.logs import event
+from lro_aio.core.moments import Observer
 from lro_aio.core.policies import (
     Duration,
     LeasePolicy,
@@ -40,6 +41,7 @@ from lro_aio.engine.timing import SystemClock
 from lro_aio.ports import Clock, Scheduler, Store
 from lro_aio.schedulers.local import LocalScheduler
 from lro_aio.stores import open_url
+from lro_aio.telemetry import checked, chosen
 
 __all__ = ["Client"]
 
@@ -82,6 +84,8 @@ class Client(Controls):
             before the operation is suspended, where nothing but waits is left in its handler.
         resources: What handlers get as ``op.resources``: pools, HTTP clients.
         pause_on_failure: What ``handler(pause_on_failure=)`` is where a handler says nothing of it.
+        observers: Told what happens here: see ``Observer``.
+        telemetry: Whether OpenTelemetry gets spans and metrics, where it is installed; or a ``Telemetry``.
         clock: For tests.
 
     Raises:
@@ -109,6 +113,8 @@ class Client(Controls):
         linger: Duration = 1.0,
         resources: Any = None,
         pause_on_failure: bool = False,
+        observers: Iterable[Observer] = (),
+        telemetry: bool | Observer = True,
         clock: Clock | None = None,
     ) -> None:
         self.store = open_url(store) if isinstance(store, str) else store
@@ -145,7 +151,9 @@ class Client(Controls):
             linger=seconds(linger, "linger"),
             resources=resources,
             pause_on_failure=pause_on_failure,
+            observers=tuple(observers),
         )
+        self._telemetry = checked(telemetry)
         self.clock: Clock = clock if clock is not None else SystemClock()
         """Engine time."""
         self._services = {name: as_service(service) for name, service in (services or {}).items()}
@@ -235,7 +243,7 @@ class Client(Controls):
             self.scheduler,
             self.handlers,
             self.clock,
-            self._settings.for_a_life(),
+            self._settings.for_a_life(chosen(self._telemetry)),
             self._services,
         )
         await self._engine.open()

@@ -6,6 +6,9 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from opentelemetry import trace
+from opentelemetry.trace import NonRecordingSpan, SpanContext
+
 import lro_aio
 from lro_aio.core import logs
 
@@ -39,6 +42,14 @@ def test_every_log_call_passes_the_fields() -> None:
                 bare.append(f"{name}:{call.lineno}")
     assert bare == []
     assert {"client.py", "schedulers/local.py", "engine/sweep.py"} <= seen
+
+
+def test_where_a_span_is_current_a_record_names_it() -> None:
+    context = SpanContext(0xA, 0xB, is_remote=False)
+    with trace.use_span(NonRecordingSpan(context)):
+        told = logs.event("ran", operation="operations/a")
+    assert (told["trace_id"], told["span_id"]) == (f"{0xA:032x}", f"{0xB:016x}")
+    assert told["operation"] == "operations/a"
 
 
 def test_the_fields_are_always_all_there() -> None:

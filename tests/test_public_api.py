@@ -19,13 +19,15 @@ PUBLIC = [
     "CancelReason", "Client", "ClockSkewError", "CloudTasksScheduler",
     "Code", "Handlers", "HistoryEntry", "InvalidFilterError", "InvalidOperationNameError",
     "InvalidPageTokenError", "InvalidTokenError", "InvalidTransitionError", "LeaseLostError", "LeasePolicy",
-    "Limits", "LocalScheduler", "LroError", "Message", "OPERATION_COLUMN_NAME", "OPERATION_ID_HEADER", "Operation",
+    "Limits", "LocalScheduler", "LroError", "Message", "OPERATION_COLUMN_NAME", "OPERATION_ID_HEADER", "Observer",
+    "Operation",
     "OperationAlreadyExistsError", "OperationBusyError", "OperationCancelledError", "OperationDoneError",
     "OperationFailedError", "OperationNotDoneError", "OperationNotFoundError", "OperationsService",
     "PayloadTooLargeError", "PollPolicy", "RESUME_POINT_COLUMN_NAME", "RemoteCallError", "RemoteOperation",
     "RemoteProtocolError", "ResponseDataError", "RetentionPolicy", "RetryLater", "RetryPolicy", "STATE_COLUMN_NAME",
     "SchedulerUnavailableError", "SpannerStore", "SqliteStore", "StateCodecError",
     "StoreDataError", "StoreRefusedError", "StoreSchemaError", "StoreUnavailableError", "Suspended", "SweepPolicy",
+    "Telemetry",
     "UnknownHandlerError",
     "UnknownResumePointError", "WaitDeadlineExceededError", "WakeReason", "WorkerUnavailableError",
     "WorkflowsScheduler", "unmarshal_operation", "wait_operation",
@@ -50,7 +52,9 @@ HEAVY = (
 )  # fmt: skip
 """What it must not load (benchmark h measures what it does)."""
 
-EXTRAS = ("fastapi", "starlette", "httpx", "uvicorn", "typer", "rich", "click", "pytest", "pytest_asyncio")
+EXTRAS = (
+    "fastapi", "starlette", "httpx", "uvicorn", "typer", "rich", "click", "pytest", "pytest_asyncio", "opentelemetry",
+)  # fmt: skip
 """What an installation without extras may lack."""
 
 
@@ -138,6 +142,77 @@ asyncio.run(main())
     assert output(code, without=EXTRAS) == "Empty"
 
 
+def test_telemetry_that_is_off_loads_nothing_of_opentelemetry() -> None:
+    """A client that has it on loads the API when it is opened, and never an SDK."""
+    code = """
+import asyncio, lro_aio
+
+async def opened(**options):
+    async with lro_aio.Client("sqlite://", **options):
+        return sorted(name for name in sys.modules if name.startswith("opentelemetry.sdk") or name == "opentelemetry")
+
+print(asyncio.run(opened(telemetry=False)), asyncio.run(opened()))
+"""
+    assert output(code) == "[] ['opentelemetry']"
+
+
+def test_a_client_takes_the_global_providers_that_are_set_when_it_opens() -> None:
+    """And without any, it makes nothing to be told: nobody would listen."""
+    code = """
+import asyncio, lro_aio as lro
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+exporter = InMemorySpanExporter()
+tracers = TracerProvider()
+tracers.add_span_processor(SimpleSpanProcessor(exporter))
+client = lro.Client("sqlite://")
+
+async def started():
+    async with client:
+        await (await client.create()).done()
+        return client.engine.observing is not None, [span.name for span in exporter.get_finished_spans()]
+
+print(asyncio.run(started()))
+trace.set_tracer_provider(tracers)
+print(asyncio.run(started()))
+"""
+    assert output(code).splitlines() == ["(False, [])", "(True, ['create'])"]
+
+
+def test_telemetry_without_its_extra_names_the_install_command() -> None:
+    code = "import lro_aio\ntry:\n    lro_aio.Telemetry\nexcept ImportError as exc:\n    print(exc)\n"
+    sentence = "lro_aio.Telemetry needs an extra that is not installed: pip install 'lro-aio[otel]'"
+    assert output(code, without=("opentelemetry",)) == sentence
+
+
+def test_without_opentelemetry_all_is_the_same(tmp_path: Path) -> None:
+    """Neither is anything kept in the row that nobody gave, nor does a log record have other fields."""
+    code = f"""
+import asyncio, logging, lro_aio as lro
+from lro_aio.core import logs
+
+handlers = lro.Handlers()
+
+@handlers.handler("nap", resume_points=("awake",))
+async def nap(op) -> str:
+    return op.suspend(resume_at="awake", sleep=0.01) if not op.resume_point else op.traceparent
+
+async def main():
+    async with lro.Client("sqlite:////{tmp_path}/operations.db", handlers=[handlers]) as client:
+        given = await (await client.start(nap, traceparent="given")).result(timeout=10)
+        none = await client.start(nap)
+        print([given, await none.result(timeout=10), none.traceparent], list(logs.event("a")))
+
+asyncio.run(main())
+print("opentelemetry.trace" in sys.modules)
+"""
+    said = "['given', '', ''] ['event', 'operation', 'handler']\nFalse"
+    assert output(code, without=("opentelemetry",)) == said
+
+
 def test_the_client_side_is_loaded_when_it_is_used_and_grpc_with_its_transport() -> None:
     code = """
 import lro_aio
@@ -211,6 +286,13 @@ def test_the_pytest_plugin_without_pytest_asyncio_breaks_no_test_that_does_not_a
     done = run(code, without=("pytest_asyncio",))
     assert "1 passed, 1 error" in done.stdout
     assert "pip install 'lro-aio[testing]'" in done.stdout
+
+
+def test_the_fixture_for_telemetry_says_what_it_needs(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text("def test_it(lro_telemetry):\n    pass\n")
+    options = ["-p", "lro_aio.testing.plugin", "-p", "no:cacheprovider", "-rA", str(tmp_path)]
+    code = f"import os, pytest\nos.environ['PYTEST_DISABLE_PLUGIN_AUTOLOAD'] = '1'\nsys.exit(pytest.main({options!r}))"
+    assert "pip install opentelemetry-sdk" in run(code, without=("opentelemetry.sdk",)).stdout
 
 
 def test_constructing_a_client_does_no_io(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from google.protobuf import wrappers_pb2
 
 import lro_aio as lro
 from benchmarks.programs.common import Figures, Meter, callers, main, spread
-from benchmarks.programs.lro_common import CountedStore, hello
+from benchmarks.programs.lro_common import CountedStore, hello, in_memory
 from benchmarks.programs.lro_fill import fill
 
 handlers = lro.Handlers()
@@ -133,7 +133,8 @@ async def program(arguments: argparse.Namespace) -> AsyncIterator[tuple[Any, Any
     if counts and not path.exists():
         fill(path, finished=counts[0], suspended=counts[1])
     store = CountedStore(path)
-    async with lro.Client(store, handlers=[handlers], max_running=256) as client:
+    telemetry = in_memory() if arguments.telemetry == "sdk" else arguments.telemetry != "off"
+    async with lro.Client(store, handlers=[handlers], max_running=256, telemetry=telemetry) as client:
         running = Program(store, client)
         yield (
             hello(store.durability()),
@@ -150,4 +151,4 @@ async def program(arguments: argparse.Namespace) -> AsyncIterator[tuple[Any, Any
 
 
 if __name__ == "__main__":
-    main(program, "fill")
+    main(program, "fill", "telemetry")

@@ -5,11 +5,14 @@ They have no holder, and leave the revision as it is: nobody who waits for news 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 from lro_aio.core import trail
 from lro_aio.core.errors import InvalidTokenError
 from lro_aio.core.record import Record, State
 
-__all__ = ["cascaded", "check_for_parent", "handed_over", "keep", "keep_for_parent", "touch"]
+__all__ = ["cascaded", "check_for_parent", "handed_over", "keep", "keep_for_parent", "touch", "traced"]
 
 
 def touch(record: Record, *, found: Record) -> Record:
@@ -23,6 +26,14 @@ def touch(record: Record, *, found: Record) -> Record:
         return record  # it has moved
     earlier = round(lease - 1e-6, 6)
     return record.evolve(check_time=lease if record.check_time == earlier else earlier)
+
+
+def traced(record: Record, *, event: Callable[[Record], Record | None], traceparent: str) -> Record | None:
+    """What ``event`` makes of the row; a wait that begins with it is one of this trace context."""
+    after = event(record)
+    if after is None or after.wait is None or after.wait is record.wait:
+        return after
+    return after.evolve(wait=replace(after.wait, traceparent=traceparent))
 
 
 def handed_over(

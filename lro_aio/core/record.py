@@ -198,6 +198,8 @@ class Wait(_Json):
     waited for by itself."""
     not_before: float = 0.0
     """Epoch seconds before which children and messages do not end a union: it was woken a moment ago."""
+    traceparent: str = ""
+    """W3C trace context of the run that began to wait; "" where nobody traces."""
 
     @property
     def ends(self) -> float:
@@ -248,7 +250,7 @@ class Wait(_Json):
             return self
         return Wait(
             token=self.token, sleep_until=0.0, on_cancel=self.on_cancel, began=self.began, trial=self.trial,
-            company=self.company, rerun=True,
+            company=self.company, rerun=True, traceparent=self.traceparent,
         )  # fmt: skip
 
     def acquitted(self) -> Wait:

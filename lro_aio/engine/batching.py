@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ from lro_aio.core.logs import event
 from lro_aio.core.record import Record
 from lro_aio.engine.lanes import Answered, Item, Lanes
 from lro_aio.engine.life import Life
+from lro_aio.engine.observing import Observing
 from lro_aio.engine.readers import Readers, Work
 from lro_aio.engine.repeats import Repeats
 from lro_aio.ports import Store
@@ -49,6 +51,7 @@ class Batcher:
         elsewhere: Called on the loop when another process has committed.
         away: Called on the loop when the store does not answer any more.
         recovered: Called on the loop when the store answers again after that.
+        observing: Told of what was committed; None: nobody wants to know.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Batcher:
         elsewhere: Callable[[], None],
         away: Callable[[], None],
         recovered: Callable[[], None],
+        observing: Observing | None = None,
     ) -> None:
         self.store = store
         self._life = life
@@ -68,6 +72,7 @@ class Batcher:
         self._elsewhere = elsewhere
         self._away = away
         self._recovered = recovered
+        self._observing = observing
         self._readers: Readers | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lanes = Lanes(self._commit, self._poll_elsewhere, store.foreign_poll_interval)
@@ -200,6 +205,8 @@ class Batcher:
         if loop is not self._loop or self._life.forked:
             self._life.check_open()  # says what is wrong
         future: asyncio.Future[Record | None] = loop.create_future()
+        if self._observing is not None:
+            change, answered = self._observing.watched(change, answered)
         self._lanes.put((change, future, answered))
         self._pending += 1
         self._activity += 1
@@ -248,11 +255,14 @@ class Batcher:
 
     def _commit(self, batch: list[Item]) -> None:
         """Apply a batch on the calling writer thread and hand the outcomes back."""
+        began = time.monotonic()
         outcomes = self._apply([change for change, _, _ in batch])
         for (_, promise, _), outcome in zip(batch, outcomes, strict=True):
             if isinstance(promise, concurrent.futures.Future):
                 promise.set_result(outcome)
         self._to_loop(self._deliver, batch, outcomes)
+        if self._observing is not None:
+            self._to_loop(self._observing.committed, outcomes, len(batch), time.monotonic() - began)
 
     def _apply(self, changes: list[Change]) -> list[Outcome]:
         """Bisects a batch that is refused for good, so that only the offender fails (rule 16)."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from lro_aio.core.codec import StateCodec
 from lro_aio.core.data import ResponseType
+from lro_aio.core.moments import LeaseLost
 from lro_aio.core.record import Record
 from lro_aio.core.transitions import Holder
 from lro_aio.engine.batching import Batcher
@@ -27,6 +28,7 @@ from lro_aio.engine.leases import Leases
 from lro_aio.engine.life import Life
 from lro_aio.engine.messages import Messenger
 from lro_aio.engine.methods import Methods
+from lro_aio.engine.observing import Observing
 from lro_aio.engine.operation import Operation
 from lro_aio.engine.pausing import Pauser
 from lro_aio.engine.rerunning import Rerunner
@@ -72,6 +74,7 @@ class Engine:
         self._scheduler = scheduler
         self._handlers = handlers
         life = self.life = Life()
+        observing = self.observing = Observing(settings.observers, clock) if settings.observers else None
         feed = self.feed = Feed(clock.monotonic)
         self.slots = Slots(settings.max_running if settings.worker else 0, clock.monotonic)
         self.batcher = Batcher(
@@ -81,16 +84,18 @@ class Engine:
             elsewhere=feed.elsewhere,
             away=self._note_away,
             recovered=self._recovered,
+            observing=observing,
         )
         rows = self.rows = Rows(self.batcher, feed, clock, life, settings.owner)
         leases = self.leases = Leases(self.batcher, clock, life, settings.lease, self._lost)
         children = self.children = Children(rows, feed, clock, services)
         self.host = _Host(client, clock, settings, rows, children, leases, life, self.slots, dev_mode=scheduler.local)
+        self.host.observing = observing
         runnable = Runnable(handlers, worker=settings.worker)
         self._make_workers(runnable, SteadyTime(clock))
         self._make_services(runnable)
         self.joiner = Joiner(rows, children, self.dispatcher, self.host.tasks)
-        self.messenger = Messenger(rows, self.dispatcher, settings, clock)
+        self.messenger = Messenger(rows, self.dispatcher, settings, clock, observing)
         self._closing: asyncio.Task[None] | None = None
         self._undo: list[Callable[[], None]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -114,6 +119,7 @@ class Engine:
             steady=steady,
             life=self.life,
             after=self._after,
+            observing=self.observing,
         )
         self.trials = Trials(slots, clock)
         keeper = Keeper(rows, clock, settings.retention.duration)
@@ -153,6 +159,7 @@ class Engine:
             clock=clock,
             steady=steady,
             precise=self._scheduler.local,
+            observing=self.observing,
         )
 
     def _make_services(self, runnable: Runnable) -> None:
@@ -310,7 +317,9 @@ class Engine:
         """Whether this process needs its scheduler: a front end does only for one that works elsewhere."""
         return self.settings.worker or not self._scheduler.local
 
-    def _lost(self, holder: Holder) -> None:
+    def _lost(self, name: str, holder: Holder) -> None:
+        if self.observing is not None and holder.uid not in self.worker.running:  # who drives it by hand is not told
+            self.observing.tell(LeaseLost(name=name, handler=""))
         self.worker.lose(holder)
 
     async def _after(self, record: Record) -> None:
@@ -353,6 +362,7 @@ class _Host:
         self.children = children
         self.causes = Causes()
         self.tasks = Tasks()
+        self.observing: Observing | None = None
         self.dev_mode = dev_mode
         self.lingering: set[Waits] = set()
         self._leases = leases

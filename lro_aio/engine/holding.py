@@ -26,6 +26,7 @@ from lro_aio.engine.causes import Causes
 from lro_aio.engine.children import Children
 from lro_aio.engine.handlers import Handler, HandlerFunction
 from lro_aio.engine.journal import RunJournal
+from lro_aio.engine.observing import Observing
 from lro_aio.engine.progress import Progress
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.settings import Settings
@@ -70,6 +71,8 @@ class OperationHost(Protocol):
     causes: Causes
     tasks: Tasks
     """Own what writes progress later."""
+    observing: Observing | None
+    """Told of what happens; None: nobody wants to know."""
     lingering: set[Waits]
     """Runs that wait durably in this process."""
 

@@ -61,11 +61,11 @@ class Leases:
         clock: Engine time, and the ticker.
         life: The event loop whose signs of life the renewals want.
         policy: How long a lease lasts.
-        lost: Called on the loop when the claim of a holder is no longer the row's.
+        lost: Called on the loop with a name and a holder when that claim is no longer the row's.
     """
 
     def __init__(
-        self, batcher: Batcher, clock: Clock, life: Life, policy: LeasePolicy, lost: Callable[[Holder], None]
+        self, batcher: Batcher, clock: Clock, life: Life, policy: LeasePolicy, lost: Callable[[str, Holder], None]
     ) -> None:
         self._batcher = batcher
         self._clock = clock
@@ -152,8 +152,8 @@ class Leases:
         self._failed = any(isinstance(outcome, StoreUnavailableError) for outcome in outcomes)
         # A store that is unreachable, or unable, is no evidence that a claim has changed.
         lost = [
-            holder
-            for (_, holder), outcome in zip(held, outcomes, strict=True)
+            (name, holder)
+            for (name, holder), outcome in zip(held, outcomes, strict=True)
             if isinstance(outcome, LroError) and not isinstance(outcome, _OF_THE_STORE)
         ]
         if lost:
@@ -203,10 +203,10 @@ class Leases:
     def _note_alive(self) -> None:
         self._alive = time.monotonic()
 
-    def _lose(self, lost: list[Holder]) -> None:
-        for holder in lost:
+    def _lose(self, lost: list[tuple[str, Holder]]) -> None:
+        for name, holder in lost:
             self.let_go(holder)
-            self._lost(holder)
+            self._lost(name, holder)
 
 
 def _note_release(released: asyncio.Future[Record | None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from lro_aio.core.journal import Entry, Kind, key_of
 from lro_aio.core.kept import encode_value
 from lro_aio.core.record import State
 from lro_aio.engine.dispatch import Dispatcher
+from lro_aio.engine.observing import Observing
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.settings import Settings
 from lro_aio.ports import Clock
@@ -30,13 +32,17 @@ class Messenger:
         dispatcher: Wakes whoever waits for a message.
         settings: The limits.
         clock: Engine time.
+        observing: Told of what is sent; None: nobody wants to know.
     """
 
-    def __init__(self, rows: Rows, dispatcher: Dispatcher, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, rows: Rows, dispatcher: Dispatcher, settings: Settings, clock: Clock, observing: Observing | None = None
+    ) -> None:
         self._rows = rows
         self._dispatcher = dispatcher
         self._limits = settings.limits
         self._clock = clock
+        self._observing = observing
 
     async def send(self, name: str, topic: str, payload: Any, *, message_id: str | None) -> None:
         """See ``Client.send``."""
@@ -55,8 +61,10 @@ class Messenger:
             appends=(entry,),
             most_entries=self._limits.entries,
         )
+        observed = nullcontext() if self._observing is None else self._observing.send(name, topic)
         try:
-            record = await self._rows.submit(change)
+            with observed:
+                record = await self._rows.submit(change)
         except OperationDoneError:
             if message_id is None or not await self._has(name, entry.key):
                 raise

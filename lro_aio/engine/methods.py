@@ -7,9 +7,9 @@ take, under a lease. What becomes of the row if the method does not come to an e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
@@ -17,6 +17,7 @@ from lro_aio.core import names, transitions
 from lro_aio.core.change import Change
 from lro_aio.core.errors import InvalidTransitionError, OperationBusyError, OperationDoneError, WorkerUnavailableError
 from lro_aio.core.record import Record, State, Wait, Wake, WakeReason
+from lro_aio.core.tracing import CALLER
 from lro_aio.core.transitions import Claimant, Holder
 from lro_aio.engine.cancelling import Canceller
 from lro_aio.engine.handlers import Handler, Runnable
@@ -121,13 +122,19 @@ class Methods:
             state_data=data,
             state_codec=tag,
             deadline=None if known.deadline is None else now + known.deadline,
+            traceparent=CALLER.get(),
         )
         claimed = transitions.claim(record, now=now, by=self._settings.claimant(known, self._rows.store))
         assert claimed is not None
-        event = partial(transitions.create, record=claimed, now=now)
-        created = await asyncio.shield(self._rows.submit(Change(record.name, event, creates=True, size=record.size)))
-        assert created is not None
-        return self._take(created, known)
+
+        def write(row: Record) -> Awaitable[Record]:
+            event = partial(transitions.create, record=row, now=now)
+            created = self._rows.submit(Change(row.name, event, creates=True, size=row.size))
+            return cast("asyncio.Future[Record]", asyncio.shield(created))  # to create is not to remove
+
+        observing = self._host.observing
+        made = write(claimed) if observing is None else observing.start(claimed, explicit=False, make=write)
+        return self._take(await made, known)
 
     async def claim_suspended(self, name: str, *, handler: str = "") -> MethodOperation[Any]:
         """Take a SUSPENDED row for a service method that goes on with it, without a resume token.

@@ -54,7 +54,9 @@ class Rerunner:
         known = self._runnable.handlers.find(source.handler)
         if known is None and self._settings.worker:
             self._runnable.handlers.get(source.handler)  # raises UnknownHandlerError, which lists the known ones
-        created = await self._create(record, await self._steps(source))
+        write, observing = partial(self._create, steps=await self._steps(source)), self._host.observing
+        made = write(record) if observing is None else observing.start(record, explicit=False, make=write)
+        created = await made
         note = partial(rerunning.linked, now=self._clock.time(), to=created.name)
         await self._rows.submit(Change(name, note))
         return Holding(self._host, created, handler=known)

@@ -31,6 +31,7 @@ from lro_aio.core.transitions import Holder
 from lro_aio.engine.failing import leaves, on_purpose, status_of
 from lro_aio.engine.handlers import Handler, RetryLater
 from lro_aio.engine.holding import CancelReason, Holding, OperationHost
+from lro_aio.engine.observing import Found
 from lro_aio.engine.operation import Operation
 from lro_aio.engine.straight import Straight
 from lro_aio.engine.suspension import Suspended
@@ -82,6 +83,16 @@ class Run:
     in_handler: bool = False
     """Only then does a cancel reach the task: a commit is never torn."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    found: Found = Found()  # noqa: RUF009 (a tuple)
+    """How its claim found the row, where somebody observes."""
+    traceparent: str = ""
+    """Trace context that the next run of the operation is to know."""
+    error: str = ""
+    """Type of the exception that left the handler, or the reason of the failure."""
+    lost: bool = False
+    """Another process has the operation: what the run left was refused."""
+    committed: bool = False
+    """What the run left is in the store."""
 
     def cancel(self, reason: CancelReason) -> None:
         """Stop the handler; one that has not started yet is stopped at its start.
@@ -361,6 +372,7 @@ class Runner:
             found: The exceptions that are the cause.
         """
         self._log_failed(run, status, exc)
+        run.error = type(found[0]).__name__ if found else reason_of(status)
         return self._failed(
             run,
             run.holding.fitted(status),
@@ -473,6 +485,7 @@ class Runner:
         elif only_cancelled:
             return self._stray(run)
         if any(_lost(leaf, run) for leaf in found):
+            run.lost = True
             return None  # what this run would commit would be refused as well
         if self._host.draining and all(isinstance(leaf, WorkerUnavailableError) for leaf in found):
             return self._release(run)  # it waited for another operation, and the drain ended that wait (rule 5)
@@ -498,6 +511,7 @@ class Runner:
             extra=about(run.record, "error_not_told"),
         )
         self._host.causes.keep(run.record, exc)
+        run.error = type(exc).__name__
         status = untold(exc)
         self._log_failed(run, status)
         return self._failed(run, status, changes={})
@@ -516,6 +530,7 @@ class Runner:
     ) -> Outcome:
         """Run the segment again after ``delay`` seconds, or when the exceptions ask for it, and say why."""
         delay = self._longest(found, delay)
+        run.error = type(found[0]).__name__
         logger.warning(
             "%s runs again in %.1f s: %r", run.record.name, delay, exc, extra=about(run.record, "runs_again")
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from lro_aio.core.failing import OnFailure
+from lro_aio.core.moments import Observer
 from lro_aio.core.policies import LeasePolicy, Limits, PollPolicy, RetentionPolicy, SweepPolicy
 from lro_aio.core.transitions import Claimant
 from lro_aio.engine.handlers import Handler
@@ -38,6 +39,7 @@ class Settings:
     """Seconds for which a durable wait holds its process before it is suspended."""
     resources: Any = None
     pause_on_failure: bool = False
+    observers: tuple[Observer, ...] = ()
     owner: str = ""
     """Who this process is, in the rows that it holds. Drawn when a client is opened: processes that were forked from
     one that made it are not one owner, and neither are two lives of one client."""
@@ -46,11 +48,14 @@ class Settings:
     def __post_init__(self) -> None:
         if not isinstance(self.pause_on_failure, bool):
             raise TypeError(f"pause_on_failure must be True or False, not {self.pause_on_failure!r}")
+        for observer in self.observers:
+            if not callable(getattr(observer, "observe", None)):
+                raise TypeError(f"an observer must have a method observe, and {observer!r} has none")
 
-    def for_a_life(self) -> Settings:
-        """The same, with an owner of its own."""
+    def for_a_life(self, observers: tuple[Observer, ...]) -> Settings:
+        """The same, with an owner of its own, and with more observers."""
         owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        return replace(self, owner=owner, _claimants={})
+        return replace(self, owner=owner, observers=self.observers + observers, _claimants={})
 
     def claimant(self, handler: Handler | None, store: Store) -> Claimant:
         """The terms on which this process claims rows.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypedDict, cast
 
@@ -18,6 +18,7 @@ from lro_aio.core.errors import InvalidTransitionError, PayloadTooLargeError, St
 from lro_aio.core.logs import about
 from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.record import Record, State, Wait
+from lro_aio.core.tracing import CALLER
 from lro_aio.engine.dispatch import HANDOVER_RETRY, Dispatcher
 from lro_aio.engine.handlers import Handler, HandlerFunction, Runnable
 from lro_aio.engine.holding import Holding, OperationHost, guessed
@@ -86,6 +87,7 @@ class Starter:
         self._rows = host.rows
         self._clock = host.clock
         self._settings = host.settings
+        self._observing = host.observing
         self._differing: set[str] = set()
 
     async def start(
@@ -130,13 +132,11 @@ class Starter:
             state_data=data,
             state_codec=tag,
             parent_operation="" if by is None else by.record.name,
-            traceparent=traceparent,
+            traceparent=traceparent or CALLER.get(),
             allowed=allowed,
         )
-        if settings.dispatch == "scheduler":
-            created = await self._start_elsewhere(record, by, also)
-        else:
-            created = await self._create(record, known if here else None, by, also)
+        explicit = bool(traceparent) and by is None
+        created = await self._make(record, known if here else None, by, also, explicit=explicit)
         if by is not None and created.uid != record.uid:
             self._compare(created, record, by, also)
         return Holding(self._host, created, handler=known)
@@ -185,14 +185,14 @@ class Starter:
             request_id=request_id,
             operation_id=operation_id,
             fingerprint=lambda: own,
-            traceparent=traceparent,
+            traceparent=traceparent or CALLER.get(),
             state=State.RUNNING,
             claim=1 if lease else 0,
             owner=self._settings.owner if lease else "",
             lease_expire_time=until,
             check_time=until,
         )
-        created = await self._create(record, also=also)
+        created = await self._make(record, None, None, also, explicit=bool(traceparent))
         mine = created.uid == record.uid
         holder = transitions.Holder(created.uid, created.claim) if mine else None
         holding = Holding(self._host, created, holder=holder, codec=StateCodec(state) if state is not None else None)
@@ -259,6 +259,22 @@ class Starter:
             return self._slots.has_free()
         self._slots.starved = True
         return False
+
+    def _make(
+        self, record: Record, claimed_for: Handler | None, by: Holding | None, also: Sequence[str], *, explicit: bool
+    ) -> Awaitable[Record]:
+        """Write the row, or find it; ``explicit``: the caller gave its trace context."""
+        if self._observing is None:
+            return self._write(record, claimed_for, by, also)
+        write = partial(self._write, claimed_for=claimed_for, by=by, also=also)
+        return self._observing.start(record, explicit=explicit, make=write)
+
+    def _write(
+        self, record: Record, claimed_for: Handler | None, by: Holding | None, also: Sequence[str]
+    ) -> Awaitable[Record]:
+        if record.handler and self._settings.dispatch == "scheduler":
+            return self._start_elsewhere(record, by, also)
+        return self._create(record, claimed_for, by, also)
 
     def _create(
         self,

@@ -7,6 +7,7 @@ import inspect
 import json
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -15,11 +16,13 @@ from weakref import WeakKeyDictionary
 from lro_aio.core.journal import Entry, Kind, key_of
 from lro_aio.core.kept import decode_value, encode_value
 from lro_aio.core.logs import event
+from lro_aio.core.moments import StepBegan
 from lro_aio.core.policies import Limits, RetryPolicy
 from lro_aio.core.status import described
 from lro_aio.engine.annotations import returned_by
 from lro_aio.engine.handlers import RetryLater
 from lro_aio.engine.journal import RunJournal
+from lro_aio.engine.observing import Observing
 from lro_aio.engine.timing import sleep_for, timeout_at
 from lro_aio.engine.waits import Waits
 from lro_aio.ports import Clock
@@ -48,6 +51,8 @@ class Steps:
         limits: Of a result.
         linger: Seconds up to which a step is tried again in place; a longer delay is a durable wait.
         stopped: Whether the handler was told to stop.
+        handler: The operation's.
+        observing: Told of each try; None: nobody wants to know.
     """
 
     def __init__(
@@ -59,6 +64,8 @@ class Steps:
         limits: Limits,
         linger: float,
         stopped: Callable[[], bool],
+        handler: str = "",
+        observing: Observing | None = None,
     ) -> None:
         self._name = name
         self._journal = journal
@@ -66,6 +73,8 @@ class Steps:
         self._limits = limits
         self._linger = linger
         self._stopped = stopped
+        self._handler = handler
+        self._observing = observing
         self._used: set[str] = set()
         self._tasks: dict[asyncio.Task[Entry], None] = {}
         self._resting: set[asyncio.Task[Any]] = set()
@@ -177,7 +186,8 @@ class Steps:
         """What the function returns, after ``tries`` tries by earlier runs and some more."""
         while True:
             try:
-                return await call()
+                with self._observed(name, key, tries):
+                    return await call()
             except Exception as exc:
                 tries += 1
                 delay = _delay(retry, exc, tries)
@@ -200,6 +210,12 @@ class Steps:
             entry = Entry(kind=Kind.RETRY, key=_try_key(name, key, tries), time=now, payload=told, codec="json;v=1")
             self._journal.unsaved[entry.kind, entry.key] = entry
             await self._rest(waits, now + delay)
+
+    def _observed(self, name: str, key: str | None, tries: int) -> AbstractContextManager[None]:
+        if self._observing is None:
+            return nullcontext()
+        began = StepBegan(name=self._name, handler=self._handler, step=name, key=key or "", attempt=tries + 1)
+        return self._observing.step(began)
 
     async def _rest(self, waits: Waits, until: float) -> None:
         """Wait for the next try, durably."""

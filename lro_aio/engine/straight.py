@@ -20,6 +20,7 @@ from lro_aio.core import names
 from lro_aio.core.errors import StoreUnavailableError, WaitDeadlineExceededError
 from lro_aio.core.journal import Entry, Kind, key_of, parts_of
 from lro_aio.core.kept import decode_value
+from lro_aio.core.moments import Received
 from lro_aio.core.record import Record, Wait, Wake
 from lro_aio.core.straight import wait_durably
 from lro_aio.engine.children import missing
@@ -78,6 +79,8 @@ class Straight:
             limits=settings.limits,
             linger=settings.linger,
             stopped=self._stopped,
+            handler=record.handler,
+            observing=host.observing,
         )
         self.waits = Waits(
             record.name,
@@ -153,6 +156,9 @@ class Straight:
             inbox.take(number)
         finally:
             inbox.end(number)
+        if self._host.observing is not None:
+            record, age = self._hold.record, max(0.0, self._clock.time() - entry.time)
+            self._host.observing.tell(Received(name=record.name, handler=record.handler, topic=topic, age=age))
         return entry
 
     async def _next(self, topic: str, inbox: Inbox, number: int, timeout: float | None) -> Entry:

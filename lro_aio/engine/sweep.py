@@ -27,6 +27,7 @@ from lro_aio.engine.evidence import Evidence
 from lro_aio.engine.handlers import Runnable
 from lro_aio.engine.keeping import Keeper
 from lro_aio.engine.leases import Leases
+from lro_aio.engine.observing import Observing
 from lro_aio.engine.readers import Work
 from lro_aio.engine.repeats import Repeats
 from lro_aio.engine.rows import Rows
@@ -70,6 +71,7 @@ class Sweeper:
         clock: Clock,
         steady: SteadyTime,
         precise: bool,
+        observing: Observing | None = None,
     ) -> None:
         self._dispatcher = dispatcher
         self._canceller = canceller
@@ -86,6 +88,7 @@ class Sweeper:
         self._owner, self._policy = settings.owner, settings.sweep
         self._lease, self._retention = settings.lease, settings.retention.duration
         self._precise = precise
+        self._observing = observing
         self._nudged = asyncio.Event()
         self._next = math.inf
         """Epoch seconds: least ``check_time`` that is known, since the last look began."""
@@ -287,6 +290,8 @@ class Sweeper:
         try:
             look = await self._ask(now=now, routes=self._runnable.routes(), limit=self._limit, own=own, overdue=overdue)
             self._behind = len(look.due) >= self._limit
+            if self._observing is not None:
+                self._observing.swept(look.due, now)
             self._found.update(record.name for record in look.due)
             due = self._to_handle(look.due, now)
             await self._handle(due, now)

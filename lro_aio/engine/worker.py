@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from lro_aio.core import transitions
+from lro_aio.core import bookkeeping, transitions
 from lro_aio.core.change import Change, Outcome
 from lro_aio.core.errors import (
     LeaseLostError,
@@ -30,11 +30,13 @@ from lro_aio.engine.handlers import Handler
 from lro_aio.engine.holding import CancelReason
 from lro_aio.engine.leases import Leases
 from lro_aio.engine.life import Life
+from lro_aio.engine.observing import Observing
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.run import Run, Runner
 from lro_aio.engine.settings import COMMIT_RETRY, Settings
 from lro_aio.engine.slots import Slots
 from lro_aio.engine.timing import SteadyTime, sleep_for
+from lro_aio.engine.watched_runs import WatchedRun
 from lro_aio.ports import Clock
 
 __all__ = ["Worker"]
@@ -59,6 +61,7 @@ class Worker:
         steady: The time of claims, which a clock that is set back does not hold up.
         life: Whether the client drains.
         after: Awaited with the row that a claim or a run has left, where something is to be done with it.
+        observing: Told of the runs; None: nobody wants to know.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Worker:
         steady: SteadyTime,
         life: Life,
         after: Callable[[Record], Awaitable[None]],
+        observing: Observing | None = None,
     ) -> None:
         self._runner = runner
         self._rows = rows
@@ -85,6 +89,7 @@ class Worker:
         self._steady = steady
         self._life = life
         self._after = after
+        self._observing = observing
         self.running: dict[str, Run] = {}
         """By uid."""
         self._cancelled_early: dict[str, Record] = {}
@@ -263,6 +268,8 @@ class Worker:
     def _launch(self, record: Record, handler: Handler) -> Run:
         """Run a row that this process has just claimed."""
         run = self._runner.run_of(record, handler)
+        if self._observing is not None:
+            run.found = self._observing.found
         self.running[record.uid] = run
         self._leases.hold(record.name, run.holder)
         # Not in the context of whoever happened to bring the answer: a request, or another operation.
@@ -278,6 +285,7 @@ class Worker:
     async def _run(self, run: Run) -> None:
         after: Record | None = None
         RUNNING.set(run.record.name)
+        watched = None if self._observing is None else WatchedRun(self._observing, run)
         try:
             outcome = await self._runner.execute(run)
             if outcome is not None:
@@ -290,6 +298,8 @@ class Worker:
             self._leases.let_go(run.holder)
             self.running.pop(run.record.uid, None)
             run.holding.retire()
+            if watched is not None:
+                watched.end(after)
             run.ended.set()
             self._slots.clear(run.record)
         if after is not None and not after.done:
@@ -301,17 +311,8 @@ class Worker:
         attempt = 0
         refused = False
         while True:
-            change = partial(outcome.event, holder=holder, now=self._clock.time())
             try:
-                return await self._rows.submit(
-                    Change(
-                        record.name,
-                        change,
-                        size=outcome.size,
-                        appends=outcome.appends,
-                        most_entries=self._settings.limits.entries,
-                    )
-                )
+                left = await self._rows.submit(self._change(run, outcome))
             except JournalMovedError as exc:
                 outcome = await self._runner.again(run, exc.entries)
             except StoreUnavailableError as exc:
@@ -327,6 +328,7 @@ class Worker:
                     written = await self._rows.find(record.name)
                     if written is not None and (written.uid, written.claim) == (holder.uid, holder.claim):
                         return written
+                run.lost = isinstance(exc, LeaseLostError)
                 logger.info(
                     "the result of the run of %s is not written: %s",
                     record.name,
@@ -344,3 +346,19 @@ class Worker:
                 if refused:
                     raise
                 refused = True
+            else:
+                run.committed = True
+                return left
+
+    def _change(self, run: Run, outcome: runs.Outcome) -> Change:
+        """What commits the outcome of a run."""
+        event: Callable[[Record], Record | None] = partial(outcome.event, holder=run.holder, now=self._clock.time())
+        if run.traceparent:
+            event = partial(bookkeeping.traced, event=event, traceparent=run.traceparent)
+        return Change(
+            run.record.name,
+            event,
+            size=outcome.size,
+            appends=outcome.appends,
+            most_entries=self._settings.limits.entries,
+        )

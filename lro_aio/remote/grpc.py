@@ -17,6 +17,7 @@ from lro_aio.core.codes import Code
 from lro_aio.core.errors import OperationNotFoundError, RemoteCallError, RemoteProtocolError
 from lro_aio.core.policies import Duration, PollPolicy, RetryPolicy
 from lro_aio.core.status import retry_delay
+from lro_aio.core.tracing import HEADER, current_traceparent
 from lro_aio.remote.messages import check_name, reply_of
 from lro_aio.remote.transport import (
     CallOptions,
@@ -118,6 +119,8 @@ class GrpcTransport(Transport):
         limit = options.timeout or timeout or self.timeout
         pairs = (*await metadata_of(self._metadata, place.name, limit), *options.metadata)
         metadata = tuple((key.lower(), value) for key, value in pairs)  # grpc refuses upper case
+        if (trace := current_traceparent()) and HEADER not in dict(metadata):
+            metadata = (*metadata, (HEADER, trace))
         try:
             answer = await getattr(self._stub, method)(request, timeout=limit, metadata=metadata)
         except grpc.aio.AioRpcError as exc:

@@ -12,6 +12,7 @@ import httpx
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import RemoteCallError
 from lro_aio.core.policies import Duration, PollPolicy, RetryPolicy
+from lro_aio.core.tracing import HEADER, current_traceparent
 from lro_aio.remote import bodies
 from lro_aio.remote.addresses import Addresses
 from lro_aio.remote.answers import call_failed, check_done, refused
@@ -183,6 +184,8 @@ class HttpTransport(Transport):
         limit = options.timeout or timeout or self.timeout
         try:
             headers = httpx.Headers({"accept": "application/json", **bodies.ACCEPTED})
+            if trace := current_traceparent():
+                headers[HEADER] = trace
             headers.update(await metadata_of(self._headers, place.name, limit))
             headers.update(options.metadata)
         except (UnicodeError, TypeError) as exc:

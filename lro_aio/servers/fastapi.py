@@ -51,6 +51,7 @@ from lro_aio.servers.http import (
 )
 from lro_aio.servers.legacy import operation_of_call
 from lro_aio.servers.resume import Endpoints
+from lro_aio.servers.tracing import TraceContext
 from lro_aio.servers.verifying import Verifier
 
 __all__ = [
@@ -253,7 +254,7 @@ def install_error_handlers(app: FastAPI, style: Style = "google") -> None:
 
     It also answers a malformed ``request_id`` or ``operation_id`` (400), calls on a client that is not open (503), and
     requests that FastAPI's validation refuses (400, with a field violation for each problem). FastAPI answers all other
-    exceptions.
+    exceptions. What an endpoint starts is part of the trace of its caller, who sends ``traceparent``.
 
     Args:
         app: The application.
@@ -272,6 +273,7 @@ def install_error_handlers(app: FastAPI, style: Style = "google") -> None:
         assert isinstance(exc, RequestValidationError)
         return response(form(_violations(exc)))
 
+    app.add_middleware(TraceContext)
     app.add_exception_handler(LroError, failed)
     app.add_exception_handler(MalformedIdError, failed)
     app.add_exception_handler(ClosedError, failed)

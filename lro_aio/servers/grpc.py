@@ -20,6 +20,7 @@ from lro_aio.core.codes import Code
 from lro_aio.core.packed import detail_of
 from lro_aio.core.policies import Duration
 from lro_aio.core.status import clipped, make_status
+from lro_aio.core.tracing import CALLER, HEADER, well_formed
 from lro_aio.engine.operation import Operation
 from lro_aio.servers.calls import MAX_WAIT, Authorize, Calls
 from lro_aio.servers.errors import status_of
@@ -145,7 +146,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
     Errors of this package keep code, sentence and variables. The text of any other error is logged and hidden; its code
     is kept where it has a canonical one. An abort by the method itself stays as it is. For unary and streaming methods,
-    async or not::
+    async or not. What an async method starts is part of the trace of its caller, who sends ``traceparent``::
 
         server = grpc.aio.server(interceptors=[ErrorInterceptor()])
 
@@ -183,6 +184,7 @@ def _wrapped(method: Callable[..., Any], *, streams: bool, expose: bool) -> Call
     if inspect.isasyncgenfunction(method):
 
         async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+            _note_caller(context)
             try:
                 async with contextlib.aclosing(method(request, context)) as responses:
                     async for response in responses:
@@ -199,10 +201,18 @@ def _wrapped(method: Callable[..., Any], *, streams: bool, expose: bool) -> Call
     if inspect.iscoroutinefunction(method):
 
         async def call(request: Any, context: Any) -> Any:
+            _note_caller(context)
             return await _guarded(context, method(request, context), expose=expose)
 
         return call
     return _wrapped_blocking(method, streams=streams, expose=expose)
+
+
+def _note_caller(context: Context) -> None:
+    """What the method starts is part of its caller's trace. Each call has a task of its own."""
+    sent = (value for key, value in context.invocation_metadata() or () if key == HEADER)
+    first = next(sent, "")
+    CALLER.set(well_formed(first if isinstance(first, str) else first.decode("latin-1")))
 
 
 def _wrapped_blocking(method: Callable[..., Any], *, streams: bool, expose: bool) -> Callable[..., Any]:

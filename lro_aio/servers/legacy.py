@@ -21,6 +21,7 @@ from typing import Any
 
 import lro_aio
 from lro_aio.client import Client
+from lro_aio.core.tracing import CALLER, HEADER, well_formed
 from lro_aio.engine.operation import Operation
 from lro_aio.servers.verifying import Verifier, check_verifier, verified
 
@@ -47,7 +48,11 @@ async def operation_of_call(
         )
     sent = headers.get(lro_aio.OPERATION_ID_HEADER, "")
     if not sent:
-        return await (client.create() if resume_method is None else client.server_host.start_by_hand(resume_method))
+        caller = CALLER.set(well_formed(headers.get(HEADER, "")))
+        try:
+            return await (client.create() if resume_method is None else client.server_host.start_by_hand(resume_method))
+        finally:
+            CALLER.reset(caller)
     name = sent if "/" in sent else f"operations/{sent}"
     if verifier is None:
         return await client.operation(name)

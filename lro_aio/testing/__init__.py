@@ -10,15 +10,25 @@ if TYPE_CHECKING:
     from lro_aio.testing.cloud_tasks import FakeCloudTasks
     from lro_aio.testing.oidc import LocalIssuer
     from lro_aio.testing.spanner import FakeSpanner
+    from lro_aio.testing.telemetry import TelemetryRecorder
     from lro_aio.testing.workflows import FakeWorkflows
 
-__all__ = ["FakeCloudTasks", "FakeSpanner", "FakeWorkflows", "FaultyStore", "LocalIssuer", "ManualClock"]
+__all__ = [
+    "FakeCloudTasks",
+    "FakeSpanner",
+    "FakeWorkflows",
+    "FaultyStore",
+    "LocalIssuer",
+    "ManualClock",
+    "TelemetryRecorder",
+]
 
 _LAZY = {
     "FakeCloudTasks": "cloud_tasks",
     "FakeSpanner": "spanner",
     "FakeWorkflows": "workflows",
     "LocalIssuer": "oidc",
+    "TelemetryRecorder": "telemetry",
 }
 """Name -> its module. Each module needs packages that not everybody has installed."""
 

@@ -1,15 +1,15 @@
-"""pytest plugin: the fixtures ``lro_clock``, ``lro_handlers``, ``lro_options`` and ``lro_client``.
+"""pytest plugin: the fixtures ``lro_clock``, ``lro_handlers``, ``lro_options``, ``lro_telemetry`` and ``lro_client``.
 
 pytest loads it wherever lro-aio is installed, so it must not need more than pytest. Only ``lro_client`` needs
-pytest-asyncio, in strict or auto mode.
+pytest-asyncio, in strict or auto mode, and ``lro_telemetry`` OpenTelemetry's SDK.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,7 +20,10 @@ from lro_aio.engine.handlers import Handlers
 from lro_aio.engine.operation import Operation
 from lro_aio.testing.clock import ManualClock
 
-__all__ = ["FixtureClient", "lro_client", "lro_clock", "lro_handlers", "lro_options"]
+if TYPE_CHECKING:
+    from lro_aio.testing.telemetry import TelemetryRecorder
+
+__all__ = ["FixtureClient", "lro_client", "lro_clock", "lro_handlers", "lro_options", "lro_telemetry"]
 
 POLL = 0.005
 """Real seconds between two looks of ``FixtureClient.until``."""
@@ -92,13 +95,27 @@ def lro_options() -> dict[str, Any]:
     return {}
 
 
+@pytest.fixture
+def lro_telemetry() -> Iterator[TelemetryRecorder]:
+    """The spans and metrics of the test's ``lro_client``, in memory. Needs OpenTelemetry's SDK."""
+    try:
+        from lro_aio.testing.telemetry import TelemetryRecorder
+    except ModuleNotFoundError as exc:
+        raise ImportError("the fixture lro_telemetry needs OpenTelemetry: pip install opentelemetry-sdk") from exc
+    recorder = TelemetryRecorder()
+    yield recorder
+    recorder.close()
+
+
 async def _opened(
-    lro_clock: ManualClock, lro_handlers: Handlers, lro_options: dict[str, Any]
+    request: pytest.FixtureRequest, lro_clock: ManualClock, lro_handlers: Handlers, lro_options: dict[str, Any]
 ) -> AsyncIterator[FixtureClient]:
     """An open client on an in-memory store, with ``lro_clock``, ``lro_handlers`` and ``lro_options``."""
     # A handler that still runs when the test is over gets no time to end: real time would pass.
-    options = {"store": "sqlite://", "handlers": [lro_handlers], "clock": lro_clock, "drain_timeout": 0, **lro_options}
-    async with FixtureClient(**options) as client:
+    options: dict[str, Any] = {"store": "sqlite://", "handlers": [lro_handlers], "clock": lro_clock, "drain_timeout": 0}
+    if "lro_telemetry" in request.fixturenames:
+        options["telemetry"] = request.getfixturevalue("lro_telemetry").telemetry
+    async with FixtureClient(**(options | lro_options)) as client:
         yield client
 
 

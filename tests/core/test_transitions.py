@@ -250,7 +250,7 @@ def test_every_event_on_another_programs_rows_has_its_outcome(event: str, kind: 
 
 OTHERS = {
     *("Claimant", "Holder", "check_for_parent", "check_holder", "check_parent", "evolved", "first_claim"),
-    *("keep", "keep_for_parent", "park", "touch"),
+    *("keep", "keep_for_parent", "park", "touch", "traced"),
 }
 """Names of the two modules that are no transitions, and those whose every case has a test of its own."""
 

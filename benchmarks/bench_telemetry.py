@@ -1,0 +1,45 @@
+"""j. Start -> result as in a, with and without OpenTelemetry."""
+
+from __future__ import annotations
+
+from benchmarks.model import Aim, Benchmark, Case, Figure, Plan, Side
+from benchmarks.sides import ours
+
+ABOUT = """\
+The callers of *a*. *Telemetry on* makes two spans and some metrics for each operation, and gives them to the SDK of
+OpenTelemetry: a batch processor with an exporter that keeps them in memory, and a reader that keeps the metrics there.
+*Nobody listens* has OpenTelemetry installed, and no provider set."""
+
+
+def sides(plan: Plan) -> list[Side]:  # noqa: ARG001 (all benchmarks have one signature)
+    return [
+        ours("lro_runs", "--telemetry", "sdk", title="telemetry on"),
+        ours("lro_runs", "--telemetry", "off", name="off", title="telemetry off"),
+        ours("lro_runs", name="nobody", title="nobody listens"),
+    ]
+
+
+def cases(plan: Plan) -> list[Case]:
+    order = {"do": "lifecycle", "concurrency": 256, "seconds": plan.pick(3.0, 0.5)}
+    return [Case(title="concurrency 256", order=order)]
+
+
+BENCHMARK = Benchmark(
+    key="j",
+    title="Telemetry",
+    about=ABOUT,
+    sides=sides,
+    cases=cases,
+    figures=(Figure(key="rate", title="operations/s"), Figure(key="cpu", title="CPU us each")),
+    compared="rate",
+    more_is_better=True,
+    aims=(
+        Aim(
+            what="j. concurrency 256: operations/s with telemetry on, over those with it off",
+            case="concurrency 256",
+            figure="rate",
+            against="off",
+            at_least=0.7,
+        ),
+    ),
+)

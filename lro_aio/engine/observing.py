@@ -1,0 +1,172 @@
+"""Tells observers what happens. Where there are none, there is no ``Observing``, and nothing is made to be told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from lro_aio.core import moments
+from lro_aio.core.change import Change, Outcome
+from lro_aio.core.logs import event
+from lro_aio.core.moments import Moment, Observer
+from lro_aio.core.record import Record
+from lro_aio.engine.lanes import Answered
+from lro_aio.ports import Clock
+
+__all__ = ["Found", "Observing"]
+
+logger = logging.getLogger("lro_aio")
+
+LONGEST = 256
+"""Characters of a trace context that a row keeps. Those of today have 55."""
+
+
+class Found(NamedTuple):
+    """How a claim found its row."""
+
+    late: float | None = None
+    """Seconds after it was due; None where nobody knows."""
+    takeover: bool = False
+    """Whether another process had it."""
+
+
+class Observing:
+    """The observers of one engine.
+
+    Args:
+        observers: Told in this order.
+        clock: Engine time.
+    """
+
+    def __init__(self, observers: Sequence[Observer], clock: Clock) -> None:
+        self._observers = observers
+        self._clock = clock
+        self._faulty: set[int] = set()
+        self.found = Found()
+        """How the claim that is being answered found its row."""
+
+    def tell(self, moment: Moment) -> str:
+        """Tell everybody; returns the trace context to keep, "" for none."""
+        kept = ""
+        for place, observer in enumerate(self._observers):
+            try:
+                given = observer.observe(moment)
+            except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001 (whatever it is, it is not the work's)
+                self._note_fault(place, observer, moment, exc)
+            else:
+                if not kept and isinstance(given, str) and len(given) <= LONGEST:
+                    kept = given
+        return kept
+
+    def _note_fault(self, place: int, observer: Observer, moment: Moment, exc: BaseException) -> None:
+        if place not in self._faulty:
+            self._faulty.add(place)
+            logger.error(
+                "the observer %r failed at %s; what it raises from now on is not logged",
+                observer,
+                type(moment).__name__,
+                exc_info=exc,
+                extra=event("observer_failed"),
+            )
+
+    def watched(self, change: Change, answered: Answered | None) -> tuple[Change, Answered]:
+        """A change that is about to be committed, and its callback: once it is answered, they tell what it did."""
+        witness = _Witness(change.event)
+        change.event = witness
+
+        def told(outcome: Outcome) -> None:
+            if not isinstance(outcome, Exception):
+                self._tell_fact(witness.before, outcome)
+            if answered is not None:
+                answered(outcome)
+
+        return change, told
+
+    def _tell_fact(self, before: Record | None, after: Record | None) -> None:
+        self.found = Found()
+        if after is before:
+            return
+        moment = moments.fact(before, after)
+        if moment is not None:
+            self.tell(moment)
+        if after is not None and (before is None or after.claim > before.claim):
+            self.found = Found(moments.lateness(before, after), isinstance(moment, moments.TakenOver))
+
+    def committed(self, outcomes: Iterable[Outcome], changes: int, seconds: float) -> None:
+        """A transaction is over."""
+        refused = sum(1 for outcome in outcomes if isinstance(outcome, Exception))
+        self.tell(moments.Committed(changes=changes, refused=refused, seconds=seconds))
+
+    def swept(self, due: Sequence[Record], now: float) -> None:
+        """A look for what is due is over."""
+        oldest = min((record.check_time for record in due if record.check_time is not None), default=now)
+        self.tell(moments.Swept(due=len(due), age=max(0.0, now - oldest)))
+
+    async def start(self, record: Record, *, explicit: bool, make: Callable[[Record], Awaitable[Record]]) -> Record:
+        """Make an operation.
+
+        Args:
+            record: The row to write, with the caller's trace context.
+            explicit: Whether the caller gave that as an argument.
+            make: Writes it; gives the row that is there then.
+        """
+        began = moments.StartBegan(
+            name=record.name,
+            handler=record.handler,
+            parent_operation=record.parent_operation,
+            traceparent=record.traceparent,
+            explicit=explicit,
+        )
+        given = self.tell(began)
+        try:
+            created = await make(record.evolve(traceparent=given) if given else record)
+        except BaseException as exc:
+            self.tell(moments.StartEnded(began=began, error=type(exc).__name__))
+            raise
+        self.tell(moments.StartEnded(began=began, new=created.uid == record.uid))
+        return created
+
+    @contextmanager
+    def step(self, began: moments.StepBegan) -> Iterator[None]:
+        """The function of a step is called inside."""
+        since = self._clock.monotonic()
+        error = ""
+        self.tell(began)
+        try:
+            yield
+        except BaseException as exc:
+            error = type(exc).__name__
+            raise
+        finally:
+            self.tell(moments.StepEnded(began=began, seconds=self._clock.monotonic() - since, error=error))
+
+    @contextmanager
+    def send(self, name: str, topic: str) -> Iterator[None]:
+        """A message is stored inside."""
+        began = moments.SendBegan(name=name, topic=topic)
+        error = ""
+        self.tell(began)
+        try:
+            yield
+        except BaseException as exc:
+            error = type(exc).__name__
+            raise
+        finally:
+            self.tell(moments.SendEnded(began=began, error=error))
+
+
+class _Witness:
+    """The event of a change, which remembers the row that it was called with last: a transaction may be repeated."""
+
+    __slots__ = ("_event", "before")
+
+    def __init__(self, change: Callable[..., Record | None]) -> None:
+        self._event = change
+        self.before: Record | None = None
+
+    def __call__(self, record: Record | None) -> Record | None:
+        self.before = record
+        return self._event(record)

@@ -1,0 +1,161 @@
+"""The spans: one for each start, run, step and send. None of them stays open while an operation waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import Token
+from typing import Any
+
+from opentelemetry import context as contexts
+from opentelemetry.context import Context
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    StatusCode,
+    TraceFlags,
+    Tracer,
+    get_current_span,
+    set_span_in_context,
+)
+from opentelemetry.util.types import AttributeValue
+
+from lro_aio.core import moments
+from lro_aio.core.moments import Moment
+from lro_aio.core.tracing import CALLER, well_formed
+
+__all__ = ["Spans"]
+
+FAILED = ("FAILED", "RETRIED")
+"""Outcomes of a run that are errors."""
+
+
+class Spans:
+    """Begins and ends spans at the moments of an engine.
+
+    The spans of runs and steps are current while the handler's code runs: what libraries do there is below them.
+
+    Args:
+        tracer: Makes the spans.
+        nested: Whether a run is a child of the start, and not only linked to it.
+    """
+
+    def __init__(self, tracer: Tracer, *, nested: bool) -> None:
+        self._tracer = tracer
+        self._nested = nested
+        self._open: dict[object, tuple[Span, Token[Context] | None]] = {}
+        """By the moment that began them."""
+        told: dict[type[Any], Callable[[Any], str | None]] = {
+            moments.StartBegan: self._begin_start,
+            moments.StartEnded: self._end_start,
+            moments.RunBegan: self._begin_run,
+            moments.RunEnded: self._end_run,
+            moments.StepBegan: self._begin_step,
+            moments.StepEnded: self._end_with_error,
+            moments.SendBegan: self._begin_send,
+            moments.SendEnded: self._end_with_error,
+        }
+        self._told = told
+
+    def observe(self, moment: Moment) -> str | None:
+        """Begin or end the span of a moment; gives the trace context of one that began."""
+        note = self._told.get(type(moment))
+        return None if note is None else note(moment)
+
+    def _begin_start(self, moment: moments.StartBegan) -> str | None:
+        parent = _around(_parsed(moment.traceparent)) if moment.explicit else _parent(moment.traceparent)
+        name = f"start {moment.handler}" if moment.handler else "create"
+        attributes = {"lro.operation.name": moment.name}
+        if moment.handler:
+            attributes["lro.handler"] = moment.handler
+        span = self._tracer.start_span(name, parent, SpanKind.PRODUCER, attributes)
+        self._open[moment] = span, None
+        return _written(span)
+
+    def _end_start(self, moment: moments.StartEnded) -> None:
+        self._end(moment.began, "", moment.error)
+
+    def _begin_run(self, moment: moments.RunBegan) -> str | None:
+        creation = _parsed(moment.traceparent)
+        around = (creation, _parsed(moment.before))
+        attributes: dict[str, AttributeValue] = {
+            "lro.operation.name": moment.name,
+            "lro.handler": moment.handler,
+            "lro.resume_point": moment.resume_point,
+            "lro.attempt": moment.attempt,
+        }
+        if moment.wake is not None:
+            attributes["lro.wake.reason"] = str(moment.wake)
+        span = self._tracer.start_span(
+            f"run {moment.handler}",
+            _around(creation) if self._nested else Context(),
+            SpanKind.CONSUMER,
+            attributes,
+            [Link(context) for context in around if context is not None],
+        )
+        self._enter(moment, span)
+        return _written(span)
+
+    def _end_run(self, moment: moments.RunEnded) -> None:
+        error = moment.error if moment.outcome in FAILED else ""
+        self._end(moment.began, moment.outcome, error)
+
+    def _begin_step(self, moment: moments.StepBegan) -> None:
+        attributes: dict[str, AttributeValue] = {
+            "lro.operation.name": moment.name,
+            "lro.handler": moment.handler,
+            "lro.attempt": moment.attempt,
+        }
+        self._enter(moment, self._tracer.start_span(f"step {moment.step}", None, SpanKind.INTERNAL, attributes))
+
+    def _begin_send(self, moment: moments.SendBegan) -> None:
+        attributes = {"lro.operation.name": moment.name, "lro.topic": moment.topic}
+        span = self._tracer.start_span("send", _parent(CALLER.get()), SpanKind.PRODUCER, attributes)
+        self._open[moment] = span, None
+
+    def _end_with_error(self, moment: moments.StepEnded | moments.SendEnded) -> None:
+        self._end(moment.began, "", moment.error)
+
+    def _enter(self, moment: Moment, span: Span) -> None:
+        self._open[moment] = span, contexts.attach(set_span_in_context(span))
+
+    def _end(self, began: Moment, outcome: str, error: str) -> None:
+        span, token = self._open.pop(began)
+        if token is not None:
+            contexts.detach(token)
+        if outcome:
+            span.set_attribute("lro.outcome", outcome)
+        if error:
+            span.set_attribute("error.type", error)
+            span.set_status(StatusCode.ERROR)
+        span.end()
+
+
+def _parsed(traceparent: str) -> SpanContext | None:
+    """The span that a W3C trace context names; None where it names none."""
+    if not well_formed(traceparent):
+        return None
+    _, trace_id, span_id, flags = traceparent.split("-")
+    return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16)))
+
+
+def _around(span: SpanContext | None) -> Context:
+    """A context with this span, and with nothing else."""
+    return Context() if span is None else set_span_in_context(NonRecordingSpan(span), Context())
+
+
+def _parent(caller: str) -> Context | None:
+    """The context of the caller, where no span is current that is nearer."""
+    if not caller or get_current_span().get_span_context().is_valid:
+        return None
+    return _around(_parsed(caller))
+
+
+def _written(span: Span) -> str | None:
+    """The W3C trace context of a span; None where nobody traces."""
+    context = span.get_span_context()
+    if not context.is_valid:
+        return None
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
