@@ -58,6 +58,7 @@ from lro_aio.core.history import HistoryEntry
 from lro_aio.core.policies import LeasePolicy, Limits, PollPolicy, RetentionPolicy, RetryPolicy, SweepPolicy
 from lro_aio.core.record import WakeReason
 from lro_aio.core.results import unmarshal_operation
+from lro_aio.core.stats import Stats
 from lro_aio.engine.children import wait_operation
 from lro_aio.engine.handlers import Handlers, RetryLater
 from lro_aio.engine.operation import CancelReason, Operation
@@ -131,6 +132,7 @@ __all__ = [  # noqa: RUF022 (in the order of sorted(), which anybody can check)
     "SpannerStore",
     "SqliteStore",
     "StateCodecError",
+    "Stats",
     "StoreDataError",
     "StoreRefusedError",
     "StoreSchemaError",

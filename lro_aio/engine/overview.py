@@ -1,0 +1,50 @@
+"""How it goes with all operations, as this process and its store know it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+from lro_aio.core.errors import StoreSchemaError
+from lro_aio.core.record import State
+from lro_aio.core.stats import DueRoute, Stats
+from lro_aio.engine.handlers import Runnable
+from lro_aio.engine.readers import Work
+from lro_aio.engine.rows import Rows
+from lro_aio.ports import Clock, StatsQuery
+
+__all__ = ["Overview"]
+
+
+class Overview:
+    """``stats`` of one engine.
+
+    Args:
+        rows: The store.
+        runnable: What can run here.
+        clock: Engine time.
+        patience: Seconds after which what is due should have been taken: those between two sweeps.
+    """
+
+    def __init__(self, rows: Rows, runnable: Runnable, *, clock: Clock, patience: float) -> None:
+        self._rows = rows
+        self._runnable = runnable
+        self._clock = clock
+        self._patience = patience
+
+    async def stats(self) -> Stats:
+        """See ``Client.stats``."""
+        self._rows.check_open()
+        store = self._rows.store
+        found = await self._rows.call(partial(store.stats, StatsQuery(now=self._clock.time())), Work.LIST)
+        if found is None:
+            raise StoreSchemaError(f"{store.url} cannot tell how many operations there are")
+        running = {cell.handler for cell in found.counts if cell.state is State.RUNNING}
+        return replace(found, unserved=tuple(due for due in found.due if self._unserved(due, found.time, running)))
+
+    def _unserved(self, due: DueRoute, now: float, running: set[str]) -> bool:
+        """Whether nobody seems to run it. Who is only busy runs others of its kind."""
+        if not due.handler or due.since > now - self._patience or due.handler in running:
+            return False
+        known = self._runnable.handlers.find(due.handler) if self._runnable.worker else None
+        return known is None or not known.runs(due.resume_point)
