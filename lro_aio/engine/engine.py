@@ -162,9 +162,7 @@ class Engine:
         self.starter = Starter(host, self.worker, self.dispatcher, slots=self.slots, leases=leases, runnable=runnable)
         host.bind(self.starter, self.canceller)
         self.rerunner = Rerunner(host, self.canceller, self.pauser, runnable=runnable)
-        self.overview = Overview(
-            self.rows, runnable, clock=self.clock, patience=self.settings.sweep.interval
-        )
+        self.overview = Overview(self.rows, runnable, clock=self.clock, patience=self.settings.sweep.interval)
         methods = Methods(host, self.canceller, leases=leases, runnable=runnable)
         self.server_host = ServerHost(
             rows=self.rows,

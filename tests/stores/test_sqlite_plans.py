@@ -75,7 +75,11 @@ def test_a_list_walks_one_index_and_sorts_nothing(
         ("count", ("PENDING", "a", 5), "COVERING INDEX operations_states (state=? AND handler=?)"),
         ("count_paused", ("PENDING", "a", 5), "COVERING INDEX operations_states (state=? AND handler=? AND paused=?"),
         ("oldest_due", ("a", "b", 1.0), "operations_due (handler=? AND resume_point=? AND check_time<?)"),
-        ("count_due", ("a", "b", 1.0, 5), "COVERING INDEX operations_due (handler=? AND resume_point=? AND check_time<?)"),
+        (
+            "count_due",
+            ("a", "b", 1.0, 5),
+            "COVERING INDEX operations_due (handler=? AND resume_point=? AND check_time<?)",
+        ),
         ("failures", (1.0, 5), "USING INDEX operations_unsuccessful"),
     ],
 )

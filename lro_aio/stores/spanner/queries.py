@@ -20,7 +20,20 @@ from lro_aio.stores.spanner.rows import COLUMNS
 from lro_aio.stores.spanner.table import INDEXES, journal_of, quoted
 from lro_aio.stores.spanner.values import earliest, latest, list_of, values_of
 
-__all__ = ["DUE", "NEXT", "UNKNOWN", "Query", "expired", "journal", "listed", "look", "outcomes"]
+__all__ = [
+    "DUE",
+    "EPOCH",
+    "NEXT",
+    "SHARDS",
+    "UNKNOWN",
+    "Query",
+    "expired",
+    "from_shard",
+    "journal",
+    "listed",
+    "look",
+    "outcomes",
+]
 
 SHARDS = tuple("0123456789abcdef")
 """The values of the column ``Shard``."""
@@ -96,7 +109,7 @@ def look(
     def part(kind: int, condition: str, limit: str) -> str:
         return (
             f"ARRAY(SELECT AS STRUCT key, Due, Handler, ResumePoint, {kind} AS Kind"
-            f" {_from_shard(table, 'Due')} AND {condition} ORDER BY Due LIMIT {limit})"
+            f" {from_shard(table, 'Due')} AND {condition} ORDER BY Due LIMIT {limit})"
         )
 
     skipped = "" if own else f" AND {held}"
@@ -119,7 +132,7 @@ def expired(table: str, *, now: float, limit: int) -> Query:
     """The keys of expired rows, the oldest first."""
     sql = (
         "SELECT r.key FROM UNNEST(@shards) AS s, UNNEST(ARRAY(SELECT AS STRUCT key, ExpireTime"
-        f" {_from_shard(table, 'Expiry')} AND ExpireTime <= @now ORDER BY ExpireTime LIMIT @limit)) AS r"
+        f" {from_shard(table, 'Expiry')} AND ExpireTime <= @now ORDER BY ExpireTime LIMIT @limit)) AS r"
         " ORDER BY r.ExpireTime LIMIT @limit"
     )
     return Query(sql).texts(shards=SHARDS).time(now=latest(now)).whole(limit=limit)
@@ -176,7 +189,7 @@ def listed(
     bound.sql = (
         f"SELECT {', '.join(columns)} FROM {quoted(table)} WHERE key IN ("
         "SELECT r.key FROM UNNEST(@shards) AS s, UNNEST(@outcomes) AS o, UNNEST(ARRAY("
-        f"SELECT AS STRUCT key, CreateTime {_from_shard(table, index)} AND {where}"
+        f"SELECT AS STRUCT key, CreateTime {from_shard(table, index)} AND {where}"
         " AND NOT IFNULL(Deleted, FALSE) AND (ExpireTime IS NULL OR ExpireTime > @now)"
         " ORDER BY CreateTime DESC, key LIMIT @limit)) AS r ORDER BY r.CreateTime DESC, r.key LIMIT @limit"
         ") ORDER BY CreateTime DESC, key"
@@ -215,7 +228,7 @@ def _index(query: ListQuery) -> tuple[str, list[str]]:
     return "Newest", [outcome, *handler, *rest]
 
 
-def _from_shard(table: str, suffix: str) -> str:
+def from_shard(table: str, suffix: str) -> str:
     """The rows of shard ``s`` in an index.
 
     For each column of a null-filtered index, the text says that no NULL is wanted: the service uses such an index only

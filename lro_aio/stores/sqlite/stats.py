@@ -6,7 +6,17 @@ import sqlite3
 from collections.abc import Iterator
 
 from lro_aio.core.record import State
-from lro_aio.core.stats import Count, DueRoute, FailureGroup, FoundFailure, OwnerCount, StateCount, Stats, grouped, total
+from lro_aio.core.stats import (
+    Count,
+    DueRoute,
+    FailureGroup,
+    FoundFailure,
+    OwnerCount,
+    StateCount,
+    Stats,
+    grouped,
+    total,
+)
 from lro_aio.ports import Route, StatsQuery
 from lro_aio.stores.sqlite import queries
 
