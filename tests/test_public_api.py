@@ -25,8 +25,8 @@ PUBLIC = [
     "PayloadTooLargeError", "PollPolicy", "RESUME_POINT_COLUMN_NAME", "RemoteCallError", "RemoteOperation",
     "RemoteProtocolError", "ResponseDataError", "RetentionPolicy", "RetryLater", "RetryPolicy", "STATE_COLUMN_NAME",
     "SchedulerUnavailableError", "SpannerStore", "SqliteStore", "StateCodecError",
-    "Stats", "StoreDataError", "StoreRefusedError", "StoreSchemaError", "StoreUnavailableError", "Suspended", "SweepPolicy",
-    "UnknownHandlerError",
+    "Stats", "StoreDataError", "StoreRefusedError", "StoreSchemaError", "StoreUnavailableError", "Suspended",
+    "SweepPolicy", "UnknownHandlerError",
     "UnknownResumePointError", "WaitDeadlineExceededError", "WakeReason", "WorkerUnavailableError",
     "WorkflowsScheduler", "unmarshal_operation", "wait_operation",
 ]  # fmt: skip

@@ -100,7 +100,7 @@ class Stats:
     """Epoch seconds."""
     counts: tuple[StateCount, ...] = ()
     """By handler and state; of what there is none, there is no entry."""
-    paused: Count = Count(0)  # noqa: RUF009 (it is frozen)
+    paused: Count = Count(0)
     """How many of them are paused."""
     running: tuple[OwnerCount, ...] = ()
     """By process, the busiest first."""

@@ -47,7 +47,7 @@ class StatsContract:
 
     def test_stats_count_by_handler_and_state(self, store: Store) -> None:
         """Every state, rows without a handler too; what is deleted and has not ended does not count."""
-        waits = {"state": State.SUSPENDED, "check_time": NOW + 9}
+        waits: dict[str, Any] = {"state": State.SUSPENDED, "check_time": NOW + 9}
         create_all(
             store,
             row(1),
@@ -98,7 +98,7 @@ class StatsContract:
 
     def test_stats_tell_who_runs_what_and_what_is_paused(self, store: Store) -> None:
         """The busiest first. What runs and is paused counts as both."""
-        running = {"state": State.RUNNING, "check_time": NOW + 30}
+        running: dict[str, Any] = {"state": State.RUNNING, "check_time": NOW + 30}
         create_all(
             store,
             row(1, owner="a", **running),

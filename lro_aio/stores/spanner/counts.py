@@ -19,13 +19,12 @@ from lro_aio.core.codes import Code
 from lro_aio.core.record import State
 from lro_aio.core.stats import Count, DueRoute, FailureGroup, FoundFailure, OwnerCount, StateCount, Stats, grouped
 from lro_aio.ports import StatsQuery
-from lro_aio.stores.spanner.queries import EPOCH, SHARDS, Query, from_shard
-from lro_aio.stores.spanner.table import quoted
-from lro_aio.stores.spanner.values import blob, latest, moment, number
+from lro_aio.stores.spanner import queries
+from lro_aio.stores.spanner.values import blob, moment, number
 
 __all__ = ["gather"]
 
-Execute = Callable[[Query], Iterable[struct_pb2.ListValue]]
+Execute = Callable[[queries.Query], Iterable[struct_pb2.ListValue]]
 
 _DUE = 100
 """Due rows of a shard that are looked at."""
@@ -83,16 +82,11 @@ def gather(execute: Execute, table: str, query: StatsQuery, *, paused: bool) -> 
 
 
 def _handlers(execute: Execute, table: str) -> Iterator[str]:
-    """ "" and every handler that has rows: one statement for each, with one seek in every shard."""
+    """No handler, and each that has rows: one statement for each, with one seek in every shard."""
     handler = ""
     while True:
         yield handler
-        sql = (
-            "SELECT r.Handler FROM UNNEST(@shards) AS s, UNNEST(ARRAY(SELECT AS STRUCT Handler"
-            f" {from_shard(table, 'Handler')} AND Handler > @after ORDER BY Handler LIMIT 1)) AS r"
-            " ORDER BY r.Handler LIMIT 1"
-        )
-        found = [row.values[0].string_value for row in execute(Query(sql).texts(shards=SHARDS).text(after=handler))]
+        found = [row.values[0].string_value for row in execute(queries.next_handler(table, handler))]
         if not found:
             return
         handler = found[0]
@@ -100,15 +94,10 @@ def _handlers(execute: Execute, table: str) -> Iterator[str]:
 
 def _succeeded(execute: Execute, table: str, handlers: Sequence[str], most: int) -> Iterator[StateCount]:
     """From the index alone."""
-    sql = (
-        "SELECT h, ARRAY_LENGTH(ARRAY(SELECT CreateTime"
-        f" {from_shard(table, 'Handler')} AND Handler = h AND Outcome = 1 LIMIT @limit)) AS found"
-        " FROM UNNEST(@shards) AS s, UNNEST(@handlers) AS h"
-    )
     limit = most // 8 + _SPARE
     found: Counter[str] = Counter()
     cut = set()
-    for row in execute(Query(sql).texts(shards=SHARDS, handlers=handlers).whole(limit=limit)):
+    for row in execute(queries.count_ended_well(table, handlers, limit)):
         handler, here = row.values[0].string_value, number(row.values[1])
         found[handler] += here
         if here >= limit:
@@ -123,15 +112,8 @@ def _looked_at(
     execute: Execute, table: str, handlers: Sequence[str], most: int, *, paused: bool
 ) -> tuple[list[_Seen], set[tuple[str, int]]]:
     """Rows that have not ended well, and of which (handler, outcome) there may be more than these."""
-    column = "IFNULL(Paused, FALSE)" if paused else "FALSE"
-    sql = (
-        "SELECT s, r.Handler, r.Outcome, r.Status, r.Owner, r.Stopped"
-        " FROM UNNEST(@shards) AS s, UNNEST(@handlers) AS h, UNNEST(@outcomes) AS o, UNNEST(ARRAY("
-        f"SELECT AS STRUCT Handler, Outcome, Status, Owner, {column} AS Stopped {from_shard(table, 'Handler')}"
-        " AND Handler = h AND Outcome = o AND NOT IFNULL(Deleted, FALSE) ORDER BY CreateTime DESC LIMIT @limit)) AS r"
-    )
     limit = most // 8 + _SPARE
-    asked = Query(sql).texts(shards=SHARDS, handlers=handlers).wholes(outcomes=_TOLD_APART).whole(limit=limit)
+    asked = queries.told_apart(table, handlers, _TOLD_APART, limit, paused=paused)
     seen: list[_Seen] = []
     shards: Counter[tuple[str, str, int]] = Counter()
     for row in execute(asked):
@@ -146,16 +128,10 @@ def _looked_at(
 
 def _due(execute: Execute, table: str, now: float) -> tuple[DueRoute, ...]:
     """Of what has been due for longest in each shard."""
-    sql = (
-        "SELECT s, r.key, r.Due, r.Handler, r.ResumePoint FROM UNNEST(@shards) AS s, UNNEST(ARRAY("
-        f"SELECT AS STRUCT key, Due, Handler, ResumePoint {from_shard(table, 'Due')} AND Due > @epoch AND Due <= @now"
-        " ORDER BY Due LIMIT @limit)) AS r ORDER BY r.Due, r.key"
-    )
-    asked = Query(sql).texts(shards=SHARDS).time(now=latest(now), epoch=EPOCH).whole(limit=_DUE)
     oldest: dict[tuple[str, str], tuple[float, str]] = {}
     found: Counter[tuple[str, str]] = Counter()
     shards: Counter[str] = Counter()
-    for row in execute(asked):
+    for row in execute(queries.due(table, now=now, limit=_DUE)):
         shard, key, when, handler, resume_point = row.values
         route = handler.string_value, resume_point.string_value
         oldest.setdefault(route, (moment(when) or 0.0, key.string_value))
@@ -169,16 +145,7 @@ def _due(execute: Execute, table: str, now: float) -> tuple[DueRoute, ...]:
 
 
 def _failures(execute: Execute, table: str, query: StatsQuery) -> tuple[FailureGroup, ...]:
-    sql = (
-        f"SELECT key, Handler, EndTime, UpdateTime, Operation FROM {quoted(table)} WHERE key IN ("
-        "SELECT r.key FROM UNNEST(@shards) AS s, UNNEST(ARRAY("
-        f"SELECT AS STRUCT key, CreateTime {from_shard(table, 'Newest')} AND Outcome = 2"
-        " AND NOT IFNULL(Deleted, FALSE) AND (ExpireTime IS NULL OR ExpireTime > @now)"
-        " ORDER BY CreateTime DESC, key LIMIT @limit)) AS r ORDER BY r.CreateTime DESC, r.key LIMIT @limit"
-        ") ORDER BY CreateTime DESC, key"
-    )
-    asked = Query(sql).texts(shards=SHARDS).time(now=latest(query.now)).whole(limit=query.failures + 1)
-    rows = list(execute(asked))
+    rows = list(execute(queries.failures(table, now=query.now, limit=query.failures + 1)))
     return grouped(_errors(rows[: query.failures]), more=len(rows) > query.failures)
 
 
