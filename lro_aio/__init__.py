@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from lro_aio.client import Client
 from lro_aio.core import failures as failures
 from lro_aio.core.codes import Code
+from lro_aio.core.description import Description
 from lro_aio.core.errors import (
     ClockSkewError,
     InvalidFilterError,
@@ -59,6 +60,7 @@ from lro_aio.core.policies import LeasePolicy, Limits, PollPolicy, RetentionPoli
 from lro_aio.core.record import WakeReason
 from lro_aio.core.results import unmarshal_operation
 from lro_aio.core.stats import Stats
+from lro_aio.core.timeline import Span
 from lro_aio.engine.children import wait_operation
 from lro_aio.engine.handlers import Handlers, RetryLater
 from lro_aio.engine.operation import CancelReason, Operation
@@ -93,6 +95,7 @@ __all__ = [  # noqa: RUF022 (in the order of sorted(), which anybody can check)
     "ClockSkewError",
     "CloudTasksScheduler",
     "Code",
+    "Description",
     "Handlers",
     "HistoryEntry",
     "InvalidFilterError",
@@ -129,6 +132,7 @@ __all__ = [  # noqa: RUF022 (in the order of sorted(), which anybody can check)
     "RetryPolicy",
     "STATE_COLUMN_NAME",
     "SchedulerUnavailableError",
+    "Span",
     "SpannerStore",
     "SqliteStore",
     "StateCodecError",

@@ -17,14 +17,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 PUBLIC = [
     "CancelReason", "Client", "ClockSkewError", "CloudTasksScheduler",
-    "Code", "Handlers", "HistoryEntry", "InvalidFilterError", "InvalidOperationNameError",
+    "Code", "Description", "Handlers", "HistoryEntry", "InvalidFilterError", "InvalidOperationNameError",
     "InvalidPageTokenError", "InvalidTokenError", "InvalidTransitionError", "LeaseLostError", "LeasePolicy",
     "Limits", "LocalScheduler", "LroError", "Message", "OPERATION_COLUMN_NAME", "OPERATION_ID_HEADER", "Operation",
     "OperationAlreadyExistsError", "OperationBusyError", "OperationCancelledError", "OperationDoneError",
     "OperationFailedError", "OperationNotDoneError", "OperationNotFoundError", "OperationsService",
     "PayloadTooLargeError", "PollPolicy", "RESUME_POINT_COLUMN_NAME", "RemoteCallError", "RemoteOperation",
     "RemoteProtocolError", "ResponseDataError", "RetentionPolicy", "RetryLater", "RetryPolicy", "STATE_COLUMN_NAME",
-    "SchedulerUnavailableError", "SpannerStore", "SqliteStore", "StateCodecError",
+    "SchedulerUnavailableError", "Span", "SpannerStore", "SqliteStore", "StateCodecError",
     "Stats", "StoreDataError", "StoreRefusedError", "StoreSchemaError", "StoreUnavailableError", "Suspended",
     "SweepPolicy", "UnknownHandlerError",
     "UnknownResumePointError", "WaitDeadlineExceededError", "WakeReason", "WorkerUnavailableError",

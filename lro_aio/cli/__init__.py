@@ -7,6 +7,8 @@
     lro wait   NAME [--timeout S]                         lro demo   [--path DIR]
     lro watch  NAME                                       lro send   NAME TOPIC [JSON] [--message-id ID]
 
+    lro stats                        how many operations there are, what is late, what fails; of a store alone
+
     lro backup FILE                  copy a SQLite store into a new file
     lro restore FILE                 put that file in the place of the store
 

@@ -82,7 +82,7 @@ Header = Annotated[
     list[str] | None,
     typer.Option("--header", metavar="'NAME: VALUE'", help="Sent with every call to a --url; may be repeated."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Proto3 JSON, one operation per line.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON, one line for each; of operations, proto3 JSON.")]
 
 Action = Callable[[Backend], Awaitable[Exit]]
 
@@ -149,7 +149,7 @@ def get(
     header: Header = None,
     json: Json = False,
 ) -> None:
-    """Show one operation."""
+    """Show one operation; of one in a --store, what happened to it as well."""
     _run(
         Where(server, store, url, style, header, name), lambda backend: commands.get(backend, _full(name), as_json=json)
     )
@@ -193,6 +193,12 @@ def watch(
         Where(server, store, url, style, header, name),
         lambda backend: commands.watch(backend, _full(name), as_json=json),
     )
+
+
+@app.command(epilog=EPILOG)
+def stats(store: Store = None, json: Json = False) -> None:
+    """Show how it goes with all operations: how many, what is late, what fails. Only their store tells."""
+    _run(Where(None, _store_of(store), None), lambda backend: commands.stats(backend, as_json=json))
 
 
 @app.command(epilog=EPILOG)

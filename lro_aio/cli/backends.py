@@ -13,9 +13,11 @@ from google.longrunning import operations_pb2
 
 from lro_aio.cli.problems import CliError, Exit
 from lro_aio.client import Client
+from lro_aio.core.description import Description
 from lro_aio.core.errors import StateCodecError
 from lro_aio.core.history import HistoryEntry
 from lro_aio.core.names import MalformedIdError
+from lro_aio.core.stats import Stats
 from lro_aio.remote import tokens
 
 if TYPE_CHECKING:
@@ -78,6 +80,14 @@ class Backend(abc.ABC):
     def watch(self, name: str) -> AsyncIterator[operations_pb2.Operation]:
         """The operation now, and as it changes, until it is done."""
 
+    async def describe(self, name: str) -> Description | None:  # noqa: ARG002 (for those who can tell)
+        """Everything about the operation; None where it is not told."""
+        return None
+
+    @abc.abstractmethod
+    async def stats(self) -> Stats:
+        """How it goes with all operations."""
+
     @abc.abstractmethod
     async def history(self, name: str) -> list[HistoryEntry]:
         """What happened to the operation, oldest first."""
@@ -125,6 +135,12 @@ class _Store(Backend):
 
     def watch(self, name: str) -> AsyncIterator[operations_pb2.Operation]:
         return self._client.watch(_named(name))
+
+    async def describe(self, name: str) -> Description | None:
+        return await self._client.describe(_named(name))
+
+    async def stats(self) -> Stats:
+        return await self._client.stats()
 
     async def history(self, name: str) -> list[HistoryEntry]:
         return await self._client.history(_named(name))

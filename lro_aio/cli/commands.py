@@ -12,6 +12,7 @@ from google.longrunning import operations_pb2
 from rich.live import Live
 
 from lro_aio.cli.backends import Backend, Row
+from lro_aio.cli.describing import print_description, print_stats, stats_json
 from lro_aio.cli.printing import (
     WatchLine,
     console,
@@ -26,7 +27,7 @@ from lro_aio.cli.problems import CliError, Exit
 from lro_aio.cli.progress import progress_of
 from lro_aio.core.proto_json import operation_json
 
-__all__ = ["cancel", "delete", "get", "history", "list_", "pause", "rerun", "send", "unpause", "wait", "watch"]
+__all__ = ["cancel", "delete", "get", "history", "list_", "pause", "rerun", "send", "stats", "unpause", "wait", "watch"]
 
 MAX_PAGE = 1000
 
@@ -57,8 +58,22 @@ async def list_(backend: Backend, *, filter_: str, parent: str, limit: int, as_j
 
 
 async def get(backend: Backend, name: str, *, as_json: bool) -> Exit:
-    """Print one operation."""
-    _print(await backend.get(name), as_json=as_json)
+    """Print one operation, and what its store knows of it besides."""
+    told = None if as_json else await backend.describe(name)
+    if told is None:
+        _print(await backend.get(name), as_json=as_json)
+    else:
+        print_description(console(), told)
+    return Exit.OK
+
+
+async def stats(backend: Backend, *, as_json: bool) -> Exit:
+    """Print how it goes with all operations."""
+    found = await backend.stats()
+    if as_json:
+        print(json.dumps(stats_json(found)), flush=True)
+    else:
+        print_stats(console(), found)
     return Exit.OK
 
 

@@ -21,6 +21,7 @@ from lro_aio.core.errors import RemoteCallError, RemoteProtocolError, WaitDeadli
 from lro_aio.core.history import HistoryEntry
 from lro_aio.core.names import ANY_PARENT
 from lro_aio.core.policies import PollPolicy, RetryPolicy
+from lro_aio.core.stats import Stats
 from lro_aio.remote import RemoteOperation, Transport, tokens
 from lro_aio.remote.grpc import GrpcTransport
 
@@ -92,6 +93,9 @@ class _Service(Backend):
         async for _ in handle:
             yield _proto(handle)
         yield _proto(handle)
+
+    async def stats(self) -> Stats:
+        raise CliError("services do not tell how it goes with all operations: give --store URL", Exit.USAGE)
 
     async def history(self, _: str) -> list[HistoryEntry]:
         raise CliError("services do not tell what happened to an operation: give --store URL", Exit.USAGE)

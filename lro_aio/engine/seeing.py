@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 
+from lro_aio.core.description import Description
 from lro_aio.core.history import HistoryEntry
 from lro_aio.core.stats import Stats
 from lro_aio.engine.engine import Engine
@@ -12,7 +13,7 @@ __all__ = ["Seeing"]
 
 
 class Seeing(abc.ABC):
-    """Counts of all operations, and the history of one."""
+    """Counts of all operations, and everything about one."""
 
     @property
     @abc.abstractmethod
@@ -30,6 +31,19 @@ class Seeing(abc.ABC):
             StoreUnavailableError: The store did not answer.
         """
         return await self.engine.overview.stats()
+
+    async def describe(self, name: str) -> Description:
+        """Everything about the operation: for operators, it may tell more than clients are to see.
+
+        Its ``timeline`` is the life of the operation as spans of time. Steps, sleeps and messages are all there; of the
+        rest, such as segments, waits and crashes, those of the last 32 things that happened.
+
+        Raises:
+            InvalidOperationNameError: Malformed name.
+            OperationNotFoundError: Never created, deleted or expired.
+            StoreUnavailableError: The store did not answer.
+        """
+        return await self.engine.overview.describe(name)
 
     async def history(self, name: str) -> list[HistoryEntry]:
         """What happened to the operation, oldest first: for operators, it may tell more than clients are to see.
