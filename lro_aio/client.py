@@ -25,6 +25,7 @@ from lro_aio.core.policies import (
 )
 from lro_aio.core.record import WakeReason
 from lro_aio.core.results import unmarshal_operation
+from lro_aio.engine import bulk
 from lro_aio.engine.children import Service, as_service
 from lro_aio.engine.controls import Controls
 from lro_aio.engine.engine import Engine
@@ -52,7 +53,7 @@ M = TypeVar("M", bound=Message)
 N = TypeVar("N", bound=Message)
 
 
-class Client(Controls, Seeing):
+class Client(Controls, bulk.Bulk, Seeing):
     """Starts, runs and watches long-running operations over one store.
 
     Constructing one does no I/O; ``async with client:`` opens it, and leaving the block drains and closes it. It can be
@@ -116,6 +117,7 @@ class Client(Controls, Seeing):
             raise TypeError(f"store must be a URL or a Store, not {type(store).__name__}")
         self.scheduler: Scheduler = scheduler if scheduler is not None else LocalScheduler()
         self.handlers = Handlers()
+        self.handlers.include(bulk.handlers)
         for registry in [handlers] if isinstance(handlers, Handlers) else handlers:
             self.handlers.include(registry)
         if dispatch not in (None, "local", "scheduler"):

@@ -1,4 +1,4 @@
-"""The life of one operation as spans of time, from its row, its trail and its journal: what a chart of it is drawn from."""
+"""The life of one operation as spans of time, from its row, its trail and its journal: for a chart of it."""
 
 from __future__ import annotations
 
