@@ -11,8 +11,8 @@ from typing import Any
 from google.longrunning import operations_pb2
 from rich.live import Live
 
-from lro_aio.cli.backends import Backend, Row
-from lro_aio.cli.describing import print_description, print_stats, stats_json
+from lro_aio.cli.backends import Backend, BulkAction, Row
+from lro_aio.cli.describing import print_description, print_preview, print_stats, stats_json
 from lro_aio.cli.printing import (
     WatchLine,
     console,
@@ -27,7 +27,21 @@ from lro_aio.cli.problems import CliError, Exit
 from lro_aio.cli.progress import progress_of
 from lro_aio.core.proto_json import operation_json
 
-__all__ = ["cancel", "delete", "get", "history", "list_", "pause", "rerun", "send", "stats", "unpause", "wait", "watch"]
+__all__ = [
+    "bulk",
+    "cancel",
+    "delete",
+    "get",
+    "history",
+    "list_",
+    "pause",
+    "rerun",
+    "send",
+    "stats",
+    "unpause",
+    "wait",
+    "watch",
+]
 
 MAX_PAGE = 1000
 
@@ -115,9 +129,28 @@ async def history(backend: Backend, name: str, *, as_json: bool) -> Exit:
     return Exit.OK
 
 
-async def cancel(backend: Backend, name: str, *, as_json: bool) -> Exit:
+async def bulk(backend: Backend, action: BulkAction, *, yes: bool, repeat: str, as_json: bool) -> Exit:
+    """Act on many operations; without ``yes``, count them, and say what to type."""
+    if not yes:
+        found = await backend.preview(action)
+        if as_json:
+            more = {"more": True} if found.count.more else {}
+            print(json.dumps({"count": found.count.number, **more, "sample": list(found.sample)}), flush=True)
+        else:
+            print_preview(console(), found, repeat)
+        return Exit.OK
+    made = await backend.act(action)
+    if as_json:
+        _print_json(made)
+    else:
+        console().out(f"{made.name}: does it, in a process that runs handlers", highlight=False)
+        console(stderr=True).print(f"to follow it: lro watch {made.name}", style="dim")
+    return Exit.OK
+
+
+async def cancel(backend: Backend, name: str, *, reason: str, as_json: bool) -> Exit:
     """Ask for an operation to be cancelled."""
-    await backend.cancel(name)
+    await backend.cancel(name, reason)
     _acknowledge(name, "cancel requested", as_json=as_json)
     return Exit.OK
 
@@ -143,9 +176,9 @@ async def pause(backend: Backend, name: str, *, reason: str, as_json: bool) -> E
     return Exit.OK
 
 
-async def unpause(backend: Backend, name: str, *, as_json: bool) -> Exit:
+async def unpause(backend: Backend, name: str, *, reason: str, as_json: bool) -> Exit:
     """Let a paused operation run again."""
-    await backend.unpause(name)
+    await backend.unpause(name, reason)
     _acknowledge(name, "unpaused", as_json=as_json)
     return Exit.OK
 

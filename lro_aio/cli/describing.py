@@ -11,12 +11,13 @@ from rich.text import Text
 
 from lro_aio.cli.printing import length, middle, moment, operation_details, plain
 from lro_aio.cli.progress import failure_of
+from lro_aio.core.bulk import BulkPreview
 from lro_aio.core.description import Description
 from lro_aio.core.record import State
 from lro_aio.core.stats import Count, DueRoute, Stats
 from lro_aio.core.timeline import Span
 
-__all__ = ["print_description", "print_stats", "stats_json"]
+__all__ = ["print_description", "print_preview", "print_stats", "stats_json"]
 
 COLOURS = {
     "SUCCEEDED": "green",
@@ -151,6 +152,19 @@ def _due(due: DueRoute, stats: Stats, width: int) -> list[Text]:
         handler.append(" (nobody runs it)")
     texts = (plain(due.resume_point) or "start", str(due.count), length(stats.time - due.since), name)
     return [handler, *map(Text, texts)]
+
+
+def print_preview(output: Console, found: BulkPreview, repeat: str) -> None:
+    """Print what a bulk action would act on, and how it is started."""
+    done = {"cancel": "cancelled", "pause": "paused", "unpause": "unpaused", "rerun": "run again", "delete": "deleted"}
+    what = f"{found.count} operation{'' if found.count == Count(1) else 's'} would be {done[found.verb]}"
+    output.out(what + (":" if found.sample else ""), highlight=False)
+    for name in found.sample:
+        output.out(f"  {plain(name)}", highlight=False)
+    if found.count.number > len(found.sample):
+        output.out("  ...", highlight=False)
+    if found.count.number:
+        output.out(f"to do it: {repeat}", highlight=False)
 
 
 def stats_json(stats: Stats) -> dict[str, Any]:
