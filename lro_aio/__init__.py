@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from lro_aio.client import Client
 from lro_aio.core import failures as failures
-from lro_aio.core.bulk import BulkPreview
+from lro_aio.core.bulk import BulkPreview, BulkResult
 from lro_aio.core.codes import Code
 from lro_aio.core.description import Description
 from lro_aio.core.errors import (
@@ -92,6 +92,7 @@ RESUME_POINT_COLUMN_NAME = "ResumePoint"
 
 __all__ = [  # noqa: RUF022 (in the order of sorted(), which anybody can check)
     "BulkPreview",
+    "BulkResult",
     "CancelReason",
     "Client",
     "ClockSkewError",

@@ -16,7 +16,7 @@ import lro_aio as lro
 ROOT = Path(__file__).resolve().parents[1]
 
 PUBLIC = [
-    "BulkPreview", "CancelReason", "Client", "ClockSkewError", "CloudTasksScheduler",
+    "BulkPreview", "BulkResult", "CancelReason", "Client", "ClockSkewError", "CloudTasksScheduler",
     "Code", "Description", "Handlers", "HistoryEntry", "InvalidFilterError", "InvalidOperationNameError",
     "InvalidPageTokenError", "InvalidTokenError", "InvalidTransitionError", "LeaseLostError", "LeasePolicy",
     "Limits", "LocalScheduler", "LroError", "Message", "OPERATION_COLUMN_NAME", "OPERATION_ID_HEADER", "Operation",

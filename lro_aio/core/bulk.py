@@ -15,6 +15,7 @@ __all__ = [
     "RERUN",
     "VERBS",
     "BulkPreview",
+    "BulkResult",
     "BulkState",
     "Verb",
     "made_meanwhile",
@@ -62,6 +63,20 @@ class BulkPreview:
     """How many operations."""
     sample: tuple[str, ...]
     """Names of some of them, the newest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkResult:
+    """What a bulk action has done."""
+
+    done: int
+    """Operations that it acted on."""
+    skipped: int
+    """Those that had ended, or were gone, before it was their turn."""
+    failed: int
+    """Those that refused."""
+    errors: tuple[str, ...] = ()
+    """Of some that refused: the name, and why."""
 
 
 @dataclass(kw_only=True)

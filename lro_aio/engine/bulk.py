@@ -11,7 +11,7 @@ from typing import Any, Literal, overload
 
 from google.protobuf import struct_pb2
 
-from lro_aio.core.bulk import HANDLER, RERUN, BulkPreview, BulkState
+from lro_aio.core.bulk import HANDLER, RERUN, BulkPreview, BulkResult, BulkState
 from lro_aio.core.errors import (
     InvalidTransitionError,
     LroError,
@@ -51,7 +51,7 @@ _RETRY = RetryPolicy(on=(StoreUnavailableError,), max_attempts=1000, initial_del
 
 
 @handlers.handler(HANDLER, state=BulkState, retry=_RETRY, pause_on_failure=False, resume_points=())
-async def bulk(op: Operation[BulkState]) -> dict[str, Any] | Suspended:
+async def bulk(op: Operation[BulkState]) -> BulkResult | Suspended:
     """Act on the operations that the filter selects and that were made before this one, the newest first."""
     return await _Run(op).go()
 
@@ -68,7 +68,7 @@ class _Run:
             self._engine.rows, limits, verb=state.verb, filter=state.filter, parent=state.parent
         )
 
-    async def go(self) -> dict[str, Any] | Suspended:
+    async def go(self) -> BulkResult | Suspended:
         """Go on, until nothing is left or the rate asks for a pause."""
         op, state, clock = self._op, self._op.state, self._engine.clock
         ends = clock.monotonic() + RUN
@@ -88,7 +88,7 @@ class _Run:
             if delay >= SOON or clock.monotonic() >= ends:
                 return op.suspend(resume_at="", sleep=delay)
             await op.wait(sleep=delay)
-        return {"done": state.done, "skipped": state.skipped, "failed": state.failed, "errors": state.errors}
+        return BulkResult(done=state.done, skipped=state.skipped, failed=state.failed, errors=tuple(state.errors))
 
     async def _choose(self) -> None:
         """Write down what comes next."""
@@ -208,7 +208,7 @@ class Bulk(abc.ABC):
     @overload
     async def cancel_operations(
         self, filter: str, *, force: Literal[True], reason: str = ..., per_second: float = ..., parent: str = ...
-    ) -> Operation[BulkState, dict[str, Any]]: ...
+    ) -> Operation[BulkState, BulkResult]: ...
 
     async def cancel_operations(
         self,
@@ -218,7 +218,7 @@ class Bulk(abc.ABC):
         reason: str = "",
         per_second: float = 50,
         parent: str = "-",
-    ) -> BulkPreview | Operation[BulkState, dict[str, Any]]:
+    ) -> BulkPreview | Operation[BulkState, BulkResult]:
         """Ask for the operations that a filter selects to be cancelled, as ``cancel_operation`` does.
 
         Those that have ended are left alone.
@@ -247,7 +247,7 @@ class Bulk(abc.ABC):
     @overload
     async def pause_operations(
         self, filter: str, *, force: Literal[True], reason: str = ..., per_second: float = ..., parent: str = ...
-    ) -> Operation[BulkState, dict[str, Any]]: ...
+    ) -> Operation[BulkState, BulkResult]: ...
 
     async def pause_operations(
         self,
@@ -257,7 +257,7 @@ class Bulk(abc.ABC):
         reason: str = "",
         per_second: float = 50,
         parent: str = "-",
-    ) -> BulkPreview | Operation[BulkState, dict[str, Any]]:
+    ) -> BulkPreview | Operation[BulkState, BulkResult]:
         """Pause the operations that a filter selects, as ``pause_operation`` does.
 
         Those that have ended, or are paused already, are left alone.
@@ -274,7 +274,7 @@ class Bulk(abc.ABC):
     @overload
     async def unpause_operations(
         self, filter: str, *, force: Literal[True], reason: str = ..., per_second: float = ..., parent: str = ...
-    ) -> Operation[BulkState, dict[str, Any]]: ...
+    ) -> Operation[BulkState, BulkResult]: ...
 
     async def unpause_operations(
         self,
@@ -284,7 +284,7 @@ class Bulk(abc.ABC):
         reason: str = "",
         per_second: float = 50,
         parent: str = "-",
-    ) -> BulkPreview | Operation[BulkState, dict[str, Any]]:
+    ) -> BulkPreview | Operation[BulkState, BulkResult]:
         """Let the paused ones among the operations that a filter selects run again, as ``unpause_operation`` does.
 
         Arguments and errors are those of ``cancel_operations``.
@@ -299,7 +299,7 @@ class Bulk(abc.ABC):
     @overload
     async def rerun_operations(
         self, filter: str, *, force: Literal[True], reason: str = ..., per_second: float = ..., parent: str = ...
-    ) -> Operation[BulkState, dict[str, Any]]: ...
+    ) -> Operation[BulkState, BulkResult]: ...
 
     async def rerun_operations(
         self,
@@ -309,7 +309,7 @@ class Bulk(abc.ABC):
         reason: str = "",
         per_second: float = 50,
         parent: str = "-",
-    ) -> BulkPreview | Operation[BulkState, dict[str, Any]]:
+    ) -> BulkPreview | Operation[BulkState, BulkResult]:
         """Run those that have ended among the operations that a filter selects once more, as ``rerun_operation`` does.
 
         None is run twice by one action, whatever crashes. Their handlers need not be registered in the acting process.
@@ -326,7 +326,7 @@ class Bulk(abc.ABC):
     @overload
     async def delete_operations(
         self, filter: str, *, force: Literal[True], reason: str = ..., per_second: float = ..., parent: str = ...
-    ) -> Operation[BulkState, dict[str, Any]]: ...
+    ) -> Operation[BulkState, BulkResult]: ...
 
     async def delete_operations(
         self,
@@ -336,7 +336,7 @@ class Bulk(abc.ABC):
         reason: str = "",
         per_second: float = 50,
         parent: str = "-",
-    ) -> BulkPreview | Operation[BulkState, dict[str, Any]]:
+    ) -> BulkPreview | Operation[BulkState, BulkResult]:
         """Forget the operations that a filter selects, as ``delete_operation`` does. This stops nothing.
 
         Of their history nothing is left, and so no reason either: it is in the action's own metadata.
@@ -354,7 +354,7 @@ class Bulk(abc.ABC):
         reason: str,
         per_second: float,
         parent: str,
-    ) -> BulkPreview | Operation[BulkState, Any]:
+    ) -> BulkPreview | Operation[BulkState, BulkResult]:
         engine = self.engine
         engine.life.check_open()
         check_reason(reason)

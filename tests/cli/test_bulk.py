@@ -58,7 +58,9 @@ def test_names_or_a_filter_or_all(lro, where, verb):
     assert lro(verb, "--all", *where).exit_code == 0
 
 
-@pytest.mark.parametrize("arguments", [["--filter", "state = BROKEN"], ["--filter", "done = true", "--per-second", "0"]])
+@pytest.mark.parametrize(
+    "arguments", [["--filter", "state = BROKEN"], ["--filter", "done = true", "--per-second", "0"]]
+)
 def test_what_cannot_be_meant_is_refused(lro, where, arguments):
     refused = lro("delete", *arguments, "--yes", *where)
     assert refused.exit_code == 2

@@ -36,6 +36,6 @@ async def test_another_process_goes_on_where_a_killed_one_was(workers: Workers, 
         assert not (await op.fetch()).done
         workers.start(store_url, lease=LEASE)
         result = await op.result(timeout=60)
-        assert result == {"done": NUMBER, "skipped": 0, "failed": 0, "errors": []}
+        assert result == lro.BulkResult(done=NUMBER, skipped=0, failed=0)
         for name in names:
             assert [entry.kind for entry in await client.history(name)].count("PAUSED") == 1

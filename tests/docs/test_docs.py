@@ -46,7 +46,16 @@ def example(directory: Path) -> Iterator[Callable[[str], ModuleType]]:
 
 
 SLOW = {
-    *("cli.md", "deploying.md", "failures-and-reruns.md", "pipeline.md", "project.md", "spanner.md", "testing.md"),
+    *(
+        "cli.md",
+        "deploying.md",
+        "failures-and-reruns.md",
+        "operating.md",
+        "pipeline.md",
+        "project.md",
+        "spanner.md",
+        "testing.md",
+    ),
     "tutorial.md",
 }
 """Pages of five seconds and more: they start services, or pytest itself."""

@@ -74,20 +74,20 @@ async def test_each_verb_acts_on_what_it_is_for(client, lro_clock):
     naps = await started(client, lro_clock, nap, 3)
     failed = await started(client, lro_clock, fails, 2)
     paused = await client.pause_operations("*", force=True, reason="the disk is full")
-    assert await run(paused, lro_clock) == {"done": 3, "skipped": 0, "failed": 0, "errors": []}
+    assert await run(paused, lro_clock) == lro.BulkResult(done=3, skipped=0, failed=0)
     told = (await client.history(naps[0]))[-1]
     assert (told.kind, told.text) == ("PAUSED", f"the disk is full (by {paused.name})")
     assert (await client.unpause_operations("*")).count == Count(3)
-    assert (await run(await client.unpause_operations("paused = true", force=True), lro_clock))["done"] == 3
+    assert (await run(await client.unpause_operations("paused = true", force=True), lro_clock)).done == 3
     assert (await client.history(naps[0]))[-1].kind == "UNPAUSED"
     again = await client.rerun_operations("state = FAILED", force=True)
-    assert (await run(again, lro_clock))["done"] == 2
+    assert (await run(again, lro_clock)).done == 2
     assert sorted(STARTED) == [0, 0, 1, 1]
-    assert (await run(await client.cancel_operations('handler = "nap"', force=True), lro_clock))["done"] == 3
+    assert (await run(await client.cancel_operations('handler = "nap"', force=True), lro_clock)).done == 3
     assert set(await states(client, naps)) == {"CANCELLED"}
     asked = next(entry for entry in await client.history(naps[0]) if entry.kind == "CANCEL")
     assert asked.text.startswith("by operations/")
-    assert (await run(await client.delete_operations('handler = "fails"', force=True), lro_clock))["done"] == 4
+    assert (await run(await client.delete_operations('handler = "fails"', force=True), lro_clock)).done == 4
     with pytest.raises(lro.OperationNotFoundError):
         await client.get_operation(failed[0])
 
@@ -156,7 +156,7 @@ async def test_a_process_that_dies_leaves_the_rest_to_another(client, open_clien
     for _ in range(12):
         await lro_clock.advance(10)
     result = await (await other.operation(op.name)).result()
-    assert result == {"done": 9, "skipped": 0, "failed": 0, "errors": []}
+    assert result == lro.BulkResult(done=9, skipped=0, failed=0)
     assert sorted(STARTED) == list(range(9))
 
 
@@ -173,7 +173,7 @@ async def test_a_crash_between_any_two_writes_is_mended(open_client, lro_clock, 
         op = await client.pause_operations('handler = "nap"', force=True, per_second=2)
         store.fail("apply", nth=nth, when=when)
         result = await run(op, lro_clock, 300)
-        assert (result["done"], result["failed"]) == (4, 0)
+        assert (result.done, result.failed) == (4, 0)
         assert [[e.kind for e in await client.history(name)].count("PAUSED") for name in names] == [1] * 4
         await run(await client.delete_operations("*", force=True, per_second=500), lro_clock)
 
@@ -184,8 +184,8 @@ async def test_two_at_once_do_not_disturb_each_other(client, lro_clock):
     ops = [await client.cancel_operations('handler = "nap"', force=True, per_second=3) for _ in range(2)]
     results = [await run(op, lro_clock) for op in ops]
     assert set(await states(client, names)) == {"CANCELLED"}
-    assert sum(result["failed"] for result in results) == 0
-    assert all(result["done"] + result["skipped"] <= 8 for result in results)
+    assert sum(result.failed for result in results) == 0
+    assert all(result.done + result.skipped <= 8 for result in results)
 
 
 @pytest.mark.asyncio
@@ -222,7 +222,7 @@ async def test_reruns_are_not_rerun_by_the_action_that_made_them(client, lro_clo
     await lro_clock.settle()
     STARTED.clear()
     op = await client.rerun_operations("*", force=True, per_second=1000)
-    assert (await run(op, lro_clock))["done"] == 3
+    assert (await run(op, lro_clock)).done == 3
     await lro_clock.advance(30)
     assert sorted(STARTED) == [0, 1, 2]
 
@@ -233,10 +233,10 @@ async def test_it_never_acts_on_itself_nor_on_another_unless_that_is_named(clien
     first = await client.pause_operations('handler = "nap"', force=True, per_second=0.01)
     await lro_clock.advance(1)
     second = await client.cancel_operations("*", force=True)
-    assert (await run(second, lro_clock))["done"] == 4
+    assert (await run(second, lro_clock)).done == 4
     assert not (await first.fetch()).done
     third = await client.cancel_operations('handler = "lro.bulk"', force=True)
-    assert (await run(third, lro_clock))["done"] == 1
+    assert (await run(third, lro_clock)).done == 1
     assert (await first.fetch()).error.code == lro.Code.CANCELLED
 
 
@@ -245,7 +245,7 @@ async def test_a_filter_that_no_index_serves(client, lro_clock):
     names = await started(client, lro_clock, nap, 5)
     text = f'name = "{names[1]}" OR name = "{names[3]}"'
     assert set((await client.cancel_operations(text)).sample) == {names[1], names[3]}
-    assert (await run(await client.cancel_operations(text, force=True), lro_clock))["done"] == 2
+    assert (await run(await client.cancel_operations(text, force=True), lro_clock)).done == 2
     assert (await states(client, names)).count("CANCELLED") == 2
 
 
@@ -256,7 +256,7 @@ async def test_a_parent_bounds_it_and_has_it(client, lro_clock):
     await lro_clock.advance(1)
     op = await client.cancel_operations("*", force=True, parent="projects/a/operations")
     assert op.name.startswith("projects/a/operations/")
-    assert (await run(op, lro_clock))["done"] == 1
+    assert (await run(op, lro_clock)).done == 1
     assert await states(client, [mine.name, other.name]) == ["CANCELLED", "SUSPENDED"]
 
 
@@ -271,7 +271,7 @@ async def test_a_front_end_starts_it_and_a_worker_runs_it(open_client, url, lro_
     await open_client(url)
     for _ in range(4):
         await lro_clock.advance(10)
-    assert (await op.result())["done"] == 2
+    assert (await op.result()).done == 2
     assert (await front.stats()).oldest_due.handler == "fails"
 
 
@@ -280,6 +280,6 @@ async def test_what_refuses_is_counted_and_named(client, lro_clock):
     held = await client.create(operation_id="mine")
     await started(client, lro_clock, nap, 1)
     result = await run(await client.pause_operations("*", force=True), lro_clock)
-    assert (result["done"], result["failed"]) == (1, 1)
-    assert result["errors"][0].startswith("operations/mine: ")
+    assert (result.done, result.failed) == (1, 1)
+    assert result.errors[0].startswith("operations/mine: ")
     await held.done()
