@@ -29,7 +29,7 @@ class Count:
 
     @classmethod
     def up_to(cls, found: int, most: int) -> Count:
-        """Of so many found, where nobody counts beyond ``most``."""
+        """The count where so many were ``found`` and nobody counts beyond ``most``. For the engine."""
         return cls(most, more=True) if found > most else cls(found)
 
 

@@ -262,7 +262,7 @@ class Bulk(abc.ABC):
 
         Those that have ended, or are paused already, are left alone.
 
-        Arguments and errors are those of ``cancel_operations``.
+        Arguments and errors: as ``cancel_operations``.
         """
         return await self._bulk("pause", filter, force=force, reason=reason, per_second=per_second, parent=parent)
 
@@ -287,7 +287,7 @@ class Bulk(abc.ABC):
     ) -> BulkPreview | Operation[BulkState, BulkResult]:
         """Let the paused ones among the operations that a filter selects run again, as ``unpause_operation`` does.
 
-        Arguments and errors are those of ``cancel_operations``.
+        Arguments and errors: as ``cancel_operations``.
         """
         return await self._bulk("unpause", filter, force=force, reason=reason, per_second=per_second, parent=parent)
 
@@ -314,7 +314,7 @@ class Bulk(abc.ABC):
 
         None is run twice by one action, whatever crashes. Their handlers need not be registered in the acting process.
 
-        Arguments and errors are those of ``cancel_operations``.
+        Arguments and errors: as ``cancel_operations``.
         """
         return await self._bulk("rerun", filter, force=force, reason=reason, per_second=per_second, parent=parent)
 
@@ -341,7 +341,7 @@ class Bulk(abc.ABC):
 
         Of their history nothing is left, and so no reason either: it is in the action's own metadata.
 
-        Arguments and errors are those of ``cancel_operations``.
+        Arguments and errors: as ``cancel_operations``.
         """
         return await self._bulk("delete", filter, force=force, reason=reason, per_second=per_second, parent=parent)
 

@@ -1,4 +1,4 @@
-"""A bulk action whose process is killed: another one goes on with it, and every operation is acted on and counted once."""
+"""A bulk action whose process is killed: another goes on with it; every operation is acted on and counted once."""
 
 from __future__ import annotations
 
