@@ -11,8 +11,10 @@ from lro_aio.core.stats import Count
 
 __all__ = [
     "EVERYTHING",
+    "FASTEST",
     "HANDLER",
     "RERUN",
+    "SLOWEST",
     "VERBS",
     "BulkPreview",
     "BulkResult",
@@ -28,6 +30,8 @@ HANDLER = "lro.bulk"
 RERUN = "rerun"
 EVERYTHING = "*"
 """The filter for every operation. It has to be said."""
+SLOWEST, FASTEST = 0.001, 10_000.0
+"""Operations a second that can be asked for."""
 
 
 @dataclass(frozen=True, slots=True)

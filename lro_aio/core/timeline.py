@@ -118,11 +118,11 @@ class _Life:
         span, self._open = self._open, None
         if span is None or (span.kind == QUEUED and when - span.start < 0.001):  # claimed in the write that made it
             return
-        self._found.append(replace(span, end=when, outcome=outcome, error=error))
+        self._found.append(replace(span, end=max(when, span.start), outcome=outcome, error=error))  # clocks are set
 
     def _end_pause(self, when: float) -> None:
         if self._pause is not None:
-            self._found.append(replace(self._pause, end=when))
+            self._found.append(replace(self._pause, end=max(when, self._pause.start)))
             self._pause = None
 
     def _point_in_time(self, when: float, kind: str, label: str) -> None:

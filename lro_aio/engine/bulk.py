@@ -6,12 +6,11 @@ import abc
 import asyncio
 import hashlib
 import logging
-import math
 from typing import Any, Literal, overload
 
 from google.protobuf import struct_pb2
 
-from lro_aio.core.bulk import HANDLER, RERUN, BulkPreview, BulkResult, BulkState
+from lro_aio.core.bulk import FASTEST, HANDLER, RERUN, SLOWEST, BulkPreview, BulkResult, BulkState
 from lro_aio.core.errors import (
     InvalidTransitionError,
     LroError,
@@ -63,6 +62,8 @@ class _Run:
         self._op = op
         self._engine: Engine = op.client.engine
         state = op.state
+        self._again = bool(state.pending)
+        """What is acted on was acted on before, perhaps: by a run that died."""
         limits = self._engine.settings.limits
         self._selection = Selection(
             self._engine.rows, limits, verb=state.verb, filter=state.filter, parent=state.parent
@@ -92,6 +93,7 @@ class _Run:
 
     async def _choose(self) -> None:
         """Write down what comes next."""
+        self._again = False
         op, state = self._op, self._op.state
         found = await self._selection.part(
             now=self._engine.clock.time(),
@@ -117,7 +119,9 @@ class _Run:
             ):
                 raise result
         for name, result in zip(state.pending, results, strict=True):
-            if isinstance(result, (OperationNotFoundError, OperationDoneError, OperationNotDoneError)):
+            if isinstance(result, OperationNotFoundError) and state.verb == "delete" and self._again:
+                state.done += 1  # by the run before this one
+            elif isinstance(result, (OperationNotFoundError, OperationDoneError, OperationNotDoneError)):
                 state.skipped += 1
             elif isinstance(result, LroError):
                 self._note_failure(name, result)
@@ -233,7 +237,7 @@ class Bulk(abc.ABC):
         Raises:
             InvalidFilterError: The filter is empty or does not parse. It says where.
             InvalidOperationNameError: ``parent`` is malformed.
-            ValueError: ``per_second`` is not above zero.
+            ValueError: ``per_second`` is not from 0.001 to 10,000.
             StoreSchemaError: The store's table is from before there were pauses and reruns.
             StoreUnavailableError: The store did not answer.
         """
@@ -360,8 +364,8 @@ class Bulk(abc.ABC):
         check_reason(reason)
         if isinstance(per_second, bool) or not isinstance(per_second, int | float):
             raise TypeError(f"per_second must be a number, not {type(per_second).__name__}")
-        if not (math.isfinite(per_second) and per_second > 0):
-            raise ValueError(f"per_second must be above 0 and finite, not {per_second!r}")
+        if not SLOWEST <= per_second <= FASTEST:
+            raise ValueError(f"per_second must be from {SLOWEST:g} to {FASTEST:g}, not {per_second!r}")
         selection = Selection(engine.rows, engine.settings.limits, verb=verb, filter=filter, parent=parent)
         if verb in ("pause", "unpause", RERUN):
             check_kept(engine.rows.store, f"{verb}s")

@@ -8,11 +8,11 @@ from typing import Any
 from fastapi import HTTPException, Request
 from fastapi.responses import Response
 
-from lro_aio.core.bulk import VERBS, BulkPreview
+from lro_aio.core.bulk import FASTEST, SLOWEST, VERBS, BulkPreview
 from lro_aio.core.errors import InvalidOperationNameError
 from lro_aio.core.names import collection, parse
 from lro_aio.servers._routes import Act, Routes, path_name, response
-from lro_aio.servers.calls import MOST_PER_SECOND, BulkRequest
+from lro_aio.servers.calls import BulkRequest
 from lro_aio.servers.errors import invalid
 from lro_aio.servers.http import Reply, operation_json, parse_object, read_body
 
@@ -41,7 +41,7 @@ _BODY: dict[str, Any] = {
                         "filter": {"type": "string", "description": "AIP-160 filter; * is every operation"},
                         "force": {"type": "boolean", "description": "false: only count them, and name some"},
                         "reason": {"type": "string"},
-                        "perSecond": {"type": "number", "exclusiveMinimum": 0, "maximum": MOST_PER_SECOND},
+                        "perSecond": {"type": "number", "minimum": SLOWEST, "maximum": FASTEST},
                     },
                     "required": ["filter"],
                     "additionalProperties": False,

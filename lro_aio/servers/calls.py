@@ -13,7 +13,7 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf import duration_pb2
 
 from lro_aio.client import Client
-from lro_aio.core.bulk import BulkPreview
+from lro_aio.core.bulk import FASTEST, SLOWEST, BulkPreview
 from lro_aio.core.errors import StateCodecError
 from lro_aio.core.names import collection
 from lro_aio.core.policies import Duration, seconds
@@ -22,7 +22,7 @@ from lro_aio.engine.listing import Page
 from lro_aio.servers.errors import invalid, permission_denied, unimplemented
 from lro_aio.servers.sending import parse_sent
 
-__all__ = ["MAX_WAIT", "MOST_PER_SECOND", "Authorize", "BulkRequest", "Calls"]
+__all__ = ["MAX_WAIT", "Authorize", "BulkRequest", "Calls"]
 
 Authorize = Callable[[Any, str, str], bool | Awaitable[bool | None] | None]
 """``authorize(caller, verb, name)``, a plain function or a coroutine function.
@@ -36,10 +36,6 @@ It refuses the call by returning False or raising ``PermissionError``, and allow
 
 MAX_WAIT = 60.0
 """Seconds after which a Wait answers, whatever the caller asked for."""
-
-
-MOST_PER_SECOND = 10_000.0
-"""Operations a second that a caller may ask for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,8 +141,8 @@ class Calls:
             parent: The collection, as ``list`` takes it.
             asked: The rest.
         """
-        if not 0 < asked.per_second <= MOST_PER_SECOND:
-            raise invalid("per_second", f"must be above 0, and at most {MOST_PER_SECOND:g}")
+        if not SLOWEST <= asked.per_second <= FASTEST:
+            raise invalid("per_second", f"must be from {SLOWEST:g} to {FASTEST:g}")
         act = getattr(self.client, f"{verb}_operations")
         found = await act(
             asked.filter, force=asked.force, reason=asked.reason, per_second=asked.per_second, parent=parent

@@ -137,7 +137,7 @@ async def test_a_filter_that_is_wrong_or_says_nothing_is_refused_with_its_place(
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("per_second", [0, -1, float("nan"), float("inf")])
+@pytest.mark.parametrize("per_second", [0, -1, float("nan"), float("inf"), 1e-9, 1e9])
 async def test_a_rate_that_is_none_is_refused(client, per_second):
     with pytest.raises(ValueError, match="per_second"):
         await client.cancel_operations("*", per_second=per_second)
@@ -176,6 +176,17 @@ async def test_a_crash_between_any_two_writes_is_mended(open_client, lro_clock, 
         assert (result.done, result.failed) == (4, 0)
         assert [[e.kind for e in await client.history(name)].count("PAUSED") for name in names] == [1] * 4
         await run(await client.delete_operations("*", force=True, per_second=500), lro_clock)
+
+
+@pytest.mark.asyncio
+async def test_what_was_deleted_before_a_crash_counts_as_done(open_client, lro_clock):
+    store = FaultyStore(lro.SqliteStore("sqlite://"))
+    client = await open_client(store, handlers=HANDLERS)
+    for nth in range(1, 6):
+        await started(client, lro_clock, fails, 3)
+        op = await client.delete_operations('handler = "fails"', force=True)
+        store.fail("apply", nth=nth, when="after")
+        assert await run(op, lro_clock, 300) == lro.BulkResult(done=3, skipped=0, failed=0)
 
 
 @pytest.mark.asyncio
