@@ -244,8 +244,9 @@ def operation_details(operation: operations_pb2.Operation) -> Table:
     table.add_row("name", _shown(operation.name))
     table.add_row("status", f"[{colour}]{status}[/]")
     progress = progress_of(operation)
-    if progress.fraction is not None and not operation.done:
-        table.add_row("progress", f"{progress.fraction:.0%} {_shown(progress.message)}".rstrip())
+    percent = "" if progress.fraction is None else f"{progress.fraction:.0%} "
+    if (percent or progress.message) and not operation.done:
+        table.add_row("progress", f"{percent}{_shown(progress.message)}".rstrip())
     shown = operation_json(operation)
     failure = failure_of(operation)
     if failure is not None:
