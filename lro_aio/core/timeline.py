@@ -66,7 +66,8 @@ class _Life:
         self._record = record
         self._found: list[Span] = []
         whole = record.trail.count("\n") < trail.MOST - 1
-        self._open = Span(start=record.create_time, end=None, kind=QUEUED) if whole else None
+        begins = QUEUED if record.handler else SEGMENT  # its creator drives it from the start
+        self._open = Span(start=record.create_time, end=None, kind=begins, owner=record.owner) if whole else None
         self._pause: Span | None = None
         self._point = ""
 

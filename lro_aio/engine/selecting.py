@@ -11,7 +11,7 @@ from lro_aio.core.bulk import RERUN, VERBS, BulkPreview, made_meanwhile, spared,
 from lro_aio.core.policies import Limits
 from lro_aio.core.record import Record
 from lro_aio.core.stats import Count
-from lro_aio.engine.listing import query_of, scan
+from lro_aio.engine.listing import TERMS, query_of, scan
 from lro_aio.engine.readers import Work
 from lro_aio.engine.rows import Rows
 
@@ -19,8 +19,9 @@ __all__ = ["Selected", "Selection"]
 
 MOST = 10_000
 """Operations that are counted."""
-SCANS = 20
-"""How often ``Limits.scan_rows`` a count looks at, where the filter has conditions that no index serves."""
+SCANS = 3
+"""How often ``Limits.scan_rows`` a count looks at, where the filter has conditions that no index serves: a caller who
+only asks must not keep the others waiting."""
 SAMPLE = 10
 """Names that a preview has."""
 
@@ -61,6 +62,7 @@ class Selection:
         """Of the parent, in its one spelling."""
         pushed = self._filter.pushdown()
         self._tested = None if pushed.exact else self._filter
+        self._most = MOST if pushed.exact else max(1, limits.scan_rows // (1 + self._filter.terms // TERMS))
         query = query_of(pushed, self.collection, 0.0)
         done, paused = self._verb.done, self._verb.paused
         never = (done is not None and query.done not in (None, done)) or (
@@ -84,12 +86,13 @@ class Selection:
             limit: At least 1.
         """
         last = self._query.created_to
+        size = limit if self._tested is None else 4 * limit
         asked = replace(self._query, now=now, created_to=until if last is None else min(last, until))
         verb = self._verb.name
         records: list[Record] = []
         scanned = 0
         while True:
-            query = replace(asked, limit=min(self._limits.max_page_size, 4 * limit), after=after)
+            query = replace(asked, limit=min(self._limits.max_page_size, size), after=after)
             found, matching, cost = await self._rows.call(
                 partial(scan, self._rows.store, query, self._tested), Work.LIST
             )
@@ -102,7 +105,7 @@ class Selection:
             scanned += cost
             if not found:
                 return Selected(records, after, False, scanned)
-            if scanned >= self._limits.scan_rows:
+            if scanned >= self._most:
                 return Selected(records, after, True, scanned)
 
     async def preview(self, *, now: float) -> BulkPreview:
@@ -111,7 +114,7 @@ class Selection:
         count = scanned = 0
         after: tuple[float, str] | None = None
         more = True
-        while more and count <= MOST and scanned < SCANS * self._limits.scan_rows:
+        while more and count <= MOST and scanned < SCANS * self._most:
             part = await self.part(now=now, until=now, after=after, limit=min(1000, MOST + 1 - count))
             sample += [record.name for record in part.records[: SAMPLE - len(sample)]]
             count, scanned, after, more = count + len(part.records), scanned + part.scanned, part.after, part.more

@@ -179,3 +179,14 @@ async def test_a_long_life_is_told_from_where_its_trail_begins(client, lro_clock
     assert description.runs >= 30
     with pytest.raises(lro.OperationNotFoundError):
         await client.describe("operations/never")
+
+
+@pytest.mark.asyncio
+async def test_an_operation_that_its_creator_drives_is_one_segment(client, lro_clock):
+    op = await client.create()
+    await lro_clock.advance(5)
+    driven = await client.describe(op.name)
+    assert told(driven) == [("SEGMENT", "", "")]
+    assert driven.owners == (client.engine.settings.owner,)
+    await op.done()
+    assert told(await client.describe(op.name)) == [("SEGMENT", "", "SUCCEEDED")]

@@ -28,6 +28,8 @@ Execute = Callable[[queries.Query], Iterable[struct_pb2.ListValue]]
 
 _DUE = 100
 """Due rows of a shard that are looked at."""
+_FAILURES = 200
+"""Failed rows that are read: with their metadata, which is in one column with the error."""
 _SPARE = 16
 """By how much shards differ, where there are few rows in all."""
 _TOLD_APART = {
@@ -145,8 +147,9 @@ def _due(execute: Execute, table: str, now: float) -> tuple[DueRoute, ...]:
 
 
 def _failures(execute: Execute, table: str, query: StatsQuery) -> tuple[FailureGroup, ...]:
-    rows = list(execute(queries.failures(table, now=query.now, limit=query.failures + 1)))
-    return grouped(_errors(rows[: query.failures]), more=len(rows) > query.failures)
+    most = min(query.failures, _FAILURES)
+    rows = list(execute(queries.failures(table, now=query.now, limit=most + 1)))
+    return grouped(_errors(rows[:most]), more=len(rows) > most)
 
 
 def _errors(rows: Iterable[struct_pb2.ListValue]) -> Iterator[FoundFailure]:
