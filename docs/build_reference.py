@@ -48,7 +48,22 @@ MOMENTS = [
 
 SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
     "Client": [
-        ("lro_aio", ["Client", "HistoryEntry", "OperationsService"]),
+        (
+            "lro_aio",
+            [
+                "Client",
+                "Stats",
+                "Description",
+                "Span",
+                "HistoryEntry",
+                "BulkPreview",
+                "BulkResult",
+                "OperationsService",
+            ],
+        ),
+        ("lro_aio.core.stats", ["Count", "StateCount", "OwnerCount", "DueRoute", "FailureGroup"]),
+        ("lro_aio.core.description", ["Problem"]),
+        ("lro_aio.core.bulk", ["BulkState"]),
         ("lro_aio.ports", ["GetOperationStub"]),
         ("lro_aio.engine.life", ["ClosedError", "NeverOpenedError"]),
     ],
@@ -89,7 +104,7 @@ SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
     "Errors": [],
     "Stores": [
         ("lro_aio", ["SqliteStore", "SpannerStore"]),
-        ("lro_aio.ports", ["Store", "ListQuery", "Look", "Route"]),
+        ("lro_aio.ports", ["Store", "ListQuery", "Look", "StatsQuery", "Route"]),
         ("lro_aio.core.change", ["Change", "Outcome"]),
         ("lro_aio.core.journal", ["Entry", "Kind"]),
         ("lro_aio.core.record", ["Plan", "Record", "State", "Wait", "Wake"]),
@@ -144,7 +159,10 @@ PORTS = {
 }
 """What implements a port repeats none of its methods."""
 
-BASES = {"Client": "lro_aio.engine.controls.Controls", "Operation": "lro_aio.engine.durable.Durable"}
+BASES = {
+    "Client": ["lro_aio.engine.controls.Controls", "lro_aio.engine.bulk.Bulk", "lro_aio.engine.seeing.Seeing"],
+    "Operation": ["lro_aio.engine.durable.Durable", "lro_aio.engine.telling.Telling"],
+}
 """Classes whose methods are shown as those of the one that users see."""
 
 SHORT = {"lro_aio": "lro", "lro_aio.remote": "lro.remote", "lro_aio.core.moments": "lro.moments"}
@@ -260,14 +278,14 @@ def members(source: Source) -> Iterator[Source]:
         hidden = name.startswith(("_", "test_")) or name in taken or doc.endswith(INTERNAL)
         if name and not hidden and not any(item.endswith(".setter") for item in decorators(node)):
             yield source.inner(node, doc)
-    if source.node.name in BASES:
-        yield from members(base_of(source.node.name))
+    for base in bases_of(source.node.name):
+        yield from members(base)
 
 
-def base_of(name: str) -> Source:
-    """The class whose methods a class has."""
-    module, _, base = BASES[name].rpartition(".")
-    return find(module, base)
+def bases_of(name: str) -> list[Source]:
+    """The classes whose methods a class has."""
+    parts = [path.rpartition(".") for path in BASES.get(name, ())]
+    return [find(module, base) for module, _, base in parts]
 
 
 def decorators(node: ast.AST) -> list[str]:
@@ -434,8 +452,7 @@ def a_class(source: Source, name: str) -> list[str]:
     if isinstance(init, Function) and made_by_hand:
         lines.append(signature(source, name, init, bound=True))
     lines.append(markdown(source.doc))
-    if name in BASES:
-        lines.append(markdown(base_of(name).doc))
+    lines += [markdown(base.doc) for base in bases_of(name)]
     if name in PORTS:
         lines.append(f"Implements `{PORTS[name]}`, whose methods are described there.")
     fields: list[str] = []

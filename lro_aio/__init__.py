@@ -24,7 +24,9 @@ from typing import TYPE_CHECKING, Any
 from lro_aio.client import Client
 from lro_aio.core import failures as failures
 from lro_aio.core import moments as moments
+from lro_aio.core.bulk import BulkPreview, BulkResult
 from lro_aio.core.codes import Code
+from lro_aio.core.description import Description
 from lro_aio.core.errors import (
     ClockSkewError,
     InvalidFilterError,
@@ -61,6 +63,8 @@ from lro_aio.core.moments import Observer
 from lro_aio.core.policies import LeasePolicy, Limits, PollPolicy, RetentionPolicy, RetryPolicy, SweepPolicy
 from lro_aio.core.record import WakeReason
 from lro_aio.core.results import unmarshal_operation
+from lro_aio.core.stats import Stats
+from lro_aio.core.timeline import Span
 from lro_aio.engine.children import wait_operation
 from lro_aio.engine.handlers import Handlers, RetryLater
 from lro_aio.engine.operation import CancelReason, Operation
@@ -91,11 +95,14 @@ RESUME_POINT_COLUMN_NAME = "ResumePoint"
 """Spanner column of the resume point, as in the Go package."""
 
 __all__ = [  # noqa: RUF022 (in the order of sorted(), which anybody can check)
+    "BulkPreview",
+    "BulkResult",
     "CancelReason",
     "Client",
     "ClockSkewError",
     "CloudTasksScheduler",
     "Code",
+    "Description",
     "Handlers",
     "HistoryEntry",
     "InvalidFilterError",
@@ -133,9 +140,11 @@ __all__ = [  # noqa: RUF022 (in the order of sorted(), which anybody can check)
     "RetryPolicy",
     "STATE_COLUMN_NAME",
     "SchedulerUnavailableError",
+    "Span",
     "SpannerStore",
     "SqliteStore",
     "StateCodecError",
+    "Stats",
     "StoreDataError",
     "StoreRefusedError",
     "StoreSchemaError",

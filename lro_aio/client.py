@@ -13,7 +13,6 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf.message import Message
 
 from lro_aio._missing import needs
-from lro_aio.core.history import HistoryEntry
 from lro_aio.core.logs import event
 from lro_aio.core.moments import Observer
 from lro_aio.core.policies import (
@@ -27,12 +26,14 @@ from lro_aio.core.policies import (
 )
 from lro_aio.core.record import WakeReason
 from lro_aio.core.results import unmarshal_operation
+from lro_aio.engine import bulk
 from lro_aio.engine.children import Service, as_service
 from lro_aio.engine.controls import Controls
 from lro_aio.engine.engine import Engine
 from lro_aio.engine.handlers import HandlerFunction, HandlerOptions, Handlers, Register, RegisterAs, Registered
 from lro_aio.engine.life import NeverOpenedError
 from lro_aio.engine.operation import Operation
+from lro_aio.engine.seeing import Seeing
 from lro_aio.engine.serving import ServerHost
 from lro_aio.engine.settings import Settings, check_row
 from lro_aio.engine.starting import StartOptions
@@ -54,7 +55,7 @@ M = TypeVar("M", bound=Message)
 N = TypeVar("N", bound=Message)
 
 
-class Client(Controls):
+class Client(Controls, bulk.Bulk, Seeing):
     """Starts, runs and watches long-running operations over one store.
 
     Constructing one does no I/O; ``async with client:`` opens it, and leaving the block drains and closes it. It can be
@@ -122,6 +123,7 @@ class Client(Controls):
             raise TypeError(f"store must be a URL or a Store, not {type(store).__name__}")
         self.scheduler: Scheduler = scheduler if scheduler is not None else LocalScheduler()
         self.handlers = Handlers()
+        self.handlers.include(bulk.handlers)
         for registry in [handlers] if isinstance(handlers, Handlers) else handlers:
             self.handlers.include(registry)
         if dispatch not in (None, "local", "scheduler"):
@@ -530,18 +532,6 @@ class Client(Controls):
         async with contextlib.aclosing(self.engine.rows.watch(name)) as records:
             async for record in records:
                 yield record.to_operation()
-
-    async def history(self, name: str) -> list[HistoryEntry]:
-        """What happened to the operation, oldest first: for operators, it may tell more than clients are to see.
-
-        Steps, sleeps and messages are all there; of the rest, such as claims, suspends and retries, the last 32.
-
-        Raises:
-            InvalidOperationNameError: Malformed name.
-            OperationNotFoundError: Never created, deleted or expired.
-            StoreUnavailableError: The store did not answer.
-        """
-        return await self.engine.rows.history(name)
 
     async def resume(
         self,

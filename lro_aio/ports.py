@@ -15,6 +15,7 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 from lro_aio.core.change import Change, Outcome
 from lro_aio.core.journal import Entry
 from lro_aio.core.record import Record, State, WakeReason
+from lro_aio.core.stats import Stats
 
 __all__ = [
     "Clock",
@@ -25,6 +26,7 @@ __all__ = [
     "Route",
     "Scheduler",
     "SchedulerHost",
+    "StatsQuery",
     "Store",
 ]
 
@@ -72,6 +74,18 @@ class Look:
     """Epoch seconds: the least ``check_time`` after now among the routes' rows. None: no row has one."""
     unknown: Route | None = None
     """A route that was not asked for, and whose rows have waited too long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatsQuery:
+    """How far ``Store.stats`` counts."""
+
+    now: float
+    """Epoch seconds."""
+    most: int = 10_000
+    """No number goes beyond it: ``Count.more`` says then that there are more."""
+    failures: int = 1_000
+    """Of so many of the newest failed rows, the errors are read."""
 
 
 class Store(abc.ABC):
@@ -218,6 +232,22 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def purge(self, *, now: float, limit: int) -> int:
         """Remove up to ``limit`` rows that are past their ``expire_time``; return how many were removed."""
+
+    def stats(self, query: StatsQuery) -> Stats | None:  # noqa: ARG002 (for those who can tell)
+        """How it goes with all rows that are not deleted: counts by handler and state, what is due, what has failed.
+
+        A number is exact up to ``query.most``, or a lower bound that says so (``Count.more``). Its cost is bounded by
+        ``most`` and the number of handlers, and not by the number of rows. Rows past their ``expire_time`` may count
+        until they are removed. ``unserved`` is left to the caller.
+
+        ``due`` has one entry for each (handler, resume point) with a row whose ``check_time`` is at or before ``now``,
+        whoever holds it, the oldest first; ``running`` all rows that are RUNNING. ``failures`` are of FAILED rows
+        alone, of some of those that were created last.
+
+        Returns:
+            None where the store cannot tell.
+        """
+        return None
 
     def changed_elsewhere(self) -> bool:
         """Whether another process has committed since the last call. Called on a writer thread only."""

@@ -7,6 +7,10 @@
     lro wait   NAME [--timeout S]                         lro demo   [--path DIR]
     lro watch  NAME                                       lro send   NAME TOPIC [JSON] [--message-id ID]
 
+    lro cancel --filter F [--yes]    many at once: count them, or do it; delete, pause, unpause and rerun as well
+
+    lro stats                        how many operations there are, what is late, what fails; of a store alone
+
     lro backup FILE                  copy a SQLite store into a new file
     lro restore FILE                 put that file in the place of the store
 

@@ -13,15 +13,18 @@ from google.longrunning import operations_pb2
 
 from lro_aio.cli.problems import CliError, Exit
 from lro_aio.client import Client
+from lro_aio.core.bulk import BulkPreview
+from lro_aio.core.description import Description
 from lro_aio.core.errors import StateCodecError
 from lro_aio.core.history import HistoryEntry
 from lro_aio.core.names import MalformedIdError
+from lro_aio.core.stats import Stats
 from lro_aio.remote import tokens
 
 if TYPE_CHECKING:
     from lro_aio.stores.sqlite.location import Location
 
-__all__ = ["Backend", "Page", "Row", "Waited", "file_of", "is_token", "open_store"]
+__all__ = ["Backend", "BulkAction", "Page", "Row", "Waited", "file_of", "is_token", "open_store"]
 
 TOKEN_START = "eyJ2Ijo"
 """Of every rehydration token: a JSON object whose first member is its version. No id looks like this."""
@@ -46,6 +49,18 @@ class Page(NamedTuple):
     rows: list[Row]
     token: str
     """Of the next page; "" after the last one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkAction:
+    """What is to be done to many operations."""
+
+    verb: str
+    """Of ``core.bulk.VERBS``."""
+    filter: str
+    parent: str = "-"
+    reason: str = ""
+    per_second: float = 50.0
 
 
 class Waited(NamedTuple):
@@ -78,12 +93,28 @@ class Backend(abc.ABC):
     def watch(self, name: str) -> AsyncIterator[operations_pb2.Operation]:
         """The operation now, and as it changes, until it is done."""
 
+    async def describe(self, name: str) -> Description | None:  # noqa: ARG002 (for those who can tell)
+        """Everything about the operation; None where it is not told."""
+        return None
+
+    @abc.abstractmethod
+    async def stats(self) -> Stats:
+        """How it goes with all operations."""
+
     @abc.abstractmethod
     async def history(self, name: str) -> list[HistoryEntry]:
         """What happened to the operation, oldest first."""
 
     @abc.abstractmethod
-    async def cancel(self, name: str) -> None:
+    async def preview(self, action: BulkAction) -> BulkPreview:
+        """What an action would act on."""
+
+    @abc.abstractmethod
+    async def act(self, action: BulkAction) -> operations_pb2.Operation:
+        """Start an action on many operations; gives the operation that does it."""
+
+    @abc.abstractmethod
+    async def cancel(self, name: str, reason: str) -> None:
         """Ask for the operation to be cancelled."""
 
     @abc.abstractmethod
@@ -99,7 +130,7 @@ class Backend(abc.ABC):
         """Let no run of the operation begin."""
 
     @abc.abstractmethod
-    async def unpause(self, name: str) -> None:
+    async def unpause(self, name: str, reason: str) -> None:
         """Let a paused operation run again."""
 
     @abc.abstractmethod
@@ -126,11 +157,36 @@ class _Store(Backend):
     def watch(self, name: str) -> AsyncIterator[operations_pb2.Operation]:
         return self._client.watch(_named(name))
 
+    async def describe(self, name: str) -> Description | None:
+        return await self._client.describe(_named(name))
+
+    async def stats(self) -> Stats:
+        return await self._client.stats()
+
     async def history(self, name: str) -> list[HistoryEntry]:
         return await self._client.history(_named(name))
 
-    async def cancel(self, name: str) -> None:
-        await self._client.cancel_operation(_named(name))
+    async def preview(self, action: BulkAction) -> BulkPreview:
+        found = await self._bulk(action, force=False)
+        assert isinstance(found, BulkPreview)
+        return found
+
+    async def act(self, action: BulkAction) -> operations_pb2.Operation:
+        started = await self._bulk(action, force=True)
+        proto: operations_pb2.Operation = started.proto
+        return proto
+
+    async def _bulk(self, action: BulkAction, *, force: bool) -> Any:
+        act = getattr(self._client, f"{action.verb}_operations")
+        try:
+            return await act(
+                action.filter, force=force, reason=action.reason, per_second=action.per_second, parent=action.parent
+            )
+        except ValueError as exc:
+            raise CliError(str(exc), Exit.USAGE) from exc
+
+    async def cancel(self, name: str, reason: str) -> None:
+        await self._client.cancel_operation(_named(name), reason=reason)
 
     async def send(self, name: str, topic: str, payload: Any, message_id: str | None) -> None:
         try:
@@ -144,8 +200,8 @@ class _Store(Backend):
     async def pause(self, name: str, reason: str) -> None:
         await self._client.pause_operation(_named(name), reason)
 
-    async def unpause(self, name: str) -> None:
-        await self._client.unpause_operation(_named(name))
+    async def unpause(self, name: str, reason: str) -> None:
+        await self._client.unpause_operation(_named(name), reason)
 
     async def rerun(self, name: str, request_id: str) -> operations_pb2.Operation:
         return (await self._client.rerun_operation(_named(name), request_id=request_id)).proto

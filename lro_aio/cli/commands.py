@@ -11,7 +11,8 @@ from typing import Any
 from google.longrunning import operations_pb2
 from rich.live import Live
 
-from lro_aio.cli.backends import Backend, Row
+from lro_aio.cli.backends import Backend, BulkAction, Row
+from lro_aio.cli.describing import print_description, print_preview, print_stats, stats_json
 from lro_aio.cli.printing import (
     WatchLine,
     console,
@@ -26,7 +27,21 @@ from lro_aio.cli.problems import CliError, Exit
 from lro_aio.cli.progress import progress_of
 from lro_aio.core.proto_json import operation_json
 
-__all__ = ["cancel", "delete", "get", "history", "list_", "pause", "rerun", "send", "unpause", "wait", "watch"]
+__all__ = [
+    "bulk",
+    "cancel",
+    "delete",
+    "get",
+    "history",
+    "list_",
+    "pause",
+    "rerun",
+    "send",
+    "stats",
+    "unpause",
+    "wait",
+    "watch",
+]
 
 MAX_PAGE = 1000
 
@@ -57,8 +72,22 @@ async def list_(backend: Backend, *, filter_: str, parent: str, limit: int, as_j
 
 
 async def get(backend: Backend, name: str, *, as_json: bool) -> Exit:
-    """Print one operation."""
-    _print(await backend.get(name), as_json=as_json)
+    """Print one operation, and what its store knows of it besides."""
+    told = None if as_json else await backend.describe(name)
+    if told is None:
+        _print(await backend.get(name), as_json=as_json)
+    else:
+        print_description(console(), told)
+    return Exit.OK
+
+
+async def stats(backend: Backend, *, as_json: bool) -> Exit:
+    """Print how it goes with all operations."""
+    found = await backend.stats()
+    if as_json:
+        print(json.dumps(stats_json(found)), flush=True)
+    else:
+        print_stats(console(), found)
     return Exit.OK
 
 
@@ -100,9 +129,28 @@ async def history(backend: Backend, name: str, *, as_json: bool) -> Exit:
     return Exit.OK
 
 
-async def cancel(backend: Backend, name: str, *, as_json: bool) -> Exit:
+async def bulk(backend: Backend, action: BulkAction, *, yes: bool, repeat: str, as_json: bool) -> Exit:
+    """Act on many operations; without ``yes``, count them, and say what to type."""
+    if not yes:
+        found = await backend.preview(action)
+        if as_json:
+            more = {"more": True} if found.count.more else {}
+            print(json.dumps({"count": found.count.number, **more, "sample": list(found.sample)}), flush=True)
+        else:
+            print_preview(console(), found, repeat)
+        return Exit.OK
+    made = await backend.act(action)
+    if as_json:
+        _print_json(made)
+    else:
+        console().out(f"{made.name}: does it, in a process that runs handlers", highlight=False)
+        console(stderr=True).print(f"to follow it: lro watch {made.name}", style="dim")
+    return Exit.OK
+
+
+async def cancel(backend: Backend, name: str, *, reason: str, as_json: bool) -> Exit:
     """Ask for an operation to be cancelled."""
-    await backend.cancel(name)
+    await backend.cancel(name, reason)
     _acknowledge(name, "cancel requested", as_json=as_json)
     return Exit.OK
 
@@ -128,9 +176,9 @@ async def pause(backend: Backend, name: str, *, reason: str, as_json: bool) -> E
     return Exit.OK
 
 
-async def unpause(backend: Backend, name: str, *, as_json: bool) -> Exit:
+async def unpause(backend: Backend, name: str, *, reason: str, as_json: bool) -> Exit:
     """Let a paused operation run again."""
-    await backend.unpause(name)
+    await backend.unpause(name, reason)
     _acknowledge(name, "unpaused", as_json=as_json)
     return Exit.OK
 

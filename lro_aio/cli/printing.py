@@ -30,6 +30,8 @@ __all__ = [
     "WatchLine",
     "console",
     "describe_operation",
+    "length",
+    "middle",
     "moment",
     "operation_details",
     "plain",
@@ -242,8 +244,9 @@ def operation_details(operation: operations_pb2.Operation) -> Table:
     table.add_row("name", _shown(operation.name))
     table.add_row("status", f"[{colour}]{status}[/]")
     progress = progress_of(operation)
-    if progress.fraction is not None and not operation.done:
-        table.add_row("progress", f"{progress.fraction:.0%} {_shown(progress.message)}".rstrip())
+    percent = "" if progress.fraction is None else f"{progress.fraction:.0%} "
+    if (percent or progress.message) and not operation.done:
+        table.add_row("progress", f"{percent}{_shown(progress.message)}".rstrip())
     shown = operation_json(operation)
     failure = failure_of(operation)
     if failure is not None:
@@ -273,6 +276,21 @@ def middle(text: str, width: int, dots: str = "…") -> str:
     while cell_len(start) + cell_len(end) + len(dots) > width and (start or end):  # characters of two columns
         start, end = (start, end[1:]) if len(end) > len(start) else (start[:-1], end)
     return f"{start}{dots}{end}"[:width]
+
+
+def length(seconds: float) -> str:
+    """A length of time in its two largest units; below a minute, in seconds."""
+    if seconds < 60:
+        return f"{max(0.0, seconds):.3f} s" if seconds < 1 else f"{seconds:.3g} s"
+    whole = int(seconds)
+    for (unit, size), (smaller, rest) in (
+        (("d", 86400), ("h", 3600)),
+        (("h", 3600), ("m", 60)),
+        (("m", 60), ("s", 1)),
+    ):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // rest} {smaller}"
+    raise AssertionError(seconds)
 
 
 def _age(seconds: float) -> str:

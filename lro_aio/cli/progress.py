@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 from google.longrunning import operations_pb2
 from google.protobuf import json_format, struct_pb2
+from google.protobuf.message import DecodeError
 
+from lro_aio.core import progress_pb2
 from lro_aio.core.proto_json import any_json
 from lro_aio.core.shown_failures import MEMBER
 
@@ -65,6 +67,12 @@ def failure_of(operation: operations_pb2.Operation) -> Failure | None:
 
 def progress_of(operation: operations_pb2.Operation) -> Progress:
     """The progress in the metadata: as ``op.progress()`` writes it, or under the names that other services use."""
+    counts = progress_pb2.Progress()
+    try:
+        if operation.metadata.Unpack(counts):
+            return _counted(counts)
+    except DecodeError:
+        return Progress()
     fraction, message = None, ""
     for key, value in _members(operation):
         if fraction is None and (key in SHARES or key in PERCENTS):
@@ -72,6 +80,15 @@ def progress_of(operation: operations_pb2.Operation) -> Progress:
         if not message and key in MESSAGES and isinstance(value, str):
             message = value
     return Progress(fraction, message)
+
+
+def _counted(counts: progress_pb2.Progress) -> Progress:
+    of = f" of {counts.total:,}" if counts.total else ""
+    parts = [f"{counts.done:,}{of} {counts.unit}".rstrip(), counts.text]
+    if counts.HasField("eta"):
+        parts.append(f"until {counts.eta.ToJsonString()}")
+    fraction = min(1.0, max(0.0, counts.done / counts.total)) if counts.total > 0 else None
+    return Progress(fraction, ", ".join(filter(None, parts)))
 
 
 def created_of(operation: operations_pb2.Operation) -> float | None:

@@ -11,6 +11,7 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf.descriptor import FileDescriptor
 
 from lro_aio.cli.problems import CliError, Exit
+from lro_aio.core import progress_pb2
 
 __all__ = ["write"]
 
@@ -19,13 +20,16 @@ WITH_THE_COMPILER = "google/protobuf/"
 
 
 def write(directory: Path) -> str:
-    """Copy ``google/longrunning/operations.proto`` and all that it imports; returns the sentence for it.
+    """Copy ``google/longrunning/operations.proto`` and all that it imports, and ``lro/v1/progress.proto``.
+
+    Returns the sentence for it.
 
     Raises:
         CliError: The directory cannot be written.
     """
     installed = Path(operations_pb2.__file__).parents[2]
     sources = {name: _source(installed / name).read_bytes() for name in _imported(operations_pb2.DESCRIPTOR)}
+    sources[progress_pb2.DESCRIPTOR.name] = Path(progress_pb2.__file__).with_name("progress.proto").read_bytes()
     try:
         for name, source in sources.items():
             target = directory / name
@@ -33,7 +37,7 @@ def write(directory: Path) -> str:
             target.write_bytes(source)
     except OSError as exc:
         raise CliError(f"cannot write {exc.filename or directory}: {exc.strerror}", Exit.USAGE) from exc
-    return f"{directory}: {OPERATIONS}, and what it imports"
+    return f"{directory}: {OPERATIONS}, and what it imports; {progress_pb2.DESCRIPTOR.name}"
 
 
 def _imported(file: FileDescriptor) -> set[str]:

@@ -13,14 +13,16 @@ import grpc
 import grpc.aio
 from google.longrunning import operations_pb2, operations_pb2_grpc
 
-from lro_aio.cli.backends import Backend, Page, Row, Waited, is_token
+from lro_aio.cli.backends import Backend, BulkAction, Page, Row, Waited, is_token
 from lro_aio.cli.problems import CliError, Exit
 from lro_aio.cli.progress import created_of
+from lro_aio.core.bulk import BulkPreview
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import RemoteCallError, RemoteProtocolError, WaitDeadlineExceededError
 from lro_aio.core.history import HistoryEntry
 from lro_aio.core.names import ANY_PARENT
 from lro_aio.core.policies import PollPolicy, RetryPolicy
+from lro_aio.core.stats import Count, Stats
 from lro_aio.remote import RemoteOperation, Transport, tokens
 from lro_aio.remote.grpc import GrpcTransport
 
@@ -93,11 +95,36 @@ class _Service(Backend):
             yield _proto(handle)
         yield _proto(handle)
 
+    async def stats(self) -> Stats:
+        raise CliError("services do not tell how it goes with all operations: give --store URL", Exit.USAGE)
+
     async def history(self, _: str) -> list[HistoryEntry]:
         raise CliError("services do not tell what happened to an operation: give --store URL", Exit.USAGE)
 
-    async def cancel(self, name: str) -> None:
-        await (await self._handle(name)).cancel()
+    async def preview(self, action: BulkAction) -> BulkPreview:
+        told = await self._many(action, force=False)
+        if not isinstance(told, dict) or not isinstance(told.get("count"), int) or not isinstance(told["sample"], list):
+            raise RemoteProtocolError(f"operations:{action.verb}", "its answer is not a count")
+        count = Count(told["count"], more=told.get("more") is True)
+        sample = tuple(str(name) for name in told["sample"])
+        return BulkPreview(verb=action.verb, filter=action.filter, count=count, sample=sample)
+
+    async def act(self, action: BulkAction) -> operations_pb2.Operation:
+        made = await self._many(action, force=True)
+        if not isinstance(made, dict):
+            raise RemoteProtocolError(f"operations:{action.verb}", "its answer is not an operation")
+        return self._transport.started(made).to_operation()
+
+    async def _many(self, action: BulkAction, *, force: bool) -> Any:
+        parent = "" if action.parent == "operations" else action.parent.removesuffix("/operations")
+        body = {"filter": action.filter, "force": force, "reason": action.reason, "perSecond": action.per_second}
+        return await self._control(f"{parent}/operations".lstrip("/"), action.verb, body)
+
+    async def cancel(self, name: str, reason: str) -> None:
+        if reason:
+            await self._control(name, "cancel", {"reason": reason})
+        else:
+            await (await self._handle(name)).cancel()
 
     async def send(self, name: str, topic: str, payload: Any, message_id: str | None) -> None:
         await (await self._handle(name)).send(topic, payload, message_id=message_id)
@@ -108,8 +135,8 @@ class _Service(Backend):
     async def pause(self, name: str, reason: str) -> None:
         await self._control(name, "pause", {"reason": reason} if reason else {})
 
-    async def unpause(self, name: str) -> None:
-        await self._control(name, "unpause", {})
+    async def unpause(self, name: str, reason: str) -> None:
+        await self._control(name, "unpause", {"reason": reason} if reason else {})
 
     async def rerun(self, name: str, request_id: str) -> operations_pb2.Operation:
         made = await self._control(name, "rerun", {"requestId": request_id} if request_id else {})
@@ -117,10 +144,12 @@ class _Service(Backend):
             raise RemoteProtocolError(name, "its answer is not an operation")
         return self._transport.started(made).to_operation()
 
-    async def _control(self, _: str, verb: str, __: dict[str, str]) -> Any:
+    async def _control(self, _: str, verb: str, body: dict[str, Any]) -> Any:
         """Call a verb for operators; gives the JSON of the answer."""
+        what = "reason for a cancel" if verb == "cancel" and "filter" not in body else repr(verb)
+        many = " of many operations" if "filter" in body else ""
         raise CliError(
-            f"services of this kind have no {verb!r}: give --store URL, or --url http(s)://... in Google's style",
+            f"services of this kind have no {what}{many}: give --store URL, or --url http(s)://... in Google's style",
             Exit.USAGE,
         )
 
@@ -234,7 +263,7 @@ class _GoogleHttpService(_ListingService):
             raise answers.refused(response, name)
         return answers.json_of(response, name)
 
-    async def _control(self, name: str, verb: str, body: dict[str, str]) -> Any:
+    async def _control(self, name: str, verb: str, body: dict[str, Any]) -> Any:
         named = tokens.decode(name).place.name if is_token(name) else name
         return await self._call("POST", named, f"{urllib.parse.quote(named)}:{verb}", json=body)
 

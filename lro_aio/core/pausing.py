@@ -35,7 +35,7 @@ def pause(record: Record, *, now: float, reason: str = "") -> Record | None:
     return asked if record.state is State.RUNNING else held_back(asked, now)
 
 
-def unpause(record: Record, *, now: float) -> Record:
+def unpause(record: Record, *, now: float, reason: str = "") -> Record:
     """Let it run again, with a fresh count of attempts and retries. What it waits for, it waits for on.
 
     Raises:
@@ -47,7 +47,7 @@ def unpause(record: Record, *, now: float) -> Record:
     check_open(record)
     if not record.paused:
         raise InvalidTransitionError(record.name, f"{record.state} and not paused", "unpause")
-    return resumed(record.evolve(trail=noted(record.trail, now, trail.UNPAUSED)), now)
+    return resumed(record.evolve(trail=noted(record.trail, now, trail.UNPAUSED, reason)), now)
 
 
 def resumed(record: Record, now: float) -> Record:

@@ -386,13 +386,13 @@ def begin_cleanup(record: Record, *, holder: Holder, now: float, on_cancel: str)
 
 
 def request_cancel(
-    record: Record, *, now: float, retention: float, token: str, cancel_children: bool = True
+    record: Record, *, now: float, retention: float, token: str, cancel_children: bool = True, reason: str = ""
 ) -> Record | None:
     """Ask for a cancel (rule 6). Of a finished or already cancelled operation: nothing changes.
 
     A running operation is told and may still finish. One that nobody runs ends at once, or is made ready to run
     its clean-up, with ``token`` as the new resume token. One that another program drives ends at once too: nobody
-    there looks for a request.
+    there looks for a request. The ``reason`` is for its history.
 
     Raises:
         OperationNotFoundError: The row is deleted or expired.
@@ -400,7 +400,7 @@ def request_cancel(
     record.check_visible(now)
     if record.done or record.cancel_requested:
         return record
-    happened = noted(record.trail, now, trail.CANCEL)
+    happened = noted(record.trail, now, trail.CANCEL, reason)
     record = record.evolve(cancel_requested=True, cancel_children=cancel_children, trail=happened)
     if record.state is State.RUNNING and not record.foreign:
         return evolved(record, now)

@@ -15,12 +15,18 @@ from lro_aio.engine.dispatch import Dispatcher
 from lro_aio.engine.rows import Rows
 from lro_aio.ports import Clock, ListQuery
 
-__all__ = ["Canceller"]
+__all__ = ["Canceller", "check_reason"]
 
 logger = logging.getLogger("lro_aio")
 
 PAGE = 500
 """Children that one scan gives."""
+
+
+def check_reason(reason: str) -> None:
+    """Refuse what is no text. One that is too long for a history is cut there."""
+    if not isinstance(reason, str):
+        raise TypeError(f"reason must be a text, not {type(reason).__name__}")
 
 
 class Canceller:
@@ -45,9 +51,10 @@ class Canceller:
         self._passing: dict[str, asyncio.Future[None]] = {}
         """By uid: the cancels that are being passed on here."""
 
-    async def cancel(self, name: str, *, cancel_children: bool = True) -> None:
+    async def cancel(self, name: str, *, cancel_children: bool = True, reason: str = "") -> None:
         """See ``Client.cancel_operation``."""
         names.parse(name)
+        check_reason(reason)
         token = names.new_id()
         before: list[Record] = []
 
@@ -59,6 +66,7 @@ class Canceller:
                 retention=self._retention,
                 token=token,
                 cancel_children=cancel_children,
+                reason=reason,
             )
 
         record = await self._rows.submit(Change(name, request))
@@ -112,7 +120,7 @@ class Canceller:
                 outline=True,
             )
             children = await self._rows.call(partial(self._rows.store.list, query))
-            cancels = (self.cancel(child.name) for child in children)
+            cancels = (self.cancel(child.name, reason=f"with {record.name}") for child in children)
             for result in await asyncio.gather(*cancels, return_exceptions=True):
                 if isinstance(result, BaseException) and not isinstance(result, OperationNotFoundError):
                     raise result

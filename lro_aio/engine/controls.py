@@ -45,19 +45,20 @@ class Controls(abc.ABC):
         """
         await self.engine.messenger.send(name, topic, payload, message_id=message_id)
 
-    async def cancel_operation(self, name: str, *, cancel_children: bool = True) -> None:
+    async def cancel_operation(self, name: str, *, cancel_children: bool = True, reason: str = "") -> None:
         """Ask for a cancel. The operation may still end otherwise; one that has ended stays as it is.
 
         Args:
             name: Resource name.
             cancel_children: Whether to cancel the operations that it started with ``start_child`` too.
+            reason: For the operation's history.
 
         Raises:
             InvalidOperationNameError: Malformed name.
             OperationNotFoundError: Never created, deleted or expired.
             StoreUnavailableError: The store did not answer.
         """
-        await self.engine.canceller.cancel(name, cancel_children=cancel_children)
+        await self.engine.canceller.cancel(name, cancel_children=cancel_children, reason=reason)
 
     async def delete_operation(self, name: str) -> None:
         """Forget the operation. This does not stop the work: an unfinished operation is hidden and runs to its end.
@@ -92,10 +93,14 @@ class Controls(abc.ABC):
         """
         await self.engine.pauser.pause(name, reason)
 
-    async def unpause_operation(self, name: str) -> None:
+    async def unpause_operation(self, name: str, reason: str = "") -> None:
         """Let a paused operation run again, with a fresh count of attempts and retries.
 
         What it waited for, it waits for on; after a failure, the segment that failed runs again.
+
+        Args:
+            name: Resource name.
+            reason: For the operation's history.
 
         Raises:
             InvalidOperationNameError: Malformed name.
@@ -105,7 +110,7 @@ class Controls(abc.ABC):
             StoreSchemaError: The store's table is from before there were pauses.
             StoreUnavailableError: Nothing is known. A repeat finds it not paused, if it was unpaused.
         """
-        await self.engine.pauser.unpause(name)
+        await self.engine.pauser.unpause(name, reason)
 
     async def rerun_operation(self, name: str, *, request_id: str | None = None) -> Operation[Any]:
         """Run an operation that has ended once more: as a new one, which is returned in the hands of a visitor.

@@ -30,6 +30,7 @@ from lro_aio.engine.messages import Messenger
 from lro_aio.engine.methods import Methods
 from lro_aio.engine.observing import Observing
 from lro_aio.engine.operation import Operation
+from lro_aio.engine.overview import Overview
 from lro_aio.engine.pausing import Pauser
 from lro_aio.engine.rerunning import Rerunner
 from lro_aio.engine.rows import Rows
@@ -168,6 +169,7 @@ class Engine:
         self.starter = Starter(host, self.worker, self.dispatcher, slots=self.slots, leases=leases, runnable=runnable)
         host.bind(self.starter, self.canceller)
         self.rerunner = Rerunner(host, self.canceller, self.pauser, runnable=runnable)
+        self.overview = Overview(self.rows, runnable, clock=self.clock, patience=self.settings.sweep.interval)
         methods = Methods(host, self.canceller, leases=leases, runnable=runnable)
         self.server_host = ServerHost(
             rows=self.rows,

@@ -31,6 +31,8 @@ __all__ = [
 
 HandlerFunction = Callable[[Any], Awaitable[Any]]
 """``async def handler(op)``, or what its decorator made of it."""
+OWN = "lro."
+"""What the names of this package's own handlers begin with."""
 F = TypeVar("F", bound=HandlerFunction)
 O = TypeVar("O")  # noqa: E741 (the operation's type)
 R = TypeVar("R")
@@ -75,6 +77,11 @@ class Handler:
     returns: Returns = field(default_factory=Returns)
     segments: dict[str, HandlerFunction] = field(default_factory=dict)
     """Resume points that are functions of their own."""
+
+    @property
+    def own(self) -> bool:
+        """Whether it is this package's, and not the application's."""
+        return self.name.startswith(OWN)
 
     @property
     def response(self) -> ResponseType:
@@ -361,7 +368,7 @@ class Handlers:
         found = self.find(handler)
         if found is None:
             name = handler if isinstance(handler, str) else _name_of(handler) or repr(handler)
-            raise UnknownHandlerError(name, tuple(known.name for known in self))
+            raise UnknownHandlerError(name, tuple(known.name for known in self if not known.own))
         return found
 
     def routes(self) -> list[Route]:

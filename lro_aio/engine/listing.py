@@ -15,7 +15,7 @@ from lro_aio.engine.readers import Work
 from lro_aio.engine.rows import Rows
 from lro_aio.ports import ListQuery, Store
 
-__all__ = ["Page", "list_page"]
+__all__ = ["Page", "list_page", "query_of", "scan"]
 
 STEP_BYTES = 8 * 1024 * 1024
 """Bytes of rows that are in memory at a time, about."""
@@ -61,7 +61,7 @@ async def list_page(
     after = pages.decode(page_token, arguments) if page_token else None
     pushed = wanted.pushdown()
     tested = None if pushed.exact else wanted
-    asked = _query(pushed, collection, now)
+    asked = query_of(pushed, collection, now)
     most = max(1, limits.scan_rows // (1 + wanted.terms // TERMS))
     records: list[Record] = []
     response = operations_pb2.ListOperationsResponse()
@@ -69,7 +69,7 @@ async def list_page(
     while True:
         batch = size - len(response.operations) + 1 if pushed.exact else min(limits.max_page_size, 4 * size)
         query = replace(asked, limit=min(batch, most - scanned), after=after)
-        found, matching, cost = await rows.call(partial(_scan, rows.store, query, tested), Work.LIST)
+        found, matching, cost = await rows.call(partial(scan, rows.store, query, tested), Work.LIST)
         for row, matches in zip(found, matching, strict=True):
             if matches:
                 operation = row.to_operation()
@@ -89,7 +89,8 @@ async def list_page(
             return Page(records, response)
 
 
-def _query(pushed: filters.Pushdown, collection: str, now: float) -> ListQuery:
+def query_of(pushed: filters.Pushdown, collection: str, now: float) -> ListQuery:
+    """What is asked of the store for a filter, over a collection in its one spelling."""
     return ListQuery(
         now=now,
         limit=0,
@@ -104,7 +105,7 @@ def _query(pushed: filters.Pushdown, collection: str, now: float) -> ListQuery:
     )
 
 
-def _scan(store: Store, query: ListQuery, wanted: filters.Filter | None) -> tuple[list[Record], list[bool], int]:
+def scan(store: Store, query: ListQuery, wanted: filters.Filter | None) -> tuple[list[Record], list[bool], int]:
     """Rows, which of them the filter lets through, and how many small ones they come to.
 
     On a thread for lists: a filter on metadata unpacks every row.

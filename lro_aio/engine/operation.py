@@ -39,6 +39,7 @@ from lro_aio.engine.durable import Durable
 from lro_aio.engine.handlers import HandlerFunction
 from lro_aio.engine.holding import CancelReason, Holding, OperationHost
 from lro_aio.engine.suspension import Named, Suspended, check_children, check_reach, plan
+from lro_aio.engine.telling import Telling
 from lro_aio.engine.timing import sleep_for
 
 __all__ = ["CancelReason", "Operation"]
@@ -53,7 +54,7 @@ C = TypeVar("C")
 T = TypeVar("T")
 
 
-class Operation(Durable, Stateful, Generic[S, R]):
+class Operation(Durable, Telling, Stateful, Generic[S, R]):
     """One operation, with state of type ``S`` and a result of type ``R``. Made by a ``Client``, never by hand.
 
     ``await op`` waits for the end and gives the result, as ``op.result()`` does.
@@ -249,31 +250,6 @@ class Operation(Durable, Stateful, Generic[S, R]):
         self._host.settings.limits.check("metadata", len(packed))
         await self._hold.progress.replace(packed, keep=self._hold.in_handler)
         return self.proto
-
-    async def progress(self, fraction: float | None = None, message: str | None = None) -> None:
-        """Merge ``progress`` and ``message`` into the metadata.
-
-        Written at most once a second, the last one wins; what is not yet written is, before the operation ends or
-        suspends. So is what a store that is away does not take: progress is no reason to stop the work.
-
-        Args:
-            fraction: From 0 to 1.
-            message: For people.
-
-        Raises:
-            TypeError: The metadata is something else than a ``google.protobuf.Struct``.
-            ValueError: ``fraction`` is out of range.
-            PayloadTooLargeError: Over ``Limits.metadata``.
-            OperationDoneError: It has ended.
-            LeaseLostError: This object does not hold the operation, or no longer. Only where the call writes at once.
-        """
-        if fraction is not None and not 0 <= fraction <= 1:
-            raise ValueError(f"fraction must be from 0 to 1, not {fraction!r}")
-        if self._hold.record.done:
-            raise OperationDoneError(self.name, self._hold.record.state)
-        packed = self._hold.progress.merged(fraction, message)
-        self._host.settings.limits.check("metadata", len(packed))
-        await self._hold.progress.put(packed)
 
     async def save(self) -> None:
         """Write ``state`` now. A run after a crash starts the segment with it.

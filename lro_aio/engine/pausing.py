@@ -8,7 +8,7 @@ from lro_aio.core import names, pausing
 from lro_aio.core.change import Change
 from lro_aio.core.errors import StoreSchemaError
 from lro_aio.core.record import Record
-from lro_aio.engine.cancelling import Canceller
+from lro_aio.engine.cancelling import Canceller, check_reason
 from lro_aio.engine.dispatch import Dispatcher
 from lro_aio.engine.rows import Rows
 from lro_aio.ports import Clock, Store
@@ -47,8 +47,7 @@ class Pauser:
     async def pause(self, name: str, reason: str) -> None:
         """See ``Client.pause_operation``."""
         names.parse(name)
-        if not isinstance(reason, str):
-            raise TypeError(f"reason must be a text, not {type(reason).__name__}")
+        check_reason(reason)
         before: list[Record] = []
 
         def event(record: Record) -> Record | None:
@@ -61,11 +60,12 @@ class Pauser:
         if before[0].wait is not None and not before[0].paused:
             await self._dispatcher.forget_wait(before[0])
 
-    async def unpause(self, name: str) -> None:
+    async def unpause(self, name: str, reason: str = "") -> None:
         """See ``Client.unpause_operation``."""
         names.parse(name)
+        check_reason(reason)
         self._rows.check_open()
         check_kept(self._rows.store, "pauses")
-        record = await self._rows.submit(Change(name, partial(pausing.unpause, now=self._clock.time())))
+        record = await self._rows.submit(Change(name, partial(pausing.unpause, now=self._clock.time(), reason=reason)))
         if record is not None:
             await self._canceller.go_on(record)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from google.protobuf import any_pb2, struct_pb2
+from google.protobuf.message import Message
 
+from lro_aio.core import progress_pb2
 from lro_aio.core.codec import pack
 from lro_aio.core.errors import StoreUnavailableError
 from lro_aio.core.logs import event
@@ -68,6 +71,27 @@ class Progress:
         if message is not None:
             members["message"] = utf8(message)
         return pack(members)
+
+    @property
+    def counts(self) -> bool:
+        """Whether the metadata counts: is an ``lro.v1.Progress``."""
+        return bool(self._metadata) and any_pb2.Any.FromString(self._metadata).Unpack(progress_pb2.Progress())
+
+    def counted(self, told: Mapping[str, Any]) -> bytes:
+        """The metadata with other values of these fields.
+
+        Raises:
+            TypeError: It is something else than an ``lro.v1.Progress``.
+        """
+        counts = progress_pb2.Progress()
+        if self._metadata and not any_pb2.Any.FromString(self._metadata).Unpack(counts):
+            raise TypeError("progress() counts in an lro.v1.Progress; this operation's metadata is another type")
+        for name, value in told.items():
+            if isinstance(value, Message):
+                getattr(counts, name).CopyFrom(value)
+            else:
+                setattr(counts, name, value)
+        return pack(counts)
 
     async def put(self, metadata: bytes) -> None:
         """Write it now if the last write is long enough ago, else when it is."""

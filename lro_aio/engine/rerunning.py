@@ -46,13 +46,19 @@ class Rerunner:
         self._pauser = pauser
         self._runnable = runnable
 
-    async def rerun(self, name: str, request_id: str | None) -> Holding:
-        """See ``Client.rerun_operation``."""
+    async def rerun(self, name: str, request_id: str | None, *, anywhere: bool = False) -> Holding:
+        """See ``Client.rerun_operation``.
+
+        Args:
+            name: Of the operation that has ended.
+            request_id: Of the request.
+            anywhere: Whether another process may have the handler.
+        """
         check_kept(self._rows.store, "reruns")
         source = await self._rows.record(name)
         record = self._again(source, request_id)
         known = self._runnable.handlers.find(source.handler)
-        if known is None and self._settings.worker:
+        if known is None and self._settings.worker and not anywhere:
             self._runnable.handlers.get(source.handler)  # raises UnknownHandlerError, which lists the known ones
         write, observing = partial(self._create, steps=await self._steps(source)), self._host.observing
         made = write(record) if observing is None else observing.start(record, explicit=False, make=write)

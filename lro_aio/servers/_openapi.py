@@ -84,7 +84,7 @@ def _answer(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
 
 def _declared(client: Client) -> Any:
     """The types of data that the handlers declare, which are registered by now. None for none."""
-    kinds = [handler.response.data for handler in client.handlers]
+    kinds = [handler.response.data for handler in client.handlers if not handler.own]
     described = [kind for kind in dict.fromkeys(kinds) if kind is not None and _has_schema(kind)]
     return Union[tuple(described)] if described else None  # noqa: UP007 (the members are known at run time alone)
 

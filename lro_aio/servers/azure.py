@@ -13,7 +13,7 @@ from google.protobuf import any_pb2, struct_pb2
 from google.rpc import status_pb2
 
 from lro_aio.client import Client
-from lro_aio.core import names
+from lro_aio.core import names, progress_pb2
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import OperationAlreadyExistsError
 from lro_aio.core.record import Record, State
@@ -61,7 +61,8 @@ def status_monitor(record: Record) -> dict[str, Any]:
 
     ``error`` is present where the operation failed, ``result`` where it succeeded with a response other than ``Empty``.
     Beyond the guidelines, it has ``name``, which includes the parent, unlike ``id``; ``metadata``; and
-    ``percentComplete``, from 0 to 100, where the metadata is a ``Struct`` whose ``progress`` is from 0 to 1.
+    ``percentComplete``, from 0 to 100, where the metadata is a ``Struct`` whose ``progress`` is from 0 to 1, or
+    an ``lro.v1.Progress`` with a total.
     """
     operation = record.to_operation()
     monitor: dict[str, Any] = {"id": record.name.rpartition("/")[2], "name": record.name}
@@ -204,9 +205,13 @@ def _value(packed: any_pb2.Any) -> Any:
 
 
 def _percent(packed: any_pb2.Any, metadata: Any) -> float | None:
-    if not packed.Is(struct_pb2.Struct.DESCRIPTOR):
+    if packed.Is(struct_pb2.Struct.DESCRIPTOR):
+        progress = metadata.get("progress")
+    elif packed.TypeName() == progress_pb2.Progress.DESCRIPTOR.full_name:
+        done, total = (int(metadata.get(name, 0)) for name in ("done", "total"))  # as int64 is in JSON
+        progress = done / total if total > 0 else None
+    else:
         return None
-    progress = metadata.get("progress")
     if isinstance(progress, bool) or not isinstance(progress, int | float) or not 0 <= progress <= 1:
         return None
     percent = round(100 * progress, 2)

@@ -6,12 +6,14 @@ import asyncio
 import inspect
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf import duration_pb2
 
 from lro_aio.client import Client
+from lro_aio.core.bulk import FASTEST, SLOWEST, BulkPreview
 from lro_aio.core.errors import StateCodecError
 from lro_aio.core.names import collection
 from lro_aio.core.policies import Duration, seconds
@@ -20,7 +22,7 @@ from lro_aio.engine.listing import Page
 from lro_aio.servers.errors import invalid, permission_denied, unimplemented
 from lro_aio.servers.sending import parse_sent
 
-__all__ = ["MAX_WAIT", "Authorize", "Calls"]
+__all__ = ["MAX_WAIT", "Authorize", "BulkRequest", "Calls"]
 
 Authorize = Callable[[Any, str, str], bool | Awaitable[bool | None] | None]
 """``authorize(caller, verb, name)``, a plain function or a coroutine function.
@@ -28,11 +30,22 @@ Authorize = Callable[[Any, str, str], bool | Awaitable[bool | None] | None]
 ``caller`` is the ``grpc.aio.ServicerContext`` or the ``fastapi.Request``. ``verb`` is "get", "list", "delete",
 "cancel", "send", "wait" (for a watch too), "pause", "unpause" or "rerun". ``name`` is what the caller sent, unchecked;
 for "list" it is the collection in its one spelling: ``operations``, ``{parent}/operations``, or ``-`` for every parent.
+A verb over many operations is asked about twice, both times with the collection: may the caller "list" it, and do that?
 It refuses the call by returning False or raising ``PermissionError``, and allows it by returning True or None.
 """
 
 MAX_WAIT = 60.0
 """Seconds after which a Wait answers, whatever the caller asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkRequest:
+    """What a caller wants done to many operations."""
+
+    filter: str = ""
+    force: bool = False
+    reason: str = ""
+    per_second: float = 50.0
 
 
 class Calls:
@@ -96,9 +109,9 @@ class Calls:
         """As ``Client.delete_operation``."""
         await self.client.delete_operation(name)
 
-    async def cancel(self, name: str) -> None:
+    async def cancel(self, name: str, reason: str = "") -> None:
         """As ``Client.cancel_operation``."""
-        await self.client.cancel_operation(name)
+        await self.client.cancel_operation(name, reason=reason)
 
     async def send(self, name: str, body: bytes) -> None:
         """As ``Client.send``, with what a caller has sent as JSON."""
@@ -112,13 +125,29 @@ class Calls:
         """As ``Client.pause_operation``."""
         await self.client.pause_operation(name, reason)
 
-    async def unpause(self, name: str) -> None:
+    async def unpause(self, name: str, reason: str = "") -> None:
         """As ``Client.unpause_operation``."""
-        await self.client.unpause_operation(name)
+        await self.client.unpause_operation(name, reason)
 
     async def rerun(self, name: str, request_id: str | None) -> operations_pb2.Operation:
         """As ``Client.rerun_operation``."""
         return (await self.client.rerun_operation(name, request_id=request_id)).proto
+
+    async def bulk(self, verb: str, parent: str, asked: BulkRequest) -> operations_pb2.Operation | BulkPreview:
+        """As ``Client.cancel_operations`` and its neighbours.
+
+        Args:
+            verb: Of ``core.bulk.VERBS``.
+            parent: The collection, as ``list`` takes it.
+            asked: The rest.
+        """
+        if not SLOWEST <= asked.per_second <= FASTEST:
+            raise invalid("per_second", f"must be from {SLOWEST:g} to {FASTEST:g}")
+        act = getattr(self.client, f"{verb}_operations")
+        found = await act(
+            asked.filter, force=asked.force, reason=asked.reason, per_second=asked.per_second, parent=parent
+        )
+        return found if isinstance(found, BulkPreview) else cast("operations_pb2.Operation", found.proto)
 
     async def wait(
         self, request: operations_pb2.WaitOperationRequest, *, time_left: float | None = None

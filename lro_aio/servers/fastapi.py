@@ -100,15 +100,20 @@ def operations_router(
     ===========================================================  ================================================
     GET, DELETE ``/v1/{name}``                                   an operation; ``{}``
     GET ``/v1/operations``, ``/v1/{parent}/operations``          a page; ``filter``, ``pageSize``, ``pageToken``
-    POST ``/v1/{name}:cancel``                                   ``{}``
+    POST ``/v1/{name}:cancel``                                   body ``{"reason": "..."}``; ``{}``
     POST ``/v1/{name}:wait``                                     body ``{"timeout": "30s"}``; the latest state
     POST ``/v1/{name}:send``                                     ``topic``, ``payload``, ``messageId``; ``{}``
     GET ``/v1/{name}:watch``                                     server-sent events
     POST ``/v1/{name}:pause``                                    body ``{"reason": "..."}``; ``{}``
-    POST ``/v1/{name}:unpause``                                  ``{}``
+    POST ``/v1/{name}:unpause``                                  as ``:pause``
     POST ``/v1/{name}:rerun``                                    body ``{"requestId": "..."}``; the new operation
     POST ``/google.longrunning.Operations/GetOperation``         body ``{"name": ...}``; below a prefix that is given
     ===========================================================  ================================================
+
+    POST ``/v1/operations:cancel``, ``/v1/{parent}/operations:cancel``, and the same with ``pause``, ``unpause``,
+    ``rerun`` and ``delete``, act on what a ``filter`` selects (AIP-165; ``*`` is every operation). The answer to
+    ``{"filter": ...}`` is their ``count``, with ``more`` where there are more, and a ``sample`` of their names; to
+    ``{"filter": ..., "force": true, "reason": "...", "perSecond": 50}`` the operation that does it.
 
     In the style of Azure, with status monitors, ``Retry-After`` while an operation is unfinished, and Azure's errors:
 
@@ -130,7 +135,8 @@ def operations_router(
         authorize: ``authorize(request, verb, name)``, sync or async, with ``verb`` "get", "list", "delete", "cancel",
             "send", "wait" (for ``:wait`` and ``:watch``), "pause", "unpause" or "rerun". ``name`` is as the caller sent
             it; for "list" the collection in one spelling: ``operations``, ``{parent}/operations``, or ``-`` for every
-            parent. False or ``PermissionError`` refuses the request with 403, before the name is read (AIP-211).
+            parent. A verb over many operations asks about the collection twice: may the caller "list" it, and do that?
+            False or ``PermissionError`` refuses the request with 403, before the name is read (AIP-211).
             FastAPI answers an ``HTTPException`` that it raises. None, the default, lets every caller do everything.
         prefix: Path before everything that the router serves. None: the paths above.
         max_wait: Seconds or a timedelta after which ``:wait`` answers, whatever the caller asked for. Google's style
@@ -369,11 +375,6 @@ def _add_writes(routes: Routes) -> None:
         asked.name = name
         return operation_response(await unless_hung_up(request.receive, calls.wait(asked)))
 
-    async def cancel(request: Request, name: str) -> Response:
-        parse_message(await _body(request), operations_pb2.CancelOperationRequest())
-        await calls.cancel(name)
-        return response(Reply(200, {}))
-
     async def send(request: Request, name: str) -> Response:
         await calls.send(name, await read_sent(request, calls.client))
         return response(Reply(200, {}))
@@ -384,7 +385,6 @@ def _add_writes(routes: Routes) -> None:
 
     described = operation_responses(calls.client)
     routes.add("POST", "/{name:path}:wait", routes.endpoint("wait", wait), "WaitOperation", responses=described)
-    routes.add("POST", "/{name:path}:cancel", routes.endpoint("cancel", cancel), "CancelOperation")
     routes.add("POST", "/{name:path}:send", routes.endpoint("send", send), "SendToOperation", SENT_BODY)
     routes.add("DELETE", "/{name:path}", routes.endpoint("delete", delete), "DeleteOperation")
 

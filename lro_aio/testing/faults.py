@@ -14,7 +14,8 @@ from lro_aio.core.change import Change, Outcome
 from lro_aio.core.errors import StoreUnavailableError
 from lro_aio.core.journal import Entry
 from lro_aio.core.record import Record
-from lro_aio.ports import ListQuery, Look, Route, Store
+from lro_aio.core.stats import Stats
+from lro_aio.ports import ListQuery, Look, Route, StatsQuery, Store
 
 __all__ = ["FaultyStore", "Held"]
 
@@ -160,6 +161,10 @@ class FaultyStore(Store):
     def purge(self, *, now: float, limit: int) -> int:
         """As the wrapped store."""
         return self._through("purge", lambda: self.inner.purge(now=now, limit=limit))
+
+    def stats(self, query: StatsQuery) -> Stats | None:
+        """As the wrapped store."""
+        return self._through("stats", lambda: self.inner.stats(query))
 
     def changed_elsewhere(self) -> bool:
         """As the wrapped store."""

@@ -27,6 +27,7 @@ from lro_aio.testing._store_journal import JournalContract, NoJournalContract
 from lro_aio.testing._store_life import LifeContract, RaceContract
 from lro_aio.testing._store_looks import LookContract
 from lro_aio.testing._store_scans import ListContract, PurgeContract, UnfinishedContract
+from lro_aio.testing._store_stats import StatsContract
 
 __all__ = ["StoreContract", "WriteContract"]
 
@@ -72,7 +73,9 @@ class WriteContract(ApplyContract, RoundTripContract, LifeContract, RaceContract
         _check_threads(threads)
 
 
-class StoreContract(WriteContract, NoJournalContract, ReadContract, LookContract, UnfinishedContract, ListContract):
+class StoreContract(
+    WriteContract, NoJournalContract, ReadContract, LookContract, UnfinishedContract, ListContract, StatsContract
+):
     """Every sentence of the docstrings of ``Store`` and ``ListQuery``; plain pytest, no event loop.
 
     A subclass has a fixture ``make_store``, as the docstring of this module says.

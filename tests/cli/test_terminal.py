@@ -22,6 +22,7 @@ from rich.console import Console
 from lro_aio.cli.backends import Row
 from lro_aio.cli.printing import WatchLine, middle, print_list
 from lro_aio.cli.progress import Progress, created_of, progress_of
+from lro_aio.core import progress_pb2
 
 from .test_places import read_until
 
@@ -192,6 +193,19 @@ class TestProgress:
         assert progress_of(made) == Progress()
         made.metadata.Pack(timestamp_pb2.Timestamp(seconds=5))
         assert progress_of(made) == Progress()
+        made.metadata.CopyFrom(any_pb2.Any(type_url="type.googleapis.com/lro.v1.Progress", value=b"\xff"))
+        assert progress_of(made) == Progress()
+
+    def test_of_counts(self):
+        made = operation()
+        counts = progress_pb2.Progress(done=1200, total=4800, unit="files", text="a.txt")
+        made.metadata.Pack(counts)
+        assert progress_of(made) == Progress(0.25, "1,200 of 4,800 files, a.txt")
+        made.metadata.Pack(progress_pb2.Progress(done=7))
+        assert progress_of(made) == Progress(None, "7")
+        counts.eta.FromSeconds(1_900_000_000)
+        made.metadata.Pack(counts)
+        assert progress_of(made).message.endswith(", a.txt, until 2030-03-17T17:46:40Z")
 
     @pytest.mark.parametrize(
         ("name", "metadata", "expected"),

@@ -51,6 +51,7 @@ SLOW = {
         "cli.md",
         "deploying.md",
         "failures-and-reruns.md",
+        "operating.md",
         "pipeline.md",
         "project.md",
         "spanner.md",

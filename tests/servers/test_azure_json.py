@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lro_aio.core.codes import Code
+from lro_aio.core.progress_pb2 import Progress
 from lro_aio.core.record import Record, State
 from lro_aio.servers.azure import error_json, monitor_reply, status_monitor
 
@@ -139,6 +140,16 @@ def test_percent_complete_comes_from_a_progress_between_0_and_1(progress: Any, p
     assert monitor["metadata"] == {"progress": progress}
     if isinstance(percent, int):
         assert isinstance(monitor["percentComplete"], int)
+
+
+@pytest.mark.parametrize(
+    ("counts", "percent"), [(Progress(done=3, total=4), 75), (Progress(done=3), None), (Progress(total=4), 0)]
+)
+def test_percent_complete_comes_from_counts_with_a_total(counts: Progress, percent: float | None) -> None:
+    monitor = status_monitor(row(metadata=packed(counts)))
+    assert monitor.get("percentComplete") == percent
+    broken = any_pb2.Any(type_url="type.googleapis.com/lro.v1.Progress", value=b"\xff")
+    assert "percentComplete" not in status_monitor(row(metadata=broken.SerializeToString()))
 
 
 def test_metadata_of_another_type_is_shown_with_its_type() -> None:

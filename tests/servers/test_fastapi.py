@@ -469,6 +469,11 @@ class TestApplication:
             "/v1/{name}:unpause",
             "/v1/{name}:rerun",
             "/google.longrunning.Operations/GetOperation",
+            *(
+                f"/v1/{below}operations:{verb}"
+                for below in ("", "{name}/")
+                for verb in ("cancel", "pause", "unpause", "rerun", "delete")
+            ),
         }
         for path, operations in paths.items():
             for operation in operations.values():

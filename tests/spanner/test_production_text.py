@@ -62,6 +62,14 @@ def statements() -> dict[str, queries.Query]:
             found[f"look {overdue} {own}"] = queries.look(
                 "Operations", now=NOW, routes=[("job", "")], limit=5, owner="me", own=own, overdue=overdue
             )
+    handlers = ["a", "b"]
+    found |= {
+        "next handler": queries.next_handler("Operations", "a"),
+        "count": queries.count_ended_well("Operations", handlers, 5),
+        "told apart": queries.told_apart("Operations", handlers, [0, 2], 5, paused=True),
+        "due": queries.due("Operations", now=NOW, limit=5),
+        "failures": queries.failures("Operations", now=NOW, limit=5),
+    }
     return found | {"expired": queries.expired("Operations", now=NOW, limit=5)}
 
 
@@ -75,7 +83,7 @@ def test_a_journal_is_found_by_the_key_of_its_table() -> None:
 def test_a_statement_says_of_each_column_of_its_null_filtered_index_that_it_wants_no_null(sql: str) -> None:
     """Otherwise the service may refuse the index, however the other conditions are put."""
     null_filtered = {index.name("Operations"): index.keys for index in INDEXES if index.null_filtered}
-    scans = re.findall(r"@\{FORCE_INDEX=(\w+)\} WHERE (.*?) ORDER BY", sql)
+    scans = re.findall(r"@\{FORCE_INDEX=(\w+)\} WHERE (.*?) (?:ORDER BY|LIMIT)", sql)
     assert scans
     for name, where in scans:
         for key in null_filtered.get(name, ()):

@@ -63,3 +63,4 @@ CREATE TRIGGER operations_journal AFTER DELETE ON operations WHEN OLD.entries > 
 BEGIN
     DELETE FROM journal WHERE uid = OLD.uid;
 END;
+CREATE INDEX operations_states ON operations (state, handler, paused, deleted) WHERE deleted = 0;

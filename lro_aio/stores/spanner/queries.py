@@ -20,7 +20,22 @@ from lro_aio.stores.spanner.rows import COLUMNS
 from lro_aio.stores.spanner.table import INDEXES, journal_of, quoted
 from lro_aio.stores.spanner.values import earliest, latest, list_of, values_of
 
-__all__ = ["DUE", "NEXT", "UNKNOWN", "Query", "expired", "journal", "listed", "look", "outcomes"]
+__all__ = [
+    "DUE",
+    "NEXT",
+    "UNKNOWN",
+    "Query",
+    "count_ended_well",
+    "due",
+    "expired",
+    "failures",
+    "journal",
+    "listed",
+    "look",
+    "next_handler",
+    "outcomes",
+    "told_apart",
+]
 
 SHARDS = tuple("0123456789abcdef")
 """The values of the column ``Shard``."""
@@ -182,6 +197,61 @@ def listed(
         ") ORDER BY CreateTime DESC, key"
     )
     return bound
+
+
+def next_handler(table: str, after: str) -> Query:
+    """The next handler that has rows, after this one; or no row."""
+    sql = (
+        "SELECT r.Handler FROM UNNEST(@shards) AS s, UNNEST(ARRAY(SELECT AS STRUCT Handler"
+        f" {_from_shard(table, 'Handler')} AND Handler > @after ORDER BY Handler LIMIT 1)) AS r"
+        " ORDER BY r.Handler LIMIT 1"
+    )
+    return Query(sql).texts(shards=SHARDS).text(after=after)
+
+
+def count_ended_well(table: str, handlers: Sequence[str], limit: int) -> Query:
+    """(handler, number) for each shard; none above the limit."""
+    sql = (
+        "SELECT h, ARRAY_LENGTH(ARRAY(SELECT CreateTime"
+        f" {_from_shard(table, 'Handler')} AND Handler = h AND Outcome = 1 LIMIT @limit)) AS Found"
+        " FROM UNNEST(@shards) AS s, UNNEST(@handlers) AS h"
+    )
+    return Query(sql).texts(shards=SHARDS, handlers=handlers).whole(limit=limit)
+
+
+def told_apart(table: str, handlers: Sequence[str], outcomes: Iterable[int], limit: int, *, paused: bool) -> Query:
+    """(shard, handler, outcome, status, owner, paused) of each shard's newest rows, so many of each outcome."""
+    column = "IFNULL(Paused, FALSE)" if paused else "FALSE"
+    sql = (
+        "SELECT s, r.Handler, r.Outcome, r.Status, r.Owner, r.Stopped"
+        " FROM UNNEST(@shards) AS s, UNNEST(@handlers) AS h, UNNEST(@outcomes) AS o, UNNEST(ARRAY("
+        f"SELECT AS STRUCT Handler, Outcome, Status, Owner, {column} AS Stopped {_from_shard(table, 'Handler')}"
+        " AND Handler = h AND Outcome = o AND NOT IFNULL(Deleted, FALSE) ORDER BY CreateTime DESC LIMIT @limit)) AS r"
+    )
+    return Query(sql).texts(shards=SHARDS, handlers=handlers).wholes(outcomes=outcomes).whole(limit=limit)
+
+
+def due(table: str, *, now: float, limit: int) -> Query:
+    """(shard, key, due, handler, resume point) of what has been due for longest in each shard."""
+    sql = (
+        "SELECT s, r.key, r.Due, r.Handler, r.ResumePoint FROM UNNEST(@shards) AS s, UNNEST(ARRAY("
+        f"SELECT AS STRUCT key, Due, Handler, ResumePoint {_from_shard(table, 'Due')} AND Due > @epoch AND Due <= @now"
+        " ORDER BY Due LIMIT @limit)) AS r ORDER BY r.Due, r.key"
+    )
+    return Query(sql).texts(shards=SHARDS).time(now=latest(now), epoch=EPOCH).whole(limit=limit)
+
+
+def failures(table: str, *, now: float, limit: int) -> Query:
+    """(key, handler, end, last change, operation) of those that have ended badly, the newest first."""
+    sql = (
+        f"SELECT key, Handler, EndTime, UpdateTime, Operation FROM {quoted(table)} WHERE key IN ("
+        "SELECT r.key FROM UNNEST(@shards) AS s, UNNEST(ARRAY("
+        f"SELECT AS STRUCT key, CreateTime {_from_shard(table, 'Newest')} AND Outcome = 2"
+        " AND NOT IFNULL(Deleted, FALSE) AND (ExpireTime IS NULL OR ExpireTime > @now)"
+        " ORDER BY CreateTime DESC, key LIMIT @limit)) AS r ORDER BY r.CreateTime DESC, r.key LIMIT @limit"
+        ") ORDER BY CreateTime DESC, key"
+    )
+    return Query(sql).texts(shards=SHARDS).time(now=latest(now)).whole(limit=limit)
 
 
 _SUSPECT = "(Outcome = 0) = (Status IN UNNEST(@terminal)) OR (Outcome = 1) <> (Status = 'SUCCEEDED')"

@@ -73,3 +73,47 @@ AND (:kinds IS NULL OR kind IN (SELECT value FROM json_each(:kinds)));
 DELETE FROM operations WHERE rowid IN (
     SELECT rowid FROM operations INDEXED BY operations_expiry WHERE expire_time <= ? ORDER BY expire_time LIMIT ?
 );
+
+-- :name next_handler
+-- (state, handler): the next handler that has a row in this state.
+SELECT handler FROM operations INDEXED BY operations_states
+WHERE deleted = 0 AND state = ? AND handler > ? ORDER BY handler LIMIT 1;
+
+-- :name count
+-- (state, handler, most): from the index alone, and no further than that.
+SELECT count(*) FROM (
+    SELECT 1 FROM operations INDEXED BY operations_states WHERE deleted = 0 AND state = ? AND handler = ? LIMIT ?
+);
+
+-- :name count_paused
+-- (state, handler, most)
+SELECT count(*) FROM (
+    SELECT 1 FROM operations INDEXED BY operations_states
+    WHERE deleted = 0 AND state = ? AND handler = ? AND paused = 1 LIMIT ?
+);
+
+-- :name count_owners
+-- (most)
+SELECT owner, count(*) FROM (
+    SELECT owner FROM operations INDEXED BY operations_states WHERE deleted = 0 AND state = 'RUNNING' LIMIT ?
+) GROUP BY owner;
+
+-- :name oldest_due
+-- (handler, resume_point, now)
+SELECT check_time, name FROM operations INDEXED BY operations_due
+WHERE handler = ? AND resume_point = ? AND check_time <= ? ORDER BY check_time LIMIT 1;
+
+-- :name count_due
+-- (handler, resume_point, now, most)
+SELECT count(*) FROM (
+    SELECT 1 FROM operations INDEXED BY operations_due
+    WHERE handler = ? AND resume_point = ? AND check_time <= ? LIMIT ?
+);
+
+-- :name failures
+-- (now, rows to look at): the newest; those that were cancelled are among the rows to look at.
+SELECT name, handler, error, coalesce(end_time, update_time) FROM (
+    SELECT name, handler, state, error, end_time, update_time FROM operations INDEXED BY operations_unsuccessful
+    WHERE outcome = 2 AND deleted = 0 AND (expire_time IS NULL OR expire_time > ?)
+    ORDER BY create_time DESC, name LIMIT ?
+) WHERE state = 'FAILED';

@@ -14,7 +14,8 @@ from lro_aio.core.errors import StoreSchemaError
 from lro_aio.core.journal import Appending, Entry
 from lro_aio.core.policies import Duration
 from lro_aio.core.record import Record
-from lro_aio.ports import ListQuery, Look, Route, Store
+from lro_aio.core.stats import Stats
+from lro_aio.ports import ListQuery, Look, Route, StatsQuery, Store
 from lro_aio.stores.sqlite import lists, queries, rows, schema
 from lro_aio.stores.sqlite.connections import Exclusive, Pool, connect
 from lro_aio.stores.sqlite.entries import decode_entry
@@ -23,6 +24,7 @@ from lro_aio.stores.sqlite.errors import translated
 from lro_aio.stores.sqlite.kept import KeptRows, data_version
 from lro_aio.stores.sqlite.location import BUSY_TIMEOUT, Location
 from lro_aio.stores.sqlite.presence import Presence
+from lro_aio.stores.sqlite.stats import gather
 from lro_aio.stores.sqlite.writes import append, appended, write
 
 __all__ = ["SqliteStore"]
@@ -224,6 +226,11 @@ class SqliteStore(Store):
             return 0
         with self._writing() as connection:
             return connection.execute(_SQL["purge"], (now, limit)).rowcount
+
+    def stats(self, query: StatsQuery) -> Stats:
+        """Counts, each from an index, in one snapshot."""
+        with self._reading() as connection, _snapshot(connection):
+            return gather(connection, query)
 
     def changed_elsewhere(self) -> bool:
         """Whether another connection has committed since the last call. The writer's own commits do not count."""

@@ -85,6 +85,12 @@ def _array_concat(name: str, arguments: list[Compiled]) -> Compiled:
     return lift(arguments[0].type, lambda *values: [item for value in values for item in value], arguments)
 
 
+def _array_length(name: str, arguments: list[Compiled]) -> Compiled:
+    if len(arguments) != 1 or arguments[0].type.code != "ARRAY":
+        raise _mismatch(name, arguments)
+    return lift(INT64, len, arguments)
+
+
 def _current(name: str, arguments: list[Compiled]) -> Compiled:
     if arguments:
         raise _mismatch(name, arguments)
@@ -132,6 +138,7 @@ _SPECIAL: dict[str, Callable[[str, list[Compiled]], Compiled]] = {
     "IFNULL": _if_null,
     "CONCAT": _concat,
     "ARRAY_CONCAT": _array_concat,
+    "ARRAY_LENGTH": _array_length,
     "CURRENT_TIMESTAMP": _current,
     "TIMESTAMP_TRUNC": _truncate,
 }

@@ -1,0 +1,177 @@
+"""How it goes with all operations of a store, as numbers that an index gives: never a scan of everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from google.protobuf.message import DecodeError
+from google.rpc import status_pb2
+
+from lro_aio.core.codes import Code
+from lro_aio.core.record import State
+from lro_aio.core.status import reason_of
+
+__all__ = ["Count", "DueRoute", "FailureGroup", "FoundFailure", "OwnerCount", "StateCount", "Stats", "grouped", "total"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Count:
+    """How many there are, as far as they were counted."""
+
+    number: int
+    more: bool = False
+    """There are more, or may be: the number is the least that there are."""
+
+    def __str__(self) -> str:
+        return f"{self.number:,}{'+' if self.more else ''}"
+
+    @classmethod
+    def up_to(cls, found: int, most: int) -> Count:
+        """The count where so many were ``found`` and nobody counts beyond ``most``. For the engine."""
+        return cls(most, more=True) if found > most else cls(found)
+
+
+def total(counts: Iterable[Count]) -> Count:
+    """All of them together."""
+    found = list(counts)
+    return Count(sum(count.number for count in found), more=any(count.more for count in found))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateCount:
+    """How many operations of one handler are in one state."""
+
+    handler: str
+    """"" where their creators drive them."""
+    state: State
+    count: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnerCount:
+    """How many operations one process runs."""
+
+    owner: str
+    """The process; "" for those that are driven from outside."""
+    count: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueRoute:
+    """What is due at one resume point of a handler, and has not been taken yet."""
+
+    handler: str
+    resume_point: str
+    since: float
+    """Epoch seconds: since when the oldest has been due."""
+    name: str
+    """Of the oldest."""
+    count: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureGroup:
+    """Failed operations of one handler that failed alike."""
+
+    handler: str
+    code: str
+    """Canonical name, such as NOT_FOUND."""
+    reason: str
+    """``ErrorInfo.reason``; "" for none."""
+    count: Count
+    name: str
+    """Of the newest."""
+    message: str
+    """Of the newest."""
+    time: float
+    """Epoch seconds at which the last of them ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """How it goes with all operations of a store.
+
+    Operations that are past their retention count until they are removed.
+    """
+
+    time: float
+    """Epoch seconds."""
+    counts: tuple[StateCount, ...] = ()
+    """By handler and state; of what there is none, there is no entry."""
+    paused: Count = Count(0)
+    """How many of them are paused."""
+    running: tuple[OwnerCount, ...] = ()
+    """By process, the busiest first."""
+    due: tuple[DueRoute, ...] = ()
+    """What should run now, the oldest first."""
+    unserved: tuple[DueRoute, ...] = ()
+    """Those of ``due`` that nobody seems to run: overdue, unknown to this process, and no process runs any such."""
+    failures: tuple[FailureGroup, ...] = ()
+    """Of the newest failed operations, the most frequent first."""
+
+    @property
+    def states(self) -> dict[State, Count]:
+        """How many operations are in each state."""
+        return {state: total(c.count for c in self.counts if c.state is state) for state in State}
+
+    @property
+    def suspended(self) -> Count:
+        """How many operations wait, and hold nobody."""
+        return self.states[State.SUSPENDED]
+
+    @property
+    def oldest_due(self) -> DueRoute | None:
+        """What has been due for longest; None where nothing is."""
+        return self.due[0] if self.due else None
+
+    @property
+    def lateness(self) -> float:
+        """Seconds for which that has been due; 0 where nothing is."""
+        return max(0.0, self.time - self.due[0].since) if self.due else 0.0
+
+
+class FoundFailure(NamedTuple):
+    """A failed operation, as a store finds it."""
+
+    name: str
+    handler: str
+    error: bytes
+    """Serialized ``google.rpc.Status``."""
+    time: float
+    """Epoch seconds."""
+
+
+def grouped(found: Iterable[FoundFailure], *, more: bool) -> tuple[FailureGroup, ...]:
+    """Failures by handler, code and reason, the most frequent first.
+
+    Args:
+        found: The newest first.
+        more: Whether there may be more than these.
+    """
+    groups: dict[tuple[str, str, str], list[tuple[FoundFailure, str]]] = {}
+    for failure, status in _read(found):
+        key = failure.handler, Code.of(status.code).name, reason_of(status)
+        groups.setdefault(key, []).append((failure, status.message))
+    made = [
+        FailureGroup(
+            handler=handler,
+            code=code,
+            reason=reason,
+            count=Count(len(members), more=more),
+            name=members[0][0].name,
+            message=members[0][1],
+            time=max(failure.time for failure, _ in members),
+        )
+        for (handler, code, reason), members in groups.items()
+    ]
+    return tuple(sorted(made, key=lambda group: (-group.count.number, group.handler, group.code, group.reason)))
+
+
+def _read(found: Iterable[FoundFailure]) -> Iterator[tuple[FoundFailure, status_pb2.Status]]:
+    for failure in found:
+        try:
+            yield failure, status_pb2.Status.FromString(failure.error)
+        except DecodeError:
+            yield failure, status_pb2.Status(code=Code.UNKNOWN, message="its error cannot be read")
