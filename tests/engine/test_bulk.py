@@ -294,3 +294,49 @@ async def test_what_refuses_is_counted_and_named(client, lro_clock):
     assert (result.done, result.failed) == (1, 1)
     assert result.errors[0].startswith("operations/mine: ")
     await held.done()
+
+
+@pytest.mark.asyncio
+async def test_a_process_that_closes_hands_it_over(client, open_client, url, lro_clock):
+    names = await started(client, lro_clock, nap, 6)
+    op = await client.pause_operations('handler = "nap"', force=True, per_second=2)
+    await lro_clock.settle()
+    await client.aclose()
+    other = await open_client(url, handlers=HANDLERS)
+    for _ in range(6):
+        await lro_clock.advance(2)
+    result = await (await other.operation(op.name)).result()
+    assert result == lro.BulkResult(done=6, skipped=0, failed=0)
+    assert [[e.kind for e in await other.history(name)].count("PAUSED") for name in names] == [1] * 6
+
+
+@pytest.mark.asyncio
+async def test_an_outage_is_waited_for(open_client, lro_clock):
+    """Of the reads too: nothing fails, and nothing is left out."""
+    store = FaultyStore(lro.SqliteStore("sqlite://"))
+    client = await open_client(store, handlers=HANDLERS)
+    names = await started(client, lro_clock, nap, 6)
+    op = await client.cancel_operations('handler = "nap"', force=True, per_second=2)
+    for method in ("list", "apply", "list"):
+        store.fail(method, times=3)
+        await lro_clock.advance(1)
+    assert (await run(op, lro_clock, 300)).done == 6
+    assert set(await states(client, names)) == {"CANCELLED"}
+
+
+@pytest.mark.asyncio
+async def test_a_default_of_the_client_does_not_pause_it(open_client, lro_clock):
+    client = await open_client("sqlite://", handlers=HANDLERS, pause_on_failure=True, max_running=1)
+    await started(client, lro_clock, nap, 3)
+    assert (await run(await client.cancel_operations("*", force=True), lro_clock)).done == 3
+
+
+def test_the_name_of_its_handler_is_taken():
+    registry = lro.Handlers()
+
+    @registry.handler("lro.bulk")
+    async def mine(op):
+        return None
+
+    with pytest.raises(ValueError, match=r"'lro\.bulk' is registered already"):
+        lro.Client("sqlite://", handlers=registry)
