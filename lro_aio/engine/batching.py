@@ -45,6 +45,7 @@ class Batcher:
     Args:
         store: Opened and closed here.
         life: Whether the client is open.
+        owner: This process, in the rows that it holds.
         committed: Called on the loop for every row that a change left behind, in the order of commit.
         elsewhere: Called on the loop when another process has committed.
         away: Called on the loop when the store does not answer any more.
@@ -56,6 +57,7 @@ class Batcher:
         store: Store,
         life: Life,
         *,
+        owner: str,
         committed: Callable[[str, Record | None], None],
         elsewhere: Callable[[], None],
         away: Callable[[], None],
@@ -63,6 +65,7 @@ class Batcher:
     ) -> None:
         self.store = store
         self._life = life
+        self._owner = owner
         self._committed = committed
         self._repeats = Repeats()
         self._elsewhere = elsewhere
@@ -70,7 +73,7 @@ class Batcher:
         self._recovered = recovered
         self._readers: Readers | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._lanes = Lanes(self._commit, self._poll_elsewhere, store.foreign_poll_interval)
+        self._lanes = Lanes(self._commit, self._poll_elsewhere)
         self._wanted: list[tuple[Iterable[str], asyncio.Future[dict[str, Record]]]] = []
         self._reader: asyncio.Task[None] | None = None
         self._pending = 0
@@ -89,10 +92,14 @@ class Batcher:
             StoreSchemaError: The store is not one that can be used.
             StoreUnavailableError: It does not answer.
         """
-        await anyio.to_thread.run_sync(self.store.open)
+        await anyio.to_thread.run_sync(self._open_store)
         self._loop = asyncio.get_running_loop()
         self._readers = Readers()
-        self._lanes.open(self.store.lanes)
+        self._lanes.open(self.store.lanes, self.store.foreign_poll_interval)
+
+    def _open_store(self) -> None:
+        self.store.open()
+        self.store.join(self._owner, self._lanes.poll_soon)
 
     def hurry(self) -> None:
         """The client closes: what the store has not answered in a moment fails, whatever the store's own deadline."""

@@ -77,6 +77,7 @@ class Engine:
         self.batcher = Batcher(
             store,
             life,
+            owner=settings.owner,
             committed=feed.publish,
             elsewhere=feed.elsewhere,
             away=self._note_away,

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from lro_aio.core.change import Change, Outcome
 from lro_aio.core.record import Record
@@ -25,6 +26,8 @@ __all__ = ["MAX_ROWS", "Answered", "Item", "Lanes", "Promise"]
 MAX_ROWS = 1000
 MAX_BYTES = 4 * 1024 * 1024
 """Caps of one transaction (rule 16)."""
+SOON = 0.004
+"""Seconds between two polls, at least, where somebody says that there is news: each sets off a look and reads."""
 SLOW = 0.25
 """Seconds after which a transaction counts as slow, and changes of other rows take another lane."""
 
@@ -38,23 +41,26 @@ class Lanes:
 
     Args:
         commit: Called on a writer thread with each batch.
-        poll: Called on the writer thread of the first lane, every ``interval`` seconds or so, between batches.
-        interval: Seconds; None for a store that cannot tell of other processes.
+        poll: Called on the writer thread of the first lane now and then, between batches.
     """
 
-    def __init__(self, commit: Callable[[list[Item]], None], poll: Callable[[], None], interval: float | None) -> None:
+    def __init__(self, commit: Callable[[list[Item]], None], poll: Callable[[], None]) -> None:
         self._commit = commit
         self._poll = poll
-        self._interval = interval
         self._lanes: list[_Lane] = []
         self._claims: _Lane | None = None
         self._renewals: _Lane | None = None
         self.berths: dict[str, _Berth] = {}
         """By name: rows whose changes are under way. Empty where there is one lane."""
 
-    def open(self, count: int) -> None:
-        """Start the threads: ``count`` of them, and two more where that is more than one."""
-        self._lanes = [self._lane(index, self._interval if index == 0 else None) for index in range(max(1, count))]
+    def open(self, count: int, interval: float | None) -> None:
+        """Start the threads: ``count`` of them, and two more where that is more than one.
+
+        Args:
+            count: Of the store's lanes.
+            interval: Seconds between two polls; None for a store that cannot tell of other processes.
+        """
+        self._lanes = [self._lane(index, interval if index == 0 else None) for index in range(max(1, count))]
         if count > 1:
             self._claims = self._lane(count, None)
             self._renewals = self._lane(count + 1, None)
@@ -72,6 +78,12 @@ class Lanes:
                 lane.join()
 
         return join
+
+    def poll_soon(self) -> None:
+        """There may be news of other processes: poll after the batch that is under way. From any thread."""
+        lanes = self._lanes
+        if lanes:  # else it is closed
+            lanes[0].poll_soon()
 
     def put(self, item: Item) -> None:
         """Queue a change.
@@ -136,12 +148,16 @@ class _Lane:
     def __init__(
         self, name: str, commit: Callable[[list[Item]], None], poll: Callable[[], None], interval: float | None
     ) -> None:
-        self.queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
+        self.queue: queue.SimpleQueue[Item | Literal["poll"] | None] = queue.SimpleQueue()
+        """None ends the thread; "poll" only wakes it."""
         self.began = math.inf
         """When the transaction under way began (``time.monotonic``); in the future while there is none."""
         self._commit = commit
         self._poll = poll
         self._interval = interval
+        self._polled = time.monotonic()
+        self._soon = False
+        """A poll is wanted before its time."""
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -151,8 +167,12 @@ class _Lane:
     def join(self) -> None:
         self._thread.join()
 
+    def poll_soon(self) -> None:
+        if not self._soon:
+            self._soon = True
+            self.queue.put("poll")
+
     def _run(self) -> None:
-        polled = time.monotonic()
         stopping = False
         while not stopping:
             batch, stopping = self._next_batch()
@@ -160,23 +180,32 @@ class _Lane:
                 self.began = time.monotonic()
                 self._commit(batch)
                 self.began = math.inf
-            if self._interval is not None and not stopping and time.monotonic() - polled >= self._interval * 0.9:
+            if self._interval is not None and not stopping and self._left(self._interval * 0.9) <= 0:
+                self._soon = False  # first: what happens from now on is news again
                 self._poll()
-                polled = time.monotonic()
+                self._polled = time.monotonic()
+
+    def _left(self, interval: float) -> float:
+        """Seconds until the next poll."""
+        return self._polled + (SOON if self._soon else interval) - time.monotonic()
 
     def _next_batch(self) -> tuple[list[Item], bool]:
         """Whatever is queued, up to the caps; empty when it is time to poll."""
         batch: list[Item] = []
         size = 0
         try:
-            item = self.queue.get(timeout=self._interval)
+            item = self.queue.get(timeout=None if self._interval is None else max(0.0, self._left(self._interval)))
             while item is not None:
-                batch.append(item)
-                size += item[0].size
-                if item[0].appends:
-                    size += sum(entry.size for entry in item[0].appends)
-                if len(batch) >= MAX_ROWS or size >= MAX_BYTES:
-                    return batch, False
+                if isinstance(item, str):
+                    if not batch:
+                        return batch, False
+                else:
+                    batch.append(item)
+                    size += item[0].size
+                    if item[0].appends:
+                        size += sum(entry.size for entry in item[0].appends)
+                    if len(batch) >= MAX_ROWS or size >= MAX_BYTES:
+                        return batch, False
                 item = self.queue.get_nowait()
         except queue.Empty:
             return batch, False

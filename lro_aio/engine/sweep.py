@@ -286,6 +286,7 @@ class Sweeper:
         self._changed = {}
         try:
             look = await self._ask(now=now, routes=self._runnable.routes(), limit=self._limit, own=own, overdue=overdue)
+            self._evidence.bury(look.dead)
             self._behind = len(look.due) >= self._limit
             self._found.update(record.name for record in look.due)
             due = self._to_handle(look.due, now)
@@ -379,7 +380,7 @@ class Sweeper:
                 await self._dispatcher.hand_over(record)
             elif record.state is State.PENDING:
                 await self._dispatcher.run_or_hand_over(record)
-            elif not record.lease_live(now):
+            elif self._evidence.is_over(record, now):
                 if self._dispatcher.may_take_over(record):
                     await self._take_over(record, now)
                 else:
@@ -404,7 +405,8 @@ class Sweeper:
             )
             await self._dispatcher.run_or_hand_over(record)
             return
-        lost = partial(transitions.lose_creator, now=now, retention=self._retention, found=record)
+        dead = self._evidence.is_dead(record)
+        lost = partial(transitions.lose_creator, now=now, retention=self._retention, found=record, dead=dead)
         asked = self._clock.monotonic()
         try:
             await self._rows.submit(Change(record.name, self._evidence.in_time(lost)))
