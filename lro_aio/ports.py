@@ -140,7 +140,7 @@ class Store(abc.ABC):
 
         Args:
             owner: The name under which this process will hold rows. It is never used again by another one.
-            heard: To be called, on any thread, when ``changed_elsewhere`` may have news.
+            heard: To be called, on any thread, when another process says that it has committed.
         """
 
     @abc.abstractmethod

@@ -47,7 +47,8 @@ class Batcher:
         life: Whether the client is open.
         owner: This process, in the rows that it holds.
         committed: Called on the loop for every row that a change left behind, in the order of commit.
-        elsewhere: Called on the loop when another process has committed.
+        elsewhere: Called on the loop when another process was found to have committed.
+        rung: Called on the loop when one says that it has: at each commit, or nearly.
         away: Called on the loop when the store does not answer any more.
         recovered: Called on the loop when the store answers again after that.
     """
@@ -60,6 +61,7 @@ class Batcher:
         owner: str,
         committed: Callable[[str, Record | None], None],
         elsewhere: Callable[[], None],
+        rung: Callable[[], None],
         away: Callable[[], None],
         recovered: Callable[[], None],
     ) -> None:
@@ -69,6 +71,9 @@ class Batcher:
         self._committed = committed
         self._repeats = Repeats()
         self._elsewhere = elsewhere
+        self._rung = rung
+        self._heard = False
+        """Something was heard that the loop has not been told of."""
         self._away = away
         self._recovered = recovered
         self._readers: Readers | None = None
@@ -99,7 +104,7 @@ class Batcher:
 
     def _open_store(self) -> None:
         self.store.open()
-        self.store.join(self._owner, self._lanes.poll_soon)
+        self.store.join(self._owner, self._hear)
 
     def hurry(self) -> None:
         """The client closes: what the store has not answered in a moment fails, whatever the store's own deadline."""
@@ -328,6 +333,16 @@ class Batcher:
             return
         if changed:
             self._to_loop(self._elsewhere)
+
+    def _hear(self) -> None:
+        """Another process has committed. Called on any thread, also before the client is open."""
+        if self._loop is not None and not self._heard:
+            self._heard = True
+            self._to_loop(self._tell)
+
+    def _tell(self) -> None:
+        self._heard = False  # first: what is heard from now on is news again
+        self._rung()
 
     def _to_loop(self, function: Callable[..., None], *args: Any) -> None:
         assert self._loop is not None

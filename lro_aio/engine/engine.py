@@ -28,6 +28,7 @@ from lro_aio.engine.life import Life
 from lro_aio.engine.messages import Messenger
 from lro_aio.engine.methods import Methods
 from lro_aio.engine.operation import Operation
+from lro_aio.engine.paced import Paced
 from lro_aio.engine.pausing import Pauser
 from lro_aio.engine.rerunning import Rerunner
 from lro_aio.engine.rows import Rows
@@ -47,6 +48,9 @@ from lro_aio.ports import Clock, Scheduler, Store
 
 __all__ = ["Engine"]
 
+RUNG_LEAST, RUNG_EACH, RUNG_MOST = 0.004, 0.00005, 0.05
+"""Real seconds between two looks at what others say that they have committed: at least, more for each who waits and
+would read again, and at most."""
 POLL_AGAIN = 10.0
 """Real seconds after which everybody who waits reads again, although no notice asked for it."""
 
@@ -73,6 +77,7 @@ class Engine:
         self._handlers = handlers
         life = self.life = Life()
         feed = self.feed = Feed(clock.monotonic)
+        self._rung = Paced(feed.elsewhere, lambda: min(RUNG_MOST, RUNG_LEAST + RUNG_EACH * feed.waiting))
         self.slots = Slots(settings.max_running if settings.worker else 0, clock.monotonic)
         self.batcher = Batcher(
             store,
@@ -80,6 +85,7 @@ class Engine:
             owner=settings.owner,
             committed=feed.publish,
             elsewhere=feed.elsewhere,
+            rung=self._rung,
             away=self._note_away,
             recovered=self._recovered,
         )
@@ -285,6 +291,7 @@ class Engine:
             self.life.closed = True
             self.host.tasks.cancel()
             await asyncio.to_thread(self.worker.close)
+            self._rung.cancel()
             if self._timer is not None:
                 self._timer.cancel()
             for undo in self._undo:

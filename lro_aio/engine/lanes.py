@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from lro_aio.core.change import Change, Outcome
 from lro_aio.core.record import Record
@@ -26,8 +25,6 @@ __all__ = ["MAX_ROWS", "Answered", "Item", "Lanes", "Promise"]
 MAX_ROWS = 1000
 MAX_BYTES = 4 * 1024 * 1024
 """Caps of one transaction (rule 16)."""
-SOON = 0.004
-"""Seconds between two polls, at least, where somebody says that there is news: each sets off a look and reads."""
 SLOW = 0.25
 """Seconds after which a transaction counts as slow, and changes of other rows take another lane."""
 
@@ -78,12 +75,6 @@ class Lanes:
                 lane.join()
 
         return join
-
-    def poll_soon(self) -> None:
-        """There may be news of other processes: poll after the batch that is under way. From any thread."""
-        lanes = self._lanes
-        if lanes:  # else it is closed
-            lanes[0].poll_soon()
 
     def put(self, item: Item) -> None:
         """Queue a change.
@@ -148,16 +139,12 @@ class _Lane:
     def __init__(
         self, name: str, commit: Callable[[list[Item]], None], poll: Callable[[], None], interval: float | None
     ) -> None:
-        self.queue: queue.SimpleQueue[Item | Literal["poll"] | None] = queue.SimpleQueue()
-        """None ends the thread; "poll" only wakes it."""
+        self.queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
         self.began = math.inf
         """When the transaction under way began (``time.monotonic``); in the future while there is none."""
         self._commit = commit
         self._poll = poll
         self._interval = interval
-        self._polled = time.monotonic()
-        self._soon = False
-        """A poll is wanted before its time."""
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -167,12 +154,8 @@ class _Lane:
     def join(self) -> None:
         self._thread.join()
 
-    def poll_soon(self) -> None:
-        if not self._soon:
-            self._soon = True
-            self.queue.put("poll")
-
     def _run(self) -> None:
+        polled = time.monotonic()
         stopping = False
         while not stopping:
             batch, stopping = self._next_batch()
@@ -180,32 +163,23 @@ class _Lane:
                 self.began = time.monotonic()
                 self._commit(batch)
                 self.began = math.inf
-            if self._interval is not None and not stopping and self._left(self._interval * 0.9) <= 0:
-                self._soon = False  # first: what happens from now on is news again
+            if self._interval is not None and not stopping and time.monotonic() - polled >= self._interval * 0.9:
                 self._poll()
-                self._polled = time.monotonic()
-
-    def _left(self, interval: float) -> float:
-        """Seconds until the next poll."""
-        return self._polled + (SOON if self._soon else interval) - time.monotonic()
+                polled = time.monotonic()
 
     def _next_batch(self) -> tuple[list[Item], bool]:
         """Whatever is queued, up to the caps; empty when it is time to poll."""
         batch: list[Item] = []
         size = 0
         try:
-            item = self.queue.get(timeout=None if self._interval is None else max(0.0, self._left(self._interval)))
+            item = self.queue.get(timeout=self._interval)
             while item is not None:
-                if isinstance(item, str):
-                    if not batch:
-                        return batch, False
-                else:
-                    batch.append(item)
-                    size += item[0].size
-                    if item[0].appends:
-                        size += sum(entry.size for entry in item[0].appends)
-                    if len(batch) >= MAX_ROWS or size >= MAX_BYTES:
-                        return batch, False
+                batch.append(item)
+                size += item[0].size
+                if item[0].appends:
+                    size += sum(entry.size for entry in item[0].appends)
+                if len(batch) >= MAX_ROWS or size >= MAX_BYTES:
+                    return batch, False
                 item = self.queue.get_nowait()
         except queue.Empty:
             return batch, False

@@ -27,6 +27,7 @@ from lro_aio.engine.evidence import Evidence
 from lro_aio.engine.handlers import Runnable
 from lro_aio.engine.keeping import Keeper
 from lro_aio.engine.leases import Leases
+from lro_aio.engine.paced import Paced
 from lro_aio.engine.readers import Work
 from lro_aio.engine.repeats import Repeats
 from lro_aio.engine.rows import Rows
@@ -42,6 +43,8 @@ logger = logging.getLogger("lro_aio")
 
 STUCK_DELAY = 1.0
 """Seconds before another pass over rows of which the last one could change nothing."""
+NEWS_GAP = 0.05
+"""Real seconds between two passes, at least, that are made because other processes commit all the time."""
 STEP = 1.0
 """Seconds by which a clock must be set back to be noticed."""
 PURGE_ROUNDS = 20
@@ -87,6 +90,7 @@ class Sweeper:
         self._lease, self._retention = settings.lease, settings.retention.duration
         self._precise = precise
         self._nudged = asyncio.Event()
+        self._news = Paced(self._nudged.set, lambda: NEWS_GAP)
         self._next = math.inf
         """Epoch seconds: least ``check_time`` that is known, since the last look began."""
         self._looking = False
@@ -120,6 +124,7 @@ class Sweeper:
 
     async def stop(self) -> None:
         """End the loop; a pass that is under way is cut, and nothing is lost by it."""
+        self._news.cancel()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -157,7 +162,7 @@ class Sweeper:
     def elsewhere(self) -> None:
         """Another process committed something."""
         if self._precise:
-            self._nudged.set()
+            self._news()
 
     async def run_pass(self, *, full: bool = True, own: bool = False) -> float | None:
         """One pass over what is due.

@@ -1,14 +1,12 @@
 """What another process commits is told by a ring; the polls are so slow here that none of them could tell."""
 
 import asyncio
-import threading
 
 import pytest
 from google.protobuf import wrappers_pb2
 
 import lro_aio as lro
-from lro_aio.engine import lanes
-from lro_aio.engine.lanes import Lanes
+from lro_aio.engine.paced import Paced
 from lro_aio.stores.sqlite import store as sqlite_store
 
 from ..waiting import PATIENCE, until
@@ -59,46 +57,32 @@ async def test_a_client_that_is_opened_again_is_rung_for_again(url):
                 assert (await asyncio.wait_for(waiting, PATIENCE)).done
 
 
-class Polled:
-    """Lanes whose polls are counted; the first one waits for the gate."""
-
-    def __init__(self):
-        self.polls = 0
-        self.first, self.gate = threading.Event(), threading.Event()
-        self.lanes = Lanes(lambda batch: None, self.poll)
-        self.lanes.open(1, SLOW)
-
-    def poll(self):
-        self.polls += 1
-        self.first.set()
-        self.gate.wait(PATIENCE)
-
-    async def close(self):
-        self.gate.set()
-        await asyncio.to_thread(self.lanes.close())
+@pytest.mark.asyncio
+async def test_a_call_is_made_at_once_and_then_once_for_all_who_ask_within_the_gap():
+    calls = []
+    gaps = [SLOW]
+    paced = Paced(lambda: calls.append(1), lambda: gaps[-1])
+    for _ in range(100):
+        paced()
+    assert len(calls) == 1
+    paced.cancel()
+    gaps.append(0.0)
+    paced()
+    assert len(calls) == 2
+    gaps.append(0.001)
+    for _ in range(100):
+        paced()
+    await until(lambda: len(calls) == 3)
 
 
 @pytest.mark.asyncio
-async def test_many_rings_during_a_poll_cause_one_more(monkeypatch):
-    monkeypatch.setattr(lanes, "SOON", 0.0)
-    polled = Polled()
-    polled.lanes.poll_soon()
-    await until(polled.first.is_set)
-    for _ in range(100):
-        polled.lanes.poll_soon()
-    polled.gate.set()
-    await until(lambda: polled.polls == 2)
-    await polled.close()
-    assert polled.polls == 2
-
-
-@pytest.mark.asyncio
-async def test_rings_do_not_poll_all_the_time(monkeypatch):
-    polled = Polled()
-    polled.gate.set()
-    monkeypatch.setattr(lanes, "SOON", SLOW)
-    for _ in range(100):
-        polled.lanes.poll_soon()
-    await polled.close()
-    polled.lanes.poll_soon()  # after the end, it is nobody's
-    assert polled.polls == 0
+async def test_the_more_wait_the_less_often_they_look(url):
+    """Each of them reads again: a thousand who are told of each commit would do nothing else."""
+    async with lro.Client(url) as first, lro.Client(url, worker=False) as second:
+        op = await first.create()
+        few = second.engine._rung._gap()
+        waiting = [asyncio.create_task(second.wait_operation(op.name)) for _ in range(10_000)]
+        await until(lambda: second.engine.feed.waiting == len(waiting))
+        assert few < 0.005 < second.engine._rung._gap() <= 0.05
+        await op.done(wrappers_pb2.StringValue(value="x"))
+        await asyncio.wait_for(asyncio.gather(*waiting), PATIENCE)

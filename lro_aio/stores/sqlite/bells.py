@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 
 __all__ = ["Bell"]
 
-GAP = 0.002
+GAP = 0.004
 """Seconds between two rings of one process. What is committed within them is rung for at their end."""
 _RING, _OWED = b"r", b"o"
 
