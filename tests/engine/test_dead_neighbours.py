@@ -41,11 +41,12 @@ async def host(tmp_path, open_client, handlers):
 
 @pytest.fixture
 def kill(abandon):
-    """``kill(client)``: its process dies, also as far as the kernel can tell."""
+    """``await kill(client)``: its process dies, also as far as the kernel can tell."""
 
-    def die(client):
+    async def die(client):
         abandon(client)
         neighbours = client.store.inner._neighbours
+        await asyncio.to_thread(neighbours._bell.close)
         os.close(neighbours._held)
         neighbours._held = -1
 
@@ -58,7 +59,7 @@ async def test_a_run_goes_on_in_another_process_and_its_crash_counts(host, kill,
     op = await first.start("work")
     await until(lambda: handlers.runs)
     second = await host()
-    kill(first)
+    await kill(first)
     assert (await second.wait_operation(op.name)).done
     assert handlers.runs == [(op.name, 1, 1), (op.name, 2, 2)]
     assert "LEASE_LOST" in [entry.kind for entry in await second.history(op.name)]
@@ -69,7 +70,7 @@ async def test_a_process_that_begins_later_goes_on_with_it_too(host, kill, handl
     first = await host()
     op = await first.start("work")
     await until(lambda: handlers.runs)
-    kill(first)
+    await kill(first)
     second = await host()
     assert (await second.wait_operation(op.name)).done
 
@@ -80,7 +81,7 @@ async def test_all_of_many_go_on_although_there_are_few_slots(host, kill, handle
     names = [(await first.start("work")).name for _ in range(20)]
     await until(lambda: len(handlers.runs) == 20)
     second = await host(max_running=3, sweep=lro.SweepPolicy(batch=5))
-    kill(first)
+    await kill(first)
     for name in names:
         assert (await second.wait_operation(name)).done
     assert sorted(run[1:] for run in handlers.runs) == [(1, 1)] * 20 + [(2, 2)] * 20
@@ -90,7 +91,7 @@ async def test_all_of_many_go_on_although_there_are_few_slots(host, kill, handle
 async def test_a_dead_creator_is_lost_at_once(host, kill):
     first, second = await host(), await host()
     op = await first.create()
-    kill(first)
+    await kill(first)
     assert b"CREATOR_LOST" in (await second.wait_operation(op.name)).error.SerializeToString()
 
 
@@ -101,7 +102,7 @@ async def test_a_cancel_that_the_dead_process_did_not_hear_ends_its_operation(ho
     await until(lambda: handlers.runs)
     second = await host()
     await second.cancel_operation(op.name)
-    kill(first)
+    await kill(first)
     assert (await second.wait_operation(op.name)).error.code == 1
     assert len(handlers.runs) == 1
 
@@ -116,7 +117,7 @@ async def test_a_suspect_is_on_trial_whoever_says_that_its_holder_is_dead(host, 
     second = await host()
     other = await second.start("work")
     await until(lambda: len(handlers.runs) == 2)
-    kill(first)
+    await kill(first)
     await until(lambda: second.engine.trials.waits(op.name))
     await second.clock.advance(20)
     assert handlers.runs[2:] == [(op.name, 2, 3)]
@@ -130,7 +131,7 @@ async def test_one_that_has_crashed_too_often_is_given_up_at_once(host, kill, ha
     op = await first.start("work")
     await until(lambda: handlers.runs)
     second = await host(max_attempts=1)
-    kill(first)
+    await kill(first)
     assert b"ATTEMPTS_EXHAUSTED" in (await second.wait_operation(op.name)).error.SerializeToString()
     assert len(handlers.runs) == 1
 
@@ -141,7 +142,7 @@ async def test_a_process_that_lives_keeps_what_it_has_whatever_dies_beside_it(ho
     kept = await first.start("work")
     lost = await second.start("work")
     await until(lambda: len(handlers.runs) == 2)
-    kill(second)
+    await kill(second)
     assert (await third.wait_operation(lost.name)).done
     assert [run for run in handlers.runs if run[0] == kept.name] == [(kept.name, 1, 1)]
 
@@ -152,7 +153,7 @@ async def test_what_two_processes_find_dead_is_run_by_one(host, kill, handlers):
     names = [(await first.start("work")).name for _ in range(10)]
     await until(lambda: len(handlers.runs) == 10)
     others = [await host(), await host()]
-    kill(first)
+    await kill(first)
     for name in names:
         assert (await others[0].wait_operation(name)).done
     assert sorted(run[1] for run in handlers.runs) == [1] * 10 + [2] * 10

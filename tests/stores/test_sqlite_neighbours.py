@@ -175,6 +175,19 @@ def test_a_forked_child_does_not_keep_its_parent_alive(
         os.kill(child, signal.SIGKILL)
 
 
+def test_one_whose_own_code_has_closed_its_lock_is_not_dead(joined: SqliteStore, path: Path) -> None:
+    """Somebody closed a descriptor twice, and this one had the number by then: the bell is there still."""
+    other = SqliteStore(path)
+    other.open()
+    other.join(OTHER, lambda: None)
+    create_all(joined, held(1, OTHER))
+    os.close(other._neighbours._held)
+    other._neighbours._held = -1
+    joined.changed_elsewhere()
+    assert look(joined).due == []
+    other.close()
+
+
 def test_a_process_whose_store_is_closed_is_not_dead(
     joined: SqliteStore, path: Path, processes: list[subprocess.Popen[str]]
 ) -> None:

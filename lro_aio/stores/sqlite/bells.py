@@ -12,11 +12,23 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-__all__ = ["Bell"]
+__all__ = ["Bell", "may_hear"]
 
 GAP = 0.004
 """Seconds between two rings of one process. What is committed within them is rung for at their end."""
 _RING, _OWED = b"r", b"o"
+
+
+def may_hear(name: str, folder: int) -> bool:
+    """Whether somebody may have this bell open. False only where it is certain that nobody has."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asking:
+        try:
+            asking.connect(_path(name, folder))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True
+    return True
 
 
 class Bell:
@@ -47,8 +59,8 @@ class Bell:
         self._closed = False
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
-            self._socket.bind(self._path(name))
-            os.chmod(self._path(name), mode)
+            self._socket.bind(_path(name, folder))
+            os.chmod(_path(name, folder), mode)
         except BaseException:
             self._remove()
             self._socket.close()
@@ -94,12 +106,13 @@ class Bell:
 
     def _send(self, what: bytes, name: str) -> None:
         with contextlib.suppress(OSError):  # its process is dead, or is about to look anyhow: its buffer is full
-            self._socket.sendto(what, socket.MSG_DONTWAIT, self._path(name))
-
-    def _path(self, name: str) -> str:
-        """Short, whatever the directory is called: the path of a socket may have 107 bytes."""
-        return f"/proc/self/fd/{self._folder}/{name}"
+            self._socket.sendto(what, socket.MSG_DONTWAIT, _path(name, self._folder))
 
     def _remove(self) -> None:
         with contextlib.suppress(OSError):
             os.unlink(self._name, dir_fd=self._folder)
+
+
+def _path(name: str, folder: int) -> str:
+    """Short, whatever the directory is called: the path of a socket may have 107 bytes."""
+    return f"/proc/self/fd/{folder}/{name}"

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 
 from lro_aio.core.logs import event
 from lro_aio.stores.sqlite import locks
-from lro_aio.stores.sqlite.bells import Bell
+from lro_aio.stores.sqlite.bells import Bell, may_hear
 from lro_aio.stores.sqlite.locks import Found
 
 __all__ = ["Neighbours"]
@@ -123,7 +123,9 @@ class Neighbours:
                     continue
                 found = locks.look(owner + _LOCK, self._folder, owner=owner)
                 if found is Found.DEAD:
-                    self._dead |= {owner}
+                    # Both: that of a process that lives may have been closed by an error in its own code.
+                    if not may_hear(owner + _BELL, self._folder):
+                        self._dead |= {owner}
                 elif found is Found.UNKNOWN:
                     self._lost.add(owner)
             return self._dead != known
@@ -180,6 +182,7 @@ class Neighbours:
             self._listed = (changed if settled else -1, others)
             self._lost.clear()
             self._buried.intersection_update(others)
+            self._dead &= frozenset(others)
         return self._listed[1]
 
     def _tidy(self) -> None:

@@ -40,12 +40,9 @@ class Orphans:
             if new := dead - self._scanned:
                 self._rowids += [rowid for (rowid,) in connection.execute(_SQL["held_by"], (json.dumps(list(new)),))]
                 self._scanned = dead
-            owners, rowids = json.dumps(list(dead)), json.dumps(self._rowids)
-            found = connection.execute(_SQL["orphans"], (owners, rowids, json.dumps(list(routes)), limit))
-            left = list(map(rows.decode, found))
-            if len(left) == limit:
-                return left, frozenset()
-            done = dead - {owner for (owner,) in connection.execute(_SQL["still_held"], (owners, rowids))}
-            if done == dead:
-                self._rowids = []
-        return left, done
+            owners = json.dumps(list(dead))
+            held = connection.execute(_SQL["still_held"], (owners, json.dumps(self._rowids))).fetchall()
+            self._rowids = [rowid for rowid, _ in held]
+            asked = (owners, json.dumps(self._rowids), json.dumps(list(routes)), limit)
+            left = list(map(rows.decode, connection.execute(_SQL["orphans"], asked))) if held else []
+        return left, dead - {owner for _, owner in held}

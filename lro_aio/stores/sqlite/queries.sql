@@ -30,8 +30,8 @@ SELECT rowid FROM operations INDEXED BY operations_due
 WHERE check_time IS NOT NULL AND owner IN (SELECT value FROM json_each(?));
 
 -- :name still_held
--- owners, rowids: those of the owners who still hold one of the rows.
-SELECT DISTINCT owner FROM operations
+-- owners, rowids: those of the rows that one of the owners holds still.
+SELECT rowid, owner FROM operations
 WHERE owner IN (SELECT value FROM json_each(?)) AND rowid IN (SELECT value FROM json_each(?));
 
 -- :name orphans
