@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -231,6 +232,28 @@ def test_processes_find_each_other_through_links_and_whatever_the_path(tmp_path:
     assert set(rung) == {OTHER}
     for store in stores:
         store.close()
+
+
+def test_without_a_free_descriptor_everything_else_works(joined: SqliteStore, path: Path) -> None:
+    die(path, DEAD, OTHER)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        create_all(joined, held(1, DEAD))
+        assert not joined.changed_elsewhere()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert found_dead(joined) == [name_of(1)]
+
+
+def test_where_other_hosts_may_have_the_file_system_nobody_is_known(
+    store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbours.locks, "on_local_disk", lambda _: False)
+    store.join(ME, lambda: None)
+    assert not folder_of(path).exists()
+    create_all(store, held(1, DEAD))
+    assert look(store).due == []
 
 
 def a_file(folder: Path) -> None:

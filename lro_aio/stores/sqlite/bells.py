@@ -21,13 +21,13 @@ _RING, _OWED = b"r", b"o"
 
 def may_hear(name: str, folder: int) -> bool:
     """Whether somebody may have this bell open. False only where it is certain that nobody has."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asking:
-        try:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asking:
             asking.connect(_path(name, folder))
-        except (ConnectionRefusedError, FileNotFoundError):
-            return False
-        except OSError:
-            return True
+    except (ConnectionRefusedError, FileNotFoundError):
+        return False
+    except OSError:
+        return True
     return True
 
 
@@ -61,12 +61,12 @@ class Bell:
         try:
             self._socket.bind(_path(name, folder))
             os.chmod(_path(name, folder), mode)
+            self._thread = threading.Thread(target=self._listen, name="lro-aio-bell", daemon=True)
+            self._thread.start()
         except BaseException:
             self._remove()
             self._socket.close()
             raise
-        self._thread = threading.Thread(target=self._listen, name="lro-aio-bell", daemon=True)
-        self._thread.start()
 
     def ring(self) -> None:
         """Ring all others, or soon. Never blocks. Called by one thread at a time."""

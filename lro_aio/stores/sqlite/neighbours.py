@@ -80,7 +80,7 @@ class Neighbours:
             return False
         try:
             self._enter(os.path.realpath(self._path), owner, heard)
-        except OSError as exc:
+        except (OSError, RuntimeError) as exc:  # the latter: no thread could be started
             logger.debug("other processes on %s are not known: %s", self._path, exc, extra=event("no_neighbours"))
             self.leave()
             return False
@@ -128,7 +128,7 @@ class Neighbours:
                         self._dead |= {owner}
                 elif found is Found.UNKNOWN:
                     self._lost.add(owner)
-            return self._dead != known
+            return bool(self._dead - known)
 
     def forget(self, owners: frozenset[str]) -> None:
         """Remove the files of dead owners, which hold no row any more."""
@@ -176,7 +176,11 @@ class Neighbours:
             return ()
         changed = os.fstat(self._folder).st_mtime_ns
         if changed != self._listed[0]:
-            owners = (name.removesuffix(_LOCK) for name in os.listdir(self._folder) if name.endswith(_LOCK))
+            try:
+                names = os.listdir(self._folder)
+            except OSError:  # no descriptor is left, say: a commit must not fail for want of a hint
+                return self._listed[1]
+            owners = (name.removesuffix(_LOCK) for name in names if name.endswith(_LOCK))
             others = tuple(owner for owner in owners if owner != self._owner and _OWNER.fullmatch(owner))
             settled = changed / 1e9 < time.time() - _SETTLED
             self._listed = (changed if settled else -1, others)
