@@ -401,16 +401,17 @@ class Sweeper:
             logger.exception("the sweep could not repair %s", record.name, extra=about(record, "repair_failed"))
 
     async def _take_over(self, record: Record, now: float) -> None:
+        dead = self._evidence.is_dead(record)
         if record.handler:
             logger.warning(
-                "the lease of %s (owner %s) is over; it runs again",
+                "%s runs again: %s (owner %s)",
                 record.name,
+                "its process is dead" if dead else "its lease is over",
                 record.owner,
                 extra=about(record, "lease_expired"),
             )
             await self._dispatcher.run_or_hand_over(record)
             return
-        dead = self._evidence.is_dead(record)
         lost = partial(transitions.lose_creator, now=now, retention=self._retention, found=record, dead=dead)
         asked = self._clock.monotonic()
         try:

@@ -54,7 +54,7 @@ def kill(abandon):
 
 
 @pytest.mark.asyncio
-async def test_a_run_goes_on_in_another_process_and_its_crash_counts(host, kill, handlers):
+async def test_a_run_goes_on_in_another_process_and_its_crash_counts(host, kill, handlers, caplog):
     first = await host()
     op = await first.start("work")
     await until(lambda: handlers.runs)
@@ -62,6 +62,7 @@ async def test_a_run_goes_on_in_another_process_and_its_crash_counts(host, kill,
     await kill(first)
     assert (await second.wait_operation(op.name)).done
     assert handlers.runs == [(op.name, 1, 1), (op.name, 2, 2)]
+    assert f"{op.name} runs again: its process is dead" in caplog.text
     assert "LEASE_LOST" in [entry.kind for entry in await second.history(op.name)]
 
 
