@@ -415,7 +415,7 @@ class Sweeper:
         lost = partial(transitions.lose_creator, now=now, retention=self._retention, found=record, dead=dead)
         asked = self._clock.monotonic()
         try:
-            await self._rows.submit(Change(record.name, self._evidence.in_time(lost)))
+            await self._rows.submit(Change(record.name, lost if dead else self._evidence.in_time(lost)))
         finally:
             self._evidence.answered(asked)
 
