@@ -168,14 +168,19 @@ def claim(
     if record.paused:
         return held_back(evolved(record, now, trail=happened), now, on_cancel=by.on_cancel)
     waited = record.wait if record.state is State.SUSPENDED else None
+    woken = record.wake
     if waited is not None and (waited.union or not waited.rerun):
         if wake is not None:
             happened = noted(happened, now, trail.WOKEN, woken_by(wake))
-        record = record.evolve(wait=waited.spent(), wake=record.wake if waited.rerun else wake)
+        if waited.union:
+            record = record.evolve(wait=waited.spent())
+        if not waited.rerun:
+            woken = wake
     return evolved(
         record,
         now,
         **_held(now, by, happened),
+        wake=woken,
         claim=record.claim + 1,
         attempt=attempts + 1,
         schedule_handle="",
