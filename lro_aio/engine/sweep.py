@@ -43,8 +43,9 @@ logger = logging.getLogger("lro_aio")
 
 STUCK_DELAY = 1.0
 """Seconds before another pass over rows of which the last one could change nothing."""
-NEWS_GAP = 0.05
-"""Real seconds between two passes, at least, that are made because other processes commit all the time."""
+NEWS_LEAST, NEWS_MOST = 0.004, 0.05
+"""Real seconds between two passes that are made because other processes commit: at least; and at most, where one pass
+after the other finds nothing due."""
 STEP = 1.0
 """Seconds by which a clock must be set back to be noticed."""
 PURGE_ROUNDS = 20
@@ -90,7 +91,9 @@ class Sweeper:
         self._lease, self._retention = settings.lease, settings.retention.duration
         self._precise = precise
         self._nudged = asyncio.Event()
-        self._news = Paced(self._nudged.set, lambda: NEWS_GAP)
+        self._news = Paced(self._nudged.set, lambda: min(NEWS_MOST, NEWS_LEAST * 2 ** min(self._vain, 9)))
+        self._vain = 0
+        """Passes since the last one that found something due."""
         self._next = math.inf
         """Epoch seconds: least ``check_time`` that is known, since the last look began."""
         self._looking = False
@@ -188,6 +191,7 @@ class Sweeper:
             while self._more():
                 look = await self._scan(own=own)
             await self._scan_set_back()
+            self._vain = 0 if self._found else self._vain + 1
             if own and not self._behind:
                 self._evidence.keep(self._found)
             if overdue is not None:

@@ -10,12 +10,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from lro_aio.core.change import Change
+from lro_aio.core.record import State
 from lro_aio.stores.sqlite import SqliteStore, bells
 from lro_aio.stores.sqlite.bells import Bell
-from lro_aio.testing._store_rows import create_all, name_of, row
+from lro_aio.testing._store_rows import NOW, create_all, name_of, put, remove, row, update
 
 from ..waiting import PATIENCE
 from .neighbours import die, folder_of, until
@@ -48,6 +51,27 @@ def test_a_commit_is_heard_by_the_others_alone(
     create_all(other, row(2))
     assert rung.get(timeout=PATIENCE) == ME
     assert rung.empty()
+
+
+def test_a_lease_that_is_taken_or_renewed_is_no_news(store: SqliteStore, other: SqliteStore) -> None:
+    def rings(*changes: Change) -> bool:
+        bell._rung, bell._owed = 0.0, False
+        store.apply(changes)
+        return bell._rung > 0
+
+    bell = store._neighbours._bell
+    assert bell is not None
+    name = name_of(1)
+    taken: dict[str, Any] = {"state": State.RUNNING, "owner": ME, "claim": 1, "lease_expire_time": NOW + 30}
+    assert rings(put(row(1)))
+    assert not rings(update(name, **taken, revision=1))
+    assert not rings(update(name, lease_expire_time=NOW + 60))
+    assert not rings(put(row(2, **taken)))
+    assert not rings(update(name))
+    assert rings(update(name, revision=2)), "progress, or a request to cancel"
+    assert rings(update(name, claim=2, revision=3)), "it was taken from somebody"
+    assert rings(update(name, state=State.SUCCEEDED, check_time=None, revision=4))
+    assert rings(remove(name))
 
 
 def test_the_last_commit_of_many_is_heard(store: SqliteStore, other: SqliteStore, rung: queue.SimpleQueue[str]) -> None:

@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 __all__ = ["Bell", "may_hear"]
 
@@ -46,7 +46,7 @@ class Bell:
     """
 
     def __init__(
-        self, name: str, folder: int, *, mode: int, heard: Callable[[], None], others: Callable[[], Iterable[str]]
+        self, name: str, folder: int, *, mode: int, heard: Callable[[], None], others: Callable[[], Sequence[str]]
     ) -> None:
         self._name = name
         self._folder = folder
@@ -70,6 +70,8 @@ class Bell:
 
     def ring(self) -> None:
         """Ring all others, or soon. Never blocks. Called by one thread at a time."""
+        if not self._others():
+            return
         if time.monotonic() - self._rung >= GAP:
             self._ring()
         elif not self._owed:

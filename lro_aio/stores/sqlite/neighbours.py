@@ -13,7 +13,7 @@ import re
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from lro_aio.core.logs import event
 from lro_aio.stores.sqlite import locks
@@ -166,9 +166,9 @@ class Neighbours:
         self._tidy()
         self._bell = Bell(owner + _BELL, self._folder, mode=mode, heard=heard, others=self._bells)
 
-    def _bells(self) -> Iterator[str]:
+    def _bells(self) -> list[str]:
         with self._lock:
-            return iter([owner + _BELL for owner in self._others() if owner not in self._dead | self._buried])
+            return [owner + _BELL for owner in self._others() if owner not in self._dead | self._buried]
 
     def _others(self) -> tuple[str, ...]:
         """The owners in the directory, without this one. Under the lock."""

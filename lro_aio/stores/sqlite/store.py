@@ -13,7 +13,7 @@ from lro_aio.core.change import Change, Outcome, run
 from lro_aio.core.errors import StoreSchemaError
 from lro_aio.core.journal import Appending, Entry
 from lro_aio.core.policies import Duration
-from lro_aio.core.record import Record
+from lro_aio.core.record import Record, State
 from lro_aio.ports import ListQuery, Look, Route, Store
 from lro_aio.stores.sqlite import lists, queries, rows, schema
 from lro_aio.stores.sqlite.connections import Exclusive, Pool, connect
@@ -173,7 +173,9 @@ class SqliteStore(Store):
             write(connection, before, after)
             append(connection, [entry for _, entry in journal.left(after)])
             self._kept.written(after)
-            return outcomes
+        if any(_is_news(before.get(name), row) for name, row in after.items()):
+            self._neighbours.committed()
+        return outcomes
 
     def journal(self, names: Sequence[str], kinds: Collection[str] | None = None) -> dict[str, list[Entry]]:
         """The journals of these rows, in one statement."""
@@ -292,7 +294,6 @@ class SqliteStore(Store):
                     with suppress(sqlite3.Error):
                         connection.execute("ROLLBACK")
                 raise
-        self._neighbours.committed()
 
     def _opened(self) -> tuple[Exclusive, Exclusive | Pool]:
         if self._writer is None or self._readers is None:
@@ -316,6 +317,15 @@ def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
     finally:
         if connection.in_transaction:
             connection.execute("COMMIT")
+
+
+def _is_news(old: Record | None, new: Record | None) -> bool:
+    """Whether another process may be waiting for it: not for a lease that is taken or renewed."""
+    if new is old:
+        return False
+    if new is None or new.state is not State.RUNNING:
+        return True
+    return old is not None and old.state is State.RUNNING and old.revision != new.revision
 
 
 def _up_to(most: int, found: Iterable[Record]) -> Iterator[Record]:
