@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import resource
 import shutil
@@ -87,8 +88,6 @@ def test_a_child_that_inherited_the_descriptor_keeps_the_lock_of_a_dead_parent(t
 
 
 def test_several_who_look_at_a_time_do_not_take_each_other_for_the_owner(folder: int) -> None:
-    import fcntl
-
     die(take(folder))
     other = os.open(NAME, os.O_RDONLY, dir_fd=folder)
     fcntl.flock(other, fcntl.LOCK_SH)
