@@ -74,6 +74,9 @@ class Look:
     """Epoch seconds: the least ``check_time`` after now among the routes' rows. None: no row has one."""
     unknown: Route | None = None
     """A route that was not asked for, and whose rows have waited too long."""
+    dead: frozenset[str] = frozenset()
+    """Owners of rows in ``due`` of whom it is certain that they are dead and write nothing more. Their leases are over,
+    whatever their time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +105,10 @@ class Store(abc.ABC):
     """How many threads can usefully call ``apply`` at a time. The engine never has one row in two of them."""
 
     foreign_poll_interval: float | None = None
-    """Seconds between calls of ``changed_elsewhere``; None where the store cannot tell, so that readers must poll."""
+    """Seconds between calls of ``changed_elsewhere``; None where the store cannot tell, so that readers must poll.
+
+    Which of the two it is must be known before the store is open; how many seconds, once it is joined.
+    """
 
     ordered_names: bool = False
     """Whether the store works best with names that rise with time: one b-tree does, ranges on many machines do not."""
@@ -138,6 +144,17 @@ class Store(abc.ABC):
 
         Raises:
             StoreSchemaError: The schema is missing, newer than this code, or not ours.
+        """
+
+    def join(self, owner: str, heard: Callable[[], None]) -> None:  # noqa: B027 (most stores have no such hints)
+        """Let other processes know that this one lives, and hear of their commits as they happen. Best effort.
+
+        Called once after ``open``, before this process holds anything, where it is a client's store. It raises nothing:
+        where nobody can be known, leases and polls are enough.
+
+        Args:
+            owner: The name under which this process will hold rows. It is never used again by another one.
+            heard: To be called, on any thread, when another process says that it has committed.
         """
 
     @abc.abstractmethod
@@ -217,7 +234,8 @@ class Store(abc.ABC):
                 or before this moment. None: do not.
 
         Returns:
-            ``due``: the rows whose ``check_time`` is at or before ``now``, soonest first. They come without their
+            ``due``: the rows whose ``check_time`` is at or before ``now``, soonest first. Before them, those that run
+            and whose owner is certain to be dead (``dead``), whatever their ``check_time``. They come without their
             payloads (``Record.outline``): most are not for the process that asks, and hundreds of them would fill its
             memory. A row that another program
             ended, and that has no ``expire_time`` yet, is due at once and for every process, whatever its route.
@@ -250,7 +268,10 @@ class Store(abc.ABC):
         return None
 
     def changed_elsewhere(self) -> bool:
-        """Whether another process has committed since the last call. Called on a writer thread only."""
+        """Whether another process has committed, or was found to have died, since the last call.
+
+        Called on a writer thread only.
+        """
         return False
 
 

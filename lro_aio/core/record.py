@@ -9,6 +9,7 @@ import dataclasses
 import enum
 import functools
 import json
+import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -105,30 +106,43 @@ class _Json:
 
     def to_json(self) -> str:
         """Compact JSON without the members that have their default."""
-        members: dict[str, Any] = {}
         kind: Any = type(self)
-        for name, default in _defaults(kind).items():
-            value = getattr(self, name)
-            if value != default and value != ():
-                members[name] = value
+        defaults, values = _members(kind)
+        members = {
+            name: value
+            for (name, default), value in zip(defaults.items(), values(self), strict=True)
+            if value != default and value != ()
+        }
         return _encode(members)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """The inverse of ``to_json``."""
         kind: Any = cls
-        known = _defaults(kind)
-        members: Mapping[str, Any] = json.loads(text)
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in members.items() if k in known})
+        found: Self = _decoded_before(kind, text) if len(text) <= SHORT else _decoded(kind, text)
+        return found
 
+
+SHORT = 512
+"""Characters of a JSON text up to which its object is remembered: a row is read by a look, and again by its claim."""
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
+def _decoded(kind: Any, text: str) -> Any:
+    known, _ = _members(kind)
+    members: Mapping[str, Any] = json.loads(text)
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in members.items() if k in known})
+
+
+_decoded_before: Callable[[Any, str], Any] = functools.lru_cache(maxsize=4096)(_decoded)
+
+
 @functools.cache
-def _defaults(kind: Any) -> dict[str, Any]:
-    """The members of a dataclass, and the default of each."""
-    return {item.name: item.default for item in dataclasses.fields(kind)}
+def _members(kind: Any) -> tuple[dict[str, Any], Callable[[Any], tuple[Any, ...]]]:
+    """The members of a dataclass with the default of each, and a function that gives their values."""
+    defaults = {item.name: item.default for item in dataclasses.fields(kind)}
+    return defaults, operator.attrgetter(*defaults)
 
 
 class Plan(NamedTuple):

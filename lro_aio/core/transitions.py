@@ -120,6 +120,7 @@ def claim(
     token: str | None = None,
     wake: Wake | None = None,
     found: Record | None = None,
+    dead: bool = False,
     company: int = 1,
 ) -> Record | None:
     """Take the row for a run (rules 2, 3, 6, 7).
@@ -137,6 +138,7 @@ def claim(
         found: The row as the claimant found it. A lease that is over is taken only where it is still the one that was
             found, and for which there is evidence (rule 4): one that was moved or made since is somebody's who lives,
             whatever the claimant's clock says of it. None: not compared.
+        dead: Whether the owner of ``found`` is known to be dead: its lease is over then, whatever its time.
 
     Raises:
         OperationDoneError: It has ended.
@@ -149,7 +151,7 @@ def claim(
         raise InvalidTokenError(record.name)
     if not record.handler or (record.state is State.SUSPENDED and token is None):
         raise InvalidTransitionError(record.name, record.state, "claim")
-    if record.lease_live(now) or _has_moved(record, found):
+    if (record.lease_live(now) and not dead) or _has_moved(record, found):
         raise OperationBusyError(record.name, max(0.0, (record.lease_expire_time or now) - now))
     if record.cancel_requested and not record.cleaning:
         # The run that was asked to stop died or was handed back: what is left is the clean-up, where one is declared.
@@ -166,14 +168,19 @@ def claim(
     if record.paused:
         return held_back(evolved(record, now, trail=happened), now, on_cancel=by.on_cancel)
     waited = record.wait if record.state is State.SUSPENDED else None
+    woken = record.wake
     if waited is not None and (waited.union or not waited.rerun):
         if wake is not None:
             happened = noted(happened, now, trail.WOKEN, woken_by(wake))
-        record = record.evolve(wait=waited.spent(), wake=record.wake if waited.rerun else wake)
+        if waited.union:
+            record = record.evolve(wait=waited.spent())
+        if not waited.rerun:
+            woken = wake
     return evolved(
         record,
         now,
         **_held(now, by, happened),
+        wake=woken,
         claim=record.claim + 1,
         attempt=attempts + 1,
         schedule_handle="",
@@ -436,15 +443,19 @@ def delete(record: Record, *, now: float) -> Record | None:
     return evolved(record, now, deleted=True)
 
 
-def lose_creator(record: Record, *, now: float, retention: float, found: Record | None = None) -> Record | None:
+def lose_creator(
+    record: Record, *, now: float, retention: float, found: Record | None = None, dead: bool = False
+) -> Record | None:
     """End a row whose creator drove it and died (rule 12). ``found`` is the row as its lease was found to be over.
+
+    ``dead``: its owner is known to be dead, so that its lease is over whatever its time.
 
     Raises:
         OperationDoneError: It has ended.
         InvalidTransitionError: It has a handler, or its lease is not over, or was moved since.
     """
     check_open(record)
-    if record.handler or record.lease_live(now) or _has_moved(record, found):
+    if record.handler or (record.lease_live(now) and not dead) or _has_moved(record, found):
         raise InvalidTransitionError(record.name, record.state, "lose_creator")
     if record.cancel_requested:
         return removed_if_deleted(ended(record, now, retention, State.CANCELLED, error=cancelled()))

@@ -47,8 +47,10 @@ class Batcher:
     Args:
         store: Opened and closed here.
         life: Whether the client is open.
+        owner: This process, in the rows that it holds.
         committed: Called on the loop for every row that a change left behind, in the order of commit.
-        elsewhere: Called on the loop when another process has committed.
+        elsewhere: Called on the loop when another process was found to have committed.
+        rung: Called on the loop when one says that it has: at each commit, or nearly.
         away: Called on the loop when the store does not answer any more.
         recovered: Called on the loop when the store answers again after that.
         observing: Told of what was committed; None: nobody wants to know.
@@ -59,23 +61,29 @@ class Batcher:
         store: Store,
         life: Life,
         *,
+        owner: str,
         committed: Callable[[str, Record | None], None],
         elsewhere: Callable[[], None],
+        rung: Callable[[], None],
         away: Callable[[], None],
         recovered: Callable[[], None],
         observing: Observing | None = None,
     ) -> None:
         self.store = store
         self._life = life
+        self._owner = owner
         self._committed = committed
         self._repeats = Repeats()
         self._elsewhere = elsewhere
+        self._rung = rung
+        self._heard = False
+        """Something was heard that the loop has not been told of."""
         self._away = away
         self._recovered = recovered
         self._observing = observing
         self._readers: Readers | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._lanes = Lanes(self._commit, self._poll_elsewhere, store.foreign_poll_interval)
+        self._lanes = Lanes(self._commit, self._poll_elsewhere)
         self._wanted: list[tuple[Iterable[str], asyncio.Future[dict[str, Record]]]] = []
         self._reader: asyncio.Task[None] | None = None
         self._pending = 0
@@ -94,10 +102,14 @@ class Batcher:
             StoreSchemaError: The store is not one that can be used.
             StoreUnavailableError: It does not answer.
         """
-        await anyio.to_thread.run_sync(self.store.open)
+        await anyio.to_thread.run_sync(self._open_store)
         self._loop = asyncio.get_running_loop()
         self._readers = Readers()
-        self._lanes.open(self.store.lanes)
+        self._lanes.open(self.store.lanes, self.store.foreign_poll_interval)
+
+    def _open_store(self) -> None:
+        self.store.open()
+        self.store.join(self._owner, self._hear)
 
     def hurry(self) -> None:
         """The client closes: what the store has not answered in a moment fails, whatever the store's own deadline."""
@@ -331,6 +343,16 @@ class Batcher:
             return
         if changed:
             self._to_loop(self._elsewhere)
+
+    def _hear(self) -> None:
+        """Another process has committed. Called on any thread, also before the client is open."""
+        if self._loop is not None and not self._heard:
+            self._heard = True
+            self._to_loop(self._tell)
+
+    def _tell(self) -> None:
+        self._heard = False  # first: what is heard from now on is news again
+        self._rung()
 
     def _to_loop(self, function: Callable[..., None], *args: Any) -> None:
         assert self._loop is not None

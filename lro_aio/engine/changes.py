@@ -54,6 +54,11 @@ class Feed:
         """Collect changes of these rows; use as a context manager."""
         return Subscription(self, names)
 
+    @property
+    def waiting(self) -> int:
+        """How many wait, each of whom looks again when something may have changed."""
+        return len(self._all)
+
     def waits(self) -> list[Subscription]:
         """Those of handlers, which wait in place and hold their slots."""
         return [subscription for subscription in self._all if subscription.by]

@@ -190,7 +190,7 @@ class Dispatcher:
         if handler is None:
             raise WorkerUnavailableError(f"handler {record.handler!r} does not run here")
         now = self.clock.time()
-        if record.lease_live(now):
+        if not self._evidence.is_over(record, now):
             raise OperationBusyError(record.name, max(0.0, (record.lease_expire_time or 0.0) - now))
         proven = record.state is not State.RUNNING or self.may_take_over(record)
         if not proven:

@@ -31,6 +31,7 @@ from lro_aio.engine.methods import Methods
 from lro_aio.engine.observing import Observing
 from lro_aio.engine.operation import Operation
 from lro_aio.engine.overview import Overview
+from lro_aio.engine.paced import Paced
 from lro_aio.engine.pausing import Pauser
 from lro_aio.engine.rerunning import Rerunner
 from lro_aio.engine.rows import Rows
@@ -50,6 +51,9 @@ from lro_aio.ports import Clock, Scheduler, Store
 
 __all__ = ["Engine"]
 
+RUNG_LEAST, RUNG_EACH, RUNG_MOST = 0.004, 0.00005, 0.05
+"""Real seconds between two looks at what others say that they have committed: at least, more for each who waits and
+would read again, and at most."""
 POLL_AGAIN = 10.0
 """Real seconds after which everybody who waits reads again, although no notice asked for it."""
 
@@ -77,12 +81,15 @@ class Engine:
         life = self.life = Life()
         observing = self.observing = Observing(settings.observers, clock) if settings.observers else None
         feed = self.feed = Feed(clock.monotonic)
+        self._rung = Paced(feed.elsewhere, lambda: min(RUNG_MOST, RUNG_LEAST + RUNG_EACH * feed.waiting))
         self.slots = Slots(settings.max_running if settings.worker else 0, clock.monotonic)
         self.batcher = Batcher(
             store,
             life,
+            owner=settings.owner,
             committed=feed.publish,
             elsewhere=feed.elsewhere,
+            rung=self._rung,
             away=self._note_away,
             recovered=self._recovered,
             observing=observing,
@@ -293,6 +300,7 @@ class Engine:
             self.life.closed = True
             self.host.tasks.cancel()
             await asyncio.to_thread(self.worker.close)
+            self._rung.cancel()
             if self._timer is not None:
                 self._timer.cancel()
             for undo in self._undo:

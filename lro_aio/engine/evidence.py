@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from lro_aio.core.errors import OperationBusyError
 from lro_aio.core.policies import LeasePolicy
-from lro_aio.core.record import Record
+from lro_aio.core.record import Record, State
 from lro_aio.ports import Clock
 
 __all__ = ["Evidence"]
@@ -32,7 +32,7 @@ CROWD = 1_000
 ROUNDING = 1e-3
 """Seconds. A timer for the end of the interval goes by the time of day, which a float holds to a quarter of a us."""
 MOST = 100_000
-"""Rows that are remembered. Beyond it, all begin anew: a take-over comes later, and never too early."""
+"""Rows that are remembered, and dead owners. Beyond it, all begin anew: a take-over comes later, never too early."""
 
 
 @dataclass(slots=True)
@@ -61,8 +61,24 @@ class Evidence:
         """Seconds between two looks at a lease that may be taken over later."""
         self._patience = min(PATIENCE, policy.renew_interval)
         self._seen: dict[str, _Sighting] = {}
+        self._dead: set[str] = set()
+        """Owners of whom the store knows that they are dead."""
         self._tried = float("-inf")
         """Monotonic seconds at which the store was last asked to take a write."""
+
+    def bury(self, owners: frozenset[str]) -> None:
+        """Note owners of whom the store knows that they are dead: nobody else ever has their names."""
+        if owners and len(self._dead) >= MOST:
+            self._dead.clear()
+        self._dead |= owners
+
+    def is_dead(self, record: Record) -> bool:
+        """Whether a row runs, and the store knows that its holder is dead."""
+        return record.state is State.RUNNING and record.owner in self._dead
+
+    def is_over(self, record: Record, now: float) -> bool:
+        """Whether the lease of a row is over: by its time, or because its holder is dead."""
+        return not record.lease_live(now) or self.is_dead(record)
 
     def proves_dead(self, record: Record) -> bool:
         """Note that the lease of this row was found to be over; True if its holder must be dead.
@@ -70,7 +86,7 @@ class Evidence:
         Args:
             record: As just read. RUNNING, with a lease that is over.
         """
-        if not record.owner:  # given back
+        if not record.owner or self.is_dead(record):  # without an owner: it was given back
             return True
         now = self._clock.monotonic()
         lease = (record.uid, record.claim, record.lease_expire_time)

@@ -38,23 +38,26 @@ class Lanes:
 
     Args:
         commit: Called on a writer thread with each batch.
-        poll: Called on the writer thread of the first lane, every ``interval`` seconds or so, between batches.
-        interval: Seconds; None for a store that cannot tell of other processes.
+        poll: Called on the writer thread of the first lane now and then, between batches.
     """
 
-    def __init__(self, commit: Callable[[list[Item]], None], poll: Callable[[], None], interval: float | None) -> None:
+    def __init__(self, commit: Callable[[list[Item]], None], poll: Callable[[], None]) -> None:
         self._commit = commit
         self._poll = poll
-        self._interval = interval
         self._lanes: list[_Lane] = []
         self._claims: _Lane | None = None
         self._renewals: _Lane | None = None
         self.berths: dict[str, _Berth] = {}
         """By name: rows whose changes are under way. Empty where there is one lane."""
 
-    def open(self, count: int) -> None:
-        """Start the threads: ``count`` of them, and two more where that is more than one."""
-        self._lanes = [self._lane(index, self._interval if index == 0 else None) for index in range(max(1, count))]
+    def open(self, count: int, interval: float | None) -> None:
+        """Start the threads: ``count`` of them, and two more where that is more than one.
+
+        Args:
+            count: Of the store's lanes.
+            interval: Seconds between two polls; None for a store that cannot tell of other processes.
+        """
+        self._lanes = [self._lane(index, interval if index == 0 else None) for index in range(max(1, count))]
         if count > 1:
             self._claims = self._lane(count, None)
             self._renewals = self._lane(count + 1, None)

@@ -28,6 +28,7 @@ from lro_aio.engine.handlers import Runnable
 from lro_aio.engine.keeping import Keeper
 from lro_aio.engine.leases import Leases
 from lro_aio.engine.observing import Observing
+from lro_aio.engine.paced import Paced
 from lro_aio.engine.readers import Work
 from lro_aio.engine.repeats import Repeats
 from lro_aio.engine.rows import Rows
@@ -43,6 +44,9 @@ logger = logging.getLogger("lro_aio")
 
 STUCK_DELAY = 1.0
 """Seconds before another pass over rows of which the last one could change nothing."""
+NEWS_LEAST, NEWS_MOST = 0.004, 0.05
+"""Real seconds between two passes that are made because other processes commit: at least; and at most, where one pass
+after the other finds nothing due."""
 STEP = 1.0
 """Seconds by which a clock must be set back to be noticed."""
 PURGE_ROUNDS = 20
@@ -90,6 +94,9 @@ class Sweeper:
         self._precise = precise
         self._observing = observing
         self._nudged = asyncio.Event()
+        self._news = Paced(self._nudged.set, lambda: min(NEWS_MOST, NEWS_LEAST * 2 ** min(self._vain, 9)))
+        self._vain = 0
+        """Passes since the last one that found something due."""
         self._next = math.inf
         """Epoch seconds: least ``check_time`` that is known, since the last look began."""
         self._looking = False
@@ -123,6 +130,7 @@ class Sweeper:
 
     async def stop(self) -> None:
         """End the loop; a pass that is under way is cut, and nothing is lost by it."""
+        self._news.cancel()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -160,7 +168,7 @@ class Sweeper:
     def elsewhere(self) -> None:
         """Another process committed something."""
         if self._precise:
-            self._nudged.set()
+            self._news()
 
     async def run_pass(self, *, full: bool = True, own: bool = False) -> float | None:
         """One pass over what is due.
@@ -186,6 +194,7 @@ class Sweeper:
             while self._more():
                 look = await self._scan(own=own)
             await self._scan_set_back()
+            self._vain = 0 if self._found else self._vain + 1
             if own and not self._behind:
                 self._evidence.keep(self._found)
             if overdue is not None:
@@ -289,6 +298,7 @@ class Sweeper:
         self._changed = {}
         try:
             look = await self._ask(now=now, routes=self._runnable.routes(), limit=self._limit, own=own, overdue=overdue)
+            self._evidence.bury(look.dead)
             self._behind = len(look.due) >= self._limit
             if self._observing is not None:
                 self._observing.swept(look.due, now)
@@ -384,7 +394,7 @@ class Sweeper:
                 await self._dispatcher.hand_over(record)
             elif record.state is State.PENDING:
                 await self._dispatcher.run_or_hand_over(record)
-            elif not record.lease_live(now):
+            elif self._evidence.is_over(record, now):
                 if self._dispatcher.may_take_over(record):
                     await self._take_over(record, now)
                 else:
@@ -400,19 +410,21 @@ class Sweeper:
             logger.exception("the sweep could not repair %s", record.name, extra=about(record, "repair_failed"))
 
     async def _take_over(self, record: Record, now: float) -> None:
+        dead = self._evidence.is_dead(record)
         if record.handler:
             logger.warning(
-                "the lease of %s (owner %s) is over; it runs again",
+                "%s runs again: %s (owner %s)",
                 record.name,
+                "its process is dead" if dead else "its lease is over",
                 record.owner,
                 extra=about(record, "lease_expired"),
             )
             await self._dispatcher.run_or_hand_over(record)
             return
-        lost = partial(transitions.lose_creator, now=now, retention=self._retention, found=record)
+        lost = partial(transitions.lose_creator, now=now, retention=self._retention, found=record, dead=dead)
         asked = self._clock.monotonic()
         try:
-            await self._rows.submit(Change(record.name, self._evidence.in_time(lost)))
+            await self._rows.submit(Change(record.name, lost if dead else self._evidence.in_time(lost)))
         finally:
             self._evidence.answered(asked)
 

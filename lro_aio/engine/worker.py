@@ -130,13 +130,21 @@ class Worker:
     ) -> asyncio.Future[Record | None]:
         """Send the claim of a row; it runs once that is answered. What the claim itself ended is the caller's part."""
         by = self._settings.claimant(handler, self._rows.store)
+        dead = self._evidence.is_dead(record)
         claim: Callable[[Record], Record | None] = partial(
-            transitions.claim, now=self._steady.time(), by=by, token=token, wake=wake, found=record, company=company
+            transitions.claim,
+            now=self._steady.time(),
+            by=by,
+            token=token,
+            wake=wake,
+            found=record,
+            dead=dead,
+            company=company,
         )
         if record.state is not State.RUNNING:
             return self.submit(Change(record.name, claim, claims=True), handler, launched=launched)
         asked = self._clock.monotonic()
-        claim = self._evidence.in_time(claim)
+        claim = claim if dead else self._evidence.in_time(claim)
         taken = self.submit(Change(record.name, claim, claims=True), handler, launched=launched)
         taken.add_done_callback(lambda _: self._evidence.answered(asked))
         return taken

@@ -117,6 +117,10 @@ class FaultyStore(Store):
         """As the wrapped store."""
         self._through("open", self.inner.open)
 
+    def join(self, owner: str, heard: Callable[[], None]) -> None:
+        """As the wrapped store."""
+        self.inner.join(owner, heard)
+
     def close(self) -> None:
         """As the wrapped store, after releasing held calls."""
         for held in self._held.values():

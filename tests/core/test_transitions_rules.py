@@ -428,6 +428,20 @@ def test_rule_4_a_lease_that_moved_since_it_was_found_is_not_taken() -> None:
     assert claim(theirs, token="t2", found=theirs).claim == theirs.claim + 1
 
 
+def test_rule_4_the_lease_of_an_owner_who_is_known_to_be_dead_is_over_as_it_was_found() -> None:
+    theirs = running()
+    with pytest.raises(OperationBusyError):
+        claim(theirs, found=theirs)
+    taken = claim(theirs, found=theirs, dead=True)
+    assert (taken.claim, taken.attempt) == (theirs.claim + 1, theirs.attempt + 1)
+    with pytest.raises(OperationBusyError):
+        claim(taken, found=theirs, dead=True)
+    driven = creators()
+    assert lose_creator(driven, now=NOW - 3600, found=driven, dead=True)
+    with pytest.raises(InvalidTransitionError):
+        lose_creator(renew(driven, now=NOW + 1), found=driven, dead=True)
+
+
 def test_rule_12_a_creator_that_renewed_since_is_not_gone() -> None:
     row = creators(NOW - 3600)
     with pytest.raises(InvalidTransitionError):

@@ -24,6 +24,23 @@ SELECT check_time FROM operations INDEXED BY operations_due
 WHERE handler = ? AND resume_point = ? AND check_time > ? AND (owner = '' OR owner <> ?)
 ORDER BY check_time LIMIT 1;
 
+-- :name held_by
+-- owners: what they hold, from the index alone, all of which it reads.
+SELECT rowid FROM operations INDEXED BY operations_due
+WHERE check_time IS NOT NULL AND owner IN (SELECT value FROM json_each(?));
+
+-- :name still_held
+-- owners, rowids: those of the rows that one of the owners holds still.
+SELECT rowid, owner FROM operations
+WHERE owner IN (SELECT value FROM json_each(?)) AND rowid IN (SELECT value FROM json_each(?));
+
+-- :name orphans
+-- owners, rowids, routes, limit
+SELECT {outline} FROM operations
+WHERE owner IN (SELECT value FROM json_each(?)) AND rowid IN (SELECT value FROM json_each(?)) AND state = 'RUNNING'
+AND (handler, resume_point) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))
+ORDER BY check_time, rowid LIMIT ?;
+
 -- :name next_route
 -- (handler, resume_point, handler)
 -- One step of a loose scan: the next distinct route after a given one, by at most two seeks. A comparison of row

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Collection, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import Any
 
@@ -13,7 +13,7 @@ from lro_aio.core.change import Change, Outcome, run
 from lro_aio.core.errors import StoreSchemaError
 from lro_aio.core.journal import Appending, Entry
 from lro_aio.core.policies import Duration
-from lro_aio.core.record import Record
+from lro_aio.core.record import Record, State
 from lro_aio.core.stats import Stats
 from lro_aio.ports import ListQuery, Look, Route, StatsQuery, Store
 from lro_aio.stores.sqlite import lists, queries, rows, schema
@@ -23,6 +23,8 @@ from lro_aio.stores.sqlite.epochs import begin_epoch
 from lro_aio.stores.sqlite.errors import translated
 from lro_aio.stores.sqlite.kept import KeptRows, data_version
 from lro_aio.stores.sqlite.location import BUSY_TIMEOUT, Location
+from lro_aio.stores.sqlite.neighbours import Neighbours
+from lro_aio.stores.sqlite.orphans import Orphans
 from lro_aio.stores.sqlite.presence import Presence
 from lro_aio.stores.sqlite.stats import gather
 from lro_aio.stores.sqlite.writes import append, appended, write
@@ -33,6 +35,8 @@ _SQL = queries.load()
 
 _POLL_INTERVAL = 0.05
 """Seconds: a change of another process is seen within a tenth of a second, by 20 reads of shared memory a second."""
+_RUNG_INTERVAL = 0.1
+"""Seconds, where the others ring for each commit: for those of an older release, and for what a ring did not reach."""
 _NO_OTHERS = 3600.0
 """Seconds: no other process shares the memory, so the notices of this one are enough."""
 
@@ -68,6 +72,8 @@ class SqliteStore(Store):
         self._data_version = 0
         self._kept = KeptRows()
         self._presence = Presence(None)
+        self._neighbours = Neighbours(None)
+        self._orphans = Orphans()
 
     @classmethod
     def from_url(cls, url: str) -> SqliteStore:
@@ -118,9 +124,18 @@ class SqliteStore(Store):
         self._pid = os.getpid()
         self._kept = KeptRows()  # data versions belong to one connection
         self._presence = presence
+        self._neighbours = Neighbours(location.path)
+        self._orphans = Orphans()
         self._writer = Exclusive(connection, self._where, location.busy_timeout)
         # A second connection to ":memory:" would be another, empty database.
         self._readers = self._writer if location.path is None else Pool(lambda: connect(location, writer=False))
+
+    def join(self, owner: str, heard: Callable[[], None]) -> None:
+        """Take a lock and hang a bell beside the file, where only this machine can have it. See ``neighbours``."""
+        if self._location.path is None:
+            return
+        joined = not self._location.read_only and self._neighbours.join(owner, heard)
+        self.foreign_poll_interval = _RUNG_INTERVAL if joined else _POLL_INTERVAL
 
     def close(self) -> None:
         """Close all connections, within a second; a read that is under way is interrupted."""
@@ -131,6 +146,7 @@ class SqliteStore(Store):
             return  # they are the parent's: closing them here could drop its locks
         self._writer = self._readers = None
         self._presence.close()
+        self._neighbours.leave()
         if readers is not writer:
             readers.close()
         writer.close()  # last: the last connection to close copies the log into the file
@@ -159,7 +175,9 @@ class SqliteStore(Store):
             write(connection, before, after)
             append(connection, [entry for _, entry in journal.left(after)])
             self._kept.written(after)
-            return outcomes
+        if any(_is_news(before.get(name), row) for name, row in after.items()):
+            self._neighbours.committed()
+        return outcomes
 
     def journal(self, names: Sequence[str], kinds: Collection[str] | None = None) -> dict[str, list[Entry]]:
         """The journals of these rows, in one statement."""
@@ -190,16 +208,27 @@ class SqliteStore(Store):
         """Scan for what is due: two seeks per route, then the due rows, all in one snapshot.
 
         A route of all resume points is one for each that its rows have. With ``overdue``, two more seeks for each route
-        that any row has.
+        that any row has. The first after a death reads the index of what is due from end to end.
         """
+        dead = self._neighbours.dead  # before the snapshot, which then has all that they wrote
+        orphans: list[Record] = []
+        forgotten: frozenset[str] = frozenset()
         with self._reading() as connection, _snapshot(connection):
             asked = dict.fromkeys(_single(connection, routes))
-            skipped = "" if own else owner
-            return Look(
-                due=_due(connection, now, asked, limit, skipped),
+            if dead and limit > 0:
+                orphans, forgotten = self._orphans.look(connection, dead, asked, limit)
+            found = {record.name: record for record in orphans}
+            for record in _due(connection, now, asked, limit - len(orphans), "" if own else owner):
+                found.setdefault(record.name, record)
+            look = Look(
+                due=list(found.values()),
                 next_check=_next_check(connection, now, asked, owner),
                 unknown=None if overdue is None else _unknown(connection, overdue, asked, owner),
+                dead=frozenset(record.owner for record in orphans),
             )
+        if forgotten:
+            self._neighbours.forget(forgotten)
+        return look
 
     def list(self, query: ListQuery) -> list[Record]:
         """One page of rows, newest first."""
@@ -233,14 +262,14 @@ class SqliteStore(Store):
             return gather(connection, query)
 
     def changed_elsewhere(self) -> bool:
-        """Whether another connection has committed since the last call. The writer's own commits do not count."""
+        """Whether another connection has committed, or a process has died. The writer's own commits do not count."""
         if self._location.path is None:
             return False
         with self._translated(), self._presence, self._opened()[0].use() as connection:
             version = data_version(connection)
             changed = version != self._data_version
             self._data_version = version
-            return changed
+        return self._neighbours.look() or changed
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -295,6 +324,15 @@ def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
     finally:
         if connection.in_transaction:
             connection.execute("COMMIT")
+
+
+def _is_news(old: Record | None, new: Record | None) -> bool:
+    """Whether another process may be waiting for it: not for a lease that is taken or renewed."""
+    if new is old:
+        return False
+    if new is None or new.state is not State.RUNNING:
+        return True
+    return old is not None and old.state is State.RUNNING and old.revision != new.revision
 
 
 def _up_to(most: int, found: Iterable[Record]) -> Iterator[Record]:

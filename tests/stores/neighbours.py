@@ -1,0 +1,38 @@
+"""Owners that die, for tests: what their process leaves is made here, without a process."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from lro_aio.stores.sqlite import locks
+
+from ..waiting import PATIENCE
+
+
+def folder_of(path: Path) -> Path:
+    """Where the processes on a database have their files."""
+    return path.with_name(path.name + "-lro")
+
+
+def die(path: Path, *owners: str) -> None:
+    """Leave what processes leave that held locks on a database and were killed."""
+    folder_of(path).mkdir(exist_ok=True)
+    folder = os.open(folder_of(path), os.O_RDONLY)
+    for owner in owners:
+        os.close(locks.take(f"{owner}.lock", folder, owner=owner, mode=0o600))
+    os.close(folder)
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for what a thread or another process does.
+
+    Raises:
+        AssertionError: It was not true in time.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
