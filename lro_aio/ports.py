@@ -220,7 +220,10 @@ class Store(abc.ABC):
         """Remove up to ``limit`` rows that are past their ``expire_time``; return how many were removed."""
 
     def changed_elsewhere(self) -> bool:
-        """Whether another process has committed since the last call. Called on a writer thread only."""
+        """Whether another process has committed since the last call. Called on a writer thread only.
+
+        It blocks nobody, and may be told of a commit a moment later than the commit's readers.
+        """
         return False
 
 

@@ -1,0 +1,92 @@
+"""The one table from PostgreSQL's error codes (SQLSTATE) to what the caller can do about them."""
+
+from __future__ import annotations
+
+import enum
+
+import psycopg
+
+from lro_aio.core.errors import StoreSchemaError, StoreUnavailableError
+
+__all__ = ["KINDS", "DeadlineError", "Kind", "NotWritableError", "kind_of", "translate"]
+
+
+class DeadlineError(psycopg.OperationalError):
+    """The server did not answer within the store's deadline."""
+
+
+class NotWritableError(psycopg.OperationalError):
+    """The server takes no writes: a standby, or one that is set to read only."""
+
+
+class Kind(enum.Enum):
+    """What an error means for the caller."""
+
+    CONFLICT = "the transaction was rolled back; the same again may succeed at once"
+    LOST = "the connection is gone; what was not committed yet may be tried on another one"
+    UNAVAILABLE = "the same call may be repeated"
+    SETUP = "at open, the database cannot be used; later, it is an outage, which may pass"
+    REFUSED = "the statement or its values are wrong and always will be: the driver's own error"
+
+
+KINDS: dict[str, Kind] = {
+    "08": Kind.LOST,  # connection exception
+    "23505": Kind.CONFLICT,  # another process made the row first; of any other table, see kind_of
+    "25006": Kind.SETUP,  # read only: the server has become a standby
+    "25P03": Kind.LOST,  # idle in a transaction for too long: this process stood still, and the server hung up
+    "25P04": Kind.LOST,  # transaction timeout, which the administrator set
+    "28": Kind.SETUP,  # who we are
+    "3D": Kind.SETUP,  # no such database
+    "3F": Kind.SETUP,  # no such schema
+    "40": Kind.CONFLICT,  # serialization failure, deadlock
+    "40003": Kind.UNAVAILABLE,  # statement completion unknown
+    "42501": Kind.SETUP,  # insufficient privilege
+    "42703": Kind.SETUP,  # no such column
+    "42P01": Kind.SETUP,  # no such table
+    "53": Kind.UNAVAILABLE,  # insufficient resources: disk full, too many connections
+    "55": Kind.UNAVAILABLE,  # lock not available, object in use
+    "57": Kind.UNAVAILABLE,  # operator intervention: a timeout
+    "57P": Kind.LOST,  # ... a shutdown, a crash, the end of an idle session
+    "58": Kind.UNAVAILABLE,  # system error: the disk
+    "F0": Kind.SETUP,  # configuration file
+    "XX001": Kind.SETUP,  # data corrupted
+    "XX002": Kind.SETUP,  # index corrupted
+}
+"""By the whole code, or by the beginning of it; the longest that fits decides. Anything else is refused."""
+
+
+def kind_of(exc: psycopg.Error, table: str = "") -> Kind:
+    """What the caller can do about an error.
+
+    Args:
+        exc: What psycopg raised.
+        table: The table of the operations.
+    """
+    if isinstance(exc, NotWritableError):
+        return Kind.SETUP
+    if isinstance(exc, DeadlineError):
+        return Kind.UNAVAILABLE
+    code = exc.sqlstate or ""
+    if not code:  # libpq's own: no connection, or it broke. Everything else without a code is about the values
+        broken = isinstance(exc, psycopg.OperationalError | psycopg.InterfaceError)
+        return Kind.LOST if broken else Kind.REFUSED
+    if code == "23505" and exc.diag.table_name != table:
+        return Kind.REFUSED
+    return next((KINDS[code[:size]] for size in (5, 3, 2) if code[:size] in KINDS), Kind.REFUSED)
+
+
+def translate(exc: psycopg.Error, where: str, *, opening: bool = False) -> Exception:
+    """The store's error for the driver's.
+
+    Args:
+        exc: What psycopg raised.
+        where: The URL, for the sentence.
+        opening: Whether the store is being opened.
+    """
+    kind = kind_of(exc)
+    problem = f"{where}: {' '.join(str(exc.diag.message_primary or exc).split())}"
+    if kind is Kind.REFUSED and exc.sqlstate != "23505":
+        return exc
+    if kind is Kind.SETUP and opening:
+        return StoreSchemaError(problem)
+    return StoreUnavailableError(problem)

@@ -1,0 +1,39 @@
+"""One server for the tests of this directory, and a schema of its own for each test."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from .server import MISSING, Server, programs
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if programs() is None and "LRO_TEST_POSTGRES" not in os.environ:
+        for item in items:
+            if "postgres" in item.path.parts[-2]:
+                item.add_marker(pytest.mark.skip(reason=MISSING))
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[str]:
+    """The URL of a database that the tests share; nothing in it survives a power cut."""
+    given = os.environ.get("LRO_TEST_POSTGRES")
+    if given:
+        yield given
+        return
+    with Server() as server:
+        yield server.url
+
+
+@pytest.fixture
+def url(database: str) -> Iterator[str]:
+    """The URL of a store that has a schema of its own, which is gone after the test."""
+    schema = f"t{uuid.uuid4().hex[:16]}"
+    yield f"{database}?schema={schema}"
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE'.encode())
