@@ -30,7 +30,7 @@ Cursor = psycopg.Cursor[tuple[Any, ...]]
 
 READERS = 4
 """Connections for reads. Writers have their own: a slow read never costs a lease."""
-_POLL_INTERVAL = 0.01
+_POLL_INTERVAL = 0.005
 """Seconds between looks at a flag of this process, which the listening thread sets."""
 _PAUSE = 0.005
 """Seconds before a transaction that met a conflict is tried again; up to 32 times as much, and at random."""
@@ -291,17 +291,19 @@ def _execute(link: Link, text: bytes, values: Any, *, last: bool = False) -> Cur
 def _commit(link: Link, texts: Statements, changes: Sequence[Change], notice: tuple[str, str]) -> list[Outcome]:
     """One transaction: what is there, then what becomes of it."""
     names = sorted({name for change in changes for name in change.names})
-    with link.pipeline():
+    with link.pipeline() as pipeline:
         link.execute("BEGIN")
         locked = _execute(link, texts["lock"], {"names": names})
         places = [_execute(link, *call) for call in writes.appended(texts, changes)]
-    before = {record.name: record for record in map(rows.decode, locked)}
-    after: dict[str, Record | None] = dict(before)
-    journal = Appending((uid, kind, bytes(key).decode()) for cursor in places for uid, kind, key in cursor)
-    outcomes = run(changes, after, journal)
-    calls = writes.statements(texts, before, after)
-    calls += writes.entries(texts, [entry for _, entry in journal.left(after)])
-    with link.pipeline():
+        # Not by leaving the pipeline: psycopg asks for a flush then, behind the end of the first half, and a server
+        # that has been asked for one forgets how long it lets a transaction stand idle.
+        pipeline.sync()
+        before = {record.name: record for record in map(rows.decode, locked)}
+        after: dict[str, Record | None] = dict(before)
+        journal = Appending((uid, kind, bytes(key).decode()) for cursor in places for uid, kind, key in cursor)
+        outcomes = run(changes, after, journal)
+        calls = writes.statements(texts, before, after)
+        calls += writes.entries(texts, [entry for _, entry in journal.left(after)])
         for call in calls:
             _execute(link, *call)
         link.committing = bool(calls)
