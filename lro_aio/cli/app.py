@@ -18,7 +18,7 @@ import typer
 from rich.markup import escape
 
 import lro_aio
-from lro_aio.cli import backups, commands, payloads, protos, spanner
+from lro_aio.cli import backups, commands, payloads, postgres, protos, spanner
 from lro_aio.cli.backends import Backend, is_token, open_store
 from lro_aio.cli.printing import console
 from lro_aio.cli.problems import CliError, Exit, describe
@@ -53,6 +53,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(postgres.app, name="postgres")
 app.add_typer(spanner.app, name="spanner")
 
 NAMED = "a bare id means operations/ID; or a rehydration token."

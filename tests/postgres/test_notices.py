@@ -62,6 +62,18 @@ def test_each_commit_of_another_process_is_told(opened: Callable[..., PostgresSt
     assert first.changed_elsewhere() is False
 
 
+def test_many_commits_are_told_as_a_few_signs(opened: Callable[..., PostgresStore]) -> None:
+    """Who waits reads again at each: at most twenty times a second, after a handful at once."""
+    first, second = opened(), opened()
+    began = time.monotonic()
+    signs = 0
+    for number in range(100):
+        create_all(second, row(number))
+        signs += first.changed_elsewhere()
+    took = time.monotonic() - began
+    assert 0 < signs <= notices.BURST + 1 + took / notices.QUIET
+
+
 def test_what_was_committed_while_nothing_could_be_heard_is_told_afterwards(
     opened: Callable[..., PostgresStore], url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -168,7 +168,7 @@ def _outcome(store: PostgresStore, event: Callable[..., object]) -> object:
 def test_a_read_only_server_is_refused_with_what_to_do(database: str, url: str) -> None:
     """As a standby is: nothing there would be kept."""
     readonly = f"{url}&options=-c%20default_transaction_read_only%3Don"
-    with pytest.raises(lro.StoreSchemaError, match="read only.*name the primary"):
+    with pytest.raises(lro.StoreSchemaError, match=r"read only.*name the primary"):
         PostgresStore(readonly, timeout=TIMEOUT).open()
 
 

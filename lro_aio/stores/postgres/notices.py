@@ -22,7 +22,9 @@ HEARTBEAT = 5.0
 PAUSE = 1.0
 """Seconds between attempts to listen again."""
 QUIET = 0.05
-"""Seconds after one sign of change before the next: who waits reads again at each."""
+"""Seconds between signs of change, while there are more all the time: who waits reads again at each."""
+BURST = 8
+"""So many come at once after a time without any."""
 DEAF = 0.25
 """Seconds between signs while nothing can be heard: anything may have changed."""
 
@@ -44,6 +46,7 @@ class Notices:
         self._changed = False
         self._listening = False
         self._told = 0.0
+        """When the last sign was due, at one for each ``QUIET``."""
         self._closing = threading.Event()
         self._link: Link | None = None
         self._thread: threading.Thread | None = None
@@ -70,12 +73,16 @@ class Notices:
     def changed(self) -> bool:
         """Whether another process has committed since the last call, or may have."""
         now = time.monotonic()
-        if now - self._told < (QUIET if self._listening else DEAF):
-            return False
-        if self._listening and not self._changed:
+        if not self._listening:
+            if now - self._told < DEAF:
+                return False
+            self._told = now
+            return True
+        due = max(self._told + QUIET, now - BURST * QUIET)
+        if not self._changed or due > now:
             return False
         self._changed = False  # before anybody reads: what is committed later is told later
-        self._told = now
+        self._told = due
         return True
 
     def _listen(self) -> None:

@@ -22,6 +22,13 @@ _ADDED = re.compile(r"^ALTER TABLE {(\w+)} ADD COLUMN (\w+) (\w+(?: precision)?)
 _MARK = re.compile(r"lro_aio schema (\d+)")
 """The comment on the table: whose it is, and its version. A dump keeps it, and any role may read it."""
 
+# Not to_regclass, which may answer from a memory that the server brings up to date only when a table is read.
+_COMMENT = """
+SELECT obj_description(c.oid, 'pg_class') FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.relname = %(table)s
+AND (n.nspname = %(schema)s OR (%(schema)s::text IS NULL AND pg_table_is_visible(c.oid)))
+"""
+
 
 @functools.cache
 def _migrations() -> dict[int, str]:
@@ -98,12 +105,10 @@ def version_of(link: Link, location: Location) -> int:
     Raises:
         StoreSchemaError: It is another application's, or newer than this code.
     """
-    query = "SELECT obj_description(to_regclass(%s), 'pg_class'), to_regclass(%s) IS NOT NULL"
-    row = link.execute(query, [location.qualified] * 2).fetchone()
-    assert row is not None
-    comment, there = row
-    if not there:
+    row = link.execute(_COMMENT, {"table": location.table, "schema": location.schema}).fetchone()
+    if row is None:
         return 0
+    (comment,) = row
     mark = _MARK.fullmatch(comment or "")
     if mark is None:
         raise StoreSchemaError(
@@ -130,8 +135,7 @@ def missing(location: Location, version: int) -> str:
 
 def _has_schema(link: Link, location: Location) -> bool:
     """Whether the schema exists: to ask for it again would need a privilege."""
-    row = link.execute("SELECT to_regnamespace(%s) IS NOT NULL", [f'"{location.schema}"']).fetchone()
-    return row is not None and bool(row[0])
+    return link.execute("SELECT FROM pg_namespace WHERE nspname = %s", [location.schema]).fetchone() is not None
 
 
 def _filled(script: str, location: Location) -> str:
