@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Iterator
 
-import psycopg
 import pytest
 
+from .schemas import a_schema_of_its_own
 from .server import MISSING, Server, programs
 
 
@@ -33,7 +32,5 @@ def database() -> Iterator[str]:
 @pytest.fixture
 def url(database: str) -> Iterator[str]:
     """The URL of a store that has a schema of its own, which is gone after the test."""
-    schema = f"t{uuid.uuid4().hex[:16]}"
-    yield f"{database}?schema={schema}"
-    with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE'.encode())
+    with a_schema_of_its_own(database) as url:
+        yield url

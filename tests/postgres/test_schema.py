@@ -1,4 +1,4 @@
-"""The tables: made at open or by hand, upgraded once, never another application's, and used by a role with few rights."""
+"""The tables: made at open or by hand, never another application's, and used by a role with few rights."""
 
 from __future__ import annotations
 
