@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from .programs import MISSING, programs
 from .schemas import a_schema_of_its_own
-from .server import MISSING, Server, programs
+from .server import Server
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -19,10 +19,8 @@ from typing import Any, Self
 
 import psycopg
 
-MISSING = (
-    "PostgreSQL's programs initdb and postgres are not installed (looked for them in $PG_BIN, in PATH and in"
-    " /usr/lib/postgresql/*/bin): apt-get install postgresql"
-)
+from .programs import MISSING, programs
+
 PATIENCE = 30.0
 """Seconds for a server to start: only a broken one takes as long."""
 
@@ -33,17 +31,6 @@ _SETTINGS = {
     "shared_buffers": "64MB",
     "autovacuum_naptime": "1d",
 }
-
-
-def programs() -> Path | None:
-    """The directory of the newest server's programs; None where there is none."""
-    found = shutil.which("postgres")
-    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
-    candidates = [os.environ.get("PG_BIN"), *reversed(installed), found and Path(found).resolve().parent]
-    for folder in candidates:
-        if folder and (Path(folder) / "initdb").exists() and (Path(folder) / "postgres").exists():
-            return Path(folder)
-    return None
 
 
 class Server:
@@ -134,14 +121,12 @@ def _is_root() -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--find", action="store_true")
     parser.add_argument("--fsync", action="store_true")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
-    folder = programs()
-    if arguments.find or folder is None:
-        print(folder or MISSING, file=sys.stdout if folder else sys.stderr)
-        return 0 if folder else 1
+    if programs() is None:
+        print(MISSING, file=sys.stderr)
+        return 1
     with Server(fsync=arguments.fsync) as server:
         return subprocess.run(arguments.command, env={**os.environ, "LRO_TEST_POSTGRES": server.url}).returncode
 
