@@ -161,6 +161,15 @@ def test_what_a_reader_may_have_at_most_is_cut_by_the_server(store: PostgresStor
     assert len(store.list(ListQuery(now=0.0, limit=20, max_bytes=2**19))) == 2
 
 
+def test_a_commit_whose_notice_fails_is_a_commit(store: PostgresStore, caplog: pytest.LogCaptureFixture) -> None:
+    """As where the queue of notices is full, since some listener does not listen: nothing of it is done again."""
+    create_all(store, row())
+    store._texts._texts["notify"] = "SELECT length(%s || %s) / 0"
+    (outcome,) = store.apply([Change(name_of(1), lambda record: record.evolve(claim=record.claim + 1))])
+    assert outcome.claim == only(store, name_of(1)).claim == 1
+    assert [record.event for record in caplog.records if record.name == "lro_aio"] == ["notice_failed"]
+
+
 def test_a_zero_byte_is_refused_for_good(store: PostgresStore) -> None:
     """A text of PostgreSQL cannot hold one: the engine is not to try again."""
     with pytest.raises(psycopg.DataError):

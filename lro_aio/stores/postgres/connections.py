@@ -89,7 +89,7 @@ class Connector:
     def __init__(self, location: Location) -> None:
         self._location = location
         self.clock_offset = 0.0
-        """Seconds by which the server's clock was ahead when the last connection was made."""
+        """Seconds by which the server's clock was ahead when it was looked at last."""
 
     def connect(self, deadline: float, *, listening: bool = False) -> Link:
         """A new connection, in autocommit mode.
@@ -109,33 +109,29 @@ class Connector:
         link = Link.connect(conninfo, autocommit=True, prepare_threshold=0 if direct else None)
         try:
             link.deadline = deadline
-            self._greet(link, direct)
+            if link.info.server_version < OLDEST:
+                raise NotWritableError(f"PostgreSQL {link.info.server_version // 10_000} is too old: 13 is the first")
+            self.check(link, self._limits() if direct else "")
         except BaseException:
             link.close()
             raise
         return link
 
-    def _greet(self, link: Link, direct: bool) -> None:
-        """One round trip: what the server is, and its limits for this session."""
-        settings = {}
-        if direct:
-            whole = f"{math.ceil(self._location.timeout * 1000)}ms"
-            # Who stands still between two statements of a transaction holds rows that others wait for.
-            half = f"{math.ceil(self._location.timeout * 500)}ms"
-            settings = {
-                **_SETTINGS,
-                "statement_timeout": whole,
-                "lock_timeout": whole,
-                "idle_in_transaction_session_timeout": half,
-            }
-        query = _GREETING + "".join(f", set_config('{name}', '{value}', false)" for name, value in settings.items())
+    def check(self, link: Link, more: str = "") -> None:
+        """One round trip: measure the server's clock, and make sure that it takes writes.
+
+        Args:
+            link: A connection.
+            more: More columns for the statement, each behind a comma.
+
+        Raises:
+            NotWritableError: It does not.
+        """
         sent = time.time()
-        row = link.execute(query.encode(), prepare=False).fetchone()
+        row = link.execute((_GREETING + more).encode(), prepare=False).fetchone()
         received = time.time()
         assert row is not None
         there, standby, read_only = row[:3]
-        if link.info.server_version < OLDEST:
-            raise NotWritableError(f"PostgreSQL {link.info.server_version // 10_000} is too old: 13 is the first")
         if standby or read_only:
             what = "is a standby" if standby else "is set to read only (default_transaction_read_only)"
             raise NotWritableError(
@@ -143,6 +139,19 @@ class Connector:
                 " one with target_session_attrs=read-write"
             )
         self.clock_offset = there - min(max(there, sent), received)
+
+    def _limits(self) -> str:
+        """Columns that set the limits of a session."""
+        whole = f"{math.ceil(self._location.timeout * 1000)}ms"
+        # Who stands still between two statements of a transaction holds rows that others wait for.
+        half = f"{math.ceil(self._location.timeout * 500)}ms"
+        settings = {
+            **_SETTINGS,
+            "statement_timeout": whole,
+            "lock_timeout": whole,
+            "idle_in_transaction_session_timeout": half,
+        }
+        return "".join(f", set_config('{name}', '{value}', false)" for name, value in settings.items())
 
 
 class Pool:

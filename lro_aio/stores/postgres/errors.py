@@ -7,6 +7,7 @@ import enum
 import psycopg
 
 from lro_aio.core.errors import StoreSchemaError, StoreUnavailableError
+from lro_aio.stores.postgres.location import Location
 
 __all__ = ["KINDS", "DeadlineError", "Kind", "NotWritableError", "kind_of", "translate"]
 
@@ -75,18 +76,18 @@ def kind_of(exc: psycopg.Error, table: str = "") -> Kind:
     return next((KINDS[code[:size]] for size in (5, 3, 2) if code[:size] in KINDS), Kind.REFUSED)
 
 
-def translate(exc: psycopg.Error, where: str, *, opening: bool = False) -> Exception:
+def translate(exc: psycopg.Error, location: Location, *, opening: bool = False) -> Exception:
     """The store's error for the driver's.
 
     Args:
         exc: What psycopg raised.
-        where: The URL, for the sentence.
+        location: The store's.
         opening: Whether the store is being opened.
     """
-    kind = kind_of(exc)
-    problem = f"{where}: {' '.join(str(exc.diag.message_primary or exc).split())}"
-    if kind is Kind.REFUSED and exc.sqlstate != "23505":
+    kind = kind_of(exc, location.table)
+    if kind is Kind.REFUSED:
         return exc
+    problem = f"{location.url}: {' '.join(str(exc.diag.message_primary or exc).split())}"
     if kind is Kind.SETUP and opening:
         return StoreSchemaError(problem)
     return StoreUnavailableError(problem)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import Any, Self
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -131,19 +131,20 @@ def _taken_apart(dsn: str) -> tuple[str, dict[str, Any]]:
         return dsn, {}
     rest, _, query = dsn.partition("?")
     malformed = ValueError(f"the URL of a PostgreSQL store is malformed; {FORM}")
-    try:
-        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
-    except ValueError:
-        raise malformed from None
-    options = dict(pairs)
-    if len(options) < len(pairs):
-        raise malformed
-    found: dict[str, Any] = {key: options.pop(key) for key in _OPTIONS if key in options}
-    try:
-        found = {key: _OPTIONS[key](value) for key, value in found.items()}
-    except (ValueError, KeyError):
-        raise malformed from None
-    return (f"{rest}?{urlencode(options, quote_via=quote)}" if options else rest), found
+    left: list[str] = []
+    found: dict[str, Any] = {}
+    for pair in query.split("&") if query else ():
+        key, equals, value = pair.partition("=")
+        if key not in _OPTIONS:
+            left.append(pair)  # as it is: libpq has rules of its own
+            continue
+        if not equals or key in found:
+            raise malformed
+        try:
+            found[key] = _OPTIONS[key](unquote(value))
+        except (ValueError, KeyError):
+            raise malformed from None
+    return (f"{rest}?{'&'.join(left)}" if left else rest), found
 
 
 _OPTIONS: dict[str, Any] = {

@@ -42,5 +42,5 @@ def migrate(location: Location, *, dry_run: bool = False) -> list[str]:
         finally:
             link.close()
     except psycopg.Error as exc:
-        raise translate(exc, location.url, opening=True) from exc
+        raise translate(exc, location, opening=True) from exc
     return scripts

@@ -34,11 +34,13 @@ class Notices:
 
     Args:
         connect: Makes a connection past any pooler, by a deadline (``time.monotonic``).
+        check: Asks the server whether it is still there, and is still the one that takes writes.
         timeout: Seconds for connecting, and for an answer.
     """
 
-    def __init__(self, connect: Callable[[float], Link], timeout: float) -> None:
+    def __init__(self, connect: Callable[[float], Link], check: Callable[[Link], None], timeout: float) -> None:
         self._connect = connect
+        self._check = check
         self._timeout = timeout
         self.own = secrets.token_hex(8)
         """The payload of this process's own notices."""
@@ -102,7 +104,8 @@ class Notices:
                     self._listen()
                     self._changed = True  # whatever was not heard
                     logger.info("listening for other processes again", extra=event("listening_again"))
-                self._hear()
+                if not self._closing.is_set():
+                    self._hear()
             except psycopg.Error as exc:
                 self._deaf(exc)
         if self._link is not None:
@@ -118,7 +121,7 @@ class Notices:
                 self._changed = True
         if not self._closing.is_set():
             link.deadline = time.monotonic() + self._timeout
-            link.execute("SELECT 1", prepare=False)
+            self._check(link)
 
     def _deaf(self, exc: psycopg.Error) -> None:
         if self._closing.is_set():
