@@ -38,14 +38,16 @@ class Server:
 
     Args:
         fsync: Whether what it has committed survives the machine. Without, it is twice as fast.
+        standby_of: Make it a standby of this one, which streams its log.
         settings: More of them, as in ``postgresql.conf``.
     """
 
-    def __init__(self, *, fsync: bool = False, **settings: str) -> None:
+    def __init__(self, *, fsync: bool = False, standby_of: Server | None = None, **settings: str) -> None:
         folder = programs()
         if folder is None:
             raise FileNotFoundError(MISSING)
         self._programs = folder
+        self._primary = standby_of
         self._settings = {**_SETTINGS, "fsync": "on" if fsync else "off", **settings}
         # The server refuses to run as root, and a directory of pytest's is for its owner alone.
         self._user: dict[str, Any] = {"user": "nobody", "group": "nogroup", "extra_groups": []} if _is_root() else {}
@@ -61,12 +63,18 @@ class Server:
         self._home = Path(tempfile.mkdtemp(prefix="lro-postgres-"))
         if self._user:
             shutil.chown(self._home, self._user["user"])
-        options = ["--auth=trust", "--username=lro", "--encoding=UTF8", "--locale=C", "--no-sync"]
-        self._run("initdb", f"--pgdata={self._home / 'data'}", *options)
+        if self._primary is not None:
+            where = ["--host=127.0.0.1", f"--port={self._primary.port}", "--username=lro"]
+            self._run("pg_basebackup", f"--pgdata={self._home / 'data'}", *where, "-R", "-X", "stream", "-c", "fast")
+        else:
+            options = ["--auth=trust", "--username=lro", "--encoding=UTF8", "--locale=C", "--no-sync"]
+            self._run("initdb", f"--pgdata={self._home / 'data'}", *options)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.start()
+        if self._primary is not None:
+            return self
         with psycopg.connect(self.url.removesuffix("lro") + "postgres", autocommit=True) as connection:
             connection.execute("CREATE DATABASE lro")
         return self
@@ -107,6 +115,10 @@ class Server:
         """As ``pg_ctl restart -m immediate``."""
         self.stop()
         self.start()
+
+    def promote(self) -> None:
+        """Make a standby the primary."""
+        self._run("pg_ctl", "promote", f"--pgdata={self._home / 'data'}")
 
     def _run(self, program: str, *options: str) -> None:
         done = subprocess.run(

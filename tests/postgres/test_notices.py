@@ -62,6 +62,7 @@ def test_each_commit_of_another_process_is_told(opened: Callable[..., PostgresSt
     assert first.changed_elsewhere() is False
 
 
+@pytest.mark.slow
 def test_many_commits_are_told_as_a_few_signs(opened: Callable[..., PostgresStore]) -> None:
     """Who waits reads again at each: at most twenty times a second, after a handful at once."""
     first, second = opened(), opened()
@@ -97,6 +98,7 @@ def test_what_was_committed_while_nothing_could_be_heard_is_told_afterwards(
         deaf.close()
 
 
+@pytest.mark.slow
 def test_a_listener_whose_server_is_silent_does_not_trust_the_silence(
     opened: Callable[..., PostgresStore], url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +138,7 @@ def test_behind_a_pooler_readers_poll_unless_there_is_a_way_past_it(
     assert pooled.changed_elsewhere() is False
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_wait_ends_when_another_process_ends_the_operation(url: str) -> None:
     """Through two clients, as two processes have them; nobody polls, but for once in a lease."""

@@ -73,7 +73,9 @@ CALLS: dict[str, Callable[[PostgresStore], object]] = {
 }
 
 
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    "call", [pytest.param(name, marks=[] if name in ("apply", "read") else pytest.mark.slow) for name in CALLS]
+)
 def test_a_call_into_a_dead_network_ends_at_the_deadline(behind: PostgresStore, proxy: Proxy, call: str) -> None:
     """TCP alone would wait for a quarter of an hour; the first call after it finds the server again."""
     CALLS[call](behind)  # it has a connection, and its statement is prepared
@@ -96,6 +98,7 @@ def test_a_commit_whose_answer_is_swallowed_is_carried_out_once(behind: Postgres
     assert only(behind, name_of(1)).claim == 2
 
 
+@pytest.mark.slow
 def test_a_connection_that_is_reset_while_it_commits_leaves_one_change(behind: PostgresStore, proxy: Proxy) -> None:
     behind.apply([step()])
     proxy.resets = writes(behind)
@@ -117,6 +120,7 @@ def test_connections_that_died_while_they_were_idle_are_replaced_without_an_erro
     assert outcome.claim == 1
 
 
+@pytest.mark.slow
 def test_a_row_that_others_hold_is_waited_for_until_the_deadline(store: PostgresStore, url: str) -> None:
     """And no longer; other rows go on."""
     create_all(store, row(2))
@@ -133,6 +137,7 @@ def test_a_row_that_others_hold_is_waited_for_until_the_deadline(store: Postgres
     assert only(store, name_of(1)).claim == 1
 
 
+@pytest.mark.slow
 def test_a_process_that_stands_still_in_a_transaction_does_not_hold_its_rows_for_long(url: str) -> None:
     """The server hangs up on it after half of the deadline; what it does then is refused, and done anew."""
     with closing(PostgresStore(url, timeout=2)) as stopped, closing(PostgresStore(url, timeout=4)) as other:
@@ -172,6 +177,7 @@ def test_a_read_only_server_is_refused_with_what_to_do(database: str, url: str) 
         PostgresStore(readonly, timeout=TIMEOUT).open()
 
 
+@pytest.mark.slow
 def test_of_several_hosts_the_one_that_takes_writes_is_used(database: str, url: str) -> None:
     """One that does not answer, and is named first, is passed over."""
     port = urlsplit(database).port
@@ -179,6 +185,48 @@ def test_of_several_hosts_the_one_that_takes_writes_is_used(database: str, url: 
     with closing(PostgresStore(several, timeout=4)) as store:
         store.open()
         create_all(store, row())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_failover_is_followed_to_the_new_primary() -> None:
+    """A standby is refused; with all hosts in the URL, the store goes on where the primary is now."""
+    with Server() as primary, Server(standby_of=primary) as standby:
+        with pytest.raises(lro.StoreSchemaError, match="is a standby"):
+            PostgresStore(standby.url).open()
+        both = f"postgresql://lro@127.0.0.1:{standby.port},127.0.0.1:{primary.port}/lro"
+        with closing(PostgresStore(both, timeout=5)) as store:
+            store.open()
+            create_all(store, row(1))
+            _until(lambda: _replayed(primary, standby))
+            primary.stop()
+            with pytest.raises(lro.StoreUnavailableError):
+                store.apply([step()])
+            standby.promote()
+            _until(lambda: _answers(store))
+            store.apply([step()])
+            assert only(store, name_of(1)).claim == 1
+
+
+def _replayed(primary: Server, standby: Server) -> bool:
+    with psycopg.connect(primary.url) as one, psycopg.connect(standby.url) as other:
+        (written,) = one.execute("SELECT pg_current_wal_lsn()").fetchone()
+        return other.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", [written]).fetchone() == (True,)
+
+
+def _answers(store: PostgresStore) -> bool:
+    try:
+        store.read([name_of(1)])
+    except lro.StoreUnavailableError:
+        return False
+    return True
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_server_that_is_not_there_is_said_to_be_unavailable(database: str, url: str) -> None:

@@ -16,6 +16,8 @@ from lro_aio.ports import ListQuery
 from lro_aio.stores.postgres import PostgresStore, lists, rows
 from lro_aio.testing._store_rows import NOW, create_all, row
 
+pytestmark = pytest.mark.slow  # so many rows take two seconds
+
 ROWS = 20_000
 
 

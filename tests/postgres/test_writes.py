@@ -119,6 +119,7 @@ def test_a_call_is_as_few_round_trips_as_can_be(url: str) -> None:
             assert proxy.turns - before == trips, call
 
 
+@pytest.mark.slow
 def test_batches_of_the_same_rows_in_any_order_do_not_wait_for_each_other(url: str) -> None:
     """Everybody locks in the order of the names: not one deadlock, which would cost a second each."""
     with closing(PostgresStore(url, lanes=8)) as store:
