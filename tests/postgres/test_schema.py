@@ -123,6 +123,17 @@ def test_a_role_with_few_rights_does_all_that_a_store_does(
         sql.execute(f'DROP OWNED BY "{role}"; DROP ROLE "{role}"'.encode())
 
 
+def test_a_database_of_another_encoding_is_refused(database: str, sql: psycopg.Connection[tuple[object, ...]]) -> None:
+    """Not every text could be stored in it."""
+    name = f"d{uuid.uuid4().hex[:12]}"
+    sql.execute(f"CREATE DATABASE {name} ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'".encode())
+    try:
+        with pytest.raises(lro.StoreSchemaError, match=r"LATIN1.*UTF8"):
+            opened(f"{database.rpartition('/')[0]}/{name}")
+    finally:
+        sql.execute(f"DROP DATABASE {name}".encode())
+
+
 class TestCommands:
     """``lro postgres``."""
 

@@ -18,6 +18,7 @@ from lro_aio.core.journal import Entry
 from lro_aio.core.record import Record
 from lro_aio.ports import ListQuery
 from lro_aio.stores.postgres import PostgresStore
+from lro_aio.stores.postgres.errors import KINDS
 from lro_aio.testing._store_rows import create_all, name_of, only, put, row, update
 
 from .proxy import Proxy
@@ -85,6 +86,25 @@ def test_a_full_disk_is_an_outage_and_a_bad_value_is_refused(
     with pytest.raises(error):
         store.apply([update(name_of(1), claim=7)])
     assert only(store, name_of(1)).claim == 0
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_the_isolation_that_others_have_set_for_the_database_is_not_ours(url: str, level: str) -> None:
+    """Two writers of one row take turns, instead of refusing each other."""
+    strict = f"{url}&options=-c%20default_transaction_isolation%3D{level.replace(' ', '%5C%20')}"
+    with closing(PostgresStore(strict)) as store, ThreadPoolExecutor(4) as pool:
+        store.open()
+        create_all(store, row())
+        step = Change(name_of(1), lambda record: record.evolve(claim=record.claim + 1))
+        list(pool.map(lambda _: store.apply([step]), range(40)))
+        assert only(store, name_of(1)).claim == 40
+
+
+def test_every_class_of_errors_that_psycopg_knows_has_been_thought_of() -> None:
+    """A new one is refused for good until somebody has said what it means."""
+    classes = {code[:2] for code in psycopg.errors._sqlcodes if len(code) == 5 and any(map(str.isdigit, code))}
+    assert len(classes) > 30
+    assert classes - {code[:2] for code in KINDS} == set()
 
 
 def test_a_call_is_as_few_round_trips_as_can_be(url: str) -> None:

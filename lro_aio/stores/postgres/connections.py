@@ -16,7 +16,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from lro_aio.core.errors import StoreUnavailableError
-from lro_aio.stores.postgres.errors import DeadlineError, NotWritableError
+from lro_aio.stores.postgres.errors import DeadlineError, UnusableError
 from lro_aio.stores.postgres.location import Location
 
 __all__ = ["CLOSE_PATIENCE", "Connector", "Link", "Pool", "cut"]
@@ -99,7 +99,7 @@ class Connector:
             listening: For LISTEN: past the pooler.
 
         Raises:
-            NotWritableError: The server takes no writes, or is too old.
+            UnusableError: The server takes no writes, is too old, or has another encoding than UTF8.
             psycopg.Error: It does not answer, or refused.
         """
         location = self._location
@@ -110,7 +110,10 @@ class Connector:
         try:
             link.deadline = deadline
             if link.info.server_version < OLDEST:
-                raise NotWritableError(f"PostgreSQL {link.info.server_version // 10_000} is too old: 13 is the first")
+                raise UnusableError(f"PostgreSQL {link.info.server_version // 10_000} is too old: 13 is the first")
+            encoding = link.info.parameter_status("server_encoding")
+            if encoding != "UTF8":
+                raise UnusableError(f"the database has the encoding {encoding}: make one with ENCODING 'UTF8'")
             self.check(link, self._limits() if direct else "")
         except BaseException:
             link.close()
@@ -125,7 +128,7 @@ class Connector:
             more: More columns for the statement, each behind a comma.
 
         Raises:
-            NotWritableError: It does not.
+            UnusableError: It does not.
         """
         sent = time.time()
         row = link.execute((_GREETING + more).encode(), prepare=False).fetchone()
@@ -134,7 +137,7 @@ class Connector:
         there, standby, read_only = row[:3]
         if standby or read_only:
             what = "is a standby" if standby else "is set to read only (default_transaction_read_only)"
-            raise NotWritableError(
+            raise UnusableError(
                 f"the server {what}, and takes no writes: name the primary, or all hosts, of which it then takes the"
                 " one with target_session_attrs=read-write"
             )

@@ -263,12 +263,11 @@ class PostgresStore(Store):
                 return attempt(link)
             except psycopg.Error as exc:
                 kind = kind_of(exc, self._location.table)
-                if kind is Kind.LOST:
+                if kind in (Kind.LOST, Kind.SETUP):
+                    link.close()  # the server may have become a standby: the next call looks for the primary
                     chosen.forget()
                 lost = kind is Kind.LOST and link.used and not link.committing
                 if not lost and (kind is not Kind.CONFLICT or time.monotonic() + pause >= deadline):
-                    if kind is Kind.SETUP:
-                        link.close()  # the server may have become a standby: the next call looks for the primary
                     raise translate(exc, self._location) from exc
             finally:
                 chosen.give(link)
@@ -301,7 +300,7 @@ def _commit(link: Link, texts: Statements, changes: Sequence[Change], notice: tu
     commit: Cursor | None = None
     try:
         with link.pipeline() as pipeline:
-            link.execute("BEGIN")
+            link.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
             names = sorted({name for change in changes for name in change.names})
             locked = _execute(link, texts["lock"], {"names": names})
             places = [_execute(link, *call) for call in writes.appended(texts, changes)]
