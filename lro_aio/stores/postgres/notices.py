@@ -8,10 +8,8 @@ import threading
 import time
 from collections.abc import Callable
 
-import psycopg
-
 from lro_aio.core.logs import event
-from lro_aio.stores.postgres.connections import Link, cut
+from lro_aio.stores.postgres.connections import CLOSE_PATIENCE, Link, cut
 
 __all__ = ["Notices"]
 
@@ -70,7 +68,7 @@ class Notices:
         if self._link is not None:
             cut(self._link)
         if self._thread is not None:
-            self._thread.join(PAUSE)
+            self._thread.join(CLOSE_PATIENCE)
 
     def changed(self) -> bool:
         """Whether another process has committed since the last call, or may have."""
@@ -106,7 +104,7 @@ class Notices:
                     logger.info("listening for other processes again", extra=event("listening_again"))
                 if not self._closing.is_set():
                     self._hear()
-            except psycopg.Error as exc:
+            except Exception as exc:  # noqa: BLE001 (the thread must live: nobody else would find out that it is deaf)
                 self._deaf(exc)
         if self._link is not None:
             self._link.close()
@@ -123,7 +121,7 @@ class Notices:
             link.deadline = time.monotonic() + self._timeout
             self._check(link)
 
-    def _deaf(self, exc: psycopg.Error) -> None:
+    def _deaf(self, exc: Exception) -> None:
         if self._closing.is_set():
             return
         if self._listening:

@@ -35,7 +35,7 @@ Cursor = psycopg.Cursor[tuple[Any, ...]]
 
 READERS = 4
 """Connections for reads. Writers have their own: a slow read never costs a lease."""
-_POLL_INTERVAL = 0.005
+_POLL_INTERVAL = 0.01
 """Seconds between looks at a flag of this process, which the listening thread sets."""
 _PAUSE = 0.005
 """Seconds before a transaction that met a conflict is tried again; up to 32 times as much, and at random."""
