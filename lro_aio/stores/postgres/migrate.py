@@ -34,7 +34,7 @@ def migrate(location: Location, *, dry_run: bool = False) -> list[str]:
     """
     location = replace(location, timeout=TIMEOUT, migrate=True)
     try:
-        link = Connector(location).connect(time.monotonic() + TIMEOUT, listening=True)
+        link = Connector(location).connect(time.monotonic() + TIMEOUT)
         try:
             scripts = schema.ddl(location, schema.version_of(link, location))
             if not dry_run:
