@@ -12,7 +12,7 @@ PEERS := .venv-peers
 BENCH_ARGS ?=
 EMULATOR_TESTS := tests/spanner $(foreach part,admin reads transactions writes,tests/testing/test_fake_spanner_$(part).py)
 
-.PHONY: demo test coverage test-slow test-all test-lowest test-wheel test-emulator check check-infra format clean
+.PHONY: demo test coverage test-slow test-all test-lowest test-wheel test-emulator test-postgres check check-infra format clean
 .PHONY: bench bench-quick bench-report bench-peers bench-spanner
 
 # Tests start some hundred interpreters: the bytecode of a module is kept, whatever the shell says.
@@ -69,6 +69,12 @@ test-wheel:  ## the wheel, installed with the extras and without any, and tests 
 # It starts the emulator of the Cloud SDK, and stops it afterwards, unless SPANNER_EMULATOR_HOST says that one runs.
 test-emulator: $(VENV)/.dev  ## the Spanner tests against the official emulator
 	$(BIN)/python -m tests.spanner.emulator $(BIN)/python -m pytest -n 2 -m "slow or not slow" $(EMULATOR_TESTS) $(PYTEST_ARGS)
+
+# On a server of its own, of which nothing is left; the engine's tests have a store on it each, but for those that set
+# the clock of their store by hand.
+test-postgres: $(VENV)/.dev  ## the PostgreSQL tests, slow ones too, and the engine's on PostgreSQL
+	$(BIN)/python -m tests.postgres.server $(BIN)/python -m pytest -n 2 -m "slow or not slow" --timeout=300 tests/postgres $(PYTEST_ARGS)
+	$(BIN)/python -m tests.postgres.server $(BIN)/python -m pytest -n 2 --timeout=300 tests/engine --ignore tests/engine/test_store_terms.py $(PYTEST_ARGS)
 
 check: $(VENV)/.dev  ## lint, format, types
 	$(BIN)/ruff check .

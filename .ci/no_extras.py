@@ -14,11 +14,12 @@ import lro_aio.servers.grpc
 import lro_aio.servers.resume
 import lro_aio.testing
 
-ABSENT = ("fastapi", "httpx", "uvicorn", "typer", "rich", "pytest", "google.cloud.spanner_v1", "google.auth")
+ABSENT = ("fastapi", "httpx", "uvicorn", "typer", "rich", "pytest", "psycopg", "google.cloud.spanner_v1", "google.auth")
 """Packages without which this proves something."""
 
 EXTRAS = {
     "http": lambda: lro.remote.HttpTransport,
+    "postgres": lambda: lro.PostgresStore,
     "spanner": lambda: lro.SpannerStore,
     "workflows": lambda: lro.WorkflowsScheduler,
     "tasks": lambda: lro.CloudTasksScheduler,

@@ -54,7 +54,9 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     run.add_argument("--only", default="", help="keys with commas: a,c")
     run.add_argument("--rounds", type=int, help="of every benchmark; 3, or 1 with --quick")
     run.add_argument("--json", type=Path, help="write JSON lines to this file, in the place of the same benchmarks'")
-    run.add_argument("--pg", default="", help="DSN of a PostgreSQL server for DBOS: postgresql://user@host/database")
+    run.add_argument(
+        "--pg", default="", help="DSN of a PostgreSQL server, for us and DBOS: postgresql://user@host/database"
+    )
     run.add_argument("--no-peers", action="store_true", help="measure only ourselves and the floors")
     report = commands.add_parser("report", help=f"write {PAGE.relative_to(ROOT)}")
     report.add_argument("--json", type=Path, default=RESULTS, help="results of `run`")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.model import Aim, Benchmark, Case, Figure, Plan, Side
-from benchmarks.sides import floor, ours, peers
+from benchmarks.sides import floor, ours, ours_on_postgresql, peers
 
 ABOUT = """\
 One operation starts N children with a trivial handler, and ends when all have ended. Ours starts them with
@@ -14,7 +14,7 @@ only in a run with `--long`."""
 
 
 def sides(plan: Plan) -> list[Side]:
-    return [ours("lro_runs"), floor(), *peers(plan)]
+    return [ours("lro_runs"), ours_on_postgresql(plan, "lro_runs"), floor(), *peers(plan)]
 
 
 def cases(plan: Plan) -> list[Case]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from benchmarks.model import Aim, Benchmark, Case, Figure, Plan, Side
-from benchmarks.sides import floor, ours, peers
+from benchmarks.sides import floor, ours, ours_on_postgresql, peers
 
 ABOUT = """\
 So many callers, each of which starts an operation with a trivial handler and waits for its result, again and again.
@@ -18,7 +18,7 @@ wrote; Restate's cannot be counted from outside. CPU of a PostgreSQL server is n
 
 def sides(plan: Plan) -> list[Side]:
     bare = replace(floor(lifecycle="two_commits"), name="two-commits", title="floor: two bare commits, one thread")
-    return [ours("lro_runs"), floor(), bare, *peers(plan)]
+    return [ours("lro_runs"), ours_on_postgresql(plan, "lro_runs"), floor(), bare, *peers(plan)]
 
 
 def cases(plan: Plan) -> list[Case]:

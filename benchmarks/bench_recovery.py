@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.harness import Program
 from benchmarks.model import Aim, Benchmark, Case, Figure, Plan, Side, Taken
-from benchmarks.sides import floor, ours, peers
+from benchmarks.sides import floor, ours, ours_on_postgresql, peers
 
 LEASE = 30.0
 QUICK_LEASE = 2.0
@@ -27,7 +27,11 @@ Restate's server knows that its connections are gone. The floor updates the rows
 def sides(plan: Plan) -> list[Side]:
     lease = plan.pick(LEASE, QUICK_LEASE)
     found = [side for side in peers(plan) if side.name not in ("dbos-wal", "dbos-pg")]
-    everybody = [ours("lro_recovers", "--lease", str(lease)), *found]
+    everybody = [
+        ours("lro_recovers", "--lease", str(lease)),
+        ours_on_postgresql(plan, "lro_recovers", "--lease", str(lease)),
+        *found,
+    ]
     return [*(replace(side, again=("--go", "1")) for side in everybody), floor()]
 
 

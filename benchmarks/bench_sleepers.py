@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.model import Aim, Benchmark, Case, Figure, Plan, Side
-from benchmarks.sides import floor, ours, peers
+from benchmarks.sides import floor, ours, ours_on_postgresql, peers
 
 ABOUT = """\
 N operations are started and go to sleep until one common moment, 256 at a time (64 with Restate, whose calls are HTTP
@@ -18,13 +18,13 @@ only in a run with `--long`, and nobody but us and the floor 100,000."""
 
 def sides(plan: Plan) -> list[Side]:
     found = [side for side in peers(plan) if side.name != "dbos-wal"]
-    return [ours("lro_sleepers"), floor(), *found]
+    return [ours("lro_sleepers"), ours_on_postgresql(plan, "lro_sleepers"), floor(), *found]
 
 
 def cases(plan: Plan) -> list[Case]:
     idle = plan.pick(5.0, 1.0)
     everybody = frozenset(side.name for side in sides(plan))
-    few = frozenset({"lro", "floor"})
+    few = frozenset({"lro", "lro-pg", "floor"})
     doing = {100: everybody, 1000: everybody, 10_000: everybody if plan.long else few | {"restate"}, 100_000: few}
     return [
         Case(title=f"{number:,} sleepers", order={"do": "sleepers", "count": number, "idle": idle}, sides=doing[number])

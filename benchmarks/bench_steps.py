@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.model import Aim, Benchmark, Case, Figure, Plan, Side
-from benchmarks.sides import ours, peers
+from benchmarks.sides import ours, ours_on_postgresql, peers
 
 ABOUT = """\
 A step whose function returns its argument: what is measured is how its result is kept. First one operation awaits N
@@ -13,7 +13,7 @@ side, with the durability that the table names."""
 
 
 def sides(plan: Plan) -> list[Side]:
-    return [ours("lro_runs"), *peers(plan)]
+    return [ours("lro_runs"), ours_on_postgresql(plan, "lro_runs"), *peers(plan)]
 
 
 def cases(plan: Plan) -> list[Case]:

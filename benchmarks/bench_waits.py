@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from benchmarks.model import Aim, Benchmark, Case, Figure, Plan, Side
-from benchmarks.sides import api_core, floor, ours, peers
+from benchmarks.sides import api_core, floor, ours, ours_on_postgresql, peers
 
 ABOUT = """\
 How long after the call that ends an operation its waiter goes on; the commit between the two is part of it. *Same
-process*: the waiter awaits the result beside whoever ends it. *Another process*: it waits on the same file; DBOS's
+process*: the waiter awaits the result beside whoever ends it. *Another process*: it waits on the same store; DBOS's
 client polls the database there, and Restate's caller waits for the answer of the ingress. *WaitOperation* and
 *polling* are over gRPC, from another process; polling is `lro.wait_operation` with its default policy, and
 google-api-core's `AsyncOperation.result()` with its defaults against the same server. Pollers wait for operations
 that live for 1 to 3 s, at random. The floor is a bare commit and a future across two threads."""
 
-NOTICED = frozenset({"lro", "floor", "dbos"})
+NOTICED = frozenset({"lro", "lro-pg", "floor", "dbos"})
 
 
 def sides(plan: Plan) -> list[Side]:
     found = [side for side in peers(plan) if side.name not in ("dbos-wal", "dbos-pg")]
-    return [ours("lro_waits"), floor(), *found, api_core(plan)]
+    return [ours("lro_waits"), ours_on_postgresql(plan, "lro_waits"), floor(), *found, api_core(plan)]
 
 
 def cases(plan: Plan) -> list[Case]:
@@ -29,7 +29,7 @@ def cases(plan: Plan) -> list[Case]:
         Case(
             title="another process",
             order={"do": "other_process", "count": count},
-            sides=frozenset({"lro", "dbos", "restate"}),
+            sides=frozenset({"lro", "lro-pg", "dbos", "restate"}),
         ),
         Case(title="WaitOperation", order={"do": "wait_operation", "count": count}, sides=frozenset({"lro"})),
         Case(

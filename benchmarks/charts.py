@@ -11,6 +11,7 @@ from benchmarks.model import Benchmark
 
 COLOURS = {
     "lro": "#0b6e4f",
+    "lro-pg": "#3a86c8",
     "lro-full": "#6bbf59",
     "floor": "#b0b0b0",
     "two-commits": "#808080",

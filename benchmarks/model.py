@@ -27,7 +27,7 @@ class Plan:
     long: bool = False
     """Peers do the largest sizes too, for minutes each."""
     pg: str = ""
-    """DSN of a PostgreSQL server for DBOS."""
+    """DSN of a PostgreSQL server, for us and DBOS."""
     peers: bool = True
     """Whether other products take part, where they are installed."""
 

@@ -14,6 +14,11 @@ def ours(module: str, *options: str, name: str = "lro", title: str = "lro-aio") 
     return Side(name=name, title=title, module=f"benchmarks.programs.{module}", options=options)
 
 
+def ours_on_postgresql(plan: Plan, module: str, *options: str) -> Side:
+    side = ours(module, *options, "--pg", plan.pg, name="lro-pg", title="lro-aio on PostgreSQL")
+    return replace(side, missing="" if plan.pg else "no `--pg DSN` was given")
+
+
 def floor(**commands: str) -> Side:
     return Side(
         name="floor", title="floor: bare sqlite3, group commit", module="benchmarks.programs.floor", commands=commands

@@ -103,10 +103,10 @@ SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
     "Observing": [("lro_aio", ["Observer", "Telemetry"]), ("lro_aio.core.moments", MOMENTS)],
     "Errors": [],
     "Stores": [
-        ("lro_aio", ["SqliteStore", "SpannerStore"]),
+        ("lro_aio", ["SqliteStore", "PostgresStore", "SpannerStore"]),
         ("lro_aio.ports", ["Store", "ListQuery", "Look", "StatsQuery", "Route"]),
-        ("lro_aio.core.change", ["Change", "Outcome"]),
-        ("lro_aio.core.journal", ["Entry", "Kind"]),
+        ("lro_aio.core.change", ["Change", "Outcome", "run"]),
+        ("lro_aio.core.journal", ["Entry", "Kind", "Appending"]),
         ("lro_aio.core.record", ["Plan", "Record", "State", "Wait", "Wake"]),
     ],
     "Schedulers": [
@@ -150,6 +150,7 @@ DESCRIBED = {module for title in ("Servers", "Testing") for module, _ in SECTION
 
 PORTS = {
     "SqliteStore": "lro_aio.ports.Store",
+    "PostgresStore": "lro_aio.ports.Store",
     "SpannerStore": "lro_aio.ports.Store",
     "FaultyStore": "lro_aio.ports.Store",
     "LocalScheduler": "lro_aio.ports.Scheduler",

@@ -13,7 +13,7 @@ The layers. A module imports from the lines below its own, and from its own fold
     core, _missing              pure: an operation's row (``record.py``), every rule of its life (``transitions.py``)
 
 Stores and schedulers import ``core`` and ``ports`` only, and never each other. ``import lro_aio`` loads no server, CLI,
-Spanner or Workflows code.
+PostgreSQL, Spanner or Workflows code.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from lro_aio.remote import RemoteOperation
     from lro_aio.schedulers.cloud_tasks import CloudTasksScheduler
     from lro_aio.schedulers.workflows import WorkflowsScheduler
+    from lro_aio.stores.postgres import PostgresStore
     from lro_aio.stores.spanner import SpannerStore
     from lro_aio.stores.sqlite import SqliteStore
     from lro_aio.telemetry.otel import Telemetry
@@ -130,6 +131,7 @@ __all__ = [  # noqa: RUF022 (in the order of sorted(), which anybody can check)
     "OperationsService",
     "PayloadTooLargeError",
     "PollPolicy",
+    "PostgresStore",
     "RESUME_POINT_COLUMN_NAME",
     "RemoteCallError",
     "RemoteOperation",
@@ -165,6 +167,7 @@ __all__ = [  # noqa: RUF022 (in the order of sorted(), which anybody can check)
 
 _LAZY = {
     "CloudTasksScheduler": ("lro_aio.schedulers.cloud_tasks", "tasks"),
+    "PostgresStore": ("lro_aio.stores.postgres", "postgres"),
     "RemoteOperation": ("lro_aio.remote", ""),
     "SpannerStore": ("lro_aio.stores.spanner", "spanner"),
     "SqliteStore": ("lro_aio.stores.sqlite", ""),

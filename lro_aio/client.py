@@ -64,7 +64,8 @@ class Client(Controls, bulk.Bulk, Seeing):
     was opened before the fork refuses.
 
     Args:
-        store: A URL (``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite://`` in memory) or a ``Store``.
+        store: A URL (``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite://`` in memory,
+            ``postgresql://...``, ``spanner://...``, or that of another package's store) or a ``Store``.
         scheduler: Wakes suspended operations. Default: this process does (``LocalScheduler``).
         handlers: Registries of the handlers that can run here, or a single one.
         worker: False for a front end that starts, watches and cancels operations, but runs none. It may start handlers

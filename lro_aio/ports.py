@@ -270,7 +270,8 @@ class Store(abc.ABC):
     def changed_elsewhere(self) -> bool:
         """Whether another process has committed, or was found to have died, since the last call.
 
-        Called on a writer thread only.
+        Called on a writer thread only. It blocks nobody, and may be told of a commit a moment later than the commit's
+        readers.
         """
         return False
 

@@ -13,7 +13,7 @@ from google.protobuf import wrappers_pb2
 
 import lro_aio as lro
 from benchmarks.programs.common import Figures, Meter, callers, main, spread
-from benchmarks.programs.lro_common import CountedStore, hello, in_memory
+from benchmarks.programs.lro_common import CountedPostgres, CountedStore, counted, hello, in_memory
 from benchmarks.programs.lro_fill import fill
 
 handlers = lro.Handlers()
@@ -61,7 +61,7 @@ async def sleeper(op: lro.Operation[float]) -> lro.Suspended | None:
 
 
 class Program:
-    def __init__(self, store: CountedStore, client: lro.Client) -> None:
+    def __init__(self, store: CountedStore | CountedPostgres, client: lro.Client) -> None:
         self._store = store
         self._client = client
 
@@ -132,23 +132,23 @@ async def program(arguments: argparse.Namespace) -> AsyncIterator[tuple[Any, Any
     counts = [int(count) for count in arguments.fill.split(",") if count]
     if counts and not path.exists():
         fill(path, finished=counts[0], suspended=counts[1])
-    store = CountedStore(path)
     telemetry = in_memory() if arguments.telemetry == "sdk" else arguments.telemetry != "off"
-    async with lro.Client(store, handlers=[handlers], max_running=256, telemetry=telemetry) as client:
-        running = Program(store, client)
-        yield (
-            hello(store.durability()),
-            {
-                "lifecycle": running.lifecycle,
-                "fan_out": running.fan_out,
-                "sequence": running.sequence,
-                "parallel": running.parallel,
-                "list": running.lists,
-                "sweep": running.sweeps,
-                "size": running.size,
-            },
-        )
+    with counted(arguments.folder, arguments.pg) as store:
+        async with lro.Client(store, handlers=[handlers], max_running=256, telemetry=telemetry) as client:
+            running = Program(store, client)
+            yield (
+                hello(store.durability()),
+                {
+                    "lifecycle": running.lifecycle,
+                    "fan_out": running.fan_out,
+                    "sequence": running.sequence,
+                    "parallel": running.parallel,
+                    "list": running.lists,
+                    "sweep": running.sweeps,
+                    "size": running.size,
+                },
+            )
 
 
 if __name__ == "__main__":
-    main(program, "fill", "telemetry")
+    main(program, "fill", "pg", "telemetry")

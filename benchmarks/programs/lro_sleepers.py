@@ -10,7 +10,7 @@ from typing import Any
 
 import lro_aio as lro
 from benchmarks.programs.common import Figures, crowd_of, main, sleepers
-from benchmarks.programs.lro_common import CountedStore, hello
+from benchmarks.programs.lro_common import counted, hello
 
 handlers = lro.Handlers()
 ASLEEP: list[float] = []
@@ -35,22 +35,22 @@ def taken(values: list[float]) -> list[float]:
 
 @asynccontextmanager
 async def program(arguments: argparse.Namespace) -> AsyncIterator[tuple[Any, Any]]:
-    store = CountedStore(arguments.folder / "operations.db")
-    async with lro.Client(store, handlers=[handlers]) as client:
+    with counted(arguments.folder, arguments.pg) as store:
+        async with lro.Client(store, handlers=[handlers]) as client:
 
-        async def start_one(due: float) -> None:
-            await client.start("sleeper", due)
+            async def start_one(due: float) -> None:
+                await client.start("sleeper", due)
 
-        async def begin(number: int, due: float) -> None:
-            await crowd_of(number, 256, lambda _: start_one(due))
+            async def begin(number: int, due: float) -> None:
+                await crowd_of(number, 256, lambda _: start_one(due))
 
-        async def measured(count: int, idle: float) -> Figures:
-            return await sleepers(
-                count, idle, begin=begin, asleep=lambda: len(taken(ASLEEP)), woken=lambda: taken(WOKEN)
-            )
+            async def measured(count: int, idle: float) -> Figures:
+                return await sleepers(
+                    count, idle, begin=begin, asleep=lambda: len(taken(ASLEEP)), woken=lambda: taken(WOKEN)
+                )
 
-        yield hello(store.durability()), {"sleepers": measured}
+            yield hello(store.durability()), {"sleepers": measured}
 
 
 if __name__ == "__main__":
-    main(program)
+    main(program, "pg")

@@ -18,7 +18,7 @@ from google.protobuf import wrappers_pb2
 
 import lro_aio as lro
 from benchmarks.programs.common import Figures, helper, main, spread
-from benchmarks.programs.lro_common import CountedStore, hello
+from benchmarks.programs.lro_common import CountedPostgres, CountedStore, counted, hello
 from lro_aio.servers.grpc import add_operations_servicer
 
 IN_PLACE = 0.02
@@ -29,10 +29,10 @@ RESPONSE = wrappers_pb2.StringValue(value="done")
 
 
 class Program:
-    def __init__(self, client: lro.Client, folder: Path, port: int, watcher: tuple[str, ...]) -> None:
+    def __init__(self, client: lro.Client, folder: Path, store: str, port: int, watcher: tuple[str, ...]) -> None:
         self._client = client
         self._folder = folder
-        self._targets = {"file": str(folder / "operations.db"), "wait": str(port), "poll": str(port)}
+        self._targets = {"store": store, "wait": str(port), "poll": str(port)}
         self._watcher = watcher
 
     async def same_process(self, count: int) -> Figures:
@@ -105,7 +105,15 @@ async def version_of(name: str, python: str) -> str:
 
 @asynccontextmanager
 async def program(arguments: argparse.Namespace) -> AsyncIterator[tuple[Any, Any]]:
-    store = CountedStore(arguments.folder / "operations.db")
+    with counted(arguments.folder, arguments.pg) as store:
+        async with _serving(store, arguments) as opened:
+            yield opened
+
+
+@asynccontextmanager
+async def _serving(
+    store: CountedStore | CountedPostgres, arguments: argparse.Namespace
+) -> AsyncIterator[tuple[Any, Any]]:
     client = lro.Client(store)
     server = grpc.aio.server()
     add_operations_servicer(client, server)
@@ -114,7 +122,7 @@ async def program(arguments: argparse.Namespace) -> AsyncIterator[tuple[Any, Any
     watcher = (arguments.python or sys.executable, "-m", module)
     async with client:
         await server.start()
-        running = Program(client, arguments.folder, port, watcher)
+        running = Program(client, arguments.folder, store.address, port, watcher)
         try:
             said = hello(store.durability())
             if arguments.python:
@@ -123,7 +131,7 @@ async def program(arguments: argparse.Namespace) -> AsyncIterator[tuple[Any, Any
                 said,
                 {
                     "same_process": running.same_process,
-                    "other_process": partial(running.notified, "file"),
+                    "other_process": partial(running.notified, "store"),
                     "wait_operation": partial(running.notified, "wait"),
                     "grpc_polling": partial(running.polled, "poll"),
                 },
@@ -133,4 +141,4 @@ async def program(arguments: argparse.Namespace) -> AsyncIterator[tuple[Any, Any
 
 
 if __name__ == "__main__":
-    main(program, "python")
+    main(program, "python", "pg")

@@ -1,6 +1,6 @@
 """Waits in another process for the operations whose names come in, a line each, and says when each wait ended.
 
-``--how file`` is a client of its own on the same file, ``wait`` is WaitOperation over gRPC, ``poll`` is
+``--how store`` is a client of its own on the same store, ``wait`` is WaitOperation over gRPC, ``poll`` is
 ``lro.wait_operation`` over gRPC with its default policy.
 """
 
@@ -24,8 +24,8 @@ TIMEOUT = 60
 
 @contextlib.asynccontextmanager
 async def waits(how: str, target: str) -> AsyncIterator[Callable[[str], Awaitable[object]]]:
-    if how == "file":
-        async with lro.Client(lro.SqliteStore(target), worker=False) as client:
+    if how == "store":
+        async with lro.Client(target, worker=False) as client:
             yield lambda name: client.wait_operation(name, timeout=TIMEOUT)
         return
     async with grpc.aio.insecure_channel(f"127.0.0.1:{target}") as channel:

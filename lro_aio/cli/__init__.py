@@ -14,6 +14,9 @@
     lro backup FILE                  copy a SQLite store into a new file
     lro restore FILE                 put that file in the place of the store
 
+    lro postgres ddl     [--table T] [--schema S] [--role R]                print the DDL of the tables
+    lro postgres migrate URL [--dry-run]                                    make or upgrade them
+
     lro spanner ddl      [--variant proto|bytes] [--table T]                print the DDL of the table
     lro spanner migrate  URL [--variant proto|bytes] [--dry-run] [--replace-ttl]      make or upgrade it
 

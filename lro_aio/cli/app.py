@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import lro_aio
-from lro_aio.cli import backups, commands, controls, payloads, protos, spanner
+from lro_aio.cli import backups, commands, controls, payloads, postgres, protos, spanner
 from lro_aio.cli.options import (
     EPILOG,
     Header,
@@ -43,6 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(postgres.app, name="postgres")
 app.add_typer(spanner.app, name="spanner")
 
 

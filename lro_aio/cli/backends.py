@@ -256,6 +256,8 @@ def file_of(url: str) -> Location:
 
 
 def _existing(url: str, *, writes: bool) -> str:
+    if url.startswith(("postgresql:", "postgres:")) and "migrate=" not in url:
+        return f"{url}{'&' if '?' in url else '?'}migrate=0"  # a look at a database makes no tables in it
     if not url.startswith("sqlite:"):
         return url
     location = file_of(url)

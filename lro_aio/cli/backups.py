@@ -49,6 +49,8 @@ def restore(url: str, source: Path) -> str:
 def _location(url: str) -> Location:
     if url.startswith("spanner:"):
         raise CliError("Spanner has back-ups of its own: gcloud spanner backups create", Exit.USAGE)
+    if url.startswith(("postgresql:", "postgres:")):
+        raise CliError("PostgreSQL has back-ups of its own: pg_dump, or pg_basebackup", Exit.USAGE)
     return file_of(url)
 
 

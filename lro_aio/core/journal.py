@@ -84,6 +84,11 @@ class Appending:
     def append(self, row: Record, entries: Sequence[Entry], most: int) -> Record:
         """Append what is not there yet; returns the row that counts it, or the same row where there is nothing new.
 
+        Args:
+            row: The operation's.
+            entries: In their order.
+            most: Entries that the journal may have then.
+
         Raises:
             StoreSchemaError: The store has no journal.
             InvalidTransitionError: Another program drives the operation.

@@ -189,7 +189,10 @@ class JournalContract:
         assert keys(kept(kept_by)) == ["a", "b"]
 
     def test_a_batch_that_is_refused_for_good_appends_nothing(self, kept_by: Store) -> None:
-        """An entry with half a surrogate pair: all of the batch is refused, or that change alone, and halves pass."""
+        """An entry with half a surrogate pair: all of the batch is refused, or that change alone, and halves pass.
+
+        Or it is stored, and comes back.
+        """
         create_all(kept_by, row(1), row(2), row(3))
         bad = append(2, step("\ud800"))
         try:
@@ -201,7 +204,9 @@ class JournalContract:
             assert only(kept_by, name_of(1)) == row(1)
             kept_by.apply([append(1, step()), append(3, step())])
         else:
-            assert isinstance(outcomes[1], Exception)
+            if not isinstance(outcomes[1], Exception):
+                assert keys(kept(kept_by, 2)) == ["\ud800"]
+                return
         assert {name: len(entries) for name, entries in kept_by.journal([name_of(i) for i in (1, 2, 3)]).items()} == {
             name_of(1): 1,
             name_of(3): 1,

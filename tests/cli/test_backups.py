@@ -59,7 +59,8 @@ def test_the_store_may_come_from_the_environment(lro, store, tmp_path):
         ("", "say which store"),
         ("sqlite://", "is the memory of one process"),
         ("spanner://p/i/d", "Spanner has back-ups of its own"),
-        ("postgres://x", "is not the URL of a SQLite store"),
+        ("postgres://x", "PostgreSQL has back-ups of its own"),
+        ("mysql://x", "is not the URL of a SQLite store"),
     ],
 )
 def test_a_place_without_a_file_is_a_wrong_option(lro, command, url, problem, tmp_path):

@@ -7,6 +7,7 @@ A directive is an HTML comment, so that readers do not see it::
     <!-- test: raises=ValueError -->   the block must end with this exception
     <!-- test: checked -->        the commands of the block are looked up, not run: they need an account
     <!-- test: ports=50051,8000 -->    anywhere on the page: these numbers stand for free ports
+    <!-- test: postgres=5432 -->   anywhere on the page: this number stands for the port of a PostgreSQL server
     <!-- test: files=examples/a -->    anywhere on the page: the files of this directory lie in the reader's
 """
 
@@ -18,7 +19,7 @@ from pathlib import Path
 
 _FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,})(?P<info>.*)$")
 _DIRECTIVE = re.compile(r"^ *<!-- test: (?P<words>.*?) -->$")
-KNOWN_DIRECTIVES = {"checked", "file", "append", "raises", "ports", "files"}
+KNOWN_DIRECTIVES = {"checked", "file", "append", "raises", "ports", "postgres", "files"}
 
 
 class DocsError(AssertionError):
@@ -78,6 +79,12 @@ def ports_of(page: Path) -> list[str]:
     """The port numbers of the page that stand for free ones."""
     found = re.search(r"^<!-- test: ports=([0-9,]+) -->$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return found[1].split(",") if found else []
+
+
+def postgres_of(page: Path) -> str | None:
+    """The port number of the page that stands for a PostgreSQL server's; None where it needs none."""
+    found = re.search(r"^<!-- test: postgres=(\d+) -->$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else None
 
 
 def files_of(page: Path) -> list[Path]:

@@ -18,7 +18,8 @@ import types
 from pathlib import Path
 from typing import Any, Self
 
-from .blocks import Block, DocsError, files_of, parse, ports_of
+from ..postgres.server import Server
+from .blocks import Block, DocsError, files_of, parse, ports_of, postgres_of
 from .google_cloud import check_gcloud, check_sql
 from .lookups import check_account_command
 from .shell import Shell, check_output
@@ -40,12 +41,15 @@ class Page:
         self.blocks = parse(path)
         self.files: dict[str, str] = {}
         self._ports = {number: str(_free_port()) for number in ports_of(path)}
+        self._stack = contextlib.ExitStack()
         self._module = types.ModuleType(MODULE)
         self._runner = asyncio.Runner()
         self._shell: Shell | None = None
         self._printed: str | None = None
 
     def __enter__(self) -> Self:
+        if (number := postgres_of(self.path)) is not None:
+            self._ports[number] = str(self._stack.enter_context(Server()).port)
         sys.modules[MODULE] = self._module
         for path in files_of(self.path):
             self.files[path.name] = text = path.read_text(encoding="utf-8")
@@ -56,6 +60,7 @@ class Page:
         if self._shell is not None:
             self._shell.close()
         self._runner.close()
+        self._stack.close()
         sys.modules.pop(MODULE, None)
         for name in self.files:
             sys.modules.pop(name.removesuffix(".py"), None)

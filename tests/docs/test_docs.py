@@ -19,7 +19,8 @@ from typing import Any
 import httpx
 import pytest
 
-from .blocks import DocsError, parse
+from ..postgres.programs import MISSING, programs
+from .blocks import DocsError, parse, postgres_of
 from .pages import REPOSITORY, Page, check_command, check_yaml
 from .shell import check_output, matches
 
@@ -46,18 +47,8 @@ def example(directory: Path) -> Iterator[Callable[[str], ModuleType]]:
 
 
 SLOW = {
-    *(
-        "calling.md",
-        "cli.md",
-        "deploying.md",
-        "failures-and-reruns.md",
-        "operating.md",
-        "pipeline.md",
-        "project.md",
-        "spanner.md",
-        "testing.md",
-    ),
-    "tutorial.md",
+    *("calling.md", "cli.md", "deploying.md", "failures-and-reruns.md", "operating.md", "pipeline.md", "postgres.md"),
+    *("project.md", "spanner.md", "stores.md", "testing.md", "tutorial.md"),
 }
 """Pages of five seconds and more: they start services, or pytest itself."""
 
@@ -73,6 +64,8 @@ def speed(page: Path) -> list[pytest.MarkDecorator]:
 @pytest.mark.parametrize("page", [pytest.param(page, marks=speed(page), id=named(page)) for page in PAGES])
 def test_every_block_of_the_page_runs(page: Path, directory: Path) -> None:
     """Python and console blocks run, what they print is what the page shows, and the others parse."""
+    if postgres_of(page) is not None and programs() is None:
+        pytest.skip(MISSING)
     with Page(page, directory) as running:
         running.run()
 

@@ -1,6 +1,7 @@
 """What the tests of the engine share: clients over a store with fault points, and the row behind an operation."""
 
 import contextlib
+import os
 
 import pytest
 import pytest_asyncio
@@ -9,12 +10,17 @@ import lro_aio as lro
 from lro_aio.testing import FaultyStore
 
 from ..loop_guard import loop_guard  # noqa: F401 (for every test here)
+from ..postgres.schemas import a_store_of_its_own
 
 
 @pytest.fixture
 def store():
-    """An in-memory store with fault points."""
-    return FaultyStore(lro.SqliteStore("sqlite://"))
+    """An in-memory store with fault points, or one on the PostgreSQL server of ``make test-postgres``."""
+    if "LRO_TEST_POSTGRES" in os.environ:
+        with a_store_of_its_own() as store:
+            yield FaultyStore(store)
+    else:
+        yield FaultyStore(lro.SqliteStore("sqlite://"))
 
 
 @pytest_asyncio.fixture

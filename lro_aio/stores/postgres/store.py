@@ -1,0 +1,342 @@
+"""The store on PostgreSQL."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import psycopg
+
+from lro_aio.core.change import Change, Outcome, run
+from lro_aio.core.journal import Appending, Entry
+from lro_aio.core.logs import event
+from lro_aio.core.policies import Duration
+from lro_aio.core.record import Record
+from lro_aio.ports import ListQuery, Look, Route, Store
+from lro_aio.stores.postgres import lists, rows, schema, writes
+from lro_aio.stores.postgres.connections import Connector, Link, Pool
+from lro_aio.stores.postgres.entries import decode_entry
+from lro_aio.stores.postgres.errors import Kind, kind_of, translate
+from lro_aio.stores.postgres.location import LANES, TIMEOUT, Location
+from lro_aio.stores.postgres.notices import Notices
+from lro_aio.stores.postgres.queries import Statements
+
+__all__ = ["PostgresStore"]
+
+logger = logging.getLogger("lro_aio")
+
+T = TypeVar("T")
+Cursor = psycopg.Cursor[tuple[Any, ...]]
+
+READERS = 4
+"""Connections for reads. Writers have their own: a slow read never costs a lease."""
+_POLL_INTERVAL = 0.01
+"""Seconds between looks at a flag of this process, which the listening thread sets."""
+_PAUSE = 0.005
+"""Seconds before a transaction that met a conflict is tried again; up to 32 times as much, and at random."""
+
+
+class PostgresStore(Store):
+    """Keeps rows in a table of a PostgreSQL database (13 and later), which it makes by itself.
+
+    A read is one round trip, and a batch of changes is two. Every method may be called from any thread. A store does
+    not survive a fork: the child must make its own.
+
+    Args:
+        dsn: "postgresql://USER@HOST/DATABASE", with several hosts if there are, or libpq's "host=... dbname=...". A URL
+            may carry the other arguments: ``?table=jobs&schema=app``.
+        table: The table of the operations; lower-case letters, digits and _. Its journal is TABLE_journal.
+        schema: The schema of the tables. None: what the server's ``search_path`` says.
+        timeout: Seconds, or a timedelta, that one call of the store may take, including retries. Keep it below a third
+            of the lease (rule 4).
+        lanes: Batches of changes that may be under way at the same time.
+        pooled: Whether the DSN is that of a pooler in transaction mode, such as PgBouncer.
+        listen_dsn: For ``pooled``: the database itself, for LISTEN. None: readers of other processes' changes poll.
+        migrate: Whether ``open`` makes or upgrades the tables. False: `lro postgres migrate` does.
+
+    Raises:
+        ValueError: An argument is malformed.
+    """
+
+    ordered_names = True
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        table: str = "operations",
+        schema: str | None = None,
+        timeout: Duration = TIMEOUT,
+        lanes: int = LANES,
+        pooled: bool = False,
+        listen_dsn: str | None = None,
+        migrate: bool = True,
+    ) -> None:
+        self._location = location = Location.of(
+            dsn,
+            timeout=timeout,
+            table=table,
+            schema=schema,
+            lanes=lanes,
+            pooled=pooled,
+            listen_dsn=listen_dsn,
+            migrate=migrate,
+        )
+        self.url = location.url
+        self.lanes = location.lanes
+        self._listens = not location.pooled or location.listen_dsn is not None
+        self.foreign_poll_interval = _POLL_INTERVAL if self._listens else None
+        self._texts = Statements(location)
+        self._connector = Connector(location)
+        self._pools: tuple[Pool, Pool] | None = None
+        self._notices: Notices | None = None
+        self._notice = "", ""
+        self._pid = 0
+
+    @classmethod
+    def from_url(cls, url: str) -> PostgresStore:
+        """The store that a "postgresql:" or "postgres:" URL names.
+
+        Raises:
+            ValueError: It is malformed.
+        """
+        if not url.startswith(("postgresql://", "postgres://")):
+            raise ValueError(f"{url.partition(':')[0]!r} is not the scheme of a PostgreSQL store")
+        return cls(url)
+
+    def __repr__(self) -> str:
+        return f"PostgresStore({self.url!r})"
+
+    @property
+    def clock_offset(self) -> float:  # type: ignore[override]  # measured, not set
+        """Seconds by which the server's clock was ahead when it was looked at last: every few seconds."""
+        return self._connector.clock_offset
+
+    def open(self) -> None:
+        """Connect, and make or upgrade the tables where that is wanted.
+
+        Raises:
+            StoreSchemaError: The table is missing, newer, or another application's; no permission; the server takes no
+                writes.
+            StoreUnavailableError: The server does not answer, or knows no such database or role.
+            RuntimeError: The store is already open.
+        """
+        if self._pools is not None:
+            raise RuntimeError(f"{self!r} is already open")
+        writers = Pool(self._connector.connect, self.lanes + 2, self.url)
+        readers = Pool(self._connector.connect, READERS, self.url)
+        notices = Notices(
+            partial(self._connector.connect, listening=True), self._connector.check, self._location.timeout
+        )
+        try:
+            link = writers.take(self._deadline())
+            try:
+                schema.prepare(link, self._location)
+                (oid,) = link.execute("SELECT to_regclass(%s)::oid", [self._location.qualified]).fetchone() or (0,)
+            finally:
+                writers.give(link)
+            if self._listens:
+                notices.open(f"lro_aio_{oid}")
+        except BaseException as exc:
+            writers.close()
+            if isinstance(exc, psycopg.Error):
+                raise translate(exc, self._location, opening=True) from exc
+            raise
+        self._notice = f"lro_aio_{oid}", notices.own
+        self._pid = os.getpid()
+        self._notices = notices
+        self._pools = writers, readers
+
+    def close(self) -> None:
+        """Close all connections, within a second; calls under way end with an error."""
+        pools, self._pools = self._pools, None
+        if pools is None or self._notices is None or self._pid != os.getpid():
+            return  # after a fork they are the parent's: to close them here would end its sessions
+        self._notices.close()
+        for pool in pools:
+            pool.close()
+
+    def read(self, names: Sequence[str]) -> list[Record]:
+        """The rows with these names, in one statement."""
+        return list(map(rows.decode, self._reading("read", {"names": list(names)})))
+
+    def apply(self, changes: Sequence[Change]) -> list[Outcome]:
+        """Apply changes in one transaction of two round trips.
+
+        Rows are locked in the order of their names. Where another process made one of the rows first, or the server
+        gave the transaction up, it is repeated until the timeout.
+
+        Raises:
+            StoreUnavailableError: No answer, or no commit, within the timeout.
+            psycopg.Error: PostgreSQL does not accept a value; nothing was committed.
+        """
+        if not changes:
+            return []
+        return self._repeated(0, lambda link: _commit(link, self._texts, changes, self._notice))
+
+    def journal(self, names: Sequence[str], kinds: Collection[str] | None = None) -> dict[str, list[Entry]]:
+        """The journals of these rows, in one statement."""
+        wanted = {"names": list(names), "kinds": None if kinds is None else [str(kind) for kind in kinds]}
+        found: dict[str, list[Entry]] = {}
+        for name, *entry in self._reading("journal", wanted):
+            found.setdefault(name, []).append(decode_entry(entry))
+        for entries in found.values():
+            entries.sort(key=lambda entry: entry.number)
+        return found
+
+    def unfinished(self, names: Sequence[str]) -> set[str]:
+        """The names whose rows have not ended and are not deleted, in one statement."""
+        return {name for (name,) in self._reading("unfinished", {"names": list(names)})}
+
+    def look(
+        self,
+        *,
+        now: float,
+        routes: Sequence[Route],
+        limit: int,
+        owner: str,
+        own: bool = False,
+        overdue: float | None = None,
+    ) -> Look:
+        """Scan for what is due: up to three statements on one index, in one snapshot and one round trip."""
+        values: dict[str, Any] = {
+            "now": now,
+            "handlers": [handler for handler, _ in routes],
+            "points": [point for _, point in routes],
+            "limit": limit,
+            "owner": owner,
+            "skipped": "" if own else owner,
+            "overdue": overdue,
+        }
+        wanted = {"due": limit > 0, "next_check": True, "unknown": overdue is not None}
+
+        def scan(link: Link) -> dict[str, list[tuple[Any, ...]]]:
+            with link.pipeline():
+                link.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                cursors = {name: _execute(link, self._texts[name], values) for name, on in wanted.items() if on}
+                link.execute("COMMIT")
+            return {name: cursor.fetchall() for name, cursor in cursors.items()}
+
+        found = self._repeated(1, scan)
+        (next_check,) = found["next_check"][0]
+        unknown = [(handler, point) for handler, point in found.get("unknown", ())]
+        return Look([*map(rows.decode, found.get("due", ()))], next_check, unknown[0] if unknown else None)
+
+    def list(self, query: ListQuery) -> list[Record]:
+        """One page of rows, newest first: a range of one index."""
+        return self._repeated(1, lambda link: _page(link, self._texts, query))
+
+    def purge(self, *, now: float, limit: int) -> int:
+        """Remove up to ``limit`` expired rows, those that expired first."""
+        if limit <= 0:
+            return 0
+        return self._repeated(0, lambda link: _execute(link, self._texts["purge"], [now, limit], last=True).rowcount)
+
+    def changed_elsewhere(self) -> bool:
+        """Whether another process has committed since the last call, as far as this one has been told."""
+        return self._notices is not None and self._listens and self._notices.changed()
+
+    def _reading(self, name: str, values: dict[str, Any]) -> Iterable[tuple[Any, ...]]:
+        return self._repeated(1, lambda link: _execute(link, self._texts[name], values).fetchall())
+
+    def _repeated(self, pool: int, attempt: Callable[[Link], T]) -> T:
+        """Carry out one call, and do it again where nothing can have come of it, until the timeout.
+
+        Args:
+            pool: 0 for writers, 1 for readers.
+            attempt: The call.
+        """
+        chosen = self._opened()[pool]
+        deadline = self._deadline()
+        pause = _PAUSE
+        while True:
+            try:
+                link = chosen.take(deadline)
+            except psycopg.Error as exc:
+                raise translate(exc, self._location) from exc
+            try:
+                return attempt(link)
+            except psycopg.Error as exc:
+                kind = kind_of(exc, self._location.table)
+                if kind in (Kind.LOST, Kind.SETUP):
+                    link.close()  # the server may have become a standby: the next call looks for the primary
+                    chosen.forget()
+                lost = kind is Kind.LOST and link.used and not link.committing
+                if not lost and (kind is not Kind.CONFLICT or time.monotonic() + pause >= deadline):
+                    raise translate(exc, self._location) from exc
+            finally:
+                chosen.give(link)
+            if not lost:
+                time.sleep(pause * random.random())  # noqa: S311 - spreads those that met each other
+                pause = min(pause * 2, 32 * _PAUSE)
+
+    def _deadline(self) -> float:
+        return time.monotonic() + self._location.timeout
+
+    def _opened(self) -> tuple[Pool, Pool]:
+        if self._pools is None:
+            raise RuntimeError(f"{self!r} is not open: call open() first, or enter the client that owns it")
+        if self._pid != os.getpid():
+            raise RuntimeError(
+                f"{self!r} was opened in process {self._pid}, before a fork; make a new store in this process"
+            )
+        return self._pools
+
+
+def _execute(link: Link, text: bytes, values: Any, *, last: bool = False) -> Cursor:
+    """Send a statement; its rows come in the binary format. ``last``: nothing else follows in the call."""
+    link.committing = link.committing or last
+    return link.cursor(binary=True).execute(text, values)
+
+
+def _commit(link: Link, texts: Statements, changes: Sequence[Change], notice: tuple[str, str]) -> list[Outcome]:
+    """One transaction: what is there, then what becomes of it."""
+    outcomes: list[Outcome] = []
+    commit: Cursor | None = None
+    try:
+        with link.pipeline() as pipeline:
+            link.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            names = sorted({name for change in changes for name in change.names})
+            locked = _execute(link, texts["lock"], {"names": names})
+            places = [_execute(link, *call) for call in writes.appended(texts, changes)]
+            # Not by leaving the pipeline: psycopg asks for a flush then, behind the end of the first half, and a server
+            # that has been asked for one forgets how long it lets a transaction stand idle.
+            pipeline.sync()
+            before = {record.name: record for record in map(rows.decode, locked)}
+            after: dict[str, Record | None] = dict(before)
+            journal = Appending((uid, kind, bytes(key).decode()) for cursor in places for uid, kind, key in cursor)
+            outcomes = run(changes, after, journal)
+            calls = writes.statements(texts, before, after)
+            calls += writes.entries(texts, [entry for _, entry in journal.left(after)])
+            for call in calls:
+                _execute(link, *call)
+            link.committing = bool(calls)
+            commit = link.execute("COMMIT")
+            if calls:
+                # In the same round trip, but behind the commit: transactions that notify commit one at a time, and each
+                # would wait for the disk of the one before. With eight writers that costs three quarters of the rate.
+                _execute(link, texts["notify"], notice)
+    except psycopg.Error as exc:
+        if commit is None or commit.statusmessage != "COMMIT":
+            raise
+        # What is committed is committed: others find it without the notice.
+        logger.warning("a commit could not be told to other processes: %s", exc, extra=event("notice_failed"))
+    return outcomes
+
+
+def _page(link: Link, texts: Statements, query: ListQuery) -> list[Record]:
+    page: list[Record] = []
+    for conditions, values in lists.parts(query):
+        left = None if query.max_bytes is None else query.max_bytes - sum(record.size for record in page)
+        if len(page) >= query.limit or (left is not None and left <= 0 and page):
+            break
+        name = "list" if left is None else "list_up_to"
+        text = texts.list(name, outline=query.outline, conditions=conditions)
+        values |= {"limit": query.limit - len(page), "most": left}
+        page += map(rows.decode, _execute(link, text, values))
+    return page

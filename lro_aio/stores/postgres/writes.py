@@ -1,0 +1,73 @@
+"""The rows of a batch in a handful of statements, however many there are: one array for each column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lro_aio.core.change import Change
+from lro_aio.core.journal import Entry
+from lro_aio.core.record import Record
+from lro_aio.stores.postgres import rows
+from lro_aio.stores.postgres.entries import encode_entry
+from lro_aio.stores.postgres.queries import Statements
+
+__all__ = ["Call", "appended", "entries", "statements"]
+
+Call = tuple[bytes, Sequence[Any] | Mapping[str, Any]]
+"""A statement and its values."""
+
+_PLACE = {column: index for index, column in enumerate(rows.WRITTEN)}
+
+
+def statements(texts: Statements, before: Mapping[str, Record], after: Mapping[str, Record | None]) -> list[Call]:
+    """What writes the rows that differ.
+
+    Args:
+        texts: For the table.
+        before: The rows that are stored and locked, by name.
+        after: What is to be stored. None: nothing.
+    """
+    removed: list[str] = []
+    made: list[tuple[Any, ...]] = []
+    changed: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
+    for name, new in after.items():
+        old = before.get(name)
+        if new is old:
+            continue
+        if old is not None and (new is None or not rows.same_row(old, new)):
+            removed.append(name)
+            old = None
+        if new is None:
+            continue
+        if old is None:
+            made.append(rows.encode(new))
+        else:
+            changed.setdefault(rows.differing(old, new), []).append(rows.encode(new))
+    calls: list[Call] = [(texts["remove"], [removed])] if removed else []
+    for large, values in changed.items():
+        columns = _columns(values)
+        chosen = [columns[_PLACE[column]] for column in ("name", *rows.SMALL, *large)]
+        calls.append((texts.update(large), chosen))
+    if made:
+        made.sort()  # by the name: two processes that make the same rows do not wait for each other
+        calls.append((texts.insert, _columns(made)))
+    return calls
+
+
+def entries(texts: Statements, appended: Sequence[Entry]) -> list[Call]:
+    """What stores entries that are not there yet."""
+    return [(texts.append, _columns([encode_entry(entry) for entry in appended]))] if appended else []
+
+
+def appended(texts: Statements, changes: Iterable[Change]) -> list[Call]:
+    """What finds, of all that the changes append, what is there already. Nothing where none of them appends."""
+    wanted = [(change.name, str(entry.kind), entry.key.encode()) for change in changes for entry in change.appends]
+    if not wanted:
+        return []
+    names, kinds, keys = _columns(wanted)
+    return [(texts["appended"], {"names": names, "kinds": kinds, "keys": keys})]
+
+
+def _columns(values: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*values, strict=True)]

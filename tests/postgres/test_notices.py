@@ -1,0 +1,155 @@
+"""One process is told of another's commits: soon, once, and also after the connection was lost."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from google.protobuf import wrappers_pb2
+
+import lro_aio as lro
+from lro_aio.stores.postgres import PostgresStore, notices
+from lro_aio.testing._store_rows import create_all, row
+
+from ..waiting import until
+from .proxy import Proxy
+
+PATIENCE = 20.0
+
+
+@pytest.fixture
+def opened(url: str) -> Iterator[Callable[..., PostgresStore]]:
+    """``opened(url)``: an open store, closed at the end."""
+    stores: list[PostgresStore] = []
+
+    def open_(at: str = url, **options: object) -> PostgresStore:
+        stores.append(PostgresStore(at, **options))
+        stores[-1].open()
+        return stores[-1]
+
+    yield open_
+    for store in stores:
+        store.close()
+
+
+def told(store: PostgresStore) -> float:
+    """Seconds until the store says that something has changed elsewhere."""
+    began = time.monotonic()
+    while not store.changed_elsewhere():
+        assert time.monotonic() - began < PATIENCE
+        time.sleep(0.001)
+    return time.monotonic() - began
+
+
+def test_each_commit_of_another_process_is_told(opened: Callable[..., PostgresStore]) -> None:
+    """And none of another table's, nor what another process reads or refuses."""
+    first, second, apart = opened(), opened(), opened(table="others")
+    for number in range(3):
+        create_all(second, row(number))
+        told(first)
+    create_all(apart, row(1))
+    second.read([row(1).name])
+    second.purge(now=0.0, limit=1)
+    create_all(first, row(9))
+    create_all(second, row(10))  # behind all of these: notices come in the order of the commits
+    told(first)
+    time.sleep(notices.QUIET)  # signs come so far apart
+    assert first.changed_elsewhere() is False
+
+
+@pytest.mark.slow
+def test_many_commits_are_told_as_a_few_signs(opened: Callable[..., PostgresStore]) -> None:
+    """Who waits reads again at each: at most twenty times a second, after a handful at once."""
+    first, second = opened(), opened()
+    began = time.monotonic()
+    signs = 0
+    for number in range(100):
+        create_all(second, row(number))
+        signs += first.changed_elsewhere()
+    took = time.monotonic() - began
+    assert 0 < signs <= notices.BURST + 1 + took / notices.QUIET
+
+
+def test_what_was_committed_while_nothing_could_be_heard_is_told_afterwards(
+    opened: Callable[..., PostgresStore], url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notices, "PAUSE", 0.05)
+    port = urlsplit(url).port
+    assert port is not None
+    with Proxy(port) as proxy:
+        deaf = opened(url.replace(f":{port}/", f":{proxy.port}/"))
+        other = opened()
+        proxy.reset()
+        create_all(other, row())
+        told(deaf)
+        deadline = time.monotonic() + PATIENCE
+        while not deaf._notices._listening:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        told(deaf)  # once more: what was missed in between
+        time.sleep(notices.QUIET)
+        create_all(other, row(2))
+        told(deaf)
+        deaf.close()
+
+
+@pytest.mark.slow
+def test_a_listener_whose_server_is_silent_does_not_trust_the_silence(
+    opened: Callable[..., PostgresStore], url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cut cable sends no word of it: whoever waits here looks for himself until the server answers again."""
+    monkeypatch.setattr(notices, "HEARTBEAT", 0.1)
+    port = urlsplit(url).port
+    assert port is not None
+    with Proxy(port) as proxy:
+        deaf = opened(url.replace(f":{port}/", f":{proxy.port}/"))
+        deaf._notices._timeout = 0.1
+        proxy.open.clear()
+        told(deaf)
+        told(deaf)
+
+
+def test_a_notice_is_short_and_names_no_operation(
+    url: str, database: str, opened: Callable[..., PostgresStore]
+) -> None:
+    """Anybody who may connect to the database may listen."""
+    store = opened()
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(f"LISTEN {store._notice[0]}".encode())
+        create_all(store, *(row(i) for i in range(50)))
+        (notice,) = connection.notifies(timeout=PATIENCE, stop_after=1)
+    assert notice.payload == store._notice[1]
+    assert len(notice.payload) == 16
+
+
+def test_behind_a_pooler_readers_poll_unless_there_is_a_way_past_it(
+    opened: Callable[..., PostgresStore], url: str
+) -> None:
+    """LISTEN needs a session of its own."""
+    pooled, direct, other = opened(pooled=True), opened(pooled=True, listen_dsn=url.partition("?")[0]), opened()
+    assert pooled.foreign_poll_interval is None
+    create_all(other, row())
+    told(direct)
+    assert pooled.changed_elsewhere() is False
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio
+async def test_a_wait_ends_when_another_process_ends_the_operation(url: str) -> None:
+    """Through two clients, as two processes have them; nobody polls, but for once in a lease."""
+    took = []
+    async with lro.Client(url) as first, lro.Client(url) as second:
+        for number in range(11):
+            op = await first.create(lease=False)
+            waiting = asyncio.create_task(second.wait_operation(op.name, PATIENCE))
+            await until(lambda: second.engine.rows._feed._all)
+            began = time.monotonic()
+            await op.done(wrappers_pb2.Int64Value(value=number))
+            await waiting
+            took.append(time.monotonic() - began)
+    print(f"told within {statistics.median(took) * 1000:.1f} ms (median of {len(took)})")

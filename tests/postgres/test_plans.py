@@ -1,0 +1,140 @@
+"""Every statement finds its rows by an index: in a table of 20,000 rows, nothing is read from end to end."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import psycopg
+import pytest
+
+from lro_aio.core.record import State
+from lro_aio.ports import ListQuery
+from lro_aio.stores.postgres import PostgresStore, lists, rows
+from lro_aio.testing._store_rows import NOW, create_all, row
+
+pytestmark = pytest.mark.slow  # so many rows take two seconds
+
+ROWS = 20_000
+
+
+@pytest.fixture(scope="module")
+def store(database: str) -> Iterator[PostgresStore]:
+    """An open store whose table was filled behind its back."""
+    schema = f"t{uuid.uuid4().hex[:16]}"
+    with closing(PostgresStore(f"{database}?schema={schema}")) as store:
+        store.open()
+        create_all(store, row("seed", handler="job", uid="seed"))
+        with psycopg.connect(database, autocommit=True) as connection:
+            connection.execute(f'SET search_path = "{schema}"'.encode())
+            columns = [name for (name,) in connection.execute("SELECT attname FROM pg_attribute WHERE attrelid ="
+                       " 'operations'::regclass AND attnum > 0 ORDER BY attnum").fetchall()]  # fmt: skip
+            made = {
+                "name": "'p' || i % 40 || '/operations/' || i",
+                "parent": "'p' || i % 40",
+                "uid": "'uid-' || i",
+                "create_time": f"{NOW} + i",
+                "handler": "'h' || i % 20",
+                "parent_operation": "CASE WHEN i % 10 = 0 THEN 'operations/' || i / 100 ELSE '' END",
+                "state": "CASE WHEN i % 100 = 0 THEN 'PENDING' WHEN i % 50 = 1 THEN 'FAILED' ELSE 'SUCCEEDED' END",
+                "outcome": "CASE WHEN i % 100 = 0 THEN 0 WHEN i % 50 = 1 THEN 2 ELSE 1 END",
+                "check_time": f"CASE WHEN i % 100 = 0 THEN {NOW} + i END",
+                "expire_time": f"CASE WHEN i % 100 > 0 THEN {NOW} + 100000 + i END",
+                "entries": "1",
+            }
+            values = ", ".join(made.get(column, column) for column in columns)
+            connection.execute(
+                f"INSERT INTO operations SELECT {values} FROM operations, generate_series(1, {ROWS}) AS i".encode()
+            )
+            connection.execute(b"INSERT INTO operations_journal SELECT uid, 'STEP', 'a', 1, 0, '', '' FROM operations")
+            yield store
+            connection.execute(f'DROP SCHEMA "{schema}" CASCADE'.encode())
+
+
+@pytest.fixture(scope="module", params=["new", "analyzed"])
+def explain(request: pytest.FixtureRequest, store: PostgresStore) -> Any:
+    """``explain(statement, values)``: the plan as text, with and without the table's statistics."""
+    link = store._connector.connect(time.monotonic() + 60)
+    link.execute(f'SET search_path = "{store._location.schema}"'.encode())
+    if request.param == "analyzed":
+        link.execute("ANALYZE operations, operations_journal")
+
+    def plan(statement: bytes, values: Any) -> str:
+        # Values stand in the text: EXPLAIN takes no parameters of a type that is not known.
+        text = b"EXPLAIN " + statement.replace(b")b", b")s").replace(b"%b", b"%s")
+        return "\n".join(line for (line,) in psycopg.ClientCursor(link).execute(text, values))
+
+    yield plan
+    link.close()
+
+
+NAMES = [f"p{i % 40}/operations/{i}" for i in range(0, 2000, 10)]
+LOOK = {
+    "now": NOW + 1000, "handlers": ["h0", "h1"], "points": ["", None], "limit": 100, "owner": "me", "skipped": "me",
+    "overdue": NOW,
+}  # fmt: skip
+STATEMENTS = {
+    "read": {"names": NAMES}, "lock": {"names": NAMES}, "unfinished": {"names": NAMES},
+    "journal": {"names": NAMES, "kinds": ["STEP"]},
+    "appended": {"names": NAMES[:3], "kinds": ["STEP"] * 3, "keys": [b"a"] * 3},
+    "due": LOOK, "next_check": LOOK, "unknown": LOOK, "remove": [NAMES],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_no_statement_reads_the_table_from_end_to_end(store: PostgresStore, explain: Any, name: str) -> None:
+    plan = explain(store._texts[name], STATEMENTS[name])
+    assert "Seq Scan" not in plan, plan
+
+
+@pytest.mark.parametrize("large", [(), ("state_data", "trail")])
+def test_changed_rows_are_found_by_their_names(store: PostgresStore, explain: Any, large: tuple[str, ...]) -> None:
+    encoded = rows.encode(row())
+    place = rows.WRITTEN.index
+    values = [[encoded[place(column)]] * len(NAMES) for column in ("name", *rows.SMALL, *large)]
+    values[0] = NAMES
+    plan = explain(store._texts.update(large), values)
+    assert "operations_pkey" in plan, plan
+    assert "Seq Scan" not in plan, plan
+
+
+def test_what_is_due_is_found_in_the_index_of_what_is_due(store: PostgresStore, explain: Any) -> None:
+    for name in ("due", "next_check", "unknown"):
+        assert "operations_due" in explain(store._texts[name], LOOK)
+
+
+QUERIES = {
+    "operations_newest": [{}, {"done": True}, {"created_from": NOW + 500, "created_to": NOW + 900}],
+    "operations_live": [{"done": False}, {"states": frozenset({State.RUNNING})}],
+    "operations_unsuccessful": [{"states": frozenset({State.FAILED, State.CANCELLED})}],
+    "operations_by_parent": [{"parent": "p7"}],
+    "operations_by_handler": [{"handler": "h7"}],
+    "operations_children": [{"parent_operation": "operations/7"}],
+}
+
+
+@pytest.mark.parametrize("after", [None, (NOW + 10_000, "p0/operations/10000")])
+@pytest.mark.parametrize("index", QUERIES)
+def test_a_page_is_a_range_of_the_index_that_has_its_order(
+    store: PostgresStore, explain: Any, index: str, after: tuple[float, str] | None
+) -> None:
+    """The first page and one in the middle cost the same."""
+    for options in QUERIES[index]:
+        for limit in (10, 1000):
+            query = ListQuery(now=NOW, limit=limit, after=after, **options)
+            for conditions, values in lists.parts(query):
+                text = store._texts.list("list", outline=True, conditions=conditions)
+                plan = explain(text, values | {"limit": limit})
+                assert "Seq Scan" not in plan, plan
+                assert "Index" in plan, plan
+                if index not in plan:
+                    assert f"{index} is not used" == plan
+
+
+def test_expired_rows_are_found_by_their_time(store: PostgresStore, explain: Any) -> None:
+    plan = explain(store._texts["purge"], [NOW, 100])
+    assert "operations_expiry" in plan
+    assert "Seq Scan" not in plan, plan

@@ -1,0 +1,199 @@
+"""How changes reach the table: few round trips, no deadlock, a conflict repeated, nothing written that need not be."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+import lro_aio as lro
+from lro_aio.core.change import Change
+from lro_aio.core.journal import Entry
+from lro_aio.core.record import Record
+from lro_aio.ports import ListQuery
+from lro_aio.stores.postgres import PostgresStore
+from lro_aio.stores.postgres.errors import KINDS
+from lro_aio.testing._store_rows import create_all, name_of, only, put, row, update
+
+from .proxy import Proxy
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[PostgresStore]:
+    with closing(PostgresStore(url)) as store:
+        store.open()
+        yield store
+
+
+@pytest.fixture
+def sql(store: PostgresStore, database: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """A connection of the test's own, in the schema of the store."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(f'SET search_path = "{store._location.schema}"'.encode())
+        yield connection
+
+
+def fail_first(sql: psycopg.Connection[tuple[object, ...]], code: str, times: int) -> None:
+    """The first writes to the table end with this error."""
+    sql.execute("CREATE SEQUENCE tries")
+    sql.execute(
+        f"""CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF nextval('{sql.execute("SELECT current_schema()").fetchone()[0]}.tries') <= {times}
+            THEN RAISE EXCEPTION 'a fault of the test' USING ERRCODE = '{code}'; END IF;
+            RETURN NEW; END $$""".encode()
+    )
+    sql.execute("CREATE TRIGGER fail BEFORE UPDATE ON operations FOR EACH STATEMENT EXECUTE FUNCTION fail()")
+
+
+@pytest.mark.parametrize("code", ["40001", "40P01"])
+def test_a_serialization_failure_and_a_deadlock_are_repeated(
+    store: PostgresStore, sql: psycopg.Connection[tuple[object, ...]], code: str
+) -> None:
+    create_all(store, row())
+    fail_first(sql, code, 3)
+    (outcome,) = store.apply([update(name_of(1), claim=7)])
+    assert isinstance(outcome, Record)
+    assert only(store, name_of(1)).claim == 7
+
+
+def test_a_conflict_that_does_not_end_is_an_outage_at_the_deadline(
+    store: PostgresStore, sql: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    create_all(store, row())
+    fail_first(sql, "40001", 10**6)
+    store._location = dataclasses.replace(store._location, timeout=0.5)
+    with pytest.raises(lro.StoreUnavailableError):
+        store.apply([update(name_of(1), claim=7)])
+    (tried,) = sql.execute("SELECT last_value FROM tries").fetchone()
+    assert tried > 1
+
+
+@pytest.mark.parametrize(("code", "error"), [("53100", lro.StoreUnavailableError), ("22012", psycopg.Error)])
+def test_a_full_disk_is_an_outage_and_a_bad_value_is_refused(
+    store: PostgresStore,
+    sql: psycopg.Connection[tuple[object, ...]],
+    code: str,
+    error: type[Exception],
+) -> None:
+    """Neither is repeated by itself, and nothing is written."""
+    create_all(store, row())
+    fail_first(sql, code, 1)
+    with pytest.raises(error):
+        store.apply([update(name_of(1), claim=7)])
+    assert only(store, name_of(1)).claim == 0
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_the_isolation_that_others_have_set_for_the_database_is_not_ours(url: str, level: str) -> None:
+    """Two writers of one row take turns, instead of refusing each other."""
+    strict = f"{url}&options=-c%20default_transaction_isolation%3D{level.replace(' ', '%5C%20')}"
+    with closing(PostgresStore(strict)) as store, ThreadPoolExecutor(4) as pool:
+        store.open()
+        create_all(store, row())
+        step = Change(name_of(1), lambda record: record.evolve(claim=record.claim + 1))
+        list(pool.map(lambda _: store.apply([step]), range(40)))
+        assert only(store, name_of(1)).claim == 40
+
+
+def test_every_class_of_errors_that_psycopg_knows_has_been_thought_of() -> None:
+    """A new one is refused for good until somebody has said what it means."""
+    classes = {code[:2] for code in psycopg.errors._sqlcodes if len(code) == 5 and any(map(str.isdigit, code))}
+    assert len(classes) > 30
+    assert classes - {code[:2] for code in KINDS} == set()
+
+
+def test_a_call_is_as_few_round_trips_as_can_be(url: str) -> None:
+    """Two for a batch of changes, whatever is in it; one for anything that reads."""
+    port = urlsplit(url).port
+    assert port is not None
+    with Proxy(port) as proxy, closing(PostgresStore(url.replace(f":{port}/", f":{proxy.port}/"))) as store:
+        store.open()
+        store._notices.close()  # its heartbeat would count
+        create_all(store, *(row(i) for i in range(8)))
+
+        def mixed() -> None:
+            entry = Entry(kind="STEP", key="a", time=0.0)
+            changes = [update(name_of(i), claim=i) for i in range(4)]
+            changes += [put(row(100)), Change(name_of(7), lambda _: None), put(row(7))]
+            changes.append(Change(name_of(5), lambda record: record.evolve(claim=9), appends=(entry,)))
+            store.apply(changes)
+
+        calls = {
+            mixed: 2,
+            lambda: store.read([name_of(1), name_of(2)]): 1,
+            lambda: store.look(now=1e12, routes=[("job", ""), ("x", None)], limit=9, owner="", overdue=0.0): 1,
+            lambda: store.journal([name_of(5)]): 1,
+            lambda: store.unfinished([name_of(1)]): 1,
+            lambda: store.list(ListQuery(now=0.0, limit=5)): 1,
+            lambda: store.purge(now=0.0, limit=5): 1,
+        }
+        for call, trips in calls.items():
+            call()  # statements are prepared once
+            before = proxy.turns
+            call()
+            assert proxy.turns - before == trips, call
+
+
+@pytest.mark.slow
+def test_batches_of_the_same_rows_in_any_order_do_not_wait_for_each_other(url: str) -> None:
+    """Everybody locks in the order of the names: not one deadlock, which would cost a second each."""
+    with closing(PostgresStore(url, lanes=8)) as store:
+        store.open()
+        dice = random.Random(5)
+        count = 12
+        create_all(store, *(row(i) for i in range(count)))
+
+        def batch(number: int) -> None:
+            chosen = dice.sample(range(count), 6)
+            changes = [Change(name_of(i), lambda r: dataclasses.replace(r, claim=r.claim + 1)) for i in chosen]
+            fresh = [f"new-{i}" for i in dice.sample(range(400), 4)]
+            changes += [Change(name_of(f), lambda r, f=f: r or row(f), creates=True) for f in fresh]
+            dice.shuffle(changes)
+            for outcome in store.apply(changes):
+                assert isinstance(outcome, Record), outcome
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(batch, range(80)))
+        assert sum(record.claim for record in store.read([name_of(i) for i in range(count)])) == 80 * 6
+        with psycopg.connect(url.partition("?")[0]) as connection:
+            query = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+            assert connection.execute(query).fetchone() == (0,)
+
+
+def test_a_payload_that_does_not_change_is_not_written_again(
+    store: PostgresStore, sql: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    """A renewal of a lease leaves a state of a megabyte where it is: PostgreSQL would store all of it anew."""
+    create_all(store, row(state_data=random.Random(1).randbytes(2**20), state_codec="json;v=1"))
+    before = sql.execute("SELECT pg_current_wal_insert_lsn()").fetchone()
+    store.apply([update(name_of(1), check_time=5.0, lease_expire_time=9.0)])
+    (written,) = sql.execute("SELECT pg_current_wal_insert_lsn() - %s::pg_lsn", before).fetchone()
+    assert written < 2**18
+
+
+def test_what_a_reader_may_have_at_most_is_cut_by_the_server(store: PostgresStore) -> None:
+    """A page of large rows is not sent to be thrown away."""
+    create_all(store, *(row(i, state_data=bytes(2**18), state_codec="json;v=1") for i in range(20)))
+    assert len(store.list(ListQuery(now=0.0, limit=20, max_bytes=2**19))) == 2
+
+
+def test_a_commit_whose_notice_fails_is_a_commit(store: PostgresStore, caplog: pytest.LogCaptureFixture) -> None:
+    """As where the queue of notices is full, since some listener does not listen: nothing of it is done again."""
+    create_all(store, row())
+    store._texts._texts["notify"] = "SELECT length(%s || %s) / 0"
+    (outcome,) = store.apply([Change(name_of(1), lambda record: record.evolve(claim=record.claim + 1))])
+    assert outcome.claim == only(store, name_of(1)).claim == 1
+    assert [record.event for record in caplog.records if record.name == "lro_aio"] == ["notice_failed"]
+
+
+def test_a_zero_byte_is_refused_for_good(store: PostgresStore) -> None:
+    """A text of PostgreSQL cannot hold one: the engine is not to try again."""
+    with pytest.raises(psycopg.DataError):
+        store.apply([put(row(owner="a\0b"))])
+    create_all(store, row())
