@@ -15,7 +15,7 @@ import lro_aio as lro
     [
         "",
         "operations.db",
-        "postgres://x",
+        "mysql://x",
         "sqlite:operations.db",
         "sqlite:/a.db",
         "sqlite:///a.db?nonsense=1",
