@@ -69,7 +69,8 @@ def test_the_check_says_which_command_to_run(tmp_path: Path) -> None:
     page.write_text(built() + "\n", encoding="utf-8")
     code = (
         "import runpy, sys, pathlib\n"
-        f"sys.path.insert(0, {str(SCRIPT.parent)!r})\nsys.argv = ['x', '--check']\nnames = runpy.run_path({str(SCRIPT)!r})\n"
+        f"sys.path.insert(0, {str(SCRIPT.parent)!r})\nsys.argv = ['x', '--check']\n"
+        f"names = runpy.run_path({str(SCRIPT)!r})\n"
         f"main = names['main']\nmain.__globals__['PAGE'] = pathlib.Path({str(page)!r})\nsys.exit(main())"
     )
     before = page.read_bytes()
