@@ -15,7 +15,7 @@ def main() -> None:
     bounds = {line for lines in [PROJECT["dependencies"], *extras.values()] for line in lines if ">=" in line}
     wrong = []
     for bound in sorted(bounds):
-        name, version = re.fullmatch(r"([\w.-]+)(?:\[\w+\])?>=([\d.]+)", bound).groups()
+        name, version = re.fullmatch(r"([\w.-]+)(?:\[\w+\])?>=([\d.]+(?:b\d+)?)", bound).groups()
         installed = importlib.metadata.version(name)
         if not f"{installed}.".startswith(f"{version}."):
             wrong.append(f"{bound} allows what cannot be installed with the rest: {installed} is the lowest that can")
