@@ -24,7 +24,7 @@ from lro_aio.stores.postgres.connections import Connector, Link, Pool
 from lro_aio.stores.postgres.entries import decode_entry
 from lro_aio.stores.postgres.errors import Kind, kind_of, translate
 from lro_aio.stores.postgres.location import LANES, TIMEOUT, Location
-from lro_aio.stores.postgres.notices import Notices
+from lro_aio.stores.postgres.notices import DEAF, Notices
 from lro_aio.stores.postgres.queries import Statements
 
 __all__ = ["PostgresStore"]
@@ -38,6 +38,8 @@ READERS = 4
 """Connections for reads. Writers have their own: a slow read never costs a lease."""
 _POLL_INTERVAL = 0.01
 """Seconds between looks at a flag of this process, which the listening thread sets."""
+_TOLD_INTERVAL = DEAF
+"""Seconds, where that thread tells whoever waits: for the time in which it cannot listen."""
 _PAUSE = 0.005
 """Seconds before a transaction that met a conflict is tried again; up to 32 times as much, and at random."""
 
@@ -152,6 +154,12 @@ class PostgresStore(Store):
         self._pid = os.getpid()
         self._notices = notices
         self._pools = writers, readers
+
+    def join(self, owner: str, heard: Callable[[], None]) -> None:  # noqa: ARG002 (who lives is not known here)
+        """Hear of commits from the thread that listens, and not from a poll."""
+        if self._notices is not None and self._listens:
+            self._notices.join(heard)
+            self.foreign_poll_interval = _TOLD_INTERVAL
 
     def close(self) -> None:
         """Close all connections, within a second; calls under way end with an error."""
