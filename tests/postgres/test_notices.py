@@ -14,6 +14,7 @@ import pytest
 from google.protobuf import wrappers_pb2
 
 import lro_aio as lro
+from lro_aio.engine import engine as engine_module
 from lro_aio.stores.postgres import PostgresStore, notices
 from lro_aio.stores.postgres import store as store_module
 from lro_aio.testing._store_rows import create_all, row
@@ -97,6 +98,7 @@ def test_many_commits_are_told_as_a_few_signs(opened: Callable[..., PostgresStor
 async def test_who_waits_is_told_without_a_poll(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Straight from the connection that listens: nobody looks at a flag a hundred times a second."""
     monkeypatch.setattr(store_module, "_TOLD_INTERVAL", 3600.0)
+    monkeypatch.setattr(engine_module, "POLL_AGAIN", 3600.0)
     async with lro.Client(url) as first, lro.Client(url, worker=False) as second:
         await ends_there(first, second, times=3)
 
@@ -105,6 +107,7 @@ async def test_who_waits_is_told_without_a_poll(url: str, monkeypatch: pytest.Mo
 async def test_who_cannot_listen_looks_for_himself(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """At once when the connection breaks, and then by polls."""
     monkeypatch.setattr(notices, "PAUSE", 3600.0)
+    monkeypatch.setattr(engine_module, "POLL_AGAIN", 3600.0)
     port = urlsplit(url).port
     assert port is not None
     with Proxy(port) as proxy:
