@@ -33,6 +33,8 @@ logger = logging.getLogger("lro_aio")
 
 T = TypeVar("T")
 Cursor = psycopg.Cursor[tuple[Any, ...]]
+Found = dict[str, list[tuple[Any, ...]]]
+"""The rows of statements, by their names."""
 
 READERS = 4
 """Connections for reads. Writers have their own: a slow read never costs a lease."""
@@ -249,10 +251,10 @@ class PostgresStore(Store):
     def _reading(self, name: str, values: dict[str, Any]) -> Iterable[tuple[Any, ...]]:
         return self._repeated(1, lambda link: _execute(link, self._texts[name], values).fetchall())
 
-    def _snapshot(self, names: Sequence[str], values: dict[str, Any]) -> dict[str, list[tuple[Any, ...]]]:
+    def _snapshot(self, names: Sequence[str], values: dict[str, Any]) -> Found:
         """The rows of several statements, as of one moment."""
 
-        def scan(link: Link) -> dict[str, list[tuple[Any, ...]]]:
+        def scan(link: Link) -> Found:
             with link.pipeline():
                 link.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 cursors = {name: _execute(link, self._texts[name], values) for name in names}
