@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 
 import psycopg
 import pytest
@@ -13,6 +14,9 @@ from lro_aio.testing.store_contract import StoreContract, WriteContract
 
 from .schemas import a_schema_of_its_own
 
+MANY = 100
+"""Rows that leave something for VACUUM to do."""
+
 
 @pytest.fixture(scope="module")
 def shared(database: str) -> Iterator[str]:
@@ -21,20 +25,40 @@ def shared(database: str) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def emptied(database: str, shared: str) -> Iterator[str]:
-    """The same URL; nothing is left there by a test."""
-    yield shared
+@pytest.fixture(scope="module")
+def broom(database: str, shared: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """A connection in the schema of all tests here."""
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(f"SET search_path = {shared.rpartition('=')[2]}".encode())
-        connection.execute("DELETE FROM operations")
-        connection.execute("VACUUM operations")
+        yield connection
+
+
+@pytest.fixture
+def emptied(shared: str, broom: psycopg.Connection[tuple[object, ...]]) -> Iterator[str]:
+    """The same URL; nothing is left there by a test."""
+    yield shared
+    if broom.execute("DELETE FROM operations").rowcount > MANY:
+        broom.execute("VACUUM operations")
+
+
+@pytest.fixture(scope="module")
+def lasting(shared: str) -> Iterator[PostgresStore]:
+    """One store for many tests."""
+    with closing(PostgresStore(shared, timeout=20)) as store:
+        yield store
 
 
 class TestPostgres(StoreContract):
     @pytest.fixture
     def make_store(self, emptied: str) -> Callable[[], PostgresStore]:
         return lambda: PostgresStore(emptied, timeout=20)
+
+    @pytest.fixture
+    def store(self, lasting: PostgresStore, emptied: str) -> PostgresStore:
+        """To open one for each test would take half of their time; behind a pooler, each has its own."""
+        with suppress(RuntimeError):  # it is open, unless the test before was about closing it
+            lasting.open()
+        return lasting
 
     # Half a second each, for hundreds of calls: the slow lane has them.
 
