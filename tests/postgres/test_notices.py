@@ -26,6 +26,12 @@ PATIENCE = 20.0
 
 
 @pytest.fixture
+def url(emptied: str) -> str:
+    """Tables that the tests here share."""
+    return emptied
+
+
+@pytest.fixture
 def opened(url: str) -> Iterator[Callable[..., PostgresStore]]:
     """``opened(url)``: an open store, closed at the end."""
     stores: list[PostgresStore] = []
