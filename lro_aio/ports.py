@@ -126,6 +126,9 @@ class Store(abc.ABC):
     with ``StoreSchemaError``, which says what to do; the engine then asks for no pause and no deadline.
     """
 
+    no_journal_reason: str = ""
+    """For people: why it has none, and what to do about it."""
+
     max_row: int | None = None
     """Most bytes of payload in one row: state, metadata and response together. None: no limit."""
 

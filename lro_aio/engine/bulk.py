@@ -26,8 +26,8 @@ from lro_aio.engine.cancelling import check_reason
 from lro_aio.engine.engine import Engine
 from lro_aio.engine.handlers import Handlers
 from lro_aio.engine.operation import Operation
-from lro_aio.engine.pausing import check_kept
 from lro_aio.engine.selecting import Selection
+from lro_aio.engine.settings import check_kept
 from lro_aio.engine.suspension import Suspended
 
 __all__ = ["Bulk", "handlers"]

@@ -9,13 +9,13 @@ from functools import partial
 
 from lro_aio.core import straight
 from lro_aio.core.change import Change
-from lro_aio.core.errors import StoreSchemaError, StoreUnavailableError
+from lro_aio.core.errors import StoreUnavailableError
 from lro_aio.core.journal import Entry, Kind, parts_of
 from lro_aio.core.logs import event
 from lro_aio.core.record import Record
 from lro_aio.core.transitions import Holder
 from lro_aio.engine.rows import Rows
-from lro_aio.engine.settings import COMMIT_RETRY
+from lro_aio.engine.settings import COMMIT_RETRY, check_kept
 from lro_aio.engine.timing import sleep_for
 from lro_aio.ports import Clock
 
@@ -91,11 +91,7 @@ class RunJournal:
         Raises:
             StoreSchemaError: It says what to do.
         """
-        if not self._rows.store.keeps_journal:
-            raise StoreSchemaError(
-                f"the store {self._rows.store.url} keeps no journal, which steps, durable waits and messages need;"
-                " on Spanner, `lro spanner migrate` makes its table"
-            )
+        check_kept(self._rows.store, "steps, durable waits and messages")
 
     async def load(self) -> None:
         """Read what was stored before this run."""

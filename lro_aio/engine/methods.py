@@ -24,7 +24,7 @@ from lro_aio.engine.handlers import Handler, Runnable
 from lro_aio.engine.holding import Holding, OperationHost
 from lro_aio.engine.leases import Leases
 from lro_aio.engine.operation import Operation, S
-from lro_aio.engine.pausing import check_kept
+from lro_aio.engine.settings import check_kept
 from lro_aio.engine.suspension import Suspended
 
 __all__ = ["MethodOperation", "Methods"]

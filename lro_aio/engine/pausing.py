@@ -6,26 +6,14 @@ from functools import partial
 
 from lro_aio.core import names, pausing
 from lro_aio.core.change import Change
-from lro_aio.core.errors import StoreSchemaError
 from lro_aio.core.record import Record
 from lro_aio.engine.cancelling import Canceller, check_reason
 from lro_aio.engine.dispatch import Dispatcher
 from lro_aio.engine.rows import Rows
-from lro_aio.ports import Clock, Store
+from lro_aio.engine.settings import check_kept
+from lro_aio.ports import Clock
 
-__all__ = ["Pauser", "check_kept"]
-
-
-def check_kept(store: Store, what: str) -> None:
-    """Refuse what the store could not keep, because its table is from before there was such a thing.
-
-    Raises:
-        StoreSchemaError: It could not.
-    """
-    if not store.keeps_journal:
-        raise StoreSchemaError(
-            f"the table of {store.url} has no columns for {what}: upgrade it (`lro spanner migrate`), and open it again"
-        )
+__all__ = ["Pauser"]
 
 
 class Pauser:

@@ -16,7 +16,8 @@ from lro_aio.engine.cancelling import Canceller
 from lro_aio.engine.dispatch import HANDOVER_RETRY
 from lro_aio.engine.handlers import Runnable
 from lro_aio.engine.holding import Holding, OperationHost
-from lro_aio.engine.pausing import Pauser, check_kept
+from lro_aio.engine.pausing import Pauser
+from lro_aio.engine.settings import check_kept
 
 __all__ = ["Rerunner"]
 

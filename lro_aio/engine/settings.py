@@ -8,6 +8,7 @@ import socket
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from lro_aio.core.errors import StoreSchemaError
 from lro_aio.core.failing import OnFailure
 from lro_aio.core.moments import Observer
 from lro_aio.core.policies import LeasePolicy, Limits, PollPolicy, RetentionPolicy, SweepPolicy
@@ -15,7 +16,7 @@ from lro_aio.core.transitions import Claimant
 from lro_aio.engine.handlers import Handler
 from lro_aio.ports import Store
 
-__all__ = ["COMMIT_RETRY", "Settings", "check_row"]
+__all__ = ["COMMIT_RETRY", "Settings", "check_kept", "check_row"]
 
 COMMIT_RETRY = PollPolicy(interval=0.2, multiplier=2, max_interval=5.0)
 """A result is worth waiting for: while the store is down, the commit is repeated until the lease is lost."""
@@ -83,6 +84,16 @@ class Settings:
             return OnFailure()
         pause = self.pause_on_failure if handler.pause_on_failure is None else handler.pause_on_failure
         return OnFailure(point=handler.on_failure, pause=pause, on_cancel=handler.on_cancel)
+
+
+def check_kept(store: Store, what: str) -> None:
+    """Refuse what the store could not keep, because it has no journal.
+
+    Raises:
+        StoreSchemaError: It could not. Says what to do.
+    """
+    if not store.keeps_journal:
+        raise StoreSchemaError(f"{store.url} cannot keep {what}: {store.no_journal_reason or 'it has no journal'}")
 
 
 def check_row(store: Store, limits: Limits) -> None:

@@ -23,7 +23,7 @@ from lro_aio.engine.dispatch import HANDOVER_RETRY, Dispatcher
 from lro_aio.engine.handlers import Handler, HandlerFunction, Runnable
 from lro_aio.engine.holding import Holding, OperationHost, guessed
 from lro_aio.engine.leases import Leases
-from lro_aio.engine.pausing import check_kept
+from lro_aio.engine.settings import check_kept
 from lro_aio.engine.slots import Slots
 from lro_aio.engine.worker import Worker
 

@@ -205,6 +205,6 @@ class FaultyStore(Store):
         inner = self.inner
         self.expires_rows = inner.expires_rows
         self.clock_offset = inner.clock_offset
-        self.keeps_journal = inner.keeps_journal
+        self.keeps_journal, self.no_journal_reason = inner.keeps_journal, inner.no_journal_reason
         self.max_row = inner.max_row
         self.max_wait, self.max_wait_reason = inner.max_wait, inner.max_wait_reason

@@ -220,13 +220,24 @@ class TestSuspending:
 
     async def test_a_store_without_a_journal_says_what_to_do_before_anything_is_paid_for(self, client, store):
         paid = []
-        store.inner.keeps_journal = False
+        store.inner.keeps_journal, store.inner.no_journal_reason = False, "run `make tables`"
 
         @client.handler("job")
         async def job(op):
             for begin in (op.step("pay", lambda: paid.append(1)), op.sleep("s", 1), op.receive("t"), op.join([])):
-                with pytest.raises(lro.StoreSchemaError, match="spanner migrate"):
+                with pytest.raises(lro.StoreSchemaError, match=r"cannot keep steps.*: run `make tables`"):
                     await begin
 
         await asyncio.wait_for((await client.start("job")).result(), 5)
         assert paid == []
+
+    async def test_a_store_without_a_journal_is_not_taken_for_another_product(self, client, store):
+        """A store of somebody else's is not migrated by a command of ours."""
+        store.inner.keeps_journal = store.keeps_journal = False
+
+        @client.handler("job")
+        async def job(op):
+            pass
+
+        with pytest.raises(lro.StoreSchemaError, match=r"cannot keep deadlines: it has no journal$"):
+            await client.start("job", deadline=5)

@@ -6,6 +6,7 @@ import pytest
 from google.protobuf import wrappers_pb2
 
 import lro_aio as lro
+from lro_aio.engine import engine as engine_module
 from lro_aio.engine.paced import Paced
 from lro_aio.stores.sqlite import store as sqlite_store
 
@@ -17,6 +18,7 @@ SLOW = 3600.0
 @pytest.fixture
 def url(tmp_path, monkeypatch):
     monkeypatch.setattr(sqlite_store, "_RUNG_INTERVAL", SLOW)
+    monkeypatch.setattr(engine_module, "POLL_AGAIN", SLOW)
     return f"sqlite:///{tmp_path / 'ops.db'}"
 
 

@@ -1,15 +1,22 @@
-"""One server for the tests of this directory, and a schema of its own for each test."""
+"""One server for the tests of this directory, and a schema of their own for each test or module."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 
+import psycopg
 import pytest
+
+import lro_aio as lro
 
 from .programs import MISSING, programs
 from .schemas import a_schema_of_its_own
 from .server import Server
+
+MANY = 100
+"""Rows that leave something for VACUUM to do."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,3 +42,28 @@ def url(database: str) -> Iterator[str]:
     """The URL of a store that has a schema of its own, which is gone after the test."""
     with a_schema_of_its_own(database) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def shared(database: str) -> Iterator[str]:
+    """The URL of a store whose tables the tests of a module share: to make some for each takes most of its time."""
+    with a_schema_of_its_own(database) as url:
+        with closing(lro.PostgresStore(url)) as store:
+            store.open()
+        yield url
+
+
+@pytest.fixture(scope="module")
+def broom(database: str, shared: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """A connection to those tables."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(f"SET search_path = {shared.rpartition('=')[2]}".encode())
+        yield connection
+
+
+@pytest.fixture
+def emptied(shared: str, broom: psycopg.Connection[tuple[object, ...]]) -> Iterator[str]:
+    """The same URL; nothing is left there by a test."""
+    yield shared
+    if broom.execute("DELETE FROM operations").rowcount > MANY:
+        broom.execute("VACUUM operations")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
@@ -13,13 +14,21 @@ import pytest
 from google.protobuf import wrappers_pb2
 
 import lro_aio as lro
+from lro_aio.engine import engine as engine_module
 from lro_aio.stores.postgres import PostgresStore, notices
+from lro_aio.stores.postgres import store as store_module
 from lro_aio.testing._store_rows import create_all, row
 
 from ..waiting import until
 from .proxy import Proxy
 
 PATIENCE = 20.0
+
+
+@pytest.fixture
+def url(emptied: str) -> str:
+    """Tables that the tests here share."""
+    return emptied
 
 
 @pytest.fixture
@@ -46,6 +55,16 @@ def told(store: PostgresStore) -> float:
     return time.monotonic() - began
 
 
+async def ends_there(here: lro.Client, there: lro.Client, *, times: int) -> None:
+    """What one process ends, another that waits for it sees."""
+    for _ in range(times):
+        op = await here.create(lease=False)
+        waiting = asyncio.create_task(there.wait_operation(op.name))
+        await until(lambda: there.engine.feed._subscriptions)
+        await op.done(wrappers_pb2.StringValue(value="x"))
+        assert (await asyncio.wait_for(waiting, PATIENCE)).done
+
+
 def test_each_commit_of_another_process_is_told(opened: Callable[..., PostgresStore]) -> None:
     """And none of another table's, nor what another process reads or refuses."""
     first, second, apart = opened(), opened(), opened(table="others")
@@ -64,15 +83,62 @@ def test_each_commit_of_another_process_is_told(opened: Callable[..., PostgresSt
 
 @pytest.mark.slow
 def test_many_commits_are_told_as_a_few_signs(opened: Callable[..., PostgresStore]) -> None:
-    """Who waits reads again at each: at most twenty times a second, after a handful at once."""
+    """Who waits reads again at each: at most twenty times a second, after a handful at once. Of the last, too."""
     first, second = opened(), opened()
+    seen: list[float] = []
+    first.join("first", lambda: seen.append(time.monotonic()))
     began = time.monotonic()
     signs = 0
     for number in range(100):
         create_all(second, row(number))
         signs += first.changed_elsewhere()
-    took = time.monotonic() - began
-    assert 0 < signs <= notices.BURST + 1 + took / notices.QUIET
+    committed = time.monotonic()
+    assert 0 < signs <= notices.BURST + 1 + (committed - began) / notices.QUIET
+    while seen[-1] < committed:
+        assert time.monotonic() - committed < PATIENCE
+        time.sleep(0.001)
+    assert len(seen) <= notices.BURST + 1 + (seen[-1] - began) / notices.QUIET
+
+
+@pytest.mark.asyncio
+async def test_who_waits_is_told_without_a_poll(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Straight from the connection that listens: nobody looks at a flag a hundred times a second."""
+    monkeypatch.setattr(store_module, "_TOLD_INTERVAL", 3600.0)
+    monkeypatch.setattr(engine_module, "POLL_AGAIN", 3600.0)
+    async with lro.Client(url) as first, lro.Client(url, worker=False) as second:
+        await ends_there(first, second, times=3)
+
+
+@pytest.mark.asyncio
+async def test_who_cannot_listen_looks_for_himself(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once when the connection breaks, and then by polls."""
+    monkeypatch.setattr(notices, "PAUSE", 3600.0)
+    monkeypatch.setattr(engine_module, "POLL_AGAIN", 3600.0)
+    port = urlsplit(url).port
+    assert port is not None
+    with Proxy(port) as proxy:
+        async with lro.Client(url) as first, lro.Client(url.replace(f":{port}/", f":{proxy.port}/")) as deaf:
+            proxy.reset()
+            await until(lambda: not deaf.engine.batcher.store._notices._listening)
+            await ends_there(first, deaf, times=2)
+
+
+def test_whoever_is_told_is_told_that_the_connection_broke_and_that_it_is_back(
+    opened: Callable[..., PostgresStore], url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anything may have been committed meanwhile."""
+    monkeypatch.setattr(notices, "PAUSE", 0.05)
+    port = urlsplit(url).port
+    assert port is not None
+    with Proxy(port) as proxy:
+        store = opened(url.replace(f":{port}/", f":{proxy.port}/"))
+        heard = threading.Semaphore(0)
+        store.join("me", heard.release)
+        proxy.reset()
+        assert heard.acquire(timeout=PATIENCE)
+        assert heard.acquire(timeout=PATIENCE)
+        assert store._notices._listening
+        store.close()
 
 
 def test_what_was_committed_while_nothing_could_be_heard_is_told_afterwards(

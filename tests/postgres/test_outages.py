@@ -26,6 +26,12 @@ TIMEOUT = 0.5
 
 
 @pytest.fixture
+def url(emptied: str) -> str:
+    """Tables that the tests here share."""
+    return emptied
+
+
+@pytest.fixture
 def proxy(database: str) -> Iterator[Proxy]:
     port = urlsplit(database).port
     assert port is not None

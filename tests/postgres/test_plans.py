@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -12,8 +13,8 @@ import psycopg
 import pytest
 
 from lro_aio.core.record import State
-from lro_aio.ports import ListQuery
-from lro_aio.stores.postgres import PostgresStore, lists, rows
+from lro_aio.ports import ListQuery, StatsQuery
+from lro_aio.stores.postgres import PostgresStore, lists, rows, stats
 from lro_aio.testing._store_rows import NOW, create_all, row
 
 pytestmark = pytest.mark.slow  # so many rows take two seconds
@@ -129,6 +130,7 @@ def test_a_page_is_a_range_of_the_index_that_has_its_order(
                 text = store._texts.list("list", outline=True, conditions=conditions)
                 plan = explain(text, values | {"limit": limit})
                 assert "Seq Scan" not in plan, plan
+                assert "Bitmap" not in plan, plan
                 assert "Index" in plan, plan
                 if index not in plan:
                     assert f"{index} is not used" == plan
@@ -138,3 +140,22 @@ def test_expired_rows_are_found_by_their_time(store: PostgresStore, explain: Any
     plan = explain(store._texts["purge"], [NOW, 100])
     assert "operations_expiry" in plan
     assert "Seq Scan" not in plan, plan
+
+
+COUNTED = {
+    "count_states": ["operations_states"],
+    "count_owners": ["operations_states"],
+    "count_due": ["operations_due"],
+    "failures": ["operations_unsuccessful"],
+}
+
+
+@pytest.mark.parametrize("most", [10, 10_000])
+@pytest.mark.parametrize("name", stats.STATEMENTS)
+def test_counts_stop_at_their_bound_in_an_index(store: PostgresStore, explain: Any, name: str, most: int) -> None:
+    """No bitmap either: it would be made of all rows of a state before the first is counted."""
+    plan = explain(store._texts[name], stats.values(StatsQuery(now=NOW + 1000, most=most)))
+    assert "Seq Scan" not in plan, plan
+    assert "Bitmap" not in plan, plan
+    used = set(re.findall(r"using (\w+) on", plan))
+    assert used == {*COUNTED[name]}, plan

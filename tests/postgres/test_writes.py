@@ -25,6 +25,12 @@ from .proxy import Proxy
 
 
 @pytest.fixture
+def url(emptied: str) -> str:
+    """Tables that the tests here share."""
+    return emptied
+
+
+@pytest.fixture
 def store(url: str) -> Iterator[PostgresStore]:
     with closing(PostgresStore(url)) as store:
         store.open()
@@ -37,6 +43,8 @@ def sql(store: PostgresStore, database: str) -> Iterator[psycopg.Connection[tupl
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(f'SET search_path = "{store._location.schema}"'.encode())
         yield connection
+        connection.execute("DROP FUNCTION IF EXISTS fail CASCADE")
+        connection.execute("DROP SEQUENCE IF EXISTS tries")
 
 
 def fail_first(sql: psycopg.Connection[tuple[object, ...]], code: str, times: int) -> None:
@@ -51,7 +59,7 @@ def fail_first(sql: psycopg.Connection[tuple[object, ...]], code: str, times: in
     sql.execute("CREATE TRIGGER fail BEFORE UPDATE ON operations FOR EACH STATEMENT EXECUTE FUNCTION fail()")
 
 
-@pytest.mark.parametrize("code", ["40001", "40P01"])
+@pytest.mark.parametrize("code", ["40001", pytest.param("40P01", marks=pytest.mark.slow)])
 def test_a_serialization_failure_and_a_deadlock_are_repeated(
     store: PostgresStore, sql: psycopg.Connection[tuple[object, ...]], code: str
 ) -> None:
@@ -89,7 +97,7 @@ def test_a_full_disk_is_an_outage_and_a_bad_value_is_refused(
     assert only(store, name_of(1)).claim == 0
 
 
-@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+@pytest.mark.parametrize("level", [pytest.param("repeatable read", marks=pytest.mark.slow), "serializable"])
 def test_the_isolation_that_others_have_set_for_the_database_is_not_ours(url: str, level: str) -> None:
     """Two writers of one row take turns, instead of refusing each other."""
     strict = f"{url}&options=-c%20default_transaction_isolation%3D{level.replace(' ', '%5C%20')}"

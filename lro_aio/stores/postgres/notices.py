@@ -47,6 +47,11 @@ class Notices:
         self._listening = False
         self._told = 0.0
         """When the last sign was due, at one for each ``QUIET``."""
+        self._heard: Callable[[], None] = lambda: None
+        self._rung = 0.0
+        """When the last call of it was due, in the same way."""
+        self._checked = 0.0
+        """When the server was last known to be there."""
         self._closing = threading.Event()
         self._link: Link | None = None
         self._thread: threading.Thread | None = None
@@ -61,6 +66,10 @@ class Notices:
         self._listen()
         self._thread = threading.Thread(target=self._run, name="lro-aio-postgres-notices", daemon=True)
         self._thread.start()
+
+    def join(self, heard: Callable[[], None]) -> None:
+        """Have this called, on the thread, whenever ``changed`` has news."""
+        self._heard = heard
 
     def close(self) -> None:
         """Stop the thread."""
@@ -93,6 +102,7 @@ class Notices:
             link.close()
             raise
         self._link = link
+        self._checked = time.monotonic()
         self._listening = True
 
     def _run(self) -> None:
@@ -100,8 +110,8 @@ class Notices:
             try:
                 if self._link is None:
                     self._listen()
-                    self._changed = True  # whatever was not heard
                     logger.info("listening for other processes again", extra=event("listening_again"))
+                    self._tell()  # whatever was not heard
                 if not self._closing.is_set():
                     self._hear()
             except Exception as exc:  # noqa: BLE001 (the thread must live: nobody else would find out that it is deaf)
@@ -110,21 +120,33 @@ class Notices:
             self._link.close()
 
     def _hear(self) -> None:
-        """Take notices, and now and then make sure that they would come."""
+        """Take the next notices, or make sure that they would come."""
         link = self._link
         assert link is not None
-        link.deadline = time.monotonic() + HEARTBEAT + self._timeout
-        for notice in link.notifies(timeout=HEARTBEAT):
-            if notice.payload != self.own:
-                self._changed = True
-        if not self._closing.is_set():
+        left = self._checked + HEARTBEAT - time.monotonic()
+        if left > 0:
+            link.deadline = time.monotonic() + left + self._timeout
+            found = [notice.payload for notice in link.notifies(timeout=left, stop_after=1)]
+            if any(payload != self.own for payload in found):
+                self._tell()
+        elif not self._closing.is_set():
             link.deadline = time.monotonic() + self._timeout
             self._check(link)
+            self._checked = time.monotonic()
+
+    def _tell(self) -> None:
+        """Something has changed: set the flag, and tell as soon as it is due, of all that has come until then."""
+        self._changed = True
+        now = time.monotonic()
+        self._rung = max(self._rung + QUIET, now - BURST * QUIET)
+        if not self._closing.wait(max(0.0, self._rung - now)):
+            self._heard()
 
     def _deaf(self, exc: Exception) -> None:
         if self._closing.is_set():
             return
-        if self._listening:
+        lost = self._listening
+        if lost:
             logger.warning(
                 "not told of other processes' commits until the store answers again: %s",
                 exc,
@@ -134,4 +156,6 @@ class Notices:
         if self._link is not None:
             self._link.close()
             self._link = None
+        if lost:
+            self._heard()
         self._closing.wait(PAUSE)

@@ -34,8 +34,8 @@ class Statements:
         parts |= {name: ", ".join(columns) for name, columns in lists.items()}
         parts["{entries}"] = ", ".join(f"journal.{column}" for column in ENTRY)
         self._texts = {name: _filled(body, parts) for name, body in _bodies().items()}
-        for name in ("due", "next_check"):
-            self._texts[name] = self._texts["routes"] + "\n" + self._texts[name]
+        for head, name in (("routes", "due"), ("routes", "next_check"), ("steps", "unknown"), ("steps", "count_due")):
+            self._texts[name] = self._texts[head] + "\n" + self._texts[name]
         self.insert = self._array("insert", WRITTEN, schema.columns())
         self.append = self._array("append", ENTRY, schema.columns("journal"))
         self.update = functools.cache(self._update)

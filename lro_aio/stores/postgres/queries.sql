@@ -62,8 +62,8 @@ SELECT min(coming.check_time) FROM route CROSS JOIN LATERAL (
     ORDER BY o.check_time LIMIT 1
 ) AS coming;
 
--- :name unknown
--- A route that was not asked for and has a row due at `overdue`: one seek per route, regardless of its rows.
+-- :name steps
+-- The routes that any row has: one seek for each, regardless of its rows.
 WITH RECURSIVE step (handler, resume_point) AS (
     (SELECT handler, resume_point FROM {table} WHERE check_time IS NOT NULL ORDER BY handler, resume_point LIMIT 1)
     UNION ALL
@@ -73,6 +73,9 @@ WITH RECURSIVE step (handler, resume_point) AS (
         ORDER BY o.handler, o.resume_point LIMIT 1
     ) AS following
 )
+
+-- :name unknown
+-- Behind the steps: one that was not asked for and has a row due at `overdue`.
 SELECT step.handler, step.resume_point FROM step
 WHERE NOT EXISTS (
     SELECT FROM unnest(%(handlers)b::text[], %(points)b::text[]) AS given (handler, resume_point)
@@ -82,6 +85,65 @@ WHERE NOT EXISTS (
     WHERE o.handler = step.handler AND o.resume_point = step.resume_point AND o.check_time <= %(overdue)b
     AND (o.owner = '' OR o.owner <> %(owner)b)
 ) LIMIT 1;
+
+-- :name count_states
+-- The states and handlers that any row has, by one seek for each, and of each no more than `most` rows. The order is
+-- that of the index: it keeps the planner from reading all rows of a handler.
+WITH RECURSIVE cell (state, handler) AS (
+    (SELECT state, handler FROM {table} WHERE NOT deleted AND uid >= '' ORDER BY state, handler LIMIT 1)
+    UNION ALL
+    SELECT following.state, following.handler FROM cell CROSS JOIN LATERAL (
+        SELECT o.state, o.handler FROM {table} AS o
+        WHERE NOT o.deleted AND o.uid >= '' AND (o.state, o.handler) > (cell.state, cell.handler)
+        ORDER BY o.state, o.handler LIMIT 1
+    ) AS following
+)
+SELECT cell.state, cell.handler, (
+    SELECT count(*) FROM (
+        SELECT FROM {table} AS o
+        WHERE NOT o.deleted AND o.uid >= '' AND o.state = cell.state AND o.handler = cell.handler
+        ORDER BY o.paused LIMIT %(most)b
+    ) AS counted
+), (
+    SELECT count(*) FROM (
+        SELECT FROM {table} AS o
+        WHERE NOT o.deleted AND o.uid >= '' AND o.state = cell.state AND o.handler = cell.handler AND o.paused
+        ORDER BY o.paused LIMIT %(most)b
+    ) AS counted
+) FROM cell;
+
+-- :name count_owners
+SELECT owner, count(*) FROM (
+    SELECT owner FROM {table}
+    WHERE NOT deleted AND uid >= '' AND state = 'RUNNING' ORDER BY handler, paused LIMIT %(most)b
+) AS running GROUP BY owner;
+
+-- :name count_due
+-- Behind the steps: the oldest of each, and no more than `most` rows.
+SELECT step.handler, step.resume_point, oldest.check_time, oldest.name, (
+    SELECT count(*) FROM (
+        SELECT FROM {table} AS o
+        WHERE o.handler = step.handler AND o.resume_point = step.resume_point AND o.check_time <= %(now)b
+        ORDER BY o.check_time LIMIT %(most)b
+    ) AS counted
+) FROM step CROSS JOIN LATERAL (
+    SELECT o.check_time, o.name FROM {table} AS o
+    WHERE o.handler = step.handler AND o.resume_point = step.resume_point AND o.check_time <= %(now)b
+    ORDER BY o.check_time LIMIT 1
+) AS oldest;
+
+-- :name failures
+-- The newest, among `most` rows, of which some were cancelled. The errors come to `bytes` and one more; the length of a
+-- value is known without it.
+SELECT name, handler, CASE WHEN before <= %(bytes)b THEN error END, time FROM (
+    SELECT name, handler, error, coalesce(end_time, update_time) AS time, create_time,
+        sum(octet_length(error)) OVER (ORDER BY create_time DESC, name) - octet_length(error) AS before
+    FROM (
+        SELECT * FROM {table}
+        WHERE outcome = 2 AND NOT deleted AND (expire_time IS NULL OR expire_time > %(now)b)
+        ORDER BY create_time DESC, name LIMIT %(most)b
+    ) AS unsuccessful WHERE state = 'FAILED'
+) AS failed ORDER BY create_time DESC, name LIMIT %(failures)b;
 
 -- :name list
 -- {row} is {columns} or {outline}.

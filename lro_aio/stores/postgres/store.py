@@ -17,13 +17,14 @@ from lro_aio.core.journal import Appending, Entry
 from lro_aio.core.logs import event
 from lro_aio.core.policies import Duration
 from lro_aio.core.record import Record
-from lro_aio.ports import ListQuery, Look, Route, Store
-from lro_aio.stores.postgres import lists, rows, schema, writes
+from lro_aio.core.stats import Stats
+from lro_aio.ports import ListQuery, Look, Route, StatsQuery, Store
+from lro_aio.stores.postgres import lists, rows, schema, stats, writes
 from lro_aio.stores.postgres.connections import Connector, Link, Pool
 from lro_aio.stores.postgres.entries import decode_entry
 from lro_aio.stores.postgres.errors import Kind, kind_of, translate
 from lro_aio.stores.postgres.location import LANES, TIMEOUT, Location
-from lro_aio.stores.postgres.notices import Notices
+from lro_aio.stores.postgres.notices import DEAF, Notices
 from lro_aio.stores.postgres.queries import Statements
 
 __all__ = ["PostgresStore"]
@@ -32,11 +33,15 @@ logger = logging.getLogger("lro_aio")
 
 T = TypeVar("T")
 Cursor = psycopg.Cursor[tuple[Any, ...]]
+Found = dict[str, list[tuple[Any, ...]]]
+"""The rows of statements, by their names."""
 
 READERS = 4
 """Connections for reads. Writers have their own: a slow read never costs a lease."""
 _POLL_INTERVAL = 0.01
 """Seconds between looks at a flag of this process, which the listening thread sets."""
+_TOLD_INTERVAL = DEAF
+"""Seconds, where that thread tells whoever waits: for the time in which it cannot listen."""
 _PAUSE = 0.005
 """Seconds before a transaction that met a conflict is tried again; up to 32 times as much, and at random."""
 
@@ -152,6 +157,12 @@ class PostgresStore(Store):
         self._notices = notices
         self._pools = writers, readers
 
+    def join(self, owner: str, heard: Callable[[], None]) -> None:  # noqa: ARG002 (who lives is not known here)
+        """Hear of commits from the thread that listens, and not from a poll."""
+        if self._notices is not None and self._listens:
+            self._notices.join(heard)
+            self.foreign_poll_interval = _TOLD_INTERVAL
+
     def close(self) -> None:
         """Close all connections, within a second; calls under way end with an error."""
         pools, self._pools = self._pools, None
@@ -214,15 +225,7 @@ class PostgresStore(Store):
             "overdue": overdue,
         }
         wanted = {"due": limit > 0, "next_check": True, "unknown": overdue is not None}
-
-        def scan(link: Link) -> dict[str, list[tuple[Any, ...]]]:
-            with link.pipeline():
-                link.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                cursors = {name: _execute(link, self._texts[name], values) for name, on in wanted.items() if on}
-                link.execute("COMMIT")
-            return {name: cursor.fetchall() for name, cursor in cursors.items()}
-
-        found = self._repeated(1, scan)
+        found = self._snapshot([name for name, on in wanted.items() if on], values)
         (next_check,) = found["next_check"][0]
         unknown = [(handler, point) for handler, point in found.get("unknown", ())]
         return Look([*map(rows.decode, found.get("due", ()))], next_check, unknown[0] if unknown else None)
@@ -237,12 +240,28 @@ class PostgresStore(Store):
             return 0
         return self._repeated(0, lambda link: _execute(link, self._texts["purge"], [now, limit], last=True).rowcount)
 
+    def stats(self, query: StatsQuery) -> Stats:
+        """Counts, each from an index: four statements in one snapshot and one round trip."""
+        return stats.gather(query, self._snapshot(stats.STATEMENTS, stats.values(query)))
+
     def changed_elsewhere(self) -> bool:
         """Whether another process has committed since the last call, as far as this one has been told."""
         return self._notices is not None and self._listens and self._notices.changed()
 
     def _reading(self, name: str, values: dict[str, Any]) -> Iterable[tuple[Any, ...]]:
         return self._repeated(1, lambda link: _execute(link, self._texts[name], values).fetchall())
+
+    def _snapshot(self, names: Sequence[str], values: dict[str, Any]) -> Found:
+        """The rows of several statements, as of one moment."""
+
+        def scan(link: Link) -> Found:
+            with link.pipeline():
+                link.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                cursors = {name: _execute(link, self._texts[name], values) for name in names}
+                link.execute("COMMIT")
+            return {name: cursor.fetchall() for name, cursor in cursors.items()}
+
+        return self._repeated(1, scan)
 
     def _repeated(self, pool: int, attempt: Callable[[Link], T]) -> T:
         """Carry out one call, and do it again where nothing can have come of it, until the timeout.

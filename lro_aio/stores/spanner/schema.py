@@ -96,7 +96,7 @@ def check(found: Found | None, table: str, *, url: str = "URL") -> None:
 def missing_journal(table: str, url: str) -> str:
     """What is said where a journal is needed and the table has none."""
     return (
-        f"the table {table} has no journal, or there is no permission to use it: run `lro spanner migrate"
+        f"the table {table} has no journal, or there is no permission to use it; run `lro spanner migrate"
         f" {shlex.quote(url)}`, and open the store again"
     )
 

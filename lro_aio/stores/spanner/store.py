@@ -142,13 +142,14 @@ class SpannerStore(Store):
                 f" `lro spanner migrate {shlex.quote(self.url)} --replace-ttl`"
             )
         self.keeps_journal = found.keeps_journal
+        self.no_journal_reason = "" if self.keeps_journal else schema.missing_journal(self._location.table, self.url)
         self._pid = os.getpid()
         self._connection = connection
         self._writer = Writer(
             connection=connection,
             table=self._location.table,
             generated_key=found.variant == "proto",
-            missing_journal="" if self.keeps_journal else schema.missing_journal(self._location.table, self.url),
+            missing_journal=self.no_journal_reason,
         )
 
     def close(self) -> None:

@@ -59,6 +59,12 @@ CREATE INDEX "{name}_live" ON {table} (create_time DESC, name) WHERE outcome = 0
 CREATE INDEX "{name}_unsuccessful" ON {table} (create_time DESC, name) WHERE outcome = 2;
 CREATE INDEX "{name}_children" ON {table} (parent_operation, create_time DESC, name) WHERE parent_operation <> '';
 
+-- For the counts of `Store.stats`: how many operations of a handler are in a state, and how many of those are paused.
+-- It costs a write 5 to 7 per cent (measured on batches of 250 rows). Of every row, uid >= '' is true. Only those
+-- statements say so, and the planner takes the index for no other: it would sort a page of a list that another index has
+-- in order.
+CREATE INDEX "{name}_states" ON {table} (state, handler, paused) WHERE NOT deleted AND uid >= '';
+
 -- What retention removes.
 CREATE INDEX "{name}_expiry" ON {table} (expire_time) WHERE expire_time IS NOT NULL;
 
