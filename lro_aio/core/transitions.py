@@ -42,6 +42,7 @@ from lro_aio.core.moves import (
     ending,
     evolved,
     held_back,
+    not_paused,
     removed_if_deleted,
     to_cleanup,
 )
@@ -252,8 +253,9 @@ def release(
         wait=record.wait if record.wait is not None or wait is None else replace(wait, rerun=True),
         **(changes or {}),
     )
-    stays = record.paused and (record.cleaning or not record.cancel_requested)
-    return held_back(released, now) if stays else released
+    if record.cancel_requested and not record.cleaning:
+        return released.evolve(**not_paused(released))  # as a cancel ends the pause of what nobody runs
+    return held_back(released, now) if record.paused else released
 
 
 def suspend(

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from lro_aio.core.bulk import FASTEST, SLOWEST, VERBS, BulkPreview
 from lro_aio.core.errors import InvalidOperationNameError
 from lro_aio.core.names import collection, parse
-from lro_aio.servers._routes import Act, Routes, path_name, response
+from lro_aio.servers._routes import Act, Endpoint, Routes, path_name, response
 from lro_aio.servers.calls import BulkRequest
 from lro_aio.servers.errors import invalid
 from lro_aio.servers.http import Reply, operation_json, parse_object, read_body
@@ -65,20 +65,22 @@ def add_routes(routes: Routes, single: dict[str, Act]) -> None:
         title = f"{verb.title()}Operations"
         routes.add("POST", f"/operations:{verb}", many, title, _BODY)
         one = routes.endpoint(verb, single[verb], _named_operations) if verb in single else None
-        routes.add("POST", f"/{{name:path}}/operations:{verb}", partial(_either, many, one), f"{title}OfParent", _BODY)
+        routes.add("POST", f"/{{name:path}}/operations:{verb}", _either(many, one), f"{title}OfParent", _BODY)
 
 
-async def _either(many: Any, one: Any, request: Request) -> Response:
+def _either(many: Endpoint, one: Endpoint | None) -> Endpoint:
     """``x/operations/operations`` is an operation, and not the collection below ``x/operations``."""
-    try:
-        parse(await _named_operations(request))
-    except InvalidOperationNameError:
-        found: Response = await many(request)
-        return found
-    if one is None:
-        raise HTTPException(404)
-    single: Response = await one(request)
-    return single
+
+    async def answer(request: Request) -> Response:  # no partial: older releases of FastAPI do not read its annotations
+        try:
+            parse(await _named_operations(request))
+        except InvalidOperationNameError:
+            return await many(request)
+        if one is None:
+            raise HTTPException(404)
+        return await one(request)
+
+    return answer
 
 
 async def _named_operations(request: Request) -> str:

@@ -119,6 +119,14 @@ def test_a_cancel_ends_a_pause() -> None:
     assert (cleaning.state, cleaning.paused, cleaning.resume_point) == (State.PENDING, False, "undo")
 
 
+def test_a_cancel_ends_the_pause_of_a_run_that_is_handed_over() -> None:
+    row = t.request_cancel(paused(running()), now=NOW, retention=RETENTION, token="t3")
+    assert row is not None
+    left = t.release(row, holder=held(row), now=NOW)
+    assert left is not None
+    assert (left.state, left.paused, left.check_time) == (State.PENDING, False, NOW)
+
+
 def test_a_paused_row_that_is_deleted_is_removed_at_once_or_when_its_run_stops() -> None:
     assert t.delete(paused(a_row(State.SUSPENDED)), now=NOW) is None
     running_on = t.delete(paused(running()), now=NOW)

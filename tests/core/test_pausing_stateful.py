@@ -264,7 +264,7 @@ class OneRow(RuleBasedStateMachine):
         if before.cleaning and before.failure and after.done:
             assert (after.state, after.error) == (State.FAILED, self.first_failure)
         if before.paused and not after.paused:
-            assert name in ("unpause", "cancel", "overdue", "write", "claim")
+            assert name in ("unpause", "cancel", "overdue", "write", "claim", "shut_down")
 
     # -- what holds at every moment ------------------------------------------------------------------------------
 

@@ -42,6 +42,8 @@ async def test_operations_and_runs_are_counted_and_timed(lro_client, lro_clock, 
         await lro_clock.advance(3600)
         await lro_client.until(op)
         await until(lambda: not lro_client.engine.worker.running)
+    # First: older SDKs give a gauge to one reading alone, and each of these is one.
+    assert [point.value for point in lro_telemetry.points("lro.due.age")] == [0.0]
     assert told(lro_telemetry.points("lro.operation.started")) == {(nap,): 1, (fail,): 1}
     assert told(lro_telemetry.points("lro.operation.duration")) == {
         (nap, ("lro.outcome", "SUCCEEDED")): (1, 3600.0),
@@ -59,7 +61,6 @@ async def test_operations_and_runs_are_counted_and_timed(lro_client, lro_clock, 
         (nap, ("lro.wake.reason", "ELAPSED")): (1, 0.0),
     }
     assert set(told(lro_telemetry.points("lro.run.active")).values()) == {0}
-    assert [point.value for point in lro_telemetry.points("lro.due.age")] == [0.0]
 
 
 @pytest.mark.asyncio
