@@ -22,7 +22,7 @@ from lro_aio.core.change import Change, Outcome
 from lro_aio.core.errors import LroError, StoreRefusedError, StoreSchemaError, StoreUnavailableError
 from lro_aio.core.logs import event
 from lro_aio.core.record import Record
-from lro_aio.engine.lanes import Answered, Item, Lanes
+from lro_aio.engine.lanes import Answered, Item, Lanes, Newest
 from lro_aio.engine.life import Life
 from lro_aio.engine.observing import Observing
 from lro_aio.engine.readers import Readers, Work
@@ -84,6 +84,7 @@ class Batcher:
         self._readers: Readers | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lanes = Lanes(self._commit, self._poll_elsewhere)
+        self._newest = Newest() if store.lanes > 1 else None
         self._wanted: list[tuple[Iterable[str], asyncio.Future[dict[str, Record]]]] = []
         self._reader: asyncio.Task[None] | None = None
         self._pending = 0
@@ -318,8 +319,9 @@ class Batcher:
             try:
                 if answered is not None:
                     answered(outcome)
-                if not isinstance(outcome, Exception):
-                    self._committed(change.name, outcome)
+                if isinstance(outcome, Exception) or (self._newest and self._newest.outdated(change.name, outcome)):
+                    continue
+                self._committed(change.name, outcome)
             except Exception:  # a defect of ours must not keep the others of the batch from their answers
                 logger.exception(
                     "the outcome of a change of %s was not processed",

@@ -11,6 +11,7 @@ import asyncio
 import concurrent.futures
 import math
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,13 +21,16 @@ from lro_aio.core.change import Change, Outcome
 from lro_aio.core.record import Record
 from lro_aio.engine.life import ClosedError
 
-__all__ = ["MAX_ROWS", "Answered", "Item", "Lanes", "Promise"]
+__all__ = ["MAX_ROWS", "Answered", "Item", "Lanes", "Newest", "Promise"]
 
 MAX_ROWS = 1000
 MAX_BYTES = 4 * 1024 * 1024
 """Caps of one transaction (rule 16)."""
 SLOW = 0.25
 """Seconds after which a transaction counts as slow, and changes of other rows take another lane."""
+
+MOST_TOLD = 4096
+"""Rows whose last revision is kept: more than can be on their way to the event loop."""
 
 Promise = asyncio.Future[Record | None] | concurrent.futures.Future[Outcome]
 Answered = Callable[[Outcome], None]
@@ -123,6 +127,29 @@ class Lanes:
 
     def _lane(self, index: int, interval: float | None) -> _Lane:
         return _Lane(f"lro-aio-writer-{index}", self._commit, self._poll, interval)
+
+
+class Newest:
+    """The rows as they were last told of: with several threads, an older one may be told of after a newer one.
+
+    A renewal is committed, then the end; the answer to the end comes first. Whoever believed the last word would take
+    the operation for one that runs.
+    """
+
+    def __init__(self) -> None:
+        self._told: dict[str, tuple[str, int]] = {}
+        """By name: uid and revision, the row that was told of last at the end."""
+
+    def outdated(self, name: str, record: Record | None) -> bool:
+        """Whether a newer one was told of; if not, this is the newest now. None: it was removed."""
+        uid, revision = self._told.pop(name, ("", -1))
+        outdated = record is not None and bool(uid) and record.uid == uid and record.revision < revision
+        if record is not None and not outdated:
+            uid, revision = record.uid, record.revision
+        self._told[name] = (uid, sys.maxsize if record is None else revision)
+        if len(self._told) > MOST_TOLD:
+            del self._told[next(iter(self._told))]
+        return outdated
 
 
 @dataclass(slots=True)
