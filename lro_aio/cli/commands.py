@@ -24,8 +24,8 @@ from lro_aio.cli.printing import (
     print_list,
 )
 from lro_aio.cli.problems import CliError, Exit
-from lro_aio.cli.progress import progress_of
 from lro_aio.core.proto_json import operation_json
+from lro_aio.core.shown_progress import progress_of
 
 __all__ = [
     "bulk",

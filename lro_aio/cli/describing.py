@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from lro_aio.cli.printing import length, middle, moment, operation_details, plain
-from lro_aio.cli.progress import failure_of
 from lro_aio.core.bulk import BulkPreview
 from lro_aio.core.description import Description
 from lro_aio.core.record import State
+from lro_aio.core.shown_progress import failure_of
 from lro_aio.core.stats import Count, DueRoute, Stats
 from lro_aio.core.timeline import Span
 

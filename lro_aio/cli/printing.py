@@ -21,10 +21,10 @@ from rich.text import Text
 
 from lro_aio.cli.backends import Row
 from lro_aio.cli.demo import indexer_pb2
-from lro_aio.cli.progress import Progress, failure_of, progress_of
 from lro_aio.core.codes import Code
 from lro_aio.core.history import HistoryEntry
 from lro_aio.core.proto_json import operation_json
+from lro_aio.core.shown_progress import Progress, failure_of, progress_of
 
 __all__ = [
     "WatchLine",

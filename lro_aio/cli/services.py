@@ -15,13 +15,13 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 
 from lro_aio.cli.backends import Backend, BulkAction, Page, Row, Waited, is_token
 from lro_aio.cli.problems import CliError, Exit
-from lro_aio.cli.progress import created_of
 from lro_aio.core.bulk import BulkPreview
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import RemoteCallError, RemoteProtocolError, WaitDeadlineExceededError
 from lro_aio.core.history import HistoryEntry
 from lro_aio.core.names import ANY_PARENT
 from lro_aio.core.policies import PollPolicy, RetryPolicy
+from lro_aio.core.shown_progress import created_of
 from lro_aio.core.stats import Count, Stats
 from lro_aio.remote import RemoteOperation, Transport, tokens
 from lro_aio.remote.grpc import GrpcTransport

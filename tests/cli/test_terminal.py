@@ -21,8 +21,8 @@ from rich.console import Console
 
 from lro_aio.cli.backends import Row
 from lro_aio.cli.printing import WatchLine, middle, print_list
-from lro_aio.cli.progress import Progress, created_of, progress_of
 from lro_aio.core import progress_pb2
+from lro_aio.core.shown_progress import Progress, created_of, progress_of
 
 from .test_places import read_until
 
