@@ -3,6 +3,7 @@
 The layers. A module imports from the lines below its own, and from its own folder::
 
     cli                         the ``lro`` command
+    dashboard                   pages for operators, over a client
     servers, testing            what users touch besides the client; servers only translate
     lro_aio                     this file: the public names
     client                      puts store, scheduler, handlers and clock together
@@ -12,8 +13,8 @@ The layers. A module imports from the lines below its own, and from its own fold
     ports                       the contracts, as docstrings: Store, Scheduler, Clock, OperationsService
     core, _missing              pure: an operation's row (``record.py``), every rule of its life (``transitions.py``)
 
-Stores and schedulers import ``core`` and ``ports`` only, and never each other. ``import lro_aio`` loads no server, CLI,
-PostgreSQL, Spanner or Workflows code.
+Stores and schedulers import ``core`` and ``ports`` only, and never each other. ``import lro_aio`` loads no server,
+dashboard, CLI, PostgreSQL, Spanner or Workflows code.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from lro_aio.core.errors import InvalidOperationNameError
@@ -13,9 +14,10 @@ from lro_aio.engine.children import Children
 from lro_aio.engine.dispatch import Dispatcher
 from lro_aio.engine.listing import Page, list_page
 from lro_aio.engine.methods import MethodOperation, Methods
+from lro_aio.engine.readers import Work
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.run import Run
-from lro_aio.ports import Clock
+from lro_aio.ports import Clock, ListQuery
 
 __all__ = ["ServerHost"]
 
@@ -73,6 +75,11 @@ class ServerHost:
             page_token=page_token,
             parent=parent,
         )
+
+    async def children_of(self, name: str, limit: int) -> list[Record]:
+        """Operations that this one started, with ``start_child`` or ``call``: the newest so many."""
+        query = ListQuery(now=self._clock.time(), limit=limit, parent_operation=name)
+        return await self._rows.call(partial(self._rows.store.list, query), Work.LIST)
 
     async def resume(
         self,

@@ -1,0 +1,226 @@
+"""What the pages and the JSON API tell, as plain values: made of the client's own descriptions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from google.longrunning import operations_proto_pb2 as operations_pb2
+
+from lro_aio.core.bulk import HANDLER
+from lro_aio.core.codes import Code
+from lro_aio.core.description import Description
+from lro_aio.core.proto_json import any_json, status_json
+from lro_aio.core.record import Record
+from lro_aio.core.shown_progress import progress_of
+from lro_aio.core.stats import Count, DueRoute, FailureGroup, Stats
+from lro_aio.core.status import reason_of
+from lro_aio.core.timeline import Span
+from lro_aio.dashboard.showing import Shower, state_json
+from lro_aio.dashboard.texts import Moment
+
+__all__ = ["failing_filter", "held", "of_operation", "of_stats", "quoted", "summary"]
+
+MOST_SPANS = 400
+"""Spans that are told: the first and the last ones."""
+MOST_ENTRIES = 400
+"""Entries of a history that are told: the last ones."""
+
+
+def of_stats(stats: Stats, show: Shower) -> dict[str, Any]:
+    """How it goes with all operations."""
+    handlers: dict[str, dict[str, Any]] = {}
+    for cell in stats.counts:
+        handlers.setdefault(cell.handler, {})[cell.state.value] = _count(cell.count)
+    return {
+        "states": {state.value: _count(count) for state, count in stats.states.items()},
+        "paused": _count(stats.paused),
+        "handlers": [{"handler": handler, "states": states} for handler, states in sorted(handlers.items())],
+        "running": [{"owner": one.owner, **_count(one.count)} for one in stats.running],
+        "due": [_due(due) for due in stats.due],
+        "unserved": [_due(due) for due in stats.unserved],
+        "failures": [_group(group, show) for group in stats.failures],
+    }
+
+
+def _count(of: Count) -> dict[str, Any]:
+    return {"count": of.number, "more": of.more}
+
+
+def _due(due: DueRoute) -> dict[str, Any]:
+    return {
+        "handler": due.handler,
+        "resumePoint": due.resume_point,
+        "since": Moment(due.since),
+        "name": due.name,
+        **_count(due.count),
+    }
+
+
+def _group(group: FailureGroup, show: Shower) -> dict[str, Any]:
+    return {
+        "handler": group.handler,
+        "code": group.code,
+        "reason": group.reason,
+        "message": show.text(group.message, group.name, group.handler),
+        "name": group.name,
+        "time": Moment(group.time),
+        "filter": failing_filter(group.handler, group.code),
+        **_count(group.count),
+    }
+
+
+def failing_filter(handler: str, code: str) -> str:
+    """The filter of operations that failed alike. A reason is no field of filters."""
+    return f"state = FAILED AND handler = {quoted(handler)} AND error.code = {code}"
+
+
+def quoted(text: str) -> str:
+    """A text as a filter has it."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("*", "\\*")
+    return f'"{escaped}"'
+
+
+def summary(record: Record, show: Shower) -> dict[str, Any]:
+    """One line of a list."""
+    operation = record.to_operation()
+    return {
+        "name": record.name,
+        "handler": record.handler,
+        "state": record.state.value,
+        "paused": record.paused,
+        "cancelRequested": record.cancel_requested,
+        "createTime": Moment(record.create_time),
+        "endTime": _moment(record.end_time),
+        "progress": None if record.done else _progress(operation, record.handler, show),
+        "error": _error_line(operation, record.handler, show),
+    }
+
+
+def held(record: Record) -> dict[str, Any]:
+    """An operation that a process runs."""
+    return {
+        "name": record.name,
+        "handler": record.handler,
+        "resumePoint": record.resume_point,
+        "owner": record.owner,
+        "attempt": record.attempt,
+        "leaseExpireTime": _moment(record.lease_expire_time),
+        "createTime": Moment(record.create_time),
+    }
+
+
+def _moment(when: float | None) -> Moment | None:
+    return None if when is None else Moment(when)
+
+
+def _progress(operation: operations_pb2.Operation, handler: str, show: Shower) -> dict[str, Any] | None:
+    found = progress_of(operation)
+    if found.fraction is None and not found.message:
+        return None
+    return {"fraction": found.fraction, "message": show.text(found.message, operation.name, handler)}
+
+
+def _error_line(operation: operations_pb2.Operation, handler: str, show: Shower) -> dict[str, Any] | None:
+    if operation.WhichOneof("result") != "error":
+        return None
+    return {
+        "code": Code.of(operation.error.code).name,
+        "reason": reason_of(operation.error),
+        "message": show.text(operation.error.message, operation.name, handler),
+    }
+
+
+def of_operation(told: Description, record: Record, children: Sequence[Record], show: Shower) -> dict[str, Any]:
+    """Everything about one operation.
+
+    Args:
+        told: Its description.
+        record: Its row, for the state alone.
+        children: Some of the operations that it started, the newest first.
+        show: Asked before payloads and texts are told.
+    """
+
+    def text(value: str) -> str:
+        return show.text(value, told.name, told.handler)
+
+    problem = told.problem
+    return {
+        **summary(record, show),
+        "uid": told.uid,
+        "resumePoint": told.resume_point,
+        "updateTime": Moment(told.update_time),
+        "expireTime": _moment(told.expire_time),
+        "deadline": _moment(told.deadline),
+        "attempt": told.attempt,
+        "retries": told.retries,
+        "runs": told.runs,
+        "crashes": told.crashes,
+        "owner": told.owner,
+        "leaseExpireTime": _moment(told.lease_expire_time),
+        "waitsFor": text(told.waits_for),
+        "pauseReason": text(told.pause_reason),
+        "cleaning": told.cleaning,
+        "problem": problem and {"code": problem.code, "reason": problem.reason, "message": text(problem.message)},
+        "parentOperation": told.parent_operation,
+        "childStates": {state.value: _count(count) for state, count in told.children.items()},
+        "children": [summary(child, show) for child in children],
+        "rerunOf": told.rerun_of,
+        "reruns": list(told.reruns),
+        "journalEntries": told.entries,
+        "bulk": told.handler == HANDLER,
+        "handlerState": show("state", state_json(record.state_data, record.state_codec), told.name, told.handler),
+        "operation": _as_clients_see(told.operation, told.handler, show),
+        "timeline": [_span(span, text) for span in _ends(told.timeline)],
+        "timelineSpans": len(told.timeline),
+        "history": [
+            {
+                "time": Moment(entry.time),
+                "kind": entry.kind,
+                "name": text(entry.name) if entry.kind != "CREATED" else entry.name,
+                "key": text(entry.key),
+                "text": text(entry.text),
+                "error": text(entry.error),
+            }
+            for entry in told.history[-MOST_ENTRIES:]
+        ],
+        "historyEntries": len(told.history),
+    }
+
+
+def _ends(timeline: Sequence[Span]) -> Sequence[Span]:
+    if len(timeline) <= MOST_SPANS:
+        return timeline
+    return [*timeline[: MOST_SPANS // 2], *timeline[-MOST_SPANS // 2 :]]
+
+
+def _span(span: Span, text: Any) -> dict[str, Any]:
+    return {
+        "kind": span.kind,
+        "start": Moment(span.start),
+        "end": _moment(span.end),
+        "label": text(span.label) if span.kind != "SEGMENT" else span.label,
+        "outcome": span.outcome if span.kind != "WAIT" else text(span.outcome),
+        "owner": span.owner,
+        "error": text(span.error),
+        "attempts": span.attempts,
+    }
+
+
+def _as_clients_see(operation: operations_pb2.Operation, handler: str, show: Shower) -> dict[str, Any]:
+    """proto3 JSON of the operation, as far as it may be shown."""
+
+    def shown(part: str, value: Any) -> Any:
+        return show(part, value, operation.name, handler)
+
+    members: dict[str, Any] = {"name": operation.name}
+    if operation.HasField("metadata"):
+        members["metadata"] = shown("metadata", any_json(operation.metadata))
+    if operation.done:
+        members["done"] = True
+    result = operation.WhichOneof("result")
+    if result == "error":
+        members["error"] = shown("error", status_json(operation.error))
+    elif result == "response":
+        members["response"] = shown("response", any_json(operation.response))
+    return members

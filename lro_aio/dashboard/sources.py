@@ -1,0 +1,130 @@
+"""What each page looks at, through the looks that all callers share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import anyio.to_thread
+
+from lro_aio.client import Client
+from lro_aio.core.names import ANY_PARENT
+from lro_aio.dashboard import facts
+from lro_aio.dashboard.looks import Look, Looks
+from lro_aio.dashboard.showing import Shower
+from lro_aio.dashboard.texts import jsonable
+
+__all__ = ["PAGES", "Sources"]
+
+PAGES = ("overview", "operations", "operation", "failures", "workers")
+"""What can be looked at."""
+PAGE_SIZE = 50
+"""Operations of a list."""
+MOST_HELD = 200
+"""Operations that processes run and that are told."""
+MOST_CHILDREN = 50
+"""Children of an operation that are told."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a request asks for."""
+
+    page: str
+    name: str = ""
+    filter: str = ""
+    token: str = ""
+
+
+class Sources:
+    """Looks of a client's store.
+
+    Args:
+        client: It need not be open yet.
+        show: Asked before anything is told.
+    """
+
+    def __init__(self, client: Client, show: Shower) -> None:
+        self._client = client
+        self._show = show
+        self._looks = Looks(client.clock)
+
+    async def look(self, page: str, query: Mapping[str, str]) -> Look:
+        """What a page tells.
+
+        Args:
+            page: One of ``PAGES``.
+            query: The request's parameters: ``name`` of the operation, ``filter`` and ``page`` of the list.
+
+        Raises:
+            The errors of the client's methods.
+        """
+        asked = {
+            "operation": lambda: _Asked(page, name=query.get("name", "")),
+            "operations": lambda: _Asked(page, filter=query.get("filter", ""), token=query.get("page", "")),
+        }.get(page, lambda: _Asked(page))()
+        make: Callable[[_Asked], Awaitable[Look]] = getattr(self, f"_{page}")
+        return await self._looks.at(asked, partial(make, asked))
+
+    def forget(self) -> None:
+        """See ``Looks.forget``."""
+        self._looks.forget()
+
+    async def _overview(self, asked: _Asked) -> Look:  # noqa: ARG002 (all have one signature)
+        stats = await self._client.stats()
+        return await _in_thread(lambda: facts.of_stats(stats, self._show))
+
+    async def _operations(self, asked: _Asked) -> Look:
+        found = await self._client.server_host.page(
+            filter=asked.filter, page_size=PAGE_SIZE, page_token=asked.token, parent=ANY_PARENT
+        )
+        return await _in_thread(
+            lambda: {
+                "operations": [facts.summary(record, self._show) for record in found.records],
+                "filter": asked.filter,
+                "nextPageToken": found.response.next_page_token,
+            }
+        )
+
+    async def _operation(self, asked: _Asked) -> Look:
+        told = await self._client.describe(asked.name)
+        host = self._client.server_host
+        record = await host.record(asked.name)
+        children = await host.children_of(asked.name, MOST_CHILDREN) if told.children else []
+        return await _in_thread(lambda: facts.of_operation(told, record, children, self._show))
+
+    async def _failures(self, asked: _Asked) -> Look:  # noqa: ARG002
+        overview = await self.look("overview", {})
+        lists = {
+            key: (await self.look("operations", {"filter": text})).data
+            for key, text in (("paused", "paused = true"), ("failed", "state = FAILED"))
+        }
+        return await _in_thread(lambda: {"failures": overview.data["failures"], **lists})
+
+    async def _workers(self, asked: _Asked) -> Look:  # noqa: ARG002
+        overview = await self.look("overview", {})
+        page = await self._client.server_host.page(filter="state = RUNNING", page_size=MOST_HELD, parent=ANY_PARENT)
+        return await _in_thread(
+            lambda: {
+                "running": overview.data["running"],
+                "unserved": overview.data["unserved"],
+                "due": overview.data["due"],
+                "held": [facts.held(record) for record in page.records],
+                "more": bool(page.response.next_page_token),
+            }
+        )
+
+
+async def _in_thread(make: Callable[[], dict[str, Any]]) -> Look:
+    """Payloads may have megabytes: to print them must not stop the event loop."""
+
+    def made() -> Look:
+        data = make()
+        told = json.dumps(jsonable(data), ensure_ascii=True, sort_keys=True)
+        return Look(data, hashlib.blake2b(told.encode(), digest_size=12).hexdigest())
+
+    return await anyio.to_thread.run_sync(made)
