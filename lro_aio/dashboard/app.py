@@ -8,9 +8,11 @@ import logging
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
+import anyio.to_thread
 from google.rpc import status_pb2
 from starlette.requests import Request
 from starlette.responses import Response
@@ -40,6 +42,7 @@ logger = logging.getLogger("lro_aio")
 MOST_BODY = 4 * 1024 * 1024
 """Bytes of a form: a message may have one MiB, and each of its bytes three characters."""
 MOST_FIELDS = 1100
+NO_METHOD = 405
 AWAY = 5
 """Seconds after which a page that could not be made is asked for again, where no script does it."""
 
@@ -121,11 +124,12 @@ class Dashboard:
 
     async def _answer(self, request: Request, path: str) -> Answer:
         if path == "":  # without the slash, relative links would lead beside the dashboard
-            return Response(status_code=307, headers={"Location": f"{request.url.path.rpartition('/')[2]}/"})
+            last = request.scope.get("root_path", "").rstrip("/").rpartition("/")[2]
+            return Response(status_code=307, headers={"Location": f"{last}/"})
         access = await self._guard.access(request)
         if access is None:
             status = make_status(Code.PERMISSION_DENIED, "you may not see this", reason="ACCESS_DENIED")
-            return self._problem(_Call(request, Access(), path), status)
+            return await self._problem(_Call(request, Access(), path), status)
         call = _Call(request, access, path.removeprefix("/"))
         try:
             if request.method in ("GET", "HEAD"):
@@ -134,7 +138,9 @@ class Dashboard:
                 return await self._post(call)
             raise _no_method()
         except Exception as exc:  # noqa: BLE001 (`status_of` logs what is not ours)
-            return self._problem(call, status_of(exc, client=self._client, expose=self._client.expose_errors), exc)
+            return await self._problem(
+                call, status_of(exc, client=self._client, expose=self._client.expose_errors), exc
+            )
 
     async def _get(self, call: _Call) -> Answer:
         query = call.request.query_params
@@ -144,7 +150,8 @@ class Dashboard:
         if call.page == "events" and (page := query.get("of", "overview")) in PAGES:
             return NewsStream(self._client, lambda: self._word(page, query))
         if first == "api" and rest in PAGES:
-            return _json((await self._sources.look(rest, query)).data)
+            look = await self._sources.look(rest, query)
+            return await anyio.to_thread.run_sync(_json, look.data)
         page = call.page or "overview"
         if page in PAGES and first != "overview":
             return await self._show_page(call, page, query)
@@ -159,11 +166,11 @@ class Dashboard:
             if page != "operations":
                 raise
             data = {"operations": [], "filter": query.get("filter", ""), "nextPageToken": ""}
-            return self._page(call, f"{page}.html", 400, data=data, problem=exc, first=True)
+            return await self._page(call, f"{page}.html", 400, data=data, problem=exc, first=True)
         extra: dict[str, Any] = {"first": not query.get("page")} if page == "operations" else {}
         if page == "operation":
             extra["curl"] = _curl(call.request, query.get("name", ""))
-        return self._page(
+        return await self._page(
             call, f"{page}.html", data=look.data, problem=None, live=_events(page, query, look.tag), **extra
         )
 
@@ -188,25 +195,25 @@ class Dashboard:
             return await self._confirm(call, order, exc)
         done = await self._actions.act(order, call.access)
         self._sources.forget()
-        return self._done(call, order, done)
+        return await self._done(call, order, done)
 
     async def _confirm(self, call: _Call, order: Order, problem: RequestError | None = None) -> Response:
         if problem is None:
             check(order, call.access)
         found = await self._actions.preview(order) if order.filter else None
-        return self._page(
+        return await self._page(
             call, "confirm.html", 200 if problem is None else 400,
             order=order, found=found, id=new_id(), problem=problem and problem.status.message,
         )  # fmt: skip
 
-    def _done(self, call: _Call, order: Order, done: Done) -> Response:
+    async def _done(self, call: _Call, order: Order, done: Done) -> Response:
         if done.bulk:
             return _see_other(_operation_link(done.bulk))
         only = done.outcomes[0] if len(done.outcomes) == 1 else None
         if only is not None and not only.problem:
             gone = order.verb == "delete"
             return _see_other("operations" if gone else _operation_link(only.made or only.name))
-        return self._page(call, "result.html", 200 if only is None else only.code.http, order=order, done=done)
+        return await self._page(call, "result.html", 200 if only is None else only.code.http, order=order, done=done)
 
     async def _word(self, page: str, query: Mapping[str, str]) -> tuple[str, str]:
         """What a stream of news says now."""
@@ -215,33 +222,36 @@ class Dashboard:
         except OperationNotFoundError:
             return "gone", "The operation was deleted, or has expired."
         except Exception as exc:  # noqa: BLE001 (`status_of` logs what is not ours; the next look may do)
-            status = status_of(exc, client=self._client, expose=self._client.expose_errors)
-            return "away", " ".join(status.message.split())
+            return "away", " ".join(self._status_of(exc).message.split())
 
-    def _page(self, call: _Call, template: str, status: int = 200, **values: Any) -> Response:
+    def _status_of(self, exc: Exception) -> status_pb2.Status:
+        return status_of(exc, client=self._client, expose=self._client.expose_errors)
+
+    async def _page(self, call: _Call, template: str, status: int = 200, **values: Any) -> Response:
         shown = {"live": None, "retry": None, **values}
-        content = render(
-            template, title=self._title, page=call.page, access=call.access, now=self._client.clock.time(),
+        made = partial(
+            render, template, title=self._title, page=call.page, access=call.access, now=self._client.clock.time(),
             version=version(), **shown,
         )  # fmt: skip
         headers = {"Content-Type": "text/html; charset=utf-8"}
         if shown["retry"]:
             headers["Retry-After"] = str(shown["retry"])
+        content = await anyio.to_thread.run_sync(made)  # of a megabyte, it takes a while
         return Response(content, status, headers)
 
-    def _problem(self, call: _Call, status: status_pb2.Status, exc: Exception | None = None) -> Response:
+    async def _problem(self, call: _Call, status: status_pb2.Status, exc: Exception | None = None) -> Response:
         code = Code.of(status.code)
         number = exc.http if isinstance(exc, RequestError) and exc.http is not None else code.http
         if call.page.removeprefix("/").startswith(("api/", "events")):
             reply = http_error(status, number)
             return Response(reply.content(), number, {"Content-Type": "application/json", **reply.headers})
         away = code is Code.UNAVAILABLE and call.request.method == "GET"
-        made = self._page(
+        made = await self._page(
             call, "problem.html", number,
             code=code.name, number=number, message=status.message, retry=AWAY if away else None,
             inside=call.access != Access() or exc is not None,
         )  # fmt: skip
-        if number == Code.UNIMPLEMENTED.http and isinstance(exc, RequestError):
+        if number == NO_METHOD:
             made.headers["Allow"] = "GET, HEAD, POST"
         return made
 
@@ -265,7 +275,9 @@ def check_origin(request: Request) -> None:
 
 
 def _no_method() -> RequestError:
-    return RequestError(make_status(Code.UNIMPLEMENTED, "no such method here", reason="METHOD_NOT_ALLOWED"), http=405)
+    return RequestError(
+        make_status(Code.UNIMPLEMENTED, "no such method here", reason="METHOD_NOT_ALLOWED"), http=NO_METHOD
+    )
 
 
 def _path_below(scope: Scope) -> str:

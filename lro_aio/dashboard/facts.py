@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
+from google.rpc import status_pb2
 
 from lro_aio.core.bulk import HANDLER
 from lro_aio.core.codes import Code
@@ -93,7 +94,7 @@ def summary(record: Record, show: Shower) -> dict[str, Any]:
         "createTime": Moment(record.create_time),
         "endTime": _moment(record.end_time),
         "progress": None if record.done else _progress(operation, record.handler, show),
-        "error": _error_line(operation, record.handler, show),
+        "error": _error_line(record, show),
     }
 
 
@@ -121,13 +122,16 @@ def _progress(operation: operations_pb2.Operation, handler: str, show: Shower) -
     return {"fraction": found.fraction, "message": show.text(found.message, operation.name, handler)}
 
 
-def _error_line(operation: operations_pb2.Operation, handler: str, show: Shower) -> dict[str, Any] | None:
-    if operation.WhichOneof("result") != "error":
+def _error_line(record: Record, show: Shower) -> dict[str, Any] | None:
+    """Why it has failed, or is paused or will fail."""
+    told = record.failure or (record.error if record.done else b"")
+    if not told:
         return None
+    status = status_pb2.Status.FromString(told)
     return {
-        "code": Code.of(operation.error.code).name,
-        "reason": reason_of(operation.error),
-        "message": show.text(operation.error.message, operation.name, handler),
+        "code": Code.of(status.code).name,
+        "reason": reason_of(status),
+        "message": show.text(status.message, record.name, record.handler),
     }
 
 
@@ -144,7 +148,6 @@ def of_operation(told: Description, record: Record, children: Sequence[Record], 
     def text(value: str) -> str:
         return show.text(value, told.name, told.handler)
 
-    problem = told.problem
     return {
         **summary(record, show),
         "uid": told.uid,
@@ -161,7 +164,6 @@ def of_operation(told: Description, record: Record, children: Sequence[Record], 
         "waitsFor": text(told.waits_for),
         "pauseReason": text(told.pause_reason),
         "cleaning": told.cleaning,
-        "problem": problem and {"code": problem.code, "reason": problem.reason, "message": text(problem.message)},
         "parentOperation": told.parent_operation,
         "childStates": {state.value: _count(count) for state, count in told.children.items()},
         "children": [summary(child, show) for child in children],

@@ -33,6 +33,10 @@ def render(template: str, **values: Any) -> bytes:
     return _environment().get_template(template).render(**values).encode("utf-8", "backslashreplace")
 
 
+A_DAY = 20 * 3600.0
+"""Seconds within which a time of day says enough."""
+
+
 @functools.cache
 def static(name: str) -> tuple[bytes, str] | None:
     """A file that pages load, and its type; None where there is none."""
@@ -61,7 +65,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters.update(
         when=_when, took=length, number=number, pretty=_pretty, cut=cut, name=_name, quoted=quoted, caret=_caret,
-        css=_css, moment=Moment,
+        css=_css, axis=_axis,
     )  # fmt: skip
     environment.globals.update(chart=drawn, is_bad=is_bad, link=_link, VERBS=VERBS)
     return environment
@@ -70,7 +74,7 @@ def _environment() -> jinja2.Environment:
 def _visible(value: Any) -> Any:
     if value is None:
         return ""
-    return cut(plain(value)) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return plain(cut(value)) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 @jinja2.pass_context
@@ -81,6 +85,16 @@ def _when(context: jinja2.runtime.Context, moment: Moment | None) -> Markup:
     told, seconds = exact(moment), f"{float(moment):.3f}"
     return Markup('<time datetime="{0}" title="{0}" data-at="{1}">{2}</time>').format(
         told, seconds, ago(moment, context["now"])
+    )
+
+
+@jinja2.pass_context
+def _axis(context: jinja2.runtime.Context, moment: float) -> Markup:
+    """A moment on the axis of a chart: the time of day, and the day unless that is today's."""
+    told = exact(moment)
+    near = abs(context["now"] - moment) < A_DAY
+    return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(
+        told, f"{told[11:19]} UTC" if near else told[:16].replace("T", " ")
     )
 
 

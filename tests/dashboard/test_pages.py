@@ -1,0 +1,246 @@
+"""What the pages tell, and what the JSON API tells of the same."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from google.protobuf import struct_pb2
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+import lro_aio as lro
+from lro_aio.dashboard import Access, Dashboard, Shown
+from lro_aio.testing import FaultyStore
+
+from .conftest import EVIL, Note, Serve, Site, everybody
+
+pytestmark = pytest.mark.asyncio
+
+PAGES = ("", "operations", "failures", "workers")
+
+
+async def test_an_empty_store_says_what_to_do(site: Site) -> None:
+    assert "No operations yet" in await site.get()
+    assert "client.start(...)" in await site.get("operations")
+    assert "Nothing is paused" in await site.get("failures")
+    assert "No process runs anything now" in await site.get("workers")
+
+
+async def test_the_overview_counts_and_groups(site: Site) -> None:
+    for _ in range(2):
+        await site.started("fails", "no disk")
+    await site.started("pauses", "no bucket")
+    await site.started("echo")
+    page, told = await site.get(), await site.json("overview")
+    assert told["states"]["FAILED"] == {"count": 2, "more": False}
+    assert told["paused"]["count"] == 1
+    [group] = told["failures"]
+    assert (group["handler"], group["code"], group["message"], group["count"]) == ("fails", "NOT_FOUND", "no disk", 2)
+    assert "no disk" in page
+    assert [one["state"] for one in (await site.json("operations", filter=group["filter"]))["operations"]] == [
+        "FAILED",
+        "FAILED",
+    ]
+
+
+async def test_a_link_from_a_number_leads_to_those_operations(site: Site) -> None:
+    await site.started("fails", "x")
+    links = [unescape(link) for link in re.findall(r'href="(operations\?filter=[^"]*)"', await site.get())]
+    assert links
+    for link in links:
+        await site.get(link)
+
+
+async def test_the_list_goes_on_by_keys(site: Site) -> None:
+    for _ in range(51):
+        await site.client.create(lease=False)
+    first = await site.get("operations")
+    [older] = re.findall(r'rel="next" href="([^"]*)"', first)
+    second = await site.get(unescape(older))
+    names = [set(re.findall(r"operation\?name=([^\"]*)", page)) for page in (first, second)]
+    assert [len(found) for found in names] == [50, 1]
+    assert not names[0] & names[1]
+    assert "Newest" in second
+
+
+async def test_a_filter_that_does_not_parse_is_kept_and_the_place_is_shown(site: Site) -> None:
+    page = await site.get("operations", 400, filter='state = FAILED AND "<b>')
+    assert 'value="state = FAILED AND &#34;&lt;b&gt;"' in page
+    problem = unescape(page.partition("<pre")[2].partition("</pre>")[0])
+    assert problem.splitlines()[1].strip() == "^"
+    assert "aria-invalid" in page
+    refused = await site.http.get("api/operations", params={"filter": "state ="})
+    assert (refused.status_code, refused.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
+
+
+async def test_one_operation_is_told_whole(site: Site) -> None:
+    name = await site.started("asks", "please")
+    await site.client.send(name, "approval", {"by": "grace"})
+    done = await site.client.wait_operation(name, 20)
+    page, told = await site.get("operation", name=name), await site.json("operation", name=name)
+    assert told["handlerState"] == {"text": "please"}
+    assert told["operation"]["response"]["value"] == {"by": "grace"}
+    assert {span["kind"] for span in told["timeline"]} == {"SEGMENT", "WAIT", "MESSAGE"}
+    assert page.count("<rect") >= 4
+    assert "curl -s &#39;http://127.0.0.1:" in page
+    assert done.name == told["name"]
+    assert re.search(r'<time datetime="\d{4}-[^"]*Z" title="\d{4}-[^"]*Z" data-at="[\d.]+">', page)
+
+
+async def test_children_lead_to_their_own_pages(site: Site) -> None:
+    @site.client.handler("parent")
+    async def parent(op: lro.Operation[None]) -> None:
+        await op.start_child("echo", Note("x"), key="a")
+
+    op = await site.client.start(parent)
+    await op.result(timeout=20)
+    told = await site.json("operation", name=op.name)
+    [child] = told["children"]
+    assert (await site.json("operation", name=child["name"]))["parentOperation"] == op.name
+
+
+async def test_a_paused_operation_tells_why(site: Site) -> None:
+    name = await site.started("pauses", "no bucket")
+    told = await site.json("operation", name=name)
+    assert told["paused"]
+    assert told["error"]["reason"] == "HANDLER_ERROR"
+    assert name in unescape((await site.get("failures")).replace("<wbr>", ""))
+
+
+async def test_workers_tell_who_holds_what_and_what_nobody_has(site: Site, clock: object) -> None:
+    op = await site.client.create()
+    told = await site.json("workers")
+    [held] = told["held"]
+    assert (held["name"], held["owner"]) == (op.name, told["running"][0]["owner"])
+    assert held["owner"] in (await site.get("workers")).replace("<wbr>", "")
+
+
+async def test_what_does_not_exist_is_a_page_that_says_so(site: Site) -> None:
+    assert "Not found" in await site.get("operation", 404, name="operations/none")
+    assert "That did not work" in await site.get("operation", 400, name="no name")
+    assert "Not found" in await site.get("nowhere", 404)
+    assert (await site.http.get("api/operation", params={"name": "operations/none"})).json()["error"]["code"] == 404
+
+
+# What strangers write
+
+
+async def test_texts_of_strangers_do_nothing(site: Site) -> None:
+    """HTML, a terminal's codes, what turns text around, a megabyte: in a state, an error, metadata and a topic."""
+    metadata = struct_pb2.Struct()
+    metadata.update({EVIL: EVIL, "message": EVIL, "progress": 0.5})
+    made = await site.client.create(metadata, lease=False)
+    failed = await site.started("fails", EVIL * 5000)
+    asks = await site.started("asks", EVIL)
+    await site.client.cancel_operation(asks, reason=EVIL)
+    for path in (*PAGES, *(f"operation?name={name}" for name in (made.name, failed, asks))):
+        page = await site.get(path)
+        assert "<script>alert" not in page
+        assert not {"\x1b", "\u202e"} & set(page)
+        assert len(page) < 400_000
+    assert "\\x1b" in await site.get(f"operation?name={made.name}")
+
+
+async def test_a_megabyte_is_cut_and_says_so(site: Site) -> None:
+    name = await site.started("echo", "x" * 900_000)
+    page = await site.get("operation", name=name)
+    assert len(page) < 100_000
+    assert "characters)" in page
+
+
+async def test_a_lone_surrogate_is_shown_by_its_number(serve: Serve) -> None:
+    def show(item: Shown) -> object:
+        return "\ud800<" if item.part == "state" else item.value
+
+    async with serve(show=show) as site:
+        name = await site.started("echo", "x")
+        assert "\\ud800&lt;" in await site.get("operation", name=name)
+        assert (await site.json("operation", name=name))["handlerState"] == "\ud800<"
+
+
+async def test_show_redacts_everywhere(serve: Serve) -> None:
+    """Pages and API: the state, the result, the metadata, an error's sentence, the history and the timeline."""
+
+    def show(item: Shown) -> object:
+        return item.value if item.part == "text" and "secret" not in item.value else "(redacted)"
+
+    async with serve(show=show) as site:
+        metadata = struct_pb2.Struct()
+        metadata.update({"message": "secret", "progress": 0.5})
+        names = [
+            (await site.client.create(metadata, lease=False)).name,
+            await site.started("fails", "secret"),
+            await site.started("echo", "secret"),
+            await site.started("asks", "secret"),
+        ]
+        await site.client.send(names[-1], "approval", "secret")
+        await site.client.wait_operation(names[-1], 20)
+        for page in ("", "operations", "failures", *(f"operation?name={name}" for name in names)):
+            assert "secret" not in await site.get(page)
+            assert "secret" not in (await site.http.get(f"api/{page or 'overview'}")).text
+        assert "(redacted)" in await site.get("operation", name=names[2])
+
+
+async def test_a_show_that_fails_shows_nothing(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    def show(item: Shown) -> object:
+        raise KeyError("secret")
+
+    async with serve(show=show) as site:
+        name = await site.started("echo", "secret")
+        assert "secret" not in await site.get("operation", name=name)
+        assert (await site.json("operation", name=name))["handlerState"] == "(hidden)"
+    assert "dashboard_hid" in {record.event for record in caplog.records}  # type: ignore[attr-defined]
+
+
+# Where it is mounted
+
+
+@pytest.mark.parametrize("kind", ["fastapi", "starlette", "proxy"])
+async def test_it_works_below_any_prefix(client: lro.Client, serve: Serve, kind: str) -> None:
+    dashboard = Dashboard(client, authorize=everybody(Access.full()))
+    inner = Starlette(routes=[Mount("/ops", app=dashboard)])
+    if kind == "fastapi":
+        inner = FastAPI()
+        inner.mount("/ops", dashboard)
+
+    async def behind_a_proxy(scope: dict, receive: object, send: object) -> None:  # type: ignore[type-arg]
+        """One that takes the prefix away, and says so as older frameworks do: in the root path alone."""
+        path = scope["path"].removeprefix("/ops")
+        await dashboard({**scope, "path": path, "root_path": "/ops"}, receive, send)  # type: ignore[arg-type]
+
+    app = behind_a_proxy if kind == "proxy" else inner
+    async with serve(app, path="/ops/") as site:
+        name = await site.started("echo")
+        page = await site.get()
+        for link in ("operations", "failures", "workers", "static/dashboard.css", "static/dashboard.js"):
+            assert f'"{link}' in page
+            await site.get(link)
+        answer = await site.act(verb="delete", name=name)
+        assert (answer.status_code, answer.headers["location"]) == (303, "operations")
+        bare = await site.http.get(str(site.http.base_url).rstrip("/"), follow_redirects=True)
+        assert (bare.status_code, bare.url.path) == (200, "/ops/")
+
+
+# A store that is away
+
+
+async def test_a_store_that_is_away_is_said_and_comes_back(site: Site, store: FaultyStore) -> None:
+    store.fail("stats", times=1)
+    answer = await site.http.get("")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "Not available now" in answer.text
+    assert 'http-equiv="refresh"' in answer.text
+    await site.clock.advance(1)
+    assert "No operations yet" in await site.get()
+
+
+async def test_before_the_client_is_open_it_says_so(handlers: lro.Handlers) -> None:
+    closed = lro.Client("sqlite://", handlers=handlers)
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(Dashboard(closed)), base_url="http://localhost/"
+    ) as http:
+        assert (await http.get("")).status_code == 503
