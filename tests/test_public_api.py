@@ -40,9 +40,9 @@ CONSTANTS = {
 
 HEAVY = (
     "google.cloud", "google.auth", "google.api_core", "fastapi", "starlette", "httpx", "uvicorn", "typer", "rich",
-    "click", "grpc", "grpc_status", "pytest", "lro_aio.servers", "lro_aio.cli", "lro_aio.testing",
+    "click", "jinja2", "grpc", "grpc_status", "pytest", "lro_aio.servers", "lro_aio.cli", "lro_aio.testing",
     "lro_aio.stores.spanner", "lro_aio.schedulers.workflows", "lro_aio.schedulers.cloud_tasks",
-    "lro_aio.stores.postgres", "psycopg",
+    "lro_aio.stores.postgres", "psycopg", "lro_aio.dashboard",
     "google.longrunning.operations_pb2_grpc", "google.longrunning.operations_grpc_pb2",
     "h11", "requests", "urllib3", "certifi", "yaml", "jsonschema", "cryptography", "proto", "opentelemetry",
     "sqlalchemy", "uvloop", "hypothesis", "matplotlib", "benchmarks",
@@ -51,7 +51,8 @@ HEAVY = (
 """What it must not load (benchmark h measures what it does)."""
 
 EXTRAS = (
-    "fastapi", "starlette", "httpx", "uvicorn", "typer", "rich", "click", "pytest", "pytest_asyncio", "opentelemetry",
+    "fastapi", "starlette", "jinja2", "httpx", "uvicorn", "typer", "rich", "click", "pytest", "pytest_asyncio",
+    "opentelemetry",
 )  # fmt: skip
 """What an installation without extras may lack."""
 
@@ -273,6 +274,13 @@ def test_the_fastapi_server_without_its_extra_names_the_install_command(missing:
         "else:\n    sys.exit('it was imported')"
     )
     assert "pip install 'lro-aio[fastapi]'" in output(code, without=(missing,))
+
+
+@pytest.mark.parametrize("missing", ["jinja2", "starlette"])
+def test_the_dashboard_without_its_extra_names_the_install_command(missing: str) -> None:
+    code = "try:\n    import lro_aio.dashboard\nexcept ImportError as exc:\n    print(exc)\n"
+    sentence = "lro_aio.dashboard needs an extra that is not installed: pip install 'lro-aio[dashboard]'"
+    assert output(code, without=(missing,)) == sentence
 
 
 @pytest.mark.parametrize("missing", ["typer", "rich"])

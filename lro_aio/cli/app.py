@@ -214,6 +214,28 @@ def restore(
     finish_now(lambda: backups.restore(url, file), url)
 
 
+@app.command(epilog=EPILOG)
+def dashboard(
+    store: Store = None,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Of 127.0.0.1. Default: one that is free.")] = 0,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Show everything, and let nobody do anything.")
+    ] = False,
+) -> None:
+    """Show the operations of a store in a browser of this machine: prints the link, with a token in it."""
+    url = store_of(store)
+    try:
+        from lro_aio.cli.dashboard import serve
+    except ImportError as exc:
+        missing = exc.__cause__ if isinstance(exc.__cause__, ImportError) else exc
+        if (missing.name or "").partition(".")[0] not in ("jinja2", "starlette", "uvicorn"):
+            raise
+        install = "pip install 'lro-aio[cli,dashboard]' uvicorn"
+        fail(CliError(f"the dashboard needs {missing.name}: {install}", Exit.USAGE))
+    else:
+        finish(serve(url, port=port, read_only=read_only), f"the store {url}")
+
+
 @app.command()
 def workflow() -> None:
     """Print the workflow that waits for suspended operations in Cloud Workflows.

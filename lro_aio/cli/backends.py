@@ -24,7 +24,7 @@ from lro_aio.remote import tokens
 if TYPE_CHECKING:
     from lro_aio.stores.sqlite.location import Location
 
-__all__ = ["Backend", "BulkAction", "Page", "Row", "Waited", "file_of", "is_token", "open_store"]
+__all__ = ["Backend", "BulkAction", "Page", "Row", "Waited", "file_of", "is_token", "open_client", "open_store"]
 
 TOKEN_START = "eyJ2Ijo"
 """Of every rehydration token: a JSON object whose first member is its version. No id looks like this."""
@@ -229,13 +229,20 @@ async def open_store(url: str, *, writes: bool) -> AsyncIterator[Backend]:
         StoreSchemaError: It is not a store of this package.
         StoreUnavailableError: It does not answer.
     """
+    async with open_client(url, writes=writes) as client:
+        yield _Store(client)
+
+
+@contextlib.asynccontextmanager
+async def open_client(url: str, *, writes: bool) -> AsyncIterator[Client]:
+    """A client that runs nothing, over an existing store. Arguments and errors: as ``open_store``."""
     url = _existing(url, writes=writes)
     try:
         client = Client(url, worker=False)
     except (ValueError, ImportError) as exc:
         raise CliError(str(exc), Exit.USAGE) from exc
     async with client:
-        yield _Store(client)
+        yield client
 
 
 def file_of(url: str) -> Location:
