@@ -94,6 +94,7 @@ SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
         ("lro_aio.servers.errors", ["RequestError"]),
         ("lro_aio.servers.tracing", []),
     ],
+    "Dashboard": [("lro_aio.dashboard", [])],
     "Testing": [
         ("lro_aio.testing", []),
         ("lro_aio.testing.oidc", ["Flaw"]),
