@@ -27,6 +27,8 @@ __all__ = ["Actions", "Done", "Order", "Outcome", "check", "new_id", "read_order
 
 logger = logging.getLogger("lro_aio")
 
+LONGEST_REASON = 1000
+"""Characters. A history shows the beginning."""
 MOST_NAMES = 1000
 """Operations that one form names."""
 MOST_ORDERS = 256
@@ -89,6 +91,8 @@ def read_order(fields: Sequence[tuple[str, str]]) -> Order:
     verb = said.get("verb", "")
     if verb not in VERBS:
         raise invalid("verb", f"must be one of {', '.join(VERBS)}")
+    if len(said.get("reason", "")) > LONGEST_REASON:
+        raise invalid("reason", f"is longer than {LONGEST_REASON} characters")
     order = Order(
         verb=verb,
         reason=said.get("reason", ""),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import shlex
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import anyio.to_thread
 from google.rpc import status_pb2
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from lro_aio.client import Client
@@ -33,7 +34,7 @@ from lro_aio.dashboard.texts import jsonable
 from lro_aio.engine.life import ClosedError
 from lro_aio.servers._signals import stop_signals
 from lro_aio.servers.errors import RequestError, invalid, status_of
-from lro_aio.servers.http import Receive, Scope, Send, http_error, read_body
+from lro_aio.servers.http import Receive, Scope, Send, http_error
 
 __all__ = ["Dashboard"]
 
@@ -147,7 +148,7 @@ class Dashboard:
         first, _, rest = call.page.partition("/")
         if first == "static" and (file := static(rest)) is not None:
             return Response(file[0], headers={"Content-Type": file[1], "Cache-Control": "private, max-age=31536000"})
-        if call.page == "events" and (page := query.get("of", "overview")) in PAGES:
+        if call.page == "events" and call.request.method == "GET" and (page := query.get("of", "overview")) in PAGES:
             return NewsStream(self._client, lambda: self._word(page, query))
         if first == "api" and rest in PAGES:
             look = await self._sources.look(rest, query)
@@ -178,13 +179,7 @@ class Dashboard:
         if call.page not in ("confirm", "act"):
             raise _no_method()
         check_origin(call.request)
-        headers = dict(call.request.headers.items())
-        body = await read_body(call.request.receive, headers, MOST_BODY)
-        try:
-            fields = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MOST_FIELDS)
-        except ValueError as exc:
-            raise invalid("body", "has too many fields") from exc
-        order = read_order(fields)
+        order = read_order(await _form(call.request))
         if call.page == "confirm":
             return await self._confirm(call, order)
         try:
@@ -297,10 +292,31 @@ def _operation_link(name: str) -> str:
 
 def _curl(request: Request, name: str) -> str:
     """The command that gives the same as JSON."""
-    url = request.url.replace(
-        path=f"{request.url.path.rpartition('/')[0]}/api/operation", query=urlencode({"name": name})
-    )
-    return "curl -s '" + str(url).replace("'", "%27") + "'"
+    scope = request.scope
+    root = scope.get("root_path", "").rstrip("/")
+    host = request.headers.get("host", "localhost")
+    url = f"{scope['scheme']}://{host}{root}/api/operation?{urlencode({'name': name}, errors='replace')}"
+    return f"curl -s {shlex.quote(url)}"
+
+
+async def _form(request: Request) -> list[tuple[str, str]]:
+    """The fields of a form, also where ``authorize`` has read the body before.
+
+    Raises:
+        RequestError: It is too long, has too many fields, or its sender hung up.
+    """
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MOST_BODY:
+                raise invalid("body", f"is over {MOST_BODY} bytes")
+    except ClientDisconnect as exc:
+        raise invalid("body", "is incomplete: the client hung up") from exc
+    try:
+        return parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MOST_FIELDS)
+    except ValueError as exc:
+        raise invalid("body", "has too many fields") from exc
 
 
 def _see_other(where: str) -> Response:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from lro_aio.ports import Clock
@@ -14,8 +13,6 @@ __all__ = ["FRESH", "Look", "Looks"]
 
 FRESH = 1.0
 """Seconds for which a look is as good as a new one."""
-MOST = 256
-"""Different looks that are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +25,16 @@ class Look:
     """The same while nothing has changed."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Known:
     begun: float
     task: asyncio.Task[Look]
-    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+
+    def serves(self, now: float) -> bool:
+        """Whether it is given to who asks now: a store that is slow is not asked twice at a time."""
+        if self.task.get_loop() is not asyncio.get_running_loop():  # of an earlier life of the client
+            return False
+        return not self.task.done() or now - self.begun < FRESH
 
 
 class Looks:
@@ -44,7 +46,7 @@ class Looks:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._known: OrderedDict[Hashable, _Known] = OrderedDict()
+        self._known: dict[Hashable, _Known] = {}
 
     async def at(self, key: Hashable, make: Callable[[], Awaitable[Look]]) -> Look:
         """The look that a key stands for: of the last second, or a new one. A failure is shared as well.
@@ -53,13 +55,16 @@ class Looks:
         """
         now = self._clock.monotonic()
         known = self._known.get(key)
-        if known is None or now - known.begun >= FRESH or known.loop is not asyncio.get_running_loop():
+        if known is None or not known.serves(now):
+            self._drop_old(now)
             known = self._known[key] = _Known(now, asyncio.create_task(_made(make), name="lro-aio-dashboard-look"))
             known.task.add_done_callback(_retrieved)
-        self._known.move_to_end(key)
-        while len(self._known) > MOST:
-            self._known.popitem(last=False)
         return await asyncio.shield(known.task)
+
+    def _drop_old(self, now: float) -> None:
+        """A look may hold megabytes, and nobody is given an old one."""
+        for key in [key for key, known in self._known.items() if not known.serves(now)]:
+            del self._known[key]
 
     def forget(self) -> None:
         """Look anew whatever comes next: something was done."""

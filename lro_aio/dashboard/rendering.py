@@ -19,7 +19,11 @@ from lro_aio.dashboard.texts import Moment, ago, cut, exact, jsonable, length, n
 
 __all__ = ["render", "static", "version"]
 
-STATIC = {"dashboard.css": "text/css; charset=utf-8", "dashboard.js": "text/javascript; charset=utf-8"}
+STATIC = {
+    "dashboard.css": "text/css; charset=utf-8",
+    "dashboard.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
 """Files that pages load, with their types."""
 
 

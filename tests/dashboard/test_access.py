@@ -191,3 +191,21 @@ async def test_every_answer_forbids_inline_code_frames_and_strangers(serve: Serv
             if "html" in answer.headers["content-type"]:
                 assert not any(word in answer.text for word in ("style=", "onclick", "<script>", "http-equiv"))
                 assert not [link for link in answer.text.split('src="')[1:] if not link.startswith("static/")]
+
+
+async def test_authorize_may_read_the_form_too(serve: Serve) -> None:
+    async def authorize(request: Request) -> Access:
+        return Access.full() if b"verb=cancel" in await request.body() else Access.read_only()
+
+    async with serve(authorize=authorize) as site:
+        form = {"verb": "cancel", "name": "operations/a"}
+        assert "Cancel 1 operation?" in (await site.http.post("confirm", data=form, headers=SAME)).text
+
+
+@pytest.mark.parametrize("host", ["[", "a'; rm -rf ~", "<b>"])
+async def test_a_host_that_makes_no_sense_breaks_nothing(serve: Serve, host: str) -> None:
+    async with serve() as site:
+        name = await site.started("echo")
+        answer = await site.http.get(f"operation?name={name}", headers={"Host": host})
+        assert "<b>" not in answer.text
+        assert answer.status_code in (200, 400)

@@ -9,9 +9,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from lro_aio.dashboard import live
-from lro_aio.testing import FaultyStore
+from lro_aio.dashboard.looks import Look, Looks
+from lro_aio.testing import FaultyStore, ManualClock
 
-from ..waiting import until
+from ..waiting import all_blocked, until
 from .conftest import Site
 
 pytestmark = pytest.mark.asyncio
@@ -64,28 +65,19 @@ async def test_the_page_carries_the_word_that_the_stream_begins_with(site: Site)
 
 
 async def test_fifty_tabs_cost_one_look_a_second_and_no_tab_none(site: Site, store: FaultyStore) -> None:
-    looks = 0
-    inner = store.stats
-
-    def counted(query):  # type: ignore[no-untyped-def]
-        nonlocal looks
-        looks += 1
-        return inner(query)
-
-    store.stats = counted  # type: ignore[method-assign]
     async with AsyncExitStack() as stack:
         streams = [await stack.enter_async_context(watching(site, of="overview")) for _ in range(50)]
         await asyncio.gather(*(stream.event() for stream in streams))
         await asyncio.gather(*(site.get() for _ in range(10)))
-        assert looks == 1
+        assert store.calls["stats"] == 1
         await site.client.create(lease=False)
         await next_second(site)
         await asyncio.gather(*(stream.event() for stream in streams))
-        assert looks == 2
+        assert store.calls["stats"] == 2
     await until(lambda: not [task for task in asyncio.all_tasks() if "dashboard" in task.get_name()])
     for _ in range(5):
         await next_second(site)
-    assert looks == 2
+    assert store.calls["stats"] == 2
 
 
 async def test_a_store_that_is_away_is_told_and_then_that_it_is_back(site: Site, store: FaultyStore) -> None:
@@ -120,3 +112,27 @@ async def test_a_stream_ends_so_that_its_reader_is_asked_again_who_it_is(
     monkeypatch.setattr(live, "LIFE", 0.0)
     async with watching(site, of="overview") as stream:
         assert await stream.ended()
+
+
+async def test_a_head_request_of_the_stream_ends(site: Site) -> None:
+    assert (await site.http.head("events")).status_code == 404
+
+
+async def test_a_store_that_is_slow_is_not_asked_twice_at_a_time() -> None:
+    clock, answered, asked = ManualClock(), asyncio.Event(), 0
+    looks = Looks(clock)
+
+    async def slow() -> Look:
+        nonlocal asked
+        asked += 1
+        await answered.wait()
+        return Look({}, str(asked))
+
+    first = asyncio.create_task(looks.at("stats", slow))
+    await all_blocked()
+    await clock.advance(5)
+    second = asyncio.create_task(looks.at("stats", slow))
+    await all_blocked()
+    answered.set()
+    assert [(await first).tag, (await second).tag] == ["1", "1"]
+    assert (await looks.at("stats", slow)).tag == "2"

@@ -16,6 +16,7 @@ import lro_aio as lro
 from lro_aio.dashboard import Access, Dashboard, Shown
 from lro_aio.testing import FaultyStore
 
+from ..serving import served
 from .conftest import EVIL, Note, Serve, Site, everybody
 
 pytestmark = pytest.mark.asyncio
@@ -75,6 +76,18 @@ async def test_a_filter_that_does_not_parse_is_kept_and_the_place_is_shown(site:
     assert "aria-invalid" in page
     refused = await site.http.get("api/operations", params={"filter": "state ="})
     assert (refused.status_code, refused.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
+
+
+async def test_a_filter_that_looks_at_many_rows_says_that_more_are_to_come(
+    handlers: lro.Handlers, serve: Serve
+) -> None:
+    async with lro.Client("sqlite://", handlers=handlers, limits=lro.Limits(scan_rows=2)) as many:
+        for _ in range(5):
+            await many.create(lease=False)
+        async with serve(Dashboard(many, authorize=everybody(Access.full()))) as site:
+            page = await site.get("operations", filter="metadata.x = 1")
+    assert "still to come" in page
+    assert "Older" in page
 
 
 async def test_one_operation_is_told_whole(site: Site) -> None:
@@ -216,13 +229,34 @@ async def test_it_works_below_any_prefix(client: lro.Client, serve: Serve, kind:
     async with serve(app, path="/ops/") as site:
         name = await site.started("echo")
         page = await site.get()
-        for link in ("operations", "failures", "workers", "static/dashboard.css", "static/dashboard.js"):
+        for link in (
+            "operations",
+            "failures",
+            "workers",
+            "static/dashboard.css",
+            "static/dashboard.js",
+            "static/icon.svg",
+        ):
             assert f'"{link}' in page
             await site.get(link)
         answer = await site.act(verb="delete", name=name)
         assert (answer.status_code, answer.headers["location"]) == (303, "operations")
         bare = await site.http.get(str(site.http.base_url).rstrip("/"), follow_redirects=True)
         assert (bare.status_code, bare.url.path) == (200, "/ops/")
+
+
+async def test_by_itself_it_opens_the_client_and_closes_it(handlers: lro.Handlers) -> None:
+    alone = lro.Client("sqlite://", handlers=handlers)
+    async with served(Dashboard(alone), lifespan="on") as url, httpx.AsyncClient(base_url=url, timeout=20) as http:
+        assert alone.is_open
+        assert (await http.get("/")).status_code == 200
+    assert not alone.is_open
+
+
+async def test_beside_an_application_that_opened_the_client_it_leaves_it_open(client: lro.Client) -> None:
+    async with served(Dashboard(client), lifespan="on"):
+        pass
+    assert client.is_open
 
 
 # A store that is away
