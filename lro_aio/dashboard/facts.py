@@ -28,12 +28,14 @@ MOST_ENTRIES = 400
 """Entries of a history that are told: the last ones."""
 
 
-def of_stats(stats: Stats, show: Shower) -> dict[str, Any]:
-    """How it goes with all operations."""
+def of_stats(told: Stats | None, show: Shower) -> dict[str, Any]:
+    """How it goes with all operations; None where the store cannot tell."""
+    stats = told if told is not None else Stats(time=0.0)
     handlers: dict[str, dict[str, Any]] = {}
     for cell in stats.counts:
         handlers.setdefault(cell.handler, {})[cell.state.value] = _count(cell.count)
     return {
+        "counted": told is not None,
         "states": {state.value: _count(count) for state, count in stats.states.items()},
         "paused": _count(stats.paused),
         "handlers": [{"handler": handler, "states": states} for handler, states in sorted(handlers.items())],

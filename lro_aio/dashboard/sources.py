@@ -12,7 +12,9 @@ from typing import Any
 import anyio.to_thread
 
 from lro_aio.client import Client
+from lro_aio.core.errors import StoreSchemaError
 from lro_aio.core.names import ANY_PARENT
+from lro_aio.core.stats import Stats
 from lro_aio.dashboard import facts
 from lro_aio.dashboard.looks import Look, Looks
 from lro_aio.dashboard.showing import Shower
@@ -75,8 +77,15 @@ class Sources:
         self._looks.forget()
 
     async def _overview(self, asked: _Asked) -> Look:  # noqa: ARG002 (all have one signature)
-        stats = await self._client.stats()
+        stats = await self._stats()
         return await _in_thread(lambda: facts.of_stats(stats, self._show))
+
+    async def _stats(self) -> Stats | None:
+        """None of a store that cannot count: the lists are there all the same."""
+        try:
+            return await self._client.stats()
+        except StoreSchemaError:
+            return None
 
     async def _operations(self, asked: _Asked) -> Look:
         found = await self._client.server_host.page(

@@ -272,6 +272,21 @@ async def test_a_store_that_is_away_is_said_and_comes_back(site: Site, store: Fa
     assert "No operations yet" in await site.get()
 
 
+async def test_a_store_that_cannot_count_has_its_lists_all_the_same(serve: Serve) -> None:
+    class Silent(FaultyStore):
+        def stats(self, query: object) -> None:  # type: ignore[override]  # as a store that has no such method
+            return None
+
+    async with lro.Client(Silent(lro.SqliteStore("sqlite://"))) as silent:
+        op = await silent.create()
+        async with serve(Dashboard(silent, authorize=everybody(Access.full()))) as site:
+            assert "cannot count" in await site.get()
+            assert not (await site.json("overview"))["counted"]
+            for page in ("operations", "workers"):
+                assert op.name.rpartition("/")[2] in await site.get(page)
+            await site.get("failures")
+
+
 async def test_before_the_client_is_open_it_says_so(handlers: lro.Handlers) -> None:
     closed = lro.Client("sqlite://", handlers=handlers)
     async with httpx.AsyncClient(
