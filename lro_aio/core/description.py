@@ -13,6 +13,7 @@ from lro_aio.core.codes import Code
 from lro_aio.core.history import HistoryEntry, history_of
 from lro_aio.core.journal import Entry
 from lro_aio.core.record import Record, State
+from lro_aio.core.rerunning import links
 from lro_aio.core.stats import Count
 from lro_aio.core.status import reason_of
 from lro_aio.core.timeline import CRASH, SEGMENT, STEP, Span, spans
@@ -109,7 +110,6 @@ def described(record: Record, journal: Sequence[Entry], children: Mapping[State,
         now: Epoch seconds.
     """
     happened = list(trail.happenings(record.trail))
-    links = [one.text for one in happened if one.kind == trail.RERUN]
     pauses = [one.text for one in happened if one.kind == trail.PAUSED]
     return Description(
         operation=record.to_operation(),
@@ -137,8 +137,8 @@ def described(record: Record, journal: Sequence[Entry], children: Mapping[State,
         problem=_problem(record),
         parent_operation=record.parent_operation,
         children=children,
-        rerun_of=next((text.removeprefix("of ") for text in links if text.startswith("of ")), ""),
-        reruns=tuple(text.removeprefix("as ") for text in links if text.startswith("as ")),
+        rerun_of=next(iter(links(record.trail, "of")), ""),
+        reruns=links(record.trail, "as"),
         entries=record.entries,
         timeline=tuple(spans(record, journal)),
         history=tuple(history_of(record, journal)),

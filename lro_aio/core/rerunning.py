@@ -13,7 +13,7 @@ from lro_aio.core.errors import InvalidTransitionError, OperationNotDoneError
 from lro_aio.core.journal import Entry, Kind
 from lro_aio.core.record import NO_STATE, NOT_KEPT, Record, State
 
-__all__ = ["again", "linked", "portions", "steps_of"]
+__all__ = ["again", "linked", "links", "portions", "steps_of"]
 
 MOST_ENTRIES = 500
 """Entries that one transaction copies at most."""
@@ -21,7 +21,7 @@ MOST_BYTES = 2 * 1024 * 1024
 """Bytes of entries that one transaction copies, about."""
 
 
-def again(source: Record, *, name: str, uid: str, now: float, fingerprint: str) -> Record:
+def again(source: Record, *, name: str, uid: str, now: float, fingerprint: str, reason: str = "") -> Record:
     """The row of a rerun.
 
     Args:
@@ -30,6 +30,7 @@ def again(source: Record, *, name: str, uid: str, now: float, fingerprint: str) 
         uid: Of the new one.
         now: Epoch seconds.
         fingerprint: Of the request for it.
+        reason: That was given.
 
     Raises:
         OperationNotDoneError: It has not ended.
@@ -57,17 +58,26 @@ def again(source: Record, *, name: str, uid: str, now: float, fingerprint: str) 
         check_time=now,
         fingerprint=fingerprint,
         traceparent=source.traceparent,
-        trail=trail.noted("", now, trail.RERUN, f"of {source.name}"),
+        trail=trail.noted("", now, trail.RERUN, _link("of", source.name, reason)),
         deadline=None if source.deadline is None else now + (source.deadline - source.create_time),
     )
 
 
-def linked(record: Record, *, now: float, to: str) -> Record:
+def linked(record: Record, *, now: float, to: str, reason: str = "") -> Record:
     """Note in the row of an operation that has ended that it was run again, as the operation ``to``."""
-    text = f"as {to}"[: trail.LONGEST]
-    if any(known.kind == trail.RERUN and known.text == text for known in trail.happenings(record.trail)):
+    if to[: trail.LONGEST - len("as ")] in links(record.trail, "as"):
         return record
-    return record.evolve(trail=trail.noted(record.trail, now, trail.RERUN, text))
+    return record.evolve(trail=trail.noted(record.trail, now, trail.RERUN, _link("as", to, reason)))
+
+
+def links(told: str, word: str) -> tuple[str, ...]:
+    """The operations that a trail links to: those that ran it again ("as"), or the one that it runs again ("of")."""
+    texts = (one.text.split(" ") for one in trail.happenings(told) if one.kind == trail.RERUN)
+    return tuple(text[1] for text in texts if text[0] == word and len(text) > 1)
+
+
+def _link(word: str, name: str, reason: str) -> str:
+    return f"{word} {name} ({reason})" if reason else f"{word} {name}"
 
 
 def steps_of(journal: Iterable[Entry]) -> list[Entry]:

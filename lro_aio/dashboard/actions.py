@@ -189,7 +189,7 @@ class Actions:
             case "send":
                 await client.send(name, order.topic, payload_of(order), message_id=request)
             case "rerun":
-                return (await client.rerun_operation(name, request_id=request)).name
+                return (await client.rerun_operation(name, request_id=request, reason=reason)).name
         return ""
 
 
@@ -221,7 +221,7 @@ def payload_of(order: Order) -> Any:
 
 
 def _note(order: Order, reason: str, operation: str, what: str) -> None:
-    """Who did what: a delete, a rerun or a message has no reason in the operation's own history."""
+    """Who did what: a delete or a message has no reason in the operation's own history."""
     logger.info(
         "the dashboard: %s %s (%s)",
         order.verb,

@@ -139,7 +139,7 @@ class _Run:
             await self._unpause(name, reason)
         elif state.verb == RERUN:
             request = hashlib.sha256(f"{self._op.name}\n{self._op.uid}\n{name}".encode()).hexdigest()
-            await engine.rerunner.rerun(name, request, anywhere=True)
+            await engine.rerunner.rerun(name, request, reason=reason, anywhere=True)
         else:
             await engine.rows.delete(name)
 
@@ -196,7 +196,7 @@ class Bulk(abc.ABC):
 
     It acts on operations that were made before it, on each once, and at most at the given rate. It leaves itself alone,
     and other bulk actions as well unless the filter names them. The reason and its name are in the history of what it
-    cancels, pauses and unpauses.
+    cancels, pauses, unpauses and runs again.
     """
 
     @property

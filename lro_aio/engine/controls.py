@@ -112,7 +112,7 @@ class Controls(abc.ABC):
         """
         await self.engine.pauser.unpause(name, reason)
 
-    async def rerun_operation(self, name: str, *, request_id: str | None = None) -> Operation[Any]:
+    async def rerun_operation(self, name: str, *, request_id: str | None = None, reason: str = "") -> Operation[Any]:
         """Run an operation that has ended once more: as a new one, which is returned in the hands of a visitor.
 
         It has the same handler, the state with which the first one began, the results of its steps, and as much time
@@ -122,6 +122,7 @@ class Controls(abc.ABC):
         Args:
             name: Resource name.
             request_id: The caller's id for the request, as in ``start``. A repeat returns the same new operation.
+            reason: For the histories of both.
 
         Raises:
             InvalidOperationNameError: Malformed name.
@@ -135,4 +136,4 @@ class Controls(abc.ABC):
             StoreSchemaError: The store's table is from before there were reruns.
             StoreUnavailableError: Nothing is known. With a ``request_id``, the call may safely be repeated.
         """
-        return Operation(await self.engine.rerunner.rerun(name, request_id))
+        return Operation(await self.engine.rerunner.rerun(name, request_id, reason=reason))

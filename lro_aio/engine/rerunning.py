@@ -12,7 +12,7 @@ from lro_aio.core.change import Change
 from lro_aio.core.codec import fingerprint
 from lro_aio.core.journal import Entry
 from lro_aio.core.record import Record, Wait
-from lro_aio.engine.cancelling import Canceller
+from lro_aio.engine.cancelling import Canceller, check_reason
 from lro_aio.engine.dispatch import HANDOVER_RETRY
 from lro_aio.engine.handlers import Runnable
 from lro_aio.engine.holding import Holding, OperationHost
@@ -47,28 +47,30 @@ class Rerunner:
         self._pauser = pauser
         self._runnable = runnable
 
-    async def rerun(self, name: str, request_id: str | None, *, anywhere: bool = False) -> Holding:
+    async def rerun(self, name: str, request_id: str | None, *, reason: str = "", anywhere: bool = False) -> Holding:
         """See ``Client.rerun_operation``.
 
         Args:
             name: Of the operation that has ended.
             request_id: Of the request.
+            reason: For the histories of both.
             anywhere: Whether another process may have the handler.
         """
+        check_reason(reason)
         check_kept(self._rows.store, "reruns")
         source = await self._rows.record(name)
-        record = self._again(source, request_id)
+        record = self._again(source, request_id, reason)
         known = self._runnable.handlers.find(source.handler)
         if known is None and self._settings.worker and not anywhere:
             self._runnable.handlers.get(source.handler)  # raises UnknownHandlerError, which lists the known ones
         write, observing = partial(self._create, steps=await self._steps(source)), self._host.observing
         made = write(record) if observing is None else observing.start(record, explicit=False, make=write)
         created = await made
-        note = partial(rerunning.linked, now=self._clock.time(), to=created.name)
+        note = partial(rerunning.linked, now=self._clock.time(), to=created.name, reason=reason)
         await self._rows.submit(Change(name, note))
         return Holding(self._host, created, handler=known)
 
-    def _again(self, source: Record, request_id: str | None) -> Record:
+    def _again(self, source: Record, request_id: str | None, reason: str) -> Record:
         now = self._clock.time()
         collection = names.parse(source.name).parent
         if request_id:  # in a space of its own: the start may have had the same id
@@ -81,6 +83,7 @@ class Rerunner:
             uid=names.new_id(),
             now=now,
             fingerprint=fingerprint(source.handler, None, f"again {source.uid}"),
+            reason=reason,
         )
 
     async def _steps(self, source: Record) -> list[Entry]:

@@ -53,6 +53,9 @@ async def test_a_rerun_leads_to_the_new_operation_and_happens_once(
     [made] = {led_to(answer.headers["location"]) for answer in answers}
     assert (await site.json("operation", name=made))["rerunOf"] == name
     assert (await site.json("operation", name=name))["reruns"] == [made]
+    for one, word, other in ((name, "as", made), (made, "of", name)):
+        texts = [entry.text for entry in await site.client.history(one) if entry.kind == "RERUN"]
+        assert texts == [f"{word} {other} (ada: the disk is back)"]
     [said] = [r for r in caplog.records if getattr(r, "event", "") == "dashboard_acted"]
     assert said.getMessage() == f"the dashboard: rerun {name} (ada: the disk is back)"
 

@@ -77,6 +77,19 @@ async def test_the_histories_of_both_name_the_other(handlers, client, lro_clock)
 
 
 @pytest.mark.asyncio
+async def test_a_reason_is_in_the_histories_of_both_and_the_links_are_the_names(handlers, client, lro_clock):
+    first = await client.start("plain")
+    await lro_clock.settle()
+    again = await client.rerun_operation(first.name, reason="the disk\nis back")
+    texts = [
+        entry.text for name in (first.name, again.name) for entry in await client.history(name) if entry.kind == "RERUN"
+    ]
+    assert texts == [f"as {again.name} (the disk is back)", f"of {first.name} (the disk is back)"]
+    assert (await client.describe(first.name)).reruns == (again.name,)
+    assert (await client.describe(again.name)).rerun_of == first.name
+
+
+@pytest.mark.asyncio
 async def test_the_same_request_gives_the_same_rerun(handlers, client, lro_clock, store, log):
     first = await client.start("plain", request_id="r1")
     await lro_clock.settle()
