@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["Moment", "ago", "bytes_of", "cut", "exact", "jsonable", "length", "number", "plain"]
+__all__ = ["Moment", "ago", "cut", "exact", "jsonable", "length", "number", "plain"]
 
 LONGEST = 20_000
 """Characters of a text that a page shows."""
@@ -90,11 +90,6 @@ def length(seconds: float) -> str:
 def number(count: Mapping[str, Any]) -> str:
     """A count as people write it; "+" where there are more."""
     return f"{count['count']:,}{'+' if count.get('more') else ''}"
-
-
-def bytes_of(size: int) -> str:
-    """A size in words."""
-    return f"{size:,} bytes" if size < 10_000 else f"{size / 1024:,.0f} KiB"
 
 
 def jsonable(value: Any, depth: int = 0) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,8 +14,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
 import lro_aio as lro
+from lro_aio.cli.app import app
 
 from .conftest import SAME, field
 
@@ -64,6 +68,7 @@ async def test_the_link_opens_it_once_and_a_cookie_from_then_on(store: str) -> N
     assert process.returncode in (143, -15)
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 @pytest.mark.blocks_the_loop("it waits for the command")
 async def test_read_only_changes_nothing(store: str) -> None:
@@ -78,7 +83,13 @@ async def test_read_only_changes_nothing(store: str) -> None:
 
 
 def test_a_store_that_does_not_exist_is_said(store: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "lro_aio.cli", "dashboard", "--store", store], capture_output=True, text=True, timeout=60
-    )
-    assert (done.returncode, "does not exist" in done.stderr, done.stdout) == (5, True, "")
+    done = CliRunner().invoke(app, ["dashboard", "--store", store])
+    assert (done.exit_code, "does not exist" in done.stderr, done.stdout) == (5, True, "")
+
+
+def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
+    url = f"sqlite:////{tmp_path / 'operations.db'}"
+    asyncio.run(make(url))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = CliRunner().invoke(app, ["dashboard", "--store", url, "--port", str(taken.getsockname()[1])])
+    assert (done.exit_code, "cannot be used" in done.stderr, done.stdout) == (5, True, "")
