@@ -44,6 +44,7 @@ def test_every_other_round_goes_the_other_way_round():
     assert ordered(sides, 2) == sides
 
 
+@pytest.mark.slow
 def test_sides_take_turns_and_one_lives_at_a_time(tmp_path, monkeypatch):
     """A program is gone before the next begins, and each round has all of them."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

@@ -119,6 +119,7 @@ def test_every_aim_is_of_something_that_is_measured(key):
         assert (aim.at_least is None) != (aim.at_most is None)
 
 
+@pytest.mark.slow
 def test_one_benchmark_runs_from_the_command_line(tmp_path, capsys):
     """Ours and the floor, measured for real, end in the file and can be read by `report`."""
     path = tmp_path / "results.jsonl"

@@ -26,6 +26,7 @@ def store(tmp_path):
     return f"sqlite:///{tmp_path}/operations.db"
 
 
+@pytest.mark.slow
 def test_a_back_up_of_a_running_service_is_put_back_once_it_has_ended(lro, tmp_path):
     site = start_site(tmp_path)
     try:

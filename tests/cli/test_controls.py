@@ -66,6 +66,7 @@ def test_what_is_not_there_and_what_has_no_such_verb(lro, place, site, verb):
         assert "give --store URL" in refused.stderr
 
 
+@pytest.mark.slow
 def test_what_has_ended_is_not_paused(lro, place):
     where, _ = place
     assert lro("pause", "done", *where).exit_code == 6

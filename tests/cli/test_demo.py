@@ -217,6 +217,7 @@ def test_a_path_that_is_no_directory_is_refused(lro, tmp_path):
     assert result.stderr == f"lro: {tmp_path}/nope is not a directory\n"
 
 
+@pytest.mark.slow
 def test_a_server_that_cannot_start_says_why(lro, tmp_path):
     result = lro("demo", "--path", str(tmp_path), "--store", "nonsense")
     assert result.exit_code == 5

@@ -36,6 +36,7 @@ def store(site):
     return site.at("store")
 
 
+@pytest.mark.slow
 def test_a_defect_has_its_traceback_and_is_70(store):
     done = run("get", "done", *store, before=failing("ZeroDivisionError('a defect')"))
     assert done.returncode == 70
@@ -43,6 +44,7 @@ def test_a_defect_has_its_traceback_and_is_70(store):
     assert "a defect" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("exception", "code"),
     [
@@ -67,6 +69,7 @@ def test_a_module_that_is_missing_by_mistake_is_70():
     assert "Traceback" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_output_that_nobody_reads_is_141_and_says_nothing(store):
     reader, writer = os.pipe()
     os.close(reader)
@@ -84,6 +87,7 @@ def test_a_full_disk_is_70_and_said_in_a_sentence(store):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_terminal_without_the_characters_gets_them_spelt_out(store):
     done = run("get", "nöpe", *store, env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert done.returncode == 2
@@ -109,6 +113,7 @@ def test_a_command_line_that_cannot_be_right_is_2(arguments):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["list", "--help"]])
 def test_a_question_about_the_command_is_0(arguments):
     assert run(*arguments).returncode == 0

@@ -88,6 +88,7 @@ def test_cancel_and_delete(lro, filled, fake):
     assert lro("get", "open", "--store", filled).exit_code == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("right", "wrong", "sentence"),
     [

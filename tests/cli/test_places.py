@@ -68,6 +68,7 @@ def test_a_url_that_cannot_be_right_is_2(lro, url):
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_looking_writes_nothing(lro, tmp_path):
     """A newer release that looks at an older service's store must not upgrade it under its feet."""
     site = start_site(tmp_path)
@@ -99,6 +100,7 @@ def test_a_wait_outlives_a_restart_of_the_server(tmp_path):
         stop_site(site)
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_a_progress_bar(site):
     ours, theirs = pty.openpty()
     env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "30"}
@@ -144,6 +146,7 @@ class TestEntryPoint:
         assert "pip install 'lro-aio[cli]'" in done.stderr
         assert len(done.stderr.splitlines()) == 1
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("module", ["fastapi", "uvicorn"])
     def test_the_demo_names_the_extra_that_it_needs(self, module):
         code = f"import sys; sys.modules[{module!r}] = None; from lro_aio.cli import main; main()"
@@ -151,6 +154,7 @@ class TestEntryPoint:
         assert (done.returncode, done.stdout) == (2, "")
         assert "pip install 'lro-aio[cli,fastapi]'" in done.stderr
 
+    @pytest.mark.slow
     def test_the_installed_script_is_main(self):
         done = subprocess.run(
             [os.path.join(os.path.dirname(sys.executable), "lro"), "--version"],

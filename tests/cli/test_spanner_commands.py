@@ -120,6 +120,7 @@ class TestMigrate:
         assert lro("spanner", "migrate", "spanner://p-1/i-1/d-1").exit_code == 130
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["ddl"], ["migrate", "spanner://p-1/i-1/d-1"]], ids=" ".join)
 def test_without_the_extra_both_commands_name_the_install_command(arguments):
     """In a process of its own, where google.cloud.spanner_v1 and the admin API cannot be imported."""

@@ -118,6 +118,7 @@ class TestList:
         assert listed(Row(operation(), "", NOW - seconds))[0][1].split()[-1] == text
 
 
+@pytest.mark.slow
 def test_the_list_of_a_store_in_a_real_terminal(site):
     shown = in_terminal(["list", "--filter", 'handler = "broken"', *site.at("store")])
     lines = plain(shown).splitlines()
@@ -244,6 +245,7 @@ def plain(shown):
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_watch_that_is_stopped_shows_the_cursor_again(site, number, code):
     ended = []

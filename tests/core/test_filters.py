@@ -510,6 +510,7 @@ def test_what_the_public_operation_does_not_show_is_not_matched() -> None:
     assert not matches("error.code=5", record(State.SUCCEEDED, error=_ERROR))
 
 
+@pytest.mark.slow
 @given(trees, st.lists(rows, min_size=1, max_size=6))
 @settings(max_examples=150, deadline=None)
 def test_logic_and_pushdown_agree_with_a_plain_evaluation(tree: Any, found: list[Record]) -> None:
@@ -548,6 +549,7 @@ _words = st.sampled_from(
 _pieces = _marks | _words
 
 
+@pytest.mark.slow
 @given(
     st.text(max_size=60) | st.lists(_pieces, max_size=25).map("".join) | st.lists(_pieces, max_size=25).map(" ".join)
 )

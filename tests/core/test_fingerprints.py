@@ -110,6 +110,7 @@ def test_order_of_keys_and_sets_does_not_count() -> None:
     assert fingerprint("h", Report([Page(tags={"a", "b"})])) == fingerprint("h", Report([Page(tags={"b", "a"})]))
 
 
+@pytest.mark.slow
 def test_a_set_has_the_same_fingerprint_in_every_process() -> None:
     code = "from lro_aio.core.codec import fingerprint; print(fingerprint('h', {'k': set('abcdefgh')}))"
     command = [sys.executable, "-c", code]

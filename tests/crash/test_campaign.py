@@ -48,6 +48,7 @@ async def test_nothing_is_lost_done_twice_or_taken_from_the_living_though_everyt
     print(await campaign(store_url, workers, faulty(seed, **EVERYTHING)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault", ["clocks that are set", "kills inside of transactions", "lost answers", "cancels and deletes"]
 )
@@ -59,6 +60,7 @@ async def test_a_small_campaign_of_one_fault(workers: Workers, store_url: str, f
     print(await campaign(store_url, workers, faulty(1, **{**faults, **small})))
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_small_campaign(workers: Workers, store_url: str) -> None:
     """The same in a few seconds, for the fast lane."""

@@ -17,6 +17,7 @@ SOON = 5.0
 """Seconds; generous."""
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_process_that_closes_the_file_takes_no_commits_of_others_with_it(
     workers: Workers, store_url: str, tmp_path: Path
@@ -38,6 +39,7 @@ async def test_a_process_that_closes_the_file_takes_no_commits_of_others_with_it
         assert names == [operation.name]
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_processes_may_open_the_same_new_file_at_once(workers: Workers, tmp_path: Path) -> None:
     """Whoever is first makes the schema; the others find it, and all of them work."""

@@ -26,6 +26,7 @@ LAST = ("end", "campaign", False)
 AT_ONCE = 6
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_kill_around_any_transaction_loses_nothing_and_doubles_nothing(
     workers: Workers, tmp_path: Path

@@ -30,6 +30,7 @@ async def test_a_drained_process_hands_over_at_once(workers: Workers, store_url:
     assert [entry["reason"] for entry in workers.entries("stopped", pid=first)] == ["SHUTDOWN"]
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_ten_hand_overs_cost_no_attempt(workers: Workers, store_url: str) -> None:
     """A deploy is not a crash: max_attempts=3 survives any number of them."""

@@ -30,6 +30,7 @@ async def test_nothing_that_was_stored_is_done_again(workers: Workers, store_url
     await campaign(workers, store_url, seed=seed, operations=60, kills=60)
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_short_campaign(workers: Workers, store_url: str) -> None:
     await campaign(workers, store_url, seed=7, operations=8, kills=6)

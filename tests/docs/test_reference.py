@@ -63,6 +63,7 @@ def test_the_committed_page_is_what_the_docstrings_make() -> None:
     assert committed == built(), f"docs/reference.md is not up to date; run: {COMMAND}"
 
 
+@pytest.mark.slow
 def test_the_check_says_which_command_to_run(tmp_path: Path) -> None:
     """On a page that differs by one character; and nothing is written."""
     page = tmp_path / "reference.md"
@@ -108,6 +109,7 @@ def headed(name: str) -> bool:
     return re.search(rf"^(?:#{{3,4}} `[\w.]*\b{name}`$|\| `{name}` \| )", built(), re.MULTILINE) is not None
 
 
+@pytest.mark.slow
 def test_every_type_in_a_signature_is_on_the_page() -> None:
     """Of this package: whoever writes a store of their own finds all that a store is given and gives back."""
     missing = {

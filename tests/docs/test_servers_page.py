@@ -48,6 +48,7 @@ def imports(path: Path) -> set[str]:
     return set(re.findall(r'^import (?:public )?"([^"]+)";', path.read_text(encoding="utf-8"), re.MULTILINE))
 
 
+@pytest.mark.slow
 def test_whatever_the_proto_imports_is_there(sources: Path) -> None:
     """But for google/protobuf, which comes with every compiler. The source of our own metadata is there too."""
     written = {str(path.relative_to(sources / "protos")) for path in sources.rglob("protos/**/*.proto")}
@@ -57,6 +58,7 @@ def test_whatever_the_proto_imports_is_there(sources: Path) -> None:
     assert {name for name in wanted if not name.startswith("google/protobuf/")} == written
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_the_proto_compiles_by_the_command_of_the_page(sources: Path) -> None:
     """And what comes out knows the types of the operation."""

@@ -195,6 +195,7 @@ async def test_names_of_more_children_than_the_limit_are_refused(open_client, st
     assert caught == ["children"]
 
 
+@pytest.mark.slow
 async def test_a_fan_out_over_a_thousand_calls_enters_the_handler_a_few_times(open_client, store):
     client = await open_client(store, clock=None, drain_timeout=5, max_running=64)
     entered = []

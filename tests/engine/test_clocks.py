@@ -118,6 +118,7 @@ async def test_a_claim_that_comes_late_takes_no_run_from_a_process_whose_clock_i
             assert runs == [(first, 1), (first, 2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ran", [5, 2 * 3600])
 @pytest.mark.asyncio
 async def test_a_process_that_dies_after_a_step_back_is_replaced_within_two_leases(two, clock, abandon, ran):

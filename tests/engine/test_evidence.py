@@ -76,6 +76,7 @@ async def host(base, work, tmp_path, open_client):
     return start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [(HOUR, 2 * HOUR), (60, 90), (HOUR, -HOUR, 2 * HOUR), (-HOUR, HOUR)])
 @pytest.mark.asyncio
 async def test_a_process_that_begins_takes_no_run_from_the_living_because_others_with_other_clocks_saw_it_over(
@@ -251,6 +252,7 @@ async def test_what_a_process_leaves_whose_clock_was_an_hour_ahead_is_taken_an_h
     assert work.runs == [(ahead, 1), (follower, 2)]
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_thousand_leases_of_one_dead_process_are_watched_with_few_reads(host, base, abandon):
     owner, other = await host(), await host()

@@ -313,6 +313,7 @@ async def test_a_cascade_that_the_store_interrupts_is_finished_by_the_sweep(clie
     assert not store.inner.read([op.name])[0].cancel_children
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_cascade_reaches_more_children_than_one_page_holds(client, lro_clock):
     @client.handler("child", resume_points=("on",))

@@ -36,6 +36,7 @@ def text(operation):
     return value.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("related", [True, False])
 @pytest.mark.asyncio
 async def test_the_result_of_a_child_is_there_when_its_last_sibling_ends(client, lro_clock, related):

@@ -126,6 +126,7 @@ def tracer(request):
         sys.monitoring.free_tool_id(4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tracer")
 def test_under_a_tracer_it_may_be_three_times_as_much():
     with LoopGuard(cpu_limit=0.1) as guard:

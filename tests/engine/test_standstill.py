@@ -49,6 +49,7 @@ async def some_passes(clock, count=4):
         await clock.advance(40)
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 @pytest.mark.parametrize("kinds", [("waiter", "waiter"), ("waiter", "in-place"), ("in-place",) * 2, ("waiter",) * 5])
 async def test_operations_that_wait_for_each_other_are_named_once(

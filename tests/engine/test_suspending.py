@@ -172,6 +172,7 @@ async def test_the_sleep_comes_first_even_when_the_children_have_ended(lro_clien
     assert [(at, why) for at, why, _ in wakes] == [(began + 100, lro.WakeReason.CHILDREN_DONE)]
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_month_of_waiting_for_a_child_takes_a_moment_of_a_test(lro_client, lro_clock, wakes):
     child = await lro_client.start("nap", 30 * 86400.0)

@@ -65,6 +65,7 @@ def service(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], httpx.Clien
             process.kill()
 
 
+@pytest.mark.slow
 def test_it_runs_at_a_desk_with_one_command(service: tuple[subprocess.Popen[str], httpx.Client]) -> None:
     """On SQLite, with nothing set."""
     _, http = service
@@ -75,6 +76,7 @@ def test_it_runs_at_a_desk_with_one_command(service: tuple[subprocess.Popen[str]
     assert http.post("/lro/sweep").status_code == 404  # nobody has to call back at a desk
 
 
+@pytest.mark.slow
 def test_a_repeated_request_starts_nothing(service: tuple[subprocess.Popen[str], httpx.Client]) -> None:
     _, http = service
     names = {
@@ -84,6 +86,7 @@ def test_a_repeated_request_starts_nothing(service: tuple[subprocess.Popen[str],
     assert len(names) == 1
 
 
+@pytest.mark.slow
 def test_on_sigterm_it_drains_and_ends(service: tuple[subprocess.Popen[str], httpx.Client]) -> None:
     """Within the ten seconds that Cloud Run gives, with an operation asleep."""
     process, http = service

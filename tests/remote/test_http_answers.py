@@ -180,6 +180,7 @@ class TestRetryAfter:
         assert retry_after.of_headers({"retry-after": "2", name: "1500"}) == 1.5
         assert retry_after.of_headers({"retry-after": "2", name: "soon"}) == 2.0
 
+    @pytest.mark.slow
     @settings(deadline=None)
     @given(st.text() | st.from_regex(r"\A[A-Z][a-z]{2}, \d+ [A-Z][a-z]{2} \d+ [\d:]+ \S*\Z"), st.text())
     @example("Mon, 01 Jan 0001 00:00:00 +2359", "")

@@ -55,6 +55,7 @@ async def test_an_answer_in_gzip_is_read(handle: RemoteOperation[Any], service: 
     assert handle.raw_response.elapsed.total_seconds() > 0
 
 
+@pytest.mark.slow
 async def test_an_answer_that_unpacks_to_more_than_an_operation_needs_is_refused(
     handle: RemoteOperation[Any], service: Service
 ) -> None:

@@ -118,6 +118,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(JSON | st.dictionaries(st.sampled_from("vtanlrsc"), st.just(1) | JSON))
 def test_no_json_does_anything_but_be_refused(value: Any) -> None:
     with pytest.raises(InvalidTokenError):

@@ -149,6 +149,7 @@ async def test_a_repeat_is_one_task_and_a_repair_is_another(fake, scheduler, lro
     assert (lost.operation, lost.handler, lost.event) == ("operations/one", "h", "task_lost")
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_longer_wait_is_scheduled_again_on_arrival(fake, make_scheduler, deliveries, lro_clock, tmp_path):
     """A year, with an API that takes 30 days: nobody is woken before the end."""

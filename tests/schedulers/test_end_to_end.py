@@ -261,6 +261,7 @@ async def test_a_first_run_in_the_process_that_starts_it_is_a_choice(
 # More than a scheduler holds
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_sleep_of_more_than_a_year_ends_at_its_time(
     remote: Workflows | Tasks, open_client: OpenClient, seen: Seen, lro_clock: ManualClock

@@ -284,6 +284,7 @@ async def test_a_definition_of_your_own_is_run_or_refused(tmp_path, clock):
         assert fake.executions[made.name].result == NOW + 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["google.cloud.workflows", "yaml"])
 def test_it_says_what_to_install(missing):
     code = f"import sys; sys.modules[{missing!r}] = None; import lro_aio.testing.workflows"

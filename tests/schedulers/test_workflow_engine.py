@@ -501,6 +501,7 @@ plain = st.recursive(
 places = st.lists(st.sampled_from(["a", "b", 0, 1]), min_size=1, max_size=3)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(plain, places, plain)
 def test_setting_a_place_changes_that_place_and_no_other_variable(value, path, new):

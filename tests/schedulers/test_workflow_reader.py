@@ -262,6 +262,7 @@ def test_the_shipped_definition_has_all_kinds_of_maps() -> None:
     assert len(list(structure(SHIPPED))) > 120
 
 
+@pytest.mark.slow
 def test_a_member_that_is_not_known_is_never_ignored() -> None:
     """Wherever it is put."""
     for number in range(len(list(structure(SHIPPED)))):

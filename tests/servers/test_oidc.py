@@ -261,6 +261,7 @@ class TestMutations:
         with asyncio.Runner() as runner:
             yield lambda token: runner.run(verifier(bearer(token)))
 
+    @pytest.mark.slow
     @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
     @given(data=st.data())
     def test_good_token_with_anything_changed_is_refused(

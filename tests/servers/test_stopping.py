@@ -84,6 +84,7 @@ def store(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/operations.db"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["uvicorn", "loop"])
 async def test_open_streams_and_waits_do_not_keep_the_process(store: str, how: str) -> None:
     async with serving(store, how) as server, httpx.AsyncClient(base_url=server.url, timeout=ENDS) as http:
@@ -108,6 +109,7 @@ async def test_open_streams_and_waits_do_not_keep_the_process(store: str, how: s
         assert "Finished server process" in await said or how == "loop"
 
 
+@pytest.mark.slow
 async def test_nothing_new_is_claimed_and_what_runs_is_given_back(store: str) -> None:
     async with serving(store) as server, httpx.AsyncClient(base_url=server.url, timeout=ENDS) as http:
         running = (await http.post("/start/job")).json()["name"]
@@ -123,6 +125,7 @@ async def test_nothing_new_is_claimed_and_what_runs_is_given_back(store: str) ->
             assert rows[1].attempt == 0
 
 
+@pytest.mark.slow
 async def test_the_reloader_ends_with_its_server(store: str) -> None:
     # The reloader names the address, and the application tells of its start, a moment before the server listens.
     patient = httpx.AsyncHTTPTransport(retries=5)

@@ -85,6 +85,7 @@ def test_a_precommit_token_that_was_lost_leaves_no_lock(fake, store):
     assert store.apply([step()])[0].claim == claim + 1
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 @pytest.mark.parametrize("variant", ["proto", "bytes"])
 async def test_a_row_of_theirs_that_is_more_than_one_answer_holds_is_read_listed_and_deleted(variant):

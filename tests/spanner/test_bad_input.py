@@ -257,6 +257,7 @@ def test_limits_beyond_a_row_are_refused_when_the_client_is_made(limits):
         lro.Client("spanner://p-1/i-1/d-1", limits=lro.Limits(**limits))
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_what_the_largest_limits_let_through_fits_and_is_read_again(fake, open_client):
     """A row of several megabytes, in base64, is less than the 10 MB that one unary answer holds."""

@@ -112,6 +112,7 @@ async def test_nothing_is_lost_done_twice_or_taken_from_the_living_though_everyt
     print(await campaign(apart, workers, faulty(seed, **EVERYTHING)))
 
 
+@pytest.mark.slow
 @pytest.mark.not_on_emulator("it has no latency that a test could set")
 @pytest.mark.parametrize("variant", ["proto"])
 @pytest.mark.asyncio

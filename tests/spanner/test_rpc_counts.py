@@ -96,6 +96,7 @@ async def test_a_change_that_is_refused_or_changes_nothing_commits_nothing(fake,
     assert calls.taken() == {"Read": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 @both_variants
 async def test_a_thousand_gets_at_a_time_are_four_reads_at_most(fake, open_client):
@@ -137,6 +138,7 @@ async def test_256_operations_at_a_time_cost_a_tenth_of_a_call_for_each_change(f
     assert len(fake.rows()) == 256
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_thousand_children_cost_who_waits_two_calls_a_round(fake, open_client, lro_clock):
     """A look at what has not ended, and a read of what has. Another process ends them: no notice tells of it."""
@@ -159,6 +161,7 @@ async def test_a_thousand_children_cost_who_waits_two_calls_a_round(fake, open_c
     assert all(operation.done for operation in ended)
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_thousand_children_cost_who_is_suspended_on_them_one_call_a_round(fake, open_client, lro_clock):
     client, other = await open_client(), await open_client(worker=False)

@@ -120,6 +120,7 @@ class TestCalls:
         assert sorted(names(store.read([name_of(i) for i in range(12)]))) == [name_of(i) for i in range(10)]
         assert fake.rpcs == {"Read": 3}
 
+    @pytest.mark.slow
     def test_rows_of_more_than_ten_megabytes_are_read_in_parts(
         self, fake: FakeSpanner, store: lro.SpannerStore
     ) -> None:
@@ -545,6 +546,7 @@ def test_a_lock_of_somebody_else_is_waited_for(fake: FakeSpanner, store: lro.Spa
     other.close()
 
 
+@pytest.mark.slow
 def test_of_many_writers_none_is_lost(fake: FakeSpanner) -> None:
     """Three stores, twelve threads, five rows, and a batch of two rows at a time."""
     stores = [lro.SpannerStore.from_url(fake.url) for _ in range(3)]

@@ -32,6 +32,7 @@ class TestProto(StoreContract):
     def test_a_thousand_rows_in_one_batch(self, store: lro.SpannerStore) -> None:
         super().test_a_thousand_rows_in_one_batch(store)
 
+    @pytest.mark.slow
     @pytest.mark.not_on_emulator("every one of the hundreds of statements scans all rows 48 times there")
     def test_every_condition_holds_with_every_other(self, store: lro.SpannerStore) -> None:
         super().test_every_condition_holds_with_every_other(store)

@@ -422,6 +422,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_what_was_acknowledged_survives_sigkill(path: Path) -> None:
     """Three times a process is killed in a stream of commits. What it said is there, and the rest is whole batches."""
     number = 0

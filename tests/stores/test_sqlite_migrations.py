@@ -209,6 +209,7 @@ store.close()
 """
 
 
+@pytest.mark.slow
 def test_processes_may_open_a_new_file_at_the_same_time(tmp_path: Path) -> None:
     path = str(tmp_path / "o.db")
     children = [

@@ -65,6 +65,7 @@ def memory() -> Iterator[SqliteStore]:
     store.close()
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(first=_records, second=_records)
 def test_any_row_comes_back_and_any_row_replaces_it(memory: SqliteStore, first: Record, second: Record) -> None:

@@ -108,6 +108,7 @@ def test_two_fakes_on_one_port_are_refused(fake):
         pass
 
 
+@pytest.mark.slow
 def test_it_runs_as_a_process_until_its_input_ends():
     command = [sys.executable, "-m", "lro_aio.testing.spanner", "--variant", "bytes", "--port", "0"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -432,6 +433,7 @@ os._exit(0)  # closing the database joins a thread that sleeps for minutes
 """
 
 
+@pytest.mark.slow
 def test_the_high_level_client_of_google_runs_on_it(fake):
     """In a process of its own, since it cannot be closed quickly."""
     environment = {**os.environ, "SPANNER_EMULATOR_HOST": fake.host}

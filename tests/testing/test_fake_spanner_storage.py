@@ -67,6 +67,7 @@ def test_what_no_key_of_the_table_has_is_refused(value):
         encode_part(value)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     statement=st.sampled_from(INDEXES),

@@ -257,6 +257,7 @@ def test_a_caller_that_gives_up_waiting_gets_its_deadline_and_writes_nothing(con
     assert number_of(spanner, "a") == 1
 
 
+@pytest.mark.slow
 def test_increments_by_many_threads_are_all_kept(fake, connect):
     """Read, add one, write, again on ABORTED: the sum is exact, and everybody gets there."""
     spanner = connect()

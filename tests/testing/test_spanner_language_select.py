@@ -304,6 +304,7 @@ def holds(condition: str, item: Row, params: Mapping[str, tuple[Type, Any]]) -> 
     return bool({">": one > other, ">=": one >= other, "<=": one <= other}[operator])
 
 
+@pytest.mark.slow
 @given(
     table=TABLES,
     index=st.sampled_from([None, "T_Newest"]),
