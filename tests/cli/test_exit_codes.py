@@ -79,6 +79,7 @@ def test_an_output_that_nobody_reads_is_141_and_says_nothing(store):
     os.close(writer)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_70_and_said_in_a_sentence(store):
     with open("/dev/full", "w") as full:
         done = run("list", *store, stdout=full)
@@ -119,6 +120,7 @@ def test_a_question_about_the_command_is_0(arguments):
     assert run(*arguments).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_wait_that_is_terminated_is_143(site):
     command = [sys.executable, "-c", MAIN, "wait", "gate-0", *site.at("server")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waiting:

@@ -138,6 +138,7 @@ class TestEntryPoint:
         command = [sys.executable, "-c", code, *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("module", ["typer", "rich"])
     def test_a_missing_extra_names_the_install_command(self, module):
         code = f"import sys; sys.modules[{module!r}] = None; from lro_aio.cli import main; main()"

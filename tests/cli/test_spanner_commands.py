@@ -137,6 +137,7 @@ def test_without_the_extra_both_commands_name_the_install_command(arguments):
     assert "pip install 'lro-aio[spanner,cli]'" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_other_commands_load_nothing_of_spanner():
     script = "import sys, lro_aio.cli.app; sys.exit(any(name.startswith('google.cloud') for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", script], timeout=30).returncode == 0

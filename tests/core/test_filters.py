@@ -525,6 +525,7 @@ def test_logic_and_pushdown_agree_with_a_plain_evaluation(tree: Any, found: list
             assert inside(pushdown, row) is expected
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.lists(st.tuples(st.booleans(), terms), min_size=1, max_size=3), min_size=1, max_size=4),
     st.lists(st.sampled_from([" ", " AND ", "\n", "  AND\t"]), min_size=4, max_size=4),

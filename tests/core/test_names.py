@@ -35,6 +35,7 @@ def test_a_name_has_an_id_and_any_parent(name: str, parent: str, identifier: str
     assert str(parsed) == name
 
 
+@pytest.mark.slow
 @given(st.lists(segments, max_size=5), ids)
 @settings(max_examples=100, deadline=None)
 def test_every_name_that_can_be_made_can_be_read(parents: list[str], identifier: str) -> None:
@@ -165,6 +166,7 @@ assert os.read(read, 100).decode() not in {names.new_id() for _ in range(300)}
 """
 
 
+@pytest.mark.slow
 def test_a_forked_child_draws_other_ids_than_its_parent() -> None:
     """Ids are drawn from a block of randomness: a fork must not leave the same block to both."""
     subprocess.run([sys.executable, "-c", FORK], check=True, timeout=30)

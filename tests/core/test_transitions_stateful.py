@@ -419,6 +419,7 @@ SLEEPS = [20.0, 90.0]
 TIMES = [0.5, 29.5, 30.0, 61.0, 600.0, -45.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_long_walks_break_no_rule(seed: int) -> None:
     """The same machine, driven deeper than examples that can be shrunk: a failure says its seed."""

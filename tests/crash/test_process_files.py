@@ -55,6 +55,7 @@ async def test_processes_may_open_the_same_new_file_at_once(workers: Workers, tm
     assert workers.entries("failed") == []
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_watcher_sees_what_another_process_changes(workers: Workers, store_url: str) -> None:
     """Every change here is half a second after the one before, so the watcher has the time to see each."""

@@ -15,6 +15,7 @@ SOON = 5.0
 """Seconds: far below the lease of 30, far above what a hand-over takes."""
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_drained_process_hands_over_at_once(workers: Workers, store_url: str) -> None:
     """SIGTERM releases the lease: nobody waits for the 30 seconds that it had left."""
@@ -52,6 +53,7 @@ async def test_ten_hand_overs_cost_no_attempt(workers: Workers, store_url: str) 
     assert response["claim"] == 11
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_process_told_to_stop_still_commits_what_ends_in_time(workers: Workers, store_url: str) -> None:
     """Within ``drain_timeout`` a run ends where it began: no second run, no second claim."""
@@ -67,6 +69,7 @@ async def test_a_process_told_to_stop_still_commits_what_ends_in_time(workers: W
     assert {first, second} >= {begun["pid"]}
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_blocked_event_loop_keeps_its_lease(workers: Workers, store_url: str) -> None:
     """Renewal does not share the handler's thread: three leases long, nobody takes the operation away."""
@@ -81,6 +84,7 @@ async def test_a_blocked_event_loop_keeps_its_lease(workers: Workers, store_url:
     assert [(entry["pid"], entry["claim"]) for entry in workers.entries("begin")] == [(first, 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_the_owner_hears_of_a_foreign_cancel_with_its_next_renewal(workers: Workers, store_url: str) -> None:
     lease = 1.5

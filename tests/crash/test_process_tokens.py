@@ -44,6 +44,7 @@ class Recorder:
         """Nothing to forget."""
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_token_stays_good_until_the_run_that_it_started_commits(
     workers: Workers, store_url: str, crash_handlers: lro.Handlers

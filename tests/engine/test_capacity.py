@@ -218,6 +218,7 @@ async def test_a_slow_store_never_blocks_the_event_loop(client, store, method):
     await asyncio.wait_for(asyncio.gather(*calls), 5)
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_thousand_at_a_time_do_not_block_the_event_loop_for_long(client, loop_guard):
     """The guard of every test measures each turn; that a crowd is divided into many is what is tested."""

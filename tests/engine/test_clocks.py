@@ -55,6 +55,7 @@ async def two(clock, tmp_path):
         yield first, second, runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [25, 60, 86400, -3600])
 @pytest.mark.asyncio
 async def test_a_clock_that_is_set_takes_no_run_from_the_living(two, clock, step):

@@ -136,6 +136,7 @@ async def test_whoever_saw_a_lease_over_by_another_clock_does_not_hide_the_row_o
     assert work.runs == [(owner, 1), (follower, 2)]
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_process_that_is_full_goes_on_watching_and_ends_what_a_creator_left(host, base, work, abandon):
     owner = await host()
@@ -151,6 +152,7 @@ async def test_a_process_that_is_full_goes_on_watching_and_ends_what_a_creator_l
     assert (await full.get_operation(created.name)).done
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_claim_that_the_store_takes_late_takes_nothing(host, base, work, abandon):
     """It waited for a lock, as the holder did who could not renew."""

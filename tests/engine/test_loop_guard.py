@@ -103,6 +103,7 @@ async def work(seconds):
     await asyncio.sleep(0)
 
 
+@pytest.mark.slow
 def test_much_work_in_one_callback_is_noticed(guard):
     asyncio.run(work(0.5))
     (problem,) = guard.problems

@@ -105,6 +105,7 @@ async def test_rows_whose_holders_may_live_hide_none_behind_them(open_client, st
     assert ended == [op.name]
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_rows_of_a_service_that_is_not_here_hide_none_behind_them(open_client, store, lro_clock):
     """Rows that only another process can watch come due again and again; one batch of them must not be the end."""

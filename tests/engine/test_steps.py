@@ -334,6 +334,7 @@ async def test_a_malformed_step_is_refused(client, name, options, problem):
     assert calls.seen == []
 
 
+@pytest.mark.slow
 async def test_a_stored_step_is_progress(open_client, tmp_path, lro_clock, abandon):
     """A long handler is not given up because it met five crashes, each of them further on."""
     store = lro.SqliteStore(f"sqlite:///{tmp_path}/operations.db")

@@ -72,6 +72,7 @@ class TestDeadline:
         assert caught.value.__cause__.http_status == 429
         assert handle.raw_response.status_code == 429
 
+    @pytest.mark.slow
     async def test_a_failure_that_has_passed_is_not_told(self, handle: RemoteOperation[Any], service: Service) -> None:
         service.answers(BUSY, RUNNING)
         with pytest.raises(lro.WaitDeadlineExceededError) as caught:

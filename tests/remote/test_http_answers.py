@@ -109,6 +109,7 @@ class TestCodes:
         found = problem(400, {"error": {"code": 400, "message": "m", "status": "INVALID_ARGUMENT", "details": [info]}})
         assert found.details == (error_details_pb2.ErrorInfo(reason="R", domain="d"),)
 
+    @pytest.mark.slow
     @settings(deadline=None)
     @given(json_values, st.integers(300, 599))
     def test_any_json_becomes_an_error(self, body: Any, status: int) -> None:

@@ -266,6 +266,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_another_process_goes_on_with_the_token_alone(client: lro.Client) -> None:
     import asyncio

@@ -232,6 +232,7 @@ async def test_a_month_and_45_children_are_waited_for_and_no_process_is_held(
     assert not [status for _, status in refused if status in (401, 403)]
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_every_run_takes_place_inside_of_a_resume_request(
     remote: Workflows | Tasks, open_client: OpenClient, seen: Seen, service: Any, lro_clock: ManualClock
@@ -431,6 +432,7 @@ async def test_children_that_ended_badly_are_reported_as_what_they_are(
     assert (await op.fetch()).done
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_child_that_times_out_is_reported_as_pending_and_the_others_as_what_they_are(
     family: dict[str, Any], seen: Seen, lro_clock: ManualClock
@@ -446,6 +448,7 @@ async def test_a_child_that_times_out_is_reported_as_pending_and_the_others_as_w
     assert what_became(seen.children) == [*EXPECTED.values(), "pending"]
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_child_that_is_removed_during_the_wait_is_reported_as_missing(
     family: dict[str, Any], seen: Seen, lro_clock: ManualClock
@@ -479,6 +482,7 @@ class Elsewhere:
 FOREIGN = ["operations/running", "operations/failed", "operations/none"]
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_children_of_another_service_are_reported_as_what_they_are(
     open_client: OpenClient, seen: Seen, lro_clock: ManualClock

@@ -436,6 +436,7 @@ class TestParallel:
 class TestLimits:
     """https://cloud.google.com/workflows/quotas."""
 
+    @pytest.mark.slow
     def test_100_000_steps(self):
         with pytest.raises(ResourceLimitError, match="100,000 steps"):
             execute(main("{again: {assign: [{x: 1}], next: again}}"))

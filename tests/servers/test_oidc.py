@@ -276,6 +276,7 @@ class TestMutations:
         with pytest.raises(PermissionError):
             verify(changed)
 
+    @pytest.mark.slow
     @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
     @given(
         name=st.sampled_from(["iss", "aud", "exp", "iat", "email", "email_verified"]),
@@ -465,6 +466,7 @@ class TestArguments:
             "https://www.googleapis.com/oauth2/v1/certs",
         )
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("package", ["google.auth", "requests"])
     def test_missing_package_names_the_install_command(self, package: str) -> None:
         code = (

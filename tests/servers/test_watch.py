@@ -260,6 +260,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 class TestAnotherProcess:
+    @pytest.mark.slow
     async def test_its_changes_reach_watchers_over_http_and_grpc(
         self, tmp_path: Path, serve_http: ServeHttp, serve_grpc: Callable[..., Any]
     ) -> None:

@@ -114,6 +114,7 @@ async def test_a_thousand_gets_at_a_time_are_four_reads_at_most(fake, open_clien
     assert 1 <= calls.taken().total() <= 4
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 @pytest.mark.parametrize("latency", [0.0, 0.005])
 async def test_256_operations_at_a_time_cost_a_tenth_of_a_call_for_each_change(fake, latency):

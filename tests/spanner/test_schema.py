@@ -117,6 +117,7 @@ def test_a_table_that_is_not_there_is_told_with_the_command_that_makes_it():
     assert refusal(None, "T", url=url).endswith(f"create it with `lro spanner migrate '{url}'`")
 
 
+@pytest.mark.slow
 @given(variant=variants, data=st.data())
 def test_check_names_all_that_is_missing_and_plan_adds_exactly_that(variant, data):
     whole = complete(variant)

@@ -103,6 +103,7 @@ class TestCalls:
         assert fake.rpcs == {"Read": 3, "Commit": 2, "Rollback": 1}
         assert only(store, name_of(1)).claim == 0
 
+    @pytest.mark.slow
     def test_many_rows_are_one_read(self, fake: FakeSpanner, store: lro.SpannerStore) -> None:
         create_all(store, *(row(i) for i in range(1000)))
         fake.rpcs.clear()

@@ -28,6 +28,7 @@ class TestProto(StoreContract):
     def make_store(self, spanner_database: Callable[[str], str]) -> Callable[[], lro.SpannerStore]:
         return maker(spanner_database("proto"))
 
+    @pytest.mark.slow
     @pytest.mark.not_on_emulator("a commit of a thousand rows takes it a quarter of a minute, and it has no limits")
     def test_a_thousand_rows_in_one_batch(self, store: lro.SpannerStore) -> None:
         super().test_a_thousand_rows_in_one_batch(store)

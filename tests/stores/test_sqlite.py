@@ -399,6 +399,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 """
 
 
+@pytest.mark.slow
 def test_a_forked_child_is_told_to_open_its_own(path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _FORK, str(path)], capture_output=True, text=True, timeout=30, check=False

@@ -79,6 +79,7 @@ def acknowledged(child: subprocess.Popen[str], count: int) -> None:
         assert child.stdout.readline()
 
 
+@pytest.mark.slow
 def test_a_back_up_under_load_has_whole_batches_and_all_that_was_acknowledged(path: Path, tmp_path: Path) -> None:
     target = tmp_path / "backup.db"
     with stream(path) as child:

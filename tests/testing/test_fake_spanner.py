@@ -78,6 +78,7 @@ def test_testing_has_no_other_lazy_names():
         _ = lro_aio.testing.FakeBigtable
 
 
+@pytest.mark.slow
 def test_importing_the_testing_package_loads_no_spanner_code():
     code = "import sys, lro_aio.testing; print([name for name in sys.modules if 'spanner' in name])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
