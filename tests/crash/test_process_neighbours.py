@@ -66,7 +66,7 @@ async def test_without_its_files_a_dead_process_is_followed_after_its_lease(
 ) -> None:
     first = workers.start(store_url, lease=1.5, starts=[("relay", {"last_claim": 2}, "one")])
     await workers.seen("begin", pid=first)
-    shutil.rmtree(tmp_path / "operations.db-lro")
+    shutil.rmtree(tmp_path / ".operations.db-lro")
     second = workers.start(store_url, lease=1.5)
     await workers.seen("ready", pid=second)
     killed = workers.kill(first)
@@ -95,7 +95,7 @@ async def disturb(workers: Workers, store_url: str, tmp_path: Path, dice: random
             case "go on" if workers.stands(chosen):
                 workers.go_on(chosen)
             case "files":
-                files = list((tmp_path / "operations.db-lro").iterdir())
+                files = list((tmp_path / ".operations.db-lro").iterdir())
                 with contextlib.suppress(FileNotFoundError):
                     dice.choice(files).unlink()
 

@@ -14,7 +14,7 @@ from ..waiting import PATIENCE
 
 def folder_of(path: Path) -> Path:
     """Where the processes on a database have their files."""
-    return path.with_name(path.name + "-lro")
+    return path.with_name(f".{path.name}-lro")
 
 
 def die(path: Path, *owners: str) -> None:

@@ -24,8 +24,6 @@ __all__ = ["Neighbours"]
 
 logger = logging.getLogger("lro_aio")
 
-SUFFIX = "-lro"
-"""Of the directory, after the path of the database."""
 LOOKS = 0.09
 """Seconds between two looks at the locks. Somebody who rings all the time must not make them more."""
 STALE = 3600.0
@@ -102,7 +100,7 @@ class Neighbours:
             if folder >= 0:
                 os.close(folder)
                 with contextlib.suppress(OSError):  # others are in it
-                    os.rmdir(os.path.realpath(str(self._path)) + SUFFIX)
+                    os.rmdir(_folder_of(os.path.realpath(str(self._path))))
 
     def committed(self) -> None:
         """Tell the others. Never blocks."""
@@ -207,13 +205,19 @@ class Neighbours:
             os.unlink(name, dir_fd=self._folder)
 
 
+def _folder_of(path: str) -> str:
+    """Hidden, so that nobody meets a directory who removes, copies or lists the files of a database by its name."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}-lro")
+
+
 def _open_folder(path: str) -> int:
     """The directory of a database, made where there is none: whoever may write the one may write the other.
 
     Raises:
         OSError: There can be none, or strangers could write to it.
     """
-    folder = path + SUFFIX
+    folder = _folder_of(path)
     database = os.stat(path)
     made = True
     try:
