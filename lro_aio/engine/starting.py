@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -115,9 +116,10 @@ class Starter:
         names.check_name("handler", handler_name)
         codec = known.codec if known is not None else guessed(state)
         data, tag = codec.encode_start(state)
-        own, also = "", _NONE
+        own, others = "", partial(_other_fingerprints, handler_name, codec, state, fingerprint)
         if request_id or operation_id is not None:  # only a request that may come twice is compared with another
-            own, also = _fingerprints(handler_name, codec, state, fingerprint, optional=by is not None)
+            own = _fingerprint(handler_name, state, fingerprint, optional=by is not None)
+        also = others() if own and by is None else _NONE  # for a child, the key decides
         settings.limits.check("state", len(data))
         allowed = self._allowed(known, deadline)
         here = settings.dispatch == "local" and self._has_slot_for(known)
@@ -138,7 +140,7 @@ class Starter:
         explicit = bool(traceparent) and by is None
         created = await self._make(record, known if here else None, by, also, explicit=explicit)
         if by is not None and created.uid != record.uid:
-            self._compare(created, record, by, also)
+            self._compare(created, record, by, others)
         return Holding(self._host, created, handler=known)
 
     async def start_child(self, by: Holding, handler: str | HandlerFunction, state: Any = None, *, key: str) -> Holding:
@@ -177,7 +179,8 @@ class Starter:
         until = self._clock.time() + self._settings.lease.duration if lease else None
         own, also = "", _NONE
         if request_id or operation_id is not None:
-            own, also = _fingerprints("", StateCodec(None), None, fingerprint)
+            own = _fingerprint("", None, fingerprint)
+            also = _other_fingerprints("", StateCodec(None), None, fingerprint)
         record = self._new_record(
             parent,
             "",
@@ -303,9 +306,9 @@ class Starter:
             await self._dispatcher.offer(created)
         return created
 
-    def _compare(self, child: Record, asked: Record, by: Holding, also: Sequence[str]) -> None:
+    def _compare(self, child: Record, asked: Record, by: Holding, others: Callable[[], Sequence[str]]) -> None:
         """Say once of a child that it was found by its key, and has another state than it was now asked for with."""
-        if child.name in self._differing or not asked.fingerprint or child.same_request(asked, also):
+        if child.name in self._differing or not asked.fingerprint or child.same_request(asked, others()):
             return
         if len(self._differing) >= DIFFERENCES:
             self._differing.clear()
@@ -318,32 +321,38 @@ class Starter:
         )
 
 
-def _fingerprints(
-    handler: str, codec: StateCodec[Any], state: Any, given: str | bytes | Message | None, *, optional: bool = False
-) -> tuple[str, tuple[str, ...]]:
-    """The fingerprint of a request, and others of the same request: of the state's other form, of earlier releases.
+def _fingerprint(handler: str, state: Any, given: str | bytes | Message | None, *, optional: bool = False) -> str:
+    """The fingerprint of a request.
 
     Args:
         handler: The handler's name.
-        codec: Of its state. No state and the default are two forms of one, where the default is always the same.
         state: The initial state.
         given: What the caller compares instead.
         optional: Give "" where the state has no canonical form.
     """
     try:
-        own = fingerprint_of(handler, state, given)
-        forms = [state] if given is not None else codec.forms(state)
-        also = [
-            fingerprint_of(handler, form, given, scheme=scheme)
-            for form in forms
-            for scheme in SCHEMES
-            if form is not state or scheme != FINGERPRINT_SCHEME
-        ]
+        return fingerprint_of(handler, state, given)
     except StateCodecError:
         if not optional:
             raise
-        return "", _NONE
-    return own, tuple(also)
+        return ""
+
+
+def _other_fingerprints(
+    handler: str, codec: StateCodec[Any], state: Any, given: str | bytes | Message | None
+) -> tuple[str, ...]:
+    """Others of the same request: of the state's other form, of earlier releases.
+
+    No state and the default are two forms of one, where the default is always the same. What has no canonical form was
+    never stored.
+    """
+    found = []
+    for form in [state] if given is not None else codec.forms(state):
+        for scheme in SCHEMES:
+            if form is not state or scheme != FINGERPRINT_SCHEME:
+                with contextlib.suppress(StateCodecError):
+                    found.append(fingerprint_of(handler, form, given, scheme=scheme))
+    return tuple(found)
 
 
 _BLANK = Record(name="", uid="", state=State.PENDING, create_time=0.0, update_time=0.0)
