@@ -8,7 +8,8 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn
 
@@ -23,7 +24,6 @@ from lro_aio.cli.services import Service, address_in, open_service
 
 __all__ = [
     "EPILOG",
-    "EXIT_CODES",
     "NAMED",
     "Action",
     "Header",
@@ -35,21 +35,25 @@ __all__ = [
     "Style",
     "Url",
     "Where",
-    "complain",
+    "epilog",
     "fail",
-    "fail_of",
     "finish",
     "finish_now",
     "finite",
     "full_name",
-    "named",
-    "place_of",
     "run",
     "run_each",
     "store_of",
+    "telling",
 ]
 
-EXIT_CODES = (
+
+def epilog(*exit_codes: str) -> str:
+    """What the help of a command ends with."""
+    return "\n\n".join(("Exit codes:", *exit_codes))  # blank lines, or the help would run the lines together
+
+
+EPILOG = epilog(
     "0    done as asked; wait, watch: the operation succeeded",
     "1    wait, watch, demo: the operation failed or was cancelled",
     "2    wrong options, name, filter or URL, or a missing extra",
@@ -63,7 +67,6 @@ EXIT_CODES = (
     "141  nobody reads the output any more",
     "143  terminated; the operation goes on",
 )
-EPILOG = "\n\n".join(("Exit codes:", *EXIT_CODES))  # blank lines, or the help would run the lines together
 
 NAMED = "a bare id means operations/ID; or a rehydration token."
 Name = Annotated[str, typer.Argument(metavar="NAME", help=f"Resource name; {NAMED}")]
@@ -165,8 +168,8 @@ def run(where: Where, action: Action, *, writes: bool = False) -> None:
         async with opened as backend:
             return await action(backend)
 
-    place = place_of(where)
-    finish(run(place), named(place))
+    place = _place_of(where)
+    finish(run(place), _named(place))
 
 
 def run_each(names: list[str], where: Where, action: Callable[[Backend, str], Awaitable[Exit]]) -> None:
@@ -178,23 +181,23 @@ def run_each(names: list[str], where: Where, action: Callable[[Backend, str], Aw
             try:
                 await action(backend, full_name(name))
             except Exception as exc:  # `describe` knows which are a user's problem; a defect is raised again
-                problem = describe(exc, named(place))
+                problem = describe(exc, _named(place))
                 if problem is None:
                     raise
-                complain(problem)
+                _complain(problem)
                 worst = max(worst, problem.code)
         return worst
 
-    place = place_of(where)
+    place = _place_of(where)
     run(where, each, writes=True)
 
 
-def place_of(where: Where) -> Service | str:
+def _place_of(where: Where) -> Service | str:
     """The service, or the URL of the store; exits where the options do not tell."""
     try:
         return where.place()
     except (CliError, lro_aio.LroError) as exc:
-        fail_of(exc, "")
+        _fail_of(exc, "")
 
 
 def store_of(given: str | None) -> str:
@@ -205,7 +208,7 @@ def store_of(given: str | None) -> str:
     return url
 
 
-def named(place: Service | str) -> str:
+def _named(place: Service | str) -> str:
     """A place as a sentence calls it."""
     return str(place) if isinstance(place, Service) else f"the store {place}"
 
@@ -219,21 +222,27 @@ def finish(action: Coroutine[Any, Any, Exit], where: str) -> None:
     except BrokenPipeError:
         raise typer.Exit(Exit.NO_READER) from None
     except Exception as exc:  # noqa: BLE001 (`describe` tells problems from defects)
-        fail_of(exc, where)
+        _fail_of(exc, where)
     else:
         raise typer.Exit(code)
 
 
 def finish_now(action: Callable[[], str], url: str) -> None:
     """Do what needs no event loop, and say what was done."""
-    try:
+    with telling(_named(url)):
         said = action()
+    console().out(said, highlight=False)
+
+
+@contextmanager
+def telling(where: str) -> Iterator[None]:
+    """One sentence and an exit code for each problem in the block that the user can fix, and for Ctrl-C."""
+    try:
+        yield
     except KeyboardInterrupt:
         raise typer.Exit(Exit.INTERRUPTED) from None
     except Exception as exc:  # noqa: BLE001 (`describe` tells problems from defects)
-        fail_of(exc, named(url))
-    else:
-        console().out(said, highlight=False)
+        _fail_of(exc, where)
 
 
 async def _stoppable(action: Coroutine[Any, Any, Exit]) -> Exit:
@@ -257,7 +266,7 @@ async def _stoppable(action: Coroutine[Any, Any, Exit]) -> Exit:
         return Exit.TERMINATED
 
 
-def fail_of(exc: Exception, where: str) -> NoReturn:
+def _fail_of(exc: Exception, where: str) -> NoReturn:
     """Exit with what an exception means."""
     problem = describe(exc, where)
     if problem is None:
@@ -267,10 +276,10 @@ def fail_of(exc: Exception, where: str) -> NoReturn:
 
 def fail(problem: CliError) -> NoReturn:
     """Say what is wrong, and exit."""
-    complain(problem)
+    _complain(problem)
     raise typer.Exit(problem.code)
 
 
-def complain(problem: CliError) -> None:
+def _complain(problem: CliError) -> None:
     """Say what is wrong."""
     console(stderr=True).print(f"[bold red]lro:[/] {escape(' '.join(str(problem).split()))}")

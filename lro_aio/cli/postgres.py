@@ -7,22 +7,21 @@ from contextlib import contextmanager
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
+from lro_aio.cli.options import epilog, telling
 from lro_aio.cli.printing import console
-from lro_aio.cli.problems import CliError, Exit, describe
+from lro_aio.cli.problems import CliError, Exit
 
 __all__ = ["app"]
 
 INSTALL = "pip install 'lro-aio[postgres,cli]'"
 
-EXIT_CODES = (
+EPILOG = epilog(
     "0    done as asked",
     "2    wrong options or URL, or a missing extra",
     "5    PostgreSQL does not answer, or the tables cannot be made or upgraded: the error says why",
     "130  interrupted; nothing was changed",
 )
-EPILOG = "\n\n".join(("Exit codes:", *EXIT_CODES))  # blank lines, or the help would run the lines together
 
 app = typer.Typer(help="The tables in PostgreSQL: print their DDL, make them, upgrade them.", no_args_is_help=True)
 
@@ -80,25 +79,16 @@ def migrate(
 
 @contextmanager
 def _problems() -> Iterator[None]:
-    """One sentence and an exit code for each problem that the user can fix."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise typer.Exit(Exit.INTERRUPTED) from None
-    except ImportError as exc:
-        if not str(exc).startswith(("lro_aio.PostgresStore", "no pq wrapper")):
-            raise
-        _fail(CliError(f"psycopg is not installed, or has no libpq; this command needs it: {INSTALL}", Exit.USAGE))
-    except Exception as exc:  # `describe` knows which ones the user can fix; a defect is raised again
-        problem = describe(exc, "PostgreSQL")
-        if problem is None:
-            raise
-        _fail(problem)
-
-
-def _fail(problem: CliError) -> None:
-    console(stderr=True).print(f"[bold red]lro:[/] {escape(' '.join(str(problem).split()))}")
-    raise typer.Exit(problem.code)
+    """Tell what the user can fix, a missing extra as well."""
+    with telling("PostgreSQL"):
+        try:
+            yield
+        except ImportError as exc:
+            if not str(exc).startswith(("lro_aio.PostgresStore", "no pq wrapper")):
+                raise
+            raise CliError(
+                f"psycopg is not installed, or has no libpq; this command needs it: {INSTALL}", Exit.USAGE
+            ) from exc
 
 
 def _print(statements: Iterable[str]) -> None:

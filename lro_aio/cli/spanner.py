@@ -9,22 +9,21 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
+from lro_aio.cli.options import epilog, telling
 from lro_aio.cli.printing import console
-from lro_aio.cli.problems import CliError, Exit, describe
+from lro_aio.cli.problems import CliError, Exit
 
 __all__ = ["app"]
 
 INSTALL = "pip install 'lro-aio[spanner,cli]'"
 
-EXIT_CODES = (
+EPILOG = epilog(
     "0    done as asked",
     "2    wrong options or URL, or a missing extra",
     "5    Spanner does not answer, or the table cannot be created or upgraded: the error says why",
     "130  interrupted; a schema change that was sent continues",
 )
-EPILOG = "\n\n".join(("Exit codes:", *EXIT_CODES))  # blank lines, or the help would run the lines together
 
 app = typer.Typer(help="The table in Cloud Spanner: print its DDL, create it, upgrade it.", no_args_is_help=True)
 
@@ -109,26 +108,15 @@ def migrate(
 
 @contextmanager
 def _problems() -> Iterator[None]:
-    """One sentence and an exit code for each problem that the user can fix."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise typer.Exit(Exit.INTERRUPTED) from None
-    except ImportError as exc:
-        missing = exc.name or getattr(exc.__cause__, "name", None) or ""  # the store names its own extra only
-        if not missing.startswith("google"):
-            raise
-        _fail(CliError(f"{missing} is not installed; this command needs it: {INSTALL}", Exit.USAGE))
-    except Exception as exc:  # `describe` knows which ones the user can fix; a defect is raised again
-        problem = describe(exc, "Spanner")
-        if problem is None:
-            raise
-        _fail(problem)
-
-
-def _fail(problem: CliError) -> None:
-    console(stderr=True).print(f"[bold red]lro:[/] {escape(' '.join(str(problem).split()))}")
-    raise typer.Exit(problem.code)
+    """Tell what the user can fix, a missing extra as well."""
+    with telling("Spanner"):
+        try:
+            yield
+        except ImportError as exc:
+            missing = exc.name or getattr(exc.__cause__, "name", None) or ""  # the store names its own extra only
+            if not missing.startswith("google"):
+                raise
+            raise CliError(f"{missing} is not installed; this command needs it: {INSTALL}", Exit.USAGE) from exc
 
 
 def _print(statements: list[str] | tuple[str, ...]) -> None:
