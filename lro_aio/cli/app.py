@@ -12,13 +12,9 @@ import lro_aio
 from lro_aio.cli import backups, commands, controls, payloads, postgres, protos, spanner
 from lro_aio.cli.options import (
     EPILOG,
-    Header,
     Json,
     Name,
-    Server,
     Store,
-    Style,
-    Url,
     Where,
     fail,
     finish,
@@ -29,6 +25,7 @@ from lro_aio.cli.options import (
     store_of,
 )
 from lro_aio.cli.problems import CliError, Exit
+from lro_aio.cli.spreading import spread
 from lro_aio.core.names import ANY_PARENT
 
 __all__ = ["app"]
@@ -63,7 +60,9 @@ def _root(
 
 
 @app.command("list", epilog=EPILOG)
+@spread
 def list_command(
+    *,
     filter_: Annotated[
         str, typer.Option("--filter", metavar="FILTER", help="AIP-160, such as 'done = false AND handler = \"copy\"'.")
     ] = "",
@@ -76,39 +75,24 @@ def list_command(
         ),
     ] = ANY_PARENT,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Operations at most; 0 is all.")] = 50,
-    server: Server = None,
-    store: Store = None,
-    url: Url = None,
-    style: Style = "google",
-    header: Header = None,
+    where: Where,
     json: Json = False,
 ) -> None:
     """List operations, newest first."""
-    run(
-        Where(server, store, url, style, header),
-        lambda backend: commands.list_(backend, filter_=filter_, parent=parent, limit=limit, as_json=json),
-    )
+    run(where, lambda backend: commands.list_(backend, filter_=filter_, parent=parent, limit=limit, as_json=json))
 
 
 @app.command(epilog=EPILOG)
-def get(
-    name: Name,
-    server: Server = None,
-    store: Store = None,
-    url: Url = None,
-    style: Style = "google",
-    header: Header = None,
-    json: Json = False,
-) -> None:
+@spread
+def get(*, name: Name, where: Where, json: Json = False) -> None:
     """Show one operation; of one in a --store, what happened to it as well."""
-    run(
-        Where(server, store, url, style, header, name),
-        lambda backend: commands.get(backend, full_name(name), as_json=json),
-    )
+    run(where, lambda backend: commands.get(backend, full_name(name), as_json=json), name=name)
 
 
 @app.command(epilog=EPILOG)
+@spread
 def wait(
+    *,
     name: Name,
     timeout: Annotated[
         float | None,
@@ -116,47 +100,30 @@ def wait(
             "--timeout", min=0, callback=finite, metavar="SECONDS", help="Give up after so long. Default: never."
         ),
     ] = None,
-    server: Server = None,
-    store: Store = None,
-    url: Url = None,
-    style: Style = "google",
-    header: Header = None,
+    where: Where,
     json: Json = False,
 ) -> None:
     """Wait until an operation ends, and show it. Exits with 1 if it failed."""
-    run(
-        Where(server, store, url, style, header, name),
-        lambda backend: commands.wait(backend, full_name(name), timeout=timeout, as_json=json),
-    )
+    run(where, lambda backend: commands.wait(backend, full_name(name), timeout=timeout, as_json=json), name=name)
 
 
 @app.command(epilog=EPILOG)
-def watch(
-    name: Name,
-    server: Server = None,
-    store: Store = None,
-    url: Url = None,
-    style: Style = "google",
-    header: Header = None,
-    json: Json = False,
-) -> None:
+@spread
+def watch(*, name: Name, where: Where, json: Json = False) -> None:
     """Show the progress of an operation until it ends. Exits with 1 if it failed."""
-    run(
-        Where(server, store, url, style, header, name),
-        lambda backend: commands.watch(backend, full_name(name), as_json=json),
-    )
+    run(where, lambda backend: commands.watch(backend, full_name(name), as_json=json), name=name)
 
 
 @app.command(epilog=EPILOG)
 def stats(store: Store = None, json: Json = False) -> None:
     """Show how it goes with all operations: how many, what is late, what fails. Only their store tells."""
-    run(Where(None, store_of(store), None), lambda backend: commands.stats(backend, as_json=json))
+    run(Where(store=store_of(store)), lambda backend: commands.stats(backend, as_json=json))
 
 
 @app.command(epilog=EPILOG)
 def history(name: Name, store: Store = None, json: Json = False) -> None:
     """Show what happened to an operation, oldest first. Only its store tells."""
-    where = Where(None, store_of(store), None)
+    where = Where(store=store_of(store))
     run(where, lambda backend: commands.history(backend, full_name(name), as_json=json))
 
 
@@ -164,7 +131,9 @@ controls.add_to(app)
 
 
 @app.command(epilog=EPILOG, context_settings={"ignore_unknown_options": True})  # -5 is a message
+@spread
 def send(
+    *,
     name: Name,
     topic: Annotated[str, typer.Argument(metavar="TOPIC", help="What the handler receives by.")],
     payload: Annotated[
@@ -174,15 +143,10 @@ def send(
         str | None,
         typer.Option("--message-id", metavar="ID", help="Of two messages of a topic with the same id, one is kept."),
     ] = None,
-    server: Server = None,
-    store: Store = None,
-    url: Url = None,
-    style: Style = "google",
-    header: Header = None,
+    where: Where,
     json: Json = False,
 ) -> None:
     """Send a message to an operation that has not ended. It is kept until the handler receives it."""
-    where = Where(server, store, url, style, header, name)
     try:
         value = payloads.read(payload)
     except CliError as exc:
@@ -190,6 +154,7 @@ def send(
     run(
         where,
         lambda backend: commands.send(backend, full_name(name), topic, value, message_id=message_id, as_json=json),
+        name=name,
         writes=True,
     )
 

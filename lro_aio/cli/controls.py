@@ -11,22 +11,10 @@ import typer
 
 from lro_aio.cli import commands
 from lro_aio.cli.backends import Backend, BulkAction
-from lro_aio.cli.options import (
-    EPILOG,
-    NAMED,
-    Header,
-    Json,
-    Server,
-    Store,
-    Style,
-    Url,
-    Where,
-    fail,
-    run,
-    run_each,
-)
+from lro_aio.cli.options import EPILOG, NAMED, Json, Where, fail, run, run_each
 from lro_aio.cli.problems import CliError, Exit
-from lro_aio.core.bulk import EVERYTHING, VERBS
+from lro_aio.cli.spreading import spread
+from lro_aio.core.bulk import EVERYTHING
 from lro_aio.core.names import ANY_PARENT
 
 __all__ = ["add_to"]
@@ -52,11 +40,11 @@ Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="For the h
 class Many:
     """What the options say of many operations."""
 
-    filter: str = ""
-    everything: bool = False
-    yes: bool = False
-    parent: str = ANY_PARENT
-    per_second: float = 50.0
+    filter: Filter = ""
+    everything: All = False
+    yes: Yes = False
+    parent: Parent = ANY_PARENT
+    per_second: Rate = 50.0
 
     def chosen(self, names: list[str] | None) -> bool:
         """Whether it is for many, and not for those that are named.
@@ -72,138 +60,87 @@ class Many:
         return not names
 
 
-def cancel(
-    names: OptionalNames = None,
-    filter_: Filter = "",
-    all_: All = False,
-    yes: Yes = False,
-    reason: Reason = "",
-    parent: Parent = ANY_PARENT,
-    per_second: Rate = 50.0,
-    server: Server = None,
-    store: Store = None,
-    url: Url = None,
-    style: Style = "google",
-    header: Header = None,
-    json: Json = False,
-) -> None:
+@spread
+def cancel(*, names: OptionalNames = None, many: Many, reason: Reason = "", where: Where, json: Json = False) -> None:
     """Ask for operations to be cancelled. They may still end otherwise; a finished one stays as it is."""
     _act(
         "cancel",
         names,
-        Many(filter=filter_, everything=all_, yes=yes, parent=parent, per_second=per_second),
-        Where(server, store, url, style, header, names[0] if names else ""),
+        many,
+        where,
         lambda backend, name: commands.cancel(backend, name, reason=reason, as_json=json),
         reason=reason,
         as_json=json,
     )
 
 
-def pause(
-    names: OptionalNames = None,
-    filter_: Filter = "",
-    all_: All = False,
-    yes: Yes = False,
-    reason: Reason = "",
-    parent: Parent = ANY_PARENT,
-    per_second: Rate = 50.0,
-    server: Server = None,
-    store: Store = None,
-    url: Url = None,
-    style: Style = "google",
-    header: Header = None,
-    json: Json = False,
-) -> None:
+@spread
+def pause(*, names: OptionalNames = None, many: Many, reason: Reason = "", where: Where, json: Json = False) -> None:
     """Let no run of operations begin until they are unpaused; what runs goes on to its next stop."""
     _act(
         "pause",
         names,
-        Many(filter=filter_, everything=all_, yes=yes, parent=parent, per_second=per_second),
-        Where(server, store, url, style, header, names[0] if names else ""),
+        many,
+        where,
         lambda backend, name: commands.pause(backend, name, reason=reason, as_json=json),
         reason=reason,
         as_json=json,
     )
 
 
-def unpause(
-    names: OptionalNames = None,
-    filter_: Filter = "",
-    all_: All = False,
-    yes: Yes = False,
-    reason: Reason = "",
-    parent: Parent = ANY_PARENT,
-    per_second: Rate = 50.0,
-    server: Server = None,
-    store: Store = None,
-    url: Url = None,
-    style: Style = "google",
-    header: Header = None,
-    json: Json = False,
-) -> None:
+@spread
+def unpause(*, names: OptionalNames = None, many: Many, reason: Reason = "", where: Where, json: Json = False) -> None:
     """Let paused operations run again: what has failed, from the segment that failed."""
     _act(
         "unpause",
         names,
-        Many(filter=filter_, everything=all_, yes=yes, parent=parent, per_second=per_second),
-        Where(server, store, url, style, header, names[0] if names else ""),
+        many,
+        where,
         lambda backend, name: commands.unpause(backend, name, reason=reason, as_json=json),
         reason=reason,
         as_json=json,
     )
 
 
+@spread
 def rerun(
+    *,
     names: OptionalNames = None,
-    filter_: Filter = "",
-    all_: All = False,
-    yes: Yes = False,
+    many: Many,
     request_id: Annotated[
         str, typer.Option("--request-id", metavar="ID", help="A repeat with the same ID finds the same new operation.")
     ] = "",
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="With a filter: why.")] = "",
-    parent: Parent = ANY_PARENT,
-    per_second: Rate = 50.0,
-    server: Server = None,
-    store: Store = None,
-    url: Url = None,
-    style: Style = "google",
-    header: Header = None,
+    where: Where,
     json: Json = False,
 ) -> None:
     """Run operations that have ended once more, as new ones that take over the steps that are done."""
     _act(
         "rerun",
         names,
-        Many(filter=filter_, everything=all_, yes=yes, parent=parent, per_second=per_second),
-        Where(server, store, url, style, header, names[0] if names else ""),
+        many,
+        where,
         lambda backend, name: commands.rerun(backend, name, request_id=request_id, as_json=json),
         reason=reason,
         as_json=json,
     )
 
 
+@spread
 def delete(
+    *,
     names: OptionalNames = None,
-    filter_: Filter = "",
-    all_: All = False,
-    yes: Yes = False,
+    many: Many,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="With a filter: why.")] = "",
-    parent: Parent = ANY_PARENT,
-    per_second: Rate = 50.0,
-    server: Server = None,
-    store: Store = None,
-    url: Url = None,
-    style: Style = "google",
-    header: Header = None,
+    where: Where,
     json: Json = False,
 ) -> None:
     """Forget operations. This does not stop them: an unfinished one runs to its end unseen."""
     _act(
         "delete",
         names,
-        Many(filter=filter_, everything=all_, yes=yes, parent=parent, per_second=per_second),
-        Where(server, store, url, style, header, names[0] if names else ""),
+        many,
+        where,
         lambda backend, name: commands.delete(backend, name, as_json=json),
         reason=reason,
         as_json=json,
@@ -226,7 +163,6 @@ def _act(
     reason: str,
     as_json: bool,
 ) -> None:
-    assert verb in VERBS
     try:
         chosen = many.chosen(names)
     except CliError as exc:
@@ -256,7 +192,7 @@ def _repeat(action: BulkAction, many: Many, where: Where) -> str:
     for option, value, default in (
         ("--parent", action.parent, ANY_PARENT),
         ("--reason", action.reason, ""),
-        ("--per-second", f"{action.per_second:g}", "50"),
+        ("--per-second", f"{action.per_second:g}", f"{Many().per_second:g}"),
         ("--server", where.server, None),
         ("--store", where.store, None),
         ("--url", where.url, None),

@@ -29,7 +29,6 @@ __all__ = [
     "Header",
     "Json",
     "Name",
-    "Names",
     "Server",
     "Store",
     "Style",
@@ -70,7 +69,6 @@ EPILOG = epilog(
 
 NAMED = "a bare id means operations/ID; or a rehydration token."
 Name = Annotated[str, typer.Argument(metavar="NAME", help=f"Resource name; {NAMED}")]
-Names = Annotated[list[str], typer.Argument(metavar="NAME...", help=f"Resource names; {NAMED}")]
 Server = Annotated[
     str | None,
     typer.Option("--server", metavar="HOST:PORT", help="A gRPC server, without TLS. Default: $LRO_SERVER."),
@@ -114,22 +112,23 @@ def finite(seconds: float | None) -> float | None:
 class Where:
     """Where the operations are, according to the options."""
 
-    server: str | None
-    store: str | None
-    url: str | None
-    style: str = "google"
-    header: list[str] | None = None
-    name: str = ""
-    """The operation: if it is a rehydration token, it may say where."""
+    server: Server = None
+    store: Store = None
+    url: Url = None
+    style: Style = "google"
+    header: Header = None
 
-    def place(self) -> Service | str:
+    def place(self, name: str) -> Service | str:
         """The service, or the URL of the store.
+
+        Args:
+            name: Of the operation, or "": if it is a rehydration token, it may say where.
 
         Raises:
             CliError: The options name none, or more than one.
         """
         server, store, url = self.server, self.store, self.url
-        if not (server or store or url) and is_token(self.name) and (found := address_in(self.name)) is not None:
+        if not (server or store or url) and is_token(name) and (found := address_in(name)) is not None:
             if self.header:  # whoever made the token must not choose who gets the password
                 raise CliError(f"--header needs a --url beside it: is it --url {found.url}?", Exit.USAGE)
             return found
@@ -160,15 +159,15 @@ def full_name(name: str) -> str:
     return name if "/" in name or is_token(name) else f"operations/{name}"
 
 
-def run(where: Where, action: Action, *, writes: bool = False) -> None:
-    """Do something where the operations are, and exit."""
+def run(where: Where, action: Action, *, name: str = "", writes: bool = False) -> None:
+    """Do something where the operations are, or where the token says that is the name, and exit."""
 
     async def run(place: Service | str) -> Exit:
         opened = open_service(place) if isinstance(place, Service) else open_store(place, writes=writes)
         async with opened as backend:
             return await action(backend)
 
-    place = _place_of(where)
+    place = _place_of(where, name)
     finish(run(place), _named(place))
 
 
@@ -188,14 +187,14 @@ def run_each(names: list[str], where: Where, action: Callable[[Backend, str], Aw
                 worst = max(worst, problem.code)
         return worst
 
-    place = _place_of(where)
-    run(where, each, writes=True)
+    place = _place_of(where, names[0])
+    run(where, each, name=names[0], writes=True)
 
 
-def _place_of(where: Where) -> Service | str:
+def _place_of(where: Where, name: str) -> Service | str:
     """The service, or the URL of the store; exits where the options do not tell."""
     try:
-        return where.place()
+        return where.place(name)
     except (CliError, lro_aio.LroError) as exc:
         _fail_of(exc, "")
 
