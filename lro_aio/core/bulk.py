@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lro_aio.core import filters, trail
+from lro_aio.core import filters
 from lro_aio.core.errors import InvalidFilterError
 from lro_aio.core.record import Record
+from lro_aio.core.rerunning import links
 from lro_aio.core.stats import Count
 
 __all__ = [
@@ -132,4 +133,4 @@ def made_meanwhile(record: Record, until: float) -> bool:
     """Whether a row is a rerun that was made in the very moment in which the bulk action began: by itself, that is."""
     if record.create_time < until:
         return False
-    return any(one.kind == trail.RERUN and one.text.startswith("of ") for one in trail.happenings(record.trail))
+    return bool(links(record.trail, "of"))

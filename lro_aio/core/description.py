@@ -152,7 +152,7 @@ def _waits_for(record: Record, now: float) -> str:
         return "for a process that runs it"
     if record.state is not State.SUSPENDED or record.wait is None:
         return ""
-    if record.wait.rerun and not record.wait.union:
+    if record.wait.repeats:
         return "for its turn to run again"
     return trail.waits_for(record.wait, now, record.resume_point)
 

@@ -79,9 +79,8 @@ def _shown(entry: Entry) -> str:
 def _end(record: Record) -> Iterator[HistoryEntry]:
     if not record.done:
         return
-    when = record.update_time if record.end_time is None else record.end_time
     error = "" if record.state is State.SUCCEEDED else _told(status_pb2.Status.FromString(record.error))
-    yield HistoryEntry(time=when, kind=record.state.value, error=error)
+    yield HistoryEntry(time=record.ended, kind=record.state.value, error=error)
 
 
 def _told(status: status_pb2.Status) -> str:

@@ -305,7 +305,7 @@ def fact(before: Record | None, after: Record | None) -> Moment | None:
     if after.state is not State.SUSPENDED or after.paused:
         return None
     wait, point = after.wait, after.resume_point
-    if wait is None or wait.union or not wait.rerun:
+    if wait is None or not wait.repeats:
         return Suspended(name=name, handler=handler, resume_point=point)
     delay = max(0.0, wait.sleep_until - after.update_time)
     return Retried(name=name, handler=handler, resume_point=point, retries=after.retries, delay=delay)
@@ -348,8 +348,7 @@ def outcome(after: Record, before: Record) -> str:
     if after.state is State.PENDING:
         return "CLEANUP" if after.cleaning and not before.cleaning else "RELEASED"
     if after.state is State.SUSPENDED:
-        again = after.wait is not None and after.wait.rerun and not after.wait.union
-        return "RETRIED" if again else "SUSPENDED"
+        return "RETRIED" if after.wait is not None and after.wait.repeats else "SUSPENDED"
     return "LEFT"
 
 
@@ -362,13 +361,12 @@ def failure(after: Record) -> tuple[str, str]:
 
 
 def _ended(after: Record) -> Ended:
-    ended = after.update_time if after.end_time is None else after.end_time
     code, reason = failure(after)
     return Ended(
         name=after.name,
         handler=after.handler,
         outcome=after.state.value,
-        seconds=max(0.0, ended - after.create_time),
+        seconds=max(0.0, after.ended - after.create_time),
         code=code,
         reason=reason,
     )

@@ -222,6 +222,11 @@ class Wait(_Json):
             return NEVER if self.timer is None else self.timer
         return self.sleep_until
 
+    @property
+    def repeats(self) -> bool:
+        """Whether it is one before the segment runs again, and not one that the handler asked for."""
+        return self.rerun and not self.union
+
     def told(self, now: float) -> Wait:
         """The same, ended by a message or by what was found out: now, or once it may be woken again."""
         return self if self.news is not None else dataclasses.replace(self, news=max(now, self.not_before))
@@ -461,6 +466,11 @@ class Record:
     def done(self) -> bool:
         """Whether the operation has ended."""
         return self.state in _TERMINAL
+
+    @property
+    def ended(self) -> float:
+        """Epoch seconds of the end of one that is done, also where another program ended it and noted no time."""
+        return self.update_time if self.end_time is None else self.end_time
 
     @property
     def foreign(self) -> bool:
