@@ -12,7 +12,6 @@ from lro_aio.core import trail
 from lro_aio.core.errors import OperationDoneError
 from lro_aio.core.moves import Holder, check_holder, evolved
 from lro_aio.core.record import Record, State, Wait
-from lro_aio.core.trail import noted, waits_for
 from lro_aio.core.transitions import park
 
 __all__ = ["JournalMovedError", "appended", "message", "ripened", "wait_durably"]
@@ -78,7 +77,7 @@ def wait_durably(
     check_holder(record, holder)
     if record.entries != known:
         raise JournalMovedError(record.entries)
-    happened = noted(record.trail, now, trail.SUSPENDED, waits_for(wait, now, record.resume_point))
+    happened = trail.suspended(record.trail, now, wait, record.resume_point)
     columns = {"wait": wait, "attempt": 0, "trail": happened}
     return park(record, "suspend", holder, now, retention, {**columns, **(changes or {})})
 

@@ -15,8 +15,6 @@ __all__ = ["Span", "spans"]
 
 QUEUED, SEGMENT, WAIT, PAUSE = "QUEUED", "SEGMENT", "WAIT", "PAUSE"
 STEP, SLEEP, MESSAGE, CRASH, CANCEL = "STEP", "SLEEP", "MESSAGE", "CRASH", "CANCEL"
-_THEN = "; then "
-_THE_START = "the start"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +76,8 @@ class _Life:
             case trail.CLAIMED:
                 self._next(when, SEGMENT, self._point, owner=text)
             case trail.SUSPENDED:
-                label, _, point = text.rpartition(_THEN)
+                label, self._point = trail.parted(text)
                 self._next(when, WAIT, label, outcome=kind)
-                self._point = "" if point == _THE_START else point
             case trail.RETRIED:
                 self._next(when, WAIT, "the next try", outcome=kind, error=text)
             case trail.FAILURE:
@@ -104,7 +101,7 @@ class _Life:
         """All of them, the open ones ended with the operation."""
         record = self._record
         if record.done:
-            ended = _ended(record)
+            ended = record.ended
             self._close(ended, record.state.value, "")
             self._end_pause(ended)
         return [*self._found, *(span for span in (self._open, self._pause) if span is not None)]
@@ -160,7 +157,7 @@ def _unfinished(record: Record, tries: Sequence[Entry]) -> Span:
     told = _json(tries[-1])
     return Span(
         start=tries[0].time,
-        end=_ended(record) if record.done else None,
+        end=record.ended if record.done else None,
         kind=STEP,
         label=f"{name} {key}".rstrip(),
         outcome=State.FAILED.value if record.done else "",
@@ -174,11 +171,7 @@ def _until(entry: Entry, record: Record) -> float | None:
     until = _json(entry)
     if not isinstance(until, int | float):
         return None
-    return min(float(until), _ended(record)) if record.done else float(until)
-
-
-def _ended(record: Record) -> float:
-    return record.update_time if record.end_time is None else record.end_time
+    return min(float(until), record.ended) if record.done else float(until)
 
 
 def _json(entry: Entry) -> object:

@@ -29,6 +29,8 @@ __all__ = [
     "Happening",
     "happenings",
     "noted",
+    "parted",
+    "suspended",
     "waits_for",
     "woken_by",
 ]
@@ -62,6 +64,8 @@ MOST = 32
 """Lines that are kept."""
 LONGEST = 160
 """Characters of a text."""
+_THEN = "; then "
+_THE_START = "the start"
 _YEAR_10000 = 253_402_300_800.0
 
 
@@ -106,8 +110,30 @@ def happenings(trail: str) -> Iterator[Happening]:
         yield Happening(float(moment), kind, text)
 
 
+def suspended(trail: str, now: float, wait: Wait, resume_point: str) -> str:
+    """The trail with the end of a segment. A text that is too long loses of its wait, and not its resume point."""
+    then = _then(resume_point)
+    return noted(trail, now, SUSPENDED, _wait(wait, now)[: max(0, LONGEST - len(then))] + then)
+
+
 def waits_for(wait: Wait, now: float, resume_point: str) -> str:
     """What a segment that ends at this moment waits for, and where the handler goes on."""
+    return _wait(wait, now) + _then(resume_point)
+
+
+def parted(text: str) -> tuple[str, str]:
+    """Of the text of a ``SUSPENDED``: what it waits for, and the resume point ("" is the start)."""
+    told, then, point = text.rpartition(_THEN)
+    if not then:  # cut off by an older release
+        return text, ""
+    return told, "" if point == _THE_START else point
+
+
+def _then(resume_point: str) -> str:
+    return f"{_THEN}{resume_point or _THE_START}"
+
+
+def _wait(wait: Wait, now: float) -> str:
     parts = []
     bounded = wait.ends < NEVER or not (wait.union or wait.topics)
     if bounded and (wait.ends > now or not wait.children):
@@ -120,8 +146,7 @@ def waits_for(wait: Wait, now: float, resume_point: str) -> str:
             parts.append(f"of {wait.service}")
         if wait.deadline is not None:
             parts.append(f"no longer than {_date(wait.deadline)}")
-    between = " or " if wait.union else ", "
-    return f"{between.join(parts)}; then {resume_point or 'the start'}"
+    return (" or " if wait.union else ", ").join(parts)
 
 
 def woken_by(wake: Wake) -> str:

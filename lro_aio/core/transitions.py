@@ -48,7 +48,7 @@ from lro_aio.core.moves import (
 )
 from lro_aio.core.record import Record, State, Wait, Wake, WakeReason
 from lro_aio.core.status import cancelled, make_status
-from lro_aio.core.trail import noted, waits_for, woken_by
+from lro_aio.core.trail import noted, woken_by
 
 __all__ = [
     "Claimant",
@@ -170,7 +170,7 @@ def claim(
         return held_back(evolved(record, now, trail=happened), now, on_cancel=by.on_cancel)
     waited = record.wait if record.state is State.SUSPENDED else None
     woken = record.wake
-    if waited is not None and (waited.union or not waited.rerun):
+    if waited is not None and not waited.repeats:
         if wake is not None:
             happened = noted(happened, now, trail.WOKEN, woken_by(wake))
         if waited.union:
@@ -287,8 +287,7 @@ def suspend(
         InvalidTransitionError: It has no handler that could go on with it.
     """
     columns = {"wait": wait, "wake": None, "resume_point": resume_point}
-    happened = noted(record.trail, now, trail.SUSPENDED, waits_for(wait, now, resume_point))
-    counts = {"attempt": 0, "retries": 0, "trail": happened}
+    counts = {"attempt": 0, "retries": 0, "trail": trail.suspended(record.trail, now, wait, resume_point)}
     return park(record, "suspend", holder, now, retention, {**columns, **counts, **(changes or {})})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lro_aio.core import trail
-from lro_aio.core.record import Record, State
+from lro_aio.core.record import Record, State, Wait
 from lro_aio.core.timeline import Span, spans
 from lro_aio.core.trail import noted
 
@@ -51,3 +51,19 @@ def test_a_resume_point_is_read_from_the_end_of_what_a_segment_said() -> None:
     waits = "for a message on a; then b; then collect"
     made = record((101.0, trail.CLAIMED, "a"), (102.0, trail.SUSPENDED, waits), (103.0, trail.CLAIMED, "a"))
     assert [span.label for span in spans(made, ()) if span.kind == "SEGMENT"] == ["", "collect"]
+
+
+def test_however_long_the_wait_is_told_the_resume_point_is_known() -> None:
+    wait = Wait(token="t", sleep_until=0.0, children=(f"projects/{'x' * trail.LONGEST}/operations/child",))
+    told = trail.suspended(noted("", 101.0, trail.CLAIMED, "a"), 102.0, wait, "collect")
+    made = record(trail=noted(told, 103.0, trail.CLAIMED, "a"))
+    assert [span.label for span in spans(made, ()) if span.kind == "SEGMENT"] == ["", "collect"]
+    [waited] = [span.label for span in spans(made, ()) if span.kind == "WAIT"]
+    assert waited.startswith("for projects/xxx")
+
+
+def test_what_an_older_release_cut_off_is_a_wait_and_no_resume_point() -> None:
+    cut = f"for projects/{'x' * trail.LONGEST}/operations/child; then collect"
+    made = record((101.0, trail.CLAIMED, "a"), (102.0, trail.SUSPENDED, cut), (103.0, trail.CLAIMED, "a"))
+    assert [span.label for span in spans(made, ()) if span.kind == "SEGMENT"] == ["", ""]
+    assert [span.label for span in spans(made, ()) if span.kind == "WAIT"] == [cut[: trail.LONGEST]]
