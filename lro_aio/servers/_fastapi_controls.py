@@ -7,14 +7,14 @@ from fastapi.responses import Response
 
 from lro_aio.servers import _fastapi_bulk as bulk
 from lro_aio.servers._openapi import operation_responses
-from lro_aio.servers._routes import Routes, response
-from lro_aio.servers.errors import invalid
-from lro_aio.servers.http import Reply, operation_json, parse_object, read_body
+from lro_aio.servers._routes import Members, Routes, read_members, response
+from lro_aio.servers.http import Reply, operation_json
 
 __all__ = ["add_routes"]
 
-MAX_BODY = 64 * 1024
-"""Most bytes of a request's body, which holds a reason or an id."""
+_REASON: Members = {"reason": ("reason", str)}
+_CANCEL: Members = {**_REASON, "name": ("name", str)}
+_RERUN: Members = {"requestId": ("request_id", str), "request_id": ("request_id", str)}
 
 
 def add_routes(routes: Routes) -> None:
@@ -22,23 +22,23 @@ def add_routes(routes: Routes) -> None:
     calls = routes.calls
 
     async def cancel(request: Request, name: str) -> Response:
-        asked = await _members(request, "reason", "name")  # the name is the path's, whatever the body says
+        asked = await read_members(request, _CANCEL)  # the name is the path's, whatever the body says
         await calls.cancel(name, asked.get("reason", ""))
         return response(Reply(200, {}))
 
     async def pause(request: Request, name: str) -> Response:
-        asked = await _members(request, "reason")
+        asked = await read_members(request, _REASON)
         await calls.pause(name, asked.get("reason", ""))
         return response(Reply(200, {}))
 
     async def unpause(request: Request, name: str) -> Response:
-        asked = await _members(request, "reason")
+        asked = await read_members(request, _REASON)
         await calls.unpause(name, asked.get("reason", ""))
         return response(Reply(200, {}))
 
     async def rerun(request: Request, name: str) -> Response:
-        asked = await _members(request, "requestId", "request_id")
-        made = await calls.rerun(name, asked.get("requestId", asked.get("request_id")) or None)
+        asked = await read_members(request, _RERUN)
+        made = await calls.rerun(name, asked.get("request_id") or None)
         return response(Reply(200, operation_json(made)))
 
     bulk.add_routes(routes, {"cancel": cancel, "pause": pause, "unpause": unpause, "rerun": rerun})
@@ -47,14 +47,3 @@ def add_routes(routes: Routes) -> None:
     routes.add("POST", "/{name:path}:pause", routes.endpoint("pause", pause), "PauseOperation")
     routes.add("POST", "/{name:path}:unpause", routes.endpoint("unpause", unpause), "UnpauseOperation")
     routes.add("POST", "/{name:path}:rerun", routes.endpoint("rerun", rerun), "RerunOperation", responses=described)
-
-
-async def _members(request: Request, *known: str) -> dict[str, str]:
-    """The members of the body, all of them texts."""
-    members = parse_object(await read_body(request.receive, request.headers, MAX_BODY))
-    for name, value in members.items():
-        if name not in known:
-            raise invalid("body", f"has an unknown member; known: {', '.join(known) or 'none'}")
-        if not isinstance(value, str):
-            raise invalid(name, "must be a string")
-    return members

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,24 @@ from lro_aio.client import Client
 from lro_aio.core.errors import InvalidOperationNameError
 from lro_aio.core.names import parse
 from lro_aio.servers.calls import Calls
-from lro_aio.servers.errors import cut_off
+from lro_aio.servers.errors import cut_off, invalid
 from lro_aio.servers.forms import refuse_forms
-from lro_aio.servers.http import Reply, read_body
+from lro_aio.servers.http import Reply, parse_object, read_body
 from lro_aio.servers.sending import most_sent
 
-__all__ = ["Act", "Endpoint", "NameOf", "Routes", "query_parameters", "read_sent", "response"]
+__all__ = [
+    "Act",
+    "Endpoint",
+    "Members",
+    "NameOf",
+    "Routes",
+    "collection_name",
+    "either",
+    "query_parameters",
+    "read_members",
+    "read_sent",
+    "response",
+]
 
 NAME_PARAMETER = {
     "name": "name",
@@ -29,6 +41,15 @@ NAME_PARAMETER = {
     "schema": {"type": "string"},
     "description": "resource name, with its slashes",
 }
+
+MAX_BODY = 64 * 1024
+"""Most bytes of a body with members: a filter, a reason or an id."""
+
+KINDS: dict[type | tuple[type, ...], str] = {str: "a string", bool: "a boolean", (int, float): "a number"}
+"""Types of JSON, in words."""
+
+Members = Mapping[str, tuple[str, type | tuple[type, ...]]]
+"""What a body may have: by member, the argument that it is, and its type."""
 
 Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
 Act = Callable[[Request, str], Awaitable[Response]]
@@ -45,6 +66,25 @@ async def read_sent(request: Request, client: Client) -> bytes:
     return await read_body(request.receive, request.headers, most_sent(client.server_host.limits.message))
 
 
+async def read_members(request: Request, known: Members) -> dict[str, Any]:
+    """The arguments that a body has.
+
+    Raises:
+        RequestError: It is no JSON object, has other members or one in two spellings, or one has the wrong type.
+    """
+    found: dict[str, Any] = {}
+    for name, value in parse_object(await read_body(request.receive, request.headers, MAX_BODY)).items():
+        if name not in known:
+            raise invalid("body", f"has an unknown member; known: {', '.join(known)}")
+        argument, kind = known[name]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise invalid(name, f"must be {KINDS[kind]}")
+        if argument in found:
+            raise invalid(name, "is there twice")
+        found[argument] = value
+    return found
+
+
 async def path_name(request: Request) -> str:
     """The name in the path. What the router does not see in it stays, and makes it invalid.
 
@@ -56,12 +96,24 @@ async def path_name(request: Request) -> str:
     return name + _line_break(request)
 
 
-async def _collection(request: Request) -> str:
-    return f"{await path_name(request)}/operations"
-
-
-async def _top_level(request: Request) -> str:
+async def collection_name(request: Request) -> str:
+    """The collection below the name in the path, or the top level where the path has none."""
+    if "name" in request.path_params:
+        return f"{await path_name(request)}/operations"
     return "operations" + _line_break(request)
+
+
+def either(many: Endpoint, one: Endpoint) -> Endpoint:
+    """``x/operations/operations`` is an operation, and not the collection below ``x/operations``."""
+
+    async def answer(request: Request) -> Response:  # no partial: older releases of FastAPI do not read its annotations
+        try:
+            parse(await collection_name(request))
+        except InvalidOperationNameError:
+            return await many(request)
+        return await one(request)
+
+    return answer
 
 
 def _line_break(request: Request) -> str:
@@ -148,18 +200,10 @@ class Routes:
             get: Answers for an operation whose id is "operations".
             parameters: OpenAPI of the query.
         """
-        list_children = self.endpoint("list", page, _collection)
-        get_named_so = self.endpoint("get", get, _collection)
-
-        async def list_of_parent(request: Request) -> Response:
-            try:
-                parse(await _collection(request))
-            except InvalidOperationNameError:
-                return await list_children(request)
-            return await get_named_so(request)
-
-        self.add("GET", "/operations", self.endpoint("list", page, _top_level), "ListOperations", parameters)
-        self.add("GET", "/{name:path}/operations", list_of_parent, "ListOperationsOfParent", parameters)
+        many = self.endpoint("list", page, collection_name)
+        one = self.endpoint("get", get, collection_name)
+        self.add("GET", "/operations", many, "ListOperations", parameters)
+        self.add("GET", "/{name:path}/operations", either(many, one), "ListOperationsOfParent", parameters)
 
 
 def query_parameters(*parameters: tuple[str, str, str]) -> dict[str, Any]:

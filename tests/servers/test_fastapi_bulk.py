@@ -76,6 +76,7 @@ async def test_a_parent_bounds_it(client: lro.Client, http_to: HttpTo, gates: An
         ({"filter": "*", "perSecond": 0, "force": True}, "INVALID_REQUEST"),
         ({"filter": "*", "perSecond": True}, "INVALID_REQUEST"),
         ({"filter": "*", "perSecond": 1e9, "force": True}, "INVALID_REQUEST"),
+        ({"filter": "*", "perSecond": 1, "per_second": 2}, "INVALID_REQUEST"),
     ],
 )
 async def test_what_cannot_be_meant_is_refused(
@@ -87,7 +88,8 @@ async def test_what_cannot_be_meant_is_refused(
         if "BROKEN" in str(body):
             assert answer.json()["error"]["details"][0]["metadata"]["position"] == "8"
         assert (await http.post(f"/v1/operations:{verb}", data={"filter": "*"})).status_code == 415
-        assert (await http.post(f"/v1/a b/operations:{verb}", json={"filter": "*"})).status_code == 400
+        for path in (f"a b/operations:{verb}", f"operations:{verb}%0A"):
+            assert (await http.post(f"/v1/{path}", json={"filter": "*"})).status_code == 400
     assert not (await client.list_operations('handler = "lro.bulk"')).operations
 
 
