@@ -24,6 +24,7 @@ from lro_aio.cli.printing import (
     print_list,
 )
 from lro_aio.cli.problems import CliError, Exit
+from lro_aio.core.bulk import preview_json
 from lro_aio.core.proto_json import operation_json
 from lro_aio.core.shown_progress import progress_of
 
@@ -134,8 +135,7 @@ async def bulk(backend: Backend, action: BulkAction, *, yes: bool, repeat: str, 
     if not yes:
         found = await backend.preview(action)
         if as_json:
-            more = {"more": True} if found.count.more else {}
-            print(json.dumps({"count": found.count.number, **more, "sample": list(found.sample)}), flush=True)
+            print(json.dumps(preview_json(found)), flush=True)
         else:
             print_preview(console(), found, repeat)
         return Exit.OK

@@ -14,7 +14,7 @@ from lro_aio.core.bulk import BulkPreview
 from lro_aio.core.description import Description
 from lro_aio.core.record import State
 from lro_aio.core.shown_progress import failure_of
-from lro_aio.core.stats import Count, DueRoute, Stats
+from lro_aio.core.stats import Count, DueRoute, Stats, count_json
 from lro_aio.core.timeline import Span
 
 __all__ = ["print_description", "print_preview", "print_stats", "stats_json"]
@@ -106,7 +106,8 @@ def _details(span: Span) -> Text:
 
 def print_stats(output: Console, stats: Stats) -> None:
     """Print how it goes with all operations."""
-    states = [state for state in State if stats.states[state].number]
+    totals = stats.states
+    states = [state for state in State if totals[state].number]
     if not states:
         output.print("no operations")
         return
@@ -117,7 +118,7 @@ def print_stats(output: Console, stats: Stats) -> None:
         found = [counts.get((handler, state), Count(0)) for state in states]
         table.add_row(Text(plain(handler) or NOBODY), *(Text(str(count) if count.number else "-") for count in found))
     if len(handlers) > 1:
-        table.add_row(Text("all", "bold"), *(Text(str(stats.states[state]), "bold") for state in states))
+        table.add_row(Text("all", "bold"), *(Text(str(totals[state]), "bold") for state in states))
     output.print(table)
     _print_rest(output, stats)
 
@@ -168,10 +169,7 @@ def print_preview(output: Console, found: BulkPreview, repeat: str) -> None:
 
 
 def stats_json(stats: Stats) -> dict[str, Any]:
-    """The numbers for machines. A count with ``more`` is the least that there are."""
-
-    def count(of: Count) -> dict[str, Any]:
-        return {"count": of.number, **({"more": True} if of.more else {})}
+    """The numbers for machines."""
 
     def routes(of: Sequence[DueRoute]) -> list[dict[str, Any]]:
         return [
@@ -180,16 +178,16 @@ def stats_json(stats: Stats) -> dict[str, Any]:
                 "resumePoint": due.resume_point,
                 "since": moment(due.since),
                 "name": due.name,
-                **count(due.count),
+                **count_json(due.count),
             }
             for due in of
         ]
 
     return {
         "time": moment(stats.time),
-        "counts": [{"handler": c.handler, "state": c.state.value, **count(c.count)} for c in stats.counts],
-        "paused": count(stats.paused),
-        "running": [{"owner": one.owner, **count(one.count)} for one in stats.running],
+        "counts": [{"handler": c.handler, "state": c.state.value, **count_json(c.count)} for c in stats.counts],
+        "paused": count_json(stats.paused),
+        "running": [{"owner": one.owner, **count_json(one.count)} for one in stats.running],
         "due": routes(stats.due),
         "unserved": routes(stats.unserved),
         "failures": [
@@ -200,7 +198,7 @@ def stats_json(stats: Stats) -> dict[str, Any]:
                 "message": group.message,
                 "name": group.name,
                 "time": moment(group.time),
-                **count(group.count),
+                **count_json(group.count),
             }
             for group in stats.failures
         ],

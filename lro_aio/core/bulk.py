@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from lro_aio.core import filters
 from lro_aio.core.errors import InvalidFilterError
 from lro_aio.core.record import Record
 from lro_aio.core.rerunning import links
-from lro_aio.core.stats import Count
+from lro_aio.core.stats import Count, count_json
 
 __all__ = [
     "EVERYTHING",
@@ -22,6 +23,7 @@ __all__ = [
     "BulkState",
     "Verb",
     "made_meanwhile",
+    "preview_json",
     "spared",
     "wanted",
 ]
@@ -122,6 +124,11 @@ def wanted(text: str) -> filters.Filter:
     if found.empty:
         raise InvalidFilterError(f"say which operations; {EVERYTHING!r} is every one", 0)
     return found
+
+
+def preview_json(found: BulkPreview) -> dict[str, Any]:
+    """A preview as the JSON object in which servers and commands tell it."""
+    return {**count_json(found.count), "sample": list(found.sample)}
 
 
 def spared(record: Record, text: str) -> bool:

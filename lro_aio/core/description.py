@@ -18,7 +18,7 @@ from lro_aio.core.stats import Count
 from lro_aio.core.status import reason_of
 from lro_aio.core.timeline import CRASH, SEGMENT, STEP, Span, spans
 
-__all__ = ["Description", "Problem", "described"]
+__all__ = ["Description", "Problem", "described", "problem_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +134,7 @@ def described(record: Record, journal: Sequence[Entry], children: Mapping[State,
         pause_reason=pauses[-1] if record.paused and pauses else "",
         cancel_requested=record.cancel_requested,
         cleaning=record.cleaning,
-        problem=_problem(record),
+        problem=problem_of(record),
         parent_operation=record.parent_operation,
         children=children,
         rerun_of=next(iter(links(record.trail, "of")), ""),
@@ -157,7 +157,8 @@ def _waits_for(record: Record, now: float) -> str:
     return trail.waits_for(record.wait, now, record.resume_point)
 
 
-def _problem(record: Record) -> Problem | None:
+def problem_of(record: Record) -> Problem | None:
+    """Why an operation has failed, or is paused or will fail; None where nothing is wrong."""
     told = record.failure or (record.error if record.done else b"")
     if not told:
         return None

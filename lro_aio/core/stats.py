@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
@@ -13,7 +13,18 @@ from lro_aio.core.codes import Code
 from lro_aio.core.record import State
 from lro_aio.core.status import reason_of
 
-__all__ = ["Count", "DueRoute", "FailureGroup", "FoundFailure", "OwnerCount", "StateCount", "Stats", "grouped", "total"]
+__all__ = [
+    "Count",
+    "DueRoute",
+    "FailureGroup",
+    "FoundFailure",
+    "OwnerCount",
+    "StateCount",
+    "Stats",
+    "count_json",
+    "grouped",
+    "total",
+]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -31,6 +42,11 @@ class Count:
     def up_to(cls, found: int, most: int) -> Count:
         """The count where so many were ``found`` and nobody counts beyond ``most``. For the engine."""
         return cls(most, more=True) if found > most else cls(found)
+
+
+def count_json(count: Count) -> dict[str, Any]:
+    """A count as members of a JSON object; with ``more`` it is the least that there are."""
+    return {"count": count.number, "more": True} if count.more else {"count": count.number}
 
 
 def total(counts: Iterable[Count]) -> Count:

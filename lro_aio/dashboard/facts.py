@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
-from google.rpc import status_pb2
 
 from lro_aio.core.bulk import HANDLER
-from lro_aio.core.codes import Code
-from lro_aio.core.description import Description
+from lro_aio.core.description import Description, problem_of
 from lro_aio.core.proto_json import any_json, status_json
 from lro_aio.core.record import Record
 from lro_aio.core.shown_progress import progress_of
 from lro_aio.core.stats import Count, DueRoute, FailureGroup, Stats
-from lro_aio.core.status import reason_of
 from lro_aio.core.timeline import Span
 from lro_aio.dashboard.showing import Shower, state_json
 from lro_aio.dashboard.texts import Moment
@@ -126,15 +123,11 @@ def _progress(operation: operations_pb2.Operation, handler: str, show: Shower) -
 
 def _error_line(record: Record, show: Shower) -> dict[str, Any] | None:
     """Why it has failed, or is paused or will fail."""
-    told = record.failure or (record.error if record.done else b"")
-    if not told:
+    problem = problem_of(record)
+    if problem is None:
         return None
-    status = status_pb2.Status.FromString(told)
-    return {
-        "code": Code.of(status.code).name,
-        "reason": reason_of(status),
-        "message": show.text(status.message, record.name, record.handler),
-    }
+    message = show.text(problem.message, record.name, record.handler)
+    return {"code": problem.code, "reason": problem.reason, "message": message}
 
 
 def of_operation(told: Description, record: Record, children: Sequence[Record], show: Shower) -> dict[str, Any]:

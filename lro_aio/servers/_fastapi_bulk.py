@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import HTTPException, Request
 from fastapi.responses import Response
 
-from lro_aio.core.bulk import FASTEST, SLOWEST, VERBS, BulkPreview
+from lro_aio.core.bulk import FASTEST, SLOWEST, VERBS, BulkPreview, preview_json
 from lro_aio.core.names import collection
 from lro_aio.servers._routes import Act, Members, Routes, collection_name, either, read_members, response
 from lro_aio.servers.calls import BulkRequest
@@ -75,7 +75,4 @@ async def _act(routes: Routes, verb: str, request: Request, name: str) -> Respon
     await routes.calls.allow(request, "list", name)
     asked = BulkRequest(**await read_members(request, _MEMBERS))
     found = await routes.calls.bulk(verb, name, asked)
-    if not isinstance(found, BulkPreview):
-        return response(Reply(200, operation_json(found)))
-    told: dict[str, Any] = {"count": found.count.number, "sample": list(found.sample)}
-    return response(Reply(200, told | ({"more": True} if found.count.more else {})))
+    return response(Reply(200, preview_json(found) if isinstance(found, BulkPreview) else operation_json(found)))

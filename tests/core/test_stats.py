@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lro_aio.core.codes import Code
-from lro_aio.core.stats import Count, FoundFailure, grouped, total
+from lro_aio.core.stats import Count, FoundFailure, count_json, grouped, total
 from lro_aio.core.status import make_status
 
 
@@ -19,6 +19,10 @@ def test_a_count_says_whether_there_are_more() -> None:
         "10,000",
         "10,000+",
     ]
+
+
+def test_a_count_in_json_has_more_only_where_there_are() -> None:
+    assert [count_json(Count(3)), count_json(Count(3, more=True))] == [{"count": 3}, {"count": 3, "more": True}]
 
 
 def test_a_sum_has_more_where_one_of_its_parts_has() -> None:
