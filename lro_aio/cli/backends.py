@@ -58,9 +58,9 @@ class BulkAction:
     verb: str
     """Of ``core.bulk.VERBS``."""
     filter: str
-    parent: str = "-"
-    reason: str = ""
-    per_second: float = 50.0
+    parent: str
+    reason: str
+    per_second: float
 
 
 class Waited(NamedTuple):

@@ -352,7 +352,7 @@ class Bulk(abc.ABC):
     async def _bulk(
         self,
         verb: str,
-        filter: str,  # noqa: A002
+        filter: str,  # noqa: A002 (the field's name in AIP-165)
         *,
         force: bool,
         reason: str,
