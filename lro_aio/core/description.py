@@ -109,8 +109,7 @@ def described(record: Record, journal: Sequence[Entry], children: Mapping[State,
         children: What it has started, by state.
         now: Epoch seconds.
     """
-    happened = list(trail.happenings(record.trail))
-    pauses = [one.text for one in happened if one.kind == trail.PAUSED]
+    pauses = [one.text for one in trail.happenings(record.trail) if one.kind == trail.PAUSED]
     return Description(
         operation=record.to_operation(),
         name=record.name,

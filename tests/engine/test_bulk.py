@@ -108,6 +108,18 @@ async def test_the_metadata_tells_how_far_it_has_come(client, lro_clock):
 
 
 @pytest.mark.asyncio
+async def test_where_they_are_too_many_to_count_no_total_is_told(open_client, lro_clock):
+    client = await open_client("sqlite://", handlers=HANDLERS, limits=lro.Limits(scan_rows=1, max_page_size=2))
+    names = await started(client, lro_clock, nap, 20)
+    text = f'name = "{names[-1]}" OR name = "{names[0]}"'
+    assert (await client.cancel_operations(text)).count.more
+    op = await client.cancel_operations(text, force=True)
+    assert (await run(op, lro_clock)).done == 2
+    assert {"total", "progress"}.isdisjoint(dict(op.metadata))
+    assert op.metadata["message"] == "cancel: 2"
+
+
+@pytest.mark.asyncio
 async def test_the_rate_is_kept(client, lro_clock):
     names = await started(client, lro_clock, nap, 30)
     await client.cancel_operations('handler = "nap"', force=True, per_second=4)
@@ -294,6 +306,32 @@ async def test_what_refuses_is_counted_and_named(client, lro_clock):
     assert (result.done, result.failed) == (1, 1)
     assert result.errors[0].startswith("operations/mine: ")
     await held.done()
+
+
+@pytest.mark.asyncio
+async def test_of_many_that_refuse_all_are_counted_and_ten_are_named(open_client, lro_clock):
+    client = await open_client("sqlite://")
+    held = [await client.create() for _ in range(12)]
+    await lro_clock.advance(1)
+    result = await run(await client.pause_operations("*", force=True), lro_clock)
+    assert (result.failed, len(result.errors)) == (12, 10)
+    for op in held:
+        await op.done()
+
+
+@pytest.mark.asyncio
+async def test_a_long_one_lets_others_have_its_slot(open_client, lro_clock):
+    """Even where it never waits for long."""
+    client = await open_client("sqlite://", handlers=HANDLERS, max_running=1)
+    await started(client, lro_clock, nap, 60)
+    op = await client.cancel_operations('handler = "nap"', force=True, per_second=1.5)
+    other = await client.start(fails, 0)
+    await lro_clock.advance(10)
+    assert not (await other.fetch()).done
+    await lro_clock.advance(15)
+    assert (await other.fetch()).done
+    assert not (await op.fetch()).done
+    assert (await run(op, lro_clock)).done == 60
 
 
 @pytest.mark.asyncio
