@@ -156,6 +156,13 @@ async def test_a_rate_that_is_none_is_refused(client, per_second):
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("per_second", [True, "5", None])
+async def test_a_rate_that_is_no_number_is_refused(client, per_second):
+    with pytest.raises(TypeError, match="per_second"):
+        await client.cancel_operations("*", per_second=per_second)
+
+
+@pytest.mark.asyncio
 async def test_a_process_that_dies_leaves_the_rest_to_another(client, open_client, url, abandon, lro_clock):
     """Nothing is rerun twice, and the counts are those of all operations."""
     await started(client, lro_clock, fails, 9)
@@ -175,18 +182,19 @@ async def test_a_process_that_dies_leaves_the_rest_to_another(client, open_clien
 @pytest.mark.asyncio
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_a_crash_between_any_two_writes_is_mended(open_client, lro_clock, when):
-    """Every write of the action fails once, or loses its answer: each operation is paused, and counted, once."""
+    """Every write fails once, or loses its answer: each operation is paused, unpaused, and counted, once."""
     store = FaultyStore(lro.SqliteStore("sqlite://"))
     client = await open_client(store, handlers=HANDLERS)
     for nth in range(1, 9):
         names = await started(client, lro_clock, nap, 4)
         op = await client.rerun_operations('handler = "fails"', force=True)
         await run(op, lro_clock)
-        op = await client.pause_operations('handler = "nap"', force=True, per_second=2)
-        store.fail("apply", nth=nth, when=when)
-        result = await run(op, lro_clock, 300)
-        assert (result.done, result.failed) == (4, 0)
-        assert [[e.kind for e in await client.history(name)].count("PAUSED") for name in names] == [1] * 4
+        for act, kind in ((client.pause_operations, "PAUSED"), (client.unpause_operations, "UNPAUSED")):
+            op = await act('handler = "nap"', force=True, per_second=2)
+            store.fail("apply", nth=nth, when=when)
+            result = await run(op, lro_clock, 300)
+            assert (result.done, result.failed) == (4, 0)
+            assert [[e.kind for e in await client.history(name)].count(kind) for name in names] == [1] * 4
         await run(await client.delete_operations("*", force=True, per_second=500), lro_clock)
 
 
