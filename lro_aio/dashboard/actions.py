@@ -154,7 +154,7 @@ class Actions:
         reason = f"{who}: {order.reason}" if order.reason.strip() else f"by {who}"
         if order.filter:
             act = getattr(self._client, f"{order.verb}_operations")
-            started = await act(order.filter, force=True, reason=reason)
+            started = await act(order.filter, force=True, reason=reason, request_id=order.id)
             _note(order, reason, started.name, f"all of {order.filter!r}")
             return Done(bulk=started.name)
         places = asyncio.Semaphore(AT_ONCE)

@@ -211,7 +211,14 @@ class Bulk(abc.ABC):
 
     @overload
     async def cancel_operations(
-        self, filter: str, *, force: Literal[True], reason: str = ..., per_second: float = ..., parent: str = ...
+        self,
+        filter: str,
+        *,
+        force: Literal[True],
+        reason: str = ...,
+        per_second: float = ...,
+        parent: str = ...,
+        request_id: str | None = ...,
     ) -> Operation[BulkState, BulkResult]: ...
 
     async def cancel_operations(
@@ -222,6 +229,7 @@ class Bulk(abc.ABC):
         reason: str = "",
         per_second: float = 50,
         parent: str = "-",
+        request_id: str | None = None,
     ) -> BulkPreview | Operation[BulkState, BulkResult]:
         """Ask for the operations that a filter selects to be cancelled, as ``cancel_operation`` does.
 
@@ -233,15 +241,20 @@ class Bulk(abc.ABC):
             reason: For the history of the operations.
             per_second: Operations at most.
             parent: Whose operations; "-" is every parent, "operations" the top level.
+            request_id: The caller's id for the request, as in ``start``. A repeat returns the same bulk action. A
+                preview needs none.
 
         Raises:
             InvalidFilterError: The filter is empty or does not parse. It says where.
             InvalidOperationNameError: ``parent`` is malformed.
-            ValueError: ``per_second`` is not from 0.001 to 10,000.
+            OperationAlreadyExistsError: The ``request_id`` stands for another bulk action.
+            ValueError: ``per_second`` is not from 0.001 to 10,000, or ``request_id`` is malformed.
             StoreSchemaError: The store's table is from before there were pauses and reruns.
-            StoreUnavailableError: The store did not answer.
+            StoreUnavailableError: The store did not answer. With a ``request_id``, the call may safely be repeated.
         """
-        return await self._bulk("cancel", filter, force=force, reason=reason, per_second=per_second, parent=parent)
+        return await self._bulk(
+            "cancel", filter, force=force, reason=reason, per_second=per_second, parent=parent, request_id=request_id
+        )
 
     @overload
     async def pause_operations(
@@ -250,7 +263,14 @@ class Bulk(abc.ABC):
 
     @overload
     async def pause_operations(
-        self, filter: str, *, force: Literal[True], reason: str = ..., per_second: float = ..., parent: str = ...
+        self,
+        filter: str,
+        *,
+        force: Literal[True],
+        reason: str = ...,
+        per_second: float = ...,
+        parent: str = ...,
+        request_id: str | None = ...,
     ) -> Operation[BulkState, BulkResult]: ...
 
     async def pause_operations(
@@ -261,6 +281,7 @@ class Bulk(abc.ABC):
         reason: str = "",
         per_second: float = 50,
         parent: str = "-",
+        request_id: str | None = None,
     ) -> BulkPreview | Operation[BulkState, BulkResult]:
         """Pause the operations that a filter selects, as ``pause_operation`` does.
 
@@ -268,7 +289,9 @@ class Bulk(abc.ABC):
 
         Arguments and errors: as ``cancel_operations``.
         """
-        return await self._bulk("pause", filter, force=force, reason=reason, per_second=per_second, parent=parent)
+        return await self._bulk(
+            "pause", filter, force=force, reason=reason, per_second=per_second, parent=parent, request_id=request_id
+        )
 
     @overload
     async def unpause_operations(
@@ -277,7 +300,14 @@ class Bulk(abc.ABC):
 
     @overload
     async def unpause_operations(
-        self, filter: str, *, force: Literal[True], reason: str = ..., per_second: float = ..., parent: str = ...
+        self,
+        filter: str,
+        *,
+        force: Literal[True],
+        reason: str = ...,
+        per_second: float = ...,
+        parent: str = ...,
+        request_id: str | None = ...,
     ) -> Operation[BulkState, BulkResult]: ...
 
     async def unpause_operations(
@@ -288,12 +318,15 @@ class Bulk(abc.ABC):
         reason: str = "",
         per_second: float = 50,
         parent: str = "-",
+        request_id: str | None = None,
     ) -> BulkPreview | Operation[BulkState, BulkResult]:
         """Let the paused ones among the operations that a filter selects run again, as ``unpause_operation`` does.
 
         Arguments and errors: as ``cancel_operations``.
         """
-        return await self._bulk("unpause", filter, force=force, reason=reason, per_second=per_second, parent=parent)
+        return await self._bulk(
+            "unpause", filter, force=force, reason=reason, per_second=per_second, parent=parent, request_id=request_id
+        )
 
     @overload
     async def rerun_operations(
@@ -302,7 +335,14 @@ class Bulk(abc.ABC):
 
     @overload
     async def rerun_operations(
-        self, filter: str, *, force: Literal[True], reason: str = ..., per_second: float = ..., parent: str = ...
+        self,
+        filter: str,
+        *,
+        force: Literal[True],
+        reason: str = ...,
+        per_second: float = ...,
+        parent: str = ...,
+        request_id: str | None = ...,
     ) -> Operation[BulkState, BulkResult]: ...
 
     async def rerun_operations(
@@ -313,6 +353,7 @@ class Bulk(abc.ABC):
         reason: str = "",
         per_second: float = 50,
         parent: str = "-",
+        request_id: str | None = None,
     ) -> BulkPreview | Operation[BulkState, BulkResult]:
         """Run those that have ended among the operations that a filter selects once more, as ``rerun_operation`` does.
 
@@ -320,7 +361,9 @@ class Bulk(abc.ABC):
 
         Arguments and errors: as ``cancel_operations``.
         """
-        return await self._bulk("rerun", filter, force=force, reason=reason, per_second=per_second, parent=parent)
+        return await self._bulk(
+            "rerun", filter, force=force, reason=reason, per_second=per_second, parent=parent, request_id=request_id
+        )
 
     @overload
     async def delete_operations(
@@ -329,7 +372,14 @@ class Bulk(abc.ABC):
 
     @overload
     async def delete_operations(
-        self, filter: str, *, force: Literal[True], reason: str = ..., per_second: float = ..., parent: str = ...
+        self,
+        filter: str,
+        *,
+        force: Literal[True],
+        reason: str = ...,
+        per_second: float = ...,
+        parent: str = ...,
+        request_id: str | None = ...,
     ) -> Operation[BulkState, BulkResult]: ...
 
     async def delete_operations(
@@ -340,6 +390,7 @@ class Bulk(abc.ABC):
         reason: str = "",
         per_second: float = 50,
         parent: str = "-",
+        request_id: str | None = None,
     ) -> BulkPreview | Operation[BulkState, BulkResult]:
         """Forget the operations that a filter selects, as ``delete_operation`` does. This stops nothing.
 
@@ -347,7 +398,9 @@ class Bulk(abc.ABC):
 
         Arguments and errors: as ``cancel_operations``.
         """
-        return await self._bulk("delete", filter, force=force, reason=reason, per_second=per_second, parent=parent)
+        return await self._bulk(
+            "delete", filter, force=force, reason=reason, per_second=per_second, parent=parent, request_id=request_id
+        )
 
     async def _bulk(
         self,
@@ -358,6 +411,7 @@ class Bulk(abc.ABC):
         reason: str,
         per_second: float,
         parent: str,
+        request_id: str | None,
     ) -> BulkPreview | Operation[BulkState, BulkResult]:
         engine = self.engine
         engine.life.check_open()
@@ -379,4 +433,5 @@ class Bulk(abc.ABC):
             per_second=float(per_second),
         )
         home = "" if selection.collection == ANY_PARENT else selection.collection
-        return Operation(await engine.starter.start(bulk, state, parent=home, metadata=_metadata(state)))
+        holding = await engine.starter.start(bulk, state, parent=home, metadata=_metadata(state), request_id=request_id)
+        return Operation(holding)

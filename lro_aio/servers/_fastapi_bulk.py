@@ -22,6 +22,8 @@ _MEMBERS: Members = {
     "reason": ("reason", str),
     "perSecond": ("per_second", (int, float)),
     "per_second": ("per_second", (int, float)),
+    "requestId": ("request_id", str),
+    "request_id": ("request_id", str),
 }
 
 _BODY: dict[str, Any] = {
@@ -36,6 +38,7 @@ _BODY: dict[str, Any] = {
                         "force": {"type": "boolean", "description": "false: only count them, and name some"},
                         "reason": {"type": "string"},
                         "perSecond": {"type": "number", "minimum": SLOWEST, "maximum": FASTEST},
+                        "requestId": {"type": "string", "description": "the same for a repeat of one request"},
                     },
                     "required": ["filter"],
                     "additionalProperties": False,

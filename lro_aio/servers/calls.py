@@ -46,6 +46,7 @@ class BulkRequest:
     force: bool = False
     reason: str = ""
     per_second: float = 50.0
+    request_id: str = ""
 
 
 class Calls:
@@ -145,7 +146,12 @@ class Calls:
             raise invalid("per_second", f"must be from {SLOWEST:g} to {FASTEST:g}")
         act = getattr(self.client, f"{verb}_operations")
         found = await act(
-            asked.filter, force=asked.force, reason=asked.reason, per_second=asked.per_second, parent=parent
+            asked.filter,
+            force=asked.force,
+            reason=asked.reason,
+            per_second=asked.per_second,
+            parent=parent,
+            request_id=asked.request_id or None,
         )
         return found if isinstance(found, BulkPreview) else cast("operations_pb2.Operation", found.proto)
 

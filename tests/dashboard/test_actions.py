@@ -165,3 +165,14 @@ async def test_an_order_whose_answer_was_lost_may_come_again(site: Site, store: 
     store.fail("apply", times=1)
     assert (await site.http.post("act", data=form, headers=SAME)).status_code == 503
     assert (await site.http.post("act", data=form, headers=SAME)).status_code == 303
+
+
+async def test_an_order_for_a_filter_is_started_once_though_its_answer_was_lost(site: Site, store: FaultyStore) -> None:
+    await site.started("asks")
+    form = {"verb": "pause", "scope": "all", "filter": "handler = asks"}
+    form["id"] = field((await site.confirm(**form)).text, "id")
+    store.fail("apply", times=1, when="after")
+    assert (await site.http.post("act", data=form, headers=SAME)).status_code == 503
+    answer = await site.http.post("act", data=form, headers=SAME)
+    started = await site.client.list_operations('handler = "lro.bulk"')
+    assert [op.name for op in started.operations] == [led_to(answer.headers["location"])]

@@ -210,6 +210,18 @@ async def test_what_was_deleted_before_a_crash_counts_as_done(open_client, lro_c
 
 
 @pytest.mark.asyncio
+async def test_a_request_with_an_id_is_one_action(client, lro_clock):
+    await started(client, lro_clock, nap, 1)
+    asked = {"force": True, "reason": "tidy", "request_id": "ticket-17"}
+    first = await client.pause_operations("handler = nap", **asked)
+    again = await client.pause_operations("handler = nap", **asked)
+    assert (await run(again, lro_clock)).done == 1
+    assert first.name == again.name
+    with pytest.raises(lro.OperationAlreadyExistsError):
+        await client.cancel_operations("handler = nap", **asked)
+
+
+@pytest.mark.asyncio
 async def test_two_at_once_do_not_disturb_each_other(client, lro_clock):
     names = await started(client, lro_clock, nap, 8)
     ops = [await client.cancel_operations('handler = "nap"', force=True, per_second=3) for _ in range(2)]

@@ -49,6 +49,17 @@ async def test_with_force_the_operation_that_does_it(client: lro.Client, http_to
         assert (await http.get(f"/v1/{names[0]}")).status_code == 404
 
 
+async def test_a_repeat_with_the_same_request_id_is_the_same_operation(
+    client: lro.Client, http_to: HttpTo, gates: Any
+) -> None:
+    await sleepers(client, 1)
+    async with http_to(app_of(client)) as http:
+        body = {"filter": 'handler = "sleeps"', "force": True, "requestId": "ticket-17"}
+        names = [(await http.post("/v1/operations:pause", json=body)).json()["name"] for _ in range(2)]
+        assert names[0] == names[1]
+        assert (await http.post("/v1/operations:pause", json={**body, "reason": "other"})).status_code == 409
+
+
 async def test_a_parent_bounds_it(client: lro.Client, http_to: HttpTo, gates: Any) -> None:
     for parent in ("projects/a", "projects/b", ""):
         await sleepers(client, 1, parent)
