@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
 import shlex
 from collections.abc import Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,7 +19,6 @@ from starlette.responses import Response
 from lro_aio.client import Client
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import InvalidFilterError, LroError, OperationNotFoundError
-from lro_aio.core.logs import event
 from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.status import make_status
 from lro_aio.dashboard.access import Access, Authorize, Guard
@@ -31,14 +28,11 @@ from lro_aio.dashboard.rendering import render, static, version
 from lro_aio.dashboard.showing import Show, Shower
 from lro_aio.dashboard.sources import PAGES, Sources
 from lro_aio.dashboard.texts import jsonable
-from lro_aio.engine.life import ClosedError
-from lro_aio.servers._signals import stop_signals
+from lro_aio.servers._signals import drained_on_signal
 from lro_aio.servers.errors import RequestError, invalid, status_of
 from lro_aio.servers.http import Receive, Scope, Send, http_error
 
 __all__ = ["Dashboard"]
-
-logger = logging.getLogger("lro_aio")
 
 MOST_BODY = 4 * 1024 * 1024
 """Bytes of a form: a message may have one MiB, and each of its bytes three characters."""
@@ -332,24 +326,15 @@ async def _lifespan(client: Client, receive: Receive, send: Send) -> None:
     """Open the client for as long as the server runs, unless somebody else has opened it."""
     async with AsyncExitStack() as stack:
         await receive()
-        drains: list[asyncio.Task[None]] = []
         try:
             if not client.is_open:
                 await stack.enter_async_context(client)
-        except Exception as exc:
+        except Exception as exc:  # whatever it is, the server is told, as ASGI asks for
             await send({"type": "lifespan.startup.failed", "message": str(exc)})
             if isinstance(exc, LroError):
                 return
             raise
-        stack.enter_context(stop_signals(lambda: drains.append(asyncio.create_task(_drain(client)))))
+        await stack.enter_async_context(drained_on_signal(client))
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        for task in drains:
-            await task
     await send({"type": "lifespan.shutdown.complete"})
-
-
-async def _drain(client: Client) -> None:
-    logger.info("the server was told to stop: the client drains", extra=event("drain_on_signal"))
-    with suppress(ClosedError):
-        await client.drain()

@@ -8,14 +8,48 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from types import FrameType
 
-__all__ = ["stop_signals"]
+from lro_aio.client import Client
+from lro_aio.core.logs import event
+from lro_aio.engine.life import ClosedError
+
+__all__ = ["drained_on_signal", "stop_signals"]
+
+logger = logging.getLogger("lro_aio")
 
 STOPS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name))
+
+
+@contextlib.asynccontextmanager
+async def drained_on_signal(client: Client) -> AsyncIterator[None]:
+    """While inside, the client drains as soon as the process is told to stop; the drain has ended when this is left.
+
+    Args:
+        client: It is open.
+    """
+    drains: list[asyncio.Task[None]] = []
+
+    def drain() -> None:
+        if not drains:
+            drains.append(asyncio.create_task(_drain(client), name="lro-aio-drain"))
+
+    try:
+        with stop_signals(drain):
+            yield
+    finally:
+        for task in drains:
+            await task
+
+
+async def _drain(client: Client) -> None:
+    logger.info("the server was told to stop: the client drains", extra=event("drain_on_signal"))
+    with contextlib.suppress(ClosedError):  # it is closed already, and closing drains
+        await client.drain()
 
 
 @contextlib.contextmanager

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Literal, get_args
@@ -23,7 +20,6 @@ except ImportError as exc:
 from lro_aio.client import Client
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import LroError
-from lro_aio.core.logs import event
 from lro_aio.core.names import MalformedIdError
 from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.status import make_status
@@ -32,7 +28,7 @@ from lro_aio.engine.operation import Operation
 from lro_aio.servers import _fastapi_azure, _fastapi_controls, azure
 from lro_aio.servers._openapi import SENT_BODY, operation_responses
 from lro_aio.servers._routes import Routes, query_parameters, read_sent, response
-from lro_aio.servers._signals import stop_signals
+from lro_aio.servers._signals import drained_on_signal
 from lro_aio.servers.calls import MAX_WAIT, Authorize, Calls
 from lro_aio.servers.errors import RequestError, invalid, unimplemented
 from lro_aio.servers.events import KEEP_ALIVE, EventStream, event_id
@@ -65,8 +61,6 @@ __all__ = [
     "operations_router",
     "resume_router",
 ]
-
-logger = logging.getLogger("lro_aio")
 
 Style = Literal["google", "azure"]
 """Whose APIs the answers look like: operations and AIP-193 errors, or status monitors and Azure's errors."""
@@ -296,27 +290,10 @@ def lifespan(client: Client) -> Callable[[FastAPI], AbstractAsyncContextManager[
 
     @asynccontextmanager
     async def opened(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001 (FastAPI's signature)
-        drains: list[asyncio.Task[None]] = []
-
-        def drain() -> None:
-            if not drains:
-                drains.append(asyncio.create_task(_drain(client), name="lro-aio-drain"))
-
-        try:
-            async with client:
-                with stop_signals(drain):
-                    yield
-        finally:
-            for task in drains:
-                await task
+        async with client, drained_on_signal(client):
+            yield
 
     return opened
-
-
-async def _drain(client: Client) -> None:
-    logger.info("the server was told to stop: the client drains", extra=event("drain_on_signal"))
-    with contextlib.suppress(ClosedError):  # it is closed already, and closing drains
-        await client.drain()
 
 
 def _check_style(style: str) -> None:

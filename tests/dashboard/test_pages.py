@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import signal
 from html import unescape
 
 import httpx
@@ -17,6 +19,7 @@ from lro_aio.dashboard import Access, Dashboard, Shown
 from lro_aio.testing import FaultyStore
 
 from ..serving import served
+from ..waiting import until
 from .conftest import EVIL, Note, Serve, Site, everybody
 
 pytestmark = pytest.mark.asyncio
@@ -251,6 +254,22 @@ async def test_by_itself_it_opens_the_client_and_closes_it(handlers: lro.Handler
         assert alone.is_open
         assert (await http.get("/")).status_code == 200
     assert not alone.is_open
+
+
+async def test_by_itself_it_drains_once_as_soon_as_the_process_is_told_to_stop(
+    handlers: lro.Handlers, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "lro_aio")
+    alone = lro.Client("sqlite://", handlers=handlers)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    try:
+        async with served(Dashboard(alone), lifespan="on"):
+            for _ in range(2):
+                signal.raise_signal(signal.SIGTERM)
+            await until(lambda: alone.server_host.draining)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert [getattr(record, "event", "") for record in caplog.records].count("drain_on_signal") == 1
 
 
 async def test_beside_an_application_that_opened_the_client_it_leaves_it_open(client: lro.Client) -> None:
