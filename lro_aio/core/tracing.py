@@ -10,7 +10,7 @@ import sys
 from contextvars import ContextVar
 from typing import Any
 
-__all__ = ["CALLER", "HEADER", "current_ids", "current_traceparent", "well_formed"]
+__all__ = ["CALLER", "HEADER", "current_ids", "current_traceparent", "well_formed", "written"]
 
 HEADER = "traceparent"
 """HTTP header and gRPC metadata key of a W3C trace context."""
@@ -30,9 +30,12 @@ def well_formed(sent: str) -> str:
 def current_traceparent() -> str:
     """The W3C trace context of the span that is current; "" where there is none."""
     span = _current()
-    if span is None:
-        return ""
-    return f"00-{span.trace_id:032x}-{span.span_id:016x}-{int(span.trace_flags):02x}"
+    return "" if span is None else written(span)
+
+
+def written(span: Any) -> str:
+    """The W3C trace context of a span, by its ``SpanContext``; "" where nobody traces."""
+    return f"00-{span.trace_id:032x}-{span.span_id:016x}-{int(span.trace_flags):02x}" if span.is_valid else ""
 
 
 def current_ids() -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple
 
 from lro_aio.core import moments
@@ -87,8 +87,6 @@ class Observing:
 
     def _tell_fact(self, before: Record | None, after: Record | None) -> None:
         self.found = Found()
-        if after is before:
-            return
         moment = moments.fact(before, after)
         if moment is not None:
             self.tell(moment)
@@ -129,24 +127,19 @@ class Observing:
         self.tell(moments.StartEnded(began=began, new=created.uid == record.uid))
         return created
 
-    @contextmanager
-    def step(self, began: moments.StepBegan) -> Iterator[None]:
+    def step(self, began: moments.StepBegan) -> AbstractContextManager[None]:
         """The function of a step is called inside."""
-        since = self._clock.monotonic()
-        error = ""
-        self.tell(began)
-        try:
-            yield
-        except BaseException as exc:
-            error = type(exc).__name__
-            raise
-        finally:
-            self.tell(moments.StepEnded(began=began, seconds=self._clock.monotonic() - since, error=error))
+        since, now = self._clock.monotonic(), self._clock.monotonic
+        return self._around(began, lambda error: moments.StepEnded(began=began, seconds=now() - since, error=error))
 
-    @contextmanager
-    def send(self, name: str, topic: str) -> Iterator[None]:
+    def send(self, name: str, topic: str) -> AbstractContextManager[None]:
         """A message is stored inside."""
         began = moments.SendBegan(name=name, topic=topic)
+        return self._around(began, lambda error: moments.SendEnded(began=began, error=error))
+
+    @contextmanager
+    def _around(self, began: Moment, ended: Callable[[str], Moment]) -> Iterator[None]:
+        """Tell of both ends of what happens inside; ``ended`` makes the second from the type of the exception."""
         error = ""
         self.tell(began)
         try:
@@ -155,7 +148,7 @@ class Observing:
             error = type(exc).__name__
             raise
         finally:
-            self.tell(moments.SendEnded(began=began, error=error))
+            self.tell(ended(error))
 
 
 class _Witness:

@@ -24,7 +24,7 @@ from opentelemetry.util.types import AttributeValue
 
 from lro_aio.core import moments
 from lro_aio.core.moments import Moment
-from lro_aio.core.tracing import CALLER, well_formed
+from lro_aio.core.tracing import CALLER, well_formed, written
 
 __all__ = ["Spans"]
 
@@ -49,7 +49,7 @@ class Spans:
         """By the moment that began them."""
         told: dict[type[Any], Callable[[Any], str | None]] = {
             moments.StartBegan: self._begin_start,
-            moments.StartEnded: self._end_start,
+            moments.StartEnded: self._end_with_error,
             moments.RunBegan: self._begin_run,
             moments.RunEnded: self._end_run,
             moments.StepBegan: self._begin_step,
@@ -64,7 +64,7 @@ class Spans:
         note = self._told.get(type(moment))
         return None if note is None else note(moment)
 
-    def _begin_start(self, moment: moments.StartBegan) -> str | None:
+    def _begin_start(self, moment: moments.StartBegan) -> str:
         parent = _around(_parsed(moment.traceparent)) if moment.explicit else _parent(moment.traceparent)
         name = f"start {moment.handler}" if moment.handler else "create"
         attributes = {"lro.operation.name": moment.name}
@@ -72,12 +72,9 @@ class Spans:
             attributes["lro.handler"] = moment.handler
         span = self._tracer.start_span(name, parent, SpanKind.PRODUCER, attributes)
         self._open[moment] = span, None
-        return _written(span)
+        return written(span.get_span_context())
 
-    def _end_start(self, moment: moments.StartEnded) -> None:
-        self._end(moment.began, "", moment.error)
-
-    def _begin_run(self, moment: moments.RunBegan) -> str | None:
+    def _begin_run(self, moment: moments.RunBegan) -> str:
         creation = _parsed(moment.traceparent)
         around = (creation, _parsed(moment.before))
         attributes: dict[str, AttributeValue] = {
@@ -96,7 +93,7 @@ class Spans:
             [Link(context) for context in around if context is not None],
         )
         self._enter(moment, span)
-        return _written(span)
+        return written(span.get_span_context())
 
     def _end_run(self, moment: moments.RunEnded) -> None:
         error = moment.error if moment.outcome in FAILED else ""
@@ -115,7 +112,7 @@ class Spans:
         span = self._tracer.start_span("send", _parent(CALLER.get()), SpanKind.PRODUCER, attributes)
         self._open[moment] = span, None
 
-    def _end_with_error(self, moment: moments.StepEnded | moments.SendEnded) -> None:
+    def _end_with_error(self, moment: moments.StartEnded | moments.StepEnded | moments.SendEnded) -> None:
         self._end(moment.began, "", moment.error)
 
     def _enter(self, moment: Moment, span: Span) -> None:
@@ -151,11 +148,3 @@ def _parent(caller: str) -> Context | None:
     if not caller or get_current_span().get_span_context().is_valid:
         return None
     return _around(_parsed(caller))
-
-
-def _written(span: Span) -> str | None:
-    """The W3C trace context of a span; None where nobody traces."""
-    context = span.get_span_context()
-    if not context.is_valid:
-        return None
-    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
