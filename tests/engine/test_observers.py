@@ -9,7 +9,8 @@ from google.rpc import status_pb2
 import lro_aio as lro
 from lro_aio import moments
 from lro_aio.core.change import Change
-from lro_aio.core.record import Record, State, Wait
+from lro_aio.core.record import Record, State
+from lro_aio.engine.observing import Observing
 
 from ..waiting import PATIENCE, reached, until
 
@@ -151,6 +152,7 @@ async def test_a_start_that_is_repeated_or_refused_makes_nothing(lro_client, not
         (True, ""), (False, ""), (False, "OperationAlreadyExistsError"),
     ]  # fmt: skip
     assert len(notes.of(moments.Started)) == 1
+    assert sum(committed.refused for committed in notes.of(moments.Committed)) == 1
 
 
 @pytest.mark.asyncio
@@ -280,6 +282,23 @@ async def test_transactions_and_looks_are_told(lro_client, notes):
 
 
 @pytest.mark.asyncio
+async def test_a_step_is_timed_and_a_look_tells_how_late_the_oldest_is(notes, lro_clock):
+    observing, began = (
+        Observing([notes], lro_clock),
+        moments.StepBegan(name="operations/a", handler="h", step="s", key="", attempt=1),
+    )
+    with pytest.raises(KeyError), observing.step(began):
+        await lro_clock.advance(3)
+        raise KeyError
+    (ended,) = notes.of(moments.StepEnded)
+    assert (ended.seconds, ended.error) == (3.0, "KeyError")
+    columns = {"uid": "u", "state": State.PENDING, "create_time": 1.0, "update_time": 1.0}
+    observing.swept([Record(name=f"operations/{at}", check_time=at, **columns) for at in (7.0, 4.0)], 9.0)
+    (swept,) = notes.of(moments.Swept)
+    assert (swept.due, swept.age) == (2, 5.0)
+
+
+@pytest.mark.asyncio
 async def test_an_observer_that_raises_is_logged_once_and_harms_nothing(open_client, caplog):
     class Faulty:
         def observe(self, moment):
@@ -302,7 +321,7 @@ async def test_an_observer_that_raises_is_logged_once_and_harms_nothing(open_cli
 
 @pytest.mark.asyncio
 async def test_what_an_observer_gives_is_kept_for_the_next_run(open_client, lro_clock, row, store):
-    """Also across two suspends; what is no text, or too long for a row, is not."""
+    """Also across two suspends. The first one's counts; what is no text, or too long for a row, is none."""
     handlers = lro.Handlers()
 
     @handlers.handler("nap", resume_points=("again", "awake"))
@@ -314,9 +333,9 @@ async def test_what_an_observer_gives_is_kept_for_the_next_run(open_client, lro_
         def observe(self, moment):
             return 3 if isinstance(moment, moments.StartBegan) else "x" * 257
 
-    given = Notes("given")
+    given, later = Notes("given"), Notes("later")
     async with asyncio.timeout(PATIENCE):
-        client = await open_client(store, handlers=[handlers], observers=[Wrong(), given], telemetry=False)
+        client = await open_client(store, handlers=[handlers], observers=[Wrong(), given, later], telemetry=False)
         op = await client.start("nap", traceparent="caller")
         for _ in range(2):
             await reached(client, op.name, "SUSPENDED")
@@ -326,37 +345,6 @@ async def test_what_an_observer_gives_is_kept_for_the_next_run(open_client, lro_
     assert given.of(moments.StartBegan)[0].traceparent == "caller"
     assert [began.before for began in given.of(moments.RunBegan)] == ["", "given", "given"]
     assert [began.traceparent for began in given.of(moments.RunBegan)] == ["given"] * 3
-
-
-def row_of(**columns):
-    return Record(name="operations/a", uid="u", create_time=100.0, update_time=100.0, **columns)
-
-
-def wake_of(wait, reason):
-    before = row_of(state=State.SUSPENDED, claim=1, wait=wait)
-    return moments.lateness(
-        before, before.evolve(state=State.RUNNING, claim=2, update_time=130.0, wake=wait.wake(reason))
-    )
-
-
-def test_how_late_a_run_begins_counts_from_what_made_it_due():
-    slept = Wait(token="t", sleep_until=120.0)
-    assert wake_of(slept, lro.WakeReason.ELAPSED) == 10.0
-    assert wake_of(slept.told(125.0), lro.WakeReason.MESSAGE) == 5.0
-    timed = Wait(token="t", sleep_until=90.0, children=("operations/b",), deadline=127.0)
-    assert wake_of(timed, lro.WakeReason.CHILDREN_TIMEOUT) == 3.0
-    assert wake_of(timed, lro.WakeReason.CHILDREN_DONE) is None  # when they ended, the row does not say
-    pending = row_of(state=State.PENDING)
-    assert moments.lateness(pending, pending.evolve(state=State.RUNNING, claim=1, update_time=104.0)) == 4.0
-    died = row_of(state=State.RUNNING, claim=1)
-    assert moments.lateness(died, died.evolve(claim=2, update_time=160.0)) is None
-
-
-def test_a_write_that_changes_nothing_is_nothing_that_happened():
-    done = row_of(state=State.SUCCEEDED)
-    assert moments.fact(done, done) is None
-    assert moments.fact(done, done.evolve(expire_time=1.0)) is None
-    assert moments.fact(done, None) is None
 
 
 @pytest.mark.asyncio
