@@ -28,9 +28,6 @@ from lro_aio.core.tracing import CALLER, well_formed, written
 
 __all__ = ["Spans"]
 
-FAILED = ("FAILED", "RETRIED")
-"""Outcomes of a run that are errors."""
-
 
 class Spans:
     """Begins and ends spans at the moments of an engine.
@@ -96,8 +93,7 @@ class Spans:
         return written(span.get_span_context())
 
     def _end_run(self, moment: moments.RunEnded) -> None:
-        error = moment.error if moment.outcome in FAILED else ""
-        self._end(moment.began, moment.outcome, error)
+        self._end(moment.began, moment.outcome, moment.error)
 
     def _begin_step(self, moment: moments.StepBegan) -> None:
         attributes: dict[str, AttributeValue] = {

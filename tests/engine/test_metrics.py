@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 import lro_aio as lro
+from lro_aio import moments
 
 from ..waiting import PATIENCE, until
 
@@ -76,6 +77,16 @@ async def test_what_runs_now_is_counted(lro_client, lro_telemetry):
         await lro_client.start("held")
         await running.wait()
     assert told(lro_telemetry.points("lro.run.active")) == {(("lro.handler", "held"),): 1}
+
+
+@pytest.mark.asyncio
+async def test_leases_that_go_from_one_process_to_another_are_counted(lro_telemetry):
+    which = {"name": "operations/a", "handler": "nap"}
+    lro_telemetry.telemetry.observe(moments.LeaseLost(**which))
+    lro_telemetry.telemetry.observe(moments.TakenOver(**which, owner="another"))
+    await until(lambda: lro_telemetry.points("lro.lease.lost"))
+    for metric in ("lro.lease.lost", "lro.lease.taken_over"):
+        assert told(lro_telemetry.points(metric)) == {(("lro.handler", "nap"),): 1}
 
 
 @pytest.mark.asyncio

@@ -11,7 +11,7 @@ from lro_aio.core.change import Change
 from lro_aio.core.record import State, Wake
 from lro_aio.testing import TelemetryRecorder
 
-from ..waiting import PATIENCE, reached
+from ..waiting import PATIENCE, reached, until
 
 CALLER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -171,6 +171,37 @@ async def test_a_failure_is_an_error_and_says_no_more_than_its_type(lro_client, 
     assert (run.status.status_code, run.status.description) == (StatusCode.ERROR, None)
     assert (run.attributes["lro.outcome"], run.attributes["error.type"]) == ("FAILED", "ValueError")
     assert "secret" not in "".join(span.to_json() for span in lro_telemetry.spans())
+
+
+@pytest.mark.parametrize(
+    ("options", "outcome"), [({"pause_on_failure": True}, "PAUSED"), ({"on_failure": "undo"}, "CLEANUP")]
+)
+@pytest.mark.asyncio
+async def test_a_failure_that_does_not_end_the_operation_yet_is_an_error_too(
+    lro_client, lro_telemetry, options, outcome
+):
+    @lro_client.handler("job", **options)
+    async def job(op):
+        if not op.resume_point:
+            raise KeyError
+
+    async with asyncio.timeout(PATIENCE):
+        await lro_client.start("job")
+        await until(lambda: lro_telemetry.spans("run job"))
+    run = lro_telemetry.spans("run job")[0]
+    assert (run.status.status_code, run.attributes["error.type"]) == (StatusCode.ERROR, "KeyError")
+    assert run.attributes["lro.outcome"] == outcome
+
+
+@pytest.mark.asyncio
+async def test_a_run_is_a_trace_of_its_own_though_the_client_opened_in_one(open_client, lro_handlers, lro_telemetry):
+    tracer = lro_telemetry.tracer_provider.get_tracer("test")
+    async with asyncio.timeout(PATIENCE):
+        with tracer.start_as_current_span("startup"):
+            client = await open_client("sqlite://", handlers=[lro_handlers], telemetry=lro_telemetry.telemetry)
+        await client.start("fail")
+        await until(lambda: lro_telemetry.spans("run fail"))
+    assert lro_telemetry.span("run fail").parent is None
 
 
 @pytest.mark.asyncio

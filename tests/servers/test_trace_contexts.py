@@ -18,6 +18,7 @@ from lro_aio.core.tracing import CALLER, well_formed
 from lro_aio.remote import GrpcTransport, HttpTransport
 from lro_aio.servers.fastapi import install_error_handlers, operation_from_request, operations_router
 from lro_aio.servers.grpc import ErrorInterceptor, operation_from_context
+from lro_aio.servers.tracing import TraceContext
 from lro_aio.testing import TelemetryRecorder
 
 from .test_grpc_methods import Serve, service, streaming, unary
@@ -67,13 +68,23 @@ async def test_over_http_the_header_is_the_parent_and_a_malformed_one_is_none(
 ) -> None:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
         told = (await http.post(path, headers={"traceparent": SENT})).json()
+        assert CALLER.get() == ""
         garbage = (await http.post(path, headers={"traceparent": "x" * 300})).json()
         none = (await http.post(path)).json()
     assert of_the_caller(told)
     assert (told == SENT) is not bool(telemetry)  # with telemetry, it is a span below the caller's
     assert not of_the_caller(garbage)
     assert not of_the_caller(none)
-    assert CALLER.get() == ""
+
+
+async def test_what_is_no_request_goes_by() -> None:
+    seen: list[Any] = []
+
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope)
+
+    await TraceContext(inner)({"type": "lifespan"}, None, None)
+    assert seen == [{"type": "lifespan"}]
 
 
 async def test_a_message_over_http_is_sent_in_the_trace_of_its_caller(handlers: lro.Handlers) -> None:
