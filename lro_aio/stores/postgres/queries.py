@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Iterable, Sequence
-from importlib import resources
 
+from lro_aio.stores import _sql
 from lro_aio.stores.postgres import schema
 from lro_aio.stores.postgres.entries import ENTRY
 from lro_aio.stores.postgres.location import Location
@@ -14,15 +13,7 @@ from lro_aio.stores.postgres.rows import COLUMNS, OUTLINE, PAYLOADS, SMALL, WRIT
 
 __all__ = ["Statements"]
 
-_HEADING = re.compile(r"^-- :name (\w+)$", re.MULTILINE)
 _SIZE = " + ".join(f"octet_length({column})" for column in PAYLOADS) + " + 512"
-
-
-@functools.cache
-def _bodies() -> dict[str, str]:
-    text = resources.files(__package__).joinpath("queries.sql").read_text(encoding="utf-8")
-    _, *parts = _HEADING.split(text)
-    return {name: _bare(body) for name, body in zip(parts[::2], parts[1::2], strict=True)}
 
 
 class Statements:
@@ -33,7 +24,7 @@ class Statements:
         parts = {"{table}": location.qualified, "{journal}": location.journal, "{size}": f"({_SIZE})"}
         parts |= {name: ", ".join(columns) for name, columns in lists.items()}
         parts["{entries}"] = ", ".join(f"journal.{column}" for column in ENTRY)
-        self._texts = {name: _filled(body, parts) for name, body in _bodies().items()}
+        self._texts = {name: _sql.filled(body, parts) for name, body in _sql.statements(__package__).items()}
         for head, name in (("routes", "due"), ("routes", "next_check"), ("steps", "unknown"), ("steps", "count_due")):
             self._texts[name] = self._texts[head] + "\n" + self._texts[name]
         self.insert = self._array("insert", WRITTEN, schema.columns())
@@ -46,7 +37,7 @@ class Statements:
     def list(self, name: str, *, outline: bool, conditions: Iterable[str]) -> bytes:
         """A statement for a page."""
         row = ", ".join(OUTLINE if outline else COLUMNS)
-        return _filled(self._texts[name], {"{row}": row, "{conditions}": " AND ".join(conditions)}).encode()
+        return _sql.filled(self._texts[name], {"{row}": row, "{conditions}": " AND ".join(conditions)}).encode()
 
     def _array(self, name: str, columns: Sequence[str], types: dict[str, str]) -> bytes:
         """A statement that takes one array for each column."""
@@ -60,20 +51,8 @@ class Statements:
             "{changed}": ", ".join(("name", *columns)),
             "{arrays}": _arrays(("name", *columns), schema.columns()),
         }
-        return _filled(self._texts["update"], parts).encode()
+        return _sql.filled(self._texts["update"], parts).encode()
 
 
 def _arrays(columns: Sequence[str], types: dict[str, str]) -> str:
     return ", ".join(f"%b::{types[column]}[]" for column in columns)
-
-
-def _filled(body: str, parts: dict[str, str]) -> str:
-    for name, part in parts.items():
-        body = body.replace(name, part)
-    return body
-
-
-def _bare(body: str) -> str:
-    """The statement without its comments."""
-    lines = [line for line in body.splitlines() if line.strip() and not line.startswith("--")]
-    return "\n".join(lines).removesuffix(";")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import re
 import shlex
-from importlib import resources
 
 import psycopg
 
 from lro_aio.core.errors import StoreSchemaError
+from lro_aio.stores import _sql
 from lro_aio.stores.postgres.connections import Link
 from lro_aio.stores.postgres.location import Location
 
@@ -30,12 +30,9 @@ AND (n.nspname = %(schema)s OR (%(schema)s::text IS NULL AND pg_table_is_visible
 """
 
 
-@functools.cache
 def _migrations() -> dict[int, str]:
-    """The scripts of ``migrations/NNNN_name.sql`` by their numbers, which count from 1 without a gap."""
-    folder = resources.files(__package__).joinpath("migrations")
-    scripts = {int(item.name[:4]): item.read_text("utf-8") for item in folder.iterdir() if item.name.endswith(".sql")}
-    return dict(sorted(scripts.items()))
+    """The scripts by their numbers."""
+    return _sql.migrations(__package__)
 
 
 @functools.cache
@@ -145,6 +142,4 @@ def _filled(script: str, location: Location) -> str:
         "{function}": location.named("_journal_goes"),
         "{name}": location.table,
     }
-    for place, text in parts.items():
-        script = script.replace(place, text)
-    return script
+    return _sql.filled(script, parts)

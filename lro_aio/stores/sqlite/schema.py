@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import resources
 
 from lro_aio.core.errors import StoreSchemaError
+from lro_aio.stores import _sql
 
 __all__ = ["APPLICATION_ID", "columns", "latest", "migrations", "prepare", "version_of"]
 
@@ -22,12 +21,9 @@ _COLUMN = re.compile(r"^    (\w+) (?:TEXT|INTEGER|REAL|BLOB)\b", re.MULTILINE)
 _ADDED = re.compile(r"^ALTER TABLE (\w+) ADD COLUMN (\w+) ", re.MULTILINE)
 
 
-@functools.cache
 def migrations() -> dict[int, str]:
-    """The scripts of ``migrations/NNNN_name.sql`` by their numbers, which count from 1 without a gap."""
-    folder = resources.files(__package__).joinpath("migrations")
-    scripts = {int(item.name[:4]): item.read_text("utf-8") for item in folder.iterdir() if item.name.endswith(".sql")}
-    return dict(sorted(scripts.items()))
+    """The scripts by their numbers."""
+    return _sql.migrations(__package__)
 
 
 def columns(table: str = "operations") -> list[str]:

@@ -1,0 +1,40 @@
+"""SQL that stands in the files of a package: its statements, and the scripts that upgrade its tables."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from importlib import resources
+
+__all__ = ["filled", "migrations", "statements"]
+
+_HEADING = re.compile(r"^-- :name (\w+)$", re.MULTILINE)
+
+
+@functools.cache
+def statements(package: str) -> dict[str, str]:
+    """The statements of ``queries.sql`` by their names, without the comments, which a database would scan each time."""
+    text = resources.files(package).joinpath("queries.sql").read_text(encoding="utf-8")
+    _, *parts = _HEADING.split(text)
+    return {name: _bare(body) for name, body in zip(parts[::2], parts[1::2], strict=True)}
+
+
+@functools.cache
+def migrations(package: str) -> dict[int, str]:
+    """The scripts of ``migrations/NNNN_name.sql`` by their numbers, which count from 1 without a gap."""
+    folder = resources.files(package).joinpath("migrations")
+    scripts = {int(item.name[:4]): item.read_text("utf-8") for item in folder.iterdir() if item.name.endswith(".sql")}
+    return dict(sorted(scripts.items()))
+
+
+def filled(text: str, parts: Mapping[str, str]) -> str:
+    """A text with other texts in the places of theirs, such as "{columns}"."""
+    for place, part in parts.items():
+        text = text.replace(place, part)
+    return text
+
+
+def _bare(body: str) -> str:
+    lines = [line for line in body.splitlines() if line.strip() and not line.startswith("--")]
+    return "\n".join(lines).removesuffix(";")
