@@ -2,61 +2,38 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
-from lro_aio.core.record import OUTCOMES, State
+from lro_aio.core.record import State
 from lro_aio.ports import ListQuery
+from lro_aio.stores._lists import EVERY, LIVE, UNSUCCESSFUL, spans, states
 
 __all__ = ["Part", "parts"]
 
 Part = tuple[list[str], dict[str, Any]]
 """Conditions as SQL, and their values. The limit is the caller's."""
 
-_EVERY = frozenset(State)
-_LIVE = frozenset(state for state, outcome in OUTCOMES.items() if outcome == 0)
-_UNSUCCESSFUL = frozenset(state for state, outcome in OUTCOMES.items() if outcome == 2)
-
 
 def parts(query: ListQuery) -> Iterator[Part]:
     """The statements whose rows, one after the other, are the page. None where no row can be on it."""
-    states = _states(query)
-    if not states or query.limit <= 0:
+    wanted = states(query)
+    if not wanted or query.limit <= 0:
         return
-    conditions, values = _conditions(query, states)
-    first = -math.inf if query.created_from is None else query.created_from
-    last = math.inf if query.created_to is None else query.created_to
-    span = ["create_time >= %(first)b", "create_time <= %(last)b"]
-    values |= {"first": first, "last": last}
-    if query.after is not None:
-        moment, name = query.after
-        if first <= moment <= last:
-            # Rows created at the same moment have a statement of their own: one seek, even for thousands of them.
-            same = ["create_time = %(moment)b", "name > %(name)b"]
-            yield [*conditions, *same], {**values, "moment": moment, "name": name}
-        if moment <= last:
-            span = ["create_time >= %(first)b", "create_time < %(moment)b"]
-            values["moment"] = moment
-    yield [*conditions, *span], values
-
-
-def _states(query: ListQuery) -> frozenset[State]:
-    states = _EVERY if query.states is None else query.states
-    if query.done is None:
-        return states
-    return states - _LIVE if query.done else states & _LIVE
+    conditions, values = _conditions(query, wanted)
+    for span, more in spans(query, "%({})b".format):
+        yield [*conditions, *span], {**values, **more}
 
 
 def _conditions(query: ListQuery, states: frozenset[State]) -> Part:
     # The constants are spelled as in the indexes: a partial index is used only where its condition is seen.
     conditions: list[str] = []
     values: dict[str, Any] = {"now": query.now}
-    if states <= _LIVE:
+    if states <= LIVE:
         conditions.append("outcome = 0")
-    elif states <= _UNSUCCESSFUL:
+    elif states <= UNSUCCESSFUL:
         conditions.append("outcome = 2")
-    if states not in (_EVERY, _LIVE, _UNSUCCESSFUL):
+    if states not in (EVERY, LIVE, UNSUCCESSFUL):
         conditions.append("state = ANY(%(states)b::text[])")
         values["states"] = [state.value for state in sorted(states)]
     if query.parent_operation:

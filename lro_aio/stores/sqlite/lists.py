@@ -6,59 +6,37 @@ million finished ones.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
-from lro_aio.core.record import OUTCOMES, State
+from lro_aio.core.record import State
 from lro_aio.ports import ListQuery
+from lro_aio.stores._lists import EVERY, LIVE, UNSUCCESSFUL, spans, states
 
 __all__ = ["Statement", "statements"]
 
 Statement = tuple[str, str, dict[str, Any]]
 """An index, the conditions as SQL, and their values. The limit is the caller's."""
 
-_EVERY = frozenset(State)
-_LIVE = frozenset(state for state, outcome in OUTCOMES.items() if outcome == 0)
-_UNSUCCESSFUL = frozenset(state for state, outcome in OUTCOMES.items() if outcome == 2)
-
 
 def statements(query: ListQuery) -> Iterator[Statement]:
     """The statements whose rows, one after the other, are the page. None where no row can be on it."""
-    states = _states(query)
-    if not states or query.limit <= 0:
+    wanted = states(query)
+    if not wanted or query.limit <= 0:
         return
-    conditions, values = _conditions(query, states)
-    index = _index(query, states)
-    first = -math.inf if query.created_from is None else query.created_from
-    last = math.inf if query.created_to is None else query.created_to
-    values |= {"first": first, "last": last}
-    span = "create_time >= :first AND create_time <= :last"
-    if query.after is not None:
-        moment, name = query.after
-        values |= {"after_time": moment, "after_name": name}
-        if first <= moment <= last:
-            # Rows created at the same moment have a statement of their own: one seek, even for thousands of them.
-            yield index, " AND ".join([*conditions, "create_time = :after_time AND name > :after_name"]), values
-        if moment <= last:
-            span = "create_time >= :first AND create_time < :after_time"
-    yield index, " AND ".join([*conditions, span]), values
-
-
-def _states(query: ListQuery) -> frozenset[State]:
-    states = _EVERY if query.states is None else query.states
-    if query.done is None:
-        return states
-    return states - _LIVE if query.done else states & _LIVE
+    conditions, values = _conditions(query, wanted)
+    index = _index(query, wanted)
+    for span, more in spans(query, ":{}".format):
+        yield index, " AND ".join([*conditions, *span]), {**values, **more}
 
 
 def _index(query: ListQuery, states: frozenset[State]) -> str:
     """The index that leaves the fewest rows to scan."""
     if query.parent_operation:
         return "operations_children"
-    if states <= _LIVE:
+    if states <= LIVE:
         return "operations_live"
-    if states <= _UNSUCCESSFUL:
+    if states <= UNSUCCESSFUL:
         return "operations_unsuccessful"
     if query.handler is not None:
         return "operations_by_handler"
@@ -71,11 +49,11 @@ def _conditions(query: ListQuery, states: frozenset[State]) -> tuple[list[str], 
     # The constants are spelled as in the indexes: SQLite uses a partial index only where it sees its condition.
     conditions: list[str] = []
     values: dict[str, Any] = {"now": query.now}
-    if states <= _LIVE:
+    if states <= LIVE:
         conditions.append("outcome = 0")
-    elif states <= _UNSUCCESSFUL:
+    elif states <= UNSUCCESSFUL:
         conditions.append("outcome = 2")
-    if states not in (_EVERY, _LIVE, _UNSUCCESSFUL):
+    if states not in (EVERY, LIVE, UNSUCCESSFUL):
         names = {f"state_{i}": state.value for i, state in enumerate(sorted(states))}
         conditions.append(f"state IN ({', '.join(f':{name}' for name in names)})")
         values |= names
