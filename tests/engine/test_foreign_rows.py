@@ -11,7 +11,8 @@ from google.rpc import status_pb2
 import lro_aio as lro
 from lro_aio.core.change import Change
 from lro_aio.core.record import Record, State
-from lro_aio.testing import FaultyStore
+
+from .far_store import FarStore
 
 NAME = "operations/theirs"
 
@@ -24,10 +25,7 @@ def packed(value):
 
 @pytest.fixture
 def store():
-    """A store that gives no notice of other processes, like a database far away."""
-    store = FaultyStore(lro.SqliteStore("sqlite://"))
-    store.foreign_poll_interval = None
-    return store
+    return FarStore(lro.SqliteStore("sqlite://"))
 
 
 @pytest.fixture

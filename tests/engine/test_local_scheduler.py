@@ -6,10 +6,10 @@ import math
 import pytest
 
 import lro_aio as lro
-from lro_aio.testing import FaultyStore
 from lro_aio.testing.scheduler_contract import SchedulerContract
 
 from ..waiting import PATIENCE, until
+from .far_store import FarStore
 
 
 class TestLocalScheduler(SchedulerContract):
@@ -149,12 +149,7 @@ class TestWithoutNotices:
 
     @pytest.fixture
     def stores(self, tmp_path):
-        def make():
-            store = FaultyStore(lro.SqliteStore.from_url(f"sqlite:///{tmp_path / 'operations.db'}"))
-            store.foreign_poll_interval = None
-            return store
-
-        return make
+        return lambda: FarStore(lro.SqliteStore(tmp_path / "operations.db"))
 
     @pytest.mark.asyncio
     async def test_children_that_end_elsewhere_are_looked_for_at_the_poll_interval(self, stores, open_client):

@@ -14,6 +14,7 @@ from lro_aio.engine.timing import SystemClock
 from lro_aio.testing import FaultyStore
 
 from ..waiting import all_blocked, until
+from .far_store import FarStore
 
 # The clock
 
@@ -249,8 +250,7 @@ async def test_a_row_that_another_process_claimed_first_is_looked_at_when_its_le
     open_client, tmp_path, lro_clock
 ):
     """No notice tells of it: the pass that lost it looks once more, and finds the new time."""
-    store, path = FaultyStore(lro.SqliteStore(tmp_path / "ops.db")), tmp_path / "ops.db"
-    store.foreign_poll_interval = None
+    store, path = FarStore(lro.SqliteStore(tmp_path / "ops.db")), tmp_path / "ops.db"
     look, stolen = store.inner.look, []
 
     def stealing(**arguments):

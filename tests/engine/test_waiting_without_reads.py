@@ -9,6 +9,7 @@ import lro_aio as lro
 from lro_aio.testing import FaultyStore
 
 from ..waiting import all_blocked, until
+from .far_store import FarStore
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ async def test_a_wait_that_ends_before_any_notice_reads(open_client, store, star
 @pytest.mark.asyncio
 async def test_a_store_that_gives_no_notices_is_read(open_client, store, started):
     handlers, go = started
-    store.foreign_poll_interval = None
+    store = FarStore(store.inner)
     client = await open_client(store, handlers=[handlers])
     operation = await client.start("held")
     waiter = asyncio.create_task(operation.result())
