@@ -7,16 +7,20 @@ import struct
 import threading
 from collections.abc import Callable
 from typing import Self
+from urllib.parse import urlsplit
 
 
 class Proxy:
     """Listens on a free port of the loopback and passes everything on. Use as a context manager.
 
     Args:
-        port: The server's, on the same host.
+        url: Of a database whose server is on the loopback, too.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, url: str) -> None:
+        self._direct = url
+        port = urlsplit(url).port
+        assert port is not None
         self._port = port
         self.open = threading.Event()
         """Clear it, and nothing passes any more, in either direction."""
@@ -33,7 +37,7 @@ class Proxy:
 
     def __enter__(self) -> Self:
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
+        self.url = self._direct.replace(f":{self._port}/", f":{self._listener.getsockname()[1]}/")
         self._spawn(self._accept)
         return self
 

@@ -7,7 +7,6 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -114,10 +113,8 @@ async def test_who_cannot_listen_looks_for_himself(url: str, monkeypatch: pytest
     """At once when the connection breaks, and then by polls."""
     monkeypatch.setattr(notices, "PAUSE", 3600.0)
     monkeypatch.setattr(engine_module, "POLL_AGAIN", 3600.0)
-    port = urlsplit(url).port
-    assert port is not None
-    with Proxy(port) as proxy:
-        async with lro.Client(url) as first, lro.Client(url.replace(f":{port}/", f":{proxy.port}/")) as deaf:
+    with Proxy(url) as proxy:
+        async with lro.Client(url) as first, lro.Client(proxy.url) as deaf:
             proxy.reset()
             await until(lambda: not deaf.engine.batcher.store._notices._listening)
             await ends_there(first, deaf, times=2)
@@ -128,10 +125,8 @@ def test_whoever_is_told_is_told_that_the_connection_broke_and_that_it_is_back(
 ) -> None:
     """Anything may have been committed meanwhile."""
     monkeypatch.setattr(notices, "PAUSE", 0.05)
-    port = urlsplit(url).port
-    assert port is not None
-    with Proxy(port) as proxy:
-        store = opened(url.replace(f":{port}/", f":{proxy.port}/"))
+    with Proxy(url) as proxy:
+        store = opened(proxy.url)
         heard = threading.Semaphore(0)
         store.join("me", heard.release)
         proxy.reset()
@@ -145,10 +140,8 @@ def test_what_was_committed_while_nothing_could_be_heard_is_told_afterwards(
     opened: Callable[..., PostgresStore], url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notices, "PAUSE", 0.05)
-    port = urlsplit(url).port
-    assert port is not None
-    with Proxy(port) as proxy:
-        deaf = opened(url.replace(f":{port}/", f":{proxy.port}/"))
+    with Proxy(url) as proxy:
+        deaf = opened(proxy.url)
         other = opened()
         proxy.reset()
         create_all(other, row())
@@ -170,10 +163,8 @@ def test_a_listener_whose_server_is_silent_does_not_trust_the_silence(
 ) -> None:
     """A cut cable sends no word of it: whoever waits here looks for himself until the server answers again."""
     monkeypatch.setattr(notices, "HEARTBEAT", 0.1)
-    port = urlsplit(url).port
-    assert port is not None
-    with Proxy(port) as proxy:
-        deaf = opened(url.replace(f":{port}/", f":{proxy.port}/"))
+    with Proxy(url) as proxy:
+        deaf = opened(proxy.url)
         deaf._notices._timeout = 0.1
         proxy.open.clear()
         told(deaf)

@@ -32,18 +32,15 @@ def url(emptied: str) -> str:
 
 
 @pytest.fixture
-def proxy(database: str) -> Iterator[Proxy]:
-    port = urlsplit(database).port
-    assert port is not None
-    with Proxy(port) as proxy:
+def proxy(url: str) -> Iterator[Proxy]:
+    with Proxy(url) as proxy:
         yield proxy
 
 
 @pytest.fixture
-def behind(url: str, database: str, proxy: Proxy) -> Iterator[PostgresStore]:
+def behind(proxy: Proxy) -> Iterator[PostgresStore]:
     """An open store that reaches the server through the proxy, with one row."""
-    port = urlsplit(database).port
-    with closing(PostgresStore(url.replace(f":{port}/", f":{proxy.port}/"))) as store:
+    with closing(PostgresStore(proxy.url)) as store:
         store.open()
         create_all(store, row())
         hasten(store)

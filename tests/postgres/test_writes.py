@@ -7,7 +7,6 @@ import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -118,9 +117,7 @@ def test_every_class_of_errors_that_psycopg_knows_has_been_thought_of() -> None:
 
 def test_a_call_is_as_few_round_trips_as_can_be(url: str) -> None:
     """Two for a batch of changes, whatever is in it; one for anything that reads."""
-    port = urlsplit(url).port
-    assert port is not None
-    with Proxy(port) as proxy, closing(PostgresStore(url.replace(f":{port}/", f":{proxy.port}/"))) as store:
+    with Proxy(url) as proxy, closing(PostgresStore(proxy.url)) as store:
         store.open()
         store._notices.close()  # its heartbeat would count
         create_all(store, *(row(i) for i in range(8)))
