@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,19 @@ async def until(condition: Callable[[], Any], timeout: float = PATIENCE) -> None
     async with asyncio.timeout(timeout):
         while not condition():
             await asyncio.sleep(0.001)
+
+
+def block_until(condition: Callable[[], Any]) -> None:
+    """Wait for what a thread or another process does, where there is no event loop.
+
+    Raises:
+        TimeoutError: It was not true within ``PATIENCE``.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.001)
 
 
 async def reached(client: lro.Client, name: str, *states: str) -> Record:

@@ -18,10 +18,8 @@ from lro_aio.stores.postgres import PostgresStore, notices
 from lro_aio.stores.postgres import store as store_module
 from lro_aio.testing._store_rows import create_all, row
 
-from ..waiting import until
+from ..waiting import PATIENCE, block_until, until
 from .proxy import Proxy
-
-PATIENCE = 20.0
 
 
 @pytest.fixture
@@ -45,13 +43,16 @@ def opened(url: str) -> Iterator[Callable[..., PostgresStore]]:
         store.close()
 
 
-def told(store: PostgresStore) -> float:
-    """Seconds until the store says that something has changed elsewhere."""
-    began = time.monotonic()
-    while not store.changed_elsewhere():
-        assert time.monotonic() - began < PATIENCE
-        time.sleep(0.001)
-    return time.monotonic() - began
+def told(store: PostgresStore) -> None:
+    """Return when the store says that something has changed elsewhere."""
+    block_until(store.changed_elsewhere)
+
+
+def caught_up(store: PostgresStore) -> None:
+    """Return when the store has taken every notice of what was committed: since then it has asked its server twice."""
+    for _ in range(2):
+        before = store._notices._checked
+        block_until(lambda before=before: store._notices._checked > before)
 
 
 async def ends_there(here: lro.Client, there: lro.Client, *, times: int) -> None:
@@ -64,8 +65,11 @@ async def ends_there(here: lro.Client, there: lro.Client, *, times: int) -> None
         assert (await asyncio.wait_for(waiting, PATIENCE)).done
 
 
-def test_each_commit_of_another_process_is_told(opened: Callable[..., PostgresStore]) -> None:
-    """And none of another table's, nor what another process reads or refuses."""
+def test_each_commit_of_another_process_is_told(
+    opened: Callable[..., PostgresStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And none of its own or of another table's, nor what another process reads or refuses."""
+    monkeypatch.setattr(notices, "HEARTBEAT", 0.02)
     first, second, apart = opened(), opened(), opened(table="others")
     for number in range(3):
         create_all(second, row(number))
@@ -74,10 +78,19 @@ def test_each_commit_of_another_process_is_told(opened: Callable[..., PostgresSt
     second.read([row(1).name])
     second.purge(now=0.0, limit=1)
     create_all(first, row(9))
-    create_all(second, row(10))  # behind all of these: notices come in the order of the commits
-    told(first)
-    time.sleep(notices.QUIET)  # signs come so far apart
+    caught_up(first)
     assert first.changed_elsewhere() is False
+
+
+def test_what_is_told_while_the_server_is_asked_whether_it_is_there_is_heard_too(
+    opened: Callable[..., PostgresStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notices, "HEARTBEAT", 0.0)  # all the time
+    first, second = opened(), opened()
+    create_all(second, row())
+    caught_up(first)
+    monkeypatch.setattr(notices, "HEARTBEAT", 3600.0)
+    told(first)
 
 
 @pytest.mark.slow
@@ -93,9 +106,7 @@ def test_many_commits_are_told_as_a_few_signs(opened: Callable[..., PostgresStor
         signs += first.changed_elsewhere()
     committed = time.monotonic()
     assert 0 < signs <= notices.BURST + 1 + (committed - began) / notices.QUIET
-    while seen[-1] < committed:
-        assert time.monotonic() - committed < PATIENCE
-        time.sleep(0.001)
+    block_until(lambda: seen[-1] >= committed)
     assert len(seen) <= notices.BURST + 1 + (seen[-1] - began) / notices.QUIET
 
 
@@ -146,12 +157,8 @@ def test_what_was_committed_while_nothing_could_be_heard_is_told_afterwards(
         proxy.reset()
         create_all(other, row())
         told(deaf)
-        deadline = time.monotonic() + PATIENCE
-        while not deaf._notices._listening:
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
+        block_until(lambda: deaf._notices._listening)
         told(deaf)  # once more: what was missed in between
-        time.sleep(notices.QUIET)
         create_all(other, row(2))
         told(deaf)
         deaf.close()

@@ -19,6 +19,7 @@ from lro_aio.ports import ListQuery
 from lro_aio.stores.postgres import PostgresStore
 from lro_aio.testing._store_rows import create_all, name_of, only, row, update
 
+from ..waiting import block_until
 from .proxy import Proxy
 from .server import Server
 
@@ -208,12 +209,12 @@ def test_a_failover_is_followed_to_the_new_primary() -> None:
         with closing(PostgresStore(both, timeout=5)) as store:
             store.open()
             create_all(store, row(1))
-            _until(lambda: _replayed(primary, standby))
+            block_until(lambda: _replayed(primary, standby))
             primary.stop()
             with pytest.raises(lro.StoreUnavailableError):
                 store.apply([step()])
             standby.promote()
-            _until(lambda: _answers(store))
+            block_until(lambda: _answers(store))
             store.apply([step()])
             assert only(store, name_of(1)).claim == 1
 
@@ -230,13 +231,6 @@ def _answers(store: PostgresStore) -> bool:
     except lro.StoreUnavailableError:
         return False
     return True
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_a_server_that_is_not_there_is_said_to_be_unavailable(database: str, url: str) -> None:
@@ -264,8 +258,7 @@ def test_closing_ends_calls_that_are_under_way(behind: PostgresStore, proxy: Pro
     thread = threading.Thread(target=read)
     thread.start()
     began = time.monotonic()
-    while not behind._pools[1]._busy:  # it is open
-        time.sleep(0.001)
+    block_until(lambda: behind._pools[1]._busy)
     behind.close()
     assert time.monotonic() - began < 2
     thread.join(5)
@@ -297,8 +290,7 @@ def test_a_server_that_restarts_at_once_loses_nothing_that_was_committed() -> No
             thread.start()
         for _ in range(3):
             before = [said for said, _ in counts]
-            while any(said < old + 20 for (said, _), old in zip(counts, before, strict=True)):
-                time.sleep(0.01)
+            block_until(lambda before=before: all(now[0] >= old + 20 for now, old in zip(counts, before, strict=True)))
             server.restart()
         stop.set()
         for thread in threads:

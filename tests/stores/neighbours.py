@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from lro_aio.stores.sqlite import locks
-
-from ..waiting import PATIENCE
 
 
 def folder_of(path: Path) -> Path:
@@ -24,15 +20,3 @@ def die(path: Path, *owners: str) -> None:
     for owner in owners:
         os.close(locks.take(f"{owner}.lock", folder, owner=owner, mode=0o600))
     os.close(folder)
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for what a thread or another process does.
-
-    Raises:
-        AssertionError: It was not true in time.
-    """
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)

@@ -20,8 +20,8 @@ from lro_aio.stores.sqlite import SqliteStore, bells
 from lro_aio.stores.sqlite.bells import Bell
 from lro_aio.testing._store_rows import NOW, create_all, name_of, put, remove, row, update
 
-from ..waiting import PATIENCE
-from .neighbours import die, folder_of, until
+from ..waiting import PATIENCE, block_until
+from .neighbours import die, folder_of
 
 ME, OTHER, DEAD = "host:1:aaaa", "host:2:bbbb", "host:3:cccc"
 
@@ -128,12 +128,12 @@ def test_a_bell_whose_buffer_is_full_still_rings_for_what_it_owes(tmp_path: Path
     for _ in range(50):
         second._ring()  # nobody takes them: the buffer fills
     first.ring()
-    until(lambda: rung)
+    block_until(lambda: rung)
     rung.clear()
     first._rung = float("inf")  # within the gap
     first.ring()
     gate.set()
-    until(lambda: rung)
+    block_until(lambda: rung)
     first.close()
     second.close()
     os.close(folder)

@@ -19,7 +19,8 @@ from lro_aio.stores.sqlite import SqliteStore, neighbours
 from lro_aio.stores.sqlite.neighbours import Neighbours
 from lro_aio.testing._store_rows import NOW, create_all, name_of, names, row, update
 
-from .neighbours import die, folder_of, until
+from ..waiting import block_until
+from .neighbours import die, folder_of
 
 ME, DEAD, OTHER = "host:1:aaaa", "host:2:bbbb", "host:3:cccc"
 LATER = NOW + 30
@@ -228,7 +229,7 @@ def test_processes_find_each_other_through_links_and_whatever_the_path(tmp_path:
         store.open()
         store.join(owner, lambda owner=owner: rung.append(owner))
     create_all(stores[0], row(1))
-    until(lambda: rung)
+    block_until(lambda: rung)
     assert set(rung) == {OTHER}
     for store in stores:
         store.close()
