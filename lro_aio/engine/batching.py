@@ -49,8 +49,7 @@ class Batcher:
         life: Whether the client is open.
         owner: This process, in the rows that it holds.
         committed: Called on the loop for every row that a change left behind, in the order of commit.
-        elsewhere: Called on the loop when another process was found to have committed.
-        rung: Called on the loop when one says that it has: at each commit, or nearly.
+        elsewhere: Called on the loop when another process has committed: at each commit, or nearly.
         away: Called on the loop when the store does not answer any more.
         recovered: Called on the loop when the store answers again after that.
         observing: Told of what was committed; None: nobody wants to know.
@@ -64,7 +63,6 @@ class Batcher:
         owner: str,
         committed: Callable[[str, Record | None], None],
         elsewhere: Callable[[], None],
-        rung: Callable[[], None],
         away: Callable[[], None],
         recovered: Callable[[], None],
         observing: Observing | None = None,
@@ -75,7 +73,6 @@ class Batcher:
         self._committed = committed
         self._repeats = Repeats()
         self._elsewhere = elsewhere
-        self._rung = rung
         self._heard = False
         """Something was heard that the loop has not been told of."""
         self._away = away
@@ -344,7 +341,7 @@ class Batcher:
             logger.debug("polling for commits of other processes failed: %s", exc, extra=event("poll_failed"))
             return
         if changed:
-            self._to_loop(self._elsewhere)
+            self._hear()
 
     def _hear(self) -> None:
         """Another process has committed. Called on any thread, also before the client is open."""
@@ -354,7 +351,7 @@ class Batcher:
 
     def _tell(self) -> None:
         self._heard = False  # first: what is heard from now on is news again
-        self._rung()
+        self._elsewhere()
 
     def _to_loop(self, function: Callable[..., None], *args: Any) -> None:
         assert self._loop is not None

@@ -88,8 +88,7 @@ class Engine:
             life,
             owner=settings.owner,
             committed=feed.publish,
-            elsewhere=feed.elsewhere,
-            rung=self._rung,
+            elsewhere=self._rung,
             away=self._note_away,
             recovered=self._recovered,
             observing=observing,
@@ -300,12 +299,12 @@ class Engine:
             self.life.closed = True
             self.host.tasks.cancel()
             await asyncio.to_thread(self.worker.close)
-            self._rung.cancel()
             if self._timer is not None:
                 self._timer.cancel()
             for undo in self._undo:
                 undo()
             await self.batcher.close()
+            self._rung.cancel()  # only now can nobody ring any more
             self.feed.elsewhere()  # whoever still waits finds the client closed
 
     async def operation(self, name: str, *, state: Any = None, response: Any = None) -> Operation[Any, Any]:
