@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from lro_aio.core.errors import InvalidTransitionError, PayloadTooLargeError, StoreSchemaError
 from lro_aio.core.record import Record
 
-__all__ = ["MOST_ENTRIES", "Appending", "Entry", "Kind", "Place", "key_of", "parts_of"]
+__all__ = ["MOST_ENTRIES", "Appending", "Entry", "Kind", "Place", "by_name", "key_of", "parts_of"]
 
 MOST_ENTRIES = 10_000
 """Entries of one operation, unless ``Limits.entries`` says otherwise."""
@@ -120,6 +120,16 @@ class Appending:
             if row is not None and row.uid == entry.uid:
                 kept.append((name, entry))
         return kept
+
+
+def by_name(found: Iterable[tuple[str, Entry]]) -> dict[str, list[Entry]]:
+    """The journals of operations: their entries, found with the operations' names, each in the order of its numbers."""
+    journals: dict[str, list[Entry]] = {}
+    for name, entry in found:
+        journals.setdefault(name, []).append(entry)
+    for entries in journals.values():
+        entries.sort(key=lambda entry: entry.number)
+    return journals
 
 
 def key_of(name: str, key: str | None = None) -> str:

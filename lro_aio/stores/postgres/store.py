@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from lro_aio.core.change import Change, Outcome, run
-from lro_aio.core.journal import Appending, Entry
+from lro_aio.core.journal import Appending, Entry, by_name
 from lro_aio.core.logs import event
 from lro_aio.core.policies import Duration
 from lro_aio.core.record import Record
@@ -193,12 +193,7 @@ class PostgresStore(Store):
     def journal(self, names: Sequence[str], kinds: Collection[str] | None = None) -> dict[str, list[Entry]]:
         """The journals of these rows, in one statement."""
         wanted = {"names": list(names), "kinds": None if kinds is None else [str(kind) for kind in kinds]}
-        found: dict[str, list[Entry]] = {}
-        for name, *entry in self._reading("journal", wanted):
-            found.setdefault(name, []).append(decode_entry(entry))
-        for entries in found.values():
-            entries.sort(key=lambda entry: entry.number)
-        return found
+        return by_name((name, decode_entry(entry)) for name, *entry in self._reading("journal", wanted))
 
     def unfinished(self, names: Sequence[str]) -> set[str]:
         """The names whose rows have not ended and are not deleted, in one statement."""

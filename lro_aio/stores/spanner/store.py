@@ -14,7 +14,7 @@ from google.protobuf import struct_pb2
 
 from lro_aio.core.change import Change, Outcome
 from lro_aio.core.errors import StoreDataError, StoreUnavailableError
-from lro_aio.core.journal import Entry
+from lro_aio.core.journal import Entry, by_name
 from lro_aio.core.logs import event
 from lro_aio.core.policies import Duration
 from lro_aio.core.record import Record
@@ -185,15 +185,11 @@ class SpannerStore(Store):
         if not self.keeps_journal or not names or (kinds is not None and not kinds):
             return {}
         budget = connection.budget()
-        found: dict[str, list[Entry]] = {}
+        found: list[tuple[str, Entry]] = []
         for start in range(0, len(names), MAX_KEYS):
             query = queries.journal(self._location.table, names[start : start + MAX_KEYS], kinds)
-            for row in connection.query(query, budget=budget, tag="lro-journal", streamed=True):
-                name, entry = decode_entry(row)
-                found.setdefault(name, []).append(entry)
-        for entries in found.values():
-            entries.sort(key=lambda entry: entry.number)
-        return found
+            found += map(decode_entry, connection.query(query, budget=budget, tag="lro-journal", streamed=True))
+        return by_name(found)
 
     def unfinished(self, names: Sequence[str]) -> set[str]:
         """The names whose rows have not ended and are not deleted: one read without payloads."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from lro_aio.core.change import Change, Outcome, run
 from lro_aio.core.errors import StoreSchemaError
-from lro_aio.core.journal import Appending, Entry
+from lro_aio.core.journal import Appending, Entry, by_name
 from lro_aio.core.policies import Duration
 from lro_aio.core.record import Record, State
 from lro_aio.core.stats import Stats
@@ -182,13 +182,9 @@ class SqliteStore(Store):
     def journal(self, names: Sequence[str], kinds: Collection[str] | None = None) -> dict[str, list[Entry]]:
         """The journals of these rows, in one statement."""
         wanted = {"names": json.dumps(list(names)), "kinds": None if kinds is None else json.dumps(list(kinds))}
-        found: dict[str, list[Entry]] = {}
         with self._reading() as connection:
-            for name, *entry in connection.execute(_SQL["journal"], wanted):
-                found.setdefault(name, []).append(decode_entry(entry))
-        for entries in found.values():
-            entries.sort(key=lambda entry: entry.number)
-        return found
+            found = connection.execute(_SQL["journal"], wanted)
+            return by_name((name, decode_entry(entry)) for name, *entry in found)
 
     def unfinished(self, names: Sequence[str]) -> set[str]:
         """The names whose rows have not ended and are not deleted, in one statement."""
