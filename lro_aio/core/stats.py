@@ -21,6 +21,7 @@ __all__ = [
     "OwnerCount",
     "StateCount",
     "Stats",
+    "arranged",
     "count_json",
     "grouped",
     "total",
@@ -146,6 +147,39 @@ class Stats:
     def lateness(self) -> float:
         """Seconds for which that has been due; 0 where nothing is."""
         return max(0.0, self.time - self.due[0].since) if self.due else 0.0
+
+
+def arranged(
+    *,
+    time: float,
+    counts: Iterable[StateCount],
+    paused: Count,
+    owners: Iterable[tuple[str, int]],
+    more: bool,
+    due: Iterable[DueRoute],
+    failures: tuple[FailureGroup, ...],
+) -> Stats:
+    """What a store has counted, each part in its order.
+
+    Args:
+        time: Epoch seconds.
+        counts: In any order, as everything else but the failures.
+        paused: See ``Stats``.
+        owners: Processes, and how many operations each runs.
+        more: Whether they run more than these.
+        due: See ``Stats``.
+        failures: From ``grouped``.
+    """
+    order = list(State)
+    running = [OwnerCount(owner=owner, count=Count(found, more=more)) for owner, found in owners]
+    return Stats(
+        time=time,
+        counts=tuple(sorted(counts, key=lambda cell: (cell.handler, order.index(cell.state)))),
+        paused=paused,
+        running=tuple(sorted(running, key=lambda owner: (-owner.count.number, owner.owner))),
+        due=tuple(sorted(due, key=lambda route: (route.since, route.name))),
+        failures=failures,
+    )
 
 
 class FoundFailure(NamedTuple):

@@ -11,9 +11,9 @@ from lro_aio.core.stats import (
     DueRoute,
     FailureGroup,
     FoundFailure,
-    OwnerCount,
     StateCount,
     Stats,
+    arranged,
     grouped,
     total,
 )
@@ -42,25 +42,20 @@ def gather(query: StatsQuery, found: Mapping[str, Rows]) -> Stats:
         (StateCount(handler=handler, state=State(state), count=Count.up_to(number, most)), Count.up_to(paused, most))
         for state, handler, number, paused in found["count_states"]
     ]
-    order = list(State)
     due = [
         DueRoute(handler=handler, resume_point=point, since=since, name=name, count=Count.up_to(number, most))
         for handler, point, since, name, number in found["count_due"]
     ]
-    return Stats(
+    owners = found["count_owners"]
+    return arranged(
         time=query.now,
-        counts=tuple(sorted((cell for cell, _ in cells), key=lambda cell: (cell.handler, order.index(cell.state)))),
+        counts=(cell for cell, _ in cells),
         paused=total(paused for cell, paused in cells if not cell.state.terminal),
-        running=_owners(found["count_owners"], most),
-        due=tuple(sorted(due, key=lambda route: (route.since, route.name))),
+        owners=owners,
+        more=sum(number for _, number in owners) > most,
+        due=due,
         failures=_failures(found["failures"], query.failures),
     )
-
-
-def _owners(found: Rows, most: int) -> tuple[OwnerCount, ...]:
-    more = sum(number for _, number in found) > most
-    owners = [OwnerCount(owner=owner, count=Count(number, more=more)) for owner, number in found]
-    return tuple(sorted(owners, key=lambda owner: (-owner.count.number, owner.owner)))
 
 
 def _failures(found: Rows, most: int) -> tuple[FailureGroup, ...]:

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 
 from lro_aio.core.codes import Code
 from lro_aio.core.record import State
-from lro_aio.core.stats import Count, DueRoute, FailureGroup, FoundFailure, OwnerCount, StateCount, Stats, grouped
+from lro_aio.core.stats import Count, DueRoute, FailureGroup, FoundFailure, StateCount, Stats, arranged, grouped
 from lro_aio.ports import StatsQuery
 from lro_aio.stores.spanner import queries
 from lro_aio.stores.spanner.values import blob, moment, number
@@ -70,14 +70,12 @@ def gather(execute: Execute, table: str, query: StatsQuery, *, paused: bool) -> 
     counts += _succeeded(execute, table, handlers, query.most)
     more = any(outcome == 0 for _, outcome in cut)
     owners = Counter(row.owner for row in seen if row.state is State.RUNNING)
-    return Stats(
+    return arranged(
         time=query.now,
-        counts=tuple(sorted(counts, key=lambda cell: (cell.handler, list(State).index(cell.state)))),
+        counts=counts,
         paused=Count(sum(row.paused and row.outcome == 0 for row in seen), more=more),
-        running=tuple(
-            OwnerCount(owner=owner, count=Count(found, more=more))
-            for owner, found in sorted(owners.items(), key=lambda pair: (-pair[1], pair[0]))
-        ),
+        owners=owners.items(),
+        more=more,
         due=_due(execute, table, query.now),
         failures=_failures(execute, table, query),
     )
@@ -128,7 +126,7 @@ def _looked_at(
     return seen, cut
 
 
-def _due(execute: Execute, table: str, now: float) -> tuple[DueRoute, ...]:
+def _due(execute: Execute, table: str, now: float) -> Iterator[DueRoute]:
     """Of what has been due for longest in each shard."""
     oldest: dict[tuple[str, str], tuple[float, str]] = {}
     found: Counter[tuple[str, str]] = Counter()
@@ -140,10 +138,9 @@ def _due(execute: Execute, table: str, now: float) -> tuple[DueRoute, ...]:
         found[route] += 1
         shards[shard.string_value] += 1
     more = any(number >= _DUE for number in shards.values())
-    return tuple(
-        DueRoute(handler=route[0], resume_point=route[1], since=since, name=name, count=Count(found[route], more=more))
-        for route, (since, name) in oldest.items()
-    )
+    for route, (since, name) in oldest.items():
+        count = Count(found[route], more=more)
+        yield DueRoute(handler=route[0], resume_point=route[1], since=since, name=name, count=count)
 
 
 def _failures(execute: Execute, table: str, query: StatsQuery) -> tuple[FailureGroup, ...]:

@@ -11,9 +11,9 @@ from lro_aio.core.stats import (
     DueRoute,
     FailureGroup,
     FoundFailure,
-    OwnerCount,
     StateCount,
     Stats,
+    arranged,
     grouped,
     total,
 )
@@ -37,12 +37,14 @@ def gather(connection: sqlite3.Connection, query: StatsQuery) -> Stats:
         for state, handler in cells
     ]
     live = [(state.value, handler) for state, handler in cells if not state.terminal]
-    return Stats(
+    owners = connection.execute(_SQL["count_owners"], (most + 1,)).fetchall()
+    return arranged(
         time=query.now,
-        counts=tuple(sorted(counts, key=lambda cell: (cell.handler, list(State).index(cell.state)))),
+        counts=counts,
         paused=total(_count(connection, "count_paused", cell, most) for cell in live),
-        running=_owners(connection, most),
-        due=tuple(sorted(_due(connection, query), key=lambda route: (route.since, route.name))),
+        owners=owners,
+        more=sum(number for _, number in owners) > most,
+        due=_due(connection, query),
         failures=_failures(connection, query),
     )
 
@@ -60,13 +62,6 @@ def _handlers(connection: sqlite3.Connection, state: State) -> Iterator[str]:
     while (found := connection.execute(_SQL["next_handler"], (state.value, handler)).fetchone()) is not None:
         (handler,) = found
         yield handler
-
-
-def _owners(connection: sqlite3.Connection, most: int) -> tuple[OwnerCount, ...]:
-    found = connection.execute(_SQL["count_owners"], (most + 1,)).fetchall()
-    more = sum(number for _, number in found) > most
-    owners = [OwnerCount(owner=owner, count=Count(number, more=more)) for owner, number in found]
-    return tuple(sorted(owners, key=lambda owner: (-owner.count.number, owner.owner)))
 
 
 def _due(connection: sqlite3.Connection, query: StatsQuery) -> Iterator[DueRoute]:
