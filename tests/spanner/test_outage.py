@@ -232,7 +232,8 @@ async def test_an_outage_under_load_costs_no_cpu_and_no_thread_and_everything_en
             made += await asyncio.gather(*late)
             ended += await asyncio.gather(*(again(op.result) for op in made[len(ended) :]))
         took_back = time.monotonic() - back
-        assert client.engine.leases.held == 0
+        # A waiter may hear of an end a moment before the run that committed it does.
+        await until(lambda: client.engine.leases.held == 0)
     assert used < 0.2 * took, f"{used:.2f} s of CPU in {took:.2f} s"
     values = []
     for answer in ended:

@@ -58,8 +58,9 @@ async def until(condition):
 async def test_a_create_alone_is_a_read_and_a_commit(fake, open_client):
     client = await open_client()
     calls = Calls(fake)
-    await client.create(wrappers_pb2.StringValue(value="to do"))
+    op = await client.create(wrappers_pb2.StringValue(value="to do"))
     assert calls.taken() == {"Read": 1, "Commit": 1}
+    assert op.name, "kept until here: the lease of one that nobody keeps is given back, which takes calls of its own"
     await client.create(lease=False, request_id="again")
     assert calls.taken() == {"Read": 1, "Commit": 1}
 
