@@ -25,14 +25,20 @@ $(VENV)/.demo: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[fastapi,cli]'
 	@touch $@
 
+# The driver is asked for only where the store is PostgreSQL; psycopg[binary] needs no library of the system's.
+$(VENV)/.demo-postgres: $(VENV)/.demo
+	$(BIN)/python -m pip install --quiet --editable '.[postgres]' 'psycopg[binary]'
+	@touch $@
+
 $(VENV)/.dev: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lro-aio needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	@touch $@ $(VENV)/.demo
+	@touch $@ $(VENV)/.demo $(VENV)/.demo-postgres
 
-demo: $(VENV)/.demo  ## the main job: index a directory, lose the server half way, lose nothing
-	$(BIN)/lro demo
+# STORE=postgresql://... has it in a database of yours.
+demo: $(VENV)/.demo $(if $(filter postgres%,$(STORE)),$(VENV)/.demo-postgres)  ## the main job: index a directory, lose the server half way, lose nothing
+	$(BIN)/lro demo $(if $(STORE),--store '$(STORE)')
 
 # A worker that has nothing left to do takes tests from the end of another's list, so a module's tests stay together, and
 # with them the fixtures that they share, but for the last ones.
