@@ -1,4 +1,4 @@
-"""g. The same on a store that already holds a million finished and a hundred thousand suspended operations."""
+"""g. The same on a store with a million finished operations, of a year, with their journals; and by ten processes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from benchmarks.model import Aim, Benchmark, Case, Figure, Plan, Side
 from benchmarks.sides import ours
 
 ABOUT = """\
-Benchmark a on an empty store, and on one that already holds 1,000,000 finished and 100,000 suspended operations. On
-both, a page of 100 operations that live is listed with a filter (`done = false AND handler = "sleeper"`), whose page
-is empty on the empty store, and the repair pass is run that looks for what is due and for what has expired. The rows
-are those that the engine would have left behind, made over the last two weeks."""
+Benchmark a on an empty store, and on one that already holds 1,000,000 finished operations, each with a journal of
+three steps, and 100,000 suspended ones; the oldest is a year old. On both, a page of 100 operations that live is
+listed with a filter (`done = false AND handler = "sleeper"`), whose page is empty on the empty store, and the repair
+pass is run that looks for what is due and for what has expired. The rows are those that the engine would have left
+behind. Then several processes share one file, each with 32 callers of its own: the rate is that of all of them, the
+delays are those of one."""
 
 FULL = "lro-full"
 
@@ -30,8 +32,17 @@ def cases(plan: Plan) -> list[Case]:
         Case(title=f"a, concurrency {number}", order={"do": "lifecycle", "concurrency": number, "seconds": seconds})
         for number in (1, 32, 256)
     ]
+    crowds = [
+        Case(
+            title=f"{number} process{'es' if number > 1 else ''} on one file, concurrency 32 each",
+            order={"do": "together", "processes": number, "concurrency": 32, "seconds": seconds},
+            sides=frozenset({"lro"}),
+        )
+        for number in plan.pick((1, 2, 4, 10), (1, 2))
+    ]
     return [
         *runs,
+        *crowds,
         Case(title="list with a filter", order={"do": "list", "repeats": repeats}),
         Case(title="repair pass", order={"do": "sweep", "repeats": repeats}),
         Case(title="size", order={"do": "size"}),

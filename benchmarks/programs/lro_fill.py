@@ -15,14 +15,17 @@ from google.protobuf import any_pb2, wrappers_pb2
 
 import lro_aio as lro
 from lro_aio.core import names, transitions
+from lro_aio.core.journal import Entry, Kind, key_of
 from lro_aio.core.record import Record, State, Wait
-from lro_aio.stores.sqlite.writes import write
+from lro_aio.stores.sqlite.writes import append, write
 
-SPAN = 14 * 86400.0
+SPAN = 365 * 86400.0
 """Seconds over which the rows were made, up to now."""
+STEPS = 3
+"""Entries in the journal of each finished operation."""
 SLEEP = 30 * 86400.0
 """Seconds for which the suspended ones still sleep, at least."""
-RETENTION = 30 * 86400.0
+RETENTION = 400 * 86400.0
 BATCH = 10_000
 
 
@@ -43,6 +46,7 @@ def fill(path: Path, *, finished: int, suspended: int) -> None:
             batch = {record.name: record for record in islice(records, min(BATCH, total - first))}
             connection.execute("BEGIN")
             write(connection, {}, batch)
+            append(connection, [entry for record in batch.values() for entry in _steps(record)])
             connection.execute("COMMIT")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     with path.open("rb") as file:
@@ -65,7 +69,22 @@ def _trivial(made: float, terms: transitions.Claimant) -> Record:
     response.Pack(wrappers_pb2.StringValue(value=row.name.rpartition("/")[2]))
     ended = _held(transitions.finish, row, retention=RETENTION, response=response.SerializeToString())
     assert ended is not None
-    return ended
+    return ended.evolve(entries=STEPS)
+
+
+def _steps(record: Record) -> Iterator[Entry]:
+    if not record.state.terminal:
+        return
+    for number in range(1, STEPS + 1):
+        yield Entry(
+            kind=Kind.STEP,
+            key=key_of("same", str(number)),
+            time=record.create_time,
+            payload=str(number).encode(),
+            codec="json;v=1",
+            uid=record.uid,
+            number=number,
+        )
 
 
 def _sleeper(made: float, now: float, terms: transitions.Claimant) -> Record:

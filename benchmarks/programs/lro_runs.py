@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
+import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from google.protobuf import wrappers_pb2
@@ -61,9 +65,10 @@ async def sleeper(op: lro.Operation[float]) -> lro.Suspended | None:
 
 
 class Program:
-    def __init__(self, store: CountedStore | CountedPostgres, client: lro.Client) -> None:
+    def __init__(self, store: CountedStore | CountedPostgres, client: lro.Client, folder: Path) -> None:
         self._store = store
         self._client = client
+        self._folder = folder
 
     async def lifecycle(self, concurrency: int, seconds: float) -> Figures:
         async def once() -> None:
@@ -71,6 +76,19 @@ class Program:
             await operation.result(wrappers_pb2.StringValue)
 
         return await callers(once, concurrency, seconds, commits=lambda: self._store.commits)
+
+    async def together(self, processes: int, concurrency: int, seconds: float) -> Figures:
+        """What so many processes do on one file, this one among them; the rate of all, the delays of this one."""
+        order = {"do": "lifecycle", "concurrency": concurrency, "seconds": seconds}
+        async with AsyncExitStack() as stack:
+            others = [await stack.enter_async_context(another(self._folder)) for _ in range(processes - 1)]
+            own, *rest = await asyncio.gather(
+                self.lifecycle(concurrency, seconds), *(ask(other, order) for other in others)
+            )
+        everyone = [own, *rest]
+        rate = sum(figures["rate"] or 0.0 for figures in everyone)
+        cpu = sum((figures["cpu"] or 0.0) * (figures["rate"] or 0.0) for figures in everyone) / rate
+        return {**own, "rate": rate, "cpu": cpu}
 
     async def sequence(self, steps: int, repeats: int) -> Figures:
         return await self._steps("sequence", 1, steps, repeats)
@@ -127,6 +145,36 @@ class Program:
 
 
 @asynccontextmanager
+async def another(folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Another process of this program, that has opened the store of the folder."""
+    command = (sys.executable, "-m", "benchmarks.programs.lro_runs", "--folder", str(folder))
+    process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
+    assert process.stdout is not None
+    try:
+        await process.stdout.readline()
+        yield process
+    finally:
+        process.stdin.close()  # type: ignore[union-attr]  # at the end of its input, it ends
+        await process.wait()
+
+
+async def ask(process: asyncio.subprocess.Process, order: Mapping[str, Any]) -> Figures:
+    """What another process answers to an order.
+
+    Raises:
+        RuntimeError: It failed.
+    """
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps(order).encode() + b"\n")
+    answer = json.loads(await process.stdout.readline())
+    if "error" in answer:
+        raise RuntimeError(answer["error"])
+    figures: Figures = answer["figures"]
+    return figures
+
+
+@asynccontextmanager
 async def program(arguments: argparse.Namespace) -> AsyncIterator[tuple[Any, Any]]:
     path = arguments.folder / "operations.db"
     counts = [int(count) for count in arguments.fill.split(",") if count]
@@ -135,11 +183,12 @@ async def program(arguments: argparse.Namespace) -> AsyncIterator[tuple[Any, Any
     telemetry = in_memory() if arguments.telemetry == "sdk" else arguments.telemetry != "off"
     with counted(arguments.folder, arguments.pg) as store:
         async with lro.Client(store, handlers=[handlers], max_running=256, telemetry=telemetry) as client:
-            running = Program(store, client)
+            running = Program(store, client, arguments.folder)
             yield (
                 hello(store.durability()),
                 {
                     "lifecycle": running.lifecycle,
+                    "together": running.together,
                     "fan_out": running.fan_out,
                     "sequence": running.sequence,
                     "parallel": running.parallel,
