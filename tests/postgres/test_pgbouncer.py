@@ -1,0 +1,60 @@
+"""The store behind PgBouncer in transaction mode."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import lro_aio as lro
+from lro_aio.stores.postgres import PostgresStore
+from lro_aio.testing.store_contract import StoreContract
+
+from .pooler import MISSING, PROGRAM, Pooler
+
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason=MISSING)
+
+
+@pytest.fixture(scope="module")
+def pooler(database: str) -> Iterator[Pooler]:
+    with Pooler(database) as started:
+        yield started
+
+
+@pytest.fixture
+def behind(pooler: Pooler, database: str) -> Callable[[str], str]:
+    """The same URL, by way of the pooler."""
+    return lambda url: url.replace(database, pooler.url)
+
+
+@pytest.mark.slow
+class TestBehindPgBouncer(StoreContract):
+    @pytest.fixture
+    def make_store(self, emptied: str, behind: Callable[[str], str]) -> Callable[[], PostgresStore]:
+        return lambda: PostgresStore(behind(emptied), timeout=20, pooled=True)
+
+
+@pytest.mark.asyncio
+async def test_operations_of_two_clients_that_share_two_connections(url: str, behind: Callable[[str], str]) -> None:
+    """More lanes than connections: they take turns, and nobody waits for ever."""
+    handlers = lro.Handlers()
+
+    @handlers.handler("add")
+    async def add(op: lro.Operation[int]) -> int:
+        first = await op.step("one", lambda: op.state + 1)
+        return first + await op.receive("more", int)
+
+    through = behind(url)
+    async with (
+        lro.Client(PostgresStore(through, pooled=True, lanes=4), handlers=[handlers]) as first,
+        lro.Client(
+            PostgresStore(through, pooled=True, lanes=4, listen_dsn=url.partition("?")[0]), worker=False
+        ) as other,
+        asyncio.timeout(60),
+    ):
+        started = await asyncio.gather(*(first.start(add, number) for number in range(100)))
+        await asyncio.gather(*(other.send(op.name, "more", 1000) for op in started))
+        results = await asyncio.gather(*(other.wait_operation(op.name, 60) for op in started))
+        assert all(operation.HasField("response") for operation in results)
+        assert [await op.result(int) for op in started] == [number + 1001 for number in range(100)]
