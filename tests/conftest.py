@@ -8,6 +8,7 @@ import signal
 import tempfile
 
 import certifi
+import hypothesis
 import pytest
 
 from .open_transports import pytest_runtest_teardown as pytest_runtest_teardown
@@ -15,6 +16,10 @@ from .open_transports import pytest_runtest_teardown as pytest_runtest_teardown
 pytest_plugins = ("pytester",)
 
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # servers that tests cut off are no news; before grpc is imported
+
+# An example that takes longer than 200 ms tells of a busy machine; what hangs meets the timeout of its test.
+hypothesis.settings.register_profile("lro")
+hypothesis.settings.load_profile("lro")
 
 # A shell that starts us in the background has SIGINT ignored, and ignored signals pass on to the programs that tests
 # start and interrupt. A handler of our own does not: it is reset there.
