@@ -3,7 +3,7 @@
 The layers. A module imports from the lines below its own, and from its own folder::
 
     cli                         the ``lro`` command
-    dashboard                   pages for operators, over a client
+    dashboard, mcp              pages for operators and tools for agents, over a client
     servers, testing            what users touch besides the client; servers only translate
     lro_aio                     this file: the public names
     client                      puts store, scheduler, handlers and clock together
@@ -14,7 +14,7 @@ The layers. A module imports from the lines below its own, and from its own fold
     core, _missing              pure: an operation's row (``record.py``), every rule of its life (``transitions.py``)
 
 Stores and schedulers import ``core`` and ``ports`` only, and never each other. ``import lro_aio`` loads no server,
-dashboard, CLI, PostgreSQL, Spanner or Workflows code.
+dashboard, MCP, CLI, PostgreSQL, Spanner or Workflows code.
 """
 
 from __future__ import annotations

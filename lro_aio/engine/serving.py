@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from lro_aio.core.errors import InvalidOperationNameError
+from lro_aio.core.journal import Entry
 from lro_aio.core.names import parse
 from lro_aio.core.policies import Limits
 from lro_aio.core.record import Record, WakeReason
@@ -55,6 +56,13 @@ class ServerHost:
     async def record(self, name: str) -> Record:
         """The row of a visible operation. Raises as ``Client.get_operation``."""
         return await self._rows.record(name)
+
+    async def journal(self, record: Record) -> list[Entry]:
+        """What an operation has done and was told, in order. One read, where there is anything."""
+        if not record.entries:
+            return []
+        found = await self._rows.call(partial(self._rows.store.journal, [record.name]))
+        return found.get(record.name, [])
 
     async def page(
         self,

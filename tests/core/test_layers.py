@@ -249,6 +249,6 @@ def test_importing_the_package_loads_no_server_command_line_or_cloud_code() -> N
     heavy = {
         "fastapi", "starlette", "uvicorn", "httpx", "typer", "click", "rich", "pytest", "google.cloud", "google.auth",
         "google.api_core", f"{PACKAGE}.servers", f"{PACKAGE}.cli", f"{PACKAGE}.testing", f"{PACKAGE}.remote",
-        f"{PACKAGE}.dashboard", "jinja2",
+        f"{PACKAGE}.dashboard", "jinja2", f"{PACKAGE}.mcp", "mcp", "mcp_types",
     }  # fmt: skip
     assert not loaded & heavy

@@ -1,0 +1,188 @@
+"""The tasks extension of an MCP server, over a client."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from mcp.server.auth.middleware.auth_context import get_access_token
+from mcp.server.auth.provider import principal_components
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.extension import Extension, MethodBinding, ToolBinding
+from mcp.server.mcpserver.server import require_client_extension
+from mcp.shared.exceptions import MCPError
+from mcp_types import CallToolRequestParams, CallToolResult, ElicitResult, TextContent
+from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, MISSING_REQUIRED_CLIENT_CAPABILITY
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+from lro_aio.client import Client
+from lro_aio.core import names
+from lro_aio.core.errors import InvalidOperationNameError, OperationDoneError, OperationNotFoundError, StateCodecError
+from lro_aio.core.policies import Duration, seconds
+from lro_aio.core.record import Record
+from lro_aio.mcp.asking import Question, open_questions
+from lro_aio.mcp.protocol import EXTENSION, Task, TaskCreated, TaskDetails, TaskParams, UpdateTaskParams
+from lro_aio.mcp.results import details
+from lro_aio.mcp.tools import Tool, Tools
+from lro_aio.servers.errors import status_of
+
+__all__ = ["Caller", "Tasks", "by_principal"]
+
+Context = ServerRequestContext[Any, Any]
+Caller = Callable[[Context], str]
+"""Tells from a request who makes it; "" for nobody in particular."""
+
+NOT_FOUND = "Task not found"
+
+
+def by_principal(context: Context) -> str:  # noqa: ARG001 (as every ``Caller``)
+    """Whom the request's access token names: its client, issuer and subject. "" for a request without one."""
+    token = get_access_token()
+    return "" if token is None else json.dumps(principal_components(token))
+
+
+class Tasks(Extension):
+    """Serves an application's tools as tasks: ``MCPServer("name", extensions=[Tasks(client, tools)])``.
+
+    A call of a tool starts an operation and returns a task at once. ``tasks/get`` tells how it goes, ``tasks/update``
+    sends a message to the operation, and ``tasks/cancel`` cancels it. Any process with the same store and tools can
+    answer for the same tasks. A task belongs to its caller: to any other, it does not exist.
+
+    The client must be open while the server serves, in the same event loop.
+
+    Args:
+        client: Starts and finds the operations.
+        tools: What can be called. Complete when the server is made.
+        caller: Tells the callers apart. Default: the principal of the request's access token. Where nobody logs in, all
+            callers are one, and who knows a task's id may use it; ids are random.
+        poll_interval: After how long a caller may ask again: seconds or a timedelta.
+    """
+
+    identifier = EXTENSION
+
+    def __init__(
+        self, client: Client, tools: Tools, *, caller: Caller = by_principal, poll_interval: Duration = 1.0
+    ) -> None:
+        self._client = client
+        self._tools = tools
+        self._caller = caller
+        self._poll_interval = seconds(poll_interval, "poll_interval")
+
+    def tools(self) -> Sequence[ToolBinding]:
+        """For the SDK."""
+        return [tool.binding for tool in self._tools.tools()]
+
+    def methods(self) -> Sequence[MethodBinding]:
+        """For the SDK."""
+        versions = frozenset(MODERN_PROTOCOL_VERSIONS)
+        return [
+            MethodBinding("tasks/get", TaskParams, self._get, versions),
+            MethodBinding("tasks/update", UpdateTaskParams, self._update, versions),
+            MethodBinding("tasks/cancel", TaskParams, self._cancel, versions),
+        ]
+
+    async def intercept_tool_call(
+        self, params: CallToolRequestParams, ctx: Context, call_next: CallNext
+    ) -> HandlerResult:
+        """For the SDK: start the operation of a tool of ours."""
+        tool = self._tools.find_tool(params.name)
+        if tool is None:
+            return await call_next(ctx)
+        _require_tasks(ctx)
+        codec = tool.handler.codec
+        try:
+            state = None if codec.kind is None else codec.decode(json.dumps(params.arguments or {}).encode(), codec.tag)
+        except StateCodecError as error:  # the model's mistake, to be read and corrected by it
+            return CallToolResult(content=[TextContent(type="text", text=str(error))], is_error=True)
+        task_id = names.new_id()
+        with self._told():
+            operation = await self._client.start(
+                tool.handler.name, state, parent=self._parent(ctx), operation_id=task_id
+            )
+            record = await self._client.server_host.record(operation.name)
+        now = self._details(record, task_id, tool, {})
+        return _sent(TaskCreated(**now.model_dump(include=_COMMON)))
+
+    async def _get(self, ctx: Context, params: TaskParams) -> dict[str, Any]:
+        with self._told():
+            record, tool = await self._find(ctx, params.task_id)
+            return _sent(self._details(record, params.task_id, tool, await self._questions(record)))
+
+    async def _update(self, ctx: Context, params: UpdateTaskParams) -> dict[str, Any]:
+        with self._told():
+            record, _ = await self._find(ctx, params.task_id)
+            questions = await self._questions(record)
+            answers = {
+                key: _answer(key, params.input_responses[key]) for key in questions if key in params.input_responses
+            }
+            for key, payload in answers.items():
+                try:
+                    await self._client.send(record.name, questions[key].topic, payload, message_id=key)
+                except OperationDoneError:
+                    break  # it has ended meanwhile: nobody waits for an answer
+        return {}
+
+    async def _cancel(self, ctx: Context, params: TaskParams) -> dict[str, Any]:
+        with self._told():
+            record, _ = await self._find(ctx, params.task_id)
+            await self._client.cancel_operation(record.name)
+        return {}
+
+    async def _find(self, ctx: Context, task_id: str) -> tuple[Record, Tool]:
+        """The row of a caller's own task, which its name says: there is no check that could be forgotten."""
+        _require_tasks(ctx)
+        try:
+            record = await self._client.server_host.record(names.make(self._parent(ctx), names.check_id(task_id)))
+        except (names.MalformedIdError, InvalidOperationNameError, OperationNotFoundError) as error:
+            raise MCPError(INVALID_PARAMS, NOT_FOUND) from error
+        tool = self._tools.find_tool(record.handler)
+        if tool is None:
+            raise MCPError(INVALID_PARAMS, NOT_FOUND)
+        return record, tool
+
+    def _parent(self, ctx: Context) -> str:
+        caller = self._caller(ctx)
+        return f"mcp/{hashlib.sha256(caller.encode()).hexdigest()[:32]}" if caller else "mcp/anybody"
+
+    async def _questions(self, record: Record) -> dict[str, Question]:
+        return open_questions(record, await self._client.server_host.journal(record))
+
+    def _details(self, record: Record, task_id: str, tool: Tool, questions: dict[str, Question]) -> TaskDetails:
+        return details(record, task_id, tool.handler, questions, poll_interval=self._poll_interval)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Let the caller read what it may of any error."""
+        try:
+            yield
+        except MCPError:
+            raise
+        except Exception as error:
+            status = status_of(error, client=self._client, expose=self._client.expose_errors)
+            raise MCPError(INTERNAL_ERROR, status.message) from error
+
+
+_COMMON = set(Task.model_fields) - {"meta"}
+"""What is told of a task before anything has come of it."""
+
+
+def _sent(task: Task) -> dict[str, Any]:
+    """As it travels: with a ``ttlMs`` of null where nothing says when the task goes."""
+    return {**task.model_dump(mode="json", by_alias=True, exclude_none=True), "ttlMs": task.ttl_ms}
+
+
+def _require_tasks(ctx: Context) -> None:
+    """Refuse a client that does not know tasks, or that speaks a protocol from before there were such."""
+    require_client_extension(ctx, EXTENSION)
+    if ctx.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+        raise MCPError(MISSING_REQUIRED_CLIENT_CAPABILITY, "tasks need the protocol of 2026-07-28 or later")
+
+
+def _answer(key: str, response: object) -> Any:
+    """The payload of the message; None declines."""
+    if not isinstance(response, ElicitResult):
+        raise MCPError(INVALID_PARAMS, f"the answer to {key!r} must have an action, and content where it accepts")
+    return (response.content or {}) if response.action == "accept" else None

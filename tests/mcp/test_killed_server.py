@@ -1,0 +1,76 @@
+"""A server that is killed, and another process that finishes its tasks for the same clients."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+from mcp_types import ElicitResult
+
+from lro_aio.mcp.protocol import TaskDetails, UpdateTaskParams, UpdateTaskRequest
+
+from ..waiting import PATIENCE, until
+from .conftest import Caller, connected
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
+
+PROGRAM = Path(__file__).with_name("server_process.py")
+
+
+class Server:
+    """One process after the other, on one port."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    async def start(self, *options: str) -> asyncio.subprocess.Process:
+        arguments = (str(PROGRAM), str(self.folder), str(self.port), *options)
+        environment = {**os.environ, "PYTHONPATH": str(PROGRAM.parents[2])}
+        process = await asyncio.create_subprocess_exec(sys.executable, *arguments, env=environment)
+        await until(self._answers)
+        return process
+
+    def _answers(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+async def kill(process: asyncio.subprocess.Process) -> None:
+    process.send_signal(signal.SIGKILL)
+    await process.wait()
+
+
+async def reached(caller: Caller, task_id: str, status: str) -> TaskDetails:
+    async with asyncio.timeout(PATIENCE):
+        return await caller.reached(task_id, status)
+
+
+@pytest.mark.blocks_the_loop("looks whether the port of another process answers")
+async def test_another_process_finishes_the_task_of_a_server_that_was_killed(tmp_path: Path) -> None:
+    server, ledger = Server(tmp_path), tmp_path / "ledger"
+    process = await server.start("HANG")
+    try:
+        async with connected(server.url) as caller:
+            task = await caller.begin("write")
+            await until(lambda: ledger.exists() and "draft" in ledger.read_text())
+            await kill(process)
+            process = await server.start()
+            asking = await reached(caller, task.task_id, "input_required")
+            assert asking.input_requests is not None
+            responses = dict.fromkeys(asking.input_requests, ElicitResult(action="accept", content={"ok": True}))
+            params = UpdateTaskParams(task_id=task.task_id, input_responses=responses)
+            await caller.send(UpdateTaskRequest(params=params))
+            done = await reached(caller, task.task_id, "completed")
+    finally:
+        await kill(process)
+    assert done.result is not None
+    assert done.result["content"][0]["text"] == "draft: True"
+    assert ledger.read_text().split() == ["think", "draft", "draft"]
