@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from mcp_types import ElicitResult
 
-from lro_aio.mcp.protocol import TaskDetails, UpdateTaskParams, UpdateTaskRequest
+from lro_aio.mcp import FollowTasks
 
 from ..waiting import PATIENCE, until
-from .conftest import Caller, connected
+from .conftest import connected
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
 
@@ -48,9 +48,8 @@ async def kill(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
-async def reached(caller: Caller, task_id: str, status: str) -> TaskDetails:
-    async with asyncio.timeout(PATIENCE):
-        return await caller.reached(task_id, status)
+async def yes(key: str, params: object) -> ElicitResult:
+    return ElicitResult(action="accept", content={"ok": True})
 
 
 @pytest.mark.blocks_the_loop("looks whether the port of another process answers")
@@ -61,16 +60,11 @@ async def test_another_process_finishes_the_task_of_a_server_that_was_killed(tmp
         async with connected(server.url) as caller:
             task = await caller.begin("write")
             await until(lambda: ledger.exists() and "draft" in ledger.read_text())
-            await kill(process)
-            process = await server.start()
-            asking = await reached(caller, task.task_id, "input_required")
-            assert asking.input_requests is not None
-            responses = dict.fromkeys(asking.input_requests, ElicitResult(action="accept", content={"ok": True}))
-            params = UpdateTaskParams(task_id=task.task_id, input_responses=responses)
-            await caller.send(UpdateTaskRequest(params=params))
-            done = await reached(caller, task.task_id, "completed")
+        await kill(process)
+        process = await server.start()
+        async with connected(server.url) as caller, asyncio.timeout(PATIENCE):
+            result = await FollowTasks(yes).follow(caller.client.session, task.task_id)
     finally:
         await kill(process)
-    assert done.result is not None
-    assert done.result["content"][0]["text"] == "draft: True"
+    assert [item.text for item in result.content] == ["draft: True"]  # type: ignore[union-attr]
     assert ledger.read_text().split() == ["think", "draft", "draft"]
