@@ -95,6 +95,7 @@ SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
         ("lro_aio.servers.tracing", []),
     ],
     "Dashboard": [("lro_aio.dashboard", [])],
+    "Agents": [("lro_aio.mcp", [])],
     "Testing": [
         ("lro_aio.testing", []),
         ("lro_aio.testing.oidc", ["Flaw"]),

@@ -58,11 +58,13 @@ class FollowTasks(ClientExtension):
         self._answer = answer
 
     def claims(self) -> Sequence[ResultClaim[Any]]:
-        """For the SDK."""
+        """Called by the SDK."""
         return [ResultClaim(result_type="task", model=TaskCreated, resolve=self._resolve)]
 
     async def follow(self, session: ClientSession, task_id: str) -> CallToolResult:
         """The result of a task, once it has one. A cancel ends the wait, and not the task.
+
+        Where there is no such task, or the server cannot tell, it is an ``MCPError`` of the SDK.
 
         Args:
             session: The client's: ``client.session``.
@@ -70,7 +72,6 @@ class FollowTasks(ClientExtension):
 
         Raises:
             TaskFailedError: It failed, or was cancelled.
-            mcp.MCPError: There is no such task, or the server cannot tell.
         """
         answered: set[str] = set()
         while True:

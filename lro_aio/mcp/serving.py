@@ -72,11 +72,11 @@ class Tasks(Extension):
         self._poll_interval = seconds(poll_interval, "poll_interval")
 
     def tools(self) -> Sequence[ToolBinding]:
-        """For the SDK."""
+        """Called by the SDK."""
         return [tool.binding for tool in self._tools.tools()]
 
     def methods(self) -> Sequence[MethodBinding]:
-        """For the SDK."""
+        """Called by the SDK."""
         versions = frozenset(MODERN_PROTOCOL_VERSIONS)
         return [
             MethodBinding("tasks/get", TaskParams, self._get, versions),
@@ -87,7 +87,7 @@ class Tasks(Extension):
     async def intercept_tool_call(
         self, params: CallToolRequestParams, ctx: Context, call_next: CallNext
     ) -> HandlerResult:
-        """For the SDK: start the operation of a tool of ours."""
+        """Called by the SDK: starts the operation of a tool of ours."""
         tool = self._tools.find_tool(params.name)
         if tool is None:
             return await call_next(ctx)

@@ -6,16 +6,21 @@ import dataclasses
 import inspect
 import typing
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, Unpack
+from typing import Any, TypeVar, Unpack, overload
 
 from mcp.server.extension import ToolBinding
 from pydantic import BaseModel
 from pydantic.fields import Field, FieldInfo
 
 from lro_aio.core.payloads import is_message
-from lro_aio.engine.handlers import Handler, HandlerOptions, Handlers, Registered
+from lro_aio.engine.handlers import Handler, HandlerOptions, Handlers, Register, Registered
+from lro_aio.engine.suspension import Suspended
 
-__all__ = ["Tools"]
+__all__ = ["Tool", "Tools"]
+
+O = TypeVar("O")  # noqa: E741 (the operation's type)
+R = TypeVar("R")
+"""The type of the result."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,14 +38,30 @@ class Tools(Handlers):
         super().__init__()
         self._tools: dict[str, Tool] = {}
 
+    @overload
+    def tool(self, name: Callable[[O], Coroutine[Any, Any, Suspended]]) -> Registered[O, Any]: ...
+
+    @overload
+    def tool(self, name: Callable[[O], Coroutine[Any, Any, R | Suspended]]) -> Registered[O, R]: ...
+
+    @overload
+    def tool(
+        self,
+        name: str | None = None,
+        *,
+        title: str | None = None,
+        description: str | None = None,
+        **options: Unpack[HandlerOptions],
+    ) -> Register: ...
+
     def tool(
         self,
         name: str | Callable[[Any], Coroutine[Any, Any, Any]] | None = None,
         *,
         title: str | None = None,
         description: str | None = None,
-        **options: Unpack[HandlerOptions],
-    ) -> Any:
+        **options: Any,
+    ) -> Registered[Any, Any] | Register:
         """Register an ``async def`` as a handler, and as a tool. With parentheses or without.
 
         Its state are the tool's arguments: a dataclass or a pydantic model, as the annotation ``op: Operation[S]`` or

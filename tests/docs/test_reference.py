@@ -22,6 +22,7 @@ from typing import NamedTuple
 import pytest
 
 import lro_aio as lro
+from lro_aio import mcp
 from lro_aio.servers import errors, resume
 from lro_aio.testing import spanner
 
@@ -281,7 +282,8 @@ def raised_in(function: ast.AST) -> set[str]:
 
 def is_error(name: str) -> bool:
     known = next(
-        (found for module in (lro, builtins, resume, errors, spanner) if (found := getattr(module, name, None))), None
+        (found for module in (lro, builtins, resume, errors, spanner, mcp) if (found := getattr(module, name, None))),
+        None,
     )
     return inspect.isclass(known) and issubclass(known, BaseException)
 
