@@ -1,4 +1,4 @@
-"""``lro spanner``: prints the DDL of the table, and creates or upgrades the table."""
+"""``lro spanner``: prints the DDL of the table, creates or upgrades the table, and checks it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EPILOG = epilog(
     "130  interrupted; a schema change that was sent continues",
 )
 
-app = typer.Typer(help="The table in Cloud Spanner: print its DDL, create it, upgrade it.", no_args_is_help=True)
+app = typer.Typer(help="The table in Cloud Spanner: print its DDL, create it, upgrade it, check it.", no_args_is_help=True)
 
 
 class Kind(enum.StrEnum):
@@ -104,6 +104,31 @@ def migrate(
                 " --replace-ttl replaces it with one on ExpireTime",
                 highlight=False,
             )
+
+
+@app.command(epilog=EPILOG)
+def check(
+    url: Annotated[
+        str, typer.Argument(metavar="URL", help="spanner://PROJECT/INSTANCE/DATABASE?table=TABLE, in quotes.")
+    ],
+) -> None:
+    """Say whether this release can use the table, and what it can not do there. Changes nothing.
+
+    The account needs to read and write the table, as a service does.
+    """
+    with _problems():
+        from lro_aio.stores.spanner import SpannerStore
+
+        try:
+            store = SpannerStore.from_url(url)
+        except ValueError as exc:
+            raise CliError(str(exc), Exit.USAGE) from exc
+        store.open()
+        store.close()
+        out = console()
+        out.out(f"{store.url} can be used", highlight=False)
+        for reason in filter(None, (store.no_journal_reason, store.max_wait_reason)):
+            out.out(reason, highlight=False)
 
 
 @contextmanager

@@ -120,6 +120,29 @@ class TestMigrate:
         assert lro("spanner", "migrate", "spanner://p-1/i-1/d-1").exit_code == 130
 
 
+class TestCheck:
+    def test_a_table_that_can_be_used_is_exit_code_0(self, lro, fake):
+        lro("spanner", "migrate", fake.url)
+        result = lro("spanner", "check", fake.url)
+        assert (result.exit_code, result.stdout) == (0, f"{fake.url} can be used\n")
+
+    def test_a_policy_of_somebody_else_is_told(self, lro, fake):
+        lro("spanner", "migrate", fake.url)
+        change_schema(
+            fake.url, "ALTER TABLE Operations REPLACE ROW DELETION POLICY (OLDER_THAN(UpdateTime, INTERVAL 90 DAY))"
+        )
+        result = lro("spanner", "check", fake.url)
+        assert result.exit_code == 0
+        assert "removes rows 90 days after their UpdateTime" in result.stdout
+        assert "--replace-ttl" in result.stdout
+
+    def test_a_table_that_cannot_be_used_is_exit_code_5_and_says_why(self, lro, fake):
+        result = lro("spanner", "check", fake.url)
+        assert result.exit_code == 5
+        assert "there is no table Operations" in problem_of(result)
+        assert lro("spanner", "check", "spanner://p/i").exit_code == 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["ddl"], ["migrate", "spanner://p-1/i-1/d-1"]], ids=" ".join)
 def test_without_the_extra_both_commands_name_the_install_command(arguments):

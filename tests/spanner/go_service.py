@@ -22,11 +22,13 @@ class GoService:
     own clock, and ``State`` and ``ResumePoint`` in a form of its own. Neither ever reads a column that is ours.
     """
 
-    def __init__(self, url, version=1, ahead=0.0):
+    def __init__(self, url, version=1, ahead=0.0, state=None):
         self.location = Location.parse(url)
         self.version = version
         self.ahead = ahead
         """Seconds by which its clock is wrong."""
+        self.state = state
+        """What stands for the gob of a private state, in a table with the column ``Method``; None: without it."""
 
     def __enter__(self):
         self._channel = grpc.insecure_channel(self.location.host)
@@ -66,8 +68,10 @@ class GoService:
         if self.version == 2:
             now = datetime.fromtimestamp(time.time() + self.ahead, UTC)
             row["UpdateTime"] = now.isoformat().replace("+00:00", "Z")
-            row["State"] = b64encode(b"\x0c\xff\x81 gob, or whatever Go likes").decode()
+            row["State"] = b64encode(self.state or b"\x0c\xff\x81 gob, or whatever Go likes").decode()
             row["ResumePoint"] = "resumePoint1"
+            if self.state is not None:
+                row["Method"] = "CreateAgent"
         mutation = types.Mutation.pb(types.Mutation())
         mutation.insert_or_update.table = self.location.table
         mutation.insert_or_update.columns.extend(row)

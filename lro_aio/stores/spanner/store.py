@@ -141,6 +141,11 @@ class SpannerStore(Store):
                 f" {days} days after their {column}; replace it with"
                 f" `lro spanner migrate {shlex.quote(self.url)} --replace-ttl`"
             )
+            logger.warning(
+                "rows go whether or not their operation has ended: %s",
+                self.max_wait_reason,
+                extra=event("other_row_deletion_policy"),
+            )
         self.keeps_journal = found.keeps_journal
         self.no_journal_reason = "" if self.keeps_journal else schema.missing_journal(self._location.table, self.url)
         self._pid = os.getpid()
