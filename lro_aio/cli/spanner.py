@@ -25,7 +25,9 @@ EPILOG = epilog(
     "130  interrupted; a schema change that was sent continues",
 )
 
-app = typer.Typer(help="The table in Cloud Spanner: print its DDL, create it, upgrade it, check it.", no_args_is_help=True)
+app = typer.Typer(
+    help="The table in Cloud Spanner: its DDL, its creation, its upgrade, its check.", no_args_is_help=True
+)
 
 
 class Kind(enum.StrEnum):

@@ -47,17 +47,9 @@ def example(directory: Path) -> Iterator[Callable[[str], ModuleType]]:
 
 
 SLOW = {
-    *(
-        "agents.md",
-        "calling.md",
-        "cli.md",
-        "deploying.md",
-        "failures-and-reruns.md",
-        "mcp.md",
-        "operating.md",
-        "pipeline.md",
-    ),
-    *("postgres.md", "project.md", "spanner.md", "stores.md", "telemetry.md", "testing.md", "tutorial.md"),
+    *("agents.md", "calling.md", "cli.md", "deploying.md", "failures-and-reruns.md", "mcp.md", "operating.md"),
+    *("parity-v2.md", "pipeline.md", "postgres.md", "project.md", "spanner.md", "stores.md", "telemetry.md"),
+    *("testing.md", "tutorial.md"),
 }
 """Pages of five seconds and more: they start services, or pytest itself. And one that needs a recent exporter."""
 

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import functools
 import inspect
 import re
 import sys
 import types
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +24,8 @@ from google.protobuf import empty_pb2, struct_pb2, wrappers_pb2
 import lro_aio as lro
 from lro_aio.servers.grpc import add_operations_servicer, operation_from_context
 from lro_aio.testing import ManualClock
+
+from .parity_rows import go_name, resolve, rows, spans
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "parity.md"
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -64,43 +63,11 @@ GO_NAMES = [
     "workflow step GetOperation", "workflow step resumeMethod",
 ]  # fmt: skip
 
-Row = dict[str, str]
-
-
-def rows() -> Iterator[Row]:
-    for table in re.finditer(r"(?:^\|.*\n)+", TEXT, re.MULTILINE):
-        header, _, *rest = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table[0].splitlines()]
-        for cells in rest:
-            assert len(cells) == len(header), cells
-            yield dict(zip(header, cells))
-
-
-ROWS = list(rows())
+ROWS = list(rows(TEXT))
 HERE = [row for row in ROWS if "Here" in row]
 
 
-def go_name(row: Row) -> str:
-    return row["Go"].replace("`", "")
-
-
-def spans(cell: str) -> list[str]:
-    return re.findall(r"`([^`]+)`", cell)
-
-
 FORMS = [(go_name(row), form) for row in HERE for form in spans(row["Here"])]
-
-
-def resolve(form: str) -> Any:
-    """What ``lro.A.b`` or ``lro_aio.servers.x.f`` names."""
-    path = re.sub(r"^lro\.", "lro_aio.", form)
-    parts = path.split(".")
-    for length in range(len(parts), 0, -1):
-        try:
-            found: Any = import_module(".".join(parts[:length]))
-        except ModuleNotFoundError:
-            continue
-        return functools.reduce(getattr, parts[length:], found)
-    raise AssertionError(form)
 
 
 def test_every_go_name_has_one_row() -> None:

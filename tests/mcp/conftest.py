@@ -64,12 +64,11 @@ class Names:
 
 
 @asynccontextmanager
-async def connected(url: str, *, who: str = "", extensions: Any = None) -> AsyncIterator[Caller]:
-    headers = {"Authorization": f"Bearer {who}"} if who else {}
+async def connected(url: str, *, headers: Any = None, extensions: Any = None, **options: Any) -> AsyncIterator[Caller]:
     async with httpx2.AsyncClient(headers=headers) as http:
         transport = streamable_http_client(f"{url}/mcp", http_client=http)
         chosen = [FollowTasks()] if extensions is None else extensions
-        async with McpClient(transport, extensions=chosen, cache=None) as client:
+        async with McpClient(transport, extensions=chosen, cache=None, **options) as client:
             yield Caller(client)
 
 
@@ -98,9 +97,14 @@ async def connect(client: lro.Client, tools: Tools) -> AsyncIterator[Connect]:
     server = MCPServer(
         "tests", extensions=[Tasks(client, tools, poll_interval=0.01)], token_verifier=Names(), auth=auth
     )
+
+    @server.tool()
+    def plain(number: int) -> int:
+        return number + 1
+
     async with served(server.streamable_http_app()) as url:
 
-        def to_server(who: str = "ada", extensions: Any = None) -> AbstractAsyncContextManager[Caller]:
-            return connected(url, who=who, extensions=extensions)
+        def to_server(who: str = "ada", **options: Any) -> AbstractAsyncContextManager[Caller]:
+            return connected(url, headers={"Authorization": f"Bearer {who}"}, **options)
 
         yield to_server

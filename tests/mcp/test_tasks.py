@@ -6,16 +6,18 @@ import asyncio
 from typing import Any
 
 import pytest
+from mcp.server import MCPServer
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, ElicitResult
 
 import lro_aio as lro
-from lro_aio.mcp import EXTENSION, FollowTasks, TaskFailedError, Tools
+from lro_aio.mcp import EXTENSION, FollowTasks, TaskFailedError, Tasks, Tools
 from lro_aio.mcp.protocol import CancelTaskRequest, TaskParams, UpdateTaskParams, UpdateTaskRequest
 from lro_aio.testing import ManualClock
 
+from ..serving import served
 from ..waiting import PATIENCE
-from .conftest import Caller, Connect
+from .conftest import Caller, Connect, connected
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
 
@@ -240,6 +242,39 @@ async def test_a_client_without_tasks_is_told_what_it_lacks_and_nothing_is_start
             await caller.get("0b5b9a3c-5f6e-4a55-9c7b-000000000000")
         assert refused.value.code == -32021
     assert [one async for one in client.iter_operations(parent="-")] == []
+
+
+async def test_a_client_of_an_older_protocol_is_refused_too(connect: Connect, client: lro.Client) -> None:
+    """Its wire has no answer that stands for a task, whatever it declares."""
+    async with connect(mode="legacy") as caller:
+        with pytest.raises(MCPError) as refused:
+            await caller.client.call_tool("report", {"name": "bees"})
+    assert refused.value.code == -32021
+    assert [one async for one in client.iter_operations(parent="-")] == []
+
+
+async def test_other_tools_of_the_server_are_called_as_ever(connect: Connect) -> None:
+    async with connect(extensions=[]) as caller:
+        result = await caller.client.call_tool("plain", {"number": 2})
+    assert result.structured_content == {"result": 3}
+
+
+async def test_callers_may_be_told_apart_by_any_rule(client: lro.Client, tools: Tools) -> None:
+    """Of a server of whose callers nobody logs in: without a rule they are one."""
+
+    def by_header(context: Any) -> str:
+        return str(context.request.headers.get("x-user", ""))
+
+    server = MCPServer("tests", extensions=[Tasks(client, tools, caller=by_header, poll_interval=0.01)])
+    async with served(server.streamable_http_app()) as url:
+        async with connected(url, headers={"x-user": "ada"}) as ada, connected(url, headers={"x-user": "eve"}) as eve:
+            task = await ada.begin("sleeps")
+            assert (await ada.get(task.task_id)).status == "working"
+            with pytest.raises(MCPError, match="Task not found"):
+                await eve.get(task.task_id)
+        async with connected(url) as one, connected(url) as other:
+            task = await one.begin("sleeps")
+            assert (await other.get(task.task_id)).status == "working"
 
 
 async def test_a_store_that_does_not_answer_is_an_error_that_says_so(connect: Connect, client: lro.Client) -> None:

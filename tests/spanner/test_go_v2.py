@@ -1,7 +1,6 @@
 """A table of the Go package's second version, as its documentation makes it, and a service of ours that joins it."""
 
 import asyncio
-import contextlib
 import logging
 import time
 from base64 import b64encode
@@ -70,7 +69,7 @@ KEPT = (b64encode(GOB).decode(), "resumePoint1", "CreateAgent")
 
 
 @pytest.mark.asyncio
-async def test_their_operations_are_listed_waited_for_ended_and_deleted_and_their_state_is_left_alone(client, go, clock):
+async def test_their_operations_are_listed_waited_for_ended_and_deleted_and_their_gob_stays(client, go, clock):
     waited, completed, failed, cancelled, deleted = (go.create(text("m")) for _ in range(5))
     listed = {operation.name async for operation in client.iter_operations("done = false")}
     assert listed == {one.name for one in (waited, completed, failed, cancelled, deleted)}
