@@ -22,7 +22,7 @@ from lro_aio.engine.handlers import Handler
 from lro_aio.mcp.asking import Question
 from lro_aio.mcp.protocol import TaskDetails
 
-__all__ = ["details", "dumped"]
+__all__ = ["details", "dumped", "refusal"]
 
 OF_THE_TOOL = frozenset({"HANDLER_ERROR", "OPERATION_FAILED", "RETRIES_EXHAUSTED"})
 """Reasons of a failure that the tool itself has raised. Any other is the engine's: a process that dies, a limit."""
@@ -66,6 +66,11 @@ def details(
     return task
 
 
+def refusal(text: str) -> CallToolResult:
+    """What a model is told of a call that went wrong."""
+    return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
+
+
 def dumped(result: CallToolResult) -> dict[str, Any]:
     """As it travels."""
     return result.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -76,8 +81,7 @@ def _tell_failure(task: TaskDetails, record: Record) -> None:
     text = "the task failed" if problem is None else problem.message
     info = None if error is None else detail_of(error.packed_details, error_details_pb2.ErrorInfo)
     if info is None or info.domain != DOMAIN or info.reason in OF_THE_TOOL:
-        told = CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
-        task.status, task.result = "completed", dumped(told)
+        task.status, task.result = "completed", dumped(refusal(text))
     else:
         task.status, task.status_message = "failed", text
         task.error = {"code": INTERNAL_ERROR, "message": text, "data": {"reason": info.reason}}

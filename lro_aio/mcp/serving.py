@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import anyio
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import principal_components
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.extension import Extension, MethodBinding, ToolBinding
 from mcp.server.mcpserver.server import require_client_extension
 from mcp.shared.exceptions import MCPError
-from mcp_types import CallToolRequestParams, CallToolResult, ElicitResult, TextContent
+from mcp_types import CallToolRequestParams, CallToolResult, ElicitResult
 from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, MISSING_REQUIRED_CLIENT_CAPABILITY
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from lro_aio.client import Client
 from lro_aio.core import names
-from lro_aio.core.errors import InvalidOperationNameError, OperationDoneError, OperationNotFoundError, StateCodecError
+from lro_aio.core.codes import Code
+from lro_aio.core.errors import (
+    InvalidOperationNameError,
+    LroError,
+    OperationDoneError,
+    OperationNotFoundError,
+    StateCodecError,
+)
+from lro_aio.core.logs import event
 from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.record import Record
+from lro_aio.engine.handlers import Handler
 from lro_aio.mcp.asking import Question, open_questions
 from lro_aio.mcp.protocol import EXTENSION, Task, TaskCreated, TaskDetails, TaskParams, UpdateTaskParams
-from lro_aio.mcp.results import details
-from lro_aio.mcp.tools import Tool, Tools
+from lro_aio.mcp.results import details, refusal
+from lro_aio.mcp.tools import Tools
 from lro_aio.servers.errors import status_of
 
 __all__ = ["Caller", "Tasks", "by_principal"]
+
+logger = logging.getLogger("lro_aio")
 
 Context = ServerRequestContext[Any, Any]
 Caller = Callable[[Context], str]
@@ -59,21 +73,31 @@ class Tasks(Extension):
         caller: Tells the callers apart. Default: the principal of the request's access token. Where nobody logs in, all
             callers are one, and who knows a task's id may use it; ids are random.
         poll_interval: After how long a caller may ask again: seconds or a timedelta.
+        wait: How long the call of a client that knows no tasks may take: seconds or a timedelta. It is answered with
+            the tool's result. One that takes longer is cancelled, and so is one whose caller goes away. None: such
+            clients are refused.
     """
 
     identifier = EXTENSION
 
     def __init__(
-        self, client: Client, tools: Tools, *, caller: Caller = by_principal, poll_interval: Duration = 1.0
+        self,
+        client: Client,
+        tools: Tools,
+        *,
+        caller: Caller = by_principal,
+        poll_interval: Duration = 1.0,
+        wait: Duration | None = None,
     ) -> None:
         self._client = client
         self._tools = tools
         self._caller = caller
         self._poll_interval = seconds(poll_interval, "poll_interval")
+        self._wait = None if wait is None else seconds(wait, "wait")
 
     def tools(self) -> Sequence[ToolBinding]:
         """Called by the SDK."""
-        return [tool.binding for tool in self._tools.tools()]
+        return list(self._tools.bindings.values())
 
     def methods(self) -> Sequence[MethodBinding]:
         """Called by the SDK."""
@@ -88,23 +112,58 @@ class Tasks(Extension):
         self, params: CallToolRequestParams, ctx: Context, call_next: CallNext
     ) -> HandlerResult:
         """Called by the SDK: starts the operation of a tool of ours."""
-        tool = self._tools.find_tool(params.name)
+        tool = self._tool(params.name)
         if tool is None:
             return await call_next(ctx)
-        _require_tasks(ctx)
-        codec = tool.handler.codec
+        if self._wait is None or _knows_tasks(ctx):
+            _require_tasks(ctx)
+        codec = tool.codec
         try:
             state = None if codec.kind is None else codec.decode(json.dumps(params.arguments or {}).encode(), codec.tag)
         except StateCodecError as error:  # the model's mistake, to be read and corrected by it
-            return CallToolResult(content=[TextContent(type="text", text=str(error))], is_error=True)
+            return refusal(str(error))
         task_id = names.new_id()
         with self._told():
-            operation = await self._client.start(
-                tool.handler.name, state, parent=self._parent(ctx), operation_id=task_id
-            )
+            operation = await self._client.start(tool.name, state, parent=self._parent(ctx), operation_id=task_id)
+            if self._wait is not None and not _knows_tasks(ctx):
+                return await self._waited_for(operation.name, tool, self._wait)
             record = await self._client.server_host.record(operation.name)
         now = self._details(record, task_id, tool, {})
         return _sent(TaskCreated(**now.model_dump(include=_COMMON)))
+
+    async def _waited_for(self, name: str, tool: Handler, most: float) -> CallToolResult:
+        """The result for a client that could not ask for it later."""
+        try:
+            await self._client.wait_operation(name, most)
+        except asyncio.CancelledError:  # nobody is there any more to whom the result could be told
+            with anyio.CancelScope(shield=True):
+                await self._abandon(name)
+            raise
+        record = await self._client.server_host.record(name)
+        if not record.done and self._client.server_host.draining:
+            raise MCPError(INTERNAL_ERROR, "the server is shutting down; the tool goes on elsewhere")
+        if not record.done:
+            await self._client.cancel_operation(name, reason="the call may not take longer")
+            return refusal(
+                f"the tool took longer than {most:g} s, and was cancelled: call it from a client with {EXTENSION}"
+            )
+        ended = self._details(record, name, tool, {})
+        if ended.error is not None:
+            raise MCPError(ended.error["code"], ended.error["message"], ended.error["data"])
+        return (
+            refusal("the tool was cancelled") if ended.result is None else CallToolResult.model_validate(ended.result)
+        )
+
+    async def _abandon(self, name: str) -> None:
+        try:
+            await self._client.cancel_operation(name, reason="the caller has gone")
+        except LroError as error:
+            logger.warning(
+                "%s goes on, though its caller has gone: %s",
+                name,
+                error,
+                extra=event("tool_not_cancelled", operation=name),
+            )
 
     async def _get(self, ctx: Context, params: TaskParams) -> dict[str, Any]:
         with self._told():
@@ -131,17 +190,20 @@ class Tasks(Extension):
             await self._client.cancel_operation(record.name)
         return {}
 
-    async def _find(self, ctx: Context, task_id: str) -> tuple[Record, Tool]:
+    async def _find(self, ctx: Context, task_id: str) -> tuple[Record, Handler]:
         """The row of a caller's own task, which its name says: there is no check that could be forgotten."""
         _require_tasks(ctx)
         try:
             record = await self._client.server_host.record(names.make(self._parent(ctx), names.check_id(task_id)))
         except (names.MalformedIdError, InvalidOperationNameError, OperationNotFoundError) as error:
             raise MCPError(INVALID_PARAMS, NOT_FOUND) from error
-        tool = self._tools.find_tool(record.handler)
+        tool = self._tool(record.handler)
         if tool is None:
             raise MCPError(INVALID_PARAMS, NOT_FOUND)
         return record, tool
+
+    def _tool(self, name: str) -> Handler | None:
+        return self._tools.find(name) if name in self._tools.bindings else None
 
     def _parent(self, ctx: Context) -> str:
         caller = self._caller(ctx)
@@ -150,8 +212,8 @@ class Tasks(Extension):
     async def _questions(self, record: Record) -> dict[str, Question]:
         return open_questions(record, await self._client.server_host.journal(record))
 
-    def _details(self, record: Record, task_id: str, tool: Tool, questions: dict[str, Question]) -> TaskDetails:
-        return details(record, task_id, tool.handler, questions, poll_interval=self._poll_interval)
+    def _details(self, record: Record, task_id: str, tool: Handler, questions: dict[str, Question]) -> TaskDetails:
+        return details(record, task_id, tool, questions, poll_interval=self._poll_interval)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -162,7 +224,8 @@ class Tasks(Extension):
             raise
         except Exception as error:
             status = status_of(error, client=self._client, expose=self._client.expose_errors)
-            raise MCPError(INTERNAL_ERROR, status.message) from error
+            code = INVALID_PARAMS if status.code == Code.INVALID_ARGUMENT else INTERNAL_ERROR
+            raise MCPError(code, status.message) from error
 
 
 _COMMON = set(Task.model_fields) - {"meta"}
@@ -172,6 +235,12 @@ _COMMON = set(Task.model_fields) - {"meta"}
 def _sent(task: Task) -> dict[str, Any]:
     """As it travels: with a ``ttlMs`` of null where nothing says when the task goes."""
     return {**task.model_dump(mode="json", by_alias=True, exclude_none=True), "ttlMs": task.ttl_ms}
+
+
+def _knows_tasks(ctx: Context) -> bool:
+    capabilities = ctx.session.client_capabilities
+    declared = (capabilities.extensions if capabilities is not None else None) or {}
+    return EXTENSION in declared and ctx.protocol_version in MODERN_PROTOCOL_VERSIONS
 
 
 def _require_tasks(ctx: Context) -> None:

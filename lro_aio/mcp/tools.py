@@ -16,19 +16,11 @@ from lro_aio.core.payloads import is_message
 from lro_aio.engine.handlers import Handler, HandlerOptions, Handlers, Register, Registered
 from lro_aio.engine.suspension import Suspended
 
-__all__ = ["Tool", "Tools"]
+__all__ = ["Tools"]
 
 O = TypeVar("O")  # noqa: E741 (the operation's type)
 R = TypeVar("R")
 """The type of the result."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Tool:
-    """One tool."""
-
-    handler: Handler
-    binding: ToolBinding
 
 
 class Tools(Handlers):
@@ -36,7 +28,8 @@ class Tools(Handlers):
 
     def __init__(self) -> None:
         super().__init__()
-        self._tools: dict[str, Tool] = {}
+        self.bindings: dict[str, ToolBinding] = {}
+        """What the SDK lists, by name."""
 
     @overload
     def tool(self, name: Callable[[O], Coroutine[Any, Any, Suspended]]) -> Registered[O, Any]: ...
@@ -85,18 +78,10 @@ class Tools(Handlers):
             handler = registered.handler
             arguments = {"name": handler.name, "title": title, "structured_output": _is_object(handler.response.kind)}
             arguments["description"] = description or inspect.getdoc(function) or ""
-            self._tools[handler.name] = Tool(handler, ToolBinding(_signed(handler), kwargs=arguments))
+            self.bindings[handler.name] = ToolBinding(_signed(handler), kwargs=arguments)
             return registered
 
         return register(name) if callable(name) else register
-
-    def find_tool(self, name: str) -> Tool | None:
-        """The tool of a name."""
-        return self._tools.get(name)
-
-    def tools(self) -> Iterator[Tool]:
-        """All of them."""
-        yield from self._tools.values()
 
 
 def _signed(handler: Handler) -> Callable[..., Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from mcp.server import MCPServer
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, ElicitResult
@@ -17,6 +19,7 @@ from lro_aio.testing import ManualClock
 
 from ..serving import served
 from ..waiting import PATIENCE
+from ..waiting import reached as reached_state
 from .conftest import Caller, Connect, connected
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
@@ -35,6 +38,14 @@ def cancel(task_id: str) -> CancelTaskRequest:
 async def reached(caller: Caller, task_id: str, *statuses: str) -> Any:
     async with asyncio.timeout(PATIENCE):
         return await caller.reached(task_id, *statuses)
+
+
+async def begun(client: lro.Client) -> Any:
+    """What was started, once something was."""
+    async with asyncio.timeout(PATIENCE):
+        while not (found := [one async for one in client.iter_operations(parent="-")]):
+            await asyncio.sleep(0)
+    return found
 
 
 async def test_the_server_says_that_it_has_tasks_and_what_its_tools_take(connect: Connect) -> None:
@@ -251,6 +262,51 @@ async def test_a_client_of_an_older_protocol_is_refused_too(connect: Connect, cl
             await caller.client.call_tool("report", {"name": "bees"})
     assert refused.value.code == -32021
     assert [one async for one in client.iter_operations(parent="-")] == []
+
+
+@pytest_asyncio.fixture
+async def patient(client: lro.Client, tools: Tools) -> AsyncIterator[str]:
+    """The URL of a server that lets clients without tasks wait for a minute."""
+    server = MCPServer("tests", extensions=[Tasks(client, tools, wait=60)])
+    async with served(server.streamable_http_app()) as url:
+        yield url
+
+
+async def test_a_client_without_tasks_may_wait_for_the_result(patient: str) -> None:
+    for options in ({"extensions": []}, {"mode": "legacy"}):
+        async with connected(patient, **options) as caller:
+            result = await caller.client.call_tool("report", {"name": "bees"})
+            assert result.structured_content == {"title": "bees", "pages": 1}
+            assert (await caller.client.call_tool("fails", {"name": "bees"})).is_error
+            with pytest.raises(MCPError, match="4096") as failed:
+                await caller.client.call_tool("large", {})
+            assert failed.value.data == {"reason": "RESPONSE_TOO_LARGE"}
+
+
+async def test_what_takes_longer_than_such_a_client_may_wait_is_cancelled(
+    patient: str, client: lro.Client, clock: ManualClock
+) -> None:
+    async with connected(patient, extensions=[]) as caller:
+        call = asyncio.create_task(caller.client.call_tool("sleeps", {}))
+        (started,) = await begun(client)
+        await reached_state(client, started.name, "SUSPENDED")
+        await clock.advance(60)
+        result = await asyncio.wait_for(call, PATIENCE)
+    assert result.is_error
+    assert "longer than 60 s" in result.content[0].text  # type: ignore[union-attr]
+    assert (await client.get_operation(started.name)).error.code == lro.Code.CANCELLED
+
+
+async def test_a_call_that_nobody_waits_for_any_more_is_cancelled(patient: str, client: lro.Client) -> None:
+    async with connected(patient, extensions=[]) as caller:
+        call = asyncio.create_task(caller.client.call_tool("sleeps", {}))
+        (started,) = await begun(client)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        async with asyncio.timeout(PATIENCE):
+            ended = await client.wait_operation(started.name)
+    assert ended.error.code == lro.Code.CANCELLED
 
 
 async def test_other_tools_of_the_server_are_called_as_ever(connect: Connect) -> None:
