@@ -194,6 +194,8 @@ class Account:
         elif killed is not None and killed >= last["time"] - 0.001:
             self._report.cut += 1
             self._report.recovery.append(following[0]["time"] - killed)
+        elif last["event"] == "end" and (killed is None or killed > following[0]["time"]):
+            self._judge_taken(name, run, following)  # its end was to be written yet
         else:
             self._problem(name, f"nothing explains why a run left nothing: {run}, killed {killed}, then {following}")
 
@@ -206,9 +208,11 @@ class Account:
         return taken < (killed if last["event"] == "begin" else last["time"])
 
     def _check_taken(self, name: str, run: list[Entry], following: list[Entry]) -> None:
+        if self._was_taken(run, following):
+            self._judge_taken(name, run, following)
+
+    def _judge_taken(self, name: str, run: list[Entry], following: list[Entry]) -> None:
         """A lease may be taken from a process that lives only where it has not moved for long (rule 4)."""
-        if not self._was_taken(run, following):
-            return
         pid, taken = run[0]["pid"], following[0]["time"]
         moved = max((when for when in self._moved[name, pid] if when <= taken), default=taken)
         still = sum(span.within(moved, taken) for span in self._still)
