@@ -72,6 +72,11 @@ SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
         ("lro_aio", ["LeasePolicy", "Limits", "PollPolicy", "RetentionPolicy", "RetryPolicy", "SweepPolicy"]),
         ("lro_aio.core.policies", ["Duration"]),
     ],
+    "Webhooks": [
+        ("lro_aio", ["Webhook", "Webhooks"]),
+        ("lro_aio.webhooks", ["verify", "SignatureError"]),
+        ("lro_aio.webhooks.delivering", ["Delivered", "DeliveryState"]),
+    ],
     "Observing": [("lro_aio", ["Observer", "Telemetry"]), ("lro_aio.core.moments", MOMENTS)],
     "Errors": [],
     "Stores": [

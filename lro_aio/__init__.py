@@ -7,6 +7,7 @@ The layers. A module imports from the lines below its own, and from its own fold
     servers, testing            what users touch besides the client; servers only translate
     lro_aio                     this file: the public names
     client                      puts store, scheduler, handlers and clock together
+    webhooks                    tells other services how operations end: signed, and only where it may
     remote, schedulers, stores  the caller's side of any service; one module or folder per product
     telemetry                   what observers are told, as OpenTelemetry's spans and metrics
     engine                      all of the asyncio
@@ -66,6 +67,7 @@ from lro_aio.core.record import WakeReason
 from lro_aio.core.results import unmarshal_operation
 from lro_aio.core.stats import Stats
 from lro_aio.core.timeline import Span
+from lro_aio.core.webhooks import Webhook
 from lro_aio.engine.children import wait_operation
 from lro_aio.engine.handlers import Handlers, RetryLater
 from lro_aio.engine.operation import CancelReason, Operation
@@ -76,6 +78,7 @@ from lro_aio.schedulers.local import LocalScheduler
 
 if TYPE_CHECKING:
     from lro_aio import remote as remote
+    from lro_aio import webhooks as webhooks
     from lro_aio.remote import RemoteOperation
     from lro_aio.schedulers.cloud_tasks import CloudTasksScheduler
     from lro_aio.schedulers.workflows import WorkflowsScheduler
@@ -83,6 +86,7 @@ if TYPE_CHECKING:
     from lro_aio.stores.spanner import SpannerStore
     from lro_aio.stores.sqlite import SqliteStore
     from lro_aio.telemetry.otel import Telemetry
+    from lro_aio.webhooks import Webhooks
 
 __version__ = "0.1.0"
 
@@ -159,6 +163,8 @@ __all__ = [  # noqa: RUF022 (in the order of sorted(), which anybody can check)
     "UnknownResumePointError",
     "WaitDeadlineExceededError",
     "WakeReason",
+    "Webhook",
+    "Webhooks",
     "WorkerUnavailableError",
     "WorkflowsScheduler",
     "unmarshal_operation",
@@ -173,6 +179,7 @@ _LAZY = {
     "SpannerStore": ("lro_aio.stores.spanner", "spanner"),
     "SqliteStore": ("lro_aio.stores.sqlite", ""),
     "Telemetry": ("lro_aio.telemetry.otel", "otel"),
+    "Webhooks": ("lro_aio.webhooks", ""),
     "WorkflowsScheduler": ("lro_aio.schedulers.workflows", "workflows"),
 }
 """Names that are imported on first use -> their module, and the extra that it needs."""
@@ -181,8 +188,8 @@ _LAZY = {
 def __getattr__(name: str) -> Any:
     from lro_aio._missing import needs
 
-    if name == "remote":
-        return import_module("lro_aio.remote")
+    if name in ("remote", "webhooks"):
+        return import_module(f"lro_aio.{name}")
     if name in _LAZY:
         module, extra = _LAZY[name]
         try:

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf.message import Message
@@ -26,6 +26,7 @@ from lro_aio.core.policies import (
 )
 from lro_aio.core.record import WakeReason
 from lro_aio.core.results import unmarshal_operation
+from lro_aio.core.webhooks import Webhook
 from lro_aio.engine import bulk
 from lro_aio.engine.children import Service, as_service
 from lro_aio.engine.controls import Controls
@@ -43,6 +44,9 @@ from lro_aio.ports import Clock, Scheduler, Store
 from lro_aio.schedulers.local import LocalScheduler
 from lro_aio.stores import open_url
 from lro_aio.telemetry import checked, chosen
+
+if TYPE_CHECKING:
+    from lro_aio.webhooks import Webhooks
 
 __all__ = ["Client"]
 
@@ -88,6 +92,8 @@ class Client(Controls, bulk.Bulk, Seeing):
         pause_on_failure: What ``handler(pause_on_failure=)`` is where a handler says nothing of it.
         observers: Told what happens here: see ``Observer``.
         telemetry: Whether OpenTelemetry gets spans and metrics, where it is installed; or a ``Telemetry``.
+        webhooks: Whom operations may tell of their ends, the service's own receivers, and the secrets. Needs the extra
+            ``http``.
         clock: For tests.
 
     Raises:
@@ -117,6 +123,7 @@ class Client(Controls, bulk.Bulk, Seeing):
         pause_on_failure: bool = False,
         observers: Iterable[Observer] = (),
         telemetry: bool | Observer = True,
+        webhooks: Webhooks | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.store = open_url(store) if isinstance(store, str) else store
@@ -155,12 +162,24 @@ class Client(Controls, bulk.Bulk, Seeing):
             resources=resources,
             pause_on_failure=pause_on_failure,
             observers=tuple(observers),
+            webhooks=self._with_webhooks(webhooks, max_running),
         )
         self._telemetry = checked(telemetry)
         self.clock: Clock = clock if clock is not None else SystemClock()
         """Engine time."""
         self._services = {name: as_service(service) for name, service in (services or {}).items()}
         self._engine: Engine | None = None
+
+    def _with_webhooks(self, rules: Webhooks | None, max_running: int) -> Webhooks | None:
+        """Have the handler that delivers; returns the rules, with this service's own address where it is known."""
+        if rules is None:
+            return None
+        from lro_aio import webhooks
+
+        _check_kind("webhooks", rules, webhooks.Webhooks)
+        rules = rules.of_service(getattr(self.scheduler, "resume_host", ""))
+        self.handlers.include(webhooks.handlers_of(rules, max_running))
+        return rules
 
     @classmethod
     def from_env(
@@ -345,6 +364,7 @@ class Client(Controls, bulk.Bulk, Seeing):
         fingerprint: str | bytes | Message | None = None,
         traceparent: str = "",
         deadline: Duration | None = None,
+        webhook: Webhook | None = None,
     ) -> Operation[Any]:
         """Start an operation. Returns once it is durable; the handler runs in the background.
 
@@ -361,6 +381,8 @@ class Client(Controls, bulk.Bulk, Seeing):
             traceparent: W3C trace context of the caller's request; ``op.traceparent`` in each segment, and in children.
             deadline: Seconds or a timedelta after which it fails with DEADLINE_EXCEEDED if it has not ended, waits
                 included. None: what the handler declares.
+            webhook: Who is told of its end, or of more; ``Client(webhooks=...)`` says who may be. It is no part of what
+                makes two requests the same.
 
         Returns:
             The operation, in the hands of a visitor: ``op.proto`` is what a service method returns.
@@ -370,10 +392,10 @@ class Client(Controls, bulk.Bulk, Seeing):
             StateCodecError: The state cannot be encoded, or would be read back as something else. It names the field.
             PayloadTooLargeError: State, metadata, ``traceparent`` or the handler's name is over its limit.
             OperationAlreadyExistsError: The id stands for another request.
-            ValueError: ``request_id``, ``operation_id`` or the handler's name is malformed, which servers answer with
-                INVALID_ARGUMENT, or both ids are given.
+            ValueError: ``request_id``, ``operation_id`` or the handler's name is malformed, or the webhook is not
+                allowed, which servers answer with INVALID_ARGUMENT, or both ids are given.
             InvalidOperationNameError: ``parent`` is malformed.
-            StoreSchemaError: A deadline was given, and the store's table is from before there were any.
+            StoreSchemaError: A deadline or a webhook was given, and the store's table is from before there were any.
             StoreUnavailableError: It is not known whether the operation was started. With a ``request_id``, the call
                 may safely be repeated.
         """
@@ -387,6 +409,7 @@ class Client(Controls, bulk.Bulk, Seeing):
             fingerprint=fingerprint,
             traceparent=traceparent,
             deadline=deadline,
+            webhook=webhook,
         )
         return Operation(holding)
 
@@ -401,6 +424,7 @@ class Client(Controls, bulk.Bulk, Seeing):
         fingerprint: str | bytes | Message | None = None,
         traceparent: str = "",
         state: Any = None,
+        webhook: Webhook | None = None,
     ) -> Operation[Any]:
         """Create an operation without a handler: the caller drives it, with ``done``, ``fail`` and ``set_metadata``.
 
@@ -414,6 +438,7 @@ class Client(Controls, bulk.Bulk, Seeing):
             fingerprint: As in ``start``.
             traceparent: As in ``start``.
             state: Type of ``op.state``, for ``op.save()``.
+            webhook: As in ``start``.
 
         Raises:
             The errors of ``start``.
@@ -427,6 +452,7 @@ class Client(Controls, bulk.Bulk, Seeing):
             fingerprint=fingerprint,
             traceparent=traceparent,
             state=state,
+            webhook=webhook,
         )
         return Operation(holding)
 

@@ -185,6 +185,9 @@ class Store(abc.ABC):
         then divide the batch, but never the changes of one row: each part is a transaction of its own, and the error
         of a part is the outcome of its changes.
 
+        A change may make rows besides its own, the deliveries of webhooks: ``core.change.run`` leaves them among the
+        rows, to be written with it.
+
         What a change appends to the journal is committed with its row, or not at all. An entry whose (uid, kind, key)
         is stored already is left as it is; ``core.journal.Appending`` decides which are new, and numbers them. Entries
         disappear with their row, whatever removes it.

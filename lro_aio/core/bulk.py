@@ -10,6 +10,7 @@ from lro_aio.core.errors import InvalidFilterError
 from lro_aio.core.record import Record
 from lro_aio.core.rerunning import links
 from lro_aio.core.stats import Count, count_json
+from lro_aio.core.webhooks import HANDLER as DELIVERS
 
 __all__ = [
     "EVERYTHING",
@@ -30,6 +31,7 @@ __all__ = [
 
 HANDLER = "lro.bulk"
 """Name of the handler."""
+_OURS = (HANDLER, DELIVERS)
 RERUN = "rerun"
 EVERYTHING = "*"
 """The filter for every operation. It has to be said."""
@@ -132,8 +134,8 @@ def preview_json(found: BulkPreview) -> dict[str, Any]:
 
 
 def spared(record: Record, text: str) -> bool:
-    """Whether a row is that of a bulk action, which such a filter does not touch: it has to name it."""
-    return record.handler == HANDLER and HANDLER not in text and record.name not in text
+    """Whether a row is a bulk action or the delivery of a webhook: a filter has to name those that it is to touch."""
+    return record.handler in _OURS and record.handler not in text and record.name not in text
 
 
 def made_meanwhile(record: Record, until: float) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from lro_aio.core.errors import OperationNotFoundError
 from lro_aio.core.journal import MOST_ENTRIES, Appending, Entry
 from lro_aio.core.record import Record
+from lro_aio.core.webhooks import told
 
 __all__ = ["Change", "Outcome", "run"]
 
@@ -39,6 +40,8 @@ class Change:
     it is: a lost answer, a message that comes twice."""
     most_entries: int = MOST_ENTRIES
     """Entries that the journal may have then."""
+    made: tuple[Record, ...] = ()
+    """Rows that it made besides its own, when it was run last: the deliveries of an event."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -60,7 +63,8 @@ class Change:
 def run(changes: Iterable[Change], rows: dict[str, Record | None], journal: Appending | None = None) -> list[Outcome]:
     """Apply changes in order to ``rows``, in place; return their outcomes in the same order.
 
-    A change that raises is refused alone: its exception is its outcome, and its row stays as it was.
+    A change that raises is refused alone: its exception is its outcome, and its row stays as it was. One that ends an
+    operation with webhooks puts the rows of their deliveries into ``rows`` too: they are to be written with it.
 
     Args:
         changes: What to apply.
@@ -71,6 +75,7 @@ def run(changes: Iterable[Change], rows: dict[str, Record | None], journal: Appe
 
 
 def _outcome(change: Change, rows: dict[str, Record | None], journal: Appending | None) -> Outcome:
+    change.made = ()
     try:
         if change.guard is not None:
             name, check = change.guard
@@ -78,14 +83,19 @@ def _outcome(change: Change, rows: dict[str, Record | None], journal: Appending 
             if guarding is None:
                 raise OperationNotFoundError(name)
             check(guarding)
-        row = change.apply(rows.get(change.name))
+        before = rows.get(change.name)
+        row = change.apply(before)
         if row is not None and row.name != change.name:
             raise ValueError(f"a change of {change.name!r} returned the row {row.name!r}")
         if change.appends and row is not None:
             assert journal is not None
             row = journal.append(row, change.appends, change.most_entries)
+        if row is not None and (row.done or row.paused) and row is not before:
+            row, change.made = told(before, row)
     except Exception as exc:  # noqa: BLE001 - whatever a change raises is its outcome
         # Without this frame: the outcome may live long, and must not keep every row of the batch alive.
         return exc.with_traceback(exc.__traceback__ and exc.__traceback__.tb_next)
     rows[change.name] = row
+    for delivery in change.made:
+        rows[delivery.name] = delivery
     return row

@@ -13,6 +13,7 @@ from lro_aio.core.codes import Code
 from lro_aio.core.journal import Entry, parts_of
 from lro_aio.core.record import Record, State
 from lro_aio.core.status import reason_of
+from lro_aio.core.webhooks import described
 
 __all__ = ["HistoryEntry", "history_of"]
 
@@ -29,8 +30,8 @@ class HistoryEntry:
     """Epoch seconds. An entry that came after another may have an earlier time: clocks are set."""
     kind: str
     """CREATED; CLAIMED, SUSPENDED, WOKEN, RETRIED, RELEASED, LEASE_LOST, HANDED_OVER, CANCEL, FAILURE, PAUSED,
-    UNPAUSED, RERUN; STEP, RETRY, TIMER, DEADLINE, TIMEOUT, MESSAGE, RECEIVED; at the end SUCCEEDED, FAILED or
-    CANCELLED. A later release may have more."""
+    UNPAUSED, RERUN, WEBHOOKS, WEBHOOK; STEP, RETRY, TIMER, DEADLINE, TIMEOUT, MESSAGE, RECEIVED; at the end
+    SUCCEEDED, FAILED or CANCELLED. A later release may have more."""
     name: str = ""
     """Of the handler, the step, the sleep or the topic."""
     key: str = ""
@@ -57,6 +58,8 @@ def _from_trail(record: Record) -> Iterator[HistoryEntry]:
     for moment, kind, text in trail.happenings(record.trail):
         if kind in (trail.RETRIED, trail.FAILURE):
             yield HistoryEntry(time=moment, kind=kind, error=text)
+        elif kind == trail.WEBHOOKS:
+            yield HistoryEntry(time=moment, kind=kind, text=described(record))
         else:
             yield HistoryEntry(time=moment, kind=kind, text=text)
 

@@ -12,6 +12,7 @@ from lro_aio.core import trail
 from lro_aio.core.errors import InvalidTransitionError, OperationNotDoneError
 from lro_aio.core.journal import Entry, Kind
 from lro_aio.core.record import NO_STATE, NOT_KEPT, Record, State
+from lro_aio.core.webhooks import as_at_the_start
 
 __all__ = ["again", "linked", "links", "portions", "steps_of"]
 
@@ -58,7 +59,7 @@ def again(source: Record, *, name: str, uid: str, now: float, fingerprint: str, 
         check_time=now,
         fingerprint=fingerprint,
         traceparent=source.traceparent,
-        trail=trail.noted("", now, trail.RERUN, _link("of", source.name, reason)),
+        trail=trail.noted(as_at_the_start(source, now), now, trail.RERUN, _link("of", source.name, reason)),
         deadline=None if source.deadline is None else now + (source.deadline - source.create_time),
     )
 

@@ -25,9 +25,12 @@ __all__ = [
     "RETRIED",
     "SUSPENDED",
     "UNPAUSED",
+    "WEBHOOK",
+    "WEBHOOKS",
     "WOKEN",
     "Happening",
     "happenings",
+    "is_pinned",
     "noted",
     "parted",
     "suspended",
@@ -59,6 +62,10 @@ UNPAUSED = "UNPAUSED"
 """Somebody ended the pause; the text is the reason that was given."""
 RERUN = "RERUN"
 """It was run again as another operation, or is that one; the text says which."""
+WEBHOOKS = "WEBHOOKS"
+"""Of the first line, which is never dropped: whom the operation tells. The text is for ``core.webhooks``."""
+WEBHOOK = "WEBHOOK"
+"""An event is about to be told; the text says which delivery does so."""
 
 MOST = 32
 """Lines that are kept."""
@@ -67,6 +74,9 @@ LONGEST = 160
 _THEN = "; then "
 _THE_START = "the start"
 _YEAR_10000 = 253_402_300_800.0
+_PINNED = f" {WEBHOOKS} "
+_BEGINS = 17 + len(_PINNED)
+"""Characters in which the kind of the first line is: no time that can be kept has more than 16."""
 
 
 class Happening(NamedTuple):
@@ -99,8 +109,14 @@ def noted(trail: str, now: float, kind: str, text: str = "", *, instead: bool = 
         if last.split(" ", 2)[1] == kind:
             return f"{before}\n{line}" if before else line
     if trail.count("\n") >= MOST - 1:
-        trail = trail[trail.index("\n") + 1 :]
+        start = trail.index("\n") + 1 if is_pinned(trail) else 0
+        trail = trail[:start] + trail[trail.index("\n", start) + 1 :]
     return f"{trail}\n{line}"
+
+
+def is_pinned(trail: str) -> bool:
+    """Whether the first line stays, however many follow it."""
+    return _PINNED in trail[:_BEGINS]
 
 
 def happenings(trail: str) -> Iterator[Happening]:

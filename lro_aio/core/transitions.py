@@ -189,9 +189,9 @@ def claim(
     )
 
 
-def first_claim(*, now: float, by: Claimant) -> dict[str, Any]:
+def first_claim(*, now: float, by: Claimant, happened: str = "") -> dict[str, Any]:
     """The columns of a row that is claimed in the write that makes it: what ``claim`` makes of a new one."""
-    return {**_held(now, by), "claim": 1, "attempt": 1, "revision": 2}
+    return {**_held(now, by, happened), "claim": 1, "attempt": 1, "revision": 2}
 
 
 def renew(record: Record, *, holder: Holder, now: float, lease: float) -> Record:

@@ -52,6 +52,7 @@ class Batcher:
         elsewhere: Called on the loop when another process has committed: at each commit, or nearly.
         away: Called on the loop when the store does not answer any more.
         recovered: Called on the loop when the store answers again after that.
+        made: Called on the loop for each row that a change has made besides its own.
         observing: Told of what was committed; None: nobody wants to know.
     """
 
@@ -65,6 +66,7 @@ class Batcher:
         elsewhere: Callable[[], None],
         away: Callable[[], None],
         recovered: Callable[[], None],
+        made: Callable[[Record], None],
         observing: Observing | None = None,
     ) -> None:
         self.store = store
@@ -77,6 +79,7 @@ class Batcher:
         """Something was heard that the loop has not been told of."""
         self._away = away
         self._recovered = recovered
+        self._made = made
         self._observing = observing
         self._readers: Readers | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -316,6 +319,8 @@ class Batcher:
             try:
                 if answered is not None:
                     answered(outcome)
+                if change.made and not isinstance(outcome, Exception):
+                    self._tell_made(change.made)
                 if isinstance(outcome, Exception) or (self._newest and self._newest.outdated(change.name, outcome)):
                     continue
                 self._committed(change.name, outcome)
@@ -332,6 +337,11 @@ class Batcher:
         self._pending -= asked
         if not self._pending:
             self._idle.set()
+
+    def _tell_made(self, made: Sequence[Record]) -> None:
+        for row in made:
+            self._committed(row.name, row)
+            self._made(row)
 
     def _poll_elsewhere(self) -> None:
         """Ask, on a writer thread between batches, whether another process has committed."""

@@ -137,3 +137,23 @@ class Controls(abc.ABC):
             StoreUnavailableError: Nothing is known. With a ``request_id``, the call may safely be repeated.
         """
         return Operation(await self.engine.rerunner.rerun(name, request_id, reason=reason))
+
+    async def replay_webhook(self, name: str) -> list[Operation[Any]]:
+        """Send what an operation tells of its end once more, with the same ``webhook-id``.
+
+        Args:
+            name: Of an operation that has ended: to each webhook that was told of the end. Or of a delivery that has
+                ended, well or not.
+
+        Returns:
+            The new deliveries: operations of the handler ``lro.webhook``, which processes with ``Client(webhooks=...)``
+            run.
+
+        Raises:
+            InvalidOperationNameError: Malformed name.
+            OperationNotFoundError: Never created, deleted or expired.
+            OperationNotDoneError: It has not ended.
+            InvalidTransitionError: It has no webhook, or none that is told of such an end.
+            StoreUnavailableError: It is not known whether it will be sent.
+        """
+        return [await self.engine.operation(made) for made in await self.engine.webhooks.replay(name)]

@@ -46,6 +46,7 @@ from lro_aio.engine.tasks import Tasks
 from lro_aio.engine.timing import SteadyTime, clock_skew
 from lro_aio.engine.trials import Trials
 from lro_aio.engine.waits import Waits
+from lro_aio.engine.webhooks import WebhookReplayer
 from lro_aio.engine.worker import Worker
 from lro_aio.ports import Clock, Scheduler, Store
 
@@ -91,6 +92,7 @@ class Engine:
             elsewhere=self._rung,
             away=self._note_away,
             recovered=self._recovered,
+            made=self._made,
             observing=observing,
         )
         rows = self.rows = Rows(self.batcher, feed, clock, life, settings.owner)
@@ -175,6 +177,7 @@ class Engine:
         self.starter = Starter(host, self.worker, self.dispatcher, slots=self.slots, leases=leases, runnable=runnable)
         host.bind(self.starter, self.canceller)
         self.rerunner = Rerunner(host, self.canceller, self.pauser, runnable=runnable)
+        self.webhooks = WebhookReplayer(self.rows, self.dispatcher, clock=self.clock)
         self.overview = Overview(self.rows, runnable, clock=self.clock, patience=self.settings.sweep.interval)
         methods = Methods(host, self.canceller, leases=leases, runnable=runnable)
         self.server_host = ServerHost(
@@ -333,6 +336,10 @@ class Engine:
 
     async def _after(self, record: Record) -> None:
         await self.canceller.go_on(record)
+
+    def _made(self, record: Record) -> None:
+        if not self.life.draining:
+            self.host.tasks.spawn(self.dispatcher.go_on(record))
 
     def _poll_again(self) -> None:
         self.feed.look_again()

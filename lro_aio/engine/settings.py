@@ -13,6 +13,7 @@ from lro_aio.core.failing import OnFailure
 from lro_aio.core.moments import Observer
 from lro_aio.core.policies import LeasePolicy, Limits, PollPolicy, RetentionPolicy, SweepPolicy
 from lro_aio.core.transitions import Claimant
+from lro_aio.core.webhooks import WebhookRules
 from lro_aio.engine.handlers import Handler
 from lro_aio.ports import Store
 
@@ -41,6 +42,7 @@ class Settings:
     resources: Any = None
     pause_on_failure: bool = False
     observers: tuple[Observer, ...] = ()
+    webhooks: WebhookRules | None = None
     owner: str = ""
     """Who this process is, in the rows that it holds. Drawn when a client is opened: processes that were forked from
     one that made it are not one owner, and neither are two lives of one client."""

@@ -20,6 +20,7 @@ from lro_aio.core.logs import about
 from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.record import Record, State, Wait
 from lro_aio.core.tracing import CALLER
+from lro_aio.core.webhooks import Webhook, noted
 from lro_aio.engine.dispatch import HANDOVER_RETRY, Dispatcher
 from lro_aio.engine.handlers import Handler, HandlerFunction, Runnable
 from lro_aio.engine.holding import Holding, OperationHost, guessed
@@ -34,6 +35,9 @@ logger = logging.getLogger("lro_aio")
 
 SCHEMES = (FINGERPRINT_SCHEME, *FORMER_SCHEMES)
 _NONE: tuple[str, ...] = ()
+
+OURS = "lro."
+"""How the names of the handlers of this package begin."""
 
 DIFFERENCES = 1000
 """How many children that differ are remembered, so that each is told of once."""
@@ -55,6 +59,7 @@ class StartOptions(TypedDict, total=False):
     fingerprint: str | bytes | Message | None
     traceparent: str
     deadline: Duration | None
+    webhook: Webhook | None
 
 
 class Starter:
@@ -103,6 +108,7 @@ class Starter:
         fingerprint: str | bytes | Message | None = None,
         traceparent: str = "",
         deadline: Duration | None = None,
+        webhook: Webhook | None = None,
         by: Holding | None = None,
     ) -> Holding:
         """See ``Client.start``; for a child, ``by`` is who starts it."""
@@ -136,6 +142,7 @@ class Starter:
             parent_operation="" if by is None else by.record.name,
             traceparent=traceparent or CALLER.get(),
             allowed=allowed,
+            webhooks=self._webhooks(webhook, ours=by is not None or handler_name.startswith(OURS)),
         )
         explicit = bool(traceparent) and by is None
         created = await self._make(record, known if here else None, by, also, explicit=explicit)
@@ -173,6 +180,7 @@ class Starter:
         fingerprint: str | bytes | Message | None = None,
         traceparent: str = "",
         state: Any = None,
+        webhook: Webhook | None = None,
     ) -> Holding:
         """See ``Client.create``."""
         _check_length("traceparent", traceparent, MAX_TRACEPARENT)
@@ -188,6 +196,7 @@ class Starter:
             request_id=request_id,
             operation_id=operation_id,
             fingerprint=lambda: own,
+            webhooks=self._webhooks(webhook),
             traceparent=traceparent or CALLER.get(),
             state=State.RUNNING,
             claim=1 if lease else 0,
@@ -214,6 +223,7 @@ class Starter:
         fingerprint: Callable[[], str],
         claimed_by: transitions.Claimant | None = None,
         allowed: float | None = None,
+        webhooks: Sequence[Webhook] = (),
         **columns: Any,
     ) -> Record:
         now = self._clock.time()
@@ -232,8 +242,11 @@ class Starter:
         columns.setdefault("check_time", now)
         if allowed is not None:
             columns["deadline"] = now + allowed
+        told = noted(webhooks, now) if webhooks else ""
+        if told:
+            columns["trail"] = told
         if claimed_by is not None:
-            columns.update(transitions.first_claim(now=now, by=claimed_by))
+            columns.update(transitions.first_claim(now=now, by=claimed_by, happened=told))
         return _BLANK.evolve(
             name=name,
             uid=uid,
@@ -255,6 +268,26 @@ class Starter:
             if self._clock.time() + allowed >= YEAR_10000:
                 raise ValueError(f"deadline must be before the year 10000, and is {allowed:g} s from now")
         return allowed
+
+    def _webhooks(self, given: Webhook | None, *, ours: bool = False) -> Sequence[Webhook]:
+        """The webhooks of a new operation.
+
+        Args:
+            given: By whoever starts it.
+            ours: Whether it is none that the service's own receivers are told of.
+        """
+        rules = self._settings.webhooks
+        found: tuple[Webhook, ...] = () if rules is None or ours else tuple(rules.receivers)
+        if given is not None:
+            if not isinstance(given, Webhook):
+                raise TypeError(f"webhook must be a Webhook, not {type(given).__name__}")
+            if rules is None:
+                raise names.MalformedIdError("webhook", "is not allowed: this service has no Client(webhooks=...)")
+            rules.check(given)
+            found = (*found, given)
+        if found:
+            check_kept(self._rows.store, "webhooks")
+        return found
 
     def _has_slot_for(self, handler: Handler | None) -> bool:
         """Whether the row is claimed in the write that makes it; else it waits for a slot, or for another process."""

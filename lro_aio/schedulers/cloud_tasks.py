@@ -88,6 +88,11 @@ class CloudTasksScheduler:
     def __repr__(self) -> str:
         return f"CloudTasksScheduler({self._parent!r}, resume_host={self._callback.host!r})"
 
+    @property
+    def resume_host(self) -> str:
+        """URL at which the service serves the resume endpoints."""
+        return self._callback.host
+
     async def open(self, host: SchedulerHost) -> None:
         """Connect. Nothing is sent before the first wait.
 

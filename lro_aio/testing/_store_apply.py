@@ -11,6 +11,7 @@ import pytest
 from lro_aio.core.change import Change, Outcome
 from lro_aio.core.errors import OperationDoneError, OperationNotFoundError, StoreUnavailableError
 from lro_aio.core.record import Record, State
+from lro_aio.core.webhooks import Webhook, noted
 from lro_aio.ports import Store
 from lro_aio.testing._store_rows import (
     NOW,
@@ -264,6 +265,31 @@ class ApplyContract:
 
         apply_one(store, full.name, see)
         assert seen[-1] == full
+
+    def test_the_deliveries_of_an_end_are_written_with_it(self, store: Store) -> None:
+        """A change makes more rows than its own where the operation has webhooks: all of them are written, or none."""
+        if not store.keeps_journal:
+            pytest.skip("the store keeps no webhooks")
+        hooks = noted([Webhook("https://a.example/1"), Webhook("https://a.example/2")], NOW)
+        create_all(store, row(1, trail=hooks), row(2, trail=hooks), row(3))
+
+        def end(record: Record) -> Record:
+            return dataclasses.replace(record, state=State.SUCCEEDED, check_time=None, end_time=NOW, revision=9)
+
+        def refuse(record: Record) -> Record:
+            raise OperationDoneError(record.name, record.state)
+
+        changes = [Change(name_of(1), end), Change(name_of(2), refuse), Change(name_of(3), end)]
+        outcomes = store.apply(changes)
+        assert isinstance(outcomes[1], OperationDoneError)
+        made = [[record.name for record in change.made] for change in changes]
+        assert [len(found) for found in made] == [2, 0, 0]
+        assert sorted(names(store.read(made[0]))) == sorted(made[0])
+        assert [record.state_data for record in store.read(made[0][:1])] == [changes[0].made[0].state_data]
+        assert only(store, name_of(1)).trail.count("WEBHOOK ") == 2
+        again = Change(name_of(1), lambda record: record.evolve(update_time=NOW + 1))
+        store.apply([again])
+        assert again.made == ()
 
 
 class RoundTripContract:
