@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from ssl import SSLContext
 from typing import Any
 
 import lro_aio as lro
@@ -78,9 +79,9 @@ def response(status: int, *headers: str, body: str = "") -> bytes:
 
 
 @asynccontextmanager
-async def receiving(*answers: bytes | Answer) -> AsyncIterator[Receiver]:
+async def receiving(*answers: bytes | Answer, ssl: SSLContext | None = None) -> AsyncIterator[Receiver]:
     """A receiver that answers so, and 204 from then on."""
     receiver = Receiver(answers=list(answers), usual=response(204))
-    async with tcp_server(receiver.serve) as port:
+    async with tcp_server(receiver.serve, ssl=ssl) as port:
         receiver.port = port
         yield receiver

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from ssl import SSLContext
 
 from .waiting import accepted
 
@@ -12,7 +13,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
-async def tcp_server(serve: Serve) -> AsyncIterator[int]:
+async def tcp_server(serve: Serve, *, ssl: SSLContext | None = None) -> AsyncIterator[int]:
     """The port of a server that calls ``serve`` for each connection, and closes the connection afterwards.
 
     A client that hangs up ends ``serve`` and is no error. At the end, what is still connected is cut off, and every
@@ -34,7 +35,7 @@ async def tcp_server(serve: Serve) -> AsyncIterator[int]:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=ssl)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
