@@ -145,7 +145,12 @@ BASES = {
 }
 """Classes whose methods are shown as those of the one that users see."""
 
-SHORT = {"lro_aio": "lro", "lro_aio.remote": "lro.remote", "lro_aio.core.moments": "lro.moments"}
+SHORT = {
+    "lro_aio": "lro",
+    "lro_aio.remote": "lro.remote",
+    "lro_aio.webhooks": "lro.webhooks",
+    "lro_aio.core.moments": "lro.moments",
+}
 """Modules under the names that users write."""
 
 OPAQUE = {"Transport", "GrpcTransport", "HttpTransport", "LocalTransport"}

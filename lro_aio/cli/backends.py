@@ -137,6 +137,10 @@ class Backend(abc.ABC):
     async def rerun(self, name: str, request_id: str) -> operations_pb2.Operation:
         """Run an operation that has ended once more; gives the new one."""
 
+    async def replay_webhook(self, name: str) -> list[operations_pb2.Operation]:  # noqa: ARG002 (for those who can)
+        """Tell the receivers of an operation of its end once more; gives the deliveries."""
+        raise CliError("webhooks are sent again from a store: give --store URL", Exit.USAGE)
+
 
 class _Store(Backend):
     def __init__(self, client: Client) -> None:
@@ -205,6 +209,9 @@ class _Store(Backend):
 
     async def rerun(self, name: str, request_id: str) -> operations_pb2.Operation:
         return (await self._client.rerun_operation(_named(name), request_id=request_id)).proto
+
+    async def replay_webhook(self, name: str) -> list[operations_pb2.Operation]:
+        return [made.proto for made in await self._client.replay_webhook(_named(name))]
 
 
 def is_token(text: str) -> bool:

@@ -36,6 +36,7 @@ __all__ = [
     "history",
     "list_",
     "pause",
+    "replay_webhook",
     "rerun",
     "send",
     "stats",
@@ -190,6 +191,16 @@ async def rerun(backend: Backend, name: str, *, request_id: str, as_json: bool) 
         _print_json(made)
     else:
         console().out(f"{name}: runs again as {made.name}", highlight=False)
+    return Exit.OK
+
+
+async def replay_webhook(backend: Backend, name: str, *, as_json: bool) -> Exit:
+    """Send a webhook once more, and print the deliveries that do so."""
+    for made in await backend.replay_webhook(name):
+        if as_json:
+            _print_json(made)
+        else:
+            console().out(f"{name}: sent again by {made.name}", highlight=False)
     return Exit.OK
 
 

@@ -340,6 +340,8 @@ class Batcher:
 
     def _tell_made(self, made: Sequence[Record]) -> None:
         for row in made:
+            if self._observing is not None:
+                self._observing.made(row)
             self._committed(row.name, row)
             self._made(row)
 

@@ -93,6 +93,10 @@ class Observing:
         if after is not None and (before is None or after.claim > before.claim):
             self.found = Found(moments.lateness(before, after), isinstance(moment, moments.TakenOver))
 
+    def made(self, record: Record) -> None:
+        """A row was made by the change of another."""
+        self._tell_fact(None, record)
+
     def committed(self, outcomes: Iterable[Outcome], changes: int, seconds: float) -> None:
         """A transaction is over."""
         refused = sum(1 for outcome in outcomes if isinstance(outcome, Exception))

@@ -143,36 +143,39 @@ class Webhooks:
         """Refuse a webhook that somebody gave to ``start``, and that is not allowed.
 
         Raises:
-            MalformedIdError: It says why.
+            ValueError: It says why. Servers answer INVALID_ARGUMENT.
         """
-        target = self._checked(webhook.url)
-        if not self.any_origin and target.origin not in self._origins:
-            raise MalformedIdError(_FIELD, f"must be of an origin that this service allows, not {target.origin}")
+        self._taken(webhook.url)
 
     def of_service(self, url: str) -> Webhooks:
-        """The same for a service that is known to be served at this URL; "" where it is not known."""
+        """The same for a service that is served at this URL; "" where that is not known. For the engine."""
         if not url:
             return self
         return replace(self, own=(*self.own, target_of(url).origin))
 
     def keys(self, target: Target) -> tuple[bytes, ...]:
-        """The keys that sign what is sent there. None where there is no secret for it."""
+        """The keys that sign what is sent there. None where there is no secret for it. For the engine."""
         return self._keys.get(target.origin, self._keys.get("", ()))
 
     def refused(self, address: Address) -> str:
-        """Why an address may not be connected to; "" where it may."""
+        """Why an address may not be connected to; "" where it may. For the engine."""
         return refusal(address, self._networks)
 
     def allows(self, url: str) -> Target:
-        """The target of a URL that is about to be sent to: it may have been stored under other rules.
+        """The target of a URL that is about to be sent to, or a ``MalformedIdError``: it was stored under other rules.
 
-        Raises:
-            MalformedIdError: It is not allowed any more.
+        For the engine.
         """
         if any(receiver.url == url for receiver in self.receivers):
             return self._checked(url)
-        self.check(Webhook(url))
-        return target_of(url)
+        return self._taken(url)
+
+    def _taken(self, url: str) -> Target:
+        """What holds for what others give."""
+        target = self._checked(url)
+        if not self.any_origin and target.origin not in self._origins:
+            raise MalformedIdError(_FIELD, f"must be of an origin that this service allows, not {target.origin}")
+        return target
 
     def _checked(self, url: str) -> Target:
         """What holds for the service's own receivers too."""

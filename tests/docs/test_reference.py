@@ -282,7 +282,11 @@ def raised_in(function: ast.AST) -> set[str]:
 
 def is_error(name: str) -> bool:
     known = next(
-        (found for module in (lro, builtins, resume, errors, spanner, mcp) if (found := getattr(module, name, None))),
+        (
+            found
+            for module in (lro, builtins, resume, errors, spanner, mcp, lro.webhooks)
+            if (found := getattr(module, name, None))
+        ),
         None,
     )
     return inspect.isclass(known) and issubclass(known, BaseException)

@@ -11,6 +11,9 @@ from lro_aio.core.errors import OperationBusyError, WorkerUnavailableError
 from lro_aio.core.record import State
 from lro_aio.testing.scheduler_contract import SchedulerContract
 
+from ..receiver import receiving, response
+from ..waiting import reached, until
+
 HORIZON = 6 * 3600.0
 
 
@@ -378,3 +381,26 @@ async def test_a_wake_up_stays_until_it_may_take_what_a_dead_process_left(open_c
     assert await waking
     await lro_clock.settle()
     assert runs == [1, 2]
+
+
+@pytest.mark.asyncio
+async def test_a_delivery_runs_in_a_wake_up_too(remote, elsewhere, lro_clock, row):
+    """Where there is no CPU between two requests, it is not sent there either."""
+    async with receiving() as receiver:
+        client = await remote(webhooks=receiver.rules())
+        op = await client.create(lease=False, webhook=lro.Webhook(receiver.url))
+        visitor = await client.operation(op.name)
+        await visitor.done(wrappers_pb2.StringValue(value="x"))
+        await until(lambda: elsewhere.waits)
+        (name,) = elsewhere.waits
+        assert not receiver.requests
+        receiver.answers = [response(500)]
+        await elsewhere.work()
+        record = await reached(client, name, "SUSPENDED")
+        assert record.wait.sleep_until == lro_clock.time() + 5
+        await until(lambda: elsewhere.waits)
+        await lro_clock.advance(5)
+        await elsewhere.work()
+        await reached(client, name, "SUCCEEDED")
+        assert len({request.id for request in receiver.requests}) == 1
+        assert len(receiver.requests) == 2
