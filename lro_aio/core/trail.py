@@ -75,8 +75,6 @@ _THEN = "; then "
 _THE_START = "the start"
 _YEAR_10000 = 253_402_300_800.0
 _PINNED = f" {WEBHOOKS} "
-_BEGINS = 17 + len(_PINNED)
-"""Characters in which the kind of the first line is: no time that can be kept has more than 16."""
 
 
 class Happening(NamedTuple):
@@ -116,7 +114,7 @@ def noted(trail: str, now: float, kind: str, text: str = "", *, instead: bool = 
 
 def is_pinned(trail: str) -> bool:
     """Whether the first line stays, however many follow it."""
-    return _PINNED in trail[:_BEGINS]
+    return trail.startswith(_PINNED, trail.find(" "))
 
 
 def happenings(trail: str) -> Iterator[Happening]:

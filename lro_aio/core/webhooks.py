@@ -198,7 +198,9 @@ def _row(identifier: str, uid: str, state: Mapping[str, Any], source: Record) ->
 
 def _event(before: Record | None, after: Record) -> str:
     if after.done:
-        return "" if before is not None and before.done else after.state.value.lower()
+        # What another program ended has ended for us once it was found, and given its retention.
+        known = before is not None and before.done and before.expire_time is not None
+        return "" if known or after.expire_time is None else after.state.value.lower()
     return "paused" if after.paused and not (before is not None and before.paused) else ""
 
 

@@ -274,7 +274,7 @@ class ApplyContract:
         create_all(store, row(1, trail=hooks), row(2, trail=hooks), row(3))
 
         def end(record: Record) -> Record:
-            return dataclasses.replace(record, state=State.SUCCEEDED, check_time=None, end_time=NOW, revision=9)
+            return record.evolve(state=State.SUCCEEDED, check_time=None, end_time=NOW, expire_time=NOW + 9)
 
         def refuse(record: Record) -> Record:
             raise OperationDoneError(record.name, record.state)

@@ -139,7 +139,10 @@ class _Delivery:
         try:
             return await self._sender.send(target, headers, body)
         except RefusedAddressError as exc:
-            raise self._given_up(failures.PermissionDeniedError, "WEBHOOK_ADDRESS_REFUSED", str(exc)) from exc
+            why = "the receiver is at an address that is not public"  # which one is for the log alone
+            raise self._given_up(
+                failures.PermissionDeniedError, "WEBHOOK_ADDRESS_REFUSED", why, logged=str(exc)
+            ) from exc
 
     async def _failed(self, answer: Answer) -> Suspended:
         """Sleep until the next try; raises where there is none."""
@@ -173,7 +176,9 @@ class _Delivery:
     def _is_gone(self) -> OperationFailedError:
         return self._given_up(failures.NotFoundError, "WEBHOOK_GONE", "the receiver answers 410 Gone")
 
-    def _given_up(self, kind: type[OperationFailedError], reason: str, why: str) -> OperationFailedError:
+    def _given_up(
+        self, kind: type[OperationFailedError], reason: str, why: str, *, logged: str = ""
+    ) -> OperationFailedError:
         state = self._state
         known = {"operation": state.about, "receiver": origin_of(state.url), "tries": str(state.tries)}
         info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=known)
@@ -182,7 +187,7 @@ class _Delivery:
             self._op.name,
             origin_of(state.url),
             state.about,
-            why,
+            logged or why,
             extra=event("webhook_given_up", operation=self._op.name, handler=HANDLER),
         )
         return kind(f"the webhook of {state.about} is given up: {why}", details=[info])

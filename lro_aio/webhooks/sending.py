@@ -132,24 +132,25 @@ class Sender:
     ) -> Answer:
         """Connect to the address, and speak as to the host: in TLS, its certificate must be that of the host."""
         host = f"[{address}]" if address.version == 6 else str(address)
-        request = {"Host": target.origin.partition("://")[2], "Content-Type": "application/json", "Connection": "close"}
         named = {"sni_hostname": target.host} if literal(target.host) is None else {}
-        async with (
-            httpx.AsyncClient(
-                verify=self._context or False,  # plain HTTP needs none
-                trust_env=False,  # a proxy would resolve the name by itself
-                follow_redirects=False,
-                timeout=httpx.Timeout(self._timeout, connect=connect),
-            ) as client,
-            client.stream(
-                "POST",
-                f"{target.scheme}://{host}:{target.port}{target.rest}",
-                content=body,
-                headers={"User-Agent": "lro-aio", **request, **headers},
-                extensions=named,
-            ) as response,
-        ):
+        request = httpx.Request(
+            "POST",
+            f"{target.scheme}://{host}:{target.port}{target.rest}",
+            content=body,
+            headers={
+                "Host": target.origin.partition("://")[2],
+                "User-Agent": "lro-aio",
+                "Content-Type": "application/json",
+                "Connection": "close",
+                **headers,
+            },
+            extensions={"timeout": httpx.Timeout(self._timeout, connect=connect).as_dict(), **named},
+        )
+        # Not a client, which would follow the environment to a proxy, and log a URL that may hold a secret.
+        async with httpx.AsyncHTTPTransport(verify=self._context or False, trust_env=False) as transport:
+            response = await transport.handle_async_request(request)
             # The status is all that counts. The rest may be large, endless, or for nobody's eyes: it is not read.
+            await response.aclose()
             return Answer(status=response.status_code, retry_after=of_headers(response.headers))
 
 
