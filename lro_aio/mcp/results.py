@@ -14,6 +14,7 @@ from mcp_types.jsonrpc import INTERNAL_ERROR
 
 from lro_aio.core.description import problem_of
 from lro_aio.core.packed import detail_of
+from lro_aio.core.payloads import is_empty
 from lro_aio.core.proto_json import any_json
 from lro_aio.core.record import Record, State
 from lro_aio.core.shown_progress import progress_of
@@ -91,12 +92,12 @@ def _succeeded(response: any_pb2.Any, handler: Handler) -> CallToolResult:
     if handler.response.kind is CallToolResult:
         given: CallToolResult = handler.response.decode(response)
         return given
+    if is_empty(response):
+        return CallToolResult(content=[])
     members = any_json(response)
     value = members["value"] if "value" in members else {key: members[key] for key in members if key != "@type"}
-    structured = value if isinstance(value, dict) and value else None
-    if not structured and not value and not isinstance(value, str | bool | int | float | list):
-        return CallToolResult(content=[])
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+    structured = value if isinstance(value, dict) else None
     return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=structured)
 
 

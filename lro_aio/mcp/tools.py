@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar, Unpack, overload
 
 from mcp.server.extension import ToolBinding
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 from pydantic.fields import Field, FieldInfo
 
 from lro_aio.core.payloads import is_message
@@ -104,9 +104,9 @@ def _fields(handler: Handler) -> Iterator[tuple[str, Any, FieldInfo]]:
     kind = handler.codec.kind
     if kind is None:
         return
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
+    if isinstance(kind, type) and issubclass(kind, BaseModel) and not issubclass(kind, RootModel):
         for name, field in kind.model_fields.items():
-            yield field.alias or name, field.annotation, field
+            yield name, field.annotation, field
     elif dataclasses.is_dataclass(kind) and not is_message(kind):
         hints = typing.get_type_hints(kind, include_extras=True)
         for item in dataclasses.fields(kind):
@@ -126,6 +126,6 @@ def _default_of(item: dataclasses.Field[Any]) -> Any:
 
 def _is_object(kind: Any) -> bool:
     """Whether results of the type are JSON objects, of which a schema can be published."""
-    if not isinstance(kind, type) or is_message(kind):
+    if not isinstance(kind, type) or is_message(kind) or issubclass(kind, RootModel):
         return False
     return issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind) or typing.is_typeddict(kind)

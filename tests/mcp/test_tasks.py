@@ -342,15 +342,6 @@ async def test_a_store_that_does_not_answer_is_an_error_that_says_so(connect: Co
     assert refused.value.code == -32603
 
 
-async def test_a_tool_needs_arguments_with_names() -> None:
-    tools = Tools()
-    with pytest.raises(TypeError, match="its arguments are the fields of a dataclass"):
-
-        @tools.tool
-        async def shout(op: lro.Operation[str]) -> str:
-            return op.state.upper()
-
-
 async def test_a_question_that_times_out_is_asked_no_more(connect: Connect, clock: ManualClock) -> None:
     async with connect() as caller:
         task = await caller.begin("hurried")
