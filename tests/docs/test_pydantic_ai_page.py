@@ -1,0 +1,40 @@
+"""The program of ``docs/agents.md`` for Pydantic AI: killed in the middle, and run again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .blocks import parse
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytest.importorskip("pydantic_ai")
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    (block,) = (one for one in parse(ROOT / "docs" / "agents.md") if one.directives.get("file") == "framework.py")
+    path = tmp_path / "framework.py"
+    path.write_text(block.text, encoding="utf-8")
+    return path
+
+
+def test_an_agent_of_pydantic_ai_pays_for_nothing_twice(program: Path) -> None:
+    command = [sys.executable, program.name]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=program.parent, env=environment, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "asking for the weather in Oslo\n"
+        first.send_signal(signal.SIGKILL)
+    done = subprocess.run(
+        command, cwd=program.parent, env=environment, capture_output=True, text=True, check=True, timeout=45
+    )
+    assert done.stdout == "Take an umbrella.\n"
+    ledger = (program.parent / "framework-ledger.txt").read_text().splitlines()
+    assert sorted(ledger) == ["model", "model", "weather in Bergen", "weather in Oslo", "weather in Oslo"]
