@@ -92,8 +92,7 @@ class Client(Controls, bulk.Bulk, Seeing):
         pause_on_failure: What ``handler(pause_on_failure=)`` is where a handler says nothing of it.
         observers: Told what happens here: see ``Observer``.
         telemetry: Whether OpenTelemetry gets spans and metrics, where it is installed; or a ``Telemetry``.
-        webhooks: Whom operations may tell of their ends, the service's own receivers, and the secrets. Needs the extra
-            ``http``.
+        webhooks: Whom operations may tell of their ends, and how. Needs the extra ``http``.
         clock: For tests.
 
     Raises:
@@ -138,15 +137,16 @@ class Client(Controls, bulk.Bulk, Seeing):
             raise ValueError(f'dispatch must be "local" or "scheduler", not {dispatch!r}')
         for name, value in (("max_running", max_running), ("max_attempts", max_attempts)):
             whole(value, name)
-        for name, policy, kind in (
-            ("lease", lease, LeasePolicy),
-            ("sweep", sweep, SweepPolicy),
-            ("retention", retention, RetentionPolicy),
-            ("limits", limits, Limits),
-        ):
-            _check_kind(name, policy, kind)
+        _check_kind("lease", lease, LeasePolicy)
+        _check_kind("sweep", sweep, SweepPolicy)
+        _check_kind("retention", retention, RetentionPolicy)
+        _check_kind("limits", limits, Limits)
         bounds = limits if limits is not None else Limits()
         check_row(self.store, bounds)
+        if webhooks is not None:
+            from lro_aio.webhooks import installed
+
+            webhooks = installed(webhooks, self.handlers, self.scheduler, max_running)
         self._settings = Settings(
             worker=worker,
             dispatch=dispatch if dispatch is not None else ("local" if self.scheduler.local else "scheduler"),
@@ -162,24 +162,13 @@ class Client(Controls, bulk.Bulk, Seeing):
             resources=resources,
             pause_on_failure=pause_on_failure,
             observers=tuple(observers),
-            webhooks=self._with_webhooks(webhooks, max_running),
+            webhooks=webhooks,
         )
         self._telemetry = checked(telemetry)
         self.clock: Clock = clock if clock is not None else SystemClock()
         """Engine time."""
         self._services = {name: as_service(service) for name, service in (services or {}).items()}
         self._engine: Engine | None = None
-
-    def _with_webhooks(self, rules: Webhooks | None, max_running: int) -> Webhooks | None:
-        """Have the handler that delivers; returns the rules, with this service's own address where it is known."""
-        if rules is None:
-            return None
-        from lro_aio import webhooks
-
-        _check_kind("webhooks", rules, webhooks.Webhooks)
-        rules = rules.of_service(getattr(self.scheduler, "resume_host", ""))
-        self.handlers.include(webhooks.handlers_of(rules, max_running))
-        return rules
 
     @classmethod
     def from_env(
@@ -306,8 +295,7 @@ class Client(Controls, bulk.Bulk, Seeing):
     @property
     def is_open(self) -> bool:
         """Whether it takes calls: after ``async with`` has begun, and before it has ended."""
-        life = None if self._engine is None else self._engine.life
-        return life is not None and life.begun and not life.closed
+        return self._engine is not None and self._engine.life.begun and not self._engine.life.closed
 
     @property
     def expose_errors(self) -> bool:
@@ -381,8 +369,7 @@ class Client(Controls, bulk.Bulk, Seeing):
             traceparent: W3C trace context of the caller's request; ``op.traceparent`` in each segment, and in children.
             deadline: Seconds or a timedelta after which it fails with DEADLINE_EXCEEDED if it has not ended, waits
                 included. None: what the handler declares.
-            webhook: Who is told of its end, or of more; ``Client(webhooks=...)`` says who may be. It is no part of what
-                makes two requests the same.
+            webhook: Who is told of its end; ``Client(webhooks=...)`` says who may be. A repeat changes nothing of it.
 
         Returns:
             The operation, in the hands of a visitor: ``op.proto`` is what a service method returns.

@@ -142,6 +142,28 @@ asyncio.run(main())
     assert output(code, without=EXTRAS) == "Empty"
 
 
+def test_without_any_extra_webhooks_are_received() -> None:
+    code = """
+import lro_aio as lro
+try:
+    lro.webhooks.verify(b"{}", {}, "whsec_" + "a" * 32)
+except lro.webhooks.SignatureError as error:
+    print(error)
+"""
+    assert output(code, without=EXTRAS) == "the header webhook-id is missing"
+
+
+def test_without_an_http_client_none_are_sent_and_it_says_what_to_install() -> None:
+    code = """
+import lro_aio as lro
+try:
+    lro.Client("sqlite://", webhooks=lro.Webhooks(secrets="whsec_" + "a" * 32))
+except ImportError as error:
+    print(error)
+"""
+    assert output(code, without=EXTRAS).endswith("pip install 'lro-aio[http]'")
+
+
 def test_telemetry_that_is_off_loads_nothing_of_opentelemetry() -> None:
     """A client that has it on loads the API when it is opened, and never an SDK."""
     code = """

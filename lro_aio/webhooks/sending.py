@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -24,8 +25,22 @@ MOST_ADDRESSES = 4
 """Of a host with more of them, which are tried."""
 
 
+LOOKUPS = 8
+"""Names that are resolved at a time."""
+
+
 class RefusedAddressError(Exception):
     """The receiver is at an address that may not be connected to."""
+
+
+def lookup(host: str, port: int) -> list[Address]:
+    """The addresses of a name. Blocks.
+
+    Raises:
+        OSError: It has none.
+    """
+    infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(one for info in infos if (one := literal(str(info[4][0]))) is not None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +76,8 @@ class Sender:
         self._most = most
         self._under_way: Counter[str] = Counter()
         self._context = rules.ssl_context
+        # Threads of its own: a name whose servers do not answer holds one for longer than a try may take.
+        self._lookups = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="lro-aio-lookup")
         self._timeout = seconds(rules.timeout, "timeout")
 
     @contextmanager
@@ -120,8 +137,7 @@ class Sender:
             addresses = [found]
         else:
             loop = asyncio.get_running_loop()
-            infos = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-            addresses = list(dict.fromkeys(one for info in infos if (one := literal(str(info[4][0]))) is not None))
+            addresses = await loop.run_in_executor(self._lookups, lookup, target.host, target.port)
         for address in addresses:
             if problem := self._rules.refused(address):
                 raise RefusedAddressError(f"{target.host} is at {address}, which {problem}")

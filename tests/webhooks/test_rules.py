@@ -170,3 +170,12 @@ def test_rules_that_make_no_sense_are_refused_when_they_are_made(options: dict[s
 def test_a_webhook_says_which_events_there_are(events: Any) -> None:
     with pytest.raises((ValueError, TypeError), match=r"Webhook\.events"):
         lro.Webhook("https://a.example", events=events)
+
+
+def test_a_client_knows_the_address_of_its_resume_endpoints() -> None:
+    scheduler = lro.CloudTasksScheduler(
+        project="p", location="l", queue="q", resume_host="https://service.run.app", service_account="a@b.example"
+    )
+    client = lro.Client("sqlite://", scheduler=scheduler, webhooks=rules())
+    with pytest.raises(MalformedIdError, match="this service itself"):
+        client._settings.webhooks.check(lro.Webhook("https://service.run.app/lro/resume"))  # type: ignore[union-attr]
