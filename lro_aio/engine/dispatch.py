@@ -12,7 +12,7 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 
 from lro_aio.core import bookkeeping, failing, names, straight
 from lro_aio.core import trials as core_trials
-from lro_aio.core.change import Change
+from lro_aio.core.change import Change, Outcome
 from lro_aio.core.errors import (
     InvalidOperationNameError,
     InvalidTokenError,
@@ -347,16 +347,23 @@ class Dispatcher:
             return None
         return handler if wait.ripe(now) else None
 
-    def claim_due(self, record: Record, handler: Handler) -> asyncio.Future[Record | None] | None:
-        """Claim a row that wants nothing but a slot, and run it; None where it waits for one, or for its turn."""
+    def claim_due(self, record: Record, handler: Handler, told: Callable[[Outcome], None]) -> bool:
+        """Claim a row that wants nothing but a slot, and run it; False where it waits for one, or for its turn.
+
+        Args:
+            record: The row.
+            handler: Its handler.
+            told: Called with what became of the claim.
+        """
         wait = record.wait if record.state is State.SUSPENDED else None
         wake = None if wait is None else wait.wake(wait.reason(self.clock.time(), ()) or WakeReason.ELAPSED)
         if self._waits_for_trial(record, handler, wake):
-            return None
+            return False
         if not _ends_by_claim(record, handler) and not self._slots.has_free():
             self._slots.wait(record, wake)
-            return None
-        return self._worker.begin_claim(record, handler, token=_token(record, wake), wake=wake)
+            return False
+        self._worker.begin_claim(record, handler, token=_token(record, wake), wake=wake, told=told)
+        return True
 
     async def hand_back(self, records: Sequence[Record]) -> None:
         """Make these waits due at once, so that another process watches them; best effort."""

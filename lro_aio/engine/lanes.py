@@ -34,7 +34,7 @@ MOST_TOLD = 4096
 
 Promise = asyncio.Future[Record | None] | concurrent.futures.Future[Outcome]
 Answered = Callable[[Outcome], None]
-Item = tuple[Change, Promise, Answered | None]
+Item = tuple[Change, Promise | None, Answered | None]
 
 
 class Lanes:

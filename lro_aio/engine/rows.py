@@ -45,6 +45,8 @@ class Rows:
         self._owner = owner
         self.submit = batcher.submit
         """Commit a change; see ``Batcher.submit``."""
+        self.post = batcher.post
+        """Commit a change that nobody waits for; see ``Batcher.post``."""
         self.call = batcher.call
         """Run a blocking read or scan of the store on a thread; see ``Batcher.call``."""
         self.store = batcher.store

@@ -113,41 +113,62 @@ class Worker:
             LroError: The refusal of ``transitions.claim``, or StoreUnavailableError.
         """
         launched: list[Run] = []
-        claimed = await self.begin_claim(record, handler, token=token, wake=wake, company=company, launched=launched)
+        claim = self._claim(record, handler, token, wake, company)
+        if record.state is State.RUNNING:
+            claimed = await self._take(record, claim, handler, launched)
+        else:
+            claimed = await self.submit(Change(record.name, claim, claims=True), handler, launched=launched)
         if claimed is not None and not launched:
             await self._after(claimed)  # the claim ended it: a cancel may have to be passed on
         return launched[0] if launched else None
 
     def begin_claim(
-        self,
-        record: Record,
-        handler: Handler,
-        *,
-        token: str | None,
-        wake: Wake | None,
-        company: int = 1,
-        launched: list[Run] | None = None,
-    ) -> asyncio.Future[Record | None]:
-        """Send the claim of a row; it runs once that is answered. What the claim itself ended is the caller's part."""
-        by = self._settings.claimant(handler, self._rows.store)
-        dead = self._evidence.is_dead(record)
-        claim: Callable[[Record], Record | None] = partial(
+        self, record: Record, handler: Handler, *, token: str | None, wake: Wake | None, told: Callable[[Outcome], None]
+    ) -> None:
+        """Send the claim of a row that nobody holds; it runs once that is answered.
+
+        Args:
+            record: The row.
+            handler: Its handler.
+            token: Its resume token, where something wakes it.
+            wake: Why it wakes.
+            told: Called with what became of it. What the claim itself ended is the caller's part.
+        """
+
+        def answered(outcome: Outcome) -> None:
+            try:
+                self._answered(record.name, handler, "", None, outcome)
+            finally:
+                told(outcome)
+
+        claim = self._claim(record, handler, token, wake)
+        self._rows.post(Change(record.name, claim, claims=True), answered)
+        self._slots.begin_claim(record.name)
+
+    def _claim(
+        self, record: Record, handler: Handler, token: str | None, wake: Wake | None, company: int = 1
+    ) -> Callable[[Record], Record | None]:
+        return partial(
             transitions.claim,
             now=self._steady.time(),
-            by=by,
+            by=self._settings.claimant(handler, self._rows.store),
             token=token,
             wake=wake,
             found=record,
-            dead=dead,
+            dead=self._evidence.is_dead(record),
             company=company,
         )
-        if record.state is not State.RUNNING:
-            return self.submit(Change(record.name, claim, claims=True), handler, launched=launched)
+
+    async def _take(
+        self, record: Record, claim: Callable[[Record], Record | None], handler: Handler, launched: list[Run]
+    ) -> Record | None:
+        """Claim a row whose lease is over, while there is evidence of that."""
         asked = self._clock.monotonic()
-        claim = claim if dead else self._evidence.in_time(claim)
+        if not self._evidence.is_dead(record):
+            claim = self._evidence.in_time(claim)
         taken = self.submit(Change(record.name, claim, claims=True), handler, launched=launched)
         taken.add_done_callback(lambda _: self._evidence.answered(asked))
-        return taken
+        return await taken
 
     def submit(
         self, change: Change, handler: Handler, *, uid: str = "", launched: list[Run] | None = None

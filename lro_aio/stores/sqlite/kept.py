@@ -78,7 +78,7 @@ class KeptRows:
 
     @contextmanager
     def looking(self) -> Iterator[list[Record]]:
-        """Another connection looks for rows, in a snapshot that begins within. It puts those that it read into the list.
+        """Another connection looks for rows, in a snapshot that begins within, and adds those that it read.
 
         They are kept where they are certain to be what the writer would read: no other process has committed since
         before the look, and the writer did not touch them meanwhile.

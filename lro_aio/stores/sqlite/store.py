@@ -38,7 +38,7 @@ _POLL_INTERVAL = 0.05
 _RUNG_INTERVAL = 0.1
 """Seconds, where the others ring for each commit: for those of an older release, and for what a ring did not reach."""
 _SMALL = 2048
-"""Bytes of payloads up to which a due row is read whole: it is likely to be claimed, and then need not be read again."""
+"""Bytes of payloads up to which a due row is read whole: it is likely to be claimed, and then is not read again."""
 _NO_OTHERS = 3600.0
 """Seconds: no other process shares the memory, so the notices of this one are enough."""
 
