@@ -320,14 +320,8 @@ class Waits:
             self._note(self._name, await self._rows.find(self._name))
 
     def _look_at(self, wait: _Open) -> None:
-        if wait.ready() or (wait.children and self._have_ended(wait.children)):
+        if wait.ready() or (wait.children and self.ended.keys() >= set(wait.children)):
             _end(wait.over)
-
-    def _have_ended(self, children: tuple[str, ...]) -> bool:
-        for name in children:  # no generator: most waits are for one, and there may be a thousand of them
-            if name not in self.ended:
-                return False
-        return True
 
 
 def _end(over: asyncio.Future[None]) -> None:
