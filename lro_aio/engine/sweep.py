@@ -32,6 +32,7 @@ from lro_aio.engine.paced import Paced
 from lro_aio.engine.readers import Work
 from lro_aio.engine.repeats import Repeats
 from lro_aio.engine.rows import Rows
+from lro_aio.engine.run import Run
 from lro_aio.engine.settings import Settings
 from lro_aio.engine.slots import Slots
 from lro_aio.engine.standstill import Standstill
@@ -484,9 +485,9 @@ class _Claims:
         self._told = 0
         self._all = asyncio.Event()
 
-    def told(self, name: str, outcome: Outcome) -> None:
+    def told(self, name: str, outcome: Outcome, run: Run | None) -> None:
         """A claim was answered."""
-        if not isinstance(outcome, Record) or outcome.state is not State.RUNNING:
+        if run is None:
             self._left[name] = outcome
         self._told += 1
         if self._told == self.sent:  # the answers come in later turns of the event loop than the claims are sent in
