@@ -217,6 +217,7 @@ class Rows:
     async def _changed(
         self, record: Record, changes: Subscription, deadline: float | None, *, despite_drain: bool = False
     ) -> Record | None:
+        changes.known = record
         while not record.done and (despite_drain or not self._life.draining):
             if deadline is not None and self._clock.monotonic() >= deadline:
                 return None
