@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from lro_aio.core.fields import field_names
 
-__all__ = ["Difference", "difference"]
+__all__ = ["ATOMS", "Difference", "difference"]
 
-_ATOMS = frozenset({str, int, bool, float, type(None)})
-"""Types without parts. Their instances are compared by the interpreter alone, many at a time."""
+ATOMS = frozenset({str, int, bool, float, type(None)})
+"""Types without parts: nobody can change an instance in place, and the interpreter alone compares many at a time."""
 _ARRAYS = (list, tuple)
 _MISSING: Any = object()
 
@@ -37,7 +37,7 @@ def difference(given: Any, read: Any, *, base: bool = False) -> Difference | Non
         base: Accept an instance of the class of which ``given``'s is a subclass, if all fields are there.
     """
     kind = type(given)
-    if kind in _ATOMS and kind is type(read):
+    if kind in ATOMS and kind is type(read):
         return None if _same(given, read) else _changed(given, read)
     names = field_names(kind)
     if names and (kind is type(read) or (base and isinstance(given, type(read)))):
@@ -52,14 +52,14 @@ def difference(given: Any, read: Any, *, base: bool = False) -> Difference | Non
 
 
 def _plain(values: Iterable[Any]) -> bool:
-    return _ATOMS.issuperset(map(type, values))
+    return ATOMS.issuperset(map(type, values))
 
 
 def _fields(given: Any, read: Any, names: Iterable[str]) -> Difference | None:
     for name in names:
         mine, theirs = getattr(given, name, _MISSING), getattr(read, name, _MISSING)
         # Most fields end here; there may be many of them.
-        if mine is theirs or (type(mine) in _ATOMS and type(mine) is type(theirs) and mine == theirs):
+        if mine is theirs or (type(mine) in ATOMS and type(mine) is type(theirs) and mine == theirs):
             continue
         if (found := _first([(name, mine, theirs)])) is not None:
             return found
@@ -91,7 +91,7 @@ def _keyed(given: Mapping[Any, Any], read: Mapping[Any, Any]) -> Difference | No
 def _first(parts: Iterable[tuple[Any, Any, Any]]) -> Difference | None:
     """The first difference in parts of (name, given, read)."""
     for name, given, read in parts:
-        if given is read or (type(given) in _ATOMS and type(given) is type(read) and given == read):
+        if given is read or (type(given) in ATOMS and type(given) is type(read) and given == read):
             continue
         if read is _MISSING:
             return Difference(str(name), "it would not be read back")

@@ -235,6 +235,7 @@ def request_id(parent: str, handler: str, request: str) -> str:
     return str(uuid.uuid5(_NAMESPACE, f"request\n{parent}\n{handler}\n{request}"))
 
 
+@functools.lru_cache(maxsize=4096)  # whoever starts children names each of them twice, and again in the next run
 def child_id(parent_uid: str, key: str) -> str:
     """The id of the child that ``key`` names under one parent operation.
 

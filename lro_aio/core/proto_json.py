@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import functools
+import json
 from typing import Any
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
@@ -13,6 +15,9 @@ __all__ = ["FREE_FORM", "any_json", "list_json", "operation_json", "printed", "s
 
 FREE_FORM = frozenset({"google.protobuf.Struct", "google.protobuf.Value", "google.protobuf.ListValue"})
 """Messages that hold any JSON value. Their numbers are doubles, also those that were integers."""
+
+SMALL = 4096
+"""Bytes of a packed message up to which its JSON is remembered: those who poll ask for the same one again and again."""
 
 EXACT = 2**53
 """Up to which a double holds every integer."""
@@ -75,10 +80,23 @@ def printed(packed: any_pb2.Any) -> dict[str, Any] | None:
     The integers of a ``Struct`` are integers, as other languages print them: their parsers may want 12, and not 12.0.
     """
     try:
-        members: dict[str, Any] = json_format.MessageToDict(packed)
+        if len(packed.value) > SMALL:
+            return _printed(packed)
+        found: dict[str, Any] = json.loads(_text(packed.SerializeToString()))
     except Exception:  # noqa: BLE001 (the printer raises many kinds, RecursionError too)
         return None
+    return found
+
+
+def _printed(packed: any_pb2.Any) -> dict[str, Any]:
+    members: dict[str, Any] = json_format.MessageToDict(packed)
     return whole_numbers(members) if packed.TypeName() in FREE_FORM else members
+
+
+@functools.lru_cache(maxsize=256)
+def _text(packed: bytes) -> str:
+    """As text: everybody gets objects of their own. What cannot be printed is not remembered: it may be later."""
+    return json.dumps(_printed(any_pb2.Any.FromString(packed)))
 
 
 def whole_numbers(value: Any) -> Any:

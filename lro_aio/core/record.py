@@ -9,7 +9,6 @@ import dataclasses
 import enum
 import functools
 import json
-import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -96,24 +95,20 @@ class WakeReason(enum.StrEnum):
     """The operation is about to fail and runs its clean-up."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Json:
     """Mixin: a dataclass as compact JSON; absent members take their defaults, unknown ones are ignored.
 
     Both so that two releases can share one store during a deploy.
     """
 
-    __slots__ = ()
+    text: str = field(default="", init=False, repr=False, compare=False)
+    """The text that it was read from, which is written again as it is; "" where it is not remembered."""
 
     def to_json(self) -> str:
         """Compact JSON without the members that have their default."""
         kind: Any = type(self)
-        defaults, values = _members(kind)
-        members = {
-            name: value
-            for (name, default), value in zip(defaults.items(), values(self), strict=True)
-            if value != default and value != ()
-        }
-        return _encode(members)
+        return self.text or _encode(_told(kind)(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -130,19 +125,35 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def _decoded(kind: Any, text: str) -> Any:
-    known, _ = _members(kind)
+    known = _members(kind)
     members: Mapping[str, Any] = json.loads(text)
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in members.items() if k in known})
 
 
-_decoded_before: Callable[[Any, str], Any] = functools.lru_cache(maxsize=4096)(_decoded)
+@functools.lru_cache(maxsize=4096)
+def _decoded_before(kind: Any, text: str) -> Any:
+    found = _decoded(kind, text)
+    object.__setattr__(found, "text", text)
+    return found
 
 
 @functools.cache
-def _members(kind: Any) -> tuple[dict[str, Any], Callable[[Any], tuple[Any, ...]]]:
-    """The members of a dataclass with the default of each, and a function that gives their values."""
-    defaults = {item.name: item.default for item in dataclasses.fields(kind)}
-    return defaults, operator.attrgetter(*defaults)
+def _members(kind: Any) -> dict[str, Any]:
+    """The members of a dataclass, and the default of each."""
+    return {item.name: item.default for item in dataclasses.fields(kind) if item.init}
+
+
+@functools.cache
+def _told(kind: Any) -> Callable[[Any], dict[str, Any]]:
+    """A function that gives the members of a dataclass that have not their default."""
+    lines = ["def told(item):", "    members = {}"]
+    for name, default in _members(kind).items():
+        differs = "" if default is dataclasses.MISSING else f"if item.{name} != {default!r}: "
+        lines.append(f"    {differs}members[{name!r}] = item.{name}")
+    told: Callable[[Any], dict[str, Any]] = compiled(
+        f"{__name__}, {kind.__name__}", [*lines, "    return members"], {}
+    )["told"]
+    return told
 
 
 class Plan(NamedTuple):

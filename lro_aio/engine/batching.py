@@ -214,17 +214,28 @@ class Batcher:
             ClosedError: The client is not open, or no longer.
             RuntimeError: On another event loop.
         """
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop or self._life.forked:
+        future: asyncio.Future[Record | None] = asyncio.get_running_loop().create_future()
+        self._put(change, future, answered)
+        return future
+
+    def post(self, change: Change, answered: Answered) -> None:
+        """As ``submit``, for whoever wants to be told of the outcome, and waits for nothing.
+
+        Raises:
+            ClosedError: The client is not open, or no longer.
+            RuntimeError: On another event loop.
+        """
+        self._put(change, None, answered)
+
+    def _put(self, change: Change, future: asyncio.Future[Record | None] | None, answered: Answered | None) -> None:
+        if asyncio.get_running_loop() is not self._loop or self._life.forked:
             self._life.check_open()  # says what is wrong
-        future: asyncio.Future[Record | None] = loop.create_future()
         if self._observing is not None:
             change, answered = self._observing.watched(change, answered)
         self._lanes.put((change, future, answered))
         self._pending += 1
         self._activity += 1
         self._idle.clear()
-        return future
 
     def apply_from_thread(self, changes: Sequence[Change]) -> list[Outcome]:
         """Commit renewals from a thread that must not depend on the event loop; blocks until they are.
@@ -305,11 +316,11 @@ class Batcher:
         asked = 0
         unavailable = False
         for (change, promise, answered), outcome in zip(batch, outcomes, strict=True):
-            if isinstance(promise, asyncio.Future):
+            if not isinstance(promise, concurrent.futures.Future):
                 asked += 1
                 if self._lanes.berths:
                     self._lanes.answered(change)
-                if promise.done():  # whoever asked was cancelled
+                if promise is None or promise.done():  # nobody waits; or whoever asked was cancelled
                     pass
                 elif isinstance(outcome, Exception):
                     promise.set_exception(outcome)

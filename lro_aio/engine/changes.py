@@ -100,6 +100,8 @@ class Subscription:
         """The operation whose handler it is; "" for anybody else's."""
         self.began = feed.now() if self.by else 0.0
         self._feed = feed
+        self.known: Record | None = None
+        """The row as whoever waits for a single one knows it: what says nothing new wakes nobody."""
         self._changed: dict[str, Record | None] = {}
         self._stale = False
         self._waiter: asyncio.Future[None] | None = None
@@ -122,8 +124,9 @@ class Subscription:
 
     def push(self, name: str, record: Record | None) -> None:
         """Called by the feed."""
-        self._changed[name] = record
-        self._wake()
+        if self.known is None or record is None or not record.uid or _told(record) != _told(self.known):
+            self._changed[name] = record
+            self._wake()
 
     def push_stale(self) -> None:
         """Called by the feed."""
@@ -153,3 +156,8 @@ class Subscription:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _told(record: Record) -> tuple[str, int, bool]:
+    """What differs where a reader of a row must be told: a renewal, or an entry of the journal, is not for readers."""
+    return record.uid, record.revision, record.deleted

@@ -12,7 +12,7 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 
 from lro_aio.core import bookkeeping, failing, names, straight
 from lro_aio.core import trials as core_trials
-from lro_aio.core.change import Change
+from lro_aio.core.change import Change, Outcome
 from lro_aio.core.errors import (
     InvalidOperationNameError,
     InvalidTokenError,
@@ -43,7 +43,7 @@ from lro_aio.engine.standstill import Standstill
 from lro_aio.engine.tasks import Tasks
 from lro_aio.engine.timing import sleep_for, timeout_at
 from lro_aio.engine.trials import Trials
-from lro_aio.engine.worker import Worker
+from lro_aio.engine.worker import Told, Worker
 from lro_aio.ports import Clock, Scheduler
 
 __all__ = ["HANDOVER_RETRY", "Dispatcher"]
@@ -226,7 +226,11 @@ class Dispatcher:
     def fill_slots(self) -> None:
         """Slots may be free: claim what waits for one."""
         for record, wake in self._slots.take_waiting():
-            self._tasks.spawn(self._claim_queued(record, wake))
+            self._slots.give_up(record.name)
+            handler = self._runnable.find(record)
+            if handler is not None and not self._waits_for_trial(record, handler, wake):
+                told = partial(self._told_of_queued, record, wake)
+                self._worker.begin_claim(record, handler, token=_token(record, wake), wake=wake, told=told)
 
     async def go_on(self, record: Record) -> None:
         """Do what a commit asks for next: hand a wait over, or run a clean-up.
@@ -347,16 +351,23 @@ class Dispatcher:
             return None
         return handler if wait.ripe(now) else None
 
-    def claim_due(self, record: Record, handler: Handler) -> asyncio.Future[Record | None] | None:
-        """Claim a row that wants nothing but a slot, and run it; None where it waits for one, or for its turn."""
+    def claim_due(self, record: Record, handler: Handler, told: Told) -> bool:
+        """Claim a row that wants nothing but a slot, and run it; False where it waits for one, or for its turn.
+
+        Args:
+            record: The row.
+            handler: Its handler.
+            told: Called with what became of the claim.
+        """
         wait = record.wait if record.state is State.SUSPENDED else None
         wake = None if wait is None else wait.wake(wait.reason(self.clock.time(), ()) or WakeReason.ELAPSED)
         if self._waits_for_trial(record, handler, wake):
-            return None
+            return False
         if not _ends_by_claim(record, handler) and not self._slots.has_free():
             self._slots.wait(record, wake)
-            return None
-        return self._worker.begin_claim(record, handler, token=_token(record, wake), wake=wake)
+            return False
+        self._worker.begin_claim(record, handler, token=_token(record, wake), wake=wake, told=told)
+        return True
 
     async def hand_back(self, records: Sequence[Record]) -> None:
         """Make these waits due at once, so that another process watches them; best effort."""
@@ -427,8 +438,8 @@ class Dispatcher:
             await self._worker.claim(record, handler, token=_token(record, wake), wake=wake)
         except StoreUnavailableError:
             raise
-        except LroError as exc:  # another process was first
-            logger.debug("%s was not claimed: %s", record.name, exc, extra=about(record, "not_claimed"))
+        except LroError as exc:
+            _log_not_claimed(record, exc)
 
     def observe(self, name: str, record: Record | None) -> None:
         """A row was committed, or found: where it waits for a trial that it needs no more, it waits no longer."""
@@ -472,7 +483,7 @@ class Dispatcher:
         try:
             await self._claim(record, handler, _token(record, wake), wake)
         except LroError as exc:
-            logger.debug("%s was not claimed: %s", record.name, exc, extra=about(record, "not_claimed"))
+            _log_not_claimed(record, exc)
 
     async def _end_trial(self, run: Run, length: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -480,19 +491,22 @@ class Dispatcher:
                 await run.ended.wait()
         self._trials.over(run.record.name)
 
-    async def _claim_queued(self, record: Record, wake: Wake | None) -> None:
-        """Claim what waited for a slot; a claim that the store did not answer is repeated."""
-        self._slots.give_up(record.name)
-        handler = self._runnable.find(record)
-        try:
-            if handler is not None:
-                await self._claim_or_wait(record, handler, wake)
-        except StoreUnavailableError as exc:
+    def _told_of_queued(self, record: Record, wake: Wake | None, outcome: Outcome, run: Run | None) -> None:
+        """What became of the claim of what waited for a slot; one that the store did not answer is repeated."""
+        if run is not None or outcome is None:
+            return
+        if isinstance(outcome, Record):  # the claim ended it: a cancel may have to be passed on
+            self._tasks.spawn(self._worker.after(outcome))
+        elif isinstance(outcome, StoreUnavailableError):
             logger.warning(
-                "the claim of %s failed and is repeated: %s", record.name, exc, extra=about(record, "claim_failed")
+                "the claim of %s failed and is repeated: %s", record.name, outcome, extra=about(record, "claim_failed")
             )
             self._slots.wait(record, wake)
             self._life.loop.call_later(OUTAGE_PAUSE, self._slots.tell_free)
+        elif isinstance(outcome, LroError):
+            _log_not_claimed(record, outcome)
+        else:  # the sweep finds it again
+            logger.error("%s could not be claimed", record.name, exc_info=outcome, extra=about(record, "claim_refused"))
 
     async def forget_wait(self, record: Record) -> None:
         """Tell the scheduler that nobody waits any more, best effort."""
@@ -515,3 +529,8 @@ def _ends_by_claim(record: Record, handler: Handler) -> bool:
 def _token(record: Record, wake: Wake | None) -> str | None:
     """The resume token that a claim needs; None for a row that nothing has to wake."""
     return record.wait.token if wake is not None and record.wait is not None else None
+
+
+def _log_not_claimed(record: Record, exc: LroError) -> None:
+    """Another process was first."""
+    logger.debug("%s was not claimed: %s", record.name, exc, extra=about(record, "not_claimed"))

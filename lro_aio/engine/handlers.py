@@ -104,7 +104,9 @@ class Handler:
 
     def runs(self, resume_point: str) -> bool:
         """Whether the handler can go on at this point; "" is its start."""
-        return not resume_point or self.accepts_any or resume_point in self.declared
+        if not resume_point or (self.resume_points is not None and resume_point in self.resume_points):
+            return True
+        return self.accepts_any or resume_point in self.declared
 
     def at(self, resume_point: str) -> HandlerFunction:
         """The function to call at this point."""
@@ -355,13 +357,17 @@ class Handlers:
             known = self.find(handler.handler.name)
             return known if known is not None and known.function == handler.handler.function else None
         if isinstance(handler, str):
-            found = self._by_name.get(handler)
-            for other in self._included:
-                if found is not None:
-                    break
-                found = other.find(handler)
-            return found
+            return self.named(handler)
         return next((known for known in self if known.function == handler), None)
+
+    def named(self, name: str) -> Handler | None:
+        """By name. For the engine."""
+        found = self._by_name.get(name)
+        if found is None:
+            for other in self._included:
+                if (found := other.named(name)) is not None:
+                    break
+        return found
 
     def get(self, handler: str | HandlerFunction) -> Handler:
         """As ``find``; raises ``UnknownHandlerError`` where it is not registered. For the engine."""

@@ -19,6 +19,7 @@ from lro_aio.core.codec import StateCodec
 from lro_aio.core.data import ANY_RESPONSE, ResponseType
 from lro_aio.core.journal import Entry
 from lro_aio.core.logs import about
+from lro_aio.core.lossless import ATOMS
 from lro_aio.core.record import Record
 from lro_aio.core.status import fitted
 from lro_aio.core.transitions import Holder
@@ -260,7 +261,7 @@ class Holding:
             StateCodecError: The state cannot be encoded; names the field.
             PayloadTooLargeError: Over ``Limits.state``.
         """
-        if not self._read and not self._assigned:
+        if not self._assigned and (not self._read or type(self._state) in ATOMS):
             return {}
         codec = self._codec if self._codec is not None else guessed(self._state)
         record = self.record

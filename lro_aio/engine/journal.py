@@ -14,6 +14,7 @@ from lro_aio.core.journal import Entry, Kind, parts_of
 from lro_aio.core.logs import event
 from lro_aio.core.record import Record
 from lro_aio.core.transitions import Holder
+from lro_aio.engine.lanes import Answered
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.settings import COMMIT_RETRY, check_kept
 from lro_aio.engine.timing import sleep_for
@@ -106,8 +107,13 @@ class RunJournal:
             if self.behind:  # nothing that this release knows of
                 await self._read(None)
 
-    async def append(self, *entries: Entry, progress: bool = False) -> None:
+    async def append(self, *entries: Entry, progress: bool = False, answered: Answered | None = None) -> None:
         """Append, together with what is not saved yet.
+
+        Args:
+            *entries: What to append.
+            progress: Whether the count of attempts starts anew.
+            answered: Called as soon as the store has answered, before this returns.
 
         Raises:
             LeaseLostError: This run does not hold the operation any more.
@@ -116,19 +122,20 @@ class RunJournal:
             StoreUnavailableError: It is not known whether they are stored. The same call may be repeated.
         """
         entries = (*entries, *self.unsaved.values())
-        change = partial(straight.appended, holder=self._holder, now=self._clock.time(), progress=progress)
+        appended = partial(straight.appended, holder=self._holder, now=self._clock.time(), progress=progress)
         size = 512 + sum(entry.size for entry in entries)
-        record = await self._rows.submit(Change(self._name, change, size=size, appends=entries, most_entries=self.most))
+        change = Change(self._name, appended, size=size, appends=entries, most_entries=self.most)
+        record = await self._rows.submit(change, answered)
         self.saved(entries)
         if record is not None:
             self.learn(record)
 
-    async def keep(self, entry: Entry, *, progress: bool = False) -> None:
+    async def keep(self, entry: Entry, *, progress: bool = False, answered: Answered | None = None) -> None:
         """As ``append``, however long the store is away: the entry is worth waiting for."""
         attempt = 0
         while True:
             try:
-                return await self.append(entry, progress=progress)
+                return await self.append(entry, progress=progress, answered=answered)
             except StoreUnavailableError as exc:
                 logger.warning(
                     "%s: an entry of the journal is not stored yet; trying again: %s",

@@ -33,8 +33,8 @@ MOST_TOLD = 4096
 """Rows whose last revision is kept: more than can be on their way to the event loop."""
 
 Promise = asyncio.Future[Record | None] | concurrent.futures.Future[Outcome]
-Answered = Callable[[Outcome], None]
-Item = tuple[Change, Promise, Answered | None]
+Answered = Callable[[Outcome], object]
+Item = tuple[Change, Promise | None, Answered | None]
 
 
 class Lanes:

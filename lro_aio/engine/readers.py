@@ -7,12 +7,19 @@ the store, and a caller who waits needs one row: neither can stand in the same q
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import enum
+import logging
+import queue
+import threading
 from collections.abc import Callable
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
+
+from lro_aio.core.logs import event
 
 __all__ = ["Readers", "Work"]
+
+logger = logging.getLogger("lro_aio")
 
 T = TypeVar("T")
 
@@ -32,17 +39,78 @@ class Readers:
     """The threads of one open store. Belongs to the event loop on which it was made."""
 
     def __init__(self) -> None:
-        self._threads = {
-            work: concurrent.futures.ThreadPoolExecutor(count, thread_name_prefix=f"lro-aio-{name}")
-            for work in Work
-            for name, count in [work.value]
-        }
+        loop = asyncio.get_running_loop()
+        self._threads = {work: _Threads(loop, *work.value) for work in Work}
 
     def run(self, function: Callable[[], T], work: Work) -> asyncio.Future[T]:
         """Call a function on a thread for this kind of work. Cancelling the future stops what has not begun."""
-        return asyncio.get_running_loop().run_in_executor(self._threads[work], function)
+        return self._threads[work].run(function)
 
     def close(self) -> None:
         """End the threads. Blocks until what is under way has ended."""
         for threads in self._threads.values():
-            threads.shutdown()
+            threads.stop()
+        for threads in self._threads.values():
+            threads.join()
+
+
+class _Threads:
+    """Some threads and one queue. The standard library's executor takes as long for a call as the read itself."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, name: str, most: int) -> None:
+        self._loop = loop
+        self._name = name
+        self._most = most
+        self._queue: queue.SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]] | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._asked = 0
+        """Calls that are not answered yet."""
+
+    def run(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._asked += 1
+        if len(self._threads) < min(self._asked, self._most):
+            thread = threading.Thread(target=self._work, name=f"lro-aio-{self._name}-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        self._queue.put((function, future))
+        return future
+
+    def stop(self) -> None:
+        for _ in self._threads:
+            self._queue.put(None)
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while (asked := self._queue.get()) is not None:
+            function, future = asked
+            if future.cancelled():
+                answer: Callable[[], None] = self._answered
+            else:
+                answer = self._outcome(function, future)
+            try:
+                self._loop.call_soon_threadsafe(answer)
+            except RuntimeError:
+                logger.debug("the event loop is closed: nobody waits for a read", extra=event("loop_closed"))
+            del function, future, asked, answer  # what is waited for next must not keep them alive
+
+    def _outcome(self, function: Callable[[], Any], future: asyncio.Future[Any]) -> Callable[[], None]:
+        try:
+            return partial(self._answer, future, function(), None)
+        except BaseException as exc:  # noqa: BLE001 (whatever it is, it is for whoever asked)
+            return partial(self._answer, future, None, exc)
+
+    def _answer(self, future: asyncio.Future[Any], found: Any, exc: BaseException | None) -> None:
+        self._answered()
+        if future.done():  # whoever asked was cancelled
+            return
+        if exc is None:
+            future.set_result(found)
+        else:
+            future.set_exception(exc)
+
+    def _answered(self) -> None:
+        self._asked -= 1

@@ -45,6 +45,8 @@ class Rows:
         self._owner = owner
         self.submit = batcher.submit
         """Commit a change; see ``Batcher.submit``."""
+        self.post = batcher.post
+        """Commit a change that nobody waits for; see ``Batcher.post``."""
         self.call = batcher.call
         """Run a blocking read or scan of the store on a thread; see ``Batcher.call``."""
         self.store = batcher.store
@@ -215,6 +217,7 @@ class Rows:
     async def _changed(
         self, record: Record, changes: Subscription, deadline: float | None, *, despite_drain: bool = False
     ) -> Record | None:
+        changes.known = record
         while not record.done and (despite_drain or not self._life.draining):
             if deadline is not None and self._clock.monotonic() >= deadline:
                 return None

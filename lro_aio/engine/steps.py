@@ -6,18 +6,20 @@ import asyncio
 import inspect
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from lro_aio.core.change import Outcome
 from lro_aio.core.journal import Entry, Kind, key_of
 from lro_aio.core.kept import decode_value, encode_value
 from lro_aio.core.logs import event
 from lro_aio.core.moments import StepBegan
 from lro_aio.core.policies import Limits, RetryPolicy
+from lro_aio.core.record import Record
 from lro_aio.core.status import described
 from lro_aio.engine.annotations import returned_by
 from lro_aio.engine.handlers import RetryLater
@@ -76,13 +78,13 @@ class Steps:
         self._handler = handler
         self._observing = observing
         self._used: set[str] = set()
-        self._tasks: dict[asyncio.Task[Entry], None] = {}
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._resting: set[asyncio.Task[Any]] = set()
         """Those that wait for their next try."""
-        self._awaited: dict[Any, asyncio.Task[Entry]] = {}
+        self._awaited: dict[Any, asyncio.Task[None]] = {}
         """By the task that awaits it."""
 
-    def awaited_by(self, task: Any) -> asyncio.Task[Entry] | bool:
+    def awaited_by(self, task: Any) -> asyncio.Task[None] | bool:
         """The step that a task awaits; False for none."""
         return self._awaited.get(task, False)
 
@@ -106,18 +108,24 @@ class Steps:
         kind = _returned(function) if result_type is None else result_type
         kept = self._journal.find(Kind.STEP, identity)
         if kept is None:
-            kept = await self._begin(self._work(waits, name, key, function, args, retry or _ONCE, timeout, kind))
+            work = partial(self._work, waits, name, key, function, args, retry or _ONCE, timeout, kind)
+            kept = await self._begin(work)
         return decode_value(kept.payload, kept.codec, kind)
 
-    async def _begin(self, work: Any) -> Entry:
-        """Run a step in a task of its own: what was begun is let end, also where its caller was cancelled."""
+    async def _begin(self, work: Callable[[asyncio.Future[Entry]], Coroutine[Any, Any, None]]) -> Entry:
+        """Run a step in a task of its own: what was begun is let end, also where its caller was cancelled.
+
+        The caller hears of a result as soon as it is stored, and not only when the task has ended: an event loop that
+        goes round for each of them costs more than the rest of a small step.
+        """
         caller = asyncio.current_task()
-        task = asyncio.create_task(work, name=f"lro-aio-step {self._name}")
+        answer: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(work(answer), name=f"lro-aio-step {self._name}")
         self._tasks[task] = None
-        task.add_done_callback(self._ended)
+        task.add_done_callback(partial(self._ended, answer))
         self._awaited[caller] = task
         try:
-            return await asyncio.shield(task)
+            return await answer
         except asyncio.CancelledError:
             if self._stopped() and not task.done():
                 await asyncio.wait((task,))  # it was cancelled too, and may clean up first
@@ -125,9 +133,15 @@ class Steps:
         finally:
             self._awaited.pop(caller, None)
 
-    def _ended(self, task: asyncio.Task[Entry]) -> None:
+    def _ended(self, answer: asyncio.Future[Entry], task: asyncio.Task[None]) -> None:
         self._tasks.pop(task, None)
-        if not task.cancelled() and (exc := task.exception()) is not None and task not in self._awaited.values():
+        exc = None if task.cancelled() else task.exception()
+        if not answer.done():  # whoever awaits it is still there
+            if exc is None:
+                answer.cancel()
+            else:
+                answer.set_exception(exc)
+        elif exc is not None and task not in self._awaited.values():
             logger.warning(
                 "a step of %s failed after its handler had gone on: %r",
                 self._name,
@@ -166,8 +180,9 @@ class Steps:
         retry: RetryPolicy,
         timeout: float | None,
         kind: Any,
-    ) -> Entry:
-        """Run the function until it succeeds or is not to be tried again, and store its result."""
+        answer: asyncio.Future[Entry],
+    ) -> None:
+        """Run the function until it succeeds or is not to be tried again, and store its result: that is the answer."""
         IN_STEP.set(name)
         tries = 0
         while (again := self._journal.find(Kind.RETRY, _try_key(name, key, tries + 1))) is not None:
@@ -177,8 +192,12 @@ class Steps:
         data, tag = encode_value(value, kind)
         self._limits.check("step", len(data))
         entry = Entry(kind=Kind.STEP, key=key_of(name, key), time=self._clock.time(), payload=data, codec=tag)
-        await self._journal.keep(entry, progress=True)
-        return entry
+
+        def stored(outcome: Outcome) -> None:
+            if isinstance(outcome, Record) and not answer.done():
+                answer.set_result(entry)
+
+        await self._journal.keep(entry, progress=True, answered=stored)
 
     async def _called(
         self, waits: Waits, name: str, key: str | None, call: Callable[[], Any], retry: RetryPolicy, tries: int

@@ -194,9 +194,10 @@ class Straight:
         identifier = names.child_id(parent.uid or parent.name, key)
         name = names.make(names.parse(parent.name).parent, identifier)
         self.waits.watch(name)
-        known = await self._host.rows.find(name) if parent.claim > 1 else None
-        if known is None:
-            known = (await self._host.start_child(self._hold, handler, state, key=key)).record
+        with self.waits.beginning():
+            known = await self._host.rows.find(name) if parent.claim > 1 else None
+            if known is None:
+                known = (await self._host.start_child(self._hold, handler, state, key=key)).record
         if known.done or known.deleted:
             self.waits.ended[name] = known
         shown = key if len(key) <= MAX_KEY and key.isprintable() else identifier
@@ -209,7 +210,8 @@ class Straight:
         if not children:
             return []
         self.waits.watch(*children)
-        found = await self._host.rows.read_many(list(dict.fromkeys(children)))
+        with self.waits.beginning():
+            found = await self._host.rows.read_many(list(dict.fromkeys(children)))
         for name in children:
             row = found.get(name)
             if row is None or row.done or row.deleted:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from lro_aio.core import transitions
-from lro_aio.core.change import Change
+from lro_aio.core.change import Change, Outcome
 from lro_aio.core.errors import LroError, StoreRefusedError, StoreUnavailableError
 from lro_aio.core.logs import about, event
 from lro_aio.core.policies import spread
@@ -32,6 +32,7 @@ from lro_aio.engine.paced import Paced
 from lro_aio.engine.readers import Work
 from lro_aio.engine.repeats import Repeats
 from lro_aio.engine.rows import Rows
+from lro_aio.engine.run import Run
 from lro_aio.engine.settings import Settings
 from lro_aio.engine.slots import Slots
 from lro_aio.engine.standstill import Standstill
@@ -327,38 +328,39 @@ class Sweeper:
         return left
 
     async def _handle(self, due: list[Record], now: float) -> None:
-        claims: dict[str, asyncio.Future[Record | None]] = {}
+        claims = _Claims()
         repairs = []
         for record in due:
             late = self._deadlines.passed(record, now)  # even where there is no slot
             handler = None if late else self._dispatcher.wants_slot(record, now)
             if handler is None:
                 repairs.append(self._repair(record, now))
-            elif (claim := self._dispatcher.claim_due(record, handler)) is not None:
-                claims[record.name] = claim
-        outcomes = await asyncio.gather(*claims.values(), *repairs, return_exceptions=True)
+            elif self._dispatcher.claim_due(record, handler, partial(claims.told, record.name)):
+                claims.sent += 1
+        failures = await asyncio.gather(*repairs, return_exceptions=True) if repairs else []
+        unclaimed = await claims.answered()
         tried = (record for record in due if not self._evidence.watches(record.name))
         seen = frozenset((record.name, record.revision, record.handover) for record in tried)
         self._stuck = bool(seen & self._seen)
-        for name, outcome in zip(claims, outcomes, strict=False):
-            await self._claimed(name, outcome)
-        for failure in outcomes[len(claims) :]:
+        for name, outcome in unclaimed.items():
+            await self._not_claimed(name, outcome)
+        for failure in failures:
             if isinstance(failure, BaseException):
                 raise failure
         # Rows that only found no free slot were not tried: they are no sign of anything.
         self._seen = frozenset() if self._slots.starved else seen
 
-    async def _claimed(self, name: str, outcome: Record | BaseException | None) -> None:
-        """What became of the claim of a due row."""
+    async def _not_claimed(self, name: str, outcome: Outcome) -> None:
+        """Of the claim of a due row something else came than a run."""
         if isinstance(outcome, StoreUnavailableError):
             raise outcome
         if isinstance(outcome, LroError) and not isinstance(outcome, StoreRefusedError):  # another process was first
             logger.debug("%s was not claimed: %s", name, outcome, extra=event("not_claimed", operation=name))
-        elif isinstance(outcome, BaseException):  # one poisonous row must never stop a sweep (rule 3)
+        elif isinstance(outcome, Exception):  # one poisonous row must never stop a sweep (rule 3)
             logger.error(
                 "the sweep could not claim %s", name, exc_info=outcome, extra=event("repair_failed", operation=name)
             )
-        elif outcome is not None and outcome.state is not State.RUNNING:
+        elif outcome is not None:
             await self._canceller.go_on(outcome)  # the claim ended it: a cancel may have to be passed on; or a clean-up
 
     def _latest(self, record: Record, now: float) -> Record | None:
@@ -472,3 +474,27 @@ class Sweeper:
         skew = clock_skew(self._rows.store, self._lease)
         if skew is not None:
             logger.warning("leases may be taken for lost: %s", skew, extra=event("clock_skew"))
+
+
+class _Claims:
+    """The claims that one scan sends: of those that become runs, nothing is kept."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self._left: dict[str, Outcome] = {}
+        self._told = 0
+        self._all = asyncio.Event()
+
+    def told(self, name: str, outcome: Outcome, run: Run | None) -> None:
+        """A claim was answered."""
+        if run is None:
+            self._left[name] = outcome
+        self._told += 1
+        if self._told == self.sent:  # the answers come in later turns of the event loop than the claims are sent in
+            self._all.set()
+
+    async def answered(self) -> dict[str, Outcome]:
+        """By name, what became of those that are no runs, once all are answered."""
+        if self._told < self.sent:
+            await self._all.wait()
+        return self._left

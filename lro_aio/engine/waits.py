@@ -94,6 +94,8 @@ class Waits:
         self._waits_for = waits_for
         self._open: dict[_Open, None] = {}
         self._names_size = 0
+        self._beginning = 0
+        """Calls that are about to wait: their children are being started, or read."""
         self._captured: list[_Open] = []
         """What was open when the handler was stopped."""
         self._moved_at = 0.0
@@ -101,6 +103,8 @@ class Waits:
         self._disarm: Callable[[], None] | None = None
         self._pause = FIRST_PAUSE
         self._again: asyncio.TimerHandle | None = None
+        self._hurrying = False
+        """The handler is about to be looked at: many waits that begin in one turn of the event loop ask for that."""
         self._changes: Subscription | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._saver: asyncio.Task[None] | None = None
@@ -113,6 +117,15 @@ class Waits:
             self._changes.__enter__()
             self._watcher = asyncio.create_task(self._watch(self._changes), name=f"lro-aio-waits {self._name}")
         self._changes.add(children)
+
+    @contextmanager
+    def beginning(self) -> Iterator[None]:
+        """A wait is about to begin: until then, the handler does something else than to wait."""
+        self._beginning += 1
+        try:
+            yield
+        finally:
+            self._beginning -= 1
 
     async def wait(
         self,
@@ -151,7 +164,8 @@ class Waits:
 
     def hurry(self) -> None:
         """Somebody needs the slot, or the process drains: linger no longer."""
-        if self._open:
+        if self._open and not self._hurrying:
+            self._hurrying = True
             asyncio.get_running_loop().call_soon(self._check)
 
     def capture(self) -> None:
@@ -230,11 +244,10 @@ class Waits:
 
     def _check(self) -> None:
         """Suspend, if nothing but waits is left in the handler. If not, store at least when they end, and ask again."""
+        self._hurrying = False
         if not self._open or self._stopped() or self.task is None:
             return
-        waiting = {wait.task for wait in self._open}
-        about_to_go_on = any(wait.over.done() for wait in self._open)
-        if not about_to_go_on and is_blocked(self.task, lambda task: task in waiting or self._waits_for(task)):
+        if self._is_blocked(self.task):
             self._suspend()
             return
         if self._journal.unsaved and (self._saver is None or self._saver.done()):
@@ -242,6 +255,12 @@ class Waits:
         if self._again is None:  # in real time: what the handler does beside its waits takes no engine time
             self._again = asyncio.get_running_loop().call_later(self._pause, self._check_again)
             self._pause = min(2 * self._pause, LAST_PAUSE)
+
+    def _is_blocked(self, task: asyncio.Task[Any]) -> bool:
+        if self._beginning or any(wait.over.done() for wait in self._open):
+            return False  # it is about to go on; to follow what it waits for takes long where that is much
+        waiting = {wait.task for wait in self._open}
+        return is_blocked(task, lambda task: task in waiting or self._waits_for(task))
 
     def _check_again(self) -> None:
         self._again = None
@@ -301,7 +320,7 @@ class Waits:
             self._note(self._name, await self._rows.find(self._name))
 
     def _look_at(self, wait: _Open) -> None:
-        if wait.ready() or (wait.children and all(name in self.ended for name in wait.children)):
+        if wait.ready() or (wait.children and self.ended.keys() >= set(wait.children)):
             _end(wait.over)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
+from typing import Any
 
 from lro_aio.core import bookkeeping, transitions
 from lro_aio.core.change import Change, Outcome
@@ -39,9 +40,12 @@ from lro_aio.engine.timing import SteadyTime, sleep_for
 from lro_aio.engine.watched_runs import WatchedRun
 from lro_aio.ports import Clock
 
-__all__ = ["Worker"]
+__all__ = ["Told", "Worker"]
 
 logger = logging.getLogger("lro_aio")
+
+Told = Callable[[Outcome, Run | None], None]
+"""Told of a claim: what became of the row, and its run, where it is one."""
 
 STOP_GRACE = 2.0
 """Seconds that a cancelled handler gets at shutdown before its lease is released over its head."""
@@ -76,7 +80,7 @@ class Worker:
         clock: Clock,
         steady: SteadyTime,
         life: Life,
-        after: Callable[[Record], Awaitable[None]],
+        after: Callable[[Record], Coroutine[Any, Any, None]],
         observing: Observing | None = None,
     ) -> None:
         self._runner = runner
@@ -88,7 +92,8 @@ class Worker:
         self._clock = clock
         self._steady = steady
         self._life = life
-        self._after = after
+        self.after = after
+        """To be awaited by whoever sent a claim with the row that it has ended."""
         self._observing = observing
         self.running: dict[str, Run] = {}
         """By uid."""
@@ -112,11 +117,19 @@ class Worker:
         Raises:
             LroError: The refusal of ``transitions.claim``, or StoreUnavailableError.
         """
-        launched: list[Run] = []
-        claimed = await self.begin_claim(record, handler, token=token, wake=wake, company=company, launched=launched)
-        if claimed is not None and not launched:
-            await self._after(claimed)  # the claim ended it: a cancel may have to be passed on
-        return launched[0] if launched else None
+        answer: asyncio.Future[tuple[Outcome, Run | None]] = asyncio.get_running_loop().create_future()
+
+        def told(outcome: Outcome, run: Run | None) -> None:
+            if not answer.done():  # else whoever asked was cancelled
+                answer.set_result((outcome, run))
+
+        self.begin_claim(record, handler, token=token, wake=wake, company=company, told=told)
+        outcome, run = await answer
+        if isinstance(outcome, Exception):
+            raise outcome
+        if outcome is not None and run is None:
+            await self.after(outcome)  # the claim ended it: a cancel may have to be passed on
+        return run
 
     def begin_claim(
         self,
@@ -125,46 +138,58 @@ class Worker:
         *,
         token: str | None,
         wake: Wake | None,
+        told: Told,
         company: int = 1,
-        launched: list[Run] | None = None,
-    ) -> asyncio.Future[Record | None]:
-        """Send the claim of a row; it runs once that is answered. What the claim itself ended is the caller's part."""
-        by = self._settings.claimant(handler, self._rows.store)
-        dead = self._evidence.is_dead(record)
+    ) -> None:
+        """Send the claim of a row; it runs once that is answered.
+
+        Args:
+            record: The row.
+            handler: Its handler.
+            token: As ``claim``.
+            wake: As ``claim``.
+            told: Called with what became of it, and the run. What the claim itself ended is the caller's part.
+            company: As ``claim``.
+        """
+        dead, asked = self._evidence.is_dead(record), self._clock.monotonic()
+        taken_over = record.state is State.RUNNING
         claim: Callable[[Record], Record | None] = partial(
             transitions.claim,
             now=self._steady.time(),
-            by=by,
+            by=self._settings.claimant(handler, self._rows.store),
             token=token,
             wake=wake,
             found=record,
             dead=dead,
             company=company,
         )
-        if record.state is not State.RUNNING:
-            return self.submit(Change(record.name, claim, claims=True), handler, launched=launched)
-        asked = self._clock.monotonic()
-        claim = claim if dead else self._evidence.in_time(claim)
-        taken = self.submit(Change(record.name, claim, claims=True), handler, launched=launched)
-        taken.add_done_callback(lambda _: self._evidence.answered(asked))
-        return taken
+        if taken_over and not dead:
+            claim = self._evidence.in_time(claim)
 
-    def submit(
-        self, change: Change, handler: Handler, *, uid: str = "", launched: list[Run] | None = None
-    ) -> asyncio.Future[Record | None]:
-        """Submit a claim, keep one slot until it is answered, and launch it then.
+        def answered(outcome: Outcome) -> None:
+            run: Run | None = None
+            try:
+                if taken_over:
+                    self._evidence.answered(asked)
+                run = self._answered(record.name, handler, "", outcome)
+            finally:
+                told(outcome, run)
+
+        self._rows.post(Change(record.name, claim, claims=True), answered)
+        self._slots.begin_claim(record.name)
+
+    def submit(self, change: Change, handler: Handler, *, uid: str) -> asyncio.Future[Record | None]:
+        """Submit the claim of a row that it makes, keep one slot until it is answered, and launch it then.
 
         Not the caller's part: one that is cancelled meanwhile would leave a row that is claimed and that nobody runs.
 
         Args:
             change: The claim.
             handler: The row's handler.
-            uid: Launch only this row; "" for any.
-            launched: Gets the run once it is launched.
+            uid: Launch only this row.
         """
-        key = uid or change.name
-        future = self._rows.submit(change, partial(self._answered, key, handler, uid, launched))
-        self._slots.begin_claim(key)
+        future = self._rows.submit(change, partial(self._answered, uid, handler, uid))
+        self._slots.begin_claim(uid)
         return future
 
     def observe(self, name: str, record: Record | None) -> None:  # noqa: ARG002 (a listener of the feed)
@@ -242,18 +267,18 @@ class Worker:
     def _tasks(self) -> list[asyncio.Task[None]]:
         return [run.task for run in self.running.values() if run.task is not None]
 
-    def _answered(self, key: str, handler: Handler, uid: str, launched: list[Run] | None, outcome: Outcome) -> None:
+    def _answered(self, key: str, handler: Handler, uid: str, outcome: Outcome) -> Run | None:
+        """Launch what was claimed, if it is the row with this uid; "" for any."""
         if not isinstance(outcome, Record) or outcome.state is not State.RUNNING:
             self._slots.end_claim(key)
         elif uid in ("", outcome.uid):
             self._slots.end_claim(key, outcome)
-            run = self._launch(outcome, handler)
-            if launched is not None:
-                launched.append(run)
+            return self._launch(outcome, handler)
         elif self._orphaned(outcome, key):
             self._adopt(outcome, key, handler)
         else:
             self._slots.end_claim(key)
+        return None
 
     def _adopt(self, row: Record, key: str, handler: Handler) -> None:
         """Renew the lease of a row that nobody has renewed since its claim, then run it, if it is still ours."""
@@ -311,7 +336,7 @@ class Worker:
             run.ended.set()
             self._slots.clear(run.record)
         if after is not None and not after.done:
-            await self._after(after)
+            await self.after(after)
 
     async def _commit(self, run: Run, outcome: runs.Outcome) -> Record | None:
         """Commit, however long the store is away; a commit whose answer was lost is recognized as ours."""

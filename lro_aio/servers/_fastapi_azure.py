@@ -52,6 +52,7 @@ def add_routes(router: APIRouter, calls: Calls, prefix: str) -> None:
         return Response(status_code=204)
 
     routes = Routes(router, calls, prefix, error_reply)
+    routes.add_get(get, "GetStatusMonitor")
     routes.add_lists(page, get, LIST_PARAMETERS)
     described = monitor_responses(calls.client)
     routes.add("GET", "/{name:path}", routes.endpoint("get", get), "GetStatusMonitor", responses=described)

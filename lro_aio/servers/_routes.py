@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from lro_aio.client import Client
@@ -54,6 +55,21 @@ Members = Mapping[str, tuple[str, type | tuple[type, ...]]]
 Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
 Act = Callable[[Request, str], Awaitable[Response]]
 NameOf = Callable[[Request], Awaitable[str]]
+
+
+class _OperationName(Convertor[str]):
+    """What looks like the name of one operation, without a verb. The others go the long way, to their errors."""
+
+    regex = r"(?:[^:\n]+/)?operations/[^/:\n]+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("lro_operation", _OperationName())
 
 
 def response(reply: Reply) -> Response:
@@ -167,6 +183,7 @@ class Routes:
         parameters: dict[str, Any] | None = None,
         *,
         responses: dict[int | str, dict[str, Any]] | None = None,
+        described: bool = True,
     ) -> None:
         """Add a route. The first route that matches is taken.
 
@@ -177,10 +194,11 @@ class Routes:
             name: The route's.
             parameters: OpenAPI of what is not in the path.
             responses: FastAPI's description of the answers.
+            described: Whether it stands in the OpenAPI document.
         """
-        described = dict(parameters or {})
+        more = dict(parameters or {})
         if "{name:path}" in path:
-            described["parameters"] = [NAME_PARAMETER, *described.get("parameters", ())]
+            more["parameters"] = [NAME_PARAMETER, *more.get("parameters", ())]
         self.router.add_api_route(
             f"{self.prefix}{path}",
             endpoint,
@@ -188,9 +206,19 @@ class Routes:
             response_model=None,
             responses=responses,
             name=name,
-            openapi_extra=described,
+            openapi_extra=more,
             summary=name,
+            include_in_schema=described,
         )
+
+    def add_get(self, get: Act, name: str) -> None:
+        """Add the route of what is asked for most, before all others: each of those costs as much as the answer does.
+
+        Args:
+            get: Answers for an operation.
+            name: The route's. Another one of this name describes it.
+        """
+        self.add("GET", "/{name:lro_operation}", self.endpoint("get", get), name, described=False)
 
     def add_lists(self, page: Act, get: Act, parameters: dict[str, Any]) -> None:
         """Add the lists of the top level and of every parent.

@@ -150,6 +150,7 @@ def operations_router(
     else:
         routes = Routes(router, calls, below, error_reply)
         _add_reads(routes, silence)
+        _add_wait(routes)
         _add_rpc(Routes(router, calls, prefix or "", error_reply))
         _fastapi_controls.add_routes(routes)
         _add_writes(routes)
@@ -327,6 +328,7 @@ def _add_reads(routes: Routes, keep_alive: float) -> None:
         stream = EventStream(snapshots, first, lambda exc: error_reply(exc, calls.client), keep_alive=keep_alive)
         return _StreamResponse(stream)
 
+    routes.add_get(get, "GetOperation")
     routes.add_lists(page, get, LIST_PARAMETERS)
     routes.add("GET", "/{name:path}:watch", routes.endpoint("wait", watch), "WatchOperation")
     described = operation_responses(calls.client)
@@ -344,13 +346,21 @@ def _add_rpc(routes: Routes) -> None:
     routes.add("POST", path, routes.endpoint("get", get, _name_in_body), "GetOperationByMessage", responses=described)
 
 
-def _add_writes(routes: Routes) -> None:
+def _add_wait(routes: Routes) -> None:
+    """What is asked for most of all that is a POST; it stands before the others."""
     calls = routes.calls
 
     async def wait(request: Request, name: str) -> Response:
         asked = parse_message(await _body(request), operations_pb2.WaitOperationRequest())
         asked.name = name
         return operation_response(await unless_hung_up(request.receive, calls.wait(asked)))
+
+    described = operation_responses(calls.client)
+    routes.add("POST", "/{name:path}:wait", routes.endpoint("wait", wait), "WaitOperation", responses=described)
+
+
+def _add_writes(routes: Routes) -> None:
+    calls = routes.calls
 
     async def send(request: Request, name: str) -> Response:
         await calls.send(name, await read_sent(request, calls.client))
@@ -360,8 +370,6 @@ def _add_writes(routes: Routes) -> None:
         await calls.delete(name)
         return response(Reply(200, {}))
 
-    described = operation_responses(calls.client)
-    routes.add("POST", "/{name:path}:wait", routes.endpoint("wait", wait), "WaitOperation", responses=described)
     routes.add("POST", "/{name:path}:send", routes.endpoint("send", send), "SendToOperation", SENT_BODY)
     routes.add("DELETE", "/{name:path}", routes.endpoint("delete", delete), "DeleteOperation")
 

@@ -159,6 +159,13 @@ def test_two_releases_can_share_a_store() -> None:
     assert Wait.from_json(newer) == Wait(token="t", sleep_until=1.0)
 
 
+def test_a_wait_that_is_written_again_keeps_what_a_newer_release_put_into_it() -> None:
+    newer = '{"token":"t","sleep_until":1,"from_the_future":[1,2]}'
+    wait = Wait.from_json(newer)
+    assert wait.to_json() == newer
+    assert dataclasses.replace(wait, token="u").to_json() == '{"token":"u","sleep_until":1}'
+
+
 def test_a_wake_takes_the_name_of_a_reason_and_keeps_one_of_a_newer_release() -> None:
     """A row that cannot be read would stop every scan that meets it."""
     assert Wake(reason="ELAPSED").reason is WakeReason.ELAPSED  # type: ignore[arg-type]

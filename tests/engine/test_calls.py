@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from dataclasses import dataclass
+from types import FrameType
 
 import pytest
 
 import lro_aio as lro
+from lro_aio.engine import blocked
 
 from ..waiting import reached, until
 
@@ -230,6 +233,37 @@ async def test_a_single_slot_is_enough(open_client, store):
 
     op = await client.start("all")
     assert await asyncio.wait_for(op.result(), 30) == sum(range(20))
+
+
+async def test_to_look_whether_a_handler_only_waits_takes_no_longer_for_each_of_many_calls(open_client, store):
+    """Where others want the slot, it is looked at as soon as a wait begins: not once for each of a thousand."""
+    client = await open_client(store, clock=None, drain_timeout=5, max_running=4)
+
+    @client.handler("part", state=int)
+    async def part(op) -> None:
+        pass
+
+    @client.handler("all", state=int)
+    async def everything(op) -> None:
+        await asyncio.gather(*(op.call(part, n, key=str(n)) for n in range(op.state)))
+
+    async def looked_at(calls: int) -> float:
+        """Tasks that were looked at, for each call."""
+        looks = 0
+
+        def count(frame: FrameType, happened: str, _: object) -> None:
+            nonlocal looks
+            looks += happened == "call" and frame.f_code is blocked.is_blocked.__code__
+
+        sys.setprofile(count)
+        try:
+            op = await client.start("all", calls)
+            await asyncio.wait_for(op.result(), 30)
+        finally:
+            sys.setprofile(None)
+        return looks / calls
+
+    assert await looked_at(300) < 3 * max(await looked_at(30), 3)
 
 
 async def test_the_end_of_a_child_wakes_a_parent_that_another_process_watches(open_client, tmp_path, lro_clock):

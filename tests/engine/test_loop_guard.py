@@ -43,10 +43,10 @@ async def test_a_store_call_on_the_loop_is_refused(guard, monkeypatch, open_clie
     op = await client.create()
     await client.engine.batcher.settle()
 
-    def on_the_loop(_executor, function):
+    def on_the_loop(function, _work):
         return function()
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "run_in_executor", on_the_loop)
+    monkeypatch.setattr(client.engine.batcher._readers, "run", on_the_loop)
     with pytest.raises(LoopBlockedError, match=r"FaultyStore\.list, called by listing\.py"):
         await client.list_operations()
     monkeypatch.undo()

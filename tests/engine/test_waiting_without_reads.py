@@ -6,7 +6,10 @@ import pytest
 from google.protobuf import wrappers_pb2
 
 import lro_aio as lro
+from lro_aio.core.record import State
+from lro_aio.engine.changes import Feed
 from lro_aio.testing import FaultyStore
+from lro_aio.testing._store_rows import row
 
 from ..waiting import all_blocked, until
 from .far_store import FarStore
@@ -142,3 +145,19 @@ async def test_nothing_is_remembered_of_what_has_ended(open_client, store, start
     driven = await client.create()
     await driven.done()
     assert client.engine.rows._own == {}
+
+
+def test_what_a_reader_would_not_see_wakes_nobody_who_waits_for_a_result():
+    """A step that is stored, or a lease that is renewed, leaves the public message as it is."""
+    feed = Feed(lambda: 0.0)
+    record = row(1, state=State.RUNNING)
+    with feed.subscribe((record.name,)) as changes:
+        changes.known = record
+        feed.publish(record.name, record.evolve(entries=1, lease_expire_time=5.0))
+        assert changes.take() == ({}, False)
+        for news in (record.evolve(revision=2), record.evolve(uid="another"), None):
+            feed.publish(record.name, news)
+            assert changes.take() == ({record.name: news}, False)
+        foreign = changes.known = record.evolve(uid="")  # of another program, whose revision never moves
+        feed.publish(record.name, foreign)
+        assert changes.take() == ({record.name: foreign}, False)

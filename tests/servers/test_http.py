@@ -76,6 +76,14 @@ def test_integers_beyond_a_double_are_strings() -> None:
     assert any_json(packed(wrappers_pb2.Int64Value(value=2**60)))["value"] == str(2**60)
 
 
+def test_what_is_printed_belongs_to_whoever_asked() -> None:
+    """It is remembered, and whoever asks next must not get what somebody has altered."""
+    struct = struct_pb2.Struct()
+    struct.update({"secret": {"word": "xyzzy"}})
+    any_json(packed(struct))["value"]["secret"].clear()
+    assert any_json(packed(struct))["value"] == {"secret": {"word": "xyzzy"}}
+
+
 def test_the_integers_of_a_struct_are_printed_as_integers() -> None:
     """Parsers of other languages refuse 12.0 where an integer is expected. A double beyond 2**53 is no integer."""
     struct = struct_pb2.Struct()

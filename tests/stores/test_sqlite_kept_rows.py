@@ -14,7 +14,8 @@ from lro_aio.core.errors import OperationNotFoundError, StoreUnavailableError
 from lro_aio.core.record import Record, State
 from lro_aio.stores.sqlite import SqliteStore
 from lro_aio.stores.sqlite.kept import LARGEST, MOST
-from lro_aio.testing._store_rows import apply_one, create_all, name_of, only, put, remove, row, update
+from lro_aio.stores.sqlite.writes import write
+from lro_aio.testing._store_rows import NOW, apply_one, create_all, name_of, only, put, remove, row, update
 
 
 def running(number: int = 1, **fields: object) -> Record:
@@ -178,3 +179,79 @@ def test_what_is_kept_is_bounded(store: SqliteStore) -> None:
         assert seen_by(store, 0) == running(0)  # the one that had run for longest
         assert seen_by(store, MOST + 1) == running(MOST + 1, state_data=b"x" * LARGEST)
     assert reads(ran) == 2
+
+
+def due_rows(store: SqliteStore) -> list[Record]:
+    return store.look(now=NOW, routes=[("job", "")], limit=10, owner="me").due
+
+
+def sleeping(number: int = 1, **fields: object) -> Record:
+    return row(number, **{"state": State.SUSPENDED, "check_time": NOW, "state_data": b"whole", **fields})
+
+
+def test_a_claim_of_what_a_look_found_costs_no_read(store: SqliteStore) -> None:
+    create_all(store, sleeping())
+    assert due_rows(store) == [sleeping().outline()]
+    with statements(store) as ran:
+        assert seen_by(store) == sleeping()
+    assert reads(ran) == 0
+
+
+def test_a_large_row_that_a_look_found_is_read_again(store: SqliteStore) -> None:
+    """Most that is found is not for this process: its payloads would fill the memory."""
+    large = sleeping(state_data=b"x" * 10_000)
+    create_all(store, large, sleeping(2))
+    assert sorted(due_rows(store), key=lambda found: found.name) == [large.outline(), sleeping(2).outline()]
+    with statements(store) as ran:
+        assert seen_by(store) == large
+    assert reads(ran) == 1
+
+
+def test_what_another_process_wrote_after_a_look_is_what_the_claim_gets(store: SqliteStore, path: Path) -> None:
+    create_all(store, sleeping())
+    due_rows(store)
+    with another(path) as other:
+        other.apply([update(name_of(1), cancel_requested=True)])
+    assert seen_by(store) == sleeping(cancel_requested=True)
+
+
+def test_what_another_process_wrote_before_a_look_is_what_the_claim_gets(store: SqliteStore, path: Path) -> None:
+    create_all(store, sleeping())
+    with another(path) as other:
+        other.apply([update(name_of(1), cancel_requested=True)])
+        due_rows(store)
+        other.apply([update(name_of(1), owner="another")])
+    assert seen_by(store) == sleeping(cancel_requested=True, owner="another")
+
+
+def test_what_is_written_during_a_look_is_what_the_claim_gets(store: SqliteStore) -> None:
+    """The look's snapshot is older; the next transaction must not take it for what is stored."""
+    create_all(store, sleeping())
+    with store._kept.looking() as found:
+        found += [sleeping()]
+        store.apply([update(name_of(1), handover=7)])
+    assert seen_by(store) == sleeping(handover=7)
+
+
+def test_what_a_transaction_writes_while_a_look_begins_is_what_the_claim_gets(store: SqliteStore) -> None:
+    """The look began before the commit, and after the transaction had noted what it wrote."""
+    create_all(store, sleeping())
+    with store._writing() as connection:
+        before = store._kept.before(connection, [name_of(1)], lambda _, names: store.read(names))
+        changed = before[name_of(1)].evolve(handover=7)
+        write(connection, before, {name_of(1): changed})
+        store._kept.written({name_of(1): changed})
+        due_rows(store)
+    assert seen_by(store) == sleeping(handover=7)
+
+
+def test_nothing_of_a_look_is_kept_where_a_transaction_failed_meanwhile(store: SqliteStore) -> None:
+    create_all(store, sleeping())
+    with store._kept.looking() as found:
+        found += [sleeping()]
+        with pytest.raises(RuntimeError), store._writing() as connection:
+            store._kept.before(connection, [name_of(1)], lambda _, names: store.read(names))
+            raise RuntimeError
+    with statements(store) as ran:
+        seen_by(store)
+    assert reads(ran) == 1

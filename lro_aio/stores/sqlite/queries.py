@@ -6,7 +6,7 @@ import functools
 
 from lro_aio.stores import _sql
 from lro_aio.stores.sqlite.entries import ENTRY
-from lro_aio.stores.sqlite.rows import COLUMNS, OUTLINE, WRITTEN
+from lro_aio.stores.sqlite.rows import COLUMNS, OUTLINE, PAYLOADS, WRITTEN
 
 __all__ = ["load"]
 
@@ -16,4 +16,5 @@ def load() -> dict[str, str]:
     """Every statement by its name, with the columns filled in."""
     lists = {"{columns}": COLUMNS, "{outline}": OUTLINE, "{written}": WRITTEN, "{entry}": ENTRY}
     parts = {name: ", ".join(columns) for name, columns in lists.items()}
+    parts["{payload_bytes}"] = " + ".join(f"length({column})" for column in PAYLOADS)
     return {name: _sql.filled(body, parts) for name, body in _sql.statements(__package__).items()}

@@ -15,6 +15,11 @@ WHERE name IN (SELECT value FROM json_each(?)) AND outcome = 0 AND deleted = 0;
 SELECT check_time, rowid FROM operations INDEXED BY operations_due
 WHERE handler = ? AND resume_point = ? AND check_time <= ? AND (owner = '' OR owner <> ?) ORDER BY check_time LIMIT ?;
 
+-- :name due_small
+-- (rowids, bytes): those whose payloads are no larger together.
+SELECT {columns} FROM operations
+WHERE rowid IN (SELECT value FROM json_each(?)) AND {payload_bytes} <= ? ORDER BY check_time, rowid;
+
 -- :name due_rows
 SELECT {outline} FROM operations WHERE rowid IN (SELECT value FROM json_each(?)) ORDER BY check_time, rowid;
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lro_aio.core.record import Record
-from lro_aio.stores._columns import FIXED, KINDS, Codec
+from lro_aio.stores._columns import FIXED, KINDS, PAYLOADS, Codec
 from lro_aio.stores.sqlite import schema
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "ENDED",
     "FIXED",
     "OUTLINE",
+    "PAYLOADS",
     "PROGRESS",
     "WRITTEN",
     "decode",

@@ -37,6 +37,8 @@ _POLL_INTERVAL = 0.05
 """Seconds: a change of another process is seen within a tenth of a second, by 20 reads of shared memory a second."""
 _RUNG_INTERVAL = 0.1
 """Seconds, where the others ring for each commit: for those of an older release, and for what a ring did not reach."""
+_SMALL = 2048
+"""Bytes of payloads up to which a due row is read whole: it is likely to be claimed, and then is not read again."""
 _NO_OTHERS = 3600.0
 """Seconds: no other process shares the memory, so the notices of this one are enough."""
 
@@ -209,12 +211,13 @@ class SqliteStore(Store):
         dead = self._neighbours.dead  # before the snapshot, which then has all that they wrote
         orphans: list[Record] = []
         forgotten: frozenset[str] = frozenset()
-        with self._reading() as connection, _snapshot(connection):
+        with self._kept.looking() as whole, self._reading() as connection, _snapshot(connection):
             asked = dict.fromkeys(_single(connection, routes))
             if dead and limit > 0:
                 orphans, forgotten = self._orphans.look(connection, dead, asked, limit)
             found = {record.name: record for record in orphans}
-            for record in _due(connection, now, asked, limit - len(orphans), "" if own else owner):
+            rowids = _due(connection, now, asked, limit - len(orphans), "" if own else owner)
+            for record in _outlines(connection, rowids, whole):
                 found.setdefault(record.name, record)
             look = Look(
                 due=list(found.values()),
@@ -290,6 +293,7 @@ class SqliteStore(Store):
                     begin_epoch(connection)
                 yield connection
                 connection.execute("COMMIT")
+                self._kept.committed()
             except BaseException:
                 self._kept.forget()
                 self._presence.needs_epoch = self._location.path is not None
@@ -359,17 +363,26 @@ def _next_point(connection: sqlite3.Connection, route: Route) -> Route | None:
     return found if found is not None and found[0] == route[0] else None
 
 
-def _due(connection: sqlite3.Connection, now: float, routes: Iterable[Route], limit: int, skipped: str) -> list[Record]:
+def _due(connection: sqlite3.Connection, now: float, routes: Iterable[Route], limit: int, skipped: str) -> list[int]:
+    """The rowids of the rows that are due, soonest first."""
     if limit <= 0:
         return []
     found: list[tuple[float, int]] = []
     for handler, resume_point in routes:
         found += connection.execute(_SQL["due"], (handler, resume_point, now, skipped, limit))
-    if not found:
-        return []
     found.sort()
-    rowids = json.dumps([rowid for _, rowid in found[:limit]])
-    return list(map(rows.decode, connection.execute(_SQL["due_rows"], (rowids,))))
+    return [rowid for _, rowid in found[:limit]]
+
+
+def _outlines(connection: sqlite3.Connection, rowids: Sequence[int], whole: list[Record]) -> list[Record]:
+    """The outlines of these rows, in their order. Those that are small are read whole, and added to ``whole``."""
+    if not rowids:
+        return []
+    text = json.dumps(rowids)
+    whole += map(rows.decode, connection.execute(_SQL["due_small"], (text, _SMALL)))
+    if len(whole) == len(rowids):
+        return [record.outline() for record in whole]
+    return list(map(rows.decode, connection.execute(_SQL["due_rows"], (text,))))
 
 
 def _next_check(connection: sqlite3.Connection, now: float, routes: Iterable[Route], owner: str) -> float | None:
