@@ -9,6 +9,7 @@ from lro_aio.core import filters
 from lro_aio.core.errors import InvalidFilterError
 from lro_aio.core.record import Record
 from lro_aio.core.rerunning import links
+from lro_aio.core.schedules import HANDLER as SCHEDULE
 from lro_aio.core.stats import Count, count_json
 
 __all__ = [
@@ -132,8 +133,9 @@ def preview_json(found: BulkPreview) -> dict[str, Any]:
 
 
 def spared(record: Record, text: str) -> bool:
-    """Whether a row is that of a bulk action, which such a filter does not touch: it has to name it."""
-    return record.handler == HANDLER and HANDLER not in text and record.name not in text
+    """Whether a row is that of a bulk action or a schedule, which such a filter does not touch: it has to name it."""
+    own = record.handler if record.handler == HANDLER or record.handler.startswith(SCHEDULE) else ""
+    return bool(own) and own not in text and record.name not in text
 
 
 def made_meanwhile(record: Record, until: float) -> bool:

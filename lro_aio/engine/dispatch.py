@@ -197,7 +197,7 @@ class Dispatcher:
             await self.try_store(record)
             if self._settings.dispatch != "scheduler":
                 raise OperationBusyError(record.name, self._evidence.interval)
-        if self._slots.free <= 0:
+        if not self._slots.has_room(light=handler.light):
             raise WorkerUnavailableError("it is shutting down" if self._life.draining else "it is full")
         return handler if proven else None
 
@@ -353,7 +353,7 @@ class Dispatcher:
         wake = None if wait is None else wait.wake(wait.reason(self.clock.time(), ()) or WakeReason.ELAPSED)
         if self._waits_for_trial(record, handler, wake):
             return None
-        if not _ends_by_claim(record, handler) and not self._slots.has_free():
+        if not _ends_by_claim(record, handler) and not self._slots.has_free(light=handler.light):
             self._slots.wait(record, wake)
             return None
         return self._worker.begin_claim(record, handler, token=_token(record, wake), wake=wake)
@@ -417,7 +417,7 @@ class Dispatcher:
         """
         if self._waits_for_trial(record, handler, wake):
             return
-        if not _ends_by_claim(record, handler) and not self._slots.has_free():
+        if not _ends_by_claim(record, handler) and not self._slots.has_free(light=handler.light):
             if not self._life.draining:
                 self._slots.wait(record, wake)
             elif wake is not None:

@@ -164,7 +164,7 @@ class Worker:
         """
         key = uid or change.name
         future = self._rows.submit(change, partial(self._answered, key, handler, uid, launched))
-        self._slots.begin_claim(key)
+        self._slots.begin_claim(key, light=handler.light)
         return future
 
     def observe(self, name: str, record: Record | None) -> None:  # noqa: ARG002 (a listener of the feed)
