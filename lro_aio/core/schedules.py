@@ -31,6 +31,7 @@ __all__ = [
     "ScheduleState",
     "forgotten",
     "handler_of",
+    "info_json",
     "pauses",
     "redeclared",
     "request_of",
@@ -305,6 +306,33 @@ class ScheduleInfo:
     """Operations in a row that failed."""
 
 
+def info_json(info: ScheduleInfo) -> dict[str, Any]:
+    """How it goes with a schedule as the JSON object in which servers and commands tell it."""
+    return {
+        "name": f"{PARENT}/{info.name}",
+        "operation": info.operation,
+        "handler": info.handler,
+        "cron": info.cron,
+        "every": info.every,
+        "timezone": info.timezone,
+        "overlap": info.overlap,
+        "catchUp": info.catch_up,
+        "jitter": info.jitter,
+        "fingerprint": info.fingerprint,
+        "version": info.version,
+        "paused": info.paused,
+        "reason": info.reason,
+        "upcoming": [iso(moment) for moment in info.upcoming],
+        "last": None if info.last is None else iso(info.last),
+        "lastOperation": info.last_operation,
+        "queued": info.queued,
+        "started": info.started,
+        "skipped": info.skipped,
+        "missed": info.missed,
+        "failures": info.failures,
+    }
+
+
 state_codec: StateCodec[ScheduleState] = StateCodec(ScheduleState)
 """Reads and writes the state of a schedule's row."""
 
@@ -318,8 +346,10 @@ def row_of(name: str) -> str:
     """The resource name of a schedule's row.
 
     Raises:
-        MalformedIdError: The name is malformed.
+        MalformedIdError: The name is malformed, or "operations", which is the collection of these rows.
     """
+    if name == "operations":
+        raise MalformedIdError("name", f"{name!r} is taken")
     try:
         return make(PARENT, check_id(name))
     except MalformedIdError as exc:

@@ -37,7 +37,7 @@ def test_a_malformed_schedule_names_the_field(options, field):
         lro.Schedule("nightly", "report", **options)
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a/b", "-a", "x" * 101, None])
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "-a", "x" * 101, "operations", None])
 def test_a_malformed_name_is_refused(name):
     with pytest.raises(ValueError, match="name"):
         lro.Schedule(name, "report", **DAILY)
@@ -105,3 +105,10 @@ def test_a_bulk_action_spares_schedules_that_it_does_not_name():
     assert spared(own, "*")
     assert not spared(own, 'handler = "lro.schedule.nightly"')
     assert not spared(own.evolve(handler="nightly"), "*")
+
+
+def test_a_definition_is_known_by_its_state_and_not_by_the_bytes_that_a_process_makes_of_it():
+    schedule = lro.Schedule("nightly", "report", **DAILY)
+    here, there = (schedule.defined("report", data, "json;v=1", "2:ab") for data in (b'["a","b"]', b'["b","a"]'))
+    assert here.fingerprint == there.fingerprint
+    assert here.fingerprint != schedule.defined("report", b"", "json;v=1", "2:ac").fingerprint

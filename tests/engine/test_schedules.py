@@ -428,21 +428,6 @@ async def test_a_paused_schedule_takes_another_definition(opened, ran, lro_clock
 
 
 @pytest.mark.asyncio
-async def test_a_state_of_sets_is_one_definition_in_every_process(open_client, store, lro_clock):
-    registry = lro.Handlers()
-
-    @registry.handler
-    async def report(op: lro.Operation[set[str]]) -> None: ...
-
-    names = [f"name-{number}" for number in range(100)]
-    for state in (set(names), set(reversed(names))):
-        schedule = lro.Schedule("nightly", report, cron="30 2 * * *", state=state)
-        client = await open_client(store, handlers=registry, schedules=[schedule])
-        assert (await client.schedules.get("nightly")).version == 1
-        await client.aclose()
-
-
-@pytest.mark.asyncio
 async def test_a_front_end_declares_and_runs_nothing(opened, ran, lro_clock, tmp_path):
     url = f"sqlite:///{tmp_path}/o.db"
     front = await opened(nightly(), where=url, worker=False)
