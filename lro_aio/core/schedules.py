@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 from lro_aio.core import trail
 from lro_aio.core.calendars import Calendar, calendar_of, iso
 from lro_aio.core.codec import StateCodec
+from lro_aio.core.errors import StateCodecError
 from lro_aio.core.moves import evolved
 from lro_aio.core.names import MalformedIdError, check_id, check_name, make
 from lro_aio.core.policies import Duration, seconds
@@ -37,6 +38,7 @@ __all__ = [
     "request_of",
     "row_of",
     "state_codec",
+    "with_moment",
 ]
 
 HANDLER = "lro.schedule."
@@ -77,6 +79,8 @@ class Definition:
     """The stored form of the initial state, in base 64."""
     codec: str = ""
     """How to read it."""
+    moment: str = ""
+    """The member of the state that gets the moment; "" for none."""
     digest: str = ""
     """A hash of the state in its canonical form: the stored one of a set has another order in each process."""
 
@@ -91,10 +95,10 @@ class Definition:
         """Its moments. Raises as ``Calendar``."""
         return calendar_of(self.cron, self.every, self.timezone)
 
-    @property
-    def data(self) -> bytes:
-        """The initial state."""
-        return base64.b64decode(self.state)
+    def begins_with(self, moment: float) -> bytes:
+        """The state with which the operation of a moment begins, as it is stored."""
+        data = base64.b64decode(self.state)
+        return with_moment(data, self.moment, moment) if self.moment else data
 
     def comes(self, name: str, moment: float) -> float:
         """Epoch seconds at which the operation of a moment starts: the same in every process."""
@@ -127,6 +131,9 @@ class Schedule:
     """In which ``cron`` is meant, such as ``Europe/Berlin``."""
     state: Any = field(default=None, kw_only=True)
     """With which each operation begins."""
+    moment: str = field(default="", kw_only=True)
+    """Name of the member of the state that gets the moment, as a time in UTC: what an operation is for does not depend
+    on when it runs. "": none does."""
     overlap: Overlap = field(default="skip", kw_only=True)
     """What happens to a moment while the last operation that was started has not ended: it is skipped, waits in a
     queue, or starts beside it."""
@@ -146,7 +153,7 @@ class Schedule:
             raise TypeError(f"handler must be a name or a function, not {type(self.handler).__name__}")
         if bool(self.cron) == (self.every is not None):
             raise ValueError(f"schedule {self.name!r}: give cron or every, one of the two")
-        for name in ("cron", "timezone"):
+        for name in ("cron", "timezone", "moment"):
             if not isinstance(getattr(self, name), str):
                 raise TypeError(f"{name} must be a text, not {type(getattr(self, name)).__name__}")
         for name, kind in (("overlap", Overlap), ("catch_up", CatchUp)):
@@ -182,6 +189,7 @@ class Schedule:
             jitter=seconds(self.jitter, "jitter"),
             state=base64.b64encode(data).decode(),
             codec=codec,
+            moment=self.moment,
             digest=digest,
         )
 
@@ -389,6 +397,21 @@ def forgotten(record: Record | None) -> Record | None:
     if record is not None and record.deleted and record.state is not State.RUNNING:
         return None
     return record
+
+
+def with_moment(data: bytes, member: str, moment: float) -> bytes:
+    """A stored state in which one member is the moment.
+
+    Raises:
+        StateCodecError: It has no such member.
+    """
+    try:
+        state = json.loads(data)
+    except ValueError:  # a message
+        state = None
+    if not isinstance(state, dict) or member not in state:
+        raise StateCodecError(f"it has no member {member!r} for the moment", field=member)
+    return json.dumps({**state, member: iso(moment)}).encode()
 
 
 def pauses(text: str, now: float) -> list[tuple[float, float]]:

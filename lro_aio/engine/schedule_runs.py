@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from typing import Any
 
 from google.protobuf import struct_pb2
 
 from lro_aio.core.calendars import iso
-from lro_aio.core.codec import fingerprint, pack
+from lro_aio.core.codec import StateCodec, fingerprint, pack
 from lro_aio.core.errors import OperationAlreadyExistsError, StateCodecError
 from lro_aio.core.logs import event
 from lro_aio.core.policies import RetryPolicy
@@ -24,6 +25,7 @@ from lro_aio.core.schedules import (
     handler_of,
     pauses,
     request_of,
+    with_moment,
 )
 from lro_aio.engine.engine import Engine
 from lro_aio.engine.handlers import Handlers
@@ -93,12 +95,21 @@ def defined(schedules: Iterable[Schedule], handlers: Handlers, *, worker: bool) 
                 known = handlers.get(given)
             name = known.name if known is not None else str(given)
             codec = known.codec if known is not None else guessed(declared.state)
-            data, tag = codec.encode_start(declared.state)
+            data, tag = _encoded(declared, codec)
             found[declared.name] = declared.defined(name, data, tag, _digest(name, declared, data))
         except Exception as exc:
             exc.add_note(f"of the schedule {declared.name!r}")
             raise
     return found
+
+
+def _encoded(declared: Schedule, codec: StateCodec[Any]) -> tuple[bytes, str]:
+    """The state of what a schedule starts, once it is known that it can be read with a moment in it."""
+    if not declared.moment:
+        return codec.encode_start(declared.state)
+    data, tag = codec.encode(declared.state if declared.state is not None else codec.default())
+    codec.decode(with_moment(data, declared.moment, 0.0), tag)
+    return data, tag
 
 
 def _digest(handler: str, declared: Schedule, data: bytes) -> str:
@@ -189,7 +200,7 @@ class _Run:
         try:
             started = await self._engine.starter.start_kept(
                 definition.handler,
-                definition.data,
+                definition.begins_with(moment),
                 definition.codec,
                 request_id=request_of(self._name, moment),
                 by=self._op._hold,  # noqa: SLF001 (a part of the engine)

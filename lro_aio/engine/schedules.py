@@ -128,7 +128,8 @@ class Schedules:
             PayloadTooLargeError: The state is over its limit in this process.
         """
         state = self._state(await self._record(name))
-        return await self._start(state, request_id or f"{PARENT}/run/{names.new_id()}")
+        now = self._clock.time()
+        return await self._start(state, now, request_id or f"{PARENT}/run/{names.new_id()}")
 
     async def backfill(
         self,
@@ -170,14 +171,14 @@ class Schedules:
         for begin in range(0, len(moments), size):
             if begin:
                 await sleep_for(self._clock, size / per_second)
-            part = (self._start(state, request_of(name, moment)) for moment in moments[begin : begin + size])
+            part = (self._start(state, moment, request_of(name, moment)) for moment in moments[begin : begin + size])
             made += await asyncio.gather(*part)
         return tuple(made)
 
-    async def _start(self, state: ScheduleState, request_id: str) -> Operation[Any]:
+    async def _start(self, state: ScheduleState, moment: float, request_id: str) -> Operation[Any]:
         definition = state.definition
         holding = await self._engine.starter.start_kept(
-            definition.handler, definition.data, definition.codec, request_id=request_id
+            definition.handler, definition.begins_with(moment), definition.codec, request_id=request_id
         )
         return Operation(holding)
 

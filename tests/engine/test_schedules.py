@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from zoneinfo import ZoneInfo
 
@@ -365,6 +366,40 @@ async def test_backfill_refuses_what_it_cannot_mean(opened, lro_clock):
             await schedules.backfill("nightly", *arguments)
     with pytest.raises(ValueError, match="per_second"):
         await schedules.backfill("nightly", now - DAY, now, per_second=0)
+
+
+@dataclasses.dataclass
+class Day:
+    what: str = "sales"
+    day: datetime.datetime | None = None
+
+
+@pytest.mark.asyncio
+async def test_an_operation_knows_its_moment(open_client, store, lro_clock):
+    registry, days = lro.Handlers(), []
+
+    @registry.handler
+    async def report(op: lro.Operation[Day]) -> None:
+        days.append((op.state.what, op.state.day.isoformat()))
+
+    schedule = lro.Schedule("nightly", report, cron="30 2 * * *", state=Day("stock"), moment="day", jitter=3600)
+    client = await open_client(store, handlers=registry, schedules=[schedule])
+    await client.schedules.backfill("nightly", NEW_YEAR - DAY, NEW_YEAR)
+    await lro_clock.advance(DAY)
+    assert days == [("stock", "2025-12-31T02:30:00+00:00"), ("stock", "2026-01-01T02:30:00+00:00")]
+
+
+@pytest.mark.parametrize(("member", "state"), [("night", Day()), ("what", [1]), ("day", None)])
+@pytest.mark.asyncio
+async def test_a_moment_that_has_no_place_in_the_state_is_refused(open_client, store, member, state):
+    registry = lro.Handlers()
+
+    @registry.handler(state=type(state) if state is not None else list)
+    async def report(op) -> None: ...
+
+    schedule = lro.Schedule("nightly", report, cron="30 2 * * *", state=state, moment=member)
+    with pytest.raises(lro.StateCodecError, match=member):
+        await open_client(store, handlers=registry, schedules=[schedule])
 
 
 @pytest.mark.asyncio
