@@ -43,7 +43,7 @@ HEAVY = (
     "google.cloud", "google.auth", "google.api_core", "fastapi", "starlette", "httpx", "uvicorn", "typer", "rich",
     "click", "jinja2", "grpc", "grpc_status", "pytest", "lro_aio.servers", "lro_aio.cli", "lro_aio.testing",
     "lro_aio.stores.spanner", "lro_aio.schedulers.workflows", "lro_aio.schedulers.cloud_tasks",
-    "lro_aio.stores.postgres", "psycopg", "lro_aio.dashboard", "cronsim", "zoneinfo",
+    "lro_aio.stores.postgres", "psycopg", "lro_aio.dashboard", "cronsim",
     "google.longrunning.operations_pb2_grpc", "google.longrunning.operations_grpc_pb2",
     "h11", "requests", "urllib3", "certifi", "yaml", "jsonschema", "cryptography", "proto", "opentelemetry",
     "sqlalchemy", "uvloop", "hypothesis", "matplotlib", "benchmarks",

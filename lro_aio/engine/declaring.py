@@ -78,7 +78,10 @@ class Declarations:
                 delay = await self._attempt(name, definition)
             except LroError as exc:
                 logger.warning(
-                    "schedule %s is not declared yet: %s", name, exc, extra=_about(name, "schedule_not_declared")
+                    "schedule %s is not declared yet: %s",
+                    name,
+                    exc,
+                    extra=event("schedule_not_declared", operation=row_of(name), handler=handler_of(name)),
                 )
                 delay = AGAIN
 
@@ -97,7 +100,12 @@ class Declarations:
         try:
             state = state_codec.decode(record.state_data, record.state_codec)
         except StateCodecError as exc:
-            logger.warning("schedule %s is left as it is: %s", name, exc, extra=_about(name, "schedule_unreadable"))
+            logger.warning(
+                "schedule %s is left as it is: %s",
+                name,
+                exc,
+                extra=event("schedule_unreadable", operation=row_of(name), handler=handler_of(name)),
+            )
             return None
         assert state is not None
         if state.definition.fingerprint == definition.fingerprint:
@@ -145,7 +153,7 @@ class Declarations:
             "was replaced before and is back" if returns else "is new",
             definition.fingerprint,
             state.definition.fingerprint,
-            extra=_about(name, "schedule_changed"),
+            extra=event("schedule_changed", operation=row_of(name), handler=handler_of(name)),
         )
         if record.state is State.SUSPENDED and not record.paused:
             self._engine.dispatcher.push(record)
@@ -166,9 +174,5 @@ class Declarations:
             " %.0f s, if this process is still there",
             name,
             left,
-            extra=_about(name, "schedule_declared_twice"),
+            extra=event("schedule_declared_twice", operation=row_of(name), handler=handler_of(name)),
         )
-
-
-def _about(name: str, key: str) -> dict[str, str]:
-    return event(key, operation=row_of(name), handler=handler_of(name))

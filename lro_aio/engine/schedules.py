@@ -147,7 +147,7 @@ class Schedules:
         Args:
             name: Of the schedule.
             start: An aware datetime or epoch seconds; the moment itself is one of them.
-            end: As ``start``; the moment itself is not.
+            end: Likewise; the moment itself is not.
             per_second: Operations at most.
 
         Raises:
