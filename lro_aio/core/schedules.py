@@ -392,11 +392,10 @@ def redeclared(record: Record, *, definition: Definition, now: float) -> Record:
     return evolved(record, now, **columns)
 
 
-def forgotten(record: Record | None) -> Record | None:
-    """The row of a schedule that was deleted, once nobody runs it: none. To wake it would be to no end."""
-    if record is not None and record.deleted and record.state is not State.RUNNING:
-        return None
-    return record
+def forgotten(record: Record) -> Record | None:
+    """None where the row of a schedule has ended, or was deleted and nobody runs it; else the same row."""
+    ended = record.done or (record.deleted and record.state is not State.RUNNING)
+    return None if ended else record
 
 
 def with_moment(data: bytes, member: str, moment: float) -> bytes:

@@ -14,7 +14,7 @@ from functools import partial
 from lro_aio.core.change import Change
 from lro_aio.core.errors import LroError, OperationAlreadyExistsError, OperationNotFoundError, StateCodecError
 from lro_aio.core.logs import event
-from lro_aio.core.record import State
+from lro_aio.core.record import Record, State
 from lro_aio.core.schedules import (
     PARENT,
     Definition,
@@ -89,14 +89,12 @@ class Declarations:
         """Declare one; returns the seconds after which it has to be tried again, None where all is done."""
         row, now = row_of(name), self._clock.time()
         record = await self._rows.find(row)
-        if record is not None and record.done:  # somebody cancelled it
-            await self._forget(row)
-            record = None
-        if record is None or (record.hidden(now) and not record.deleted):
+        if record is not None and (record.done or record.deleted):  # somebody cancelled it, or forgot it
+            record = await self._forget(row)
+            if record is not None:
+                return AGAIN
+        if record is None:
             return await self._make(name, definition)
-        if record.deleted:
-            await self._rows.submit(Change(row, forgotten, creates=True))
-            return AGAIN if record.state is State.RUNNING else await self._make(name, definition)
         try:
             state = state_codec.decode(record.state_data, record.state_codec)
         except StateCodecError as exc:
@@ -159,11 +157,12 @@ class Declarations:
             self._engine.dispatcher.push(record)
         return None
 
-    async def _forget(self, row: str) -> None:
+    async def _forget(self, row: str) -> Record | None:
+        """Remove a row that nobody is to go on with; returns it where it has to stay."""
         try:
-            await self._rows.delete(row)
+            return await self._rows.submit(Change(row, forgotten))
         except OperationNotFoundError:
-            logger.debug("%s is gone already", row, extra=event("schedule_gone", operation=row))
+            return None
 
     def _tell_of_another(self, name: str, left: float) -> None:
         if name in self._told:

@@ -18,6 +18,7 @@ from lro_aio.core.logs import event
 from lro_aio.core.policies import RetryPolicy
 from lro_aio.core.record import State
 from lro_aio.core.schedules import (
+    HANDLER,
     MOST_MISSED,
     Definition,
     Schedule,
@@ -25,6 +26,7 @@ from lro_aio.core.schedules import (
     handler_of,
     pauses,
     request_of,
+    row_of,
     with_moment,
 )
 from lro_aio.engine.engine import Engine
@@ -47,7 +49,8 @@ _RETRY = RetryPolicy(on=(Exception,), max_attempts=1_000_000, initial_delay=1.0,
 
 async def schedule(op: Operation[ScheduleState]) -> Suspended | None:
     """Start what is due, and sleep until the next moment."""
-    if op.record.deleted:
+    name = op.record.handler.removeprefix(HANDLER)
+    if op.record.deleted or op.name != row_of(name):  # a rerun is no schedule: it would start everything twice
         return None
     return await _Run(op).go()
 

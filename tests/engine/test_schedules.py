@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import datetime
 from zoneinfo import ZoneInfo
@@ -325,6 +326,25 @@ async def test_one_whose_own_operation_was_ended_begins_anew(opened, ran, lro_cl
     await opened(nightly(), where=url)
     await lro_clock.advance(DAY)
     assert len(ran) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_rerun_of_its_own_operation_starts_nothing(opened, ran, lro_clock):
+    client = await opened(nightly())
+    await client.cancel_operation("schedules/operations/nightly")
+    again = await client.rerun_operation("schedules/operations/nightly")
+    await lro_clock.advance(3 * DAY)
+    assert ((await again.fetch()).done, ran) == (True, [])
+
+
+@pytest.mark.asyncio
+async def test_a_fleet_that_finds_it_cancelled_makes_one_new_one(opened, ran, lro_clock, tmp_path):
+    url = f"sqlite:///{tmp_path}/o.db"
+    first = await opened(nightly(), where=url)
+    await first.cancel_operation("schedules/operations/nightly")
+    await asyncio.gather(*(opened(nightly(), where=url) for _ in range(5)))
+    await lro_clock.advance(2 * DAY)
+    assert len(ran) == 2
 
 
 @pytest.mark.asyncio
