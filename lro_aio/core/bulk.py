@@ -134,7 +134,7 @@ def preview_json(found: BulkPreview) -> dict[str, Any]:
 
 def spared(record: Record, text: str) -> bool:
     """Whether a row is that of a bulk action or a schedule, which such a filter does not touch: it has to name it."""
-    own = record.handler if record.handler == HANDLER or record.handler.startswith(SCHEDULE) else ""
+    own = next((own for own in (HANDLER, SCHEDULE) if record.handler.startswith(own)), "")
     return bool(own) and own not in text and record.name not in text
 
 

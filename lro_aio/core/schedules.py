@@ -256,6 +256,20 @@ class ScheduleState:
             start = [one for one in wanted[-1:] if now - definition.comes(name, one) <= LATE]
         return Due(tuple(start), len(wanted) - len(start), came[-1] if came else self.since)
 
+    def judge(self, record: Record | None) -> bool:
+        """Count how the last operation ended, once; whether it has.
+
+        Args:
+            record: Its row; None where there is none any more.
+        """
+        if not self.judged and (record is None or record.done):
+            self.judged = True
+            if record is not None and record.state is State.FAILED:
+                self.failures += 1
+            elif record is None or record.state is State.SUCCEEDED:
+                self.failures = 0
+        return self.judged
+
     def redefined(self, definition: Definition, now: float) -> ScheduleState:
         """The state with another definition. Its moments count from now on."""
         former = {**self.former, self.definition.fingerprint: now}

@@ -16,7 +16,6 @@ from lro_aio.core.codec import StateCodec, fingerprint, pack
 from lro_aio.core.errors import OperationAlreadyExistsError, StateCodecError
 from lro_aio.core.logs import event
 from lro_aio.core.policies import RetryPolicy
-from lro_aio.core.record import State
 from lro_aio.core.schedules import (
     HANDLER,
     MOST_MISSED,
@@ -185,17 +184,7 @@ class _Run:
     async def _last_runs(self) -> bool:
         """Whether the last operation that was started has not ended. Its end is counted once."""
         state = self._state
-        if state.judged:
-            return False
-        record = await self._engine.rows.find(state.last_operation)
-        if record is not None and not record.done:
-            return True
-        state.judged = True
-        if record is not None and record.state is State.FAILED:
-            state.failures += 1
-        elif record is None or record.state is State.SUCCEEDED:
-            state.failures = 0
-        return False
+        return not (state.judged or state.judge(await self._engine.rows.find(state.last_operation)))
 
     async def _start(self, moment: int) -> None:
         state = self._state

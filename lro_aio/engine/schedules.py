@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import itertools
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -65,11 +66,11 @@ class Schedules:
             if len(page) < PAGE:
                 break
             query = replace(query, after=(page[-1].create_time, page[-1].name))
-        return sorted((self._told(record) for record in found), key=lambda info: info.name)
+        return sorted(await self._told(found), key=lambda info: info.name)
 
     async def get(self, name: str) -> ScheduleInfo:
         """One schedule."""
-        return self._told(await self._record(name))
+        return (await self._told([await self._record(name)]))[0]
 
     async def upcoming(self, name: str, count: int = UPCOMING) -> tuple[float, ...]:
         """The next moments of a schedule, in epoch seconds.
@@ -196,8 +197,14 @@ class Schedules:
     def _upcoming(self, state: ScheduleState, count: int) -> itertools.islice[int]:
         return itertools.islice(state.definition.calendar.after(max(state.since, self._clock.time())), count)
 
-    def _told(self, record: Record) -> ScheduleInfo:
-        state = self._state(record)
+    async def _told(self, records: Sequence[Record]) -> Sequence[ScheduleInfo]:
+        states = [self._state(record) for record in records]
+        ended = await self._rows.read_many([state.last_operation for state in states if not state.judged])
+        for state in states:
+            state.judge(ended.get(state.last_operation))
+        return [self._info(*pair) for pair in zip(records, states, strict=True)]
+
+    def _info(self, record: Record, state: ScheduleState) -> ScheduleInfo:
         definition = state.definition
         return ScheduleInfo(
             name=names.parse(record.name).id,

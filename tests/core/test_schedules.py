@@ -104,6 +104,7 @@ def test_a_bulk_action_spares_schedules_that_it_does_not_name():
     )
     assert spared(own, "*")
     assert not spared(own, 'handler = "lro.schedule.nightly"')
+    assert not spared(own, 'handler = "lro.schedule.*"')
     assert not spared(own.evolve(handler="nightly"), "*")
 
 

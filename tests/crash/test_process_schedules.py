@@ -1,4 +1,4 @@
-"""A fleet of ten processes, of which seven are killed around their writes: each moment is started once, none is lost."""
+"""Ten processes, of which seven are killed around their writes: each moment is started once, and none is lost."""
 
 from __future__ import annotations
 
