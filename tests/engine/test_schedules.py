@@ -164,12 +164,12 @@ async def test_skip_leaves_moments_out_while_the_last_operation_runs(opened, ran
 
 @pytest.mark.asyncio
 async def test_queue_starts_them_one_after_the_other(opened, ran, lro_clock):
-    client = await opened(nightly(state=1.5 * DAY, overlap="queue"))
-    await lro_clock.advance(4 * DAY)
-    assert when(ran) == ["2026-01-01T02:30:00Z", "2026-01-02T14:30:00Z", "2026-01-04T02:30:00Z"]
-    assert (await client.schedules.get("nightly")).missed == 0
-    await lro_clock.advance(DAY)
-    assert (await client.schedules.get("nightly")).queued >= 1
+    client = await opened(nightly(cron="", every=600, state=900, overlap="queue"))
+    await lro_clock.advance(2700)
+    assert [moment[14:19] for moment in when(ran)] == ["10:00", "25:00", "40:00"]
+    await lro_clock.advance(600)
+    told = await client.schedules.get("nightly")
+    assert (told.started, told.queued, told.missed) == (4, 1, 0)
 
 
 @pytest.mark.asyncio
