@@ -506,9 +506,12 @@ async def test_a_front_end_declares_and_runs_nothing(opened, ran, lro_clock, tmp
 
 
 @pytest.mark.asyncio
-async def test_a_front_end_that_does_not_know_the_handler_declares_nothing(opened, open_client, ran, lro_clock, store):
-    front = await open_client(store, schedules=[nightly(state=5.0)], worker=False)
+async def test_a_front_end_that_does_not_know_the_handler_declares_nothing(
+    opened, open_client, ran, lro_clock, tmp_path
+):
+    url = f"sqlite:///{tmp_path}/o.db"
+    front = await open_client(url, schedules=[nightly(state=5.0)], worker=False)
     assert await front.schedules.list() == []
-    await opened(nightly())
+    await opened(nightly(), where=url)
     await lro_clock.advance(DAY)
     assert len(ran) == 1
