@@ -33,7 +33,7 @@ $(VENV)/.demo-postgres: $(VENV)/.demo
 $(VENV)/.dev: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lro-aio needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev,mcp]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev-newest]'
 	@touch $@ $(VENV)/.demo $(VENV)/.demo-postgres
 
 # STORE=postgresql://... has it in a database of yours.

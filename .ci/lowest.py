@@ -9,7 +9,7 @@ from pathlib import Path
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
-ELSEWHERE = {"mcp"}
+ELSEWHERE = {"mcp", "dev-newest"}
 """Extras that are not installed here, since what they bring would raise the bounds of the others."""
 
 

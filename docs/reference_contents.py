@@ -36,6 +36,7 @@ SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
         ("lro_aio.core.stats", ["Count", "StateCount", "OwnerCount", "DueRoute", "FailureGroup"]),
         ("lro_aio.core.description", ["Problem"]),
         ("lro_aio.core.bulk", ["BulkState"]),
+        ("lro_aio", ["Schedule", "Schedules", "ScheduleInfo"]),
         ("lro_aio.ports", ["GetOperationStub"]),
         ("lro_aio.engine.life", ["ClosedError", "NeverOpenedError"]),
     ],

@@ -65,12 +65,14 @@ from lro_aio.core.moments import Observer
 from lro_aio.core.policies import LeasePolicy, Limits, PollPolicy, RetentionPolicy, RetryPolicy, SweepPolicy
 from lro_aio.core.record import WakeReason
 from lro_aio.core.results import unmarshal_operation
+from lro_aio.core.schedules import Schedule, ScheduleInfo
 from lro_aio.core.stats import Stats
 from lro_aio.core.timeline import Span
 from lro_aio.core.webhooks import Webhook
 from lro_aio.engine.children import wait_operation
 from lro_aio.engine.handlers import Handlers, RetryLater
 from lro_aio.engine.operation import CancelReason, Operation
+from lro_aio.engine.schedules import Schedules
 from lro_aio.engine.straight import Message
 from lro_aio.engine.suspension import Suspended
 from lro_aio.ports import OperationsService
@@ -146,7 +148,10 @@ __all__ = [  # noqa: RUF022 (in the order of sorted(), which anybody can check)
     "RetryLater",
     "RetryPolicy",
     "STATE_COLUMN_NAME",
+    "Schedule",
+    "ScheduleInfo",
     "SchedulerUnavailableError",
+    "Schedules",
     "Span",
     "SpannerStore",
     "SqliteStore",

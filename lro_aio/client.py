@@ -26,14 +26,17 @@ from lro_aio.core.policies import (
 )
 from lro_aio.core.record import WakeReason
 from lro_aio.core.results import unmarshal_operation
+from lro_aio.core.schedules import Schedule
 from lro_aio.core.webhooks import Webhook
 from lro_aio.engine import bulk
 from lro_aio.engine.children import Service, as_service
 from lro_aio.engine.controls import Controls
+from lro_aio.engine.declaring import Declarations
 from lro_aio.engine.engine import Engine
 from lro_aio.engine.handlers import HandlerFunction, HandlerOptions, Handlers, Register, RegisterAs, Registered
 from lro_aio.engine.life import NeverOpenedError
 from lro_aio.engine.operation import Operation
+from lro_aio.engine.schedule_runs import defined, handlers_of
 from lro_aio.engine.seeing import Seeing
 from lro_aio.engine.serving import ServerHost
 from lro_aio.engine.settings import Settings, check_row
@@ -91,6 +94,7 @@ class Client(Controls, bulk.Bulk, Seeing):
         resources: What handlers get as ``op.resources``: pools, HTTP clients.
         pause_on_failure: What ``handler(pause_on_failure=)`` is where a handler says nothing of it.
         observers: Told what happens here: see ``Observer``.
+        schedules: What is started again and again: see ``Schedule``.
         telemetry: Whether OpenTelemetry gets spans and metrics, where it is installed; or a ``Telemetry``.
         webhooks: Whom operations may tell of their ends, and how. Needs the extra ``http``.
         clock: For tests.
@@ -121,6 +125,7 @@ class Client(Controls, bulk.Bulk, Seeing):
         resources: Any = None,
         pause_on_failure: bool = False,
         observers: Iterable[Observer] = (),
+        schedules: Iterable[Schedule] = (),
         telemetry: bool | Observer = True,
         webhooks: Webhooks | None = None,
         clock: Clock | None = None,
@@ -133,6 +138,8 @@ class Client(Controls, bulk.Bulk, Seeing):
         self.handlers.include(bulk.handlers)
         for registry in [handlers] if isinstance(handlers, Handlers) else handlers:
             self.handlers.include(registry)
+        self._declared = tuple(schedules)
+        self.handlers.include(handlers_of(self._declared))
         if dispatch not in (None, "local", "scheduler"):
             raise ValueError(f'dispatch must be "local" or "scheduler", not {dispatch!r}')
         for name, value in (("max_running", max_running), ("max_attempts", max_attempts)):
@@ -244,10 +251,13 @@ class Client(Controls, bulk.Bulk, Seeing):
             StoreUnavailableError: It does not answer.
             ClockSkewError: Its clock and this machine's differ by more than a quarter of the lease.
             RuntimeError: It is open already, or was opened by the process that this one was forked from.
+            UnknownHandlerError: A schedule's handler is not registered.
+            StateCodecError: A schedule's state cannot be encoded. It names the field.
         """
         if self._engine is not None and self._engine.life.begun and not self._engine.life.closed:
             self._engine.life.check_open()  # on another loop, or in a process that was forked: says what to do
             raise RuntimeError("the client is open already")
+        definitions = defined(self._declared, self.handlers, worker=self._settings.worker)
         self._engine = Engine(
             self,
             self.store,
@@ -258,6 +268,8 @@ class Client(Controls, bulk.Bulk, Seeing):
             self._services,
         )
         await self._engine.open()
+        if definitions:
+            await Declarations(self._engine, definitions).begin()
         if self.scheduler.local and self._settings.worker and os.environ.get("K_SERVICE"):
             logger.warning(
                 "this runs on Cloud Run with a local scheduler: background work is frozen between requests, unless CPU"

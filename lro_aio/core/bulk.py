@@ -9,6 +9,7 @@ from lro_aio.core import filters
 from lro_aio.core.errors import InvalidFilterError
 from lro_aio.core.record import Record
 from lro_aio.core.rerunning import links
+from lro_aio.core.schedules import HANDLER as SCHEDULE
 from lro_aio.core.stats import Count, count_json
 from lro_aio.core.webhooks import HANDLER as DELIVERS
 
@@ -31,7 +32,7 @@ __all__ = [
 
 HANDLER = "lro.bulk"
 """Name of the handler."""
-_OURS = (HANDLER, DELIVERS)
+_OURS = (HANDLER, SCHEDULE, DELIVERS)
 RERUN = "rerun"
 EVERYTHING = "*"
 """The filter for every operation. It has to be said."""
@@ -134,8 +135,9 @@ def preview_json(found: BulkPreview) -> dict[str, Any]:
 
 
 def spared(record: Record, text: str) -> bool:
-    """Whether a row is a bulk action or the delivery of a webhook: a filter has to name those that it is to touch."""
-    return record.handler in _OURS and record.handler not in text and record.name not in text
+    """Whether a row is the package's own, such as a bulk action or a schedule: a filter has to name it to touch it."""
+    own = next((own for own in _OURS if record.handler.startswith(own)), "")
+    return bool(own) and own not in text and record.name not in text
 
 
 def made_meanwhile(record: Record, until: float) -> bool:

@@ -195,8 +195,8 @@ class Bulk(abc.ABC):
     metadata tells how far it has come, and its end what was done. It may be cancelled; what was done stays done.
 
     It acts on operations that were made before it, on each once, and at most at the given rate. It leaves itself alone,
-    and other bulk actions and the deliveries of webhooks as well unless the filter names them. The reason and its name
-    are in the history of what it cancels, pauses, unpauses and runs again.
+    and other bulk actions, schedules and the deliveries of webhooks as well, unless the filter names them or their
+    handlers. The reason and its name are in the history of what it cancels, pauses, unpauses and runs again.
     """
 
     @property

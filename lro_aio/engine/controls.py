@@ -7,6 +7,7 @@ from typing import Any
 
 from lro_aio.engine.engine import Engine
 from lro_aio.engine.operation import Operation
+from lro_aio.engine.schedules import Schedules
 
 __all__ = ["Controls"]
 
@@ -18,6 +19,11 @@ class Controls(abc.ABC):
     @abc.abstractmethod
     def engine(self) -> Engine:
         """The present life of the client. For the engine."""
+
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules of the store: to list, pause, run and backfill them."""
+        return Schedules(self.engine)
 
     async def send(self, name: str, topic: str, payload: Any = None, *, message_id: str | None = None) -> None:
         """Send a message to an operation that has not ended. Returns once it is durable.

@@ -98,11 +98,15 @@ class Dispatcher:
         self._settings = settings
         self._life = life
         self._tasks = Tasks()
+        self._alarms: dict[str, Callable[[], None]] = {}
+        """By name, for rows that need no slot: the undo of the timer that wakes them."""
         # A scheduler of somebody else's may be older than the question.
         self._watches: Callable[[str], bool] = getattr(scheduler, "watches", lambda _: False)
 
     async def close(self) -> None:
         """Wait for the claims that are under way."""
+        for cancel in self._alarms.values():
+            cancel()
         await self._tasks.wait(CLOSE_WAIT)
 
     async def resume(
@@ -197,7 +201,7 @@ class Dispatcher:
             await self.try_store(record)
             if self._settings.dispatch != "scheduler":
                 raise OperationBusyError(record.name, self._evidence.interval)
-        if self._slots.free <= 0:
+        if not self._slots.has_room(light=handler.light):
             raise WorkerUnavailableError("it is shutting down" if self._life.draining else "it is full")
         return handler if proven else None
 
@@ -279,10 +283,26 @@ class Dispatcher:
             await self._note_handover(record, wait, now + delay, "")
             return
         self._standstill.note(record)
+        if self._scheduler.local:
+            self._set_alarm(record, wait.ends - now)
         await self._keeper.waited_for(record, self._scheduler.horizon)
         if handle is not None:
             checks = [now + self._scheduler.horizon, wait.ends, wait.deadline or 0.0, wait.news or 0.0]
             await self._note_handover(record, wait, min(check for check in checks if check > now), handle)
+
+    def _set_alarm(self, record: Record, delay: float) -> None:
+        """Wake a row that needs no slot: where there is none left, the sweep does not look for what is due."""
+        handler = self._runnable.find(record)
+        if handler is None or not handler.light:
+            return
+
+        def ring() -> None:
+            del self._alarms[record.name]
+            self.push(record)
+
+        self._alarms.pop(record.name, lambda: None)()
+        if delay > 0:
+            self._alarms[record.name] = self.clock.call_later(delay, ring)
 
     async def run_or_hand_over(self, record: Record) -> None:
         """Run a row that is ready: here, or through the scheduler where runs belong into its requests."""
@@ -363,7 +383,7 @@ class Dispatcher:
         wake = None if wait is None else wait.wake(wait.reason(self.clock.time(), ()) or WakeReason.ELAPSED)
         if self._waits_for_trial(record, handler, wake):
             return False
-        if not _ends_by_claim(record, handler) and not self._slots.has_free():
+        if not _ends_by_claim(record, handler) and not self._slots.has_free(light=handler.light):
             self._slots.wait(record, wake)
             return False
         self._worker.begin_claim(record, handler, token=_token(record, wake), wake=wake, told=told)
@@ -428,7 +448,7 @@ class Dispatcher:
         """
         if self._waits_for_trial(record, handler, wake):
             return
-        if not _ends_by_claim(record, handler) and not self._slots.has_free():
+        if not _ends_by_claim(record, handler) and not self._slots.has_free(light=handler.light):
             if not self._life.draining:
                 self._slots.wait(record, wake)
             elif wake is not None:

@@ -14,6 +14,7 @@ from lro_aio.core.errors import UnknownHandlerError, UnknownResumePointError
 from lro_aio.core.names import check_name
 from lro_aio.core.policies import Duration, RetryPolicy, seconds
 from lro_aio.core.record import Record
+from lro_aio.core.schedules import HANDLER as SCHEDULE
 from lro_aio.engine.annotations import Returns, state_of
 from lro_aio.engine.suspension import Suspended
 from lro_aio.ports import Route
@@ -82,6 +83,11 @@ class Handler:
     def own(self) -> bool:
         """Whether it is this package's, and not the application's."""
         return self.name.startswith(OWN)
+
+    @property
+    def light(self) -> bool:
+        """Whether its runs need no slot: they are over in a moment, and start what waits for one itself."""
+        return self.name.startswith(SCHEDULE)
 
     @property
     def response(self) -> ResponseType:

@@ -121,6 +121,10 @@ class Progress:
                 self._metadata, self._dirty = before
             raise
 
+    def keep(self, metadata: bytes) -> None:
+        """Write other metadata with the operation's next write, and not before."""
+        self._metadata, self._dirty = metadata, True
+
     def take(self) -> bytes:
         """What is not yet written, for the caller to write with something else; empty for nothing."""
         if self._task is not None:

@@ -38,6 +38,8 @@ class Slots:
         """By uid: when the run began."""
         self._claiming: dict[str, int] = {}
         """How many claims are under way: by name, those of starts by uid."""
+        self._light: set[str] = set()
+        """Of these two, those that need no slot (``Handler.light``)."""
         self._taken: set[str] = set()
         """Names: rows that have a slot and are about to be claimed."""
         self._waiting: dict[str, tuple[Record, Wake | None]] = {}
@@ -62,13 +64,13 @@ class Slots:
     @property
     def free(self) -> int:
         """Runs that may start now."""
-        taken = len(self._running) + len(self._claiming) + len(self._taken)
+        taken = len(self._running) + len(self._claiming) + len(self._taken) - len(self._light)
         return 0 if self.closed or self.blocked else max(0, self.most - taken)
 
     @property
     def room(self) -> int:
         """Slots that no run has."""
-        return self.most - len(self._running)
+        return self.most - sum(uid not in self._light for uid in self._running)
 
     @property
     def quiet(self) -> bool:
@@ -97,12 +99,20 @@ class Slots:
         """Whether this row is one of them, and waits for a free slot or for its turn."""
         return name in self._waiting or name in self.suspects
 
-    def has_free(self) -> bool:
-        """Whether a run may start now. Where not, the want of a slot is noted."""
-        if self.free > 0:
+    def has_free(self, *, light: bool = False) -> bool:
+        """Whether a run may start now. Where not, the want of a slot is noted.
+
+        Args:
+            light: Whether it needs no slot.
+        """
+        if self.has_room(light=light):
             return True
         self._starve()
         return False
+
+    def has_room(self, *, light: bool = False) -> bool:
+        """As ``has_free``, and nothing is noted."""
+        return self.free > 0 or (light and not self.closed and not self.blocked)
 
     def wait(self, record: Record, wake: Wake | None) -> None:
         """Claim a row as soon as there is a free slot.
@@ -144,9 +154,11 @@ class Slots:
         """The slot that was taken for a waiting row is used by its claim, which comes now, or not at all."""
         self._taken.discard(name)
 
-    def begin_claim(self, key: str) -> None:
-        """A claim is sent: it has a slot until it is answered."""
+    def begin_claim(self, key: str, *, light: bool = False) -> None:
+        """A claim is sent: it has a slot until it is answered, unless it is ``light``."""
         self._claiming[key] = self._claiming.get(key, 0) + 1
+        if light:
+            self._light.add(key)
         self._no_claims.clear()
 
     def end_claim(self, key: str, running: Record | None = None) -> None:
@@ -157,8 +169,11 @@ class Slots:
             running: The row that runs here now, if it does: it keeps the slot.
         """
         left = self._claiming.pop(key) - 1
+        light = key in self._light
         if left:
             self._claiming[key] = left
+        else:
+            self._light.discard(key)
         if not self._claiming:
             self._no_claims.set()
         if running is None:
@@ -166,6 +181,8 @@ class Slots:
         else:
             self._waiting.pop(running.name, None)  # a scan that began before the claim may have found it due
             self._running[running.uid] = self._now()
+            if light:
+                self._light.add(running.uid)
             self._changed()
 
     def claiming(self, key: str) -> bool:
@@ -179,6 +196,7 @@ class Slots:
     def clear(self, record: Record) -> None:
         """Its run has ended."""
         self._running.pop(record.uid, None)
+        self._light.discard(record.uid)
         self.tell_free()
 
     def tell_free(self) -> None:

@@ -150,6 +150,44 @@ class Starter:
             self._compare(created, record, by, others)
         return Holding(self._host, created, handler=known)
 
+    async def start_kept(
+        self, handler: str, data: bytes, codec: str, *, request_id: str, by: Holding | None = None
+    ) -> Holding:
+        """Start an operation with a state as a row keeps it, also where the handler is not known here.
+
+        The id of the request decides alone: a repeat with another state gives the same operation.
+
+        Args:
+            handler: The handler's name.
+            data: The state.
+            codec: How to read it.
+            request_id: Of the request.
+            by: What starts it: nothing is started once it has another holder. It is no parent.
+
+        Raises:
+            LeaseLostError: ``by`` has another holder.
+            The errors of ``start``.
+        """
+        known, settings = self._runnable.handlers.find(handler), self._settings
+        settings.limits.check("state", len(data))
+        own = fingerprint_of(handler, None, request_id)
+        here = settings.dispatch == "local" and self._has_slot_for(known)
+        record = self._new_record(
+            "",
+            handler,
+            None,
+            request_id=request_id,
+            operation_id=None,
+            fingerprint=lambda: own,
+            claimed_by=settings.claimant(known, self._rows.store) if known is not None and here else None,
+            state_data=data,
+            state_codec=codec,
+            traceparent=CALLER.get(),
+            allowed=self._allowed(known, None),
+        )
+        created = await self._make(record, known if here else None, by, _NONE, explicit=False)
+        return Holding(self._host, created, handler=known)
+
     async def start_child(self, by: Holding, handler: str | HandlerFunction, state: Any = None, *, key: str) -> Holding:
         """See ``Operation.start_child``."""
         parent = by.record
@@ -292,7 +330,7 @@ class Starter:
     def _has_slot_for(self, handler: Handler | None) -> bool:
         """Whether the row is claimed in the write that makes it; else it waits for a slot, or for another process."""
         if handler is not None and self._runnable.worker:
-            return self._slots.has_free()
+            return self._slots.has_free(light=handler.light)
         self._slots.starved = True
         return False
 

@@ -176,7 +176,7 @@ class Worker:
                 told(outcome, run)
 
         self._rows.post(Change(record.name, claim, claims=True), answered)
-        self._slots.begin_claim(record.name)
+        self._slots.begin_claim(record.name, light=handler.light)
 
     def submit(self, change: Change, handler: Handler, *, uid: str) -> asyncio.Future[Record | None]:
         """Submit the claim of a row that it makes, keep one slot until it is answered, and launch it then.
@@ -189,7 +189,7 @@ class Worker:
             uid: Launch only this row.
         """
         future = self._rows.submit(change, partial(self._answered, uid, handler, uid))
-        self._slots.begin_claim(uid)
+        self._slots.begin_claim(uid, light=handler.light)
         return future
 
     def observe(self, name: str, record: Record | None) -> None:  # noqa: ARG002 (a listener of the feed)

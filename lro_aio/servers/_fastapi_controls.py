@@ -6,6 +6,7 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from lro_aio.servers import _fastapi_bulk as bulk
+from lro_aio.servers import _fastapi_schedules as schedules
 from lro_aio.servers._openapi import operation_responses
 from lro_aio.servers._routes import Members, Routes, read_members, response
 from lro_aio.servers.http import Reply, operation_json
@@ -42,6 +43,7 @@ def add_routes(routes: Routes) -> None:
         return response(Reply(200, operation_json(made)))
 
     bulk.add_routes(routes, {"cancel": cancel, "pause": pause, "unpause": unpause, "rerun": rerun})
+    schedules.add_writes(routes)
     described = operation_responses(calls.client)
     routes.add("POST", "/{name:path}:cancel", routes.endpoint("cancel", cancel), "CancelOperation")
     routes.add("POST", "/{name:path}:pause", routes.endpoint("pause", pause), "PauseOperation")

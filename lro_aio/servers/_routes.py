@@ -29,6 +29,7 @@ __all__ = [
     "Routes",
     "collection_name",
     "either",
+    "path_name",
     "query_parameters",
     "read_members",
     "read_sent",

@@ -31,6 +31,8 @@ Authorize = Callable[[Any, str, str], bool | Awaitable[bool | None] | None]
 "cancel", "send", "wait" (for a watch too), "pause", "unpause" or "rerun". ``name`` is what the caller sent, unchecked;
 for "list" it is the collection in its one spelling: ``operations``, ``{parent}/operations``, or ``-`` for every parent.
 A verb over many operations is asked about twice, both times with the collection: may the caller "list" it, and do that?
+HTTP asks about schedules too: "list_schedules" with the name "schedules", "get_schedule", "run_schedule",
+"pause_schedule" and "unpause_schedule" with ``schedules/{name}``.
 It refuses the call by returning False or raising ``PermissionError``, and allows it by returning True or None.
 """
 

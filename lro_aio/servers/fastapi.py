@@ -25,7 +25,7 @@ from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.status import make_status
 from lro_aio.engine.life import ClosedError
 from lro_aio.engine.operation import Operation
-from lro_aio.servers import _fastapi_azure, _fastapi_controls, azure
+from lro_aio.servers import _fastapi_azure, _fastapi_controls, _fastapi_schedules, azure
 from lro_aio.servers._openapi import SENT_BODY, operation_responses
 from lro_aio.servers._routes import Routes, query_parameters, read_sent, response
 from lro_aio.servers._signals import drained_on_signal
@@ -109,6 +109,9 @@ def operations_router(
     ``{"filter": ...}`` is their ``count``, with ``more`` where there are more, and a ``sample`` of their names; to
     ``{"filter": ..., "force": true, "reason": "...", "perSecond": 50}`` the operation that does it.
 
+    Of schedules, GET ``/v1/schedules`` and ``/v1/schedules/{name}`` tell, and POST ``/v1/schedules/{name}:run``,
+    ``:pause`` and ``:unpause`` act on them.
+
     In the style of Azure, with status monitors, ``Retry-After`` while an operation is unfinished, and Azure's errors:
 
     ===========================================================  ================================================
@@ -130,6 +133,8 @@ def operations_router(
             "send", "wait" (for ``:wait`` and ``:watch``), "pause", "unpause" or "rerun". ``name`` is as the caller sent
             it; for "list" the collection in one spelling: ``operations``, ``{parent}/operations``, or ``-`` for every
             parent. A verb over many operations asks about the collection twice: may the caller "list" it, and do that?
+            For schedules, it is "list_schedules" with "schedules", or "get_schedule", "run_schedule", "pause_schedule"
+            or "unpause_schedule" with ``schedules/{name}``.
             False or ``PermissionError`` refuses the request with 403, before the name is read (AIP-211).
             FastAPI answers an ``HTTPException`` that it raises. None, the default, lets every caller do everything.
         prefix: Path before everything that the router serves. None: the paths above.
@@ -330,6 +335,7 @@ def _add_reads(routes: Routes, keep_alive: float) -> None:
 
     routes.add_get(get, "GetOperation")
     routes.add_lists(page, get, LIST_PARAMETERS)
+    _fastapi_schedules.add_reads(routes)
     routes.add("GET", "/{name:path}:watch", routes.endpoint("wait", watch), "WatchOperation")
     described = operation_responses(calls.client)
     routes.add("GET", "/{name:path}", routes.endpoint("get", get), "GetOperation", responses=described)

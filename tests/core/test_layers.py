@@ -32,6 +32,7 @@ RANKS = drawn()
 MESSAGES = {"google.protobuf", "google.rpc", "google.longrunning"}
 THIRD_PARTY = {
     "core": MESSAGES,
+    "core.calendars": {"cronsim"},  # lazily: where there is a schedule
     "core.codes": {"grpc"},  # lazily: `code.grpc_code`
     "core.errors": MESSAGES | {"grpc"},  # for an annotation
     "core.codec": MESSAGES | {"pydantic", "pydantic_core"},

@@ -376,6 +376,7 @@ async def work(config: dict[str, Any]) -> None:
     client = lro.Client(
         noted,
         handlers=[handlers, *(importlib.import_module(name).registry(LEDGER) for name in config.get("more", ()))],
+        schedules=[lro.Schedule(**one) for one in config.get("schedules", ())],
         linger=config.get("linger", 1.0),
         clock=SteppedClock(config["clock"]) if "clock" in config else None,
         scheduler=Elsewhere() if config.get("remote") else None,

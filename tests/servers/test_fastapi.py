@@ -469,6 +469,9 @@ class TestApplication:
             "/v1/{name}:unpause",
             "/v1/{name}:rerun",
             "/google.longrunning.Operations/GetOperation",
+            "/v1/schedules",
+            "/v1/schedules/{name}",
+            *(f"/v1/schedules/{{name}}:{verb}" for verb in ("run", "pause", "unpause")),
             *(
                 f"/v1/{below}operations:{verb}"
                 for below in ("", "{name}/")

@@ -1,0 +1,243 @@
+"""``client.schedules``: what is done with schedules while they run."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import itertools
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from lro_aio.core import names, trail
+from lro_aio.core.calendars import epoch, iso
+from lro_aio.core.errors import InvalidTransitionError, OperationNotFoundError
+from lro_aio.core.record import Record, State
+from lro_aio.core.schedules import (
+    HANDLER,
+    PARENT,
+    ScheduleInfo,
+    ScheduleState,
+    handler_of,
+    request_of,
+    row_of,
+    state_codec,
+)
+from lro_aio.engine.engine import Engine
+from lro_aio.engine.operation import Operation
+from lro_aio.engine.readers import Work
+from lro_aio.engine.timing import sleep_for
+from lro_aio.ports import ListQuery
+
+__all__ = ["FASTEST", "UPCOMING", "Schedules"]
+
+UPCOMING = 5
+"""Moments that are told of."""
+PAGE = 500
+MOST_FILLED = 10_000
+"""Moments of one ``backfill``."""
+FASTEST = 1000
+"""Operations a second that can be asked for."""
+
+
+class Schedules:
+    """The schedules of a store: all of them, also those that this process does not declare.
+
+    A method that takes a name raises ``OperationNotFoundError`` where there is no such schedule, and
+    ``StoreUnavailableError`` where the store did not answer.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._rows = engine.rows
+        self._clock = engine.clock
+
+    async def list(self) -> list[ScheduleInfo]:
+        """Every schedule, by name, with its next five moments."""
+        self._rows.check_open()
+        now = self._clock.time()
+        query = ListQuery(now=now, limit=PAGE, parent=PARENT)
+        found: list[Record] = []
+        while True:
+            page = await self._rows.call(partial(self._rows.store.list, query), Work.LIST)
+            found += [record for record in page if record.handler.startswith(HANDLER)]
+            if len(page) < PAGE:
+                break
+            query = replace(query, after=(page[-1].create_time, page[-1].name))
+        return sorted(await self._told(found), key=lambda info: info.name)
+
+    async def get(self, name: str) -> ScheduleInfo:
+        """One schedule."""
+        return (await self._told([await self._record(name)]))[0]
+
+    async def upcoming(self, name: str, count: int = UPCOMING) -> tuple[float, ...]:
+        """The next moments of a schedule, in epoch seconds.
+
+        Args:
+            name: Of the schedule.
+            count: How many, up to 1000.
+
+        Raises:
+            ValueError: ``count`` is not from 1 to 1000.
+        """
+        if not 1 <= count <= 1000:
+            raise ValueError(f"count must be from 1 to 1000, not {count!r}")
+        return tuple(self._upcoming(self._state(await self._record(name)), count))
+
+    async def pause(self, name: str, reason: str = "") -> None:
+        """Start nothing until ``unpause``. Moments that come meanwhile are nobody's: they are never made up for.
+
+        Args:
+            name: Of the schedule.
+            reason: For its history.
+        """
+        await self._engine.pauser.pause((await self._record(name)).name, reason)
+
+    async def unpause(self, name: str, reason: str = "") -> None:
+        """Go on with the moments from now on. One that is not paused stays as it is.
+
+        Args:
+            name: Of the schedule.
+            reason: For its history.
+        """
+        record = await self._record(name)
+        try:
+            await self._engine.pauser.unpause(record.name, reason)
+        except InvalidTransitionError:
+            if (await self._rows.record(record.name)).paused:
+                raise
+
+    async def delete(self, name: str) -> None:
+        """Forget the schedule. What it has started goes on. A client that declares it makes it anew when it opens."""
+        record = await self._record(name)
+        if not record.done:
+            await self._engine.pauser.pause(record.name, "it is to be deleted")
+        with suppress(OperationNotFoundError):  # a repeat
+            await self._rows.delete(record.name)
+
+    async def run(self, name: str, *, request_id: str | None = None) -> Operation[Any]:
+        """Start an operation of the schedule now, whatever its moments. ``overlap`` does not count it.
+
+        Args:
+            name: Of the schedule.
+            request_id: The caller's id for the request, as in ``Client.start``. A repeat returns the same operation.
+
+        Raises:
+            ValueError: ``request_id`` is malformed.
+            PayloadTooLargeError: The state is over its limit in this process.
+        """
+        state = self._state(await self._record(name))
+        now = self._clock.time()
+        return await self._start(state, now, request_id or f"{PARENT}/run/{names.new_id()}")
+
+    async def backfill(
+        self,
+        name: str,
+        start: datetime.datetime | float,
+        end: datetime.datetime | float,
+        *,
+        per_second: float = 10,
+    ) -> tuple[Operation[Any], ...]:
+        """Start the operations of the moments in the past from ``start`` up to ``end``. Returns once all are durable.
+
+        A moment that has its operation keeps it: the call may be repeated, and go on with what an earlier one left
+        undone. ``overlap`` does not count them.
+
+        Args:
+            name: Of the schedule.
+            start: An aware datetime or epoch seconds; the moment itself is one of them.
+            end: Likewise; the moment itself is not.
+            per_second: Operations at most.
+
+        Raises:
+            ValueError: ``start`` or ``end`` has no time zone, ``end`` is in the future or not after ``start``, there
+                are more than 10,000 moments between them, or ``per_second`` is not from 0.001 to 1000.
+        """
+        first, last = epoch(start, "start"), epoch(end, "end")
+        if isinstance(per_second, bool) or not 0.001 <= per_second <= FASTEST:
+            raise ValueError(f"per_second must be from 0.001 to {FASTEST}, not {per_second!r}")
+        if last > self._clock.time():
+            raise ValueError(f"end must not be in the future: {iso(last)} is no past moment")
+        if last <= first:
+            raise ValueError("end must be after start")
+        state = self._state(await self._record(name))
+        coming = itertools.takewhile(lambda moment: moment < last, state.definition.calendar.after(first - 1))
+        moments = [moment for moment in itertools.islice(coming, MOST_FILLED + 2) if moment >= first]
+        if len(moments) > MOST_FILLED:
+            raise ValueError(f"end: there are more than {MOST_FILLED:,} moments after start; ask for fewer at a time")
+        size = max(1, int(per_second))
+        made: list[Operation[Any]] = []
+        for begin in range(0, len(moments), size):
+            if begin:
+                await sleep_for(self._clock, size / per_second)
+            part = (self._start(state, moment, request_of(name, moment)) for moment in moments[begin : begin + size])
+            made += await asyncio.gather(*part)
+        return tuple(made)
+
+    async def _start(self, state: ScheduleState, moment: float, request_id: str) -> Operation[Any]:
+        definition = state.definition
+        holding = await self._engine.starter.start_kept(
+            definition.handler, definition.begins_with(moment), definition.codec, request_id=request_id
+        )
+        return Operation(holding)
+
+    async def _record(self, name: str) -> Record:
+        record = await self._rows.record(row_of(name))
+        if record.handler != handler_of(name):  # an operation of the application's own, under this parent
+            raise OperationNotFoundError(record.name)
+        return record
+
+    def _state(self, record: Record) -> ScheduleState:
+        state = state_codec.decode(record.state_data, record.state_codec)
+        assert state is not None
+        return state
+
+    def _upcoming(self, state: ScheduleState, count: int) -> itertools.islice[int]:
+        return itertools.islice(state.definition.calendar.after(max(state.since, self._clock.time())), count)
+
+    async def _told(self, records: Sequence[Record]) -> Sequence[ScheduleInfo]:
+        states = [self._state(record) for record in records]
+        ended = await self._rows.read_many([state.last_operation for state in states if not state.judged])
+        for state in states:
+            state.judge(ended.get(state.last_operation))
+        return [self._info(*pair) for pair in zip(records, states, strict=True)]
+
+    def _info(self, record: Record, state: ScheduleState) -> ScheduleInfo:
+        definition = state.definition
+        return ScheduleInfo(
+            name=names.parse(record.name).id,
+            operation=record.name,
+            handler=definition.handler,
+            cron=definition.cron,
+            every=definition.every,
+            timezone=definition.timezone,
+            overlap=definition.overlap,
+            catch_up=definition.catch_up,
+            jitter=definition.jitter,
+            fingerprint=definition.fingerprint,
+            version=state.version,
+            paused=record.paused,
+            reason=self._reason(record),
+            upcoming=tuple(self._upcoming(state, UPCOMING)),
+            last=state.last,
+            last_operation=state.last_operation,
+            queued=len(state.queue),
+            started=state.started,
+            skipped=state.skipped,
+            missed=state.missed,
+            failures=state.failures,
+        )
+
+    def _reason(self, record: Record) -> str:
+        """Why it does not run; "" where it does."""
+        if record.done:
+            return "it was cancelled" if record.state is State.CANCELLED else "it has failed"
+        if record.paused:
+            said = [one.text for one in trail.happenings(record.trail) if one.kind == trail.PAUSED]
+            return (said[-1] if said else "") or "it is paused"
+        due, patience = record.check_time, 2 * self._engine.settings.sweep.interval
+        if record.state is not State.RUNNING and due is not None and due + patience < self._clock.time():
+            return f"no process that declares it has run since {iso(due)}"
+        return ""
