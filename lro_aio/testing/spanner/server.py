@@ -104,7 +104,7 @@ class Server:
 
         def serve(request: Any, context: grpc.ServicerContext) -> Any:
             try:
-                fault = gate.enter(rpc, request)
+                fault = gate.enter(rpc, request, context.invocation_metadata())
                 if fault is not None and fault.when == "before":
                     raise gate.fail(fault, request)
                 response = behaviour(request, context)
@@ -124,7 +124,7 @@ class Server:
 
         def serve(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             try:
-                fault = gate.enter(rpc, request)
+                fault = gate.enter(rpc, request, context.invocation_metadata())
                 if fault is not None and fault.when == "before":
                     raise gate.fail(fault, request)
                 yield from behaviour(request, context)
