@@ -63,6 +63,11 @@ class Gate:
                 self._commits.add(id_)
         return self.faults.draw(rpc, transactional=id_ is not None, settled=settled, again=again)
 
+    def carried(self, size: int) -> None:
+        """A request or an answer of so many bytes was transferred."""
+        with self._database.condition:
+            self._database.work["bytes"] += size
+
     def fail(self, fault: Fault, request: Any) -> SpannerError:
         """The error of a fault, after its side effects."""
         database = self._database
