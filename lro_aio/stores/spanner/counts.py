@@ -25,11 +25,14 @@ from lro_aio.stores.spanner.values import blob, moment, number
 __all__ = ["gather"]
 
 Execute = Callable[[queries.Query], Iterable[struct_pb2.ListValue]]
+Read = Callable[[Sequence[str], Sequence[str]], Iterable[struct_pb2.ListValue]]
 
 _DUE = 100
 """Due rows of a shard that are looked at."""
 _FAILURES = 200
 """Failed rows that are read: with their metadata, which is in one column with the error."""
+_FAILED = ("key", "Handler", "EndTime", "UpdateTime", "Operation")
+"""What is read of each."""
 _SPARE = 16
 """By how much shards differ, where there are few rows in all."""
 _TOLD_APART = {
@@ -51,11 +54,12 @@ class _Seen(NamedTuple):
     paused: bool
 
 
-def gather(execute: Execute, table: str, query: StatsQuery, *, paused: bool) -> Stats:
-    """All of it: a statement for each handler, and five more.
+def gather(execute: Execute, read: Read, table: str, query: StatsQuery, *, paused: bool) -> Stats:
+    """All of it: a statement for each handler, five more, and a read.
 
     Args:
         execute: Runs a statement.
+        read: Reads columns of rows by their keys, in the order of these.
         table: The table of the operations.
         query: How far to count.
         paused: Whether the table has a column for pauses.
@@ -77,7 +81,7 @@ def gather(execute: Execute, table: str, query: StatsQuery, *, paused: bool) -> 
         owners=owners.items(),
         more=more,
         due=_due(execute, table, query.now),
-        failures=_failures(execute, table, query),
+        failures=_failures(execute, read, table, query),
     )
 
 
@@ -143,10 +147,10 @@ def _due(execute: Execute, table: str, now: float) -> Iterator[DueRoute]:
         yield DueRoute(handler=route[0], resume_point=route[1], since=since, name=name, count=count)
 
 
-def _failures(execute: Execute, table: str, query: StatsQuery) -> tuple[FailureGroup, ...]:
+def _failures(execute: Execute, read: Read, table: str, query: StatsQuery) -> tuple[FailureGroup, ...]:
     most = min(query.failures, _FAILURES)
-    rows = list(execute(queries.failures(table, now=query.now, limit=most + 1)))
-    return grouped(_errors(rows[:most]), more=len(rows) > most)
+    keys = [row.values[0].string_value for row in execute(queries.failures(table, now=query.now, limit=most + 1))]
+    return grouped(_errors(read(_FAILED, keys[:most])), more=len(keys) > most)
 
 
 def _errors(rows: Iterable[struct_pb2.ListValue]) -> Iterator[FoundFailure]:
