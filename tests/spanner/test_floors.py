@@ -11,7 +11,7 @@ import pytest
 
 import lro_aio as lro
 from lro_aio.core.record import Record
-from lro_aio.ports import Look, Route
+from lro_aio.ports import Look, Route, StatsQuery
 from lro_aio.stores.spanner.floors import SLACK, WHOLE_EVERY, Floor
 from lro_aio.stores.spanner.store import SpannerStore
 from lro_aio.testing import FakeSpanner
@@ -111,7 +111,7 @@ def passed(fake: FakeSpanner) -> int:
 def through(store: SpannerStore, *records: Record) -> None:
     """Rows that were due, and are done with."""
     create_all(store, *records)
-    store.apply([remove(record.name) for record in records])
+    store.apply([update(record.name, check_time=None) for record in records])
 
 
 @on_the_fake
@@ -167,6 +167,18 @@ def test_what_this_process_made_due_long_ago_is_found(store: SpannerStore) -> No
     swept(store)
     store.apply([update(name_of(1), check_time=NOW)])
     assert names(swept(store).due) == [name_of(1)]
+
+
+@on_the_fake
+def test_so_does_a_count_of_what_is_due(fake: FakeSpanner, store: SpannerStore) -> None:
+    through(store, *(row(n, check_time=NOW + n) for n in range(DONE)))
+    create_all(store, row("old", check_time=NOW + 2 * SLACK, handler="other"))
+    query = StatsQuery(now=LATER)
+    first = store.stats(query)
+    fake.work.clear()
+    assert store.stats(query) == first
+    assert [route.name for route in first.due] == [name_of("old")]
+    assert passed(fake) == 0
 
 
 @on_the_fake

@@ -7,6 +7,7 @@ its own, an eighth of the whole and a little more: rows are spread evenly over s
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -54,7 +55,9 @@ class _Seen(NamedTuple):
     paused: bool
 
 
-def gather(execute: Execute, read: Read, table: str, query: StatsQuery, *, paused: bool) -> Stats:
+def gather(
+    execute: Execute, read: Read, table: str, query: StatsQuery, *, paused: bool, since: float = -math.inf
+) -> Stats:
     """All of it: a statement for each handler, five more, and a read.
 
     Args:
@@ -63,6 +66,7 @@ def gather(execute: Execute, read: Read, table: str, query: StatsQuery, *, pause
         table: The table of the operations.
         query: How far to count.
         paused: Whether the table has a column for pauses.
+        since: Epoch seconds before which nothing is due.
     """
     handlers = list(_handlers(execute, table))
     seen, cut = _looked_at(execute, table, handlers, max(1, query.most // 10), paused=paused)
@@ -80,7 +84,7 @@ def gather(execute: Execute, read: Read, table: str, query: StatsQuery, *, pause
         paused=Count(sum(row.paused and row.outcome == 0 for row in seen), more=more),
         owners=owners.items(),
         more=more,
-        due=_due(execute, table, query.now),
+        due=_due(execute, table, query.now, since),
         failures=_failures(execute, read, table, query),
     )
 
@@ -130,12 +134,12 @@ def _looked_at(
     return seen, cut
 
 
-def _due(execute: Execute, table: str, now: float) -> Iterator[DueRoute]:
+def _due(execute: Execute, table: str, now: float, since: float) -> Iterator[DueRoute]:
     """Of what has been due for longest in each shard."""
     oldest: dict[tuple[str, str], tuple[float, str]] = {}
     found: Counter[tuple[str, str]] = Counter()
     shards: Counter[str] = Counter()
-    for row in execute(queries.due(table, now=now, limit=_DUE)):
+    for row in execute(queries.due(table, now=now, limit=_DUE, since=since)):
         shard, key, when, handler, resume_point = row.values
         route = handler.string_value, resume_point.string_value
         oldest.setdefault(route, (moment(when) or 0.0, key.string_value))

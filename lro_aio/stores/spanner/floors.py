@@ -96,13 +96,15 @@ class Floors:
         """For rows of routes that this process runs."""
         self.unknown = Floor()
         """For rows of routes that it does not run."""
+        self.counted = Floor()
+        """For rows of any route."""
         self.expired = Floor()
 
     def wrote(self, records: Collection[Record]) -> None:
         """This process has written these rows, or may have."""
         checks = [record.check_time for record in records]
-        self.due.wrote(checks)
-        self.unknown.wrote(checks)
+        for floor in (self.due, self.unknown, self.counted):
+            floor.wrote(checks)
         self.expired.wrote(record.expire_time for record in records)
 
     def seek_due(self, until: float, owner: str, routes: Routes) -> Seek:

@@ -255,14 +255,15 @@ def told_apart(table: str, handlers: Sequence[str], outcomes: Iterable[int], lim
     return Query(sql).texts(shards=SHARDS, handlers=handlers).wholes(outcomes=outcomes).whole(limit=limit)
 
 
-def due(table: str, *, now: float, limit: int) -> Query:
-    """(shard, key, due, handler, resume point) of what has been due for longest in each shard."""
+def due(table: str, *, now: float, limit: int, since: float = -math.inf) -> Query:
+    """(shard, key, due, handler, resume point) of what has been due for longest in each shard, from ``since`` on."""
     sql = (
         "SELECT s, r.key, r.Due, r.Handler, r.ResumePoint FROM UNNEST(@shards) AS s, UNNEST(ARRAY("
-        f"SELECT AS STRUCT key, Due, Handler, ResumePoint {_from_shard(table, 'Due')} AND Due > @epoch AND Due <= @now"
+        f"SELECT AS STRUCT key, Due, Handler, ResumePoint {_from_shard(table, 'Due')}"
+        " AND Due >= @since AND Due > @epoch AND Due <= @now"
         " ORDER BY Due LIMIT @limit)) AS r ORDER BY r.Due, r.key"
     )
-    return Query(sql).texts(shards=SHARDS).time(now=latest(now), epoch=EPOCH).whole(limit=limit)
+    return Query(sql).texts(shards=SHARDS).time(now=latest(now), since=_from(since), epoch=EPOCH).whole(limit=limit)
 
 
 def failures(table: str, *, now: float, limit: int) -> Query:

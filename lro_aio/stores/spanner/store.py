@@ -40,7 +40,7 @@ MANY = 1_000
 class SpannerStore(Store):
     """Keeps rows in a table of a Cloud Spanner database, which ``lro spanner migrate`` creates.
 
-    A get or a list is one call; a batch of changes is two. Every method may be called from any thread. A store does
+    A get is one call; a list or a batch of changes is two. Every method may be called from any thread. A store does
     not survive a fork: create a new one in the child.
 
     Args:
@@ -285,7 +285,10 @@ class SpannerStore(Store):
         def read(columns: Sequence[str], names: Sequence[str]) -> Iterator[struct_pb2.ListValue]:
             return in_order(self._answers(columns, names, budget, tag="lro-stats", priority=LOW))
 
-        return counts.gather(execute, read, self._location.table, query, paused=self.keeps_journal)
+        seek = self._floors.counted.seek(query.now)
+        found = counts.gather(execute, read, self._location.table, query, paused=self.keeps_journal, since=seek.since)
+        self._floors.counted.clear(seek, min((route.since for route in found.due), default=query.now))
+        return found
 
     def purge(self, *, now: float, limit: int) -> int:
         """Remove up to ``limit`` expired rows. Not needed if the table's row deletion policy does it."""
