@@ -27,11 +27,10 @@ NAMES = {
     "service usage": "operations/acat.p2-1234-8f14e45f-ceea-467f",
     "speech": "operations/7612202767953098924",
 }
-METADATA = {
-    "@type": "type.googleapis.com/google.spanner.admin.database.v1.UpdateDatabaseDdlMetadata",
-    "throttled": True,
-}
-DATABASE = {"@type": "type.googleapis.com/google.spanner.admin.database.v1.Database", "name": "projects/p/d"}
+TYPES = "type.googleapis.com/acme.admin.v1"
+"""Of messages that nobody here knows."""
+METADATA = {"@type": f"{TYPES}.UpdateMetadata", "throttled": True}
+DATABASE = {"@type": f"{TYPES}.Database", "name": "projects/p/d"}
 
 
 @pytest_asyncio.fixture
