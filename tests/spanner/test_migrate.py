@@ -15,6 +15,7 @@ from lro_aio.stores.spanner.connection import Connection
 from lro_aio.stores.spanner.location import Location
 from lro_aio.stores.spanner.migrate import bundle_types, migrate
 from lro_aio.stores.spanner.queries import Query
+from lro_aio.stores.spanner.table import INDEXES
 
 BUNDLE = "CREATE PROTO BUNDLE (google.longrunning.Operation)"
 GO = (
@@ -111,6 +112,18 @@ def test_a_table_of_the_go_package_gets_our_columns(empty, apply_ddl, table, mor
     assert after.columns.keys() >= before.columns.keys()
     assert after.columns["UpdateTime"].default
     assert migrate(location).statements == ()
+
+
+@pytest.mark.parametrize("variant", schema.VARIANTS)
+def test_an_index_that_stores_less_is_used_as_it_is_and_stores_more_after_a_migration(empty, apply_ddl, variant):
+    statements = schema.ddl(empty.table, variant)
+    apply_ddl(empty.url, [text.partition(" STORING")[0] if "INDEX" in text else text for text in statements])
+    assert usable(empty)
+    assert "ALTER INDEX Operations_Newest ADD STORED COLUMN Deleted" in migrate(empty).statements
+    assert {name: index.storing for name, index in look(empty).indexes.items()} == {
+        index.name(empty.table): frozenset(index.storing) for index in INDEXES
+    }
+    assert migrate(empty).statements == ()
 
 
 def test_types_that_the_bundle_lacks_are_added_to_it(empty, apply_ddl):

@@ -231,6 +231,15 @@ def test_an_index_of_our_name_on_other_columns_is_never_dropped_by_us():
         schema.plan(found, "Operations")
 
 
+def test_an_index_may_store_less_or_more_and_plan_adds_what_it_lacks():
+    index = complete().indexes["Operations_Newest"]
+    found = replace(complete(), indexes={**complete().indexes, index.name: replace(index, storing={"Mine", "Deleted"})})
+    schema.check(found, "Operations")
+    assert schema.plan(found, "Operations", bundle_types=BUNDLE) == [
+        f"ALTER INDEX Operations_Newest ADD STORED COLUMN {column}" for column in ("ExpireTime", "Paused")
+    ]
+
+
 def test_an_index_that_is_being_built_needs_time_and_no_statement():
     index = replace(complete().indexes["Operations_Due"], state="WRITE_ONLY")
     found = replace(complete(), indexes={**complete().indexes, "Operations_Due": index})

@@ -70,6 +70,13 @@ def test_an_index_that_is_added_has_the_rows(spanner):
     assert found == [["c"], ["b"], ["a"]]
 
 
+def test_a_column_is_added_to_an_index_and_then_shown_with_it(spanner):
+    spanner.ddl("ALTER INDEX Notes_ByNumber ADD STORED COLUMN flag")
+    columns = "SELECT COLUMN_NAME, COLUMN_ORDERING FROM INFORMATION_SCHEMA.INDEX_COLUMNS"
+    found = spanner.sql(f"{columns} WHERE TABLE_SCHEMA = '' AND INDEX_NAME = 'Notes_ByNumber' ORDER BY COLUMN_NAME")
+    assert found == [["flag", None], ["number", "DESC"]]
+
+
 def test_a_row_deletion_policy_is_added_and_replaced(spanner):
     policy = "SELECT ROW_DELETION_POLICY_EXPRESSION FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_NAME = 'Notes'"
     spanner.ddl("ALTER TABLE Notes ADD ROW DELETION POLICY (OLDER_THAN(stamp, INTERVAL 30 DAY))")
@@ -122,6 +129,10 @@ REFUSED = {
     "CREATE INDEX I ON Nope (id)": (errors.NotFound, "Table not found: Nope"),
     "CREATE INDEX Ops_Due ON Notes (number)": (errors.FailedPrecondition, "Duplicate name in schema: Ops_Due."),
     "CREATE INDEX I ON Notes (number) STORING (nope)": (errors.InvalidArgument, "Index I specifies column nope"),
+    "ALTER INDEX Nope ADD STORED COLUMN flag": (errors.NotFound, "Index not found: Nope"),
+    "ALTER INDEX Notes_ByNumber ADD STORED COLUMN nope": (errors.NotFound, "nope"),
+    "ALTER INDEX Notes_ByNumber ADD STORED COLUMN number": (errors.FailedPrecondition, "has the column number already"),
+    "ALTER INDEX Ops_Due ADD STORED COLUMN ResumePoint": (errors.FailedPrecondition, "ResumePoint already"),
     "ALTER TABLE Notes ADD COLUMN number INT64": (errors.FailedPrecondition, "Duplicate column name Notes.number."),
     "ALTER TABLE Notes ADD COLUMN more INT64 NOT NULL": (
         errors.MethodNotImplemented,

@@ -67,6 +67,7 @@ def test_a_table_is_read_whole() -> None:
             "CREATE NULL_FILTERED INDEX `I` ON T (a, b DESC) STORING (c, `d`)",
             ddl.CreateIndex("I", "T", (KeyPart("a"), KeyPart("b", descending=True)), ("c", "d"), null_filtered=True),
         ),
+        ("ALTER INDEX I ADD STORED COLUMN `c`", ddl.AlterIndex("I", "c")),
         (
             "CREATE PROTO BUNDLE (google.rpc.Status, google.protobuf.`Any`)",
             ddl.CreateProtoBundle(("google.rpc.Status", "google.protobuf.Any")),

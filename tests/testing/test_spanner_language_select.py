@@ -1,6 +1,6 @@
 """The queries of the Spanner that is for tests: right answers, from no more rows than the conditions and LIMIT need."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -50,7 +50,15 @@ class Rows:
     def left_out(self, table: str, index: str) -> list[str]:
         return [column for column, _ in ORDERS[index] if column != "key"] if index == "T_Due" else []
 
-    def scan(self, table: str, index: str | None, equal: Mapping[str, Any], span: KeyRange | None) -> Iterator[Row]:
+    def scan(
+        self,
+        table: str,
+        index: str | None,
+        equal: Mapping[str, Any],
+        span: KeyRange | None,
+        needs: Collection[str],
+    ) -> Iterator[Row]:
+        self.needs = set(needs)
         self.scans.append((index, dict(equal), span))
         if table != "T":
             yield {"TABLE_NAME": "T"}

@@ -36,6 +36,7 @@ from lro_aio.stores.spanner.errors import (
     retry_delay,
     unavailable,
 )
+from lro_aio.stores.spanner.headers import TO_LEADER, prefix
 from lro_aio.stores.spanner.location import Location
 from lro_aio.stores.spanner.queries import Query
 from lro_aio.stores.spanner.sessions import Sessions
@@ -135,6 +136,8 @@ class Connection:
         """Seconds by which Spanner's clock was ahead of this machine's at the last commit or timed read."""
         self.emulator = False
         """Whether this has turned out to be Google's emulator, which asks for more than the service."""
+        self._headers = [prefix(location.database_path)]
+        self._to_leader = [*self._headers, TO_LEADER]
         self._credentials = credentials
         self._closing = threading.Event()
         self._abandoned: set[Any] = set()
@@ -320,7 +323,7 @@ class Connection:
             timeout = budget.attempt(unknown, share=0.5 if divisible else 1.0)
             until = budget.left - timeout
             try:
-                response = self._client.commit(request=request, retry=None, timeout=timeout)
+                response = self._client.commit(request=request, retry=None, timeout=timeout, metadata=self._to_leader)
             except GoogleAPICallError as exc:
                 _check(exc, unknown=unknown is not None, taken_back=taken_back)
                 kind = kind_of(exc)
@@ -374,7 +377,12 @@ class Connection:
         while True:
             left = end - time.monotonic()
             try:
-                self._client.rollback(request=request, retry=None, timeout=min(max(LEAST_ATTEMPT, left / 2), timeout))
+                self._client.rollback(
+                    request=request,
+                    retry=None,
+                    timeout=min(max(LEAST_ATTEMPT, left / 2), timeout),
+                    metadata=self._to_leader,
+                )
             except GoogleAPICallError as exc:
                 if kind_of(exc) is Kind.REFUSED and "after it has been committed" in str(exc.message):
                     return Fate.COMMITTED
@@ -404,7 +412,7 @@ class Connection:
             future = call.future(
                 request,
                 timeout=ROLLBACK_TIMEOUT,
-                metadata=[("x-goog-request-params", f"session={transaction.session}")],
+                metadata=[*self._to_leader, ("x-goog-request-params", f"session={transaction.session}")],
             )
             self._abandoned.add(future)  # gRPC cancels a call that is not referenced any more
             future.add_done_callback(self._abandoned.discard)
@@ -442,7 +450,12 @@ class Connection:
             request.session = ""
             try:
                 request.session = (session or self._sessions.shared)(timeout)
-                response = method(request=request, retry=None, timeout=min(timeout, max(LEAST_ATTEMPT, budget.left)))
+                response = method(
+                    request=request,
+                    retry=None,
+                    timeout=min(timeout, max(LEAST_ATTEMPT, budget.left)),
+                    metadata=self._headers if session is None else self._to_leader,
+                )
             except GoogleAPICallError as exc:
                 self._over(request.session, exc, owned=session is not None)
                 kind = kind_of(exc)
@@ -473,6 +486,7 @@ class Connection:
             ),
             retry=None,
             timeout=timeout,
+            metadata=self._to_leader,
         )
         return made.name, made.multiplexed
 

@@ -7,6 +7,7 @@ its own, an eighth of the whole and a little more: rows are spread evenly over s
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -25,11 +26,14 @@ from lro_aio.stores.spanner.values import blob, moment, number
 __all__ = ["gather"]
 
 Execute = Callable[[queries.Query], Iterable[struct_pb2.ListValue]]
+Read = Callable[[Sequence[str], Sequence[str]], Iterable[struct_pb2.ListValue]]
 
 _DUE = 100
 """Due rows of a shard that are looked at."""
 _FAILURES = 200
 """Failed rows that are read: with their metadata, which is in one column with the error."""
+_FAILED = ("key", "Handler", "EndTime", "UpdateTime", "Operation")
+"""What is read of each."""
 _SPARE = 16
 """By how much shards differ, where there are few rows in all."""
 _TOLD_APART = {
@@ -51,14 +55,18 @@ class _Seen(NamedTuple):
     paused: bool
 
 
-def gather(execute: Execute, table: str, query: StatsQuery, *, paused: bool) -> Stats:
-    """All of it: a statement for each handler, and five more.
+def gather(
+    execute: Execute, read: Read, table: str, query: StatsQuery, *, paused: bool, since: float = -math.inf
+) -> Stats:
+    """All of it: a statement for each handler, five more, and a read.
 
     Args:
         execute: Runs a statement.
+        read: Reads columns of rows by their keys, in the order of these.
         table: The table of the operations.
         query: How far to count.
         paused: Whether the table has a column for pauses.
+        since: Epoch seconds before which nothing is due.
     """
     handlers = list(_handlers(execute, table))
     seen, cut = _looked_at(execute, table, handlers, max(1, query.most // 10), paused=paused)
@@ -76,8 +84,8 @@ def gather(execute: Execute, table: str, query: StatsQuery, *, paused: bool) -> 
         paused=Count(sum(row.paused and row.outcome == 0 for row in seen), more=more),
         owners=owners.items(),
         more=more,
-        due=_due(execute, table, query.now),
-        failures=_failures(execute, table, query),
+        due=_due(execute, table, query.now, since),
+        failures=_failures(execute, read, table, query),
     )
 
 
@@ -126,12 +134,12 @@ def _looked_at(
     return seen, cut
 
 
-def _due(execute: Execute, table: str, now: float) -> Iterator[DueRoute]:
+def _due(execute: Execute, table: str, now: float, since: float) -> Iterator[DueRoute]:
     """Of what has been due for longest in each shard."""
     oldest: dict[tuple[str, str], tuple[float, str]] = {}
     found: Counter[tuple[str, str]] = Counter()
     shards: Counter[str] = Counter()
-    for row in execute(queries.due(table, now=now, limit=_DUE)):
+    for row in execute(queries.due(table, now=now, limit=_DUE, since=since)):
         shard, key, when, handler, resume_point = row.values
         route = handler.string_value, resume_point.string_value
         oldest.setdefault(route, (moment(when) or 0.0, key.string_value))
@@ -143,10 +151,10 @@ def _due(execute: Execute, table: str, now: float) -> Iterator[DueRoute]:
         yield DueRoute(handler=route[0], resume_point=route[1], since=since, name=name, count=count)
 
 
-def _failures(execute: Execute, table: str, query: StatsQuery) -> tuple[FailureGroup, ...]:
+def _failures(execute: Execute, read: Read, table: str, query: StatsQuery) -> tuple[FailureGroup, ...]:
     most = min(query.failures, _FAILURES)
-    rows = list(execute(queries.failures(table, now=query.now, limit=most + 1)))
-    return grouped(_errors(rows[:most]), more=len(rows) > most)
+    keys = [row.values[0].string_value for row in execute(queries.failures(table, now=query.now, limit=most + 1))]
+    return grouped(_errors(read(_FAILED, keys[:most])), more=len(keys) > most)
 
 
 def _errors(rows: Iterable[struct_pb2.ListValue]) -> Iterator[FoundFailure]:

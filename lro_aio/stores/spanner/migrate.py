@@ -19,6 +19,7 @@ from lro_aio.core.errors import LroError, StoreSchemaError, StoreUnavailableErro
 from lro_aio.stores.spanner import schema
 from lro_aio.stores.spanner.connection import Connection
 from lro_aio.stores.spanner.errors import refused_at_open
+from lro_aio.stores.spanner.headers import prefix
 from lro_aio.stores.spanner.location import Location
 from lro_aio.stores.spanner.queries import Query
 
@@ -127,6 +128,7 @@ class _Admin:
         self._location = connection.location
         self._wait = wait
         self._sleep = sleep
+        self._headers = [prefix(connection.location.database_path)]
         self._client = DatabaseAdminClient(transport=DatabaseAdminGrpcTransport(channel=connection.channel))
 
     def bundle_types(self) -> frozenset[str] | None:
@@ -166,7 +168,7 @@ class _Admin:
 
     def _call(self, method: Callable[..., Any], request: Any) -> Any:
         try:
-            return method(request=request, retry=None, timeout=CALL_TIMEOUT)
+            return method(request=request, retry=None, timeout=CALL_TIMEOUT, metadata=self._headers)
         except GoogleAPICallError as exc:
             if exc.grpc_status_code is grpc.StatusCode.PERMISSION_DENIED:
                 raise StoreSchemaError(

@@ -7,6 +7,7 @@ sorts what it found. The texts are constant, so Spanner keeps their plans.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,6 @@ from google.cloud.spanner_v1.types import Type, TypeCode
 from lro_aio.core.record import OUTCOMES, State
 from lro_aio.ports import ListQuery, Route
 from lro_aio.stores.spanner.entries import ENTRY
-from lro_aio.stores.spanner.rows import COLUMNS
 from lro_aio.stores.spanner.table import INDEXES, journal_of, quoted
 from lro_aio.stores.spanner.values import earliest, latest, list_of, values_of
 
@@ -45,6 +45,9 @@ DUE, NEXT, UNKNOWN = 0, 1, 2
 
 EPOCH = "1970-01-01T00:00:00Z"
 """``Due`` of a row that another program ended, until it has an ``ExpireTime``."""
+
+BEGINNING = "0001-01-01T00:00:00Z"
+"""The first TIMESTAMP."""
 
 _INDEXES = {index.suffix: index for index in INDEXES}
 _TERMINAL = tuple(state.value for state in State if state.terminal)
@@ -87,6 +90,10 @@ class Query:
         return self
 
 
+def _from(since: float) -> str:
+    return BEGINNING if since == -math.inf else earliest(since)
+
+
 def _route_text(route: Route) -> str:
     """A route in the form of the statements; for all resume points the handler alone: no name has a line break."""
     handler, resume_point = route
@@ -102,8 +109,13 @@ def look(
     owner: str,
     own: bool,
     overdue: float | None,
+    since: float = -math.inf,
+    unknown_since: float = -math.inf,
 ) -> Query:
-    """The keys that are due, the next time to scan, and an unknown route: (key, Due, Handler, ResumePoint, Kind)."""
+    """The keys that are due, the next time to scan, and an unknown route: (key, Due, Handler, ResumePoint, Kind).
+
+    Those that are due are looked for from ``since`` on, the route from ``unknown_since`` on: before, there are none.
+    """
     route = "CONCAT(IFNULL(Handler, ''), '\\n', IFNULL(ResumePoint, ''))"
     known = f"({route} IN UNNEST(@routes) OR IFNULL(Handler, '') IN UNNEST(@routes))"
     held = "IFNULL(Owner, '') <> @owner"
@@ -116,28 +128,32 @@ def look(
 
     skipped = "" if own else f" AND {held}"
     parts = [
-        part(DUE, f"Due <= @now AND (Due = @epoch OR {known}){skipped}", "@limit"),
+        part(DUE, f"Due = @epoch{skipped}", "@limit"),
+        part(DUE, f"Due >= @since AND Due <= @now AND Due <> @epoch AND {known}{skipped}", "@limit"),
         part(NEXT, f"Due > @now AND {known} AND {held}", "1"),
     ]
     if overdue is not None:
-        parts.append(part(UNKNOWN, f"Due > @epoch AND Due <= @overdue AND NOT ({known}) AND {held}", "1"))
+        parts.append(
+            part(UNKNOWN, f"Due >= @unknown_since AND Due > @epoch AND Due <= @overdue AND NOT {known} AND {held}", "1")
+        )
     sql = (
         "SELECT r.key, r.Due, r.Handler, r.ResumePoint, r.Kind FROM UNNEST(@shards) AS s,"
         f" UNNEST(ARRAY_CONCAT({', '.join(parts)})) AS r ORDER BY r.Kind, r.Due, r.key"
     )
     query = Query(sql).texts(shards=SHARDS, routes=map(_route_text, routes))
-    query.time(now=latest(now), epoch=EPOCH).text(owner=owner or "\n").whole(limit=limit)
-    return query if overdue is None else query.time(overdue=latest(overdue))
+    query.time(now=latest(now), since=_from(since), epoch=EPOCH).text(owner=owner or "\n").whole(limit=limit)
+    return query if overdue is None else query.time(overdue=latest(overdue), unknown_since=_from(unknown_since))
 
 
-def expired(table: str, *, now: float, limit: int) -> Query:
-    """The keys of expired rows, the oldest first."""
+def expired(table: str, *, now: float, limit: int, since: float = -math.inf) -> Query:
+    """The keys of expired rows, the oldest first. Before ``since`` there are none."""
     sql = (
         "SELECT r.key FROM UNNEST(@shards) AS s, UNNEST(ARRAY(SELECT AS STRUCT key, ExpireTime"
-        f" {_from_shard(table, 'Expiry')} AND ExpireTime <= @now ORDER BY ExpireTime LIMIT @limit)) AS r"
+        f" {_from_shard(table, 'Expiry')} AND ExpireTime >= @since AND ExpireTime <= @now"
+        " ORDER BY ExpireTime LIMIT @limit)) AS r"
         " ORDER BY r.ExpireTime LIMIT @limit"
     )
-    return Query(sql).texts(shards=SHARDS).time(now=latest(now)).whole(limit=limit)
+    return Query(sql).texts(shards=SHARDS).time(now=latest(now), since=_from(since)).whole(limit=limit)
 
 
 def journal(table: str, names: Sequence[str], kinds: Collection[str] | None) -> Query:
@@ -154,11 +170,20 @@ def listed(
     *,
     limit: int,
     after: tuple[float, str] | None,
-    columns: Sequence[str] = COLUMNS,
+    by_state: bool = True,
+    paused: bool = True,
 ) -> Query:
-    """One page of rows of these columns.
+    """(CreateTime, key) of the rows of one page.
 
     ``Status`` alone does not tell a row's state, so the page also has rows where it may be wrong.
+
+    Args:
+        table: The table of the operations.
+        query: What to list.
+        limit: The most rows.
+        after: The place of the last row of the previous page.
+        by_state: Leave out rows in other states, which no index tells: they are looked up.
+        paused: Whether the table has a column for pauses.
     """
     index, conditions = _index(query)
     bound = (
@@ -182,19 +207,18 @@ def listed(
     if query.created_from is not None:
         conditions.append("CreateTime >= @first")
         bound.time(first=earliest(query.created_from))
-    if query.paused is not None and "Paused" in columns:
+    if query.paused is not None and paused:
         conditions.append(f"{'' if query.paused else 'NOT '}IFNULL(Paused, FALSE)")
-    if query.states is not None:
+    if query.states is not None and by_state and not query.states.issuperset(_possible(query)):
         conditions.append(f"(Status IS NULL OR Status IN UNNEST(@states) OR {_SUSPECT})")
         bound.texts(states=[state.value for state in query.states], terminal=_TERMINAL)
     where = " AND ".join(conditions)
+    ranges = "UNNEST(@shards) AS s" if index == "Children" else "UNNEST(@shards) AS s, UNNEST(@outcomes) AS o"
     bound.sql = (
-        f"SELECT {', '.join(columns)} FROM {quoted(table)} WHERE key IN ("
-        "SELECT r.key FROM UNNEST(@shards) AS s, UNNEST(@outcomes) AS o, UNNEST(ARRAY("
+        f"SELECT r.CreateTime, r.key FROM {ranges}, UNNEST(ARRAY("
         f"SELECT AS STRUCT key, CreateTime {_from_shard(table, index)} AND {where}"
         " AND NOT IFNULL(Deleted, FALSE) AND (ExpireTime IS NULL OR ExpireTime > @now)"
         " ORDER BY CreateTime DESC, key LIMIT @limit)) AS r ORDER BY r.CreateTime DESC, r.key LIMIT @limit"
-        ") ORDER BY CreateTime DESC, key"
     )
     return bound
 
@@ -231,25 +255,24 @@ def told_apart(table: str, handlers: Sequence[str], outcomes: Iterable[int], lim
     return Query(sql).texts(shards=SHARDS, handlers=handlers).wholes(outcomes=outcomes).whole(limit=limit)
 
 
-def due(table: str, *, now: float, limit: int) -> Query:
-    """(shard, key, due, handler, resume point) of what has been due for longest in each shard."""
+def due(table: str, *, now: float, limit: int, since: float = -math.inf) -> Query:
+    """(shard, key, due, handler, resume point) of what has been due for longest in each shard, from ``since`` on."""
     sql = (
         "SELECT s, r.key, r.Due, r.Handler, r.ResumePoint FROM UNNEST(@shards) AS s, UNNEST(ARRAY("
-        f"SELECT AS STRUCT key, Due, Handler, ResumePoint {_from_shard(table, 'Due')} AND Due > @epoch AND Due <= @now"
+        f"SELECT AS STRUCT key, Due, Handler, ResumePoint {_from_shard(table, 'Due')}"
+        " AND Due >= @since AND Due > @epoch AND Due <= @now"
         " ORDER BY Due LIMIT @limit)) AS r ORDER BY r.Due, r.key"
     )
-    return Query(sql).texts(shards=SHARDS).time(now=latest(now), epoch=EPOCH).whole(limit=limit)
+    return Query(sql).texts(shards=SHARDS).time(now=latest(now), since=_from(since), epoch=EPOCH).whole(limit=limit)
 
 
 def failures(table: str, *, now: float, limit: int) -> Query:
-    """(key, handler, end, last change, operation) of those that have ended badly, the newest first."""
+    """The keys of those that have ended badly, the newest first."""
     sql = (
-        f"SELECT key, Handler, EndTime, UpdateTime, Operation FROM {quoted(table)} WHERE key IN ("
         "SELECT r.key FROM UNNEST(@shards) AS s, UNNEST(ARRAY("
         f"SELECT AS STRUCT key, CreateTime {_from_shard(table, 'Newest')} AND Outcome = 2"
         " AND NOT IFNULL(Deleted, FALSE) AND (ExpireTime IS NULL OR ExpireTime > @now)"
         " ORDER BY CreateTime DESC, key LIMIT @limit)) AS r ORDER BY r.CreateTime DESC, r.key LIMIT @limit"
-        ") ORDER BY CreateTime DESC, key"
     )
     return Query(sql).texts(shards=SHARDS).time(now=latest(now)).whole(limit=limit)
 
@@ -266,6 +289,12 @@ def outcomes(query: ListQuery) -> list[int]:
     return sorted({OUTCOMES[state] for state in states})
 
 
+def _possible(query: ListQuery) -> set[State]:
+    """The states of rows with these outcomes."""
+    known = outcomes(query)
+    return {state for state, outcome in OUTCOMES.items() if outcome in known}
+
+
 def _index(query: ListQuery) -> tuple[str, list[str]]:
     """The index that leaves the fewest rows to read, and the conditions, its own first."""
     outcome = "Outcome = o"
@@ -276,7 +305,7 @@ def _index(query: ListQuery) -> tuple[str, list[str]]:
     )
     family = "ParentOperation = @parent_operation"
     if query.parent_operation:
-        return "Children", [family, outcome, *parent, *handler]
+        return "Children", [family, "Outcome IN UNNEST(@outcomes)", *parent, *handler]
     rest = [] if query.parent_operation is None else ["IFNULL(ParentOperation, '') = @parent_operation"]
     if query.handler:
         return "Handler", [handler[0], outcome, *parent, *rest]

@@ -32,7 +32,6 @@ __all__ = [
     "check_size",
     "decode",
     "insert_columns",
-    "place",
     "same_row",
     "values",
 ]
@@ -55,8 +54,6 @@ _USUAL = tuple(column for column in COLUMNS[1:] if column not in RARE)
 
 _NOT_KEPT = {item.name: item.default for item in dataclasses.fields(Record) if dict(_FIELDS).get(item.name) in OPTIONAL}
 """What a record has that comes from there."""
-
-_CREATE_TIME = COLUMNS.index("CreateTime")
 
 MAX_ROW = 7 * 1024 * 1024
 """Bytes of payload in one row: the answer to a read holds 10 MiB as base64 (``Read`` in spanner.proto)."""
@@ -91,11 +88,6 @@ def decode(row: struct_pb2.ListValue) -> Record:
         return _DECODERS[len(row.values)](row)
     except (DecodeError, ValueError, KeyError, TypeError) as exc:
         raise StoreDataError(row.values[0].string_value, str(exc)) from exc
-
-
-def place(row: struct_pb2.ListValue) -> tuple[float, str]:
-    """The position of a row of ``COLUMNS`` in a list: its CreateTime and its key."""
-    return moment(row.values[_CREATE_TIME]) or 0.0, row.values[0].string_value
 
 
 def _see_operation(draft: Any, operation: operations_pb2.Operation) -> None:

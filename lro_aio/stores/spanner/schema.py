@@ -59,7 +59,7 @@ class _Problem:
     group: str = ""
     """Problems of the same group are listed together."""
     optional: bool = False
-    """The table can be used all the same, though without a journal."""
+    """The table can be used all the same, though without a journal, or with lists that cost more."""
 
 
 def check(found: Found | None, table: str, *, url: str = "URL") -> None:
@@ -253,14 +253,14 @@ def _index_problems(found: Found, table: str) -> Iterator[_Problem]:
         present = found.indexes.get(name)
         if present is None:
             yield _Problem(text=name, fix=(index.ddl(table),), group="missing indexes")
-        elif (present.keys, present.storing, present.null_filtered) != (
-            index.keys,
-            frozenset(index.storing),
-            index.null_filtered,
-        ):
+        elif (present.keys, present.null_filtered) != (index.keys, index.null_filtered):
             yield _Problem(text=f"index {name} is not `{index.ddl(table)}`; drop it first", fix=None)
         elif present.state != "READ_WRITE":
             yield _Problem(text=f"index {name} is still being built ({present.state})", fix=())
+        elif missing := [column for column in index.storing if column not in present.storing]:
+            # It answers all the same, with a look at each row. What it stores besides is somebody's wish.
+            fix = tuple(index.store_ddl(table, column) for column in missing)
+            yield _Problem(text=f"index {name} does not store {', '.join(missing)}", fix=fix, optional=True)
 
 
 def _narrower(present: str, expected: str) -> bool:

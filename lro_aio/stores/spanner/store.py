@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -15,33 +14,33 @@ from google.protobuf import struct_pb2
 from lro_aio.core.change import Change, Outcome
 from lro_aio.core.errors import StoreDataError, StoreUnavailableError
 from lro_aio.core.journal import Entry, by_name
-from lro_aio.core.logs import event
 from lro_aio.core.policies import Duration
 from lro_aio.core.record import Record
 from lro_aio.core.stats import Stats
 from lro_aio.core.unreadable import UnreadableRecord
 from lro_aio.ports import ListQuery, Look, Route, StatsQuery, Store
-from lro_aio.stores.spanner import counts, queries, rows, schema
+from lro_aio.stores.spanner import counts, pages, queries, rows, schema
 from lro_aio.stores.spanner.connection import LOW, Budget, Connection, Rows
 from lro_aio.stores.spanner.entries import decode_entry
 from lro_aio.stores.spanner.errors import Kind, kind_of, refused_at_open
+from lro_aio.stores.spanner.floors import Floors
 from lro_aio.stores.spanner.found import Found, read_schema
 from lro_aio.stores.spanner.location import TIMEOUT, Location
+from lro_aio.stores.spanner.looks import Sight
+from lro_aio.stores.spanner.pages import MAX_KEYS, Answers, in_order, readable
 from lro_aio.stores.spanner.transactions import Writer, deletions
 from lro_aio.stores.spanner.values import moment, number
 
 __all__ = ["SpannerStore"]
 
-logger = logging.getLogger("lro_aio")
-
-MAX_KEYS = 10_000
-"""The most keys in one read."""
+MANY = 1_000
+"""Keys that may be more than one answer holds."""
 
 
 class SpannerStore(Store):
     """Keeps rows in a table of a Cloud Spanner database, which ``lro spanner migrate`` creates.
 
-    A get or a list is one call; a batch of changes is two. Every method may be called from any thread. A store does
+    A get is one call; a list or a batch of changes is two. Every method may be called from any thread. A store does
     not survive a fork: create a new one in the child.
 
     Args:
@@ -94,6 +93,7 @@ class SpannerStore(Store):
         self._credentials = credentials
         self._connection: Connection | None = None
         self._writer: Writer | None = None
+        self._floors = Floors()
         self._pid = 0
 
     @classmethod
@@ -148,6 +148,7 @@ class SpannerStore(Store):
             )
         self.keeps_journal = found.keeps_journal
         self.no_journal_reason = "" if self.keeps_journal else schema.missing_journal(self._location.table, self.url)
+        self._floors = Floors()
         self._pid = os.getpid()
         self._connection = connection
         self._writer = Writer(
@@ -155,6 +156,7 @@ class SpannerStore(Store):
             table=self._location.table,
             generated_key=found.variant == "proto",
             missing_journal=self.no_journal_reason,
+            wrote=self._floors.wrote,
         )
 
     def close(self) -> None:
@@ -228,6 +230,10 @@ class SpannerStore(Store):
         """What a sweep needs to know: one statement on the index, and a read if something is due."""
         connection, writer = self._opened()
         budget = connection.budget()
+        ran = frozenset(routes)
+        seek = self._floors.seek_due(now, owner, ran)
+        before = now if overdue is None else overdue
+        seek_unknown = self._floors.seek_unknown(before, owner, ran)
         query = queries.look(
             self._location.table,
             now=now,
@@ -236,52 +242,38 @@ class SpannerStore(Store):
             owner=owner,
             own=own,
             overdue=overdue,
+            since=seek.since,
+            unknown_since=seek_unknown.since,
         )
-        due: dict[str, int] = {}
-        next_check: float | None = None
-        unknown: Route | None = None
-        for row in connection.query(query, budget=budget, tag="lro-look", priority=LOW):
-            key, when, handler, resume_point, kind = row.values
-            if number(kind) == queries.DUE:
-                due.setdefault(key.string_value, len(due))
-            elif number(kind) == queries.NEXT:
-                next_check = moment(when) if next_check is None else next_check
-            else:
-                unknown = (handler.string_value, resume_point.string_value)
-        names = list(due)[: max(0, limit)]
-        found = _readable(self._read(writer.columns, names, budget, tag="lro-look", priority=LOW))
+        seen = Sight.of(connection.query(query, budget=budget, tag="lro-look", priority=LOW))
+        if own and limit > 0:  # otherwise there may be rows that it was not to show
+            self._floors.due.clear(seek, now if seen.first is None else seen.first, (owner, ran))
+        if overdue is not None:
+            clear = before if seen.first_unknown is None else seen.first_unknown
+            self._floors.unknown.clear(seek_unknown, clear, (owner, ran))
+        names = list(seen.due)[: max(0, limit)]
+        found = readable(self._read(writer.columns, names, budget, tag="lro-look", priority=LOW))
         outlines = [record.outline() for record in found]  # only now: the message tells whether it has ended
-        return Look(sorted(outlines, key=lambda record: due[record.name]), next_check, unknown)
+        return Look(sorted(outlines, key=lambda record: seen.due[record.name]), seen.next_check, seen.unknown)
 
     def list(self, query: ListQuery) -> list[Record]:
-        """One page of rows, newest first: one statement, unless the page is too much for one answer."""
+        """One page of rows, newest first: a statement for the keys, and a read for the rows."""
         connection, writer = self._opened()
         if not queries.outcomes(query) or (query.paused and not self.keeps_journal):
             return []
         budget = connection.budget()
-        page: list[Record] = []
-        after = query.after
-        size = query.limit
-        streamed = False
-        while len(page) < query.limit:
-            part = min(size, query.limit - len(page))
-            statement = queries.listed(self._location.table, query, columns=writer.columns, limit=part, after=after)
-            try:
-                found = connection.query(statement, budget=budget, tag="lro-list", priority=LOW, streamed=streamed)
-            except GoogleAPICallError as exc:
-                if exc.grpc_status_code is not grpc.StatusCode.FAILED_PRECONDITION or streamed:
-                    raise
-                size = max(1, part // 4)  # more than the 10 MB of one answer
-                streamed = part == 1
-                continue
-            wanted = (r for r in _readable(found) if query.states is None or r.state in query.states)
-            page += (r.outline() if query.outline else r for r in wanted)
-            full = query.max_bytes is not None and sum(record.size for record in page) >= query.max_bytes
-            if len(found) < part or full:
-                break
-            size, streamed = 2 * size, False  # the large rows may be behind us
-            after = rows.place(found[-1])
-        return page
+
+        def places(limit: int, after: tuple[float, str] | None, by_state: bool) -> list[tuple[float, str]]:
+            statement = queries.listed(
+                self._location.table, query, limit=limit, after=after, by_state=by_state, paused=self.keeps_journal
+            )
+            found = connection.query(statement, budget=budget, tag="lro-list", priority=LOW, streamed=limit > MANY)
+            return [(moment(row.values[0]) or 0.0, row.values[1].string_value) for row in found]
+
+        def answers(names: Sequence[str]) -> Answers:
+            return self._answers(writer.columns, names, budget, tag="lro-list", priority=LOW)
+
+        return pages.page(query, places, answers)
 
     def stats(self, query: StatsQuery) -> Stats:
         """Counts from the indexes, some statements for each handler; what has not ended is looked at in part.
@@ -295,7 +287,13 @@ class SpannerStore(Store):
         def execute(statement: queries.Query) -> Rows:
             return connection.query(statement, budget=budget, tag="lro-stats", priority=LOW, streamed=True)
 
-        return counts.gather(execute, self._location.table, query, paused=self.keeps_journal)
+        def read(columns: Sequence[str], names: Sequence[str]) -> Iterator[struct_pb2.ListValue]:
+            return in_order(self._answers(columns, names, budget, tag="lro-stats", priority=LOW))
+
+        seek = self._floors.counted.seek(query.now)
+        found = counts.gather(execute, read, self._location.table, query, paused=self.keeps_journal, since=seek.since)
+        self._floors.counted.clear(seek, min((route.since for route in found.due), default=query.now))
+        return found
 
     def purge(self, *, now: float, limit: int) -> int:
         """Remove up to ``limit`` expired rows. Not needed if the table's row deletion policy does it."""
@@ -304,7 +302,8 @@ class SpannerStore(Store):
         connection, writer = self._opened()
         budget = connection.budget()
         table = self._location.table
-        query = queries.expired(table, now=now, limit=limit)
+        seek = self._floors.expired.seek(now)
+        query = queries.expired(table, now=now, limit=limit, since=seek.since)
         names = [
             row.values[0].string_value for row in connection.query(query, budget=budget, tag="lro-purge", priority=LOW)
         ]
@@ -315,14 +314,22 @@ class SpannerStore(Store):
             gone = [name for name, when in times.items() if when is not None and when <= now]
             return deletions(table, gone), len(gone)
 
-        if not names:
-            return 0
-        return writer.transact(("key", "ExpireTime"), names, decide, budget, tag="lro-purge")
+        gone = writer.transact(("key", "ExpireTime"), names, decide, budget, tag="lro-purge") if names else 0
+        if len(names) < limit:
+            self._floors.expired.clear(seek, now)
+        return gone
 
     def _read(
         self, columns: Sequence[str], names: Sequence[str], budget: Budget, *, tag: str = "lro-read", **options: Any
     ) -> Iterator[struct_pb2.ListValue]:
-        """The rows, answer by answer: of many large ones, no more than one answer is in memory."""
+        """The rows, in no order: of many large ones, no more than one answer is in memory."""
+        for _, found in self._answers(columns, names, budget, tag=tag, **options):
+            yield from found
+
+    def _answers(
+        self, columns: Sequence[str], names: Sequence[str], budget: Budget, *, tag: str, **options: Any
+    ) -> Answers:
+        """The same answer by answer, each with the names that it was asked for."""
         connection, _ = self._opened()
         names = list(dict.fromkeys(names))
         if not names:
@@ -336,12 +343,12 @@ class SpannerStore(Store):
                 if exc.grpc_status_code is not grpc.StatusCode.FAILED_PRECONDITION or len(names) == 1:
                     raise
             else:
-                yield from answer
+                yield names, answer
                 return
             half = len(names) // 2  # more than the 10 MB of one answer
             parts = [names[:half], names[half:]]
         for part in parts:
-            yield from self._read(columns, part, budget, tag=tag, **options)
+            yield from self._answers(columns, part, budget, tag=tag, **options)
 
     def _opened(self) -> tuple[Connection, Writer]:
         if self._connection is None or self._writer is None:
@@ -377,12 +384,3 @@ def _record(row: struct_pb2.ListValue) -> Record:
         return rows.decode(row)
     except StoreDataError as exc:
         return UnreadableRecord.of(exc)
-
-
-def _readable(found: Iterable[struct_pb2.ListValue]) -> Iterator[Record]:
-    """The records of the rows, without those that cannot be decoded: they must not stop a sweep or a list."""
-    for row in found:
-        try:
-            yield rows.decode(row)
-        except StoreDataError as exc:
-            logger.error("row skipped: %s", exc, extra=event("row_unreadable", operation=exc.name))

@@ -106,18 +106,37 @@ class Index:
         text = f"CREATE {kind} {quoted(self.name(table))} ON {quoted(table)} ({', '.join(self.keys)})"
         return f"{text} STORING ({', '.join(self.storing)})" if self.storing else text
 
+    def store_ddl(self, table: str, column: str) -> str:
+        """ALTER INDEX for a table whose index does not store this column yet."""
+        return f"ALTER INDEX {quoted(self.name(table))} ADD STORED COLUMN {column}"
+
+
+_HIDDEN = ("Deleted", TTL_COLUMN, "Paused")
+"""What may keep a row out of a list of any kind."""
 
 INDEXES = (
     # The sweep's scan for due rows. Rows that need no check have a NULL in Due, so they are not in the index.
     Index(suffix="Due", keys=("Shard", "Due"), null_filtered=True, storing=("Handler", "ResumePoint", "Owner")),
     # Lists over all parents, newest first. The outcome keeps a million finished rows out of a list of live ones.
-    Index(suffix="Newest", keys=("Shard", "Outcome", "CreateTime DESC")),
+    # What lists ask for is stored, so that no row is read that is not on the page: it changes seldom, or with the
+    # outcome. The state is not, since each claim and each suspend would write three entries more.
+    Index(suffix="Newest", keys=("Shard", "Outcome", "CreateTime DESC"), storing=_HIDDEN),
     # Lists of one parent.
-    Index(suffix="Parent", keys=("Shard", "Parent", "Outcome", "CreateTime DESC")),
+    Index(suffix="Parent", keys=("Shard", "Parent", "Outcome", "CreateTime DESC"), storing=_HIDDEN),
     # Lists of one handler's operations.
-    Index(suffix="Handler", keys=("Shard", "Handler", "Outcome", "CreateTime DESC"), null_filtered=True),
+    Index(
+        suffix="Handler",
+        keys=("Shard", "Handler", "Outcome", "CreateTime DESC"),
+        null_filtered=True,
+        storing=(*_HIDDEN, "Parent"),
+    ),
     # The children of one operation, for its cancel.
-    Index(suffix="Children", keys=("Shard", "ParentOperation", "CreateTime DESC"), null_filtered=True),
+    Index(
+        suffix="Children",
+        keys=("Shard", "ParentOperation", "CreateTime DESC"),
+        null_filtered=True,
+        storing=("Outcome", "Deleted", TTL_COLUMN),
+    ),
     # Expired rows, for the tables where Spanner does not remove them.
     Index(suffix="Expiry", keys=("Shard", TTL_COLUMN), null_filtered=True),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -61,12 +61,14 @@ class Writer:
         table: Its name.
         generated_key: Whether ``key`` and ``Outcome`` are generated from a PROTO column ``Operation``.
         missing_journal: Why operations have no journal; "" where they have.
+        wrote: Told of the rows that were written, or may have been.
     """
 
     connection: Connection
     table: str
     generated_key: bool
     missing_journal: str = ""
+    wrote: Callable[[Collection[Record]], None] = lambda _: None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -98,6 +100,7 @@ class Writer:
             Exception: As ``transact``.
         """
         names = list(dict.fromkeys(name for change in changes for name in change.names))
+        written: list[Record] = []
         stored = Stored(partial(self.connection.read, budget=budget, tag="lro-apply", table=journal_of(self.table)))
 
         def decide(found: Rows) -> tuple[list[Any], list[Outcome]]:
@@ -116,13 +119,17 @@ class Writer:
             if stored.find(journal.too_many):  # perhaps not too many: some are there
                 after, journal, ran = self._run(readable, before, stored)
             stored.wanted = journal.left(after)
+            written.extend(new for name, new in after.items() if new is not None and new is not before.get(name))
             outcomes = map(self._as_stored, ran)
             mutations = [*self._mutations(before, after), *insertions(self.table, stored.wanted)]
             return mutations, [error or next(outcomes) for error in unreadable]
 
-        return self.transact(
-            self.columns, names, decide, budget, tag="lro-apply", patience=patience, look_again=stored.look_again
-        )
+        try:
+            return self.transact(
+                self.columns, names, decide, budget, tag="lro-apply", patience=patience, look_again=stored.look_again
+            )
+        finally:
+            self.wrote(written)
 
     def _run(
         self, changes: Sequence[Change], before: dict[str, Record], stored: Stored

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -93,6 +93,8 @@ class _Range:
     columns: Mapping[str, tuple[str, Type]]
     """The columns of a table, by name in lower case."""
     element: Type | None = None
+    needs: set[str] = field(default_factory=set)
+    """The columns that expressions name."""
 
     def column(self, name: str) -> Compiled | None:
         """A column of a table, by its name alone."""
@@ -100,6 +102,7 @@ class _Range:
         if found is None:
             return None
         slot, (own, type_) = self.slot, found
+        self.needs.add(own)
         return Compiled(type_.plain, lambda frame: frame[slot][own], frozenset((slot,)), column=(slot, own))
 
     def whole(self, element: Type) -> Compiled:
@@ -120,6 +123,10 @@ class Binder:
     def slots(self) -> frozenset[int]:
         """The slots of its own sources."""
         return frozenset(source.slot for source in self._ranges)
+
+    def needs(self, slot: int) -> Collection[str]:
+        """The columns of its table in that slot that expressions name: more may come until all are compiled."""
+        return next(source.needs for source in self._ranges if source.slot == slot)
 
     def table(self, alias: str, columns: Mapping[str, Type]) -> int:
         """Add a table; return its slot."""

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from lro_aio.testing.spanner import ddl
 from lro_aio.testing.spanner.keys import successor
 from lro_aio.testing.spanner.problems import SpannerError, invalid, not_found, precondition
-from lro_aio.testing.spanner.storage import Table
+from lro_aio.testing.spanner.storage import Row, Table
 
 __all__ = ["Catalog"]
 
@@ -59,6 +59,8 @@ class Catalog:
                     self._drop_table(statement)
                 case ddl.CreateIndex():
                     self._create_index(statement)
+                case ddl.AlterIndex():
+                    self._alter_index(statement)
                 case ddl.CreateProtoBundle() | ddl.AlterProtoBundle():
                     self._change_bundle(statement, descriptors)
                 case _:
@@ -119,6 +121,14 @@ class Catalog:
         children = [child for child in self.tables.values() if child.declared.parent == table.name]
         return [(child, row.key) for child in children for row in child.primary.between(key, successor(key))]
 
+    def above(self, table: Table, row: Row) -> tuple[str, bytes]:
+        """The table and the key of the row with which this one lies: that in which it is interleaved, or itself."""
+        key = row.key
+        while table.declared.parent:
+            table = self.table(table.declared.parent)
+            key = table.primary.prefix([row.values[column] for column in table.key_columns])
+        return table.name, key
+
     def _drop_table(self, statement: ddl.DropTable) -> None:
         table = self.table(statement.table)
         if children := [child.name for child in self.tables.values() if child.declared.parent == table.name]:
@@ -134,6 +144,19 @@ class Catalog:
             if name not in table.columns:
                 raise invalid(f"Index {statement.index} specifies column {name}, which table {table.name} has not.")
         table.add_index(statement)
+
+    def _alter_index(self, statement: ddl.AlterIndex) -> None:
+        name = statement.index
+        table = next((table for table in self.tables.values() if name in table.indexes), None)
+        if table is None:
+            raise not_found(f"Index not found: {name}")
+        declared = table.indexes[name].declared
+        assert declared is not None
+        column = table.column(statement.column).name
+        keys = {part.column for part in table.indexes[name].parts}
+        if column in keys or column in declared.storing:
+            raise precondition(f"Index {name} has the column {column} already.")
+        table.add_index(replace(declared, storing=(*declared.storing, column)))
 
     def _change_bundle(self, statement: ddl.CreateProtoBundle | ddl.AlterProtoBundle, descriptors: bytes) -> None:
         if isinstance(statement, ddl.CreateProtoBundle):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from lro_aio.testing.spanner.ddl import parse_statement
 from lro_aio.testing.spanner.messages import CommitResponse
 from lro_aio.testing.spanner.mutations import MAX_MUTATIONS, Changes, plan
 from lro_aio.testing.spanner.problems import SpannerError, invalid, missing_resource
+from lro_aio.testing.spanner.storage import Touched
 from lro_aio.testing.spanner.transactions import Session, Transaction, Transactions
 
 __all__ = ["Database"]
@@ -44,6 +46,8 @@ class Database:
         self.catalog = Catalog()
         self.transactions = Transactions(self.condition)
         self.sessions: dict[str, Session] = {}
+        self.work: Counter[str] = Counter()
+        """What ``FakeSpanner.work`` tells."""
         self.clock_offset = 0.0
         self.commit_retry = False
         self._numbers = itertools.count(1)
@@ -206,15 +210,33 @@ class Database:
     def _apply(self, changes: Changes) -> None:
         """Write the rows, or none of them if they are too many."""
         undo: list[tuple[Any, bytes, Any]] = []
-        count = changes.cells
+        touched: list[Touched] = []
         for (name, key), row in changes.rows.items():
             table = self.catalog.table(name)
             undo.append((table, key, table.rows.get(key)))
-            count += table.put(key, row)
-        if count > MAX_MUTATIONS:
+            touched += table.put(key, row)
+        if changes.cells + sum(one.written + one.deleted for one in touched) > MAX_MUTATIONS:
             for table, key, row in reversed(undo):
                 table.put(key, row)
             raise invalid(_TOO_MANY)
+        self._count(changes, touched)
+
+    def _count(self, changes: Changes, touched: Sequence[Touched]) -> None:
+        """A row lies with those that are interleaved in it; the entries of an index with those of the same shard."""
+        places: set[Any] = {(one.name, one.first) for one in touched}
+        for (name, key), row in changes.rows.items():
+            table = self.catalog.table(name)
+            if row is not None:
+                places.add(self.catalog.above(table, row))
+            elif not table.declared.parent:
+                places.add((name, key))
+        self.work += Counter(
+            commits=1,
+            columns_written=changes.cells,
+            entries_written=sum(one.written for one in touched),
+            entries_deleted=sum(one.deleted for one in touched),
+            participants=len(places),
+        )
 
     def _next_timestamp(self) -> int:
         """Commit timestamps rise, in whole microseconds."""

@@ -13,6 +13,7 @@ from lro_aio.testing.spanner.values import Type, read_type
 __all__ = [
     "AddColumn",
     "AlterColumn",
+    "AlterIndex",
     "AlterProtoBundle",
     "AlterTable",
     "Column",
@@ -129,6 +130,14 @@ class CreateIndex:
 
 
 @dataclass(frozen=True, slots=True)
+class AlterIndex:
+    """``ALTER INDEX i ADD STORED COLUMN c``."""
+
+    index: str
+    column: str
+
+
+@dataclass(frozen=True, slots=True)
 class CreateProtoBundle:
     """``CREATE PROTO BUNDLE (...)``: full names of messages."""
 
@@ -143,7 +152,7 @@ class AlterProtoBundle:
 
 
 AlterTable = AddColumn | AlterColumn | SetDefault | SetRowDeletionPolicy
-Statement = CreateTable | DropTable | AlterTable | CreateIndex | CreateProtoBundle | AlterProtoBundle
+Statement = CreateTable | DropTable | AlterTable | CreateIndex | AlterIndex | CreateProtoBundle | AlterProtoBundle
 
 
 @lru_cache(maxsize=512)
@@ -262,6 +271,12 @@ def _create_index(*, null_filtered: bool) -> Callable[[Cursor], CreateIndex]:
     return read
 
 
+def _alter_index(cursor: Cursor) -> AlterIndex:
+    index = cursor.identifier()
+    cursor.expect("ADD", "STORED", "COLUMN")
+    return AlterIndex(index, cursor.identifier())
+
+
 def _names(cursor: Cursor) -> tuple[str, ...]:
     """One or more names in parentheses; messages have their packages."""
     cursor.expect("(")
@@ -286,6 +301,7 @@ _STATEMENTS: tuple[tuple[tuple[str, ...], Callable[[Cursor], Statement]], ...] =
     (("ALTER", "TABLE"), _alter_table),
     (("CREATE", "INDEX"), _create_index(null_filtered=False)),
     (("CREATE", "NULL_FILTERED", "INDEX"), _create_index(null_filtered=True)),
+    (("ALTER", "INDEX"), _alter_index),
     (("CREATE", "PROTO", "BUNDLE"), _create_bundle),
     (("ALTER", "PROTO", "BUNDLE", "INSERT"), _alter_bundle),
 )

@@ -193,6 +193,21 @@ class FakeSpanner:
         return self._gate.calls
 
     @property
+    def work(self) -> Counter[str]:
+        """What was done since the start, or since the test cleared it, in Spanner's own terms.
+
+        - ``commits`` that wrote something, ``columns_written`` by them (a delete is one), ``entries_written`` in the
+          indexes and ``entries_deleted`` there: an entry that moves is one of each.
+        - ``participants`` of these commits, at most: a row and what is interleaved in it are one, the entries of an
+          index with the same first column are one. A small database has fewer, since many ranges are in one split.
+        - ``entries_read``: of indexes, by queries. ``removed_entries_passed``: those between them that are no more,
+          which Spanner walks over until it has compacted them. ``rows_looked_up``: entries of which a query wants
+          columns that the index has not, before any condition on those.
+        - ``bytes`` of requests and answers.
+        """
+        return self._database.work
+
+    @property
     def waiting(self) -> int:
         """How many commits are waiting for the lock of an older transaction."""
         return self._database.transactions.waiting

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import grpc
@@ -24,6 +26,8 @@ class Call(NamedTuple):
     """Its request tag, or its transaction tag if it has none."""
     priority: str
     """"LOW", "MEDIUM", "HIGH", or "UNSPECIFIED", which Spanner takes for HIGH."""
+    metadata: Mapping[str, str | bytes] = MappingProxyType({})
+    """Its gRPC metadata: what the client sends beside the request."""
 
 
 class Gate:
@@ -38,7 +42,7 @@ class Gate:
         self._database = database
         self._lock = threading.Lock()
 
-    def enter(self, rpc: str, request: Any) -> Fault | None:
+    def enter(self, rpc: str, request: Any, metadata: Iterable[tuple[str, str | bytes]]) -> Fault | None:
         """A call has arrived: counts it, sleeps for the latency, and draws its fault."""
         tag, priority = "", "UNSPECIFIED"
         options = getattr(request, "request_options", None)
@@ -47,7 +51,7 @@ class Gate:
             priority = type(options).Priority.Name(options.priority).removeprefix("PRIORITY_")
         with self._lock:
             self.rpcs[rpc] += 1
-            self.calls.append(Call(rpc, tag, priority))
+            self.calls.append(Call(rpc, tag, priority, MappingProxyType(dict(metadata))))
         if self.latency:
             time.sleep(self.latency)
         id_ = _transaction_of(request)
@@ -58,6 +62,11 @@ class Gate:
             if rpc == "Commit" and id_:
                 self._commits.add(id_)
         return self.faults.draw(rpc, transactional=id_ is not None, settled=settled, again=again)
+
+    def carried(self, size: int) -> None:
+        """A request or an answer of so many bytes was transferred."""
+        with self._database.condition:
+            self._database.work["bytes"] += size
 
     def fail(self, fault: Fault, request: Any) -> SpannerError:
         """The error of a fault, after its side effects."""

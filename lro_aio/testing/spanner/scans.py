@@ -51,12 +51,18 @@ class Source(Protocol):
         """The columns of a NULL_FILTERED index where a NULL keeps a row out of it. Empty for any other index."""
 
     def scan(
-        self, table: str, index: str | None, equal: Mapping[str, Any], span: KeyRange | None
+        self,
+        table: str,
+        index: str | None,
+        equal: Mapping[str, Any],
+        span: KeyRange | None,
+        needs: Collection[str],
     ) -> Iterator[Mapping[str, Any]]:
         """The rows with these values and in this range, whole (by column name), in ``order(table, index)``.
 
         ``equal`` names the first columns of that order (none of its values is None), ``span`` the column after them.
-        Without an index (None): by primary key. The rows are not written to. A query that has enough stops asking.
+        Without an index (None): by primary key. The rows are not written to. A query that has enough stops asking. It
+        reads the columns ``needs``: what an index has not is looked up in the table.
         """
 
 
@@ -76,9 +82,13 @@ class Scan:
     """Comparisons of the column after them."""
     order: tuple[tuple[str, bool], ...]
     """The order of its rows, without the columns that are equal in all of them."""
+    needs: Collection[str]
+    """The columns that the query reads; complete once it is compiled."""
 
     @classmethod
-    def plan(cls, source: Source, table: str, index: str | None, slot: int, tests: Sequence[Test]) -> Scan:
+    def plan(
+        cls, source: Source, table: str, index: str | None, slot: int, tests: Sequence[Test], needs: Collection[str]
+    ) -> Scan:
         """Choose among the conditions of the query, as ``tests``, those that the index can answer.
 
         Raises:
@@ -103,7 +113,7 @@ class Scan:
                 break
         fixed = {column for column, _ in equal}
         rest = tuple(part for part in order if part[0] not in fixed)
-        return cls(source, table, index, slot, tuple(equal), among, bounds, rest)
+        return cls(source, table, index, slot, tuple(equal), among, bounds, rest, needs)
 
     def in_order(self, wanted: Sequence[tuple[Compiled, bool]]) -> bool:
         """Whether its rows come in the order that ORDER BY asks for."""
@@ -119,12 +129,12 @@ class Scan:
         if None in equal.values() or (self.bounds and span is None):
             return  # A comparison with NULL is never TRUE.
         if self.among is None:
-            yield from self.source.scan(self.table, self.index, equal, span)
+            yield from self.source.scan(self.table, self.index, equal, span, self.needs)
             return
         column, values, descending = self.among
         found: Collection[Any] = values.run(frame)
         for value in sorted(found, reverse=descending):
-            yield from self.source.scan(self.table, self.index, {**equal, column: value}, span)
+            yield from self.source.scan(self.table, self.index, {**equal, column: value}, span, self.needs)
 
     def _span(self, frame: Frame) -> KeyRange | None:
         """The bounds as one range; None if there are none, or one of them is NULL."""

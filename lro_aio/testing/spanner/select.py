@@ -8,7 +8,7 @@ order already.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -173,7 +173,7 @@ def _plan(query: syntax.Query, binder: Binder, source: Source, text: str) -> _Pl
         remaining = [condition for condition in remaining if condition.depends & later]
         filters = tuple(condition.run for condition in ready)
         if elements is None:
-            scan = _scan(item, slot, tests, source, text)
+            scan = _scan(item, slot, tests, source, text, binder.needs(slot))
             levels.append(_Level(slot, scan.rows, filters))
         else:
             depends |= elements.depends
@@ -201,9 +201,11 @@ def _bind(item: syntax.From, binder: Binder, source: Source, text: str) -> tuple
     return item, binder.table(item.alias, columns), None
 
 
-def _scan(item: syntax.From, slot: int, tests: Sequence[Test], source: Source, text: str) -> Scan:
+def _scan(
+    item: syntax.From, slot: int, tests: Sequence[Test], source: Source, text: str, needs: Collection[str]
+) -> Scan:
     try:
-        return Scan.plan(source, item.table, item.index, slot, tests)
+        return Scan.plan(source, item.table, item.index, slot, tests, needs)
     except KeyError as exc:
         what = f"The table {item.table} does not have a secondary index called {item.index}"
         raise ValueError(what + place(text, item.at)) from exc

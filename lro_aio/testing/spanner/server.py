@@ -84,17 +84,15 @@ class Server:
     def _handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
         methods: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
         for rpc, (service, request, name) in _UNARY.items():
-            handler = grpc.unary_unary_rpc_method_handler(
+            handler: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(
                 self._unary(rpc, getattr(self._services[service], name)),
                 request_deserializer=request.FromString,
-                response_serializer=_serialize,
             )
             methods.setdefault(service, {})[rpc] = handler
         for rpc, (service, request, name) in _STREAMING.items():
             handler = grpc.unary_stream_rpc_method_handler(
                 self._streaming(rpc, getattr(self._services[service], name)),
                 request_deserializer=request.FromString,
-                response_serializer=_serialize,
             )
             methods.setdefault(service, {})[rpc] = handler
         return tuple(grpc.method_handlers_generic_handler(service, found) for service, found in methods.items())
@@ -104,10 +102,11 @@ class Server:
 
         def serve(request: Any, context: grpc.ServicerContext) -> Any:
             try:
-                fault = gate.enter(rpc, request)
+                fault = gate.enter(rpc, request, context.invocation_metadata())
                 if fault is not None and fault.when == "before":
                     raise gate.fail(fault, request)
-                response = behaviour(request, context)
+                response = _serialize(behaviour(request, context))
+                gate.carried(request.ByteSize() + len(response))
                 if fault is not None:
                     raise gate.fail(fault, request)
             except SpannerError as exc:
@@ -124,10 +123,13 @@ class Server:
 
         def serve(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             try:
-                fault = gate.enter(rpc, request)
+                fault = gate.enter(rpc, request, context.invocation_metadata())
                 if fault is not None and fault.when == "before":
                     raise gate.fail(fault, request)
-                yield from behaviour(request, context)
+                gate.carried(request.ByteSize())
+                for part in map(_serialize, behaviour(request, context)):
+                    gate.carried(len(part))
+                    yield part
                 if fault is not None:
                     raise gate.fail(fault, request)
             except SpannerError as exc:

@@ -101,7 +101,8 @@ class SpannerService:
             session = self._database.session(request.session)
             try:
                 query = parse_select(request.sql)
-                result = query.run(CatalogSource(self._database.catalog), _parameters(request), self._database.now())
+                source = CatalogSource(self._database.catalog, self._database.work)
+                result = query.run(source, _parameters(request), self._database.now())
             except EvaluationError as exc:
                 raise SpannerError(grpc.StatusCode.OUT_OF_RANGE, str(exc)) from exc
             except ValueError as exc:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -21,8 +22,9 @@ _SCHEMA = "INFORMATION_SCHEMA."
 class CatalogSource:
     """One query's view of a database (a ``Source``); the database's lock is held while it is used."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, work: Counter[str]) -> None:
         self._catalog = catalog
+        self._work = work
 
     @property
     def messages(self) -> DescriptorPool | None:
@@ -49,12 +51,25 @@ class CatalogSource:
         return [name for name in names if not declared.column(name).not_null and name not in key]
 
     def scan(
-        self, table: str, index: str | None, equal: Mapping[str, Any], span: KeyRange | None
+        self,
+        table: str,
+        index: str | None,
+        equal: Mapping[str, Any],
+        span: KeyRange | None,
+        needs: Collection[str],
     ) -> Iterator[Mapping[str, Any]]:
         """The rows in that order."""
         if (view := _view(table)) is not None:
-            return information.rows(view, self._catalog)
-        return (row.values for row in self._index(table, index).scan(equal, span))
+            yield from information.rows(view, self._catalog)
+            return
+        found = self._index(table, index)
+        if found.declared is None:
+            yield from (row.values for row in found.scan(equal, span))
+            return
+        for row in found.walk(equal, span, self._work):
+            if not found.columns.issuperset(needs):
+                self._work["rows_looked_up"] += 1
+            yield row.values
 
     def _table(self, name: str) -> Table:
         return self._catalog.tables[name.lower()]

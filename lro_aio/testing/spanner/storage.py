@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.descriptor_pool import DescriptorPool
 
@@ -16,7 +17,10 @@ from lro_aio.testing.spanner.problems import not_found
 from lro_aio.testing.spanner.select import KeyRange
 from lro_aio.testing.spanner.values import Type
 
-__all__ = ["Index", "Row", "Table"]
+__all__ = ["Index", "Row", "Table", "Touched"]
+
+MOST_REMOVED = 10_000
+"""Removed entries of an index that are still in its way; more are compacted away."""
 
 
 class Row:
@@ -44,6 +48,17 @@ class Row:
         return found
 
 
+class Touched(NamedTuple):
+    """What the change of one row did to one index."""
+
+    name: str
+    """Of the index."""
+    first: Any
+    """The value of the index's first column, by which its entries are spread."""
+    written: int
+    deleted: int
+
+
 class Index:
     """The keys of a table's rows in the order of some of their columns, and then of the primary key."""
 
@@ -62,6 +77,10 @@ class Index:
             if (entry := self.entry(row.values)) is not None:
                 self._keys[entry] = row.key
         self._entries = sorted(self._keys)
+        self._removed: list[bytes] = []
+        self._stored = tuple(declared.storing) if declared is not None else ()
+        self.columns = frozenset([*(column for column, _ in self._columns), *self._stored])
+        """Those that it can tell without the table's rows."""
 
     @property
     def null_filtered(self) -> bool:
@@ -83,6 +102,9 @@ class Index:
             return False
         insort(self._entries, entry)
         self._keys[entry] = row.key
+        place = bisect_left(self._removed, entry)
+        if self._removed[place : place + 1] == [entry]:
+            del self._removed[place]
         return True
 
     def remove(self, row: Row) -> bool:
@@ -92,14 +114,27 @@ class Index:
             return False
         del self._entries[bisect_left(self._entries, entry)]
         del self._keys[entry]
+        if self.declared is not None:
+            insort(self._removed, entry)
+            if len(self._removed) > MOST_REMOVED:
+                self._removed.clear()
         return True
 
-    def move(self, old: Row, new: Row) -> int:
-        """Replace a row by its next version; returns how many entries that wrote and removed."""
-        before, after = old.values, new.values
-        if all(before[column] == after[column] for column, _ in self._columns):
-            return 0
-        return self.remove(old) + self.add(new)
+    def touch(self, old: Row | None, new: Row | None) -> Touched | None:
+        """Replace a row by its next version (None: there is none); None if that changes nothing here."""
+        row = new or old
+        assert row is not None
+        if old is not None and new is not None and self._stays(old, new):
+            stored = any(old.values[column] != new.values[column] for column in self._stored)
+            written, deleted = int(stored and self.entry(new.values) is not None), 0
+        else:
+            deleted = int(old is not None and self.remove(old))
+            written = int(new is not None and self.add(new))
+        first = row.values[self.parts[0].column]
+        return Touched(self.name, first, written, deleted) if written or deleted else None
+
+    def _stays(self, old: Row, new: Row) -> bool:
+        return all(old.values[column] == new.values[column] for column, _ in self._columns)
 
     def prefix(self, values: Sequence[Any]) -> bytes:
         """The common prefix of all keys with these values in their first parts."""
@@ -116,10 +151,27 @@ class Index:
 
     def scan(self, equal: Mapping[str, Any], span: KeyRange | None) -> Iterator[Row]:
         """The rows with these values in the first parts, and within ``span`` in the next one."""
+        return self.between(*self._limits(equal, span))
+
+    def walk(self, equal: Mapping[str, Any], span: KeyRange | None, work: Counter[str]) -> Iterator[Row]:
+        """The same, and what it takes: the entries that are read, and the removed ones that lie between them."""
+        low, high = self._limits(equal, span)
+        reached: bytes | None = low
+        try:
+            for row in self.between(low, high):
+                reached = self.entry(row.values)
+                work["entries_read"] += 1
+                yield row
+            reached = high
+        finally:
+            end = len(self._removed) if reached is None else bisect_left(self._removed, reached)
+            work["removed_entries_passed"] += max(0, end - bisect_left(self._removed, low))
+
+    def _limits(self, equal: Mapping[str, Any], span: KeyRange | None) -> tuple[bytes, bytes | None]:
         prefix = self.prefix([equal[part.column] for part in self.parts[: len(equal)]])
         if span is None:
-            return self.between(prefix, successor(prefix))
-        return self.between(*_bounds(prefix, span, descending=self.parts[len(equal)].descending))
+            return prefix, successor(prefix)
+        return _bounds(prefix, span, descending=self.parts[len(equal)].descending)
 
 
 class Table:
@@ -171,21 +223,18 @@ class Table:
         index = self.indexes[declared.index] = Index(declared.index, self.rows, parts, declared)
         return index
 
-    def put(self, key: bytes, row: Row | None) -> int:
-        """Replace the row with this key (None: delete it). Returns how many index entries that wrote or removed."""
+    def put(self, key: bytes, row: Row | None) -> list[Touched]:
+        """Replace the row with this key (None: delete it). Returns what that did to the indexes."""
         old = self.rows.get(key)
-        if old is not None and row is not None:
-            self.rows[key] = row
-            return sum(index.move(old, row) for index in self.indexes.values())
+        if old is None and row is None:
+            return []
         if row is not None:
             self.rows[key] = row
-            self.primary.add(row)
-            return sum(index.add(row) for index in self.indexes.values())
-        if old is not None:
+        else:
             del self.rows[key]
-            self.primary.remove(old)
-            return sum(index.remove(old) for index in self.indexes.values())
-        return 0
+        if old is None or row is None:
+            self.primary.touch(old, row)
+        return [touched for index in self.indexes.values() if (touched := index.touch(old, row)) is not None]
 
     def rebuild(self, now: int) -> None:
         """Add the missing columns to every row, and compute the generated ones again."""
