@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from google.protobuf import struct_pb2
 from lro_aio.core.change import Change, Outcome
 from lro_aio.core.errors import StoreDataError, StoreUnavailableError
 from lro_aio.core.journal import Entry, by_name
+from lro_aio.core.logs import event
 from lro_aio.core.policies import Duration
 from lro_aio.core.record import Record
 from lro_aio.core.stats import Stats
@@ -32,6 +34,8 @@ from lro_aio.stores.spanner.transactions import Writer, deletions
 from lro_aio.stores.spanner.values import moment, number
 
 __all__ = ["SpannerStore"]
+
+logger = logging.getLogger("lro_aio")
 
 MANY = 1_000
 """Keys that may be more than one answer holds."""
