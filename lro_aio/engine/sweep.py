@@ -376,7 +376,8 @@ class Sweeper:
         if latest.revision < record.revision:  # another process was later
             return record
         ours = latest.owner == self._owner
-        return None if ours or latest.check_time is None or latest.check_time > now else latest
+        later = latest.check_time is None or latest.check_time > now
+        return None if ours or (later and not self._evidence.is_dead(latest)) else latest
 
     def _more(self) -> bool:
         return self._behind and not self._slots.starved and not self._stuck

@@ -77,6 +77,25 @@ async def test_a_process_that_begins_later_goes_on_with_it_too(host, kill, handl
 
 
 @pytest.mark.asyncio
+async def test_what_is_committed_for_it_while_the_first_look_is_under_way_does_not_hide_it(
+    host, kill, handlers, open_client, tmp_path
+):
+    """As the message, or the repeat of a request, with which a caller comes back to a process that has just begun."""
+    first = await host()
+    op = await first.start("work")
+    await until(lambda: handlers.runs)
+    await kill(first)
+    store = FaultyStore(lro.SqliteStore(tmp_path / "ops.db"))
+    answer = store.hold("look", when="after")
+    second = await open_client(store, handlers=[handlers])
+    await answer.reached()
+    await second.send(op.name, "news", "are you there?")
+    answer()
+    async with asyncio.timeout(10):
+        assert (await second.wait_operation(op.name)).done
+
+
+@pytest.mark.asyncio
 async def test_all_of_many_go_on_although_there_are_few_slots(host, kill, handlers):
     first = await host()
     names = [(await first.start("work")).name for _ in range(20)]
