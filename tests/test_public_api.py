@@ -343,3 +343,9 @@ def test_constructing_a_client_does_no_io(tmp_path: Path) -> None:
     client = lro.Client(f"sqlite:////{path.relative_to('/')}")
     assert str(path) in client.store.url
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_tasks_of_mcp_without_their_extra_name_the_install_command() -> None:
+    code = "try:\n    import lro_aio.mcp\nexcept ImportError as exc:\n    print(exc)\n"
+    sentence = "lro_aio.mcp needs an extra that is not installed: pip install 'lro-aio[mcp]'"
+    assert output(code, without=("mcp",)) == sentence

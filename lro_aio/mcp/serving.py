@@ -39,7 +39,7 @@ from lro_aio.mcp.asking import Question, open_questions
 from lro_aio.mcp.protocol import EXTENSION, Task, TaskCreated, TaskDetails, TaskParams, UpdateTaskParams
 from lro_aio.mcp.results import details, refusal
 from lro_aio.mcp.tools import Tools
-from lro_aio.servers.errors import status_of
+from lro_aio.servers.errors import cut_off, status_of
 
 __all__ = ["Caller", "Tasks", "by_principal"]
 
@@ -136,11 +136,12 @@ class Tasks(Extension):
         try:
             await self._client.wait_operation(name, most)
         except asyncio.CancelledError:  # nobody is there any more to whom the result could be told
-            with anyio.CancelScope(shield=True):
-                await self._abandon(name)
+            if cut_off(self._client) is None:  # else the server ends, which is no reason to cancel work
+                with anyio.CancelScope(shield=True):
+                    await self._abandon(name)
             raise
         record = await self._client.server_host.record(name)
-        if not record.done and self._client.server_host.draining:
+        if not record.done and cut_off(self._client) is not None:
             raise MCPError(INTERNAL_ERROR, "the server is shutting down; the tool goes on elsewhere")
         if not record.done:
             await self._client.cancel_operation(name, reason="the call may not take longer")

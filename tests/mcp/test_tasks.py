@@ -309,6 +309,17 @@ async def test_a_call_that_nobody_waits_for_any_more_is_cancelled(patient: str, 
     assert ended.error.code == lro.Code.CANCELLED
 
 
+async def test_a_drain_answers_who_waits_and_cancels_nothing(patient: str, client: lro.Client) -> None:
+    async with connected(patient, extensions=[]) as caller:
+        call = asyncio.create_task(caller.client.call_tool("sleeps", {}))
+        (started,) = await begun(client)
+        await reached_state(client, started.name, "SUSPENDED")
+        await client.drain(0)
+        with pytest.raises(MCPError, match="the tool goes on elsewhere"):
+            await asyncio.wait_for(call, PATIENCE)
+    assert (await client.server_host.record(started.name)).state == "SUSPENDED"
+
+
 async def test_other_tools_of_the_server_are_called_as_ever(connect: Connect) -> None:
     async with connect(extensions=[]) as caller:
         result = await caller.client.call_tool("plain", {"number": 2})
