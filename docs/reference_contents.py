@@ -76,6 +76,7 @@ SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
     "Webhooks": [
         ("lro_aio", ["Webhook", "Webhooks"]),
         ("lro_aio.webhooks", ["verify", "SignatureError"]),
+        ("lro_aio.webhooks.rules", ["Secrets"]),
         ("lro_aio.webhooks.delivering", ["Delivered", "DeliveryState"]),
     ],
     "Observing": [("lro_aio", ["Observer", "Telemetry"]), ("lro_aio.core.moments", MOMENTS)],

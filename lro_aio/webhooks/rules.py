@@ -14,7 +14,7 @@ from lro_aio.core.webhooks import MOST_CHARACTERS, Webhook
 from lro_aio.webhooks.addresses import Address, Network, literal, networks_of, refusal
 from lro_aio.webhooks.signing import keys_of
 
-__all__ = ["Target", "Webhooks", "target_of"]
+__all__ = ["Secrets", "Target", "Webhooks", "target_of"]
 
 _FIELD = "webhook.url"
 _PORTS = {"http": 80, "https": 443}
@@ -28,6 +28,7 @@ _NUMBER = re.compile(r"(.*\.)?(0x[0-9a-f]*|[0-9]+)")
 _LOCALHOST = re.compile(r"(.*\.)?localhost")
 
 Secrets = str | Sequence[str] | Mapping[str, str | Sequence[str]]
+"""One secret, several of which each signs, or either by origin."""
 
 
 class Target(NamedTuple):
