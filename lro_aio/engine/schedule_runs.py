@@ -30,7 +30,6 @@ from lro_aio.core.schedules import (
 )
 from lro_aio.engine.engine import Engine
 from lro_aio.engine.handlers import Handlers
-from lro_aio.engine.holding import guessed
 from lro_aio.engine.operation import Operation
 from lro_aio.engine.suspension import Suspended
 
@@ -82,7 +81,7 @@ def defined(schedules: Iterable[Schedule], handlers: Handlers, *, worker: bool) 
     Args:
         schedules: As they are declared.
         handlers: The client's.
-        worker: False for a front end, which need not know the handlers.
+        worker: False for a front end, which declares only those whose handlers it knows.
 
     Raises:
         UnknownHandlerError: A handler is not registered.
@@ -92,13 +91,11 @@ def defined(schedules: Iterable[Schedule], handlers: Handlers, *, worker: bool) 
     for declared in schedules:
         given = declared.handler
         try:
-            known = handlers.find(given)
-            if known is None and (worker or not isinstance(given, str)):
-                known = handlers.get(given)
-            name = known.name if known is not None else str(given)
-            codec = known.codec if known is not None else guessed(declared.state)
-            data, tag = _encoded(declared, codec)
-            found[declared.name] = declared.defined(name, data, tag, _digest(name, declared, data))
+            if not worker and isinstance(given, str) and handlers.find(given) is None:
+                continue  # a guess at how its state is stored would be another definition
+            known = handlers.get(given)
+            data, tag = _encoded(declared, known.codec)
+            found[declared.name] = declared.defined(known.name, data, tag, _digest(known.name, declared, data))
         except Exception as exc:
             exc.add_note(f"of the schedule {declared.name!r}")
             raise

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lro_aio.core import names, transitions
+from lro_aio.core.calendars import epoch
 from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.record import NEVER, Record, Wait
 from lro_aio.core.straight import JournalMovedError
@@ -226,12 +226,4 @@ def moment(until: datetime.datetime | float) -> float:
         ValueError: A datetime without a time zone, or a number that is not finite.
         TypeError: Neither a datetime nor a number.
     """
-    if isinstance(until, datetime.datetime):
-        if until.tzinfo is None:
-            raise ValueError("until must have a time zone: a naive datetime means another moment on another machine")
-        return until.timestamp()
-    if isinstance(until, bool) or not isinstance(until, int | float):
-        raise TypeError(f"until must be an aware datetime or epoch seconds, not {type(until).__name__}")
-    if not math.isfinite(until):
-        raise ValueError(f"until must be finite, not {until!r}")
-    return float(until)
+    return epoch(until, "until")

@@ -503,3 +503,15 @@ async def test_a_front_end_declares_and_runs_nothing(opened, ran, lro_clock, tmp
     await opened(nightly(), where=url)
     await lro_clock.advance(DAY)
     assert (len(ran), (await front.schedules.get("nightly")).started) == (1, 1)
+
+
+@pytest.mark.asyncio
+async def test_a_front_end_that_does_not_know_the_handler_declares_nothing(
+    opened, open_client, ran, lro_clock, tmp_path
+):
+    url = f"sqlite:///{tmp_path}/o.db"
+    front = await open_client(url, schedules=[nightly(state=5.0)], worker=False)
+    assert await front.schedules.list() == []
+    await opened(nightly(), where=url)
+    await lro_clock.advance(DAY)
+    assert len(ran) == 1
