@@ -576,25 +576,3 @@ async def test_a_deadline_ends_a_wait_at_its_time_without_a_sweep(
     await lro_clock.advance(10)
     assert (await op.fetch()).error.code == Code.DEADLINE_EXCEEDED
     assert not seen.times
-
-
-@pytest.mark.asyncio
-async def test_a_schedule_starts_operations_inside_requests_and_takes_another_definition(
-    open_client: OpenClient, handlers: lro.Handlers, seen: Seen, lro_clock: ManualClock, service: Any
-) -> None:
-    times = []
-
-    @handlers.handler
-    async def daily(op: lro.Operation[None]) -> None:
-        seen.within.append("/lro/resume" in service.under_way)
-        times.append(lro_clock.time())
-
-    day = DAY * (lro_clock.time() // DAY + 1)
-    first = await open_client(schedules=[lro.Schedule("daily", daily, every=DAY)])
-    await lro_clock.advance(day + HOUR - lro_clock.time())
-    assert (len(times), seen.within) == (1, [True])
-    await open_client(schedules=[lro.Schedule("daily", daily, every=6 * HOUR)])
-    await lro_clock.advance(DAY)
-    told = await first.schedules.get("daily")
-    assert (told.version, told.started, told.missed, len(times)) == (2, 5, 0, 5)
-    assert {(moment - day) // (6 * HOUR) for moment in times} == {0, 1, 2, 3, 4}
