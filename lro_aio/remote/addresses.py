@@ -6,11 +6,15 @@ neither may choose another host, or the same host without encryption.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 
 import httpx
 
 __all__ = ["Addresses"]
+
+KEPT = 2048
+"""Addresses of which the URL is remembered: to make one takes as long as to read an answer."""
 
 Origin = tuple[bytes, bytes, int | None]
 """Scheme, host and port as they are sent; None is the scheme's default port."""
@@ -34,12 +38,14 @@ class Addresses:
         self.base_url = str(url).rstrip("/")
         self._base = httpx.URL(self.base_url)
         self._allowed = {_origin(url), *(_origin(_base(origin, "origins")) for origin in origins)}
+        self.resolve = functools.lru_cache(KEPT)(self._resolve)
+        """See ``_resolve``. An operation is polled at the same address again and again."""
 
     def below(self, path: str) -> httpx.URL:
         """The URL of a path below the base URL. The path is percent-encoded already."""
         return httpx.URL(self.base_url + path)
 
-    def resolve(self, address: str, base: httpx.URL | None = None) -> httpx.URL:
+    def _resolve(self, address: str, base: httpx.URL | None = None) -> httpx.URL:
         """The URL that an address stands for.
 
         Args:
