@@ -12,7 +12,7 @@ PEERS := .venv-peers
 BENCH_ARGS ?=
 EMULATOR_TESTS := tests/spanner $(foreach part,admin reads transactions writes,tests/testing/test_fake_spanner_$(part).py)
 
-.PHONY: demo test coverage test-slow test-all test-lowest test-wheel test-emulator test-postgres check check-infra format clean
+.PHONY: demo test coverage test-slow test-all test-lowest test-wheel test-emulator test-postgres test-browser check check-infra format clean
 .PHONY: bench bench-quick bench-report bench-peers bench-spanner
 
 # Tests start some hundred interpreters: the bytecode of a module is kept, whatever the shell says.
@@ -28,7 +28,7 @@ $(VENV)/.demo: pyproject.toml
 $(VENV)/.dev: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lro-aio needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,dev-apps]'
 	@touch $@ $(VENV)/.demo
 
 demo: $(VENV)/.demo  ## the main job: index a directory, lose the server half way, lose nothing
@@ -75,6 +75,11 @@ test-emulator: $(VENV)/.dev  ## the Spanner tests against the official emulator
 test-postgres: $(VENV)/.dev  ## the PostgreSQL tests, slow ones too, and the engine's on PostgreSQL
 	$(BIN)/python -m tests.postgres.server $(BIN)/python -m pytest -n 2 -m "slow or not slow" --timeout=300 tests/postgres $(PYTEST_ARGS)
 	$(BIN)/python -m tests.postgres.server $(BIN)/python -m pytest -n 2 --timeout=300 tests/engine --ignore tests/engine/test_store_terms.py $(PYTEST_ARGS)
+
+# It installs nothing: it says what is missing, and how to get it.
+test-browser: $(VENV)/.dev  ## the dashboard's pages in headless Chromium
+	$(BIN)/python -m tests.browser.programs
+	$(BIN)/python -m pytest -m browser --timeout=180 tests/browser $(PYTEST_ARGS)
 
 check: $(VENV)/.dev  ## lint, format, types
 	$(BIN)/ruff check .
