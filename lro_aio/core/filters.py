@@ -12,6 +12,7 @@ Fields:
 ``end_time``           the same; unset until the operation ends
 ``error``              presence only: ``error:*``
 ``error.code``         a number, or a canonical name such as NOT_FOUND with ``=`` and ``!=``
+``error.reason``       string: ``reason`` of its ``ErrorInfo`` (AIP-193); "" without one
 ``error.message``      string
 ``metadata.@type``     type URL, or the bare full name of the message
 ``metadata.<path>``    whatever the metadata of the row holds
@@ -61,6 +62,7 @@ from lro_aio.core.filter_parser import (
 from lro_aio.core.filter_pushdown import ALL_STATES, ANYTHING, ENDED, Bounds, Pushdown
 from lro_aio.core.filter_values import ORDER, Operand, holds, type_matches
 from lro_aio.core.record import Record, State
+from lro_aio.core.status import reason_of
 
 __all__ = ["MAX_DEPTH", "MAX_LENGTH", "MAX_TERMS", "Filter", "Pushdown", "parse"]
 
@@ -310,6 +312,12 @@ def _error_code(term: Restriction, operand: Operand) -> _Condition:
     return _on_error(lambda error: compare(error.code, wanted))
 
 
+def _error_reason(term: Restriction, operand: Operand) -> _Condition:
+    if operand.anything:
+        return _on_error(lambda error: bool(reason_of(error)))
+    return _on_error(lambda error: operand.compare_text(term.comparator, reason_of(error)))
+
+
 def _error_message(term: Restriction, operand: Operand) -> _Condition:
     if operand.anything:
         return _on_error(lambda error: bool(error.message))
@@ -355,6 +363,7 @@ _FIELDS: dict[tuple[str, ...], Callable[[Restriction, Operand], _Condition]] = {
     ("end_time",): _end_time,
     ("error",): _error,
     ("error", "code"): _error_code,
+    ("error", "reason"): _error_reason,
     ("error", "message"): _error_message,
     ("metadata", "@type"): _type,
     ("response", "@type"): _type,

@@ -10,7 +10,7 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 from lro_aio.core.bulk import HANDLER
 from lro_aio.core.description import Description, problem_of
 from lro_aio.core.proto_json import any_json, status_json
-from lro_aio.core.record import Record
+from lro_aio.core.record import Record, State
 from lro_aio.core.shown_progress import progress_of
 from lro_aio.core.stats import Count, DueRoute, FailureGroup, Stats
 from lro_aio.core.timeline import Span
@@ -25,8 +25,14 @@ MOST_ENTRIES = 400
 """Entries of a history that are told: the last ones."""
 
 
-def of_stats(told: Stats | None, show: Shower) -> dict[str, Any]:
-    """How it goes with all operations; None where the store cannot tell."""
+def of_stats(told: Stats | None, pace: dict[str, Any] | None, show: Shower) -> dict[str, Any]:
+    """How it goes with all operations.
+
+    Args:
+        told: None where the store cannot tell.
+        pace: See ``Pace.note``.
+        show: Asked before texts are told.
+    """
     stats = told if told is not None else Stats(time=0.0)
     handlers: dict[str, dict[str, Any]] = {}
     for cell in stats.counts:
@@ -35,6 +41,7 @@ def of_stats(told: Stats | None, show: Shower) -> dict[str, Any]:
         "counted": told is not None,
         "states": {state.value: _count(count) for state, count in stats.states.items()},
         "paused": _count(stats.paused),
+        "ends": pace,
         "handlers": [{"handler": handler, "states": states} for handler, states in sorted(handlers.items())],
         "running": [{"owner": one.owner, **_count(one.count)} for one in stats.running],
         "due": [_due(due) for due in stats.due],
@@ -65,14 +72,15 @@ def _group(group: FailureGroup, show: Shower) -> dict[str, Any]:
         "message": show.text(group.message, group.name, group.handler),
         "name": group.name,
         "time": Moment(group.time),
-        "filter": failing_filter(group.handler, group.code),
+        "filter": failing_filter(group.handler, group.code, group.reason),
         **_count(group.count),
     }
 
 
-def failing_filter(handler: str, code: str) -> str:
-    """The filter of operations that failed alike. A reason is no field of filters."""
-    return f"state = FAILED AND handler = {quoted(handler)} AND error.code = {code}"
+def failing_filter(handler: str, code: str, reason: str) -> str:
+    """The filter of operations that failed alike."""
+    alike = f"error.code = {code} AND error.reason = {quoted(reason)}"
+    return f"state = FAILED AND handler = {quoted(handler)} AND {alike}"
 
 
 def quoted(text: str) -> str:
@@ -143,8 +151,10 @@ def of_operation(told: Description, record: Record, children: Sequence[Record], 
     def text(value: str) -> str:
         return show.text(value, told.name, told.handler)
 
+    error = problem_of(record) if record.state is State.FAILED else None
     return {
         **summary(record, show),
+        "failedAlike": "" if error is None else failing_filter(record.handler, error.code, error.reason),
         "uid": told.uid,
         "resumePoint": told.resume_point,
         "updateTime": Moment(told.update_time),

@@ -17,6 +17,7 @@ from lro_aio.core.names import ANY_PARENT
 from lro_aio.core.stats import Stats
 from lro_aio.dashboard import facts
 from lro_aio.dashboard.looks import Look, Looks
+from lro_aio.dashboard.pace import Pace
 from lro_aio.dashboard.showing import Shower
 from lro_aio.dashboard.texts import jsonable
 
@@ -54,6 +55,7 @@ class Sources:
         self._client = client
         self._show = show
         self._looks = Looks(client.clock)
+        self._pace = Pace()
 
     async def look(self, page: str, query: Mapping[str, str]) -> Look:
         """What a page tells.
@@ -78,7 +80,8 @@ class Sources:
 
     async def _overview(self, asked: _Asked) -> Look:  # noqa: ARG002 (all have one signature)
         stats = await self._stats()
-        return await _in_thread(lambda: facts.of_stats(stats, self._show))
+        pace = None if stats is None else self._pace.note(stats, self._client.clock.monotonic())
+        return await _in_thread(lambda: facts.of_stats(stats, pace, self._show))
 
     async def _stats(self) -> Stats | None:
         """None of a store that cannot count: the lists are there all the same."""

@@ -51,6 +51,33 @@ async def test_the_overview_counts_and_groups(site: Site) -> None:
     ]
 
 
+async def test_what_failed_for_another_reason_is_another_group(site: Site) -> None:
+    """The code alone would throw them together, and all of them would be run again."""
+    for text in ("no disk", "no disk", "too slow"):
+        await site.started("fails", text)
+    groups = (await site.json("failures"))["failures"]
+    assert [(group["reason"], group["count"]) for group in groups] == [("NO_DISK", 2), ("OPERATION_FAILED", 1)]
+    for group in groups:
+        found = (await site.json("operations", filter=group["filter"]))["operations"]
+        assert [one["error"]["reason"] for one in found] == [group["reason"]] * group["count"]
+        one = found[0]["name"]
+        assert (await site.json("operation", name=one))["failedAlike"] == group["filter"]
+        assert "All that failed alike" in await site.get("operation", name=one)
+        answer = await site.confirm(verb="rerun", filter=group["filter"], scope="all")
+        assert f"Run again {group['count']} operation" in answer.text
+
+
+async def test_ends_per_minute_are_what_was_seen(site: Site) -> None:
+    assert (await site.json("overview"))["ends"] is None
+    for _ in range(6):
+        await site.started("echo")
+    await site.clock.advance(30)
+    assert (await site.json("overview"))["ends"] == {"perMinute": 12, "minutes": 1, "more": False}
+    assert "Ends per minute" in await site.get()
+    await site.clock.advance(590)
+    assert (await site.json("overview"))["ends"]["perMinute"] == 0
+
+
 async def test_a_link_from_a_number_leads_to_those_operations(site: Site) -> None:
     await site.started("fails", "x")
     links = [unescape(link) for link in re.findall(r'href="(operations\?filter=[^"]*)"', await site.get())]

@@ -106,7 +106,7 @@ def test_the_page_names_every_field() -> None:
 
 def _page_order(field: str) -> tuple[int, str]:
     order = ["name", "done", "state", "paused", "handler", "create_time", "end_time"]
-    order += ["error", "error.code", "error.message"]
+    order += ["error", "error.code", "error.reason", "error.message"]
     return (order.index(field), "") if field in order else (len(order), field.replace("@", " "))
 
 
