@@ -11,13 +11,14 @@ from lro_aio.core.bulk import HANDLER
 from lro_aio.core.description import Description, problem_of
 from lro_aio.core.proto_json import any_json, status_json
 from lro_aio.core.record import Record, State
+from lro_aio.core.rerunning import links
 from lro_aio.core.shown_progress import progress_of
 from lro_aio.core.stats import Count, DueRoute, FailureGroup, Stats
 from lro_aio.core.timeline import Span
 from lro_aio.dashboard.showing import Shower, state_json
 from lro_aio.dashboard.texts import Moment
 
-__all__ = ["failing_filter", "held", "of_operation", "of_stats", "quoted", "summary"]
+__all__ = ["NOT_AGAIN", "failing_filter", "held", "of_operation", "of_stats", "quoted", "summary"]
 
 MOST_SPANS = 400
 """Spans that are told: the first and the last ones."""
@@ -72,9 +73,14 @@ def _group(group: FailureGroup, show: Shower) -> dict[str, Any]:
         "message": show.text(group.message, group.name, group.handler),
         "name": group.name,
         "time": Moment(group.time),
-        "filter": failing_filter(group.handler, group.code, group.reason),
+        "filter": (alike := failing_filter(group.handler, group.code, group.reason)),
+        "todo": f"{alike} AND {NOT_AGAIN}",
         **_count(group.count),
     }
+
+
+NOT_AGAIN = "rerun = false"
+"""Of a filter: who runs all of them again runs none twice that somebody has run again."""
 
 
 def failing_filter(handler: str, code: str, reason: str) -> str:
@@ -98,6 +104,7 @@ def summary(record: Record, show: Shower) -> dict[str, Any]:
         "state": record.state.value,
         "paused": record.paused,
         "cancelRequested": record.cancel_requested,
+        "runAgain": bool(links(record.trail, "as")),
         "createTime": Moment(record.create_time),
         "endTime": _moment(record.end_time),
         "progress": None if record.done else _progress(operation, record.handler, show),

@@ -27,6 +27,17 @@ STATIC = {
 """Files that pages load, with their types."""
 
 
+WORDS = {
+    "cancel": "Cancel",
+    "pause": "Pause",
+    "unpause": "Unpause",
+    "rerun": "Run again",
+    "delete": "Delete",
+    "send": "Send a message",
+}
+"""What is done, on buttons."""
+
+
 def render(template: str, **values: Any) -> bytes:
     """A page.
 
@@ -71,7 +82,9 @@ def _environment() -> jinja2.Environment:
         when=_when, took=length, number=number, pretty=_pretty, cut=cut, name=_name, quoted=quoted, caret=_caret,
         css=_css, axis=_axis, rate=_rate,
     )  # fmt: skip
-    environment.globals.update(chart=drawn, is_bad=is_bad, link=_link, VERBS=VERBS)
+    environment.globals.update(
+        chart=drawn, is_bad=is_bad, link=_link, VERBS=VERBS, WORDS=WORDS, ASKED={**WORDS, "send": "Send a message to"}
+    )
     return environment
 
 

@@ -33,6 +33,10 @@ MOST_CHILDREN = 50
 """Children of an operation that are told."""
 
 
+FAILED = f"state = FAILED AND {facts.NOT_AGAIN}"
+"""What the page of failures lists."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Asked:
     """What a request asks for."""
@@ -113,7 +117,7 @@ class Sources:
         overview = await self.look("overview", {})
         lists = {
             key: (await self.look("operations", {"filter": text})).data
-            for key, text in (("paused", "paused = true"), ("failed", "state = FAILED"))
+            for key, text in (("paused", "paused = true"), ("failed", FAILED))
         }
         return await _in_thread(lambda: {"failures": overview.data["failures"], **lists})
 

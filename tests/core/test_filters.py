@@ -14,11 +14,12 @@ from google.rpc import status_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lro_aio.core import filters
+from lro_aio.core import filters, trail
 from lro_aio.core.codec import pack
 from lro_aio.core.errors import InvalidFilterError
 from lro_aio.core.filters import Filter, Pushdown, parse
 from lro_aio.core.record import Record, State
+from lro_aio.core.rerunning import linked
 from lro_aio.core.status import make_status
 
 ENDED = {State.SUCCEEDED, State.FAILED, State.CANCELLED}
@@ -170,6 +171,15 @@ def test_fields_of_a_failed_row(text: str, expected: bool) -> None:
     assert matches(text, failed()) is expected
 
 
+def test_what_was_run_again_is_told_from_what_was_not() -> None:
+    once = failed()
+    again = linked(once, now=T0 + 70, to="operations/b")
+    copy = record(trail=trail.noted("", T0, trail.RERUN, "of operations/a"))
+    for text, expected in (("rerun=true", [again]), ("rerun:*", [again]), ("rerun=false", [once, copy])):
+        assert [row for row in (once, again, copy) if matches(text, row)] == expected
+        assert [row for row in (once, again, copy) if matches(f"NOT {text}", row)] != expected
+
+
 def test_an_error_without_a_reason_has_an_empty_one() -> None:
     bare = record(State.FAILED, error=status_pb2.Status(code=5).SerializeToString())
     assert matches('error.reason=""', bare)
@@ -237,6 +247,8 @@ def test_the_order_of_terms_has_no_meaning() -> None:
         ("lower(name)=a", 0, "functions"),
         ("done=maybe", 5, "true or false"),
         ("done>false", 4, "takes =, !=, : only"),
+        ("rerun>false", 5, "takes =, !=, : only"),
+        ("rerun=maybe", 6, "true or false"),
         ("state=running", 6, "unknown state 'running'"),
         ('state="*ED"', 6, "unknown state"),
         ("state<FAILED", 5, "takes =, !=, : only"),
@@ -405,6 +417,8 @@ def test_reading_the_longest_text_takes_no_time_to_speak_of(text: str) -> None:
             "NOT (state=RUNNING OR done=true)",
             Pushdown(done=False, states=frozenset({State.PENDING, State.SUSPENDED}), exact=True),
         ),
+        ("rerun=true", Pushdown(done=True)),
+        ("rerun=false", Pushdown()),
         ("error.reason=X", Pushdown(done=True, states=frozenset({State.FAILED, State.CANCELLED}))),
         ("error.code=5", Pushdown(done=True, states=frozenset({State.FAILED, State.CANCELLED}))),
         ("response.x=1", Pushdown(done=True, states=frozenset({State.SUCCEEDED}))),

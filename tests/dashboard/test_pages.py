@@ -67,6 +67,23 @@ async def test_what_failed_for_another_reason_is_another_group(site: Site) -> No
         assert f"Run again {group['count']} operation" in answer.text
 
 
+async def test_what_was_run_again_is_not_run_again_with_the_others(site: Site) -> None:
+    names = [await site.started("fails", "no disk") for _ in range(3)]
+    await site.act(verb="rerun", name=names[0])
+    await site.clock.advance(2)
+    told = await site.json("failures")
+    [group] = told["failures"]
+    left = {one["name"] for one in told["failed"]["operations"]}
+    assert names[0] not in left
+    assert set(names[1:]) <= left
+    answer = await site.confirm(verb="rerun", filter=group["todo"], scope="all")
+    assert names[0] not in answer.text.replace("<wbr>", "")
+    assert names[1] in answer.text.replace("<wbr>", "")
+    listed = (await site.json("operations", filter=group["filter"]))["operations"]
+    assert [one["name"] for one in listed if one["runAgain"]] == [names[0]]
+    assert "run again" in await site.get("operations", filter="state = FAILED")
+
+
 async def test_ends_per_minute_are_what_was_seen(site: Site) -> None:
     assert (await site.json("overview"))["ends"] is None
     for _ in range(6):
