@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 $(VENV)/.demo: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lro-aio needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[fastapi,cli]'
+	$(BIN)/python -m pip install --quiet --editable '.[fastapi,cli,dashboard]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml
@@ -32,7 +32,8 @@ $(VENV)/.dev: pyproject.toml
 	@touch $@ $(VENV)/.demo
 
 demo: $(VENV)/.demo  ## the main job: index a directory, lose the server half way, lose nothing
-	$(BIN)/lro demo
+	$(BIN)/lro demo --store 'sqlite:///demo.db?busy_timeout=0.5'
+	@echo 'Here, that is $(BIN)/lro dashboard.'
 
 # A worker that has nothing left to do takes tests from the end of another's list, so a module's tests stay together, and
 # with them the fixtures that they share, but for the last ones.
@@ -132,4 +133,4 @@ bench-peers:  ## install what the benchmarks compare with
 	-cd $(PEERS)/restate-server && npm install --silent --ignore-scripts --no-audit --no-fund
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(INFRA) $(PEERS) .ruff_cache .mypy_cache .coverage .coverage.* dist
+	rm -rf $(VENV) $(LOWEST) $(INFRA) $(PEERS) .ruff_cache .mypy_cache .coverage .coverage.* dist demo.db demo.db-* .demo.db-lro
