@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from lro_aio.client import Client
 from lro_aio.core.errors import InvalidOperationNameError
 from lro_aio.core.names import parse
+from lro_aio.servers._openapi import Responses
 from lro_aio.servers.calls import Calls
 from lro_aio.servers.errors import cut_off, invalid
 from lro_aio.servers.forms import refuse_forms
@@ -166,7 +167,7 @@ class Routes:
         name: str,
         parameters: dict[str, Any] | None = None,
         *,
-        responses: dict[int | str, dict[str, Any]] | None = None,
+        responses: Responses,
     ) -> None:
         """Add a route. The first route that matches is taken.
 
@@ -186,24 +187,28 @@ class Routes:
             endpoint,
             methods=[method],
             response_model=None,
+            status_code=next(status for status in responses if isinstance(status, int)),
+            response_class=Response,  # with no type of its own, which the document would name
             responses=responses,
             name=name,
             openapi_extra=described,
             summary=name,
         )
 
-    def add_lists(self, page: Act, get: Act, parameters: dict[str, Any]) -> None:
+    def add_lists(self, page: Act, get: Act, parameters: dict[str, Any], responses: Responses) -> None:
         """Add the lists of the top level and of every parent.
 
         Args:
             page: Answers with the list of a parent.
             get: Answers for an operation whose id is "operations".
             parameters: OpenAPI of the query.
+            responses: As for ``add``.
         """
         many = self.endpoint("list", page, collection_name)
         one = self.endpoint("get", get, collection_name)
-        self.add("GET", "/operations", many, "ListOperations", parameters)
-        self.add("GET", "/{name:path}/operations", either(many, one), "ListOperationsOfParent", parameters)
+        self.add("GET", "/operations", many, "ListOperations", parameters, responses=responses)
+        of_parent = either(many, one)
+        self.add("GET", "/{name:path}/operations", of_parent, "ListOperationsOfParent", parameters, responses=responses)
 
 
 def query_parameters(*parameters: tuple[str, str, str]) -> dict[str, Any]:
