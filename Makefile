@@ -13,7 +13,7 @@ BENCH_ARGS ?=
 EMULATOR_TESTS := tests/spanner $(foreach part,admin reads transactions writes,tests/testing/test_fake_spanner_$(part).py)
 
 .PHONY: demo test coverage test-slow test-all test-lowest test-wheel test-emulator test-postgres test-browser check check-infra format clean
-.PHONY: bench bench-quick bench-report bench-peers bench-spanner
+.PHONY: bench bench-quick bench-report bench-peers bench-spanner bench-dashboard
 
 # Tests start some hundred interpreters: the bytecode of a module is kept, whatever the shell says.
 unexport PYTHONDONTWRITEBYTECODE
@@ -118,6 +118,9 @@ bench-report: $(VENV)/.bench  ## docs/benchmarks.md from the results that are th
 
 bench-spanner: $(VENV)/.dev  ## Spanner's client library against ours, on a fake
 	$(BIN)/python -m benchmarks.bench_spanner
+
+bench-dashboard: $(VENV)/.dev  ## the dashboard's pages over a million rows, and what a viewer costs those who write
+	$(BIN)/python -m benchmarks.bench_dashboard
 
 # Each peer in an environment of its own: they pin what the package must not be held to. One that cannot be installed
 # here is left out, and the report says so.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
@@ -114,12 +115,13 @@ class Sources:
         return await _in_thread(lambda: facts.of_operation(told, record, children, self._show))
 
     async def _failures(self, asked: _Asked) -> Look:  # noqa: ARG002
-        overview = await self.look("overview", {})
-        lists = {
-            key: (await self.look("operations", {"filter": text})).data
-            for key, text in (("paused", "paused = true"), ("failed", FAILED))
-        }
-        return await _in_thread(lambda: {"failures": overview.data["failures"], **lists})
+        overview, paused, failed = await asyncio.gather(
+            self.look("overview", {}),
+            self.look("operations", {"filter": "paused = true"}),
+            self.look("operations", {"filter": FAILED}),
+        )
+        told = {"failures": overview.data["failures"], "paused": paused.data, "failed": failed.data}
+        return await _in_thread(lambda: told)
 
     async def _workers(self, asked: _Asked) -> Look:  # noqa: ARG002
         overview = await self.look("overview", {})
