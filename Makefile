@@ -12,8 +12,8 @@ PEERS := .venv-peers
 BENCH_ARGS ?=
 EMULATOR_TESTS := tests/spanner $(foreach part,admin reads transactions writes,tests/testing/test_fake_spanner_$(part).py)
 
-.PHONY: demo test coverage test-slow test-all test-lowest test-wheel test-emulator test-postgres check check-infra format clean
-.PHONY: bench bench-quick bench-report bench-peers bench-spanner
+.PHONY: demo test coverage test-slow test-all test-lowest test-wheel test-emulator test-postgres test-browser check check-infra format clean
+.PHONY: bench bench-quick bench-report bench-peers bench-spanner bench-dashboard
 
 # Tests start some hundred interpreters: the bytecode of a module is kept, whatever the shell says.
 unexport PYTHONDONTWRITEBYTECODE
@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 $(VENV)/.demo: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lro-aio needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[fastapi,cli]'
+	$(BIN)/python -m pip install --quiet --editable '.[fastapi,cli,dashboard]'
 	@touch $@
 
 # The driver is asked for only where the store is PostgreSQL; psycopg[binary] needs no library of the system's.
@@ -33,12 +33,13 @@ $(VENV)/.demo-postgres: $(VENV)/.demo
 $(VENV)/.dev: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lro-aio needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev-newest]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,dev-apps]'
 	@touch $@ $(VENV)/.demo $(VENV)/.demo-postgres
 
 # STORE=postgresql://... has it in a database of yours.
 demo: $(VENV)/.demo $(if $(filter postgres%,$(STORE)),$(VENV)/.demo-postgres)  ## the main job: index a directory, lose the server half way, lose nothing
-	$(BIN)/lro demo $(if $(STORE),--store '$(STORE)')
+	$(BIN)/lro demo --store '$(or $(STORE),sqlite:///demo.db?busy_timeout=0.5)'
+	@echo 'Here, that is $(BIN)/lro dashboard.'
 
 # A worker that has nothing left to do takes tests from the end of another's list, so a module's tests stay together, and
 # with them the fixtures that they share, but for the last ones.
@@ -82,6 +83,11 @@ test-postgres: $(VENV)/.dev  ## the PostgreSQL tests, slow ones too, and the eng
 	$(BIN)/python -m tests.postgres.server $(BIN)/python -m pytest -n 2 -m "slow or not slow" --timeout=300 tests/postgres $(PYTEST_ARGS)
 	$(BIN)/python -m tests.postgres.server $(BIN)/python -m pytest -n 2 --timeout=300 tests/engine --ignore tests/engine/test_store_terms.py $(PYTEST_ARGS)
 
+# It installs nothing: it says what is missing, and how to get it.
+test-browser: $(VENV)/.dev  ## the dashboard's pages in headless Chromium
+	$(BIN)/python -m tests.browser.programs
+	$(BIN)/python -m pytest -m browser --timeout=180 tests/browser $(PYTEST_ARGS)
+
 check: $(VENV)/.dev  ## lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -119,6 +125,9 @@ bench-report: $(VENV)/.bench  ## docs/benchmarks.md from the results that are th
 bench-spanner: $(VENV)/.dev  ## Spanner's client library against ours, on a fake
 	$(BIN)/python -m benchmarks.bench_spanner
 
+bench-dashboard: $(VENV)/.dev  ## the dashboard's pages over a million rows, and what a viewer costs those who write
+	$(BIN)/python -m benchmarks.bench_dashboard
+
 # Each peer in an environment of its own: they pin what the package must not be held to. One that cannot be installed
 # here is left out, and the report says so.
 bench-peers:  ## install what the benchmarks compare with
@@ -133,4 +142,4 @@ bench-peers:  ## install what the benchmarks compare with
 	-cd $(PEERS)/restate-server && npm install --silent --ignore-scripts --no-audit --no-fund
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(INFRA) $(PEERS) .ruff_cache .mypy_cache .coverage .coverage.* dist
+	rm -rf $(VENV) $(LOWEST) $(INFRA) $(PEERS) .ruff_cache .mypy_cache .coverage .coverage.* dist demo.db demo.db-* .demo.db-lro

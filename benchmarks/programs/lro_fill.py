@@ -15,8 +15,10 @@ from google.protobuf import any_pb2, wrappers_pb2
 
 import lro_aio as lro
 from lro_aio.core import names, transitions
+from lro_aio.core.codes import Code
 from lro_aio.core.journal import Entry, Kind, key_of
 from lro_aio.core.record import Record, State, Wait
+from lro_aio.core.status import make_status
 from lro_aio.stores.sqlite.writes import append, write
 
 SPAN = 365 * 86400.0
@@ -27,21 +29,23 @@ SLEEP = 30 * 86400.0
 """Seconds for which the suspended ones still sleep, at least."""
 RETENTION = 400 * 86400.0
 BATCH = 10_000
+REASONS = ("SOURCE_GONE", "DISK_FULL", "OPERATION_FAILED")
+"""Of the failed ones, in turns."""
 
 
-def fill(path: Path, *, finished: int, suspended: int) -> None:
-    """Make a store with so many rows.
+def fill(path: Path, *, finished: int, suspended: int, failed: int = 0) -> None:
+    """Make a store with so many rows, and so many failed ones.
 
     The rows are written with the store's own statement, yet without waiting for the disk: nothing is measured here.
     """
     store = lro.SqliteStore(path)
     store.open()
     store.close()
-    total = finished + suspended
+    total = finished + suspended + failed
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("PRAGMA cache_size = -262144")  # KiB
-        records = _records(finished, suspended)
+        records = _records(finished, suspended, failed)
         for first in range(0, total, BATCH):
             batch = {record.name: record for record in islice(records, min(BATCH, total - first))}
             connection.execute("BEGIN")
@@ -53,14 +57,19 @@ def fill(path: Path, *, finished: int, suspended: int) -> None:
         os.fsync(file.fileno())
 
 
-def _records(finished: int, suspended: int) -> Iterator[Record]:
-    """Of the kind of ``lro_runs``; the sleepers are spread evenly among the others."""
-    total, now = finished + suspended, time.time()
+def _records(finished: int, suspended: int, failed: int) -> Iterator[Record]:
+    """Of the kind of ``lro_runs``; the sleepers are spread evenly among the others, and so are the failed ones."""
+    total, now = finished + suspended + failed, time.time()
     terms = transitions.Claimant(owner="benchmark:1:0", lease=30.0, max_attempts=5, retention=RETENTION)
+    left = failed
     for index in range(total):
         asleep = (index + 1) * suspended // total > index * suspended // total
         made = now - SPAN * (1 - index / total)
-        yield _sleeper(made, now, terms) if asleep else _trivial(made, terms)
+        if left and not asleep and left * total >= failed * (total - index):
+            left -= 1
+            yield _failed(made, terms, REASONS[left % len(REASONS)])
+        else:
+            yield _sleeper(made, now, terms) if asleep else _trivial(made, terms)
 
 
 def _trivial(made: float, terms: transitions.Claimant) -> Record:
@@ -73,7 +82,7 @@ def _trivial(made: float, terms: transitions.Claimant) -> Record:
 
 
 def _steps(record: Record) -> Iterator[Entry]:
-    if not record.state.terminal:
+    if record.entries == 0:
         return
     for number in range(1, STEPS + 1):
         yield Entry(
@@ -85,6 +94,14 @@ def _steps(record: Record) -> Iterator[Entry]:
             uid=record.uid,
             number=number,
         )
+
+
+def _failed(made: float, terms: transitions.Claimant, reason: str) -> Record:
+    row = _claimed("trivial", made, terms)
+    error = make_status(Code.NOT_FOUND, "what it needs is not there", reason=reason)
+    ended = _held(transitions.finish, row, retention=RETENTION, error=error)
+    assert ended is not None
+    return ended
 
 
 def _sleeper(made: float, now: float, terms: transitions.Claimant) -> Record:

@@ -7,11 +7,13 @@ Fields:
 ``done``               ``true`` or ``false``
 ``state``              PENDING, RUNNING, SUSPENDED, SUCCEEDED, FAILED or CANCELLED
 ``paused``             ``true`` or ``false``: whether somebody has paused it, or a failure has
+``rerun``              ``true`` or ``false``: whether it has been run again
 ``handler``            string; "" where the creator drives the operation by hand
 ``create_time``        RFC 3339 timestamp with offset
 ``end_time``           the same; unset until the operation ends
 ``error``              presence only: ``error:*``
 ``error.code``         a number, or a canonical name such as NOT_FOUND with ``=`` and ``!=``
+``error.reason``       string: ``reason`` of its ``ErrorInfo`` (AIP-193); "" without one
 ``error.message``      string
 ``metadata.@type``     type URL, or the bare full name of the message
 ``metadata.<path>``    whatever the metadata of the row holds
@@ -61,6 +63,8 @@ from lro_aio.core.filter_parser import (
 from lro_aio.core.filter_pushdown import ALL_STATES, ANYTHING, ENDED, Bounds, Pushdown
 from lro_aio.core.filter_values import ORDER, Operand, holds, type_matches
 from lro_aio.core.record import Record, State
+from lro_aio.core.rerunning import links
+from lro_aio.core.status import reason_of
 
 __all__ = ["MAX_DEPTH", "MAX_LENGTH", "MAX_TERMS", "Filter", "Pushdown", "parse"]
 
@@ -235,6 +239,15 @@ def _paused(term: Restriction, operand: Operand) -> _Condition:
     return _Condition(lambda row: row.record.paused is wanted, bounds)
 
 
+def _rerun(term: Restriction, operand: Operand) -> _Condition:
+    _only(term, _EQUALITY, "a bool")
+    if not operand.anything and operand.boolean is None:
+        raise InvalidFilterError("rerun is compared with true or false", operand.position)
+    wanted = operand.anything or operand.boolean is (term.comparator != "!=")
+    bounds = Bounds(states=ENDED) if wanted else ANYTHING
+    return _Condition(lambda row: bool(links(row.record.trail, "as")) is wanted, bounds)
+
+
 def _state(term: Restriction, operand: Operand) -> _Condition:
     _only(term, _EQUALITY, "an enum")
     if operand.anything:
@@ -310,6 +323,12 @@ def _error_code(term: Restriction, operand: Operand) -> _Condition:
     return _on_error(lambda error: compare(error.code, wanted))
 
 
+def _error_reason(term: Restriction, operand: Operand) -> _Condition:
+    if operand.anything:
+        return _on_error(lambda error: bool(reason_of(error)))
+    return _on_error(lambda error: operand.compare_text(term.comparator, reason_of(error)))
+
+
 def _error_message(term: Restriction, operand: Operand) -> _Condition:
     if operand.anything:
         return _on_error(lambda error: bool(error.message))
@@ -350,11 +369,13 @@ _FIELDS: dict[tuple[str, ...], Callable[[Restriction, Operand], _Condition]] = {
     ("done",): _done,
     ("state",): _state,
     ("paused",): _paused,
+    ("rerun",): _rerun,
     ("handler",): _handler,
     ("create_time",): _create_time,
     ("end_time",): _end_time,
     ("error",): _error,
     ("error", "code"): _error_code,
+    ("error", "reason"): _error_reason,
     ("error", "message"): _error_message,
     ("metadata", "@type"): _type,
     ("response", "@type"): _type,

@@ -119,8 +119,8 @@ class Dashboard:
 
     async def _answer(self, request: Request, path: str) -> Answer:
         if path == "":  # without the slash, relative links would lead beside the dashboard
-            last = request.scope.get("root_path", "").rstrip("/").rpartition("/")[2]
-            return Response(status_code=307, headers={"Location": f"{last}/"})
+            asked = _raw_path(request.scope) or request.scope.get("root_path", "").rstrip("/")
+            return Response(status_code=307, headers={"Location": f"./{asked.rpartition('/')[2]}/"})
         access = await self._guard.access(request)
         if access is None:
             status = make_status(Code.PERMISSION_DENIED, "you may not see this", reason="ACCESS_DENIED")
@@ -271,8 +271,16 @@ def _no_method() -> RequestError:
 
 def _path_below(scope: Scope) -> str:
     """The path without that of the application, whichever of the two ways its framework has of telling it."""
-    path, root = scope["path"], scope.get("root_path", "").rstrip("/")
-    return str(path[len(root) :] if root and (path == root or path.startswith(f"{root}/")) else path)
+    path, root = str(scope["path"]), scope.get("root_path", "").rstrip("/")
+    below = path[len(root) :] if root and (path == root or path.startswith(f"{root}/")) else path
+    asked = _raw_path(scope)
+    return below.rstrip("/") if asked and not asked.endswith("/") else below  # Litestar adds a slash of its own
+
+
+def _raw_path(scope: Scope) -> str:
+    """The path as it was asked for, as far as the server tells."""
+    raw: bytes = scope.get("raw_path") or b""
+    return raw.partition(b"?")[0].decode("latin-1")
 
 
 def _events(page: str, query: Mapping[str, str], tag: str) -> dict[str, str]:

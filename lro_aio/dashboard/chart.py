@@ -65,15 +65,22 @@ class Chart:
     now: float | None
     """Where the present is; None where the operation has ended."""
 
+    @property
+    def kinds(self) -> list[str]:
+        """Of the bars, each once."""
+        return list(dict.fromkeys(bar.kind for lane in self.lanes for bar in lane.bars))
 
-def drawn(timeline: Sequence[Mapping[str, Any]], now: float, *, done: bool) -> Chart | None:
+
+def drawn(timeline: Sequence[Mapping[str, Any]], now: float, *, done: bool, since: float = 0.0) -> Chart | None:
     """The chart of an operation; None where there is nothing to draw.
 
     Args:
         timeline: As ``facts.of_operation`` tells it.
         now: Epoch seconds.
         done: Whether the operation has ended.
+        since: When it was made. Steps that ended before were kept from the operation that it runs again.
     """
+    timeline = [span for span in timeline if span["kind"] != "STEP" or span["end"] is None or span["end"] >= since]
     if not timeline:
         return None
     start = min(span["start"] for span in timeline)

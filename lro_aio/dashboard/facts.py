@@ -10,14 +10,15 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 from lro_aio.core.bulk import HANDLER
 from lro_aio.core.description import Description, problem_of
 from lro_aio.core.proto_json import any_json, status_json
-from lro_aio.core.record import Record
+from lro_aio.core.record import Record, State
+from lro_aio.core.rerunning import links
 from lro_aio.core.shown_progress import progress_of
 from lro_aio.core.stats import Count, DueRoute, FailureGroup, Stats
 from lro_aio.core.timeline import Span
 from lro_aio.dashboard.showing import Shower, state_json
 from lro_aio.dashboard.texts import Moment
 
-__all__ = ["failing_filter", "held", "of_operation", "of_stats", "quoted", "summary"]
+__all__ = ["NOT_AGAIN", "failing_filter", "held", "of_operation", "of_stats", "quoted", "summary"]
 
 MOST_SPANS = 400
 """Spans that are told: the first and the last ones."""
@@ -25,8 +26,14 @@ MOST_ENTRIES = 400
 """Entries of a history that are told: the last ones."""
 
 
-def of_stats(told: Stats | None, show: Shower) -> dict[str, Any]:
-    """How it goes with all operations; None where the store cannot tell."""
+def of_stats(told: Stats | None, pace: dict[str, Any] | None, show: Shower) -> dict[str, Any]:
+    """How it goes with all operations.
+
+    Args:
+        told: None where the store cannot tell.
+        pace: See ``Pace.note``.
+        show: Asked before texts are told.
+    """
     stats = told if told is not None else Stats(time=0.0)
     handlers: dict[str, dict[str, Any]] = {}
     for cell in stats.counts:
@@ -35,6 +42,7 @@ def of_stats(told: Stats | None, show: Shower) -> dict[str, Any]:
         "counted": told is not None,
         "states": {state.value: _count(count) for state, count in stats.states.items()},
         "paused": _count(stats.paused),
+        "ends": pace,
         "handlers": [{"handler": handler, "states": states} for handler, states in sorted(handlers.items())],
         "running": [{"owner": one.owner, **_count(one.count)} for one in stats.running],
         "due": [_due(due) for due in stats.due],
@@ -65,14 +73,20 @@ def _group(group: FailureGroup, show: Shower) -> dict[str, Any]:
         "message": show.text(group.message, group.name, group.handler),
         "name": group.name,
         "time": Moment(group.time),
-        "filter": failing_filter(group.handler, group.code),
+        "filter": (alike := failing_filter(group.handler, group.code, group.reason)),
+        "todo": f"{alike} AND {NOT_AGAIN}",
         **_count(group.count),
     }
 
 
-def failing_filter(handler: str, code: str) -> str:
-    """The filter of operations that failed alike. A reason is no field of filters."""
-    return f"state = FAILED AND handler = {quoted(handler)} AND error.code = {code}"
+NOT_AGAIN = "rerun = false"
+"""Of a filter: who runs all of them again runs none twice that somebody has run again."""
+
+
+def failing_filter(handler: str, code: str, reason: str) -> str:
+    """The filter of operations that failed alike."""
+    alike = f"error.code = {code} AND error.reason = {quoted(reason)}"
+    return f"state = FAILED AND handler = {quoted(handler)} AND {alike}"
 
 
 def quoted(text: str) -> str:
@@ -90,6 +104,7 @@ def summary(record: Record, show: Shower) -> dict[str, Any]:
         "state": record.state.value,
         "paused": record.paused,
         "cancelRequested": record.cancel_requested,
+        "runAgain": bool(links(record.trail, "as")),
         "createTime": Moment(record.create_time),
         "endTime": _moment(record.end_time),
         "progress": None if record.done else _progress(operation, record.handler, show),
@@ -143,8 +158,10 @@ def of_operation(told: Description, record: Record, children: Sequence[Record], 
     def text(value: str) -> str:
         return show.text(value, told.name, told.handler)
 
+    error = problem_of(record) if record.state is State.FAILED else None
     return {
         **summary(record, show),
+        "failedAlike": "" if error is None else failing_filter(record.handler, error.code, error.reason),
         "uid": told.uid,
         "resumePoint": told.resume_point,
         "updateTime": Moment(told.update_time),

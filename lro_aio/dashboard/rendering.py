@@ -27,6 +27,17 @@ STATIC = {
 """Files that pages load, with their types."""
 
 
+WORDS = {
+    "cancel": "Cancel",
+    "pause": "Pause",
+    "unpause": "Unpause",
+    "rerun": "Run again",
+    "delete": "Delete",
+    "send": "Send a message",
+}
+"""What is done, on buttons."""
+
+
 def render(template: str, **values: Any) -> bytes:
     """A page.
 
@@ -69,9 +80,11 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters.update(
         when=_when, took=length, number=number, pretty=_pretty, cut=cut, name=_name, quoted=quoted, caret=_caret,
-        css=_css, axis=_axis,
+        css=_css, axis=_axis, rate=_rate,
     )  # fmt: skip
-    environment.globals.update(chart=drawn, is_bad=is_bad, link=_link, VERBS=VERBS)
+    environment.globals.update(
+        chart=drawn, is_bad=is_bad, link=_link, VERBS=VERBS, WORDS=WORDS, ASKED={**WORDS, "send": "Send a message to"}
+    )
     return environment
 
 
@@ -124,6 +137,11 @@ def _caret(text: str, position: int) -> str:
     before = len(plain(text[:position].replace("\n", " ").replace("\t", " ")))
     begin = max(0, before - 40)
     return f"{line[begin : begin + 80]}\n{' ' * (before - begin)}^"
+
+
+def _rate(rate: float) -> str:
+    """A number a minute."""
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:g}"
 
 
 def _css(kind: str) -> str:

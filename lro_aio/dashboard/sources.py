@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
@@ -17,6 +18,7 @@ from lro_aio.core.names import ANY_PARENT
 from lro_aio.core.stats import Stats
 from lro_aio.dashboard import facts
 from lro_aio.dashboard.looks import Look, Looks
+from lro_aio.dashboard.pace import Pace
 from lro_aio.dashboard.showing import Shower
 from lro_aio.dashboard.texts import jsonable
 
@@ -30,6 +32,10 @@ MOST_HELD = 200
 """Operations that processes run and that are told."""
 MOST_CHILDREN = 50
 """Children of an operation that are told."""
+
+
+FAILED = f"state = FAILED AND {facts.NOT_AGAIN}"
+"""What the page of failures lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,7 @@ class Sources:
         self._client = client
         self._show = show
         self._looks = Looks(client.clock)
+        self._pace = Pace()
 
     async def look(self, page: str, query: Mapping[str, str]) -> Look:
         """What a page tells.
@@ -78,7 +85,8 @@ class Sources:
 
     async def _overview(self, asked: _Asked) -> Look:  # noqa: ARG002 (all have one signature)
         stats = await self._stats()
-        return await _in_thread(lambda: facts.of_stats(stats, self._show))
+        pace = None if stats is None else self._pace.note(stats, self._client.clock.monotonic())
+        return await _in_thread(lambda: facts.of_stats(stats, pace, self._show))
 
     async def _stats(self) -> Stats | None:
         """None of a store that cannot count: the lists are there all the same."""
@@ -107,12 +115,13 @@ class Sources:
         return await _in_thread(lambda: facts.of_operation(told, record, children, self._show))
 
     async def _failures(self, asked: _Asked) -> Look:  # noqa: ARG002
-        overview = await self.look("overview", {})
-        lists = {
-            key: (await self.look("operations", {"filter": text})).data
-            for key, text in (("paused", "paused = true"), ("failed", "state = FAILED"))
-        }
-        return await _in_thread(lambda: {"failures": overview.data["failures"], **lists})
+        overview, paused, failed = await asyncio.gather(
+            self.look("overview", {}),
+            self.look("operations", {"filter": "paused = true"}),
+            self.look("operations", {"filter": FAILED}),
+        )
+        told = {"failures": overview.data["failures"], "paused": paused.data, "failed": failed.data}
+        return await _in_thread(lambda: told)
 
     async def _workers(self, asked: _Asked) -> Look:  # noqa: ARG002
         overview = await self.look("overview", {})

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
 from lro_aio.core.errors import OperationNotFoundError
-from lro_aio.servers._openapi import SENT_BODY, monitor_responses
+from lro_aio.servers._openapi import SENT_BODY, azure_answers
 from lro_aio.servers._routes import Routes, query_parameters, read_sent, response
 from lro_aio.servers.azure import error_reply, monitor_reply, page_json, refuse_repeatability
 from lro_aio.servers.calls import Calls
@@ -52,14 +52,16 @@ def add_routes(router: APIRouter, calls: Calls, prefix: str) -> None:
         return Response(status_code=204)
 
     routes = Routes(router, calls, prefix, error_reply)
-    routes.add_get(get, "GetStatusMonitor")
-    routes.add_lists(page, get, LIST_PARAMETERS)
-    described = monitor_responses(calls.client)
+    answers = azure_answers(calls.client)
+    described = answers.operation
+    routes.add_get(get, "GetStatusMonitor", described)
+    routes.add_lists(page, get, LIST_PARAMETERS, answers.page)
     routes.add("GET", "/{name:path}", routes.endpoint("get", get), "GetStatusMonitor", responses=described)
     routes.add("POST", "/{name:path}:cancel", routes.endpoint("cancel", cancel), "CancelOperation", responses=described)
     sends = routes.endpoint("send", send)
     routes.add("POST", "/{name:path}:send", sends, "SendToOperation", SENT_BODY, responses=described)
-    routes.add("DELETE", "/{name:path}", routes.endpoint("delete", delete), "DeleteStatusMonitor")
+    deletes = routes.endpoint("delete", delete)
+    routes.add("DELETE", "/{name:path}", deletes, "DeleteStatusMonitor", responses=answers.nothing)
 
 
 def _next_link(request: Request, token: str) -> str:

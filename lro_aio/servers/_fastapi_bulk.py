@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from fastapi import HTTPException, Request
 from fastapi.responses import Response
 
 from lro_aio.core.bulk import FASTEST, SLOWEST, VERBS, BulkPreview, preview_json
 from lro_aio.core.names import collection
+from lro_aio.servers._openapi import Answers, body
 from lro_aio.servers._routes import Act, Members, Routes, collection_name, either, read_members, response
 from lro_aio.servers.calls import BulkRequest
 from lro_aio.servers.http import Reply, operation_json
@@ -26,43 +26,34 @@ _MEMBERS: Members = {
     "request_id": ("request_id", str),
 }
 
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "filter": {"type": "string", "description": "AIP-160 filter; * is every operation"},
-                        "force": {"type": "boolean", "description": "false: only count them, and name some"},
-                        "reason": {"type": "string"},
-                        "perSecond": {"type": "number", "minimum": SLOWEST, "maximum": FASTEST},
-                        "requestId": {"type": "string", "description": "the same for a repeat of one request"},
-                    },
-                    "required": ["filter"],
-                    "additionalProperties": False,
-                }
-            }
-        },
-    }
-}
+_BODY = body(
+    {
+        "filter": {"type": "string", "description": "AIP-160 filter; * is every operation"},
+        "force": {"type": "boolean", "description": "false: only count them, and name some"},
+        "reason": {"type": "string"},
+        "perSecond": {"type": "number", "minimum": SLOWEST, "maximum": FASTEST},
+        "requestId": {"type": "string", "description": "the same for a repeat of one request"},
+    },
+    ["filter"],
+)
 """OpenAPI of what they take."""
 
 
-def add_routes(routes: Routes, single: dict[str, Act]) -> None:
+def add_routes(routes: Routes, answers: Answers, single: dict[str, Act]) -> None:
     """Add the routes. They stand before those of single operations, which their paths would match as well.
 
     Args:
         routes: Of the router.
+        answers: Of the router.
         single: By verb, what answers for an operation whose id is "operations".
     """
     for verb in VERBS:
         many = routes.endpoint(verb, partial(_act, routes, verb), _collection)
         title = f"{verb.title()}Operations"
-        routes.add("POST", f"/operations:{verb}", many, title, _BODY)
+        routes.add("POST", f"/operations:{verb}", many, title, _BODY, responses=answers.many)
         one = routes.endpoint(verb, single[verb], collection_name) if verb in single else _not_there
-        routes.add("POST", f"/{{name:path}}/operations:{verb}", either(many, one), f"{title}OfParent", _BODY)
+        path, of_parent = f"/{{name:path}}/operations:{verb}", either(many, one)
+        routes.add("POST", path, of_parent, f"{title}OfParent", _BODY, responses=answers.many)
 
 
 async def _not_there(_: Request) -> Response:

@@ -7,7 +7,7 @@ from fastapi.responses import Response
 
 from lro_aio.servers import _fastapi_bulk as bulk
 from lro_aio.servers import _fastapi_schedules as schedules
-from lro_aio.servers._openapi import operation_responses
+from lro_aio.servers._openapi import REASON_BODY, RERUN_BODY, Answers
 from lro_aio.servers._routes import Members, Routes, read_members, response
 from lro_aio.servers.http import Reply, operation_json
 
@@ -18,7 +18,7 @@ _CANCEL: Members = {**_REASON, "name": ("name", str)}
 _RERUN: Members = {"requestId": ("request_id", str), "request_id": ("request_id", str)}
 
 
-def add_routes(routes: Routes) -> None:
+def add_routes(routes: Routes, answers: Answers) -> None:
     """Add the routes. They stand before those that take any POST below the prefix."""
     calls = routes.calls
 
@@ -42,10 +42,10 @@ def add_routes(routes: Routes) -> None:
         made = await calls.rerun(name, asked.get("request_id") or None)
         return response(Reply(200, operation_json(made)))
 
-    bulk.add_routes(routes, {"cancel": cancel, "pause": pause, "unpause": unpause, "rerun": rerun})
-    schedules.add_writes(routes)
-    described = operation_responses(calls.client)
-    routes.add("POST", "/{name:path}:cancel", routes.endpoint("cancel", cancel), "CancelOperation")
-    routes.add("POST", "/{name:path}:pause", routes.endpoint("pause", pause), "PauseOperation")
-    routes.add("POST", "/{name:path}:unpause", routes.endpoint("unpause", unpause), "UnpauseOperation")
-    routes.add("POST", "/{name:path}:rerun", routes.endpoint("rerun", rerun), "RerunOperation", responses=described)
+    bulk.add_routes(routes, answers, {"cancel": cancel, "pause": pause, "unpause": unpause, "rerun": rerun})
+    schedules.add_writes(routes, answers)
+    for verb, act in {"cancel": cancel, "pause": pause, "unpause": unpause}.items():
+        endpoint, title = routes.endpoint(verb, act), f"{verb.title()}Operation"
+        routes.add("POST", f"/{{name:path}}:{verb}", endpoint, title, REASON_BODY, responses=answers.nothing)
+    reruns = routes.endpoint("rerun", rerun)
+    routes.add("POST", "/{name:path}:rerun", reruns, "RerunOperation", RERUN_BODY, responses=answers.operation)

@@ -8,7 +8,7 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from lro_aio.core.schedules import PARENT, info_json
-from lro_aio.servers._openapi import operation_responses
+from lro_aio.servers._openapi import REASON_BODY, RERUN_BODY, Answers
 from lro_aio.servers._routes import Act, Endpoint, Members, Routes, path_name, read_members, response
 from lro_aio.servers.http import Reply, operation_json
 
@@ -22,7 +22,7 @@ _NAMED: dict[str, Any] = {
 """OpenAPI of the name in the path."""
 
 
-def add_reads(routes: Routes) -> None:
+def add_reads(routes: Routes, answers: Answers) -> None:
     """Add the routes that change nothing. They stand before those that take any GET below the prefix."""
     client = routes.calls.client
 
@@ -32,11 +32,12 @@ def add_reads(routes: Routes) -> None:
     async def get(request: Request, name: str) -> Response:  # noqa: ARG001 (as above)
         return response(Reply(200, info_json(await client.schedules.get(_id(name)))))
 
-    routes.add("GET", f"/{PARENT}", routes.endpoint("list_schedules", page, _collection), "ListSchedules")
-    routes.add("GET", f"/{PARENT}/{{name}}", _one(routes, "get_schedule", get), "GetSchedule", _NAMED)
+    pages, gets = routes.endpoint("list_schedules", page, _collection), _one(routes, "get_schedule", get)
+    routes.add("GET", f"/{PARENT}", pages, "ListSchedules", responses=answers.schedules)
+    routes.add("GET", f"/{PARENT}/{{name}}", gets, "GetSchedule", _NAMED, responses=answers.schedule)
 
 
-def add_writes(routes: Routes) -> None:
+def add_writes(routes: Routes, answers: Answers) -> None:
     """Add the verbs. They stand before those of operations, whose paths would match as well."""
     client = routes.calls.client
 
@@ -55,11 +56,12 @@ def add_writes(routes: Routes) -> None:
         await client.schedules.unpause(_id(name), asked.get("reason", ""))
         return response(Reply(200, info_json(await client.schedules.get(_id(name)))))
 
-    described = operation_responses(client)
     path = f"/{PARENT}/{{name}}"
-    routes.add("POST", f"{path}:run", _one(routes, "run_schedule", run), "RunSchedule", _NAMED, responses=described)
-    routes.add("POST", f"{path}:pause", _one(routes, "pause_schedule", pause), "PauseSchedule", _NAMED)
-    routes.add("POST", f"{path}:unpause", _one(routes, "unpause_schedule", unpause), "UnpauseSchedule", _NAMED)
+    runs = _one(routes, "run_schedule", run)
+    routes.add("POST", f"{path}:run", runs, "RunSchedule", _NAMED | RERUN_BODY, responses=answers.operation)
+    for verb, act in {"pause": pause, "unpause": unpause}.items():
+        endpoint, title = _one(routes, f"{verb}_schedule", act), f"{verb.title()}Schedule"
+        routes.add("POST", f"{path}:{verb}", endpoint, title, _NAMED | REASON_BODY, responses=answers.schedule)
 
 
 def _one(routes: Routes, verb: str, act: Act) -> Endpoint:

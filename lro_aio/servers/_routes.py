@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from lro_aio.client import Client
 from lro_aio.core.errors import InvalidOperationNameError
 from lro_aio.core.names import parse
+from lro_aio.servers._openapi import Responses
 from lro_aio.servers.calls import Calls
 from lro_aio.servers.errors import cut_off, invalid
 from lro_aio.servers.forms import refuse_forms
@@ -183,7 +184,7 @@ class Routes:
         name: str,
         parameters: dict[str, Any] | None = None,
         *,
-        responses: dict[int | str, dict[str, Any]] | None = None,
+        responses: Responses,
         described: bool = True,
     ) -> None:
         """Add a route. The first route that matches is taken.
@@ -205,6 +206,8 @@ class Routes:
             endpoint,
             methods=[method],
             response_model=None,
+            status_code=next(status for status in responses if isinstance(status, int)),
+            response_class=Response,  # with no type of its own, which the document would name
             responses=responses,
             name=name,
             openapi_extra=more,
@@ -212,27 +215,30 @@ class Routes:
             include_in_schema=described,
         )
 
-    def add_get(self, get: Act, name: str) -> None:
+    def add_get(self, get: Act, name: str, responses: Responses) -> None:
         """Add the route of what is asked for most, before all others: each of those costs as much as the answer does.
 
         Args:
             get: Answers for an operation.
             name: The route's. Another one of this name describes it.
+            responses: As for ``add``.
         """
-        self.add("GET", "/{name:lro_operation}", self.endpoint("get", get), name, described=False)
+        self.add("GET", "/{name:lro_operation}", self.endpoint("get", get), name, responses=responses, described=False)
 
-    def add_lists(self, page: Act, get: Act, parameters: dict[str, Any]) -> None:
+    def add_lists(self, page: Act, get: Act, parameters: dict[str, Any], responses: Responses) -> None:
         """Add the lists of the top level and of every parent.
 
         Args:
             page: Answers with the list of a parent.
             get: Answers for an operation whose id is "operations".
             parameters: OpenAPI of the query.
+            responses: As for ``add``.
         """
         many = self.endpoint("list", page, collection_name)
         one = self.endpoint("get", get, collection_name)
-        self.add("GET", "/operations", many, "ListOperations", parameters)
-        self.add("GET", "/{name:path}/operations", either(many, one), "ListOperationsOfParent", parameters)
+        self.add("GET", "/operations", many, "ListOperations", parameters, responses=responses)
+        of_parent = either(many, one)
+        self.add("GET", "/{name:path}/operations", of_parent, "ListOperationsOfParent", parameters, responses=responses)
 
 
 def query_parameters(*parameters: tuple[str, str, str]) -> dict[str, Any]:

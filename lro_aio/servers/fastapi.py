@@ -26,7 +26,7 @@ from lro_aio.core.status import make_status
 from lro_aio.engine.life import ClosedError
 from lro_aio.engine.operation import Operation
 from lro_aio.servers import _fastapi_azure, _fastapi_controls, _fastapi_schedules, azure
-from lro_aio.servers._openapi import SENT_BODY, operation_responses
+from lro_aio.servers._openapi import GET_BODY, SENT_BODY, WAIT_BODY, Answers, google_answers
 from lro_aio.servers._routes import Routes, query_parameters, read_sent, response
 from lro_aio.servers._signals import drained_on_signal
 from lro_aio.servers.calls import MAX_WAIT, Authorize, Calls
@@ -153,12 +153,12 @@ def operations_router(
     if style == "azure":
         _fastapi_azure.add_routes(router, calls, below)
     else:
-        routes = Routes(router, calls, below, error_reply)
-        _add_reads(routes, silence)
-        _add_wait(routes)
-        _add_rpc(Routes(router, calls, prefix or "", error_reply))
-        _fastapi_controls.add_routes(routes)
-        _add_writes(routes)
+        routes, answers = Routes(router, calls, below, error_reply), google_answers(client)
+        _add_reads(routes, answers, silence)
+        _add_wait(routes, answers)
+        _add_rpc(Routes(router, calls, prefix or "", error_reply), answers)
+        _fastapi_controls.add_routes(routes, answers)
+        _add_writes(routes, answers)
     return router
 
 
@@ -311,7 +311,7 @@ def _headers(request: Request) -> dict[str, str]:
     return {key: ", ".join(request.headers.getlist(key)) for key in request.headers}
 
 
-def _add_reads(routes: Routes, keep_alive: float) -> None:
+def _add_reads(routes: Routes, answers: Answers, keep_alive: float) -> None:
     calls = routes.calls
 
     async def get(request: Request, name: str) -> Response:  # noqa: ARG001 (all routes have one signature)
@@ -333,26 +333,26 @@ def _add_reads(routes: Routes, keep_alive: float) -> None:
         stream = EventStream(snapshots, first, lambda exc: error_reply(exc, calls.client), keep_alive=keep_alive)
         return _StreamResponse(stream)
 
-    routes.add_get(get, "GetOperation")
-    routes.add_lists(page, get, LIST_PARAMETERS)
-    _fastapi_schedules.add_reads(routes)
-    routes.add("GET", "/{name:path}:watch", routes.endpoint("wait", watch), "WatchOperation")
-    described = operation_responses(calls.client)
-    routes.add("GET", "/{name:path}", routes.endpoint("get", get), "GetOperation", responses=described)
+    routes.add_get(get, "GetOperation", answers.operation)
+    routes.add_lists(page, get, LIST_PARAMETERS, answers.page)
+    _fastapi_schedules.add_reads(routes, answers)
+    watches = routes.endpoint("wait", watch)
+    routes.add("GET", "/{name:path}:watch", watches, "WatchOperation", responses=answers.events)
+    routes.add("GET", "/{name:path}", routes.endpoint("get", get), "GetOperation", responses=answers.operation)
 
 
-def _add_rpc(routes: Routes) -> None:
+def _add_rpc(routes: Routes, answers: Answers) -> None:
     """The one call that other programs make by the path of its RPC; see ``suspend(poll_endpoint=)``."""
 
     async def get(request: Request, name: str) -> Response:  # noqa: ARG001 (as above)
         return operation_response(await routes.calls.get(name))
 
     path = "/google.longrunning.Operations/GetOperation"
-    described = operation_responses(routes.calls.client)
-    routes.add("POST", path, routes.endpoint("get", get, _name_in_body), "GetOperationByMessage", responses=described)
+    gets = routes.endpoint("get", get, _name_in_body)
+    routes.add("POST", path, gets, "GetOperationByMessage", GET_BODY, responses=answers.operation)
 
 
-def _add_wait(routes: Routes) -> None:
+def _add_wait(routes: Routes, answers: Answers) -> None:
     """What is asked for most of all that is a POST; it stands before the others."""
     calls = routes.calls
 
@@ -361,11 +361,11 @@ def _add_wait(routes: Routes) -> None:
         asked.name = name
         return operation_response(await unless_hung_up(request.receive, calls.wait(asked)))
 
-    described = operation_responses(calls.client)
-    routes.add("POST", "/{name:path}:wait", routes.endpoint("wait", wait), "WaitOperation", responses=described)
+    waits = routes.endpoint("wait", wait)
+    routes.add("POST", "/{name:path}:wait", waits, "WaitOperation", WAIT_BODY, responses=answers.operation)
 
 
-def _add_writes(routes: Routes) -> None:
+def _add_writes(routes: Routes, answers: Answers) -> None:
     calls = routes.calls
 
     async def send(request: Request, name: str) -> Response:
@@ -376,8 +376,9 @@ def _add_writes(routes: Routes) -> None:
         await calls.delete(name)
         return response(Reply(200, {}))
 
-    routes.add("POST", "/{name:path}:send", routes.endpoint("send", send), "SendToOperation", SENT_BODY)
-    routes.add("DELETE", "/{name:path}", routes.endpoint("delete", delete), "DeleteOperation")
+    sends, deletes = routes.endpoint("send", send), routes.endpoint("delete", delete)
+    routes.add("POST", "/{name:path}:send", sends, "SendToOperation", SENT_BODY, responses=answers.nothing)
+    routes.add("DELETE", "/{name:path}", deletes, "DeleteOperation", responses=answers.nothing)
 
 
 async def _name_in_body(request: Request) -> str:

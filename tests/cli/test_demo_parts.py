@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from lro_aio.cli.demo import indexer_pb2
+from lro_aio.cli.demo import command, indexer_pb2
 from lro_aio.cli.demo.check import Expected, recompute
 from lro_aio.cli.demo.follow import Snapshot, child_of
 from lro_aio.cli.demo.indexing import PartHasher, digest_of, list_parts, shown
@@ -157,3 +157,17 @@ def test_lines_come_when_a_tenth_is_done_and_not_with_every_look():
             view.update(snapshot())
     (line,) = output.getvalue().splitlines()
     assert line.endswith("44%  1/4 done, 2 running, 1 waiting")
+
+
+# What it says at the end
+
+
+def test_it_says_how_to_see_its_operations_in_a_browser(monkeypatch):
+    assert command.how_to_look("sqlite:///my demo.db") == "lro dashboard --store 'sqlite:///my demo.db'"
+    assert command.how_to_look(None).startswith("run it with --store sqlite:///demo.db, then lro dashboard")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert command.how_to_look("sqlite:///a.db").startswith("pip install 'lro-aio[dashboard]', then lro dashboard")
+
+
+def test_it_shows_no_password_of_a_store():
+    assert "secret" not in command.how_to_look("postgresql://me:secret@host/db")

@@ -14,11 +14,13 @@ from google.rpc import status_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lro_aio.core import filters
+from lro_aio.core import filters, trail
 from lro_aio.core.codec import pack
 from lro_aio.core.errors import InvalidFilterError
 from lro_aio.core.filters import Filter, Pushdown, parse
 from lro_aio.core.record import Record, State
+from lro_aio.core.rerunning import linked
+from lro_aio.core.status import make_status
 
 ENDED = {State.SUCCEEDED, State.FAILED, State.CANCELLED}
 T0 = 1_700_000_000.0
@@ -44,7 +46,7 @@ def with_metadata(message: Message, **changes: Any) -> Record:
 
 
 def failed(code: int = 5, message: str = "no such file") -> Record:
-    return record(State.FAILED, error=status_pb2.Status(code=code, message=message).SerializeToString())
+    return record(State.FAILED, error=make_status(code, message, reason="NO_FILE").SerializeToString())
 
 
 def struct(**members: Any) -> struct_pb2.Struct:
@@ -130,6 +132,8 @@ def test_an_empty_filter_takes_every_row(text: str) -> None:
         ("error.code=5", False),
         ("error.code!=5", False),
         ("error.message:*", False),
+        ("error.reason=NO_FILE", False),
+        ('error.reason=""', False),
     ],
 )
 def test_fields_of_a_running_row(text: str, expected: bool) -> None:
@@ -152,6 +156,11 @@ def test_fields_of_a_running_row(text: str, expected: bool) -> None:
         ("error.code:*", True),
         ('error.message="no*"', True),
         ("error.message!=x", True),
+        ("error.reason=NO_FILE", True),
+        ('error.reason="NO_*"', True),
+        ("error.reason!=NO_FILE", False),
+        ("error.reason:*", True),
+        ("error.reason=no_file", False),
         ("end_time=2023-11-14T22:14:20Z", True),
         ("end_time:*", True),
         ("response:*", False),
@@ -160,6 +169,21 @@ def test_fields_of_a_running_row(text: str, expected: bool) -> None:
 )
 def test_fields_of_a_failed_row(text: str, expected: bool) -> None:
     assert matches(text, failed()) is expected
+
+
+def test_what_was_run_again_is_told_from_what_was_not() -> None:
+    once = failed()
+    again = linked(once, now=T0 + 70, to="operations/b")
+    copy = record(trail=trail.noted("", T0, trail.RERUN, "of operations/a"))
+    for text, expected in (("rerun=true", [again]), ("rerun:*", [again]), ("rerun=false", [once, copy])):
+        assert [row for row in (once, again, copy) if matches(text, row)] == expected
+        assert [row for row in (once, again, copy) if matches(f"NOT {text}", row)] != expected
+
+
+def test_an_error_without_a_reason_has_an_empty_one() -> None:
+    bare = record(State.FAILED, error=status_pb2.Status(code=5).SerializeToString())
+    assert matches('error.reason=""', bare)
+    assert not matches("error.reason:*", bare)
 
 
 def test_times_are_compared_to_the_microsecond_that_a_client_was_shown() -> None:
@@ -223,6 +247,8 @@ def test_the_order_of_terms_has_no_meaning() -> None:
         ("lower(name)=a", 0, "functions"),
         ("done=maybe", 5, "true or false"),
         ("done>false", 4, "takes =, !=, : only"),
+        ("rerun>false", 5, "takes =, !=, : only"),
+        ("rerun=maybe", 6, "true or false"),
         ("state=running", 6, "unknown state 'running'"),
         ('state="*ED"', 6, "unknown state"),
         ("state<FAILED", 5, "takes =, !=, : only"),
@@ -391,6 +417,9 @@ def test_reading_the_longest_text_takes_no_time_to_speak_of(text: str) -> None:
             "NOT (state=RUNNING OR done=true)",
             Pushdown(done=False, states=frozenset({State.PENDING, State.SUSPENDED}), exact=True),
         ),
+        ("rerun=true", Pushdown(done=True)),
+        ("rerun=false", Pushdown()),
+        ("error.reason=X", Pushdown(done=True, states=frozenset({State.FAILED, State.CANCELLED}))),
         ("error.code=5", Pushdown(done=True, states=frozenset({State.FAILED, State.CANCELLED}))),
         ("response.x=1", Pushdown(done=True, states=frozenset({State.SUCCEEDED}))),
         ("end_time:*", Pushdown(done=True)),
@@ -452,7 +481,9 @@ terms = st.one_of(
     ),
     st.builds("error.code{}{}".format, st.sampled_from(_COMPARATORS), st.integers(0, 6)),
     st.sampled_from(["done:*", "state:*", "handler:*", "create_time:*", "end_time:*", "error:*", "response:*"]),
-    st.sampled_from(["metadata.x=1", "metadata.y!=1", "metadata:x", "response.x=1", "error.message:*", "name:*"]),
+    st.sampled_from(
+        ["metadata.x=1", "metadata.y!=1", "metadata:x", "response.x=1", "error.message:*", "error.reason=X", "name:*"]
+    ),
 )
 trees: st.SearchStrategy[Any] = st.recursive(
     terms,

@@ -27,6 +27,10 @@ SAME = {"Sec-Fetch-Site": "same-origin"}
 EVIL = "<script>alert(1)</script>\x1b[31m\u202e'\""
 
 
+class NoDiskError(lro.OperationFailedError):
+    reason = "NO_DISK"
+
+
 @dataclass
 class Note:
     text: str = ""
@@ -46,7 +50,7 @@ def handlers() -> lro.Handlers:
 
     @registry.handler("fails", state=Note)
     async def fails(op: lro.Operation[Note]) -> None:
-        raise lro.OperationFailedError(op.state.text, code=lro.Code.NOT_FOUND)
+        raise (NoDiskError if "no disk" in op.state.text else lro.OperationFailedError)(op.state.text, code=5)
 
     @registry.handler("pauses", state=Note, pause_on_failure=True)
     async def pauses(op: lro.Operation[Note]) -> None:

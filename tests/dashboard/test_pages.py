@@ -51,6 +51,50 @@ async def test_the_overview_counts_and_groups(site: Site) -> None:
     ]
 
 
+async def test_what_failed_for_another_reason_is_another_group(site: Site) -> None:
+    """The code alone would throw them together, and all of them would be run again."""
+    for text in ("no disk", "no disk", "too slow"):
+        await site.started("fails", text)
+    groups = (await site.json("failures"))["failures"]
+    assert [(group["reason"], group["count"]) for group in groups] == [("NO_DISK", 2), ("OPERATION_FAILED", 1)]
+    for group in groups:
+        found = (await site.json("operations", filter=group["filter"]))["operations"]
+        assert [one["error"]["reason"] for one in found] == [group["reason"]] * group["count"]
+        one = found[0]["name"]
+        assert (await site.json("operation", name=one))["failedAlike"] == group["filter"]
+        assert "All that failed alike" in await site.get("operation", name=one)
+        answer = await site.confirm(verb="rerun", filter=group["filter"], scope="all")
+        assert f"Run again {group['count']} operation" in answer.text
+
+
+async def test_what_was_run_again_is_not_run_again_with_the_others(site: Site) -> None:
+    names = [await site.started("fails", "no disk") for _ in range(3)]
+    await site.act(verb="rerun", name=names[0])
+    await site.clock.advance(2)
+    told = await site.json("failures")
+    [group] = told["failures"]
+    left = {one["name"] for one in told["failed"]["operations"]}
+    assert names[0] not in left
+    assert set(names[1:]) <= left
+    answer = await site.confirm(verb="rerun", filter=group["todo"], scope="all")
+    assert names[0] not in answer.text.replace("<wbr>", "")
+    assert names[1] in answer.text.replace("<wbr>", "")
+    listed = (await site.json("operations", filter=group["filter"]))["operations"]
+    assert [one["name"] for one in listed if one["runAgain"]] == [names[0]]
+    assert "run again" in await site.get("operations", filter="state = FAILED")
+
+
+async def test_ends_per_minute_are_what_was_seen(site: Site) -> None:
+    assert (await site.json("overview"))["ends"] is None
+    for _ in range(6):
+        await site.started("echo")
+    await site.clock.advance(30)
+    assert (await site.json("overview"))["ends"] == {"perMinute": 12, "minutes": 1, "more": False}
+    assert "Ends per minute" in await site.get()
+    await site.clock.advance(590)
+    assert (await site.json("overview"))["ends"]["perMinute"] == 0
+
+
 async def test_a_link_from_a_number_leads_to_those_operations(site: Site) -> None:
     await site.started("fails", "x")
     links = [unescape(link) for link in re.findall(r'href="(operations\?filter=[^"]*)"', await site.get())]

@@ -104,6 +104,14 @@ def test_a_sleep_of_years_does_not_squeeze_what_was() -> None:
     assert chart.lanes[0].bars[0].width > 300
 
 
+def test_steps_that_a_rerun_has_kept_do_not_squeeze_its_own_runs() -> None:
+    chart = drawn(
+        [span("STEP", 0, 5), span("SEGMENT", 1000, 1010), span("STEP", 1001, 1009)], 1010, done=True, since=1000
+    )
+    assert chart is not None
+    assert (chart.start, [len(lane.bars) for lane in chart.lanes]) == (1000, [1, 1])
+
+
 def test_a_chart_of_one_moment_or_of_clocks_that_were_set_is_drawn() -> None:
     assert drawn([], 5, done=True) is None
     assert drawn([span("MESSAGE", 5, 5)], 5, done=True) is not None

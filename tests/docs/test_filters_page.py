@@ -105,8 +105,8 @@ def test_the_page_names_every_field() -> None:
 
 
 def _page_order(field: str) -> tuple[int, str]:
-    order = ["name", "done", "state", "paused", "handler", "create_time", "end_time"]
-    order += ["error", "error.code", "error.message"]
+    order = ["name", "done", "state", "paused", "rerun", "handler", "create_time", "end_time"]
+    order += ["error", "error.code", "error.reason", "error.message"]
     return (order.index(field), "") if field in order else (len(order), field.replace("@", " "))
 
 
@@ -127,7 +127,8 @@ def test_an_example_stands_for_every_field_and_operator() -> None:
 @pytest.mark.parametrize("row", rows_with("Field", "Comparators"), ids=lambda row: row["Field"])
 def test_comparators_are_taken_and_refused_as_the_table_of_fields_says(row: Row) -> None:
     field = spans(row["Field"])[0]
-    value = {"done": "true", "paused": "true", "state": "FAILED", "error.code": "5", "error": "*"}.get(field, "x")
+    values = {"state": "FAILED", "error.code": "5", "error": "*"}
+    value = "true" if field in ("done", "paused", "rerun") else values.get(field, "x")
     value = "2025-01-01T00:00:00Z" if field.endswith("_time") else value
     every = ["=", "!=", "<", "<=", ">", ">=", ":"]
     allowed = every if row["Comparators"] in ("all", "by the field's type") else spans(row["Comparators"])

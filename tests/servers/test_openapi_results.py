@@ -88,10 +88,26 @@ async def test_answers_are_as_described(client: lro.Client, http_to: HttpTo) -> 
     assert found == [video, video, page, page]
 
 
-async def test_without_declared_data_nothing_is_described(client: lro.Client, http_to: HttpTo) -> None:
+async def test_without_declared_data_a_result_is_any_object(client: lro.Client, http_to: HttpTo) -> None:
     app = FastAPI()
     app.include_router(operations_router(client))
     async with http_to(app) as http:
         document = (await http.get("/openapi.json")).json()
-    assert document["paths"]["/v1/{name}"]["get"]["responses"]["200"]["content"]["application/json"]["schema"] == {}
-    assert "Operation" not in document.get("components", {}).get("schemas", {})
+    described = document["components"]["schemas"]["Operation"]["properties"]["response"]["anyOf"]
+    assert [one["type"] for one in described] == ["object", "null"]
+
+
+@pytest.mark.parametrize("style", ["google", "azure"])
+async def test_every_route_says_what_it_takes_and_answers(client: lro.Client, http_to: HttpTo, style: Any) -> None:
+    app = FastAPI()
+    app.include_router(operations_router(client, style))
+    async with http_to(app) as http:
+        document = (await http.get("/openapi.json")).json()
+    for path, methods in document["paths"].items():
+        for method, described in methods.items():
+            answers = described["responses"]
+            assert {"4XX", "5XX"} < set(answers), path
+            assert "requestBody" in described or method != "post" or (style, path) == ("azure", "/v1/{name}:cancel")
+            for answer in (answers[key] for key in answers if key != "204"):
+                [content] = answer["content"].values()
+                assert content["schema"], path

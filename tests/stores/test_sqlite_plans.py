@@ -55,6 +55,76 @@ def test_a_list_walks_one_index_and_sorts_nothing(
 
 
 @pytest.mark.parametrize(
+    ("conditions", "looked_for"),
+    [
+        ({"states": frozenset({State.RUNNING})}, True),
+        ({"states": frozenset({State.RUNNING}), "parent": "p", "handler": "job"}, True),
+        ({"done": False, "paused": True}, True),
+        ({"done": False}, False),
+        ({"states": frozenset({State.SUSPENDED})}, False),
+        ({"states": frozenset({State.FAILED})}, False),
+        ({"states": frozenset({State.RUNNING}), "parent_operation": "operations/x"}, False),
+        ({"paused": True}, False),
+    ],
+)
+def test_what_few_live_rows_are_is_counted_in_an_index(
+    store: SqliteStore, conditions: dict[str, Any], looked_for: bool
+) -> None:
+    query = ListQuery(now=NOW, limit=10, **conditions)
+    asked = lists.few(query)
+    assert (asked is not None) is looked_for
+    if asked is None:
+        return
+    index, where, values = asked
+    with store._reading() as connection:
+        counted = _plan(connection, SQL["count_few"].format(index=index, conditions=where), values | {"most": 9})
+        assert "SEARCH operations USING COVERING INDEX operations_states (state=?" in counted
+        [(used, where, values)] = lists.statements(query, few=True)
+        plan = _plan(connection, SQL["list"].format(row="*", index=used, conditions=where), values | {"limit": 1})
+        assert "SEARCH operations USING INDEX operations_states (state=?" in plan
+
+
+@pytest.mark.parametrize("number", [3, 12])
+def test_few_and_many_are_listed_alike(store: SqliteStore, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Whichever index is walked: the newest first, page by page, of one parent."""
+    monkeypatch.setattr(lists, "FEW", 5)
+    create_all(store, *(row(i, create_time=NOW + i % 4, check_time=None) for i in range(100, 120)))
+    running = [row(i, state=State.RUNNING, create_time=NOW + i % 4, check_time=None) for i in range(number)]
+    create_all(store, *running)
+    expected = [one.name for one in sorted(running, key=lambda one: (-one.create_time, one.name))]
+    found: list[str] = []
+    after = None
+    while page := store.list(ListQuery(now=NOW, limit=2, states=frozenset({State.RUNNING}), after=after)):
+        found += [one.name for one in page]
+        after = (page[-1].create_time, page[-1].name)
+    assert found == expected
+    assert not store.list(ListQuery(now=NOW, limit=2, states=frozenset({State.RUNNING}), parent="other"))
+
+
+def test_sleeping_rows_cost_the_list_of_what_runs_nothing(store: SqliteStore) -> None:
+    def steps() -> int:
+        counted = 0
+
+        def step() -> int:
+            nonlocal counted
+            counted += 1
+            return 0
+
+        with store._reading() as connection:
+            connection.set_progress_handler(step, 1)
+        store.list(ListQuery(now=NOW, limit=5, states=frozenset({State.RUNNING})))
+        with store._reading() as connection:
+            connection.set_progress_handler(None, 0)
+        return counted
+
+    create_all(store, row(1, state=State.RUNNING), *(row(i, state=State.SUSPENDED) for i in range(10, 20)))
+    steps()  # the first use of a reader's connection loads the schema
+    few = steps()
+    create_all(store, *(row(i, state=State.SUSPENDED) for i in range(20, 1020)))
+    assert steps() == few
+
+
+@pytest.mark.parametrize(
     ("statement", "values", "expected"),
     [
         ("read", ("[]",), "SEARCH operations USING INDEX sqlite_autoindex_operations_1 (name=?)"),

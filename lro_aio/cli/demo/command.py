@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shlex
 import sysconfig
 
 import fastapi  # noqa: F401 (if it is missing, say so here, not in a server process that does not start)
@@ -20,7 +22,10 @@ from lro_aio.cli.printing import console
 from lro_aio.cli.problems import CliError, Exit
 from lro_aio.core.errors import OperationFailedError
 
-__all__ = ["demo"]
+__all__ = ["demo", "how_to_look"]
+
+KEPT = "sqlite:///demo.db"
+"""A store that outlives the demo."""
 
 
 async def demo(*, path: str | None, store: str | None, plain: bool, pace: float, timeout: float) -> Exit:
@@ -42,7 +47,7 @@ async def demo(*, path: str | None, store: str | None, plain: bool, pace: float,
         raise CliError(str(exc), Exit.DIFFERS) from exc
     except ServerStartError as exc:
         raise CliError(str(exc), Exit.UNAVAILABLE) from exc
-    return _print(report, output)
+    return _print(report, how_to_look(store), output)
 
 
 def _directory(path: str | None) -> str:
@@ -52,10 +57,25 @@ def _directory(path: str | None) -> str:
     return directory
 
 
-def _print(report: Report, output: Console) -> Exit:
+def how_to_look(store: str | None) -> str:
+    """How to see the demo's operations in a browser.
+
+    Args:
+        store: URL that the user gave; None where they went with the demo.
+    """
+    # The URL of a server may hold a password, which need not be on the screen twice.
+    url = KEPT if store is None else store if store.startswith("sqlite:") else "..."
+    steps = [f"run it with --store {KEPT}"] if store is None else []
+    if importlib.util.find_spec("jinja2") is None or importlib.util.find_spec("starlette") is None:
+        steps.append("pip install 'lro-aio[dashboard]'")
+    return ", then ".join([*steps, f"lro dashboard --store {shlex.quote(url)}"])
+
+
+def _print(report: Report, look: str, output: Console) -> Exit:
     problems = report.problems
     rows = [(heading, text, "") for heading, text in report.lines()]
     rows += [("WRONG", problem, "bold red") for problem in problems]
+    rows.append(("look", look, ""))
     rows += [] if problems else [("verdict", "nothing was lost", "bold green")]
     output.print()
     if output.is_terminal:

@@ -7,25 +7,49 @@ million finished ones.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from lro_aio.core.record import State
 from lro_aio.ports import ListQuery
 from lro_aio.stores._lists import EVERY, LIVE, UNSUCCESSFUL, spans, states
 
-__all__ = ["Statement", "statements"]
+__all__ = ["FEW", "Statement", "few", "statements"]
 
 Statement = tuple[str, str, dict[str, Any]]
 """An index, the conditions as SQL, and their values. The limit is the caller's."""
 
 
-def statements(query: ListQuery) -> Iterator[Statement]:
-    """The statements whose rows, one after the other, are the page. None where no row can be on it."""
+FEW = 1000
+"""Rows up to which it is cheaper to sort what is looked for than to walk past the others."""
+
+_STATES = "operations_states"
+
+
+def few(query: ListQuery) -> Statement | None:
+    """What to count, up to ``FEW``, where few of the live rows may be looked for: those that run, and paused ones.
+
+    There may be a hundred thousand that sleep. None where that makes no difference.
+    """
+    wanted = states(query)
+    if query.parent_operation or not wanted or not wanted <= LIVE or not (query.paused or wanted == {State.RUNNING}):
+        return None
+    conditions, values = _conditions(replace(query, parent=None), wanted, _STATES)  # the index has no parents
+    return _STATES, " AND ".join(conditions), values
+
+
+def statements(query: ListQuery, *, few: bool = False) -> Iterator[Statement]:
+    """The statements whose rows, one after the other, are the page. None where no row can be on it.
+
+    Args:
+        query: The page.
+        few: Whether there are no more than ``FEW`` of what ``few`` counts.
+    """
     wanted = states(query)
     if not wanted or query.limit <= 0:
         return
-    conditions, values = _conditions(query, wanted)
-    index = _index(query, wanted)
+    index = _STATES if few else _index(query, wanted)
+    conditions, values = _conditions(query, wanted, index)
     for span, more in spans(query, ":{}".format):
         yield index, " AND ".join([*conditions, *span]), {**values, **more}
 
@@ -45,15 +69,17 @@ def _index(query: ListQuery, states: frozenset[State]) -> str:
     return "operations_newest"
 
 
-def _conditions(query: ListQuery, states: frozenset[State]) -> tuple[list[str], dict[str, Any]]:
+def _conditions(query: ListQuery, states: frozenset[State], index: str) -> tuple[list[str], dict[str, Any]]:
     # The constants are spelled as in the indexes: SQLite uses a partial index only where it sees its condition.
     conditions: list[str] = []
     values: dict[str, Any] = {"now": query.now}
-    if states <= LIVE:
+    if index == _STATES:
+        pass  # it has the states, and not what becomes of them
+    elif states <= LIVE:
         conditions.append("outcome = 0")
     elif states <= UNSUCCESSFUL:
         conditions.append("outcome = 2")
-    if states not in (EVERY, LIVE, UNSUCCESSFUL):
+    if index == _STATES or states not in (EVERY, LIVE, UNSUCCESSFUL):
         names = {f"state_{i}": state.value for i, state in enumerate(sorted(states))}
         conditions.append(f"state IN ({', '.join(f':{name}' for name in names)})")
         values |= names

@@ -67,6 +67,10 @@ SELECT {row} FROM operations INDEXED BY {index}
 WHERE {conditions} AND deleted = 0 AND (expire_time IS NULL OR expire_time > :now)
 ORDER BY create_time DESC, name LIMIT :limit;
 
+-- :name count_few
+-- Of rows that an index tells by itself: none is read.
+SELECT count(*) FROM (SELECT 1 FROM operations INDEXED BY {index} WHERE {conditions} AND deleted = 0 LIMIT :most);
+
 -- :name write
 -- {rows} of values: makes a row, or changes the one that is there. {changes} are the columns that may differ, with those
 -- of the end only for rows that may have ended: SQLite rewrites every index that has a column of the SET list. What

@@ -235,7 +235,8 @@ class SqliteStore(Store):
         most = query.max_bytes
         row = ", ".join(rows.OUTLINE if query.outline else rows.COLUMNS)
         with self._reading() as connection, _snapshot(connection):
-            for index, conditions, values in lists.statements(query):
+            few = _few(connection, query)
+            for index, conditions, values in lists.statements(query, few=few is not None) if few != 0 else ():
                 statement = _SQL["list"].format(row=row, index=index, conditions=conditions)
                 values["limit"] = query.limit - len(page)
                 with closing(connection.execute(statement, values)) as cursor:  # one left open would keep the snapshot
@@ -333,6 +334,17 @@ def _is_news(old: Record | None, new: Record | None) -> bool:
     if new is None or new.state is not State.RUNNING:
         return True
     return old is not None and old.state is State.RUNNING and old.revision != new.revision
+
+
+def _few(connection: sqlite3.Connection, query: ListQuery) -> int | None:
+    """How many rows are looked for, where they may be few among many others, and are: no more than ``lists.FEW``."""
+    asked = lists.few(query)
+    if asked is None:
+        return None
+    index, conditions, values = asked
+    statement = _SQL["count_few"].format(index=index, conditions=conditions)
+    (found,) = connection.execute(statement, {**values, "most": lists.FEW + 1}).fetchone()
+    return int(found) if found <= lists.FEW else None
 
 
 def _up_to(most: int, found: Iterable[Record]) -> Iterator[Record]:

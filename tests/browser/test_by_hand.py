@@ -1,0 +1,133 @@
+"""What a person does on the pages: by keyboard alone, and where scripts do not run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import pytest
+
+from ..waiting import reached
+from .conftest import Open, expect
+from .site import Site
+
+if TYPE_CHECKING:
+    from playwright.async_api import Page
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+
+MOST_STOPS = 60
+"""Presses of the Tab key: more than the shortest way on any page here."""
+
+SAID = """() => {
+    const one = document.activeElement;
+    const [label] = one.labels || [];
+    return one.getAttribute("aria-label") || (label || one).innerText;
+}"""
+
+
+async def go_to(page: Page, text: str) -> None:
+    """Press Tab until something with this text has the focus, and it can be seen that it has."""
+    for _ in range(MOST_STOPS):
+        await page.keyboard.press("Tab")
+        if (await page.evaluate(SAID)).startswith(text):
+            assert await page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+            return
+    raise AssertionError(f"the Tab key does not lead to {text!r}")
+
+
+async def confirmed(page: Page, verb: str, button: str, reason: str = "by hand", **fields: str) -> None:
+    """Press a button, fill in what the next page asks for, and press Enter."""
+    await go_to(page, button)
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/confirm")
+    for label, text in fields.items():
+        await go_to(page, label)
+        await page.keyboard.type(text)
+    await go_to(page, "Reason")
+    await page.keyboard.type(reason)
+    await go_to(page, verb)
+    await page.keyboard.press("Enter")
+    await page.wait_for_url(lambda url: not url.endswith("/confirm"))
+
+
+async def test_the_first_stop_skips_the_navigation(site: Site, page: Page) -> None:
+    await page.goto("operations")
+    await page.keyboard.press("Tab")
+    assert await page.evaluate(SAID) == "Skip to content"
+    await page.keyboard.press("Enter")
+    await go_to(page, "Filter")
+
+
+async def test_every_action_is_done_by_keyboard_alone(site: Site, page: Page) -> None:
+    name = await site.started("asks")
+    await page.goto(f"operation?name={quote(name)}")
+    head = page.locator("#live-head .state")
+    await confirmed(page, "Pause", "Pause…")
+    await expect(head).to_have_text("Paused")
+    await confirmed(page, "Unpause", "Unpause…")
+    await confirmed(page, "Send", "Send a message…", Topic="approval", Message='{"fine": true}')
+    await expect(head).to_have_text("Succeeded")
+    await confirmed(page, "Run again", "Run again…")
+    again = (await site.client.describe(name)).reruns[0]
+    assert quote(again, safe="") in page.url
+    await confirmed(page, "Cancel", "Cancel…")
+    await expect(head).to_have_text("Cancelled")
+    await confirmed(page, "Delete", "Delete…")
+    await expect(page.get_by_role("heading", name="Operations")).to_be_visible()
+    assert await page.get_by_label(f"Select {again}").count() == 0
+    assert sum("ada: by hand" in entry.text for entry in await site.client.history(name)) == 3
+
+
+async def test_some_and_all_are_acted_on_by_keyboard_alone(site: Site, page: Page) -> None:
+    names = [await site.started("asks") for _ in range(3)]
+    await page.goto("operations")
+    await go_to(page, "Action")
+    await page.keyboard.type("Ca")
+    await go_to(page, f"Select {names[2]}")
+    await page.keyboard.press("Space")
+    for _ in range(2):
+        await page.keyboard.press("Shift+Tab")
+    assert (await page.evaluate(SAID)).startswith("On selected")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/confirm")
+    await expect(page.get_by_role("heading", name="Cancel 1 operation?")).to_be_visible()
+    await go_to(page, "Cancel 1")
+    await page.keyboard.press("Enter")
+    await reached(site.client, names[2], "CANCELLED")
+    await page.goto("operations?filter=handler%20%3D%20asks%20AND%20done%20%3D%20false")
+    await go_to(page, "Action")
+    await page.keyboard.type("Ca")
+    await confirmed(page, "Cancel 2", "On all that match")
+    for name in names[:2]:
+        await reached(site.client, name, "CANCELLED")
+
+
+async def test_without_scripts_all_of_it_works(site: Site, open_page: Open) -> None:
+    name, failed = await site.started("asks"), await site.started("fails", "no disk")
+    async with open_page(site, java_script_enabled=False) as page:
+        await page.goto("./")
+        await page.get_by_role("link", name="Failures", exact=True).click()
+        await expect(page.get_by_text("no disk").first).to_be_visible()
+        await page.get_by_role("link", name="Operations", exact=True).click()
+        await page.get_by_label("Filter").fill("handler = asks")
+        await page.get_by_label("Filter").press("Enter")
+        assert await page.get_by_label(f"Select {failed}").count() == 0
+        await page.get_by_role("link", name=name).click()
+        await page.get_by_role("button", name="Cancel").click()
+        await page.get_by_label("Reason").fill("not needed")
+        await page.get_by_role("button", name="Cancel 1").click()
+        await reached(site.client, name, "CANCELLED")
+        while (await page.locator("#live-head .state").inner_text()).strip() != "Cancelled":
+            await page.reload()  # the look that others share may be a second old
+        await page.get_by_text("As a table").click()
+        await expect(page.locator("#live-chart table")).to_be_visible()
+
+
+async def test_a_double_click_does_it_once(site: Site, page: Page) -> None:
+    name = await site.started("says", "twice")
+    await page.goto(f"operation?name={quote(name)}")
+    await page.get_by_role("button", name="Run again").click()
+    await page.get_by_role("button", name="Run again 1").dblclick()
+    await page.wait_for_url("**/operation?*")
+    assert len((await site.client.describe(name)).reruns) == 1

@@ -1,0 +1,113 @@
+"""The service answers as its OpenAPI document says, whatever schemathesis sends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio.to_thread
+import httpx
+import pytest
+from fastapi import FastAPI
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+import lro_aio as lro
+from lro_aio.servers.fastapi import operations_router
+
+from ..serving import served
+from ..waiting import reached
+
+schemathesis = pytest.importorskip("schemathesis")
+checks = pytest.importorskip("schemathesis.checks")
+requests = pytest.importorskip("requests")
+
+CHECKS = [
+    checks.not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_schema_conformance,
+    checks.response_headers_conformance,
+    checks.negative_data_rejection,
+]
+
+pytestmark = pytest.mark.asyncio
+
+EXAMPLES = 4
+"""Requests for each route, in each of the two moods."""
+
+
+class Film(BaseModel):
+    title: str
+    seconds: int
+
+
+async def filled(client: lro.Client) -> list[str]:
+    """The names of operations in most states."""
+
+    @client.handler("film")
+    async def film(op: lro.Operation[str]) -> Film:
+        return Film(title=op.state, seconds=5)
+
+    @client.handler("breaks")
+    async def breaks(op: lro.Operation[str]) -> None:
+        raise lro.OperationFailedError(op.state, code=lro.Code.NOT_FOUND)
+
+    @client.handler("asks")
+    async def asks(op: lro.Operation[str]) -> str:
+        return str(await op.receive("approval"))
+
+    names = []
+    for handler, parent in (("film", ""), ("film", "projects/p"), ("breaks", ""), ("asks", ""), ("asks", "projects/p")):
+        op = await client.start(handler, "x", parent=parent)
+        await reached(client, op.name, "SUCCEEDED", "FAILED", "RUNNING")
+        names.append(op.name)
+    return [*names, "operations/none", "projects/p", "no name", ""]
+
+
+def check(document: Any, url: str, names: list[str], skip: tuple[str, ...]) -> int:
+    """Send what the document describes, and what it forbids. Returns how many answers were as the document says.
+
+    Names are sent with their slashes, which no OpenAPI document can ask for.
+    """
+    schema = schemathesis.openapi.from_dict(document)
+    asked = 0
+    with requests.Session() as http:
+        for found in schema.get_all_operations():
+            operation = found.ok()
+            if operation.path.endswith(skip):
+                continue
+            for mode in schemathesis.GenerationMode:
+                if mode.is_negative and not (operation.body or operation.query):
+                    continue  # a name is a text, and every text is one
+
+                @seed(7)
+                @settings(
+                    max_examples=EXAMPLES,
+                    database=None,
+                    deadline=None,
+                    phases=[Phase.explicit, Phase.generate],
+                    suppress_health_check=list(HealthCheck),
+                )
+                @given(case=operation.as_strategy(generation_mode=mode), name=st.sampled_from(names))
+                def answered(case: Any, name: str) -> None:
+                    nonlocal asked
+                    sent = case.as_transport_kwargs(base_url=url)
+                    sent["url"] = url + case.operation.path.replace("{name}", name)
+                    answer = http.request(**sent, timeout=20)
+                    case.validate_response(answer, checks=CHECKS)
+                    asked += 1
+
+                answered()
+    return asked
+
+
+@pytest.mark.parametrize("style", ["google", "azure"])
+async def test_answers_are_as_described(client: lro.Client, style: Any) -> None:
+    names = await filled(client)
+    app = FastAPI()
+    app.include_router(operations_router(client, style, max_wait=0.01))
+    async with served(app, lifespan="off", abrupt=True) as url, httpx.AsyncClient(base_url=url) as http:
+        document = (await http.get("/openapi.json")).json()
+        asked = await anyio.to_thread.run_sync(check, document, url, names, (":watch",))
+    assert asked >= 30
