@@ -14,12 +14,11 @@ from google.rpc import status_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lro_aio.core import filters, trail
+from lro_aio.core import filters
 from lro_aio.core.codec import pack
 from lro_aio.core.errors import InvalidFilterError
 from lro_aio.core.filters import Filter, Pushdown, parse
 from lro_aio.core.record import Record, State
-from lro_aio.core.rerunning import linked
 from lro_aio.core.status import make_status
 
 ENDED = {State.SUCCEEDED, State.FAILED, State.CANCELLED}
@@ -169,21 +168,6 @@ def test_fields_of_a_running_row(text: str, expected: bool) -> None:
 )
 def test_fields_of_a_failed_row(text: str, expected: bool) -> None:
     assert matches(text, failed()) is expected
-
-
-def test_what_was_run_again_is_told_from_what_was_not() -> None:
-    once = failed()
-    again = linked(once, now=T0 + 70, to="operations/b")
-    copy = record(trail=trail.noted("", T0, trail.RERUN, "of operations/a"))
-    for text, expected in (("rerun=true", [again]), ("rerun:*", [again]), ("rerun=false", [once, copy])):
-        assert [row for row in (once, again, copy) if matches(text, row)] == expected
-        assert [row for row in (once, again, copy) if matches(f"NOT {text}", row)] != expected
-
-
-def test_an_error_without_a_reason_has_an_empty_one() -> None:
-    bare = record(State.FAILED, error=status_pb2.Status(code=5).SerializeToString())
-    assert matches('error.reason=""', bare)
-    assert not matches("error.reason:*", bare)
 
 
 def test_times_are_compared_to_the_microsecond_that_a_client_was_shown() -> None:
