@@ -29,21 +29,29 @@ class Film(BaseModel):
     seconds: int
 
 
+handlers = lro.Handlers()
+
+
+@handlers.handler("film")
+async def film(op: lro.Operation[str]) -> Film:
+    return Film(title=op.state, seconds=5)
+
+
+@handlers.handler("breaks")
+async def breaks(op: lro.Operation[str]) -> None:
+    raise lro.OperationFailedError(op.state, code=lro.Code.NOT_FOUND)
+
+
+@handlers.handler("asks")
+async def asks(op: lro.Operation[str]) -> str:
+    return str(await op.receive("approval"))
+
+
+NIGHTLY = lro.Schedule("nightly", "film", cron="30 2 * * *", state="x")
+
+
 async def filled(client: lro.Client) -> list[str]:
     """The names of operations in most states."""
-
-    @client.handler("film")
-    async def film(op: lro.Operation[str]) -> Film:
-        return Film(title=op.state, seconds=5)
-
-    @client.handler("breaks")
-    async def breaks(op: lro.Operation[str]) -> None:
-        raise lro.OperationFailedError(op.state, code=lro.Code.NOT_FOUND)
-
-    @client.handler("asks")
-    async def asks(op: lro.Operation[str]) -> str:
-        return str(await op.receive("approval"))
-
     names = []
     for handler, parent in (("film", ""), ("film", "projects/p"), ("breaks", ""), ("asks", ""), ("asks", "projects/p")):
         op = await client.start(handler, "x", parent=parent)
@@ -81,6 +89,7 @@ def check(schemathesis: Any, document: Any, url: str, names: list[str], skip: tu
             operation = found.ok()
             if operation.path.endswith(skip):
                 continue
+            known = [NIGHTLY.name, "none"] if "/schedules/" in operation.path else names
             for mode in schemathesis.GenerationMode:
                 if mode.is_negative and not (operation.body or operation.query):
                     continue  # a name is a text, and every text is one
@@ -93,7 +102,7 @@ def check(schemathesis: Any, document: Any, url: str, names: list[str], skip: tu
                     phases=[Phase.explicit, Phase.generate],
                     suppress_health_check=list(HealthCheck),
                 )
-                @given(case=operation.as_strategy(generation_mode=mode), name=st.sampled_from(names))
+                @given(case=operation.as_strategy(generation_mode=mode), name=st.sampled_from(known))
                 def answered(case: Any, name: str) -> None:
                     nonlocal asked
                     sent = case.as_transport_kwargs(base_url=url)
@@ -107,11 +116,15 @@ def check(schemathesis: Any, document: Any, url: str, names: list[str], skip: tu
 
 
 @pytest.mark.parametrize("style", ["google", "azure"])
-async def test_answers_are_as_described(client: lro.Client, schemathesis: Any, style: Any) -> None:
-    names = await filled(client)
-    app = FastAPI()
+async def test_answers_are_as_described(schemathesis: Any, style: Any) -> None:
+    client, app = lro.Client("sqlite://", handlers=[handlers], schedules=[NIGHTLY]), FastAPI()
     app.include_router(operations_router(client, style, max_wait=0.01))
-    async with served(app, lifespan="off", abrupt=True) as url, httpx.AsyncClient(base_url=url) as http:
+    async with (
+        client,
+        served(app, lifespan="off", abrupt=True) as url,
+        httpx.AsyncClient(base_url=url) as http,
+    ):
+        names = await filled(client)
         document = (await http.get("/openapi.json")).json()
         asked = await anyio.to_thread.run_sync(check, schemathesis, document, url, names, (":watch",))
     assert asked >= 30
