@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lro_aio.core.errors import OperationNotFoundError
 from lro_aio.core.journal import MOST_ENTRIES, Appending, Entry
+from lro_aio.core.queueing import Places, Rest
 from lro_aio.core.record import Record
 
 __all__ = ["Change", "Outcome", "run"]
@@ -39,6 +40,8 @@ class Change:
     it is: a lost answer, a message that comes twice."""
     most_entries: int = MOST_ENTRIES
     """Entries that the journal may have then."""
+    rests: tuple[Rest, ...] = ()
+    """Queues, or keys of them, that it puts to rest."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -57,7 +60,12 @@ class Change:
         return self.event(row)  # type: ignore[arg-type]  # None is passed to creating events only
 
 
-def run(changes: Iterable[Change], rows: dict[str, Record | None], journal: Appending | None = None) -> list[Outcome]:
+def run(
+    changes: Iterable[Change],
+    rows: dict[str, Record | None],
+    journal: Appending | None = None,
+    places: Places | None = None,
+) -> list[Outcome]:
     """Apply changes in order to ``rows``, in place; return their outcomes in the same order.
 
     A change that raises is refused alone: its exception is its outcome, and its row stays as it was.
@@ -66,11 +74,14 @@ def run(changes: Iterable[Change], rows: dict[str, Record | None], journal: Appe
         changes: What to apply.
         rows: The rows by name, as stored; one that does not exist is absent or None.
         journal: Takes what the changes append. None: none of them appends anything.
+        places: Has the queues in which the rows wait. None: none of them waits in any.
     """
-    return [_outcome(change, rows, journal) for change in changes]
+    return [_outcome(change, rows, journal, places) for change in changes]
 
 
-def _outcome(change: Change, rows: dict[str, Record | None], journal: Appending | None) -> Outcome:
+def _outcome(
+    change: Change, rows: dict[str, Record | None], journal: Appending | None, places: Places | None
+) -> Outcome:
     try:
         if change.guard is not None:
             name, check = change.guard
@@ -84,6 +95,8 @@ def _outcome(change: Change, rows: dict[str, Record | None], journal: Appending 
         if change.appends and row is not None:
             assert journal is not None
             row = journal.append(row, change.appends, change.most_entries)
+        if places is not None:
+            row = places.after(rows.get(change.name), row, change.rests)
     except Exception as exc:  # noqa: BLE001 - whatever a change raises is its outcome
         # Without this frame: the outcome may live long, and must not keep every row of the batch alive.
         return exc.with_traceback(exc.__traceback__ and exc.__traceback__.tb_next)
