@@ -33,6 +33,7 @@ from lro_aio.engine.engine import Engine
 from lro_aio.engine.handlers import HandlerFunction, HandlerOptions, Handlers, Register, RegisterAs, Registered
 from lro_aio.engine.life import NeverOpenedError
 from lro_aio.engine.operation import Operation
+from lro_aio.engine.queues import Queues
 from lro_aio.engine.seeing import Seeing
 from lro_aio.engine.serving import ServerHost
 from lro_aio.engine.settings import Settings, check_row
@@ -285,6 +286,11 @@ class Client(Controls, bulk.Bulk, Seeing):
         return self._engine
 
     @property
+    def queues(self) -> Queues:
+        """The queues of the store: how it goes with them, and what they allow."""
+        return self.engine.queues
+
+    @property
     def is_open(self) -> bool:
         """Whether it takes calls: after ``async with`` has begun, and before it has ended."""
         life = None if self._engine is None else self._engine.life
@@ -345,6 +351,8 @@ class Client(Controls, bulk.Bulk, Seeing):
         fingerprint: str | bytes | Message | None = None,
         traceparent: str = "",
         deadline: Duration | None = None,
+        queue_key: str | None = None,
+        priority: int | None = None,
     ) -> Operation[Any]:
         """Start an operation. Returns once it is durable; the handler runs in the background.
 
@@ -361,6 +369,9 @@ class Client(Controls, bulk.Bulk, Seeing):
             traceparent: W3C trace context of the caller's request; ``op.traceparent`` in each segment, and in children.
             deadline: Seconds or a timedelta after which it fails with DEADLINE_EXCEEDED if it has not ended, waits
                 included. None: what the handler declares.
+            queue_key: In the handler's queue, those of one key share what it allows each key. 1 to 256 printable
+                characters. None: what the handler's ``queue_key`` says.
+            priority: In that queue, lower ones come first. None: 0.
 
         Returns:
             The operation, in the hands of a visitor: ``op.proto`` is what a service method returns.
@@ -370,10 +381,11 @@ class Client(Controls, bulk.Bulk, Seeing):
             StateCodecError: The state cannot be encoded, or would be read back as something else. It names the field.
             PayloadTooLargeError: State, metadata, ``traceparent`` or the handler's name is over its limit.
             OperationAlreadyExistsError: The id stands for another request.
-            ValueError: ``request_id``, ``operation_id`` or the handler's name is malformed, which servers answer with
-                INVALID_ARGUMENT, or both ids are given.
+            ValueError: ``request_id``, ``operation_id``, ``queue_key`` or the handler's name is malformed, or its
+                ``queue_key`` fails, which servers answer with INVALID_ARGUMENT; or both ids are given, or
+                ``queue_key`` or ``priority`` for a handler that has no queue.
             InvalidOperationNameError: ``parent`` is malformed.
-            StoreSchemaError: A deadline was given, and the store's table is from before there were any.
+            StoreSchemaError: A deadline was given, or the handler has a queue, and the store has neither.
             StoreUnavailableError: It is not known whether the operation was started. With a ``request_id``, the call
                 may safely be repeated.
         """
@@ -387,6 +399,8 @@ class Client(Controls, bulk.Bulk, Seeing):
             fingerprint=fingerprint,
             traceparent=traceparent,
             deadline=deadline,
+            queue_key=queue_key,
+            priority=priority,
         )
         return Operation(holding)
 

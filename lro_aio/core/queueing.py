@@ -87,6 +87,8 @@ class QueueRow:
     name: str
     bounds: Bounds = Bounds()  # noqa: RUF009 (it is frozen)
     """What holds now."""
+    known: bool = True
+    """Whether anybody has said what it allows. Nothing gets a place before that."""
     paused: bool = False
     turn: int = 0
     """The latest that was served."""
@@ -207,7 +209,7 @@ class Starts:
 
 def room(row: QueueRow, held: int, starts: Starts | None, now: float) -> int | None:
     """How many operations a queue lets begin at this moment; None for as many as there are."""
-    if row.paused or row.rests_until > now:
+    if not row.known or row.paused or row.rests_until > now:
         return 0
     free = [] if row.bounds.running is None else [row.bounds.running - held]
     if starts is not None:
@@ -273,16 +275,14 @@ class Places:
         """
         for rest in rests:
             self._rest(rest)
-        if (before is None or before.seat is None) and (row is None or row.seat is None):
-            return row
-        if row is before:
+        if row is before or not (_waits_anywhere(before) or _waits_anywhere(row)):
             return row
         if before is not None and row is not None and before.uid != row.uid:
             self._drop(before.uid)
             before = None
         record = row if row is not None else before
         assert record is not None
-        if row is None or row.done or row.seat is None:
+        if row is None or row.done or row.seat is None or not row.seat.queue:
             self._drop(record.uid)
         elif row.state is State.RUNNING:
             return self._running(before, row, row.seat)
@@ -441,7 +441,7 @@ class Places:
     def _line(self, name: str) -> _Line:
         line = self._lines.get(name)
         if line is None:
-            row = self._reader.queue(name) or QueueRow(name=name)
+            row = self._reader.queue(name) or QueueRow(name=name, known=False)
             starts = self._starts(row.bounds.rate, name, "", row.starts)
             line = _Line(row, self._reader.held(name, None), self._reader.ready(name), starts)
             self._lines[name] = line
@@ -502,6 +502,10 @@ class Places:
             if rate is not None:
                 found.append((start.queue, start.key, start.number - rate.count))
         return found
+
+
+def _waits_anywhere(row: Record | None) -> bool:
+    return row is not None and row.seat is not None and row.seat.queue != ""
 
 
 def _looks(row: Record) -> float | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from lro_aio.core.names import check_name
+from lro_aio.core.names import MalformedIdError, check_name
 from lro_aio.core.policies import Duration, seconds, whole
 
 __all__ = [
@@ -82,8 +82,11 @@ class Bounds:
     def from_json(cls, text: str) -> Bounds:
         """The bounds of a text; what a newer release has put there is ignored."""
         known = {item.name for item in fields(cls)}
-        plain: dict[str, Any] = {name: value for name, value in json.loads(text).items() if name in known}
-        return cls(**{name: Rate(*value) if isinstance(value, list) else value for name, value in plain.items()})
+        found: dict[str, Any] = {name: value for name, value in json.loads(text).items() if name in known}
+        for name, value in found.items():
+            if isinstance(value, list):
+                found[name] = Rate(*value)
+        return cls(**found)
 
     @classmethod
     def strictest(cls, several: Iterable[Bounds]) -> Bounds:
@@ -263,10 +266,10 @@ def check_key(key: object) -> str:
     """Return a queue key.
 
     Raises:
-        ValueError: It is not a text of 1 to 256 printable characters.
+        MalformedIdError: It is not a text of 1 to 256 printable characters.
     """
     if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY or not key.isprintable():
         long = isinstance(key, str) and len(key) > MAX_KEY
         told = f"one of {len(key)}" if isinstance(key, str) and long else repr(key)
-        raise ValueError(f"a queue key must be a text of 1 to {MAX_KEY} printable characters, not {told}")
+        raise MalformedIdError("queue_key", f"must be a text of 1 to {MAX_KEY} printable characters, not {told}")
     return key

@@ -368,6 +368,7 @@ class Seat(_Json):
     """Where an operation waits for a place before it runs: its queue, and its place in the line."""
 
     queue: str
+    """Its name; "" where who made the row did not know it: the first claim does."""
     key: str = ""
     """Those of one key share what the queue allows each key. "": of none."""
     priority: int = 0

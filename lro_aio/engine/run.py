@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from google.rpc import status_pb2
 
-from lro_aio.core import failing, names, transitions
+from lro_aio.core import failing, names, trail, transitions
 from lro_aio.core.codec import NewerStateError, pack
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import (
@@ -25,6 +25,8 @@ from lro_aio.core.errors import (
 )
 from lro_aio.core.journal import Entry
 from lro_aio.core.logs import about
+from lro_aio.core.queueing import Rest
+from lro_aio.core.queues import RateLimited
 from lro_aio.core.record import Record, Wait, Wake, WakeReason
 from lro_aio.core.status import cancelled, described, make_status, reason_of, to_status, untold
 from lro_aio.core.transitions import Holder
@@ -60,6 +62,8 @@ class Outcome(NamedTuple):
     size: int = 512
     appends: tuple[Entry, ...] = ()
     """To the journal."""
+    rests: tuple[Rest, ...] = ()
+    """Of queues, or of keys of them."""
 
 
 @dataclass(eq=False, slots=True)
@@ -491,6 +495,8 @@ class Runner:
             return self._release(run)  # it waited for another operation, and the drain ended that wait (rule 5)
         if all(isinstance(leaf, UNAVAILABLE) for leaf in found):
             return self._again(run, exc, found, policy.delay(0), counts=False)
+        if any(isinstance(leaf, RateLimited) for leaf in found) and all(map(_comes_again, found)):
+            return self._rate_limited(run, found)
         retriable = (RetryLater, *UNAVAILABLE, *policy.on)
         worth = isinstance(exc, policy.on) or all(isinstance(leaf, retriable) for leaf in found)
         if worth and not any(map(_hopeless, found)) and run.record.retries + 1 < policy.max_attempts:
@@ -500,6 +506,31 @@ class Runner:
         if not run.record.failure:  # else it ends with that one
             self._host.causes.keep(record, found[0] if reason is CancelReason.RUN_TIMEOUT else exc)
         return self._fail(run, status, None if told else exc, found=found)
+
+    def _rate_limited(self, run: Run, found: list[BaseException]) -> Outcome:
+        """Put the queue's key to rest, and let the segment run again after that: no attempt and no retry is counted."""
+        now = self._clock.time()
+        until = max(leaf.ends(now) for leaf in found if isinstance(leaf, RateLimited))
+        error = "; ".join(map(described, found))
+        run.error = RateLimited.__name__
+        logger.info(
+            "%s runs again in %.1f s: %s",
+            run.record.name,
+            max(0.0, until - now),
+            error,
+            extra=about(run.record, "rate_limited"),
+        )
+        seat = run.holding.record.seat
+        rests = (Rest(seat.queue, seat.key, until),) if seat is not None and seat.queue else ()
+        if seat is None or seat.whole or not rests:  # it has its place still, or needs none
+            return self._retry(run, after=max(0.0, until - now), counts=False, error=error)._replace(rests=rests)
+        given_back = self._release(run)
+
+        def event(record: Record, *, holder: Holder, now: float) -> Record | None:
+            told = record.evolve(trail=trail.noted(record.trail, now, trail.RETRIED, error))
+            return given_back.event(told, holder=holder, now=now)
+
+        return given_back._replace(event=event, rests=rests)
 
     def _untold(self, run: Run, exc: BaseException, defect: Exception) -> Outcome | None:
         """End the operation where its error cannot be made into a status: to run it again would do it again."""
@@ -559,6 +590,11 @@ def _bounded(run: Run, clock: Clock) -> Callable[[], None]:
 def _lost(exc: BaseException, run: Run) -> bool:
     """Whether a write of this run was refused because another process has the operation."""
     return isinstance(exc, LeaseLostError) and (exc.name, exc.claim) == (run.record.name, run.holder.claim)
+
+
+def _comes_again(exc: BaseException) -> bool:
+    """Whether an exception asks for another run, and for nothing else."""
+    return isinstance(exc, (RateLimited, RetryLater, *UNAVAILABLE))
 
 
 def _hopeless(exc: BaseException) -> bool:

@@ -30,6 +30,7 @@ from lro_aio.engine.handlers import Handler
 from lro_aio.engine.holding import CancelReason
 from lro_aio.engine.leases import Leases
 from lro_aio.engine.life import Life
+from lro_aio.engine.lines import seated
 from lro_aio.engine.observing import Observing
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.run import Run, Runner
@@ -141,6 +142,7 @@ class Worker:
             dead=dead,
             company=company,
         )
+        claim = seated(handler, claim, now=self._steady.time(), by=by)
         if record.state is not State.RUNNING:
             return self.submit(Change(record.name, claim, claims=True), handler, launched=launched)
         asked = self._clock.monotonic()
@@ -368,5 +370,6 @@ class Worker:
             event,
             size=outcome.size,
             appends=outcome.appends,
+            rests=outcome.rests,
             most_entries=self._settings.limits.entries,
         )

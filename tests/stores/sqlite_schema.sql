@@ -108,7 +108,7 @@ CREATE TABLE tickets (
 CREATE INDEX tickets_line ON tickets (queue, handler, priority, turn, number) WHERE standing = 1;
 CREATE INDEX tickets_handlers ON tickets (handler, queue) WHERE standing < 2;
 
-CREATE INDEX tickets_keys ON tickets (queue, key, standing, priority, turn, number) WHERE standing < 2;
+CREATE INDEX tickets_keys ON tickets (queue, key, standing, priority, turn, number);
 
 CREATE INDEX tickets_held ON tickets (queue, key) WHERE standing = 2;
 
@@ -121,11 +121,6 @@ CREATE TABLE queue_starts (
 );
 
 CREATE TRIGGER operations_tickets AFTER DELETE ON operations WHEN OLD.seat IS NOT NULL
-BEGIN
-    DELETE FROM tickets WHERE uid = OLD.uid;
-END;
-
-CREATE TRIGGER operations_ended AFTER UPDATE OF outcome ON operations WHEN OLD.seat IS NOT NULL AND NEW.outcome <> 0
 BEGIN
     DELETE FROM tickets WHERE uid = OLD.uid;
 END;

@@ -253,3 +253,17 @@ def test_what_is_wrong_for_good_stays_the_drivers_error(code: int) -> None:
     with pytest.raises(sqlite3.OperationalError) as caught, translated("o.db", busy_timeout=5):
         raise error
     assert caught.value is error
+
+
+_SEEKS = [
+    "queue", "queue_key", "tickets", "held", "held_key", "any_ready", "starts", "next_queue", "next_in_line",
+    "next_of_key", "ripe_keys", "next_wake", "line_rows", "idle_keys", "trim_starts",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", _SEEKS)
+def test_who_is_next_in_line_is_found_by_seeks(store: SqliteStore, name: str) -> None:
+    """However long a line is: nothing is scanned or sorted."""
+    with store._reading() as connection:
+        plan = _plan(connection, SQL[name], [None] * SQL[name].count("?")).splitlines()
+    assert [step for step in plan if "TEMP B-TREE" in step or ("SCAN" in step and "json_each" not in step)] == []

@@ -143,7 +143,7 @@ def _next(
 ) -> list[Record]:
     """Who is next in one line; adds to ``moments`` when there will be more without anybody giving back a place."""
     reader = SqliteReader(connection, {})
-    row = reader.queue(queue) or QueueRow(name=queue)
+    row = reader.queue(queue) or QueueRow(name=queue, known=False)
     now = max(now, row.clock)
     rate = row.bounds.rate
     starts = None if rate is None else Starts(rate, row.starts, reader.starts(queue, "", row.starts - rate.count))
@@ -187,7 +187,7 @@ def change_terms(
     found = connection.execute(_SQL["terms"], (name,)).fetchone()
     before = QueueTerms() if found is None else _terms(*found)
     after = change(before)
-    if after != before or found is None:
+    if after != before or found is None or not after.declared:
         override = None if after.override is None else after.override.to_json()
         values = (name, after.bounds.to_json(), override, after.declared_json(), int(after.paused))
         connection.execute(_SQL["put_terms"], values)
@@ -201,6 +201,8 @@ def statuses(connection: sqlite3.Connection, now: float, names: Sequence[str] | 
     found = []
     for name, bounds, override, declared, paused, rests in connection.execute(_SQL["every_queue"]).fetchall():
         if names is not None and name not in names:
+            continue
+        if not bounds:  # nobody has said yet what it allows
             continue
         terms = _terms(override, declared, paused)
         resting = dict(connection.execute(_SQL["resting_keys"], (name, now, KEYS)))
@@ -229,7 +231,8 @@ def statuses(connection: sqlite3.Connection, now: float, names: Sequence[str] | 
 
 
 def forget_idle(connection: sqlite3.Connection, now: float, limit: int) -> None:
-    """Remove up to ``limit`` keys of which nothing is to be remembered."""
+    """Remove up to ``limit`` keys of which nothing is to be remembered, and places that nobody has any more."""
+    connection.execute(_SQL["remove_stale"])
     idle = connection.execute(_SQL["idle_keys"], (now, limit)).fetchall()
     if idle:
         connection.executemany(_SQL["remove_key"], idle)
@@ -250,14 +253,15 @@ def _order(ticket: Ticket) -> tuple[int, int, int]:
 
 def _queue_row(row: Sequence[Any]) -> QueueRow:
     values = dict(zip(_QUEUE, row, strict=True))
-    return QueueRow(**values | {"bounds": Bounds.from_json(values["bounds"]), "paused": values["paused"] == 1})
+    bounds, paused = values["bounds"], values["paused"] == 1
+    return QueueRow(**values | {"bounds": Bounds.from_json(bounds or "{}"), "known": bounds != "", "paused": paused})
 
 
 _QUEUE = ("name", "bounds", "paused", "turn", "last", "number", "starts", "clock", "rests_until")
 
 
 def _queue_values(row: QueueRow) -> tuple[object, ...]:
-    plain = {"bounds": row.bounds.to_json(), "paused": int(row.paused)}
+    plain = {"bounds": row.bounds.to_json() if row.known else "", "paused": int(row.paused)}
     return tuple(plain.get(column, getattr(row, column)) for column in _QUEUE)
 
 

@@ -139,7 +139,7 @@ SELECT name, handler, error, coalesce(end_time, update_time) FROM (
 SELECT name, bounds, paused, turn, last, number, starts, clock, rests_until FROM queues WHERE name = ?;
 
 -- :name put_queue
--- What a decision changes; what holds of the queue stays as it is.
+-- What a decision changes; what holds of the queue stays as it is: '' where nobody has said it.
 INSERT INTO queues (name, bounds, paused, turn, last, number, starts, clock, rests_until, declared)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '[]')
 ON CONFLICT (name) DO UPDATE SET turn = excluded.turn, last = excluded.last, number = excluded.number,
@@ -208,7 +208,7 @@ WHERE queue = ? AND handler = ? AND standing = 1 ORDER BY priority, turn, number
 -- :name next_of_key
 -- (queue, key, standing, limit)
 SELECT {ticket} FROM tickets INDEXED BY tickets_keys
-WHERE queue = ? AND key = ? AND standing = ? AND standing < 2 ORDER BY priority, turn, number LIMIT ?;
+WHERE queue = ? AND key = ? AND standing = ? ORDER BY priority, turn, number LIMIT ?;
 
 -- :name ripe_keys
 -- (queue, now, limit)
@@ -227,6 +227,14 @@ SELECT queue, key FROM queue_keys INDEXED BY queue_keys_idle WHERE idle <= ? LIM
 
 -- :name remove_key
 DELETE FROM queue_keys WHERE queue = ? AND key = ?;
+
+-- :name remove_stale
+-- Places that an older release did not give back: it does not know of them.
+DELETE FROM tickets WHERE uid IN (
+    SELECT uid FROM tickets INDEXED BY tickets_held WHERE standing = 2 AND NOT EXISTS (
+        SELECT 1 FROM operations WHERE operations.name = tickets.name AND operations.uid = tickets.uid AND outcome = 0
+    )
+);
 
 -- :name every_queue
 SELECT name, bounds, override, declared, paused, rests_until FROM queues ORDER BY name;

@@ -1,6 +1,7 @@
 -- Queues. A ticket is an operation that waits for a place (standing 0: behind others of its key, 1: in line) or holds one
--- (2). The places that are taken are counted, never kept as a number. A process of an older release leaves `seat` as it is;
--- the triggers put away the tickets of what it ends or removes. A row without a queue costs them one comparison.
+-- (2). The places that are taken are counted, never kept as a number. A process of an older release leaves `seat` as it is:
+-- the trigger puts away the tickets of what it removes, and `Store.purge` those of what it ended. A row without a queue
+-- costs the trigger one comparison.
 ALTER TABLE operations ADD COLUMN seat TEXT;
 
 CREATE TABLE queues (
@@ -50,7 +51,7 @@ CREATE INDEX tickets_line ON tickets (queue, handler, priority, turn, number) WH
 CREATE INDEX tickets_handlers ON tickets (handler, queue) WHERE standing < 2;
 
 -- Who is next of a key.
-CREATE INDEX tickets_keys ON tickets (queue, key, standing, priority, turn, number) WHERE standing < 2;
+CREATE INDEX tickets_keys ON tickets (queue, key, standing, priority, turn, number);
 
 -- What is taken.
 CREATE INDEX tickets_held ON tickets (queue, key) WHERE standing = 2;
@@ -65,11 +66,6 @@ CREATE TABLE queue_starts (
 );
 
 CREATE TRIGGER operations_tickets AFTER DELETE ON operations WHEN OLD.seat IS NOT NULL
-BEGIN
-    DELETE FROM tickets WHERE uid = OLD.uid;
-END;
-
-CREATE TRIGGER operations_ended AFTER UPDATE OF outcome ON operations WHEN OLD.seat IS NOT NULL AND NEW.outcome <> 0
 BEGIN
     DELETE FROM tickets WHERE uid = OLD.uid;
 END;
