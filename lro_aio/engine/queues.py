@@ -18,7 +18,7 @@ _AS_IT_IS: Any = object()
 
 
 class Queues:
-    """The queues of the store, whichever process runs their handlers. As ``client.queues``.
+    """The queues of the store, whichever process runs their handlers. ``client.queues`` is one.
 
     Args:
         rows: The store.
