@@ -148,6 +148,19 @@ async def part(op: Operation) -> Any:
     return answer(op)
 
 
+@handlers.handler(
+    "queued",
+    state=Job,
+    queue=lro.Queue("crash", running=4, per_key=2),
+    queue_key=lambda job: f"k{job.index % 3}",
+)
+@recorded
+async def queued(op: Operation) -> Any:
+    """Work that waits for a place."""
+    await asyncio.sleep(op.state.work)
+    return answer(op)
+
+
 @handlers.handler("doomed", state=Job, resume_points=("never",))
 @recorded
 async def doomed(op: Operation) -> Any:
