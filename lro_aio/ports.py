@@ -79,6 +79,8 @@ class Look:
     dead: frozenset[str] = frozenset()
     """Owners of rows in ``due`` of whom it is certain that they are dead and write nothing more. Their leases are over,
     whatever their time."""
+    called: Sequence[tuple[Record, str]] = ()
+    """Of ``Store.line``: rows that run or are suspended, each with the step of it that may have a place now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,10 +287,10 @@ class Store(abc.ABC):
             limit: Most rows to return.
 
         Returns:
-            ``due``: of each queue, as many of its first READY tickets as there are places, as outlines; a claim may be
-            refused all the same. Left out are those that a scheduler has. ``next_check``: when there will be more
-            without anybody giving back a place: a rate, or the end of a rest. Its cost grows with the queues and the
-            places, never with the line.
+            ``due`` and ``called``: of each queue, as many of its first READY tickets as there are places, as outlines;
+            a claim may be refused all the same. Left out are those that a scheduler has, and what is paused.
+            ``next_check``: when there will be more without anybody giving back a place: a rate, or the end of a rest.
+            Its cost grows with the queues and the places, never with the line.
 
         Raises:
             StoreSchemaError: It has no queues.

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from lro_aio.core.errors import OperationNotFoundError
 from lro_aio.core.journal import MOST_ENTRIES, Appending, Entry
-from lro_aio.core.queueing import Places, Rest
+from lro_aio.core.queueing import Rest
 from lro_aio.core.record import Record
+from lro_aio.core.step_places import StepPlaces, Take
 
 __all__ = ["Change", "Outcome", "run"]
 
@@ -42,6 +43,12 @@ class Change:
     """Entries that the journal may have then."""
     rests: tuple[Rest, ...] = ()
     """Queues, or keys of them, that it puts to rest."""
+    takes: Take | None = None
+    """The place that a step of the row wants."""
+    gives: tuple[str, ...] = ()
+    """Steps of the row that need their places no longer."""
+    stands: tuple[str, ...] = ()
+    """Steps of the row that wait in line from here on. Others leave it when the run ends."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -64,7 +71,7 @@ def run(
     changes: Iterable[Change],
     rows: dict[str, Record | None],
     journal: Appending | None = None,
-    places: Places | None = None,
+    places: StepPlaces | None = None,
 ) -> list[Outcome]:
     """Apply changes in order to ``rows``, in place; return their outcomes in the same order.
 
@@ -80,7 +87,7 @@ def run(
 
 
 def _outcome(
-    change: Change, rows: dict[str, Record | None], journal: Appending | None, places: Places | None
+    change: Change, rows: dict[str, Record | None], journal: Appending | None, places: StepPlaces | None
 ) -> Outcome:
     try:
         if change.guard is not None:
@@ -96,7 +103,10 @@ def _outcome(
             assert journal is not None
             row = journal.append(row, change.appends, change.most_entries)
         if places is not None:
-            row = places.after(rows.get(change.name), row, change.rests)
+            before = rows.get(change.name)
+            row = places.settled(before, row, rests=change.rests, gives=change.gives, stands=change.stands)
+            if change.takes is not None and row is not None:
+                places.take(row, change.takes)
     except Exception as exc:  # noqa: BLE001 - whatever a change raises is its outcome
         # Without this frame: the outcome may live long, and must not keep every row of the batch alive.
         return exc.with_traceback(exc.__traceback__ and exc.__traceback__.tb_next)

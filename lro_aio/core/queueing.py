@@ -61,6 +61,7 @@ class Ticket:
     """One operation in a queue."""
 
     uid: str
+    """The operation's; of one of its steps, with the step behind a line break."""
     name: str
     """Of the operation."""
     queue: str
@@ -157,6 +158,10 @@ class Reader(Protocol):
 
     def ticket(self, uid: str) -> Ticket | None:
         """The ticket of an operation."""
+        ...
+
+    def steps(self, uid: str) -> list[str]:
+        """The ``uid`` of each ticket of a step of an operation."""
         ...
 
     def held(self, queue: str, key: str | None) -> int:
@@ -423,9 +428,13 @@ class Places:
 
     def _now(self, queue: str, row: Record) -> float:
         """The moment of a change, by the queue's time."""
+        return self._at(queue, row.update_time)
+
+    def _at(self, queue: str, moment: float) -> float:
+        """A moment by the queue's time."""
         line = self._line(queue)
-        if row.update_time > line.row.clock:
-            line.row = replace(line.row, clock=row.update_time)
+        if moment > line.row.clock:
+            line.row = replace(line.row, clock=moment)
             line.changed = True
         return line.row.clock
 

@@ -375,6 +375,8 @@ class Seat(_Json):
     """Lower first."""
     whole: bool = False
     """Whether a place is kept from the first run to the end, waits included, and not only while a run lasts."""
+    steps: bool = False
+    """Whether steps of it have waited in queues: they may have tickets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

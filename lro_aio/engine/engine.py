@@ -102,6 +102,7 @@ class Engine:
         self.host.observing = observing
         runnable = self._runnable = Runnable(handlers, worker=settings.worker)
         self.lines = Lines(rows, runnable, settings=settings, clock=clock)
+        self.host.lines = self.lines
         self._make_workers(runnable, SteadyTime(clock))
         self._make_services(runnable)
         self.joiner = Joiner(rows, children, self.dispatcher, self.host.tasks)
@@ -236,7 +237,7 @@ class Engine:
         ]
         self._poll_again()
         check_queues(self._runnable, self.rows.store)
-        await self.lines.declare()
+        await self.lines.begin()
         if self._schedules:
             await self._scheduler.open(self.dispatcher)
         if self.settings.worker:
@@ -382,6 +383,7 @@ class _Host:
         self.observing: Observing | None = None
         self.dev_mode = dev_mode
         self.lingering: set[Waits] = set()
+        self.lines: Lines
         self._leases = leases
         self._life = life
         self._slots = slots

@@ -11,7 +11,7 @@ from lro_aio.core import straight
 from lro_aio.core.change import Change
 from lro_aio.core.errors import StoreUnavailableError
 from lro_aio.core.journal import Entry, Kind, parts_of
-from lro_aio.core.logs import event
+from lro_aio.core.logs import event as told
 from lro_aio.core.record import Record
 from lro_aio.core.transitions import Holder
 from lro_aio.engine.rows import Rows
@@ -106,8 +106,8 @@ class RunJournal:
             if self.behind:  # nothing that this release knows of
                 await self._read(None)
 
-    async def append(self, *entries: Entry, progress: bool = False) -> None:
-        """Append, together with what is not saved yet.
+    async def append(self, *entries: Entry, progress: bool = False, gives: tuple[str, ...] = ()) -> None:
+        """Append, together with what is not saved yet; steps that need their places no longer give them back with it.
 
         Raises:
             LeaseLostError: This run does not hold the operation any more.
@@ -116,25 +116,27 @@ class RunJournal:
             StoreUnavailableError: It is not known whether they are stored. The same call may be repeated.
         """
         entries = (*entries, *self.unsaved.values())
-        change = partial(straight.appended, holder=self._holder, now=self._clock.time(), progress=progress)
+        now = self._clock.time()
+        event = partial(straight.appended, holder=self._holder, now=now, progress=progress, gives=bool(gives))
         size = 512 + sum(entry.size for entry in entries)
-        record = await self._rows.submit(Change(self._name, change, size=size, appends=entries, most_entries=self.most))
+        change = Change(self._name, event, size=size, appends=entries, most_entries=self.most, gives=gives)
+        record = await self._rows.submit(change)
         self.saved(entries)
         if record is not None:
             self.learn(record)
 
-    async def keep(self, entry: Entry, *, progress: bool = False) -> None:
+    async def keep(self, entry: Entry, *, progress: bool = False, gives: tuple[str, ...] = ()) -> None:
         """As ``append``, however long the store is away: the entry is worth waiting for."""
         attempt = 0
         while True:
             try:
-                return await self.append(entry, progress=progress)
+                return await self.append(entry, progress=progress, gives=gives)
             except StoreUnavailableError as exc:
                 logger.warning(
                     "%s: an entry of the journal is not stored yet; trying again: %s",
                     self._name,
                     exc,
-                    extra=event("entry_not_stored", operation=self._name),
+                    extra=told("entry_not_stored", operation=self._name),
                 )
             await sleep_for(self._clock, COMMIT_RETRY.delay(attempt))
             attempt += 1

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
-from lro_aio.core import failing, names
+from lro_aio.core import failing, names, straight
+from lro_aio.core.change import Change
 from lro_aio.core.codes import Code
-from lro_aio.core.errors import LroError, StoreSchemaError
+from lro_aio.core.errors import LroError, OperationNotFoundError, StoreSchemaError
 from lro_aio.core.logs import event
-from lro_aio.core.queues import LIVES, Bounds, QueueTerms
+from lro_aio.core.queues import LIVES, Bounds, Queue, QueueTerms
 from lro_aio.core.record import Record, Seat, State
 from lro_aio.core.status import make_status
 from lro_aio.core.transitions import Claimant
@@ -49,11 +52,70 @@ class Lines:
         self._declared: dict[str, tuple[Bounds, float]] = {}
         """By name: what this process has declared, and when."""
         self._told: set[tuple[str, Bounds, Bounds]] = set()
+        self._used: dict[str, Bounds] = {}
+        """By name: the queues of steps that were reached here."""
+        self._found = False
+        """There are queues in the store."""
+        self._expecting: dict[tuple[str, str], asyncio.Future[None]] = {}
+        """By uid and step: what waits in line in this process."""
 
     @property
     def any(self) -> bool:
-        """Whether a handler here has a queue."""
-        return self._runnable.worker and any(handler.queue is not None for handler in self._runnable.handlers)
+        """Whether somebody may wait in line for what runs here."""
+        if not self._runnable.worker:
+            return False
+        return self._found or bool(self._used) or any(handler.queue is not None for handler in self._runnable.handlers)
+
+    async def begin(self) -> None:
+        """The client opens: say what the handlers declare, and see whether steps may wait. Raises as a store."""
+        if self._runnable.worker and not self._rows.store.no_queues_reason:
+            await self.declare()
+            read = partial(self._rows.store.queues, now=self._clock.time())
+            self._found = bool(await self._rows.call(read, Work.LIST))
+
+    async def use(self, queue: Queue) -> None:
+        """A step is about to wait in a queue.
+
+        Raises:
+            ValueError: Another one in this process declares it with other limits.
+            StoreSchemaError: The store has no queues. Says what to do.
+            StoreUnavailableError: It does not answer.
+        """
+        if self._rows.store.no_queues_reason:
+            raise no_queues(self._rows.store, queue.name)
+        known = self._wanted().get(queue.name)
+        if known is not None and known != queue.bounds:
+            raise declared_twice(queue.name, known, queue.bounds)
+        self._used[queue.name] = queue.bounds
+        await self.declare()
+
+    @contextmanager
+    def expecting(self, uid: str, step: str, over: asyncio.Future[None]) -> Iterator[None]:
+        """A step waits in line, or is about to: when it is called, ``over`` is done."""
+        self._expecting[uid, step] = over
+        try:
+            yield
+        finally:
+            del self._expecting[uid, step]
+
+    async def call(self, called: Sequence[tuple[Record, str]]) -> None:
+        """Tell steps that they are next in line: those that wait here, and suspended operations, which run again.
+
+        Raises:
+            StoreUnavailableError: The store did not answer.
+        """
+        now = self._clock.time()
+        wakes = []
+        for record, step in called:
+            over = self._expecting.get((record.uid, step))
+            if over is not None and not over.done():
+                over.set_result(None)
+            elif record.state is State.SUSPENDED and record.wait is not None:
+                woken = partial(straight.called, token=record.wait.token, now=now)
+                wakes.append(self._rows.submit(Change(record.name, woken)))
+        for outcome in await asyncio.gather(*wakes, return_exceptions=True):
+            if isinstance(outcome, BaseException) and not isinstance(outcome, OperationNotFoundError):
+                raise outcome
 
     async def declare(self) -> None:
         """Say in the store what the handlers here declare, where that is new or was said long ago.
@@ -72,7 +134,7 @@ class Lines:
 
     def _wanted(self) -> dict[str, Bounds]:
         """What the handlers here declare, by the queue's name. Of what contradicts itself, the strictest."""
-        found: dict[str, Bounds] = {}
+        found = dict(self._used)
         for handler in self._runnable.handlers if self._runnable.worker else ():
             queue = handler.queue
             if queue is None:
@@ -135,8 +197,10 @@ class Lines:
 
     def concerns(self, record: Record | None) -> bool:
         """Whether somebody here may have a place by a commit; a row that is None was removed."""
-        if record is not None and (record.seat is None or record.state is State.RUNNING):
-            return False
+        if record is not None:
+            seat = record.seat
+            if seat is None or (record.state is State.RUNNING and not seat.steps):
+                return False
         return self.any
 
 
@@ -153,13 +217,20 @@ def check_queues(runnable: Runnable, store: Store) -> None:
         if queue is None:
             continue
         if store.no_queues_reason:
-            raise StoreSchemaError(
-                f"handler {handler.name!r} waits in the queue {queue.name!r}, but {store.url} has no queues:"
-                f" {store.no_queues_reason}"
-            )
+            raise no_queues(store, queue.name)
         known = found.setdefault(queue.name, queue.bounds)
         if known != queue.bounds:
-            raise ValueError(f"queue {queue.name!r} is declared twice: with {known}, and with {queue.bounds}")
+            raise declared_twice(queue.name, known, queue.bounds)
+
+
+def no_queues(store: Store, queue: str) -> StoreSchemaError:
+    """What is raised where a queue is needed and the store has none."""
+    return StoreSchemaError(f"the queue {queue!r} cannot be kept: {store.url} has no queues: {store.no_queues_reason}")
+
+
+def declared_twice(queue: str, one: Bounds, other: Bounds) -> ValueError:
+    """What is raised where one process declares two sizes of one queue."""
+    return ValueError(f"queue {queue!r} is declared twice: with {one}, and with {other}")
 
 
 def seated(handler: Handler, claim: Event, *, now: float, by: Claimant) -> Event:

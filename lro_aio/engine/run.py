@@ -64,6 +64,8 @@ class Outcome(NamedTuple):
     """To the journal."""
     rests: tuple[Rest, ...] = ()
     """Of queues, or of keys of them."""
+    stands: tuple[str, ...] = ()
+    """Steps that wait in line on."""
 
 
 @dataclass(eq=False, slots=True)
@@ -191,7 +193,7 @@ class Runner:
             self._log_ignored(run, exc, "handler %r raised while %s was being suspended", "raised_while_stopped")
         assert run.straight is not None
         event, appends = await run.straight.parked()
-        return Outcome(event, 512 + sum(entry.size for entry in appends), appends)
+        return Outcome(event, 512 + sum(entry.size for entry in appends), appends, stands=run.straight.standing)
 
     async def again(self, run: Run, entries: int) -> Outcome:
         """What to commit now that the journal has entries that the run did not know: a message may end its wait.

@@ -311,7 +311,9 @@ class Sweeper:
             look = await self._ask(now=now, routes=self._runnable.routes(), limit=self._limit, own=own, overdue=overdue)
             self._evidence.bury(look.dead)
             self._behind = len(look.due) >= self._limit
-            look = _with_line(look, await self._lines.look(now, self._limit))
+            line = await self._lines.look(now, self._limit)
+            await self._lines.call(line.called)
+            look = _with_line(look, line)
             if self._observing is not None:
                 self._observing.swept(look.due, now)
             self._found.update(record.name for record in look.due)

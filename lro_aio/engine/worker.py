@@ -371,5 +371,6 @@ class Worker:
             size=outcome.size,
             appends=outcome.appends,
             rests=outcome.rests,
+            stands=outcome.stands,
             most_entries=self._settings.limits.entries,
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lro_aio.core.change import Change, run
-from lro_aio.core.queueing import KNOWN_STARTS, KeyRow, Places, QueueRow, Standing, Starts, Ticket, room
+from lro_aio.core.queueing import KNOWN_STARTS, KeyRow, QueueRow, Standing, Starts, Ticket, room
 from lro_aio.core.record import Record, Seat, State
+from lro_aio.core.step_places import StepPlaces
 
 LEASE = 30.0
 
@@ -38,6 +39,9 @@ class Model:
     def ticket(self, uid: str) -> Ticket | None:
         return self.tickets.get(uid)
 
+    def steps(self, uid: str) -> list[str]:
+        return [place for place in self.tickets if place.startswith(f"{uid}\n")]
+
     def held(self, queue: str, key: str | None) -> int:
         return sum(t.held and t.queue == queue and key in (None, t.key) for t in self.tickets.values())
 
@@ -50,7 +54,7 @@ class Model:
 
     def apply(self, *changes: Change) -> list[object]:
         """As a store does it."""
-        places = Places(self)
+        places = StepPlaces(self)
         rows: dict[str, Record | None] = dict(self.rows)
         outcomes = run(changes, rows, None, places)
         self.rows = {name: row for name, row in rows.items() if row is not None}

@@ -122,5 +122,5 @@ CREATE TABLE queue_starts (
 
 CREATE TRIGGER operations_tickets AFTER DELETE ON operations WHEN OLD.seat IS NOT NULL
 BEGIN
-    DELETE FROM tickets WHERE uid = OLD.uid;
+    DELETE FROM tickets WHERE uid = OLD.uid OR (uid > OLD.uid || char(10) AND uid < OLD.uid || char(11));
 END;

@@ -11,7 +11,8 @@ from typing import Any
 from lro_aio.core.queueing import KNOWN_STARTS, KeyRow, Places, QueueRow, Resettled, Standing, Starts, Ticket
 from lro_aio.core.queueing import room as room_of
 from lro_aio.core.queues import Bounds, KeyStatus, QueueStatus, QueueTerms
-from lro_aio.core.record import Record
+from lro_aio.core.record import Record, State
+from lro_aio.core.step_places import step_of
 from lro_aio.ports import Look, Route
 from lro_aio.stores.sqlite import queries, rows
 
@@ -41,6 +42,7 @@ class SqliteReader:
         self._connection = connection
         self._before = before
         self._tickets: dict[str, Ticket] | None = None
+        self._steps: dict[str, dict[str, Ticket]] = {}
 
     def queue(self, name: str) -> QueueRow | None:
         """One statement."""
@@ -53,12 +55,24 @@ class SqliteReader:
         return None if found is None else KeyRow(**dict(zip(_KEY, found, strict=True)))
 
     def ticket(self, uid: str) -> Ticket | None:
-        """One statement for all of the rows."""
+        """One statement for all of the rows, and one for each that has steps in line."""
+        if "\n" in uid:
+            return self._of(uid.partition("\n")[0]).get(uid)
         if self._tickets is None:
             uids = json.dumps([row.uid for row in self._before.values() if row.seat is not None])
             found = map(_ticket, self._connection.execute(_SQL["tickets"], (uids,)))
             self._tickets = {ticket.uid: ticket for ticket in found}
         return self._tickets.get(uid)
+
+    def steps(self, uid: str) -> list[str]:
+        """One seek."""
+        return list(self._of(uid))
+
+    def _of(self, uid: str) -> dict[str, Ticket]:
+        if uid not in self._steps:
+            found = map(_ticket, self._connection.execute(_SQL["step_tickets"], (uid, uid)))
+            self._steps[uid] = {ticket.uid: ticket for ticket in found}
+        return self._steps[uid]
 
     def held(self, queue: str, key: str | None) -> int:
         """One statement, on an index of what is taken."""
@@ -125,11 +139,12 @@ def line(connection: sqlite3.Connection, now: float, routes: Sequence[Route], li
             (queue,) = found
             handlers.setdefault(queue, []).append(handler)
     known = set(routes)
-    due: list[Record] = []
+    first: list[tuple[Record, str]] = []
     moments: list[float] = []
     for queue, served in handlers.items():
-        due += _next(connection, queue, served, now, limit, known, moments)
-    return Look(due[:limit], min(moments, default=None))
+        first += _next(connection, queue, served, now, limit, known, moments)
+    due = [record for record, step in first if not step]
+    return Look(due[:limit], min(moments, default=None), called=[(record, step) for record, step in first if step])
 
 
 def _next(
@@ -140,8 +155,11 @@ def _next(
     limit: int,
     routes: set[Route],
     moments: list[float],
-) -> list[Record]:
-    """Who is next in one line; adds to ``moments`` when there will be more without anybody giving back a place."""
+) -> list[tuple[Record, str]]:
+    """Who is next in one line, each with its step.
+
+    Adds to ``moments`` when there will be more without anybody giving back a place.
+    """
     reader = SqliteReader(connection, {})
     row = reader.queue(queue) or QueueRow(name=queue, known=False)
     now = max(now, row.clock)
@@ -161,23 +179,26 @@ def _next(
             found[ticket.uid] = ticket
     for (key,) in connection.execute(_SQL["ripe_keys"], (queue, now, RIPE)).fetchall():
         heads = [
-            _ticket(head)
+            _ticket(values)
             for standing in (Standing.READY, Standing.BEHIND)
-            for head in connection.execute(_SQL["next_of_key"], (queue, key, standing, 1))
+            for values in connection.execute(_SQL["next_of_key"], (queue, key, standing, 1))
         ]
-        if heads and (first := min(heads, key=_order)).handler in handlers:
-            found[first.uid] = first
-    names = [ticket.name for ticket in sorted(found.values(), key=_order)]
-    by_name = {row.name: row for row in map(rows.decode, connection.execute(_SQL["line_rows"], (json.dumps(names),)))}
-    there = (by_name[name] for name in names if name in by_name)
-    return [record for record in there if _may_go(record, routes, now)][:wanted]
+        if heads and (head := min(heads, key=_order)).handler in handlers:
+            found[head.uid] = head
+    first = sorted(found.values(), key=_order)
+    names = json.dumps([ticket.name for ticket in first])
+    by_name = {row.name: row for row in map(rows.decode, connection.execute(_SQL["line_rows"], (names,)))}
+    there = ((by_name[ticket.name], step_of(ticket)) for ticket in first if ticket.name in by_name)
+    return [(record, step) for record, step in there if _may_go(record, step, routes, now)][:wanted]
 
 
-def _may_go(record: Record, routes: set[Route], now: float) -> bool:
+def _may_go(record: Record, step: str, routes: set[Route], now: float) -> bool:
     """Whether this process can go on with a row, and no scheduler has it already."""
+    if (record.state is State.PENDING) == bool(step):
+        return False
     known = (record.handler, None) in routes or (record.handler, record.resume_point) in routes
     on_its_way = record.handover > 0 and record.check_time is not None and record.check_time > now
-    return known and not on_its_way
+    return known and (bool(step) or not on_its_way)
 
 
 def change_terms(

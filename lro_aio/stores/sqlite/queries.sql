@@ -167,6 +167,10 @@ INSERT OR REPLACE INTO queue_keys (queue, key, turn, starts, rests_until, wakes,
 -- :name tickets
 SELECT {ticket} FROM tickets WHERE uid IN (SELECT value FROM json_each(?));
 
+-- :name step_tickets
+-- (uid, uid): those of the steps of an operation, which have it in front of a line break.
+SELECT {ticket} FROM tickets WHERE uid > ? || char(10) AND uid < ? || char(11);
+
 -- :name put_ticket
 INSERT OR REPLACE INTO tickets ({ticket}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
@@ -219,7 +223,7 @@ SELECT key FROM queue_keys INDEXED BY queue_keys_wakes WHERE queue = ? AND wakes
 SELECT wakes FROM queue_keys INDEXED BY queue_keys_wakes WHERE queue = ? AND wakes > ? ORDER BY wakes LIMIT 1;
 
 -- :name line_rows
-SELECT {outline} FROM operations WHERE name IN (SELECT value FROM json_each(?)) AND state = 'PENDING';
+SELECT {outline} FROM operations WHERE name IN (SELECT value FROM json_each(?)) AND outcome = 0 AND paused = 0;
 
 -- :name idle_keys
 -- (now, limit)
@@ -232,7 +236,8 @@ DELETE FROM queue_keys WHERE queue = ? AND key = ?;
 -- Places that an older release did not give back: it does not know of them.
 DELETE FROM tickets WHERE uid IN (
     SELECT uid FROM tickets INDEXED BY tickets_held WHERE standing = 2 AND NOT EXISTS (
-        SELECT 1 FROM operations WHERE operations.name = tickets.name AND operations.uid = tickets.uid AND outcome = 0
+        SELECT 1 FROM operations WHERE operations.name = tickets.name AND outcome = 0
+        AND (tickets.uid = operations.uid OR tickets.uid LIKE operations.uid || char(10) || '%')
     )
 );
 

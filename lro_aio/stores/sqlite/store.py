@@ -13,10 +13,10 @@ from lro_aio.core.change import Change, Outcome, run
 from lro_aio.core.errors import StoreSchemaError
 from lro_aio.core.journal import Appending, Entry, by_name
 from lro_aio.core.policies import Duration
-from lro_aio.core.queueing import Places
 from lro_aio.core.queues import QueueStatus, QueueTerms
 from lro_aio.core.record import Record, State
 from lro_aio.core.stats import Stats
+from lro_aio.core.step_places import StepPlaces
 from lro_aio.ports import ListQuery, Look, Route, StatsQuery, Store
 from lro_aio.stores.sqlite import lists, places, queries, rows, schema
 from lro_aio.stores.sqlite.connections import Exclusive, Pool, connect
@@ -174,7 +174,7 @@ class SqliteStore(Store):
             before = self._kept.before(connection, [name for change in changes for name in change.names], _read)
             after: dict[str, Record | None] = dict(before)
             journal = Appending(appended(connection, changes, before))
-            taken = Places(places.SqliteReader(connection, before))
+            taken = StepPlaces(places.SqliteReader(connection, before))
             outcomes = run(changes, after, journal, taken)
             write(connection, before, after)
             append(connection, [entry for _, entry in journal.left(after)])
