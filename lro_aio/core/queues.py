@@ -118,7 +118,7 @@ def _strictness(value: int | Rate) -> tuple[float, int]:
 class Queue:
     """Bounds what runs at a time, and what starts in a time, over all processes of a store.
 
-    Give it to handlers. The processes of a store share it by its name: what waits in it waits in one line.
+    Give it to handlers, or to steps. The processes of a store share it by its name: what waits in it waits in one line.
     """
 
     name: str
@@ -188,10 +188,10 @@ class QueueTerms:
 
 
 class RateLimited(Exception):  # noqa: N818 (a request, not an error)
-    """Raised by a handler whose peer wants a rest: its queue's key rests for everybody, and it runs again by itself.
+    """Raised by a handler or a step whose peer wants a rest: its queue's key rests for everybody, and it runs again.
 
-    Without a key, the whole queue rests; without a queue, the operation alone. Neither an attempt nor a retry is
-    counted. It runs again as one that is first in line.
+    Without a key, the whole queue rests; without a queue, the operation or the step alone. Neither an attempt nor a
+    retry is counted. It runs again by itself, as one that is first in line.
 
     Args:
         message: For the log.

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from google.rpc import status_pb2
 
@@ -23,7 +23,6 @@ from lro_aio.core.errors import (
     StoreUnavailableError,
     WorkerUnavailableError,
 )
-from lro_aio.core.journal import Entry
 from lro_aio.core.logs import about
 from lro_aio.core.queueing import Rest
 from lro_aio.core.queues import RateLimited
@@ -35,6 +34,7 @@ from lro_aio.engine.handlers import Handler, RetryLater
 from lro_aio.engine.holding import CancelReason, Holding, OperationHost
 from lro_aio.engine.observing import Found
 from lro_aio.engine.operation import Operation
+from lro_aio.engine.outcome import Outcome
 from lro_aio.engine.straight import Straight
 from lro_aio.engine.suspension import Suspended
 from lro_aio.ports import Clock
@@ -51,21 +51,6 @@ UNAVAILABLE = (StoreUnavailableError, SchedulerUnavailableError)
 """Errors that say nothing of the operation: it runs again, and no retry is counted."""
 STRAY_DELAY = 1.0
 """Seconds before a run that was cancelled without a reason of ours may run again, so that it does not at once here."""
-
-Event = Callable[..., Record | None]
-
-
-class Outcome(NamedTuple):
-    """What a run has to commit: a transition that still wants ``holder`` and ``now``."""
-
-    event: Event
-    size: int = 512
-    appends: tuple[Entry, ...] = ()
-    """To the journal."""
-    rests: tuple[Rest, ...] = ()
-    """Of queues, or of keys of them."""
-    stands: tuple[str, ...] = ()
-    """Steps that wait in line on."""
 
 
 @dataclass(eq=False, slots=True)

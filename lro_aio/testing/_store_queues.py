@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from lro_aio.core import transitions
+from lro_aio.core import straight, transitions
 from lro_aio.core.change import Change
 from lro_aio.core.errors import StoreSchemaError
+from lro_aio.core.journal import Entry, Kind
 from lro_aio.core.queueing import Rest
 from lro_aio.core.queues import Bounds, QueueStatus, Rate
 from lro_aio.core.record import Record, Seat, State, Wait
+from lro_aio.core.step_places import Take
 from lro_aio.ports import Store
 from lro_aio.testing._store_rows import (
     LEASE,
@@ -85,6 +87,25 @@ def status(store: Store, now: float = NOW) -> QueueStatus:
     """How it goes with the queue "q"."""
     (found,) = store.queues(now=now, names=["q"])
     return found
+
+
+def take(store: Store, number: int, step: str, key: str = "", now: float = NOW) -> bool:
+    """Whether a step of a row that runs gets a place."""
+    held = only(store, name_of(number))
+    wanted = Take(step=step, queue="q", key=key, moment=now)
+    event = partial(straight.wants_place, holder=holder(held), now=now)
+    (outcome,) = store.apply([Change(held.name, event, takes=wanted)])
+    assert isinstance(outcome, Record), outcome
+    return wanted.granted
+
+
+def keep(store: Store, number: int, step: str) -> None:
+    """Keep the result of a step."""
+    held = only(store, name_of(number))
+    event = partial(straight.appended, holder=holder(held), now=NOW, progress=True, gives=True)
+    entry = Entry(kind=Kind.STEP, key=step, time=NOW)
+    (outcome,) = store.apply([Change(held.name, event, appends=(entry,), gives=(step,))])
+    assert isinstance(outcome, Record), outcome
 
 
 class QueuesContract:
@@ -269,6 +290,48 @@ class QueuesContract:
         queued_by.purge(now=NOW + 30, limit=10)
         create_all(queued_by, seated(2, "a", check_time=NOW + 30, update_time=NOW + 30))
         assert claim(queued_by, 2, now=NOW + 30) == [2]
+
+    def test_steps_wait_in_the_same_line_and_give_back_with_what_they_keep(self, queued_by: Store) -> None:
+        bounded(queued_by, running=1)
+        create_all(queued_by, row(0), row(1))
+        claim(queued_by, 0, 1)
+        assert take(queued_by, 0, "a") is True
+        assert take(queued_by, 0, "a") is True  # a lost answer
+        create_all(queued_by, seated(2))
+        assert (take(queued_by, 0, "b"), take(queued_by, 1, "a")) == (False, False)
+        assert (next_in_line(queued_by), status(queued_by).waiting) == ([], 3)
+        keep(queued_by, 0, "a")
+        assert next_in_line(queued_by) == [name_of(2)]
+        assert claim(queued_by, 2) == [2]
+        finish(queued_by, 2)
+        called = queued_by.line(now=NOW, routes=ROUTES, limit=10).called
+        assert [(record.name, step) for record, step in called] == [(name_of(0), "b")]
+        assert (take(queued_by, 1, "a"), take(queued_by, 0, "b")) == (True, False)
+
+    def test_a_claim_gives_back_the_places_of_the_steps_of_a_dead_run(self, queued_by: Store) -> None:
+        bounded(queued_by, running=1)
+        create_all(queued_by, row(0), row(1))
+        claim(queued_by, 0, 1)
+        assert (take(queued_by, 0, "a"), take(queued_by, 1, "a")) == (True, False)
+        assert claim(queued_by, 0, now=NOW + LEASE) == [0]
+        assert status(queued_by).running == 0
+        assert take(queued_by, 0, "a") is True
+
+    def test_of_a_run_that_stops_only_steps_that_wait_on_stay_in_line(self, queued_by: Store) -> None:
+        bounded(queued_by, running=1)
+        create_all(queued_by, row(0), row(1))
+        claim(queued_by, 0, 1)
+        assert [take(queued_by, 0, "a"), take(queued_by, 1, "b"), take(queued_by, 1, "c")] == [True, False, False]
+        held, wait = only(queued_by, name_of(1)), Wait(token=name_of(9), sleep_until=NOW + 60, union=True, rerun=True)
+        event = partial(
+            transitions.suspend, holder=holder(held), now=NOW, retention=RETENTION, wait=wait, resume_point=""
+        )
+        queued_by.apply([Change(held.name, event, stands=("c",))])
+        give_back(queued_by, 0)
+        called = queued_by.line(now=NOW, routes=ROUTES, limit=10).called
+        assert [(record.name, step) for record, step in called] == [(name_of(1), "c")]
+        queued_by.apply([remove(name_of(1))])
+        assert (status(queued_by).running, status(queued_by).waiting) == (0, 0)
 
     def test_two_clients_take_no_place_twice(self, clients: tuple[Store, Store]) -> None:
         first, second = clients

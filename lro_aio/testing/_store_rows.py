@@ -136,7 +136,9 @@ def status_of(message: str) -> bytes:
 
 def state_for(field: str, state: State) -> State:
     """The state in which a row can have this field; the given one if it can."""
-    return {"response": State.SUCCEEDED, "error": State.FAILED}.get(field, state)
+    # What runs, or is to run, in a queue that nobody has declared stands in line instead.
+    fits = {"response": State.SUCCEEDED, "error": State.FAILED, "seat": State.SUSPENDED}
+    return fits.get(field, state)
 
 
 _BYTES = bytes(range(256))

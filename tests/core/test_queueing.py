@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lro_aio.core import straight
 from lro_aio.core import transitions as t
 from lro_aio.core.change import Change
 from lro_aio.core.queueing import WINDOW, QueueRow, Rest, Standing, Starts
 from lro_aio.core.queues import Bounds, Queue, QueueTerms, Rate, RateLimited, check_key
 from lro_aio.core.record import Record, Seat, State, Wait
+from lro_aio.core.step_places import Take
 
 from .queue_model import LEASE, Model, waiting_row
 
@@ -299,12 +301,10 @@ class Play:
         return [runs[which % len(runs)]] if runs else []
 
     def check(self) -> None:
-        held = [ticket for ticket in self.model.tickets.values() if ticket.held]
-        assert set(self.running()) <= {ticket.uid for ticket in held}
+        held = {ticket.uid for ticket in self.model.tickets.values() if ticket.held}
+        assert set(self.running()) <= held
         assert self.whole or len(self.running()) == len(held)
-        assert self.bounds.running is None or len(held) <= self.bounds.running
-        keys = Counter(ticket.key for ticket in held if ticket.key)
-        assert self.bounds.per_key is None or max(keys.values(), default=0) <= self.bounds.per_key
+        check_held(self.model, self.bounds)
 
     def check_rates(self) -> None:
         rate, each = self.bounds.rate, self.bounds.rate_per_key
@@ -350,6 +350,78 @@ def test_whatever_happens_no_limit_is_exceeded_and_all_that_waits_gets_a_place_i
         play.check()
     assert not [ticket for ticket in play.model.tickets.values() if not ticket.held]
     play.check_rates()
+
+
+def check_held(model: Model, bounds: Bounds) -> None:
+    held = [ticket for ticket in model.tickets.values() if ticket.held]
+    assert bounds.running is None or len(held) <= bounds.running
+    keys = Counter(ticket.key for ticket in held if ticket.key)
+    assert bounds.per_key is None or max(keys.values(), default=0) <= bounds.per_key
+
+
+def keep_all(model: Model, now: float) -> None:
+    """Keep the results of all steps that have a place."""
+    for ticket in [ticket for ticket in model.tickets.values() if ticket.held]:
+        uid, step = ticket.uid.split("\n")
+        write(model, uid, partial(straight.appended, progress=False, gives=True), now, gives=(step,))
+
+
+STEP_ACTIONS = st.tuples(
+    st.sampled_from(["take", "take", "keep", "fail", "suspend", "die", "later"]),
+    st.integers(0, 2),
+    st.sampled_from(["s1", "s2", "s3"]),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(STEP_ACTIONS, max_size=60), BOUNDS)
+def test_steps_never_have_more_places_than_there_are_and_all_get_one_in_the_end(
+    actions: list[tuple[str, int, str]], bounds: Bounds
+) -> None:
+    model, now = Model(QueueRow(name="q", bounds=bounds)), NOW
+    for uid in "abc":
+        row = waiting_row(uid, Seat(queue=""), now)
+        model.apply(Change(row.name, lambda _, row=row: row, creates=True))
+        claim(model, uid)
+    begun: list[float] = []
+
+    def take(uid: str, step: str) -> None:
+        before = model.tickets.get(f"{uid}\n{step}")
+        wanted = Take(step=step, queue="q", key=step, moment=now)
+        write(model, uid, straight.wants_place, now, takes=wanted)
+        if wanted.granted and (before is None or not before.held):
+            begun.append(now)
+
+    def suspend_and_wake(uid: str) -> None:
+        wait = Wait(token="k", sleep_until=now, union=True, rerun=True)
+        waiting = tuple(step for step in ("s1", "s2") if f"{uid}\n{step}" in model.tickets)
+        event = partial(t.suspend, retention=1.0, wait=wait, resume_point="")
+        write(model, uid, event, now, stands=waiting)
+        assert not [ticket for place, ticket in model.tickets.items() if place.startswith(uid) and ticket.held]
+        claim(model, uid, now)
+
+    for action, which, step in actions:
+        uid = "abc"[which]
+        if action == "take":
+            take(uid, step)
+        elif action in ("keep", "fail"):
+            write(model, uid, partial(straight.appended, progress=False, gives=True), now, gives=(step,))
+        elif action == "suspend":
+            suspend_and_wake(uid)
+        elif action == "die":
+            now += LEASE
+            claim(model, uid, now)
+        else:
+            now += 3
+        check_held(model, bounds)
+    for _ in range(30):
+        keep_all(model, now)
+        now += 10
+        for ticket in model.line("q", now):
+            take(*ticket.uid.split("\n"))
+    assert model.tickets == {}
+    if bounds.rate is not None:
+        check_rate(bounds.rate, begun)
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=40))

@@ -20,7 +20,7 @@ OPERATIONS = 120
 FAULTS_FOR = 25.0
 """Seconds for which processes are killed, stopped and shut down."""
 RUNNING, PER_KEY, KEYS = 4, 2, 3
-"""As the handler "queued" declares them."""
+"""As the handler "queued" declares them; "calls" has one place less."""
 
 
 def key_of(name: str) -> str:
@@ -44,6 +44,22 @@ def held(entries: list[Entry]) -> Iterator[tuple[float, float, str]]:
             begin, *left = [entry["time"] for entry in claims[number]]
             limit = claims[following][0]["time"] if following is not None else float("inf")
             yield begin, min([*left[:1], limit]), name
+
+
+def called(entries: list[Entry]) -> Iterator[tuple[float, float, str]]:
+    """From when to when each call had a place, and the key: never longer than it had it.
+
+    The place of a call of a process that died, or stood still for too long, is given back by the next claim.
+    """
+    begun = {(entry["name"], entry["claim"]): entry["time"] for entry in entries if entry["event"] == "begin"}
+    ended = {(e["name"], e["claim"], e["key"]): e["time"] for e in entries if e["event"] == "called"}
+    left = {(e["name"], e["claim"]): e["time"] for e in entries if e["event"] in ("stopped", "end", "raised")}
+    for entry in entries:
+        if entry["event"] == "call":
+            name, claim, key = entry["name"], entry["claim"], entry["key"]
+            later = [time for (other, number), time in begun.items() if other == name and number > claim]
+            stops = [ended.get((name, claim, key)), left.get((name, claim)), min(later, default=None)]
+            yield entry["time"], min((stop for stop in stops if stop is not None), default=float("inf")), key
 
 
 def most_at_a_time(spans: list[tuple[float, float, str]]) -> int:
@@ -94,4 +110,25 @@ async def test_no_limit_is_exceeded_by_one(workers: Workers, store_url: str, see
             assert most_at_a_time([span for span in spans if key_of(span[2]) == key]) <= PER_KEY, workers.report()
         assert {name for _, _, name in spans} == {op.name for op in ops}
         seen = await client.queues.get("crash")
+        assert (seen.running, seen.waiting) == (0, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.asyncio
+async def test_no_limit_of_steps_is_exceeded_by_one(workers: Workers, store_url: str) -> None:
+    rng = random.Random(3)
+    async with lro.Client(store_url, worker=False) as client:
+        ops = [
+            await client.start("calls", {"index": n, "work": rng.uniform(0.02, 0.3), "fan": 4}, operation_id=f"c-{n}")
+            for n in range(30)
+        ]
+        await tormented(workers, store_url, rng)
+        async with asyncio.timeout(120):
+            await asyncio.gather(*(op.result() for op in ops))
+        spans = list(called(workers.entries()))
+        assert most_at_a_time(spans) == RUNNING - 1, workers.report()
+        for key in map(str, range(4)):
+            assert most_at_a_time([span for span in spans if span[2] == key]) <= PER_KEY, workers.report()
+        seen = await client.queues.get("calls")
         assert (seen.running, seen.waiting) == (0, 0)
