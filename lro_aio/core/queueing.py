@@ -232,7 +232,7 @@ class _Key:
     def room(self, bounds: Bounds, now: float) -> int:
         if self.row.rests_until > now:
             return 0
-        free = [WINDOW]
+        free = [WINDOW if bounds.running is None else min(WINDOW, bounds.running)]
         if bounds.per_key is not None:
             free.append(bounds.per_key - self.held)
         if self.starts is not None:
