@@ -310,7 +310,9 @@ class Places:
             self._key(line, seat.key).changed = True  # it may have been READY by what was allowed before
         if before is not None and before.state is State.PENDING and ticket is not None:
             due = before.check_time is not None and before.check_time <= row.update_time
-            return before.evolve(check_time=_looks(before)) if due else before
+            if due or before.handover:  # a scheduler brought it in vain, and has it no longer
+                return before.evolve(check_time=_looks(before), handover=0, schedule_handle="")
+            return before
         if ticket is None:
             self._stand(self._draw(row, seat, now))
         return row.evolve(

@@ -175,7 +175,7 @@ class Lines:
         for name in list(self._declared):
             try:
                 await self._change(name, partial(QueueTerms.undeclare, owner=self._owner))
-            except LroError as exc:
+            except (LroError, RuntimeError) as exc:  # also of a store that was closed because it did not answer
                 logger.info(
                     "what was declared of queue %r holds for some minutes more: %s",
                     name,

@@ -189,16 +189,19 @@ def _next(
     names = json.dumps([ticket.name for ticket in first])
     by_name = {row.name: row for row in map(rows.decode, connection.execute(_SQL["line_rows"], (names,)))}
     there = ((by_name[ticket.name], step_of(ticket)) for ticket in first if ticket.name in by_name)
-    return [(record, step) for record, step in there if _may_go(record, step, routes, now)][:wanted]
+    served = [(record, step) for record, step in there if _is_served(record, step, routes)][:wanted]
+    return [(record, step) for record, step in served if step or not _on_its_way(record, now)]
 
 
-def _may_go(record: Record, step: str, routes: set[Route], now: float) -> bool:
-    """Whether this process can go on with a row, and no scheduler has it already."""
-    if (record.state is State.PENDING) == bool(step):
-        return False
-    known = (record.handler, None) in routes or (record.handler, record.resume_point) in routes
-    on_its_way = record.handover > 0 and record.check_time is not None and record.check_time > now
-    return known and (bool(step) or not on_its_way)
+def _is_served(record: Record, step: str, routes: set[Route]) -> bool:
+    """Whether this process can go on with a row."""
+    fits = (record.state is State.PENDING) != bool(step)
+    return fits and ((record.handler, None) in routes or (record.handler, record.resume_point) in routes)
+
+
+def _on_its_way(record: Record, now: float) -> bool:
+    """Whether a scheduler has it already."""
+    return record.handover > 0 and record.check_time is not None and record.check_time > now
 
 
 def change_terms(
