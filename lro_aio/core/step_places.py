@@ -70,15 +70,25 @@ class StepPlaces(Places):
             return found
         if before is None or found is None:
             return found
-        runs, ran = found.state is State.RUNNING, before.state is State.RUNNING
-        for ticket in self._of(found.uid) if gives or stands or runs != ran or found.claim != before.claim else ():
-            step = step_of(ticket)
-            if step in gives or (ran and not runs and step not in stands):
-                self._drop(ticket.uid)
-            elif ticket.held and (step in stands or found.claim != before.claim):
+        stops = before.state is State.RUNNING and found.state is not State.RUNNING
+        for step in gives:
+            self._drop(ticket_of(found.uid, step))
+        if stops:
+            for ticket in self._of(found.uid):
+                if step_of(ticket) not in stands:
+                    self._drop(ticket.uid)
+        if stops or found.claim != before.claim:
+            self._back_in_line(self._of(found.uid))
+        elif stands:
+            held = (self._ticket(ticket_of(found.uid, step)) for step in stands)
+            self._back_in_line([ticket for ticket in held if ticket is not None])
+        return found
+
+    def _back_in_line(self, tickets: Sequence[Ticket]) -> None:
+        for ticket in tickets:
+            if ticket.held:
                 self._give_back(ticket.uid)
                 self._stand(ticket)
-        return found
 
     def take(self, row: Record, take: Take) -> None:
         """Give a step of a row a place, or let it stand in line."""

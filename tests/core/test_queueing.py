@@ -221,6 +221,7 @@ def test_a_clock_that_is_set_back_gives_no_start_too_many() -> None:
     assert claim(model, "b", NOW + 90).state is State.RUNNING
 
 
+@settings(deadline=None)
 @given(count=st.integers(1, 100), gaps=st.lists(st.floats(0, 3), max_size=150))
 def test_never_more_starts_than_the_rate_says_in_any_window(count: int, gaps: list[float]) -> None:
     rate, now, times = Rate(count, per=10), NOW, []
@@ -424,6 +425,7 @@ def test_steps_never_have_more_places_than_there_are_and_all_get_one_in_the_end(
         check_rate(bounds.rate, begun)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=40))
 def test_between_two_turns_of_a_key_no_other_has_more_than_two(keys: list[int]) -> None:
     model = a_model(running=1)

@@ -55,9 +55,10 @@ class SqliteReader:
         return None if found is None else KeyRow(**dict(zip(_KEY, found, strict=True)))
 
     def ticket(self, uid: str) -> Ticket | None:
-        """One statement for all of the rows, and one for each that has steps in line."""
+        """One statement for all of the rows, and one for each step."""
         if "\n" in uid:
-            return self._of(uid.partition("\n")[0]).get(uid)
+            known = self._steps.get(uid.partition("\n")[0])
+            return self._one(uid) if known is None else known.get(uid)
         if self._tickets is None:
             uids = json.dumps([row.uid for row in self._before.values() if row.seat is not None])
             found = map(_ticket, self._connection.execute(_SQL["tickets"], (uids,)))
@@ -67,6 +68,10 @@ class SqliteReader:
     def steps(self, uid: str) -> list[str]:
         """One seek."""
         return list(self._of(uid))
+
+    def _one(self, uid: str) -> Ticket | None:
+        found = self._connection.execute(_SQL["ticket"], (uid,)).fetchone()
+        return None if found is None else _ticket(found)
 
     def _of(self, uid: str) -> dict[str, Ticket]:
         if uid not in self._steps:

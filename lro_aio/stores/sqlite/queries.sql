@@ -167,6 +167,9 @@ INSERT OR REPLACE INTO queue_keys (queue, key, turn, starts, rests_until, wakes,
 -- :name tickets
 SELECT {ticket} FROM tickets WHERE uid IN (SELECT value FROM json_each(?));
 
+-- :name ticket
+SELECT {ticket} FROM tickets WHERE uid = ?;
+
 -- :name step_tickets
 -- (uid, uid): those of the steps of an operation, which have it in front of a line break.
 SELECT {ticket} FROM tickets WHERE uid > ? || char(10) AND uid < ? || char(11);
