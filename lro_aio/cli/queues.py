@@ -21,7 +21,7 @@ from lro_aio.engine.queues import Queues
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Queues: list them, and set, pause and unpause one.", epilog=EPILOG, no_args_is_help=True)
+app = typer.Typer(help="Queues: list them, and set, pause and unpause one.", epilog=EPILOG)
 
 QueueName = Annotated[str, typer.Argument(metavar="QUEUE", help="Its name.")]
 NONE = "none"
@@ -53,6 +53,13 @@ class Limits:
         """
         texts = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         return {name: _value(name, text) for name, text in texts.items() if text is not None}
+
+
+@app.callback(invoke_without_command=True)
+def _root(context: typer.Context, store: Store = None, json: Json = False) -> None:
+    """Queues: list them, and set, pause and unpause one. Alone, it lists them."""
+    if context.invoked_subcommand is None:
+        list_(store, json)
 
 
 @app.command("list", epilog=EPILOG)

@@ -32,6 +32,7 @@ def store(tmp_path):
 def test_list_shows_who_waits_and_what_holds(lro, store):
     shown = lro("queues", "list", *store)
     assert shown.exit_code == 0
+    assert lro("queues", *store).stdout == shown.stdout
     assert "model-api" in shown.stdout
     assert "running=1, rate=100 per 60 s; paused" in shown.stdout
     assert "tenant-1" in shown.stdout

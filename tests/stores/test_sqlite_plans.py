@@ -258,7 +258,8 @@ def test_what_is_wrong_for_good_stays_the_drivers_error(code: int) -> None:
 
 
 _SEEKS = [
-    "queue", "queue_key", "ticket", "tickets", "step_tickets", "held", "held_key", "any_ready", "starts", "next_queue", "next_in_line",
+    "ticket", "step_tickets",
+    "queue", "queue_key", "tickets", "held", "held_key", "any_ready", "starts", "next_queue", "next_in_line",
     "next_of_key", "ripe_keys", "next_wake", "line_rows", "idle_keys", "trim_starts",
 ]  # fmt: skip
 
