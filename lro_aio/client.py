@@ -33,7 +33,6 @@ from lro_aio.engine.engine import Engine
 from lro_aio.engine.handlers import HandlerFunction, HandlerOptions, Handlers, Register, RegisterAs, Registered
 from lro_aio.engine.life import NeverOpenedError
 from lro_aio.engine.operation import Operation
-from lro_aio.engine.queues import Queues
 from lro_aio.engine.seeing import Seeing
 from lro_aio.engine.serving import ServerHost
 from lro_aio.engine.settings import Settings, check_row
@@ -284,11 +283,6 @@ class Client(Controls, bulk.Bulk, Seeing):
         if self._engine is None:
             raise NeverOpenedError
         return self._engine
-
-    @property
-    def queues(self) -> Queues:
-        """The queues of the store: how it goes with them, and what they allow."""
-        return self.engine.queues
 
     @property
     def is_open(self) -> bool:

@@ -11,7 +11,7 @@ from lro_aio.core import straight
 from lro_aio.core.change import Change
 from lro_aio.core.errors import StoreUnavailableError
 from lro_aio.core.journal import Entry, Kind, parts_of
-from lro_aio.core.logs import event as told
+from lro_aio.core.logs import event
 from lro_aio.core.record import Record
 from lro_aio.core.transitions import Holder
 from lro_aio.engine.rows import Rows
@@ -117,9 +117,9 @@ class RunJournal:
         """
         entries = (*entries, *self.unsaved.values())
         now = self._clock.time()
-        event = partial(straight.appended, holder=self._holder, now=now, progress=progress, gives=bool(gives))
+        made = partial(straight.appended, holder=self._holder, now=now, progress=progress, gives=bool(gives))
         size = 512 + sum(entry.size for entry in entries)
-        change = Change(self._name, event, size=size, appends=entries, most_entries=self.most, gives=gives)
+        change = Change(self._name, made, size=size, appends=entries, most_entries=self.most, gives=gives)
         record = await self._rows.submit(change)
         self.saved(entries)
         if record is not None:
@@ -136,7 +136,7 @@ class RunJournal:
                     "%s: an entry of the journal is not stored yet; trying again: %s",
                     self._name,
                     exc,
-                    extra=told("entry_not_stored", operation=self._name),
+                    extra=event("entry_not_stored", operation=self._name),
                 )
             await sleep_for(self._clock, COMMIT_RETRY.delay(attempt))
             attempt += 1

@@ -14,6 +14,8 @@ from lro_aio.testing import FaultyStore
 
 from ..waiting import all_blocked, until
 
+pytestmark = pytest.mark.usefixtures("queues")
+
 
 class Work:
     """A handler that runs until it is told to end."""

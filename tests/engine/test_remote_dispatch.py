@@ -390,6 +390,7 @@ async def _worked_off(elsewhere, client, clock, condition):
     raise AssertionError(elsewhere.log)
 
 
+@pytest.mark.usefixtures("queues")
 @pytest.mark.asyncio
 async def test_what_waits_in_a_queue_is_handed_over_when_there_is_a_place(remote, elsewhere, handlers, lro_clock, row):
     gates, running = {name: asyncio.Event() for name in "abc"}, []
@@ -415,6 +416,7 @@ async def test_what_waits_in_a_queue_is_handed_over_when_there_is_a_place(remote
     await ops["c"]
 
 
+@pytest.mark.usefixtures("queues")
 @pytest.mark.asyncio
 async def test_a_step_that_waits_in_a_queue_is_woken_through_the_scheduler(remote, elsewhere, handlers, lro_clock, row):
     gates, running = {name: asyncio.Event() for name in "ab"}, []

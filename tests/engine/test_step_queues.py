@@ -11,6 +11,8 @@ from lro_aio.testing import FaultyStore
 
 from ..waiting import all_blocked, durably_suspended, until
 
+pytestmark = pytest.mark.usefixtures("queues")
+
 RETRY = lro.RetryPolicy(max_attempts=3, on=(RuntimeError,), initial_delay=60, jitter=0)
 
 
