@@ -199,7 +199,8 @@ class Lines:
         """Whether somebody here may have a place by a commit; a row that is None was removed."""
         if record is not None:
             seat = record.seat
-            if seat is None or (record.state is State.RUNNING and not seat.steps):
+            # A claim of what has a key may have let others of its key be READY.
+            if seat is None or (record.state is State.RUNNING and not seat.steps and not seat.key):
                 return False
         return self.any
 

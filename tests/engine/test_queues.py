@@ -464,3 +464,19 @@ async def test_operations_without_a_queue_ask_no_queue(client, store, lro_clock)
     await (await client.start("free"))
     await client.sweep()
     assert Counter(store.calls)["line"] == Counter(store.calls)["change_queue"] == 0
+
+
+@pytest.mark.asyncio
+async def test_all_that_a_key_may_start_when_its_time_comes_start(client, lro_clock):
+    began = []
+
+    @client.handler("work", queue=lro.Queue("q", rate_per_key=lro.Rate(3, per=60)))
+    async def work(op):
+        began.append(lro_clock.time())
+
+    await client.sweep()
+    ops = [await client.start("work", queue_key="k") for _ in range(9)]
+    for _ in range(121):
+        await lro_clock.advance(1)
+    await asyncio.gather(*ops)
+    assert [round(time - began[0]) for time in began] == [0, 0, 0, 60, 60, 60, 120, 120, 120]
