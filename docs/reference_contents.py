@@ -47,7 +47,9 @@ SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
         ("lro_aio.engine.remote_polls", ["Service"]),
     ],
     "Handlers": [
-        ("lro_aio", ["Handlers", "RetryLater"]),
+        ("lro_aio", ["Handlers", "RetryLater", "RateLimited", "Queue", "Rate"]),
+        ("lro_aio", ["QueueStatus", "KeyStatus", "Bounds"]),
+        ("lro_aio.engine.queues", ["Queues"]),
         ("lro_aio.engine.handlers", ["Registered", "Register", "RegisterAs", "HandlerFunction"]),
         ("lro_aio.core.codec", ["Upgrade"]),
     ],

@@ -63,6 +63,7 @@ from lro_aio.core.errors import (
 from lro_aio.core.history import HistoryEntry
 from lro_aio.core.moments import Observer
 from lro_aio.core.policies import LeasePolicy, Limits, PollPolicy, RetentionPolicy, RetryPolicy, SweepPolicy
+from lro_aio.core.queues import Bounds, KeyStatus, Queue, QueueStatus, Rate, RateLimited
 from lro_aio.core.record import WakeReason
 from lro_aio.core.results import unmarshal_operation
 from lro_aio.core.schedules import Schedule, ScheduleInfo
@@ -103,6 +104,7 @@ RESUME_POINT_COLUMN_NAME = "ResumePoint"
 """Spanner column of the resume point, as in the Go package."""
 
 __all__ = [  # noqa: RUF022 (in the order of sorted(), which anybody can check)
+    "Bounds",
     "BulkPreview",
     "BulkResult",
     "CancelReason",
@@ -118,6 +120,7 @@ __all__ = [  # noqa: RUF022 (in the order of sorted(), which anybody can check)
     "InvalidPageTokenError",
     "InvalidTokenError",
     "InvalidTransitionError",
+    "KeyStatus",
     "LeaseLostError",
     "LeasePolicy",
     "Limits",
@@ -139,7 +142,11 @@ __all__ = [  # noqa: RUF022 (in the order of sorted(), which anybody can check)
     "PayloadTooLargeError",
     "PollPolicy",
     "PostgresStore",
+    "Queue",
+    "QueueStatus",
     "RESUME_POINT_COLUMN_NAME",
+    "Rate",
+    "RateLimited",
     "RemoteCallError",
     "RemoteOperation",
     "RemoteProtocolError",

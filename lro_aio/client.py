@@ -365,6 +365,8 @@ class Client(Controls, bulk.Bulk, Seeing):
         traceparent: str = "",
         deadline: Duration | None = None,
         webhook: Webhook | None = None,
+        queue_key: str | None = None,
+        priority: int | None = None,
     ) -> Operation[Any]:
         """Start an operation. Returns once it is durable; the handler runs in the background.
 
@@ -382,6 +384,9 @@ class Client(Controls, bulk.Bulk, Seeing):
             deadline: Seconds or a timedelta after which it fails with DEADLINE_EXCEEDED if it has not ended, waits
                 included. None: what the handler declares.
             webhook: Who is told of its end; ``Client(webhooks=...)`` says who may be. A repeat changes nothing of it.
+            queue_key: In the handler's queue, those of one key share what it allows each key. 1 to 256 printable
+                characters. None: what the handler's ``queue_key`` says.
+            priority: In that queue, lower ones come first. None: 0.
 
         Returns:
             The operation, in the hands of a visitor: ``op.proto`` is what a service method returns.
@@ -391,10 +396,11 @@ class Client(Controls, bulk.Bulk, Seeing):
             StateCodecError: The state cannot be encoded, or would be read back as something else. It names the field.
             PayloadTooLargeError: State, metadata, ``traceparent`` or the handler's name is over its limit.
             OperationAlreadyExistsError: The id stands for another request.
-            ValueError: ``request_id``, ``operation_id`` or the handler's name is malformed, or the webhook is not
-                allowed, which servers answer with INVALID_ARGUMENT, or both ids are given.
+            ValueError: ``request_id``, ``operation_id``, ``queue_key`` or the handler's name is malformed, its
+                ``queue_key`` fails, or the webhook is not allowed, which servers answer with INVALID_ARGUMENT; or both
+                ids are given, or ``queue_key`` or ``priority`` for a handler that has no queue.
             InvalidOperationNameError: ``parent`` is malformed.
-            StoreSchemaError: A deadline or a webhook was given, and the store's table is from before there were any.
+            StoreSchemaError: A deadline, a webhook or a handler with a queue, and the store's tables have none.
             StoreUnavailableError: It is not known whether the operation was started. With a ``request_id``, the call
                 may safely be repeated.
         """
@@ -409,6 +415,8 @@ class Client(Controls, bulk.Bulk, Seeing):
             traceparent=traceparent,
             deadline=deadline,
             webhook=webhook,
+            queue_key=queue_key,
+            priority=priority,
         )
         return Operation(holding)
 

@@ -13,7 +13,9 @@ from typing import Any, Protocol, runtime_checkable
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
 from lro_aio.core.change import Change, Outcome
+from lro_aio.core.errors import StoreSchemaError
 from lro_aio.core.journal import Entry
+from lro_aio.core.queues import QueueStatus, QueueTerms
 from lro_aio.core.record import Record, State, WakeReason
 from lro_aio.core.stats import Stats
 
@@ -77,6 +79,8 @@ class Look:
     dead: frozenset[str] = frozenset()
     """Owners of rows in ``due`` of whom it is certain that they are dead and write nothing more. Their leases are over,
     whatever their time."""
+    called: Sequence[tuple[Record, str]] = ()
+    """Of ``Store.line``: rows that run or are suspended, each with the step of it that may have a place now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +132,10 @@ class Store(abc.ABC):
 
     no_journal_reason: str = ""
     """For people: why it has none, and what to do about it."""
+
+    no_queues_reason: str = "it is of a kind that has none"
+    """For people: why it has no queues, and what to do about it. "" where it has: what is in line is then told by
+    ``line``, and ``apply`` asks ``core.queueing.Places``. Known once the store is open."""
 
     max_row: int | None = None
     """Most bytes of payload in one row: state, metadata and response together. None: no limit."""
@@ -272,6 +280,55 @@ class Store(abc.ABC):
             None where the store cannot tell.
         """
         return None
+
+    def line(self, *, now: float, routes: Sequence[Route], limit: int) -> Look:  # noqa: ARG002 (for those that have)
+        """Who is next in the queues: PENDING rows that may be claimed now. One round trip.
+
+        Args:
+            now: Epoch seconds.
+            routes: What this process runs, as for ``look``: others are not in its way.
+            limit: Most rows to return.
+
+        Returns:
+            ``due`` and ``called``: of each queue, as many of its first READY tickets as there are places, as outlines;
+            a claim may be refused all the same. Left out are those that a scheduler has, and what is paused.
+            ``next_check``: when there will be more without anybody giving back a place: a rate, or the end of a rest.
+            Its cost grows with the queues and the places, never with the line.
+
+        Raises:
+            StoreSchemaError: It has no queues.
+        """
+        raise StoreSchemaError(f"{self.url} has no queues: {self.no_queues_reason}")
+
+    def queues(
+        self,
+        *,
+        now: float,  # noqa: ARG002 (for those that have any)
+        names: Sequence[str] | None = None,  # noqa: ARG002
+    ) -> Sequence[QueueStatus]:
+        """How it goes with the queues, by name; those of ``names`` alone where it is given.
+
+        Raises:
+            StoreSchemaError: It has no queues.
+        """
+        raise StoreSchemaError(f"{self.url} has no queues: {self.no_queues_reason}")
+
+    def change_queue(
+        self,
+        name: str,  # noqa: ARG002 (for those that have any)
+        change: Callable[[QueueTerms], QueueTerms],  # noqa: ARG002
+    ) -> tuple[QueueTerms, QueueTerms]:
+        """Change what holds of a queue, in one transaction, and tell other processes as of a commit.
+
+        What waits is then judged by the new bounds. Of a queue that is not known, ``change`` gets empty terms.
+
+        Returns:
+            What held before, and what holds now.
+
+        Raises:
+            StoreSchemaError: It has no queues.
+        """
+        raise StoreSchemaError(f"{self.url} has no queues: {self.no_queues_reason}")
 
     def changed_elsewhere(self) -> bool:
         """Whether another process has committed, or was found to have died, since the last call.

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import lro_aio
-from lro_aio.cli import backups, commands, controls, payloads, postgres, protos, schedules, spanner, webhooks
+from lro_aio.cli import backups, commands, controls, payloads, postgres, protos, queues, schedules, spanner, webhooks
 from lro_aio.cli.options import (
     EPILOG,
     Json,
@@ -41,6 +41,7 @@ app = typer.Typer(
 )
 
 app.add_typer(postgres.app, name="postgres")
+app.add_typer(queues.app, name="queues")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(spanner.app, name="spanner")
 app.add_typer(webhooks.app, name="webhook")

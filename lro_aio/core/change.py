@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from lro_aio.core.errors import OperationNotFoundError
 from lro_aio.core.journal import MOST_ENTRIES, Appending, Entry
+from lro_aio.core.queueing import Rest
 from lro_aio.core.record import Record
+from lro_aio.core.step_places import StepPlaces, Take
 from lro_aio.core.webhooks import told
 
 __all__ = ["Change", "Outcome", "run"]
@@ -42,6 +44,14 @@ class Change:
     """Entries that the journal may have then."""
     made: tuple[Record, ...] = ()
     """Rows that it made besides its own, when it was run last: the deliveries of an event."""
+    rests: tuple[Rest, ...] = ()
+    """Queues, or keys of them, that it puts to rest."""
+    takes: Take | None = None
+    """The place that a step of the row wants."""
+    gives: tuple[str, ...] = ()
+    """Steps of the row that need their places no longer."""
+    stands: tuple[str, ...] = ()
+    """Steps of the row that wait in line from here on. Others leave it when the run ends."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -60,7 +70,12 @@ class Change:
         return self.event(row)  # type: ignore[arg-type]  # None is passed to creating events only
 
 
-def run(changes: Iterable[Change], rows: dict[str, Record | None], journal: Appending | None = None) -> list[Outcome]:
+def run(
+    changes: Iterable[Change],
+    rows: dict[str, Record | None],
+    journal: Appending | None = None,
+    places: StepPlaces | None = None,
+) -> list[Outcome]:
     """Apply changes in order to ``rows``, in place; return their outcomes in the same order.
 
     A change that raises is refused alone: its exception is its outcome, and its row stays as it was. One that ends an
@@ -70,11 +85,14 @@ def run(changes: Iterable[Change], rows: dict[str, Record | None], journal: Appe
         changes: What to apply.
         rows: The rows by name, as stored; one that does not exist is absent or None.
         journal: Takes what the changes append. None: none of them appends anything.
+        places: Has the queues in which the rows wait. None: none of them waits in any.
     """
-    return [_outcome(change, rows, journal) for change in changes]
+    return [_outcome(change, rows, journal, places) for change in changes]
 
 
-def _outcome(change: Change, rows: dict[str, Record | None], journal: Appending | None) -> Outcome:
+def _outcome(
+    change: Change, rows: dict[str, Record | None], journal: Appending | None, places: StepPlaces | None
+) -> Outcome:
     change.made = ()
     try:
         if change.guard is not None:
@@ -90,6 +108,10 @@ def _outcome(change: Change, rows: dict[str, Record | None], journal: Appending 
         if change.appends and row is not None:
             assert journal is not None
             row = journal.append(row, change.appends, change.most_entries)
+        if places is not None:
+            row = places.settled(before, row, rests=change.rests, gives=change.gives, stands=change.stands)
+            if change.takes is not None and row is not None:
+                places.take(row, change.takes)
         if row is not None and (row.done or row.paused) and row is not before:
             row, change.made = told(before, row)
     except Exception as exc:  # noqa: BLE001 - whatever a change raises is its outcome

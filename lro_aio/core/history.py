@@ -29,7 +29,7 @@ class HistoryEntry:
     time: float
     """Epoch seconds. An entry that came after another may have an earlier time: clocks are set."""
     kind: str
-    """CREATED; CLAIMED, SUSPENDED, WOKEN, RETRIED, RELEASED, LEASE_LOST, HANDED_OVER, CANCEL, FAILURE, PAUSED,
+    """CREATED; CLAIMED, SUSPENDED, WOKEN, RETRIED, RELEASED, LEASE_LOST, HANDED_OVER, CANCEL, FAILURE, PAUSED, QUEUED,
     UNPAUSED, RERUN, WEBHOOKS, WEBHOOK; STEP, RETRY, TIMER, DEADLINE, TIMEOUT, MESSAGE, RECEIVED; at the end
     SUCCEEDED, FAILED or CANCELLED. A later release may have more."""
     name: str = ""

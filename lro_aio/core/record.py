@@ -27,6 +27,7 @@ __all__ = [
     "Draft",
     "Plan",
     "Record",
+    "Seat",
     "State",
     "Wait",
     "Wake",
@@ -374,6 +375,22 @@ class Wake(_Json):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Seat(_Json):
+    """Where an operation waits for a place before it runs: its queue, and its place in the line."""
+
+    queue: str
+    """Its name; "" where who made the row did not know it: the first claim does."""
+    key: str = ""
+    """Those of one key share what the queue allows each key. "": of none."""
+    priority: int = 0
+    """Lower first."""
+    whole: bool = False
+    """Whether a place is kept from the first run to the end, waits included, and not only while a run lasts."""
+    steps: bool = False
+    """Whether steps of it have waited in queues: they may have tickets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """The row of one operation. Changed only by the functions in ``transitions``."""
 
@@ -454,6 +471,8 @@ class Record:
     """The state with which it began, once it has another."""
     initial_codec: str = ""
     """How to read that; "" where the state was never changed. Or ``NO_STATE``, or ``NOT_KEPT``."""
+    seat: Seat | None = None
+    """The queue in which its runs wait for a place; None for none. See ``core.queueing``."""
 
     def evolve(self, **changes: Any) -> Record:
         """A copy with other values: ``dataclasses.replace``, ten times as fast.
@@ -545,8 +564,8 @@ class Record:
         return operation
 
 
-LATER = frozenset({"entries", "trail", "paused", "failure", "deadline", "initial_data", "initial_codec"})
-"""The fields of a row that a store without a journal does not keep."""
+LATER = frozenset({"entries", "trail", "paused", "failure", "deadline", "initial_data", "initial_codec", "seat"})
+"""The fields of a row that a store without a journal does not keep; ``seat`` is also left out by one without queues."""
 
 _OUTLINED: dict[str, Any] = {
     item.name: item.default for item in dataclasses.fields(Record) if item.type == "bytes" or item.name in LATER

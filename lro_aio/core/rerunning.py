@@ -60,6 +60,7 @@ def again(source: Record, *, name: str, uid: str, now: float, fingerprint: str, 
         fingerprint=fingerprint,
         traceparent=source.traceparent,
         trail=trail.noted(as_at_the_start(source, now), now, trail.RERUN, _link("of", source.name, reason)),
+        seat=source.seat,
         deadline=None if source.deadline is None else now + (source.deadline - source.create_time),
     )
 

@@ -6,15 +6,16 @@ in the journal answers at once.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from lro_aio.core import trail
 from lro_aio.core.errors import OperationDoneError
 from lro_aio.core.moves import Holder, check_holder, evolved
-from lro_aio.core.record import Record, State, Wait
+from lro_aio.core.record import Record, Seat, State, Wait
 from lro_aio.core.transitions import park
 
-__all__ = ["JournalMovedError", "appended", "message", "ripened", "wait_durably"]
+__all__ = ["JournalMovedError", "appended", "called", "message", "ripened", "wait_durably", "wants_place"]
 
 
 class JournalMovedError(Exception):
@@ -29,7 +30,7 @@ class JournalMovedError(Exception):
         super().__init__(f"the journal has {entries} entries")
 
 
-def appended(record: Record, *, holder: Holder, now: float, progress: bool) -> Record:  # noqa: ARG001 (as all events)
+def appended(record: Record, *, holder: Holder, now: float, progress: bool, gives: bool = False) -> Record:
     """Append to the journal, by whoever holds the row.
 
     Args:
@@ -37,13 +38,39 @@ def appended(record: Record, *, holder: Holder, now: float, progress: bool) -> R
         holder: Who writes.
         now: Epoch seconds.
         progress: Whether ``attempt`` starts anew (rule 3): a stored step is not run again.
+        gives: Whether a place is given back with it: other processes are told then.
 
     Raises:
         LeaseLostError: The holder no longer holds the row.
         OperationDoneError: It has ended.
     """
     check_holder(record, holder)
+    if gives:
+        record = evolved(record, now)
     return record.evolve(attempt=1) if progress and record.attempt > 1 else record
+
+
+def wants_place(record: Record, *, holder: Holder, now: float) -> Record:  # noqa: ARG001 (as all events)
+    """Note that a step of the row waits in a queue, by whoever holds the row.
+
+    Raises:
+        LeaseLostError: The holder no longer holds the row.
+        OperationDoneError: It has ended.
+    """
+    check_holder(record, holder)
+    seat = record.seat or Seat(queue="")
+    return record if seat.steps else record.evolve(seat=replace(seat, steps=True))
+
+
+def called(record: Record, *, token: str, now: float) -> Record:
+    """Wake a row of whose steps one is next in line: it runs again, and takes the place."""
+    wait = record.wait
+    if record.state is not State.SUSPENDED or record.paused or wait is None or wait.token != token:
+        return record
+    if not wait.union or wait.news is not None:
+        return record
+    wait = wait.told(now)
+    return evolved(record, now, wait=wait, check_time=wait.first_check(now))
 
 
 def wait_durably(

@@ -86,6 +86,8 @@ class _Life:
                 self._next(when, QUEUED, outcome=kind)
             case trail.WOKEN:
                 self._next(when, QUEUED, outcome=text)
+            case trail.QUEUED:
+                self._next(when, QUEUED, text)
             case trail.LEASE_LOST:
                 self._next(when, QUEUED, outcome="CRASHED")
                 self._point_in_time(when, CRASH, text)

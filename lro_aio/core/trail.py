@@ -20,6 +20,7 @@ __all__ = [
     "LEASE_LOST",
     "MOST",
     "PAUSED",
+    "QUEUED",
     "RELEASED",
     "RERUN",
     "RETRIED",
@@ -33,6 +34,7 @@ __all__ = [
     "is_pinned",
     "noted",
     "parted",
+    "queued",
     "suspended",
     "waits_for",
     "woken_by",
@@ -60,6 +62,8 @@ PAUSED = "PAUSED"
 """No run begins any more; the text is the reason that was given."""
 UNPAUSED = "UNPAUSED"
 """Somebody ended the pause; the text is the reason that was given."""
+QUEUED = "QUEUED"
+"""It waits for a place; the text is the queue."""
 RERUN = "RERUN"
 """It was run again as another operation, or is that one; the text says which."""
 WEBHOOKS = "WEBHOOKS"
@@ -122,6 +126,14 @@ def happenings(trail: str) -> Iterator[Happening]:
     for line in trail.split("\n") if trail else ():
         moment, kind, text = line.split(" ", 2)
         yield Happening(float(moment), kind, text)
+
+
+def queued(trail: str, now: float, queue: str) -> str:
+    """The trail of a row that found no place: the claim that ended so, if there was one, is not told of."""
+    before, _, last = trail.rpartition("\n")
+    if last and last.split(" ", 2)[1] == CLAIMED:
+        trail = before
+    return noted(trail, now, QUEUED, queue, instead=True)
 
 
 def suspended(trail: str, now: float, wait: Wait, resume_point: str) -> str:

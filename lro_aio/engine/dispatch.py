@@ -250,8 +250,13 @@ class Dispatcher:
             logger.warning("%s is left to the sweep: %s", record.name, exc, extra=about(record, "left_to_sweep"))
 
     def _is_due(self, record: Record) -> bool:
-        """Whether a pending row may run; a claimed one with a later time was left to a process of a newer release."""
-        return not record.claim or (record.check_time or 0.0) <= self.clock.time()
+        """Whether a pending row may run: one without a time stands in line for a place.
+
+        A claimed one with a later time was left to a process of a newer release.
+        """
+        if record.check_time is None:
+            return False
+        return not record.claim or record.check_time <= self.clock.time()
 
     async def offer(self, record: Record) -> None:
         """Hand a wait over that was just committed; what fails is left to the sweep."""

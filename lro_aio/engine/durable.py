@@ -14,6 +14,7 @@ from lro_aio.core.data import ANY_RESPONSE, ResponseType, decode_response
 from lro_aio.core.errors import WaitDeadlineExceededError
 from lro_aio.core.kept import decode_value
 from lro_aio.core.policies import Duration, RetryPolicy, seconds
+from lro_aio.core.queues import Queue, check_key
 from lro_aio.core.record import Record
 from lro_aio.core.results import response_of
 from lro_aio.engine.children import missing
@@ -52,6 +53,8 @@ class Durable:
         key: str | int | None = None,
         retry: RetryPolicy | None = None,
         timeout: Duration | None = None,
+        queue: Queue | None = None,
+        queue_key: str | None = None,
         result_type: type[T],
     ) -> T: ...
 
@@ -64,6 +67,8 @@ class Durable:
         key: str | int | None = None,
         retry: RetryPolicy | None = None,
         timeout: Duration | None = None,
+        queue: Queue | None = None,
+        queue_key: str | None = None,
         result_type: None = None,
     ) -> T: ...
 
@@ -76,6 +81,8 @@ class Durable:
         key: str | int | None = None,
         retry: RetryPolicy | None = None,
         timeout: Duration | None = None,
+        queue: Queue | None = None,
+        queue_key: str | None = None,
         result_type: None = None,
     ) -> T: ...
 
@@ -87,6 +94,8 @@ class Durable:
         key: str | int | None = None,
         retry: RetryPolicy | None = None,
         timeout: Duration | None = None,
+        queue: Queue | None = None,
+        queue_key: str | None = None,
         result_type: Any = None,
     ) -> Any:
         """Run a function once, and keep its result: a later run of the handler gets that.
@@ -105,25 +114,39 @@ class Durable:
             retry: Which of its exceptions are tried again. ``RetryLater`` always is. A delay over ``Client(linger=)``
                 is a durable wait, and the tries are counted on across crashes.
             timeout: Seconds or a timedelta for one try; then it raises TimeoutError. In a thread, it runs on.
+            queue: Where each try waits for a place, durably; see ``Queue``. Its ``scope`` does not matter here.
+            queue_key: Steps of one key share what the queue allows each key. 1 to 256 printable characters.
             result_type: What the result is read back as: a type that pydantic knows, or a protobuf message class. None:
                 what the function's return annotation says, or plain JSON data.
 
         Raises:
-            ValueError: The same name and key were used before in this run.
+            ValueError: The same name and key were used before in this run; ``queue_key`` is malformed or has no queue;
+                or the queue is declared with other limits in this process.
             RuntimeError: Not in the operation's handler, in the function of a step, or the handler has ended.
             StateCodecError: The result cannot be stored, or not read as its type. It names the field.
             PayloadTooLargeError: Over ``Limits.step``, or the journal is over ``Limits.entries``.
             LeaseLostError: Another process has the operation. Nothing was stored.
-            StoreSchemaError: The store keeps no journal.
+            StoreSchemaError: The store keeps no journal, or no queues.
             StoreUnavailableError: The journal could not be read, and nothing ran. Unless it is caught, the handler runs
                 again later. A result is stored however long the store is away.
         """
         names.check_name("step", name)
         limit = None if timeout is None else seconds(timeout, "timeout", positive=True)
+        if queue_key is not None and check_key(queue_key) and queue is None:
+            raise ValueError("queue_key needs a queue")
         identity, straight = _key(key), self._straight
         await straight.begin()
         return await straight.steps.run(
-            straight.waits, name, function, args, key=identity, retry=retry, timeout=limit, result_type=result_type
+            straight.waits,
+            name,
+            function,
+            args,
+            key=identity,
+            retry=retry,
+            timeout=limit,
+            queue=queue,
+            queue_key=queue_key or "",
+            result_type=result_type,
         )
 
     async def sleep(

@@ -26,6 +26,7 @@ from lro_aio.engine.joining import Joiner
 from lro_aio.engine.keeping import Keeper
 from lro_aio.engine.leases import Leases
 from lro_aio.engine.life import Life
+from lro_aio.engine.lines import Lines, check_queues
 from lro_aio.engine.messages import Messenger
 from lro_aio.engine.methods import Methods
 from lro_aio.engine.observing import Observing
@@ -33,6 +34,7 @@ from lro_aio.engine.operation import Operation
 from lro_aio.engine.overview import Overview
 from lro_aio.engine.paced import Paced
 from lro_aio.engine.pausing import Pauser
+from lro_aio.engine.queues import Queues
 from lro_aio.engine.rerunning import Rerunner
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.run import Runner
@@ -100,7 +102,9 @@ class Engine:
         children = self.children = Children(rows, feed, clock, services)
         self.host = _Host(client, clock, settings, rows, children, leases, life, self.slots, dev_mode=scheduler.local)
         self.host.observing = observing
-        runnable = Runnable(handlers, worker=settings.worker)
+        runnable = self._runnable = Runnable(handlers, worker=settings.worker)
+        self.lines = Lines(rows, runnable, settings=settings, clock=clock)
+        self.host.lines = self.lines
         self._make_workers(runnable, SteadyTime(clock))
         self._make_services(runnable)
         self.joiner = Joiner(rows, children, self.dispatcher, self.host.tasks)
@@ -159,6 +163,7 @@ class Engine:
             Deadlines(rows, self.dispatcher, self.canceller, runnable=runnable, settings=settings, clock=clock),
             keeper,
             standstill,
+            self.lines,
             rows=rows,
             slots=slots,
             leases=self.leases,
@@ -178,6 +183,7 @@ class Engine:
         host.bind(self.starter, self.canceller)
         self.rerunner = Rerunner(host, self.canceller, self.pauser, runnable=runnable)
         self.webhooks = WebhookReplayer(self.rows, self.dispatcher, clock=self.clock)
+        self.queues = Queues(self.rows, clock=self.clock, changed=self.sweeper.nudge)
         self.overview = Overview(self.rows, runnable, clock=self.clock, patience=self.settings.sweep.interval)
         methods = Methods(host, self.canceller, leases=leases, runnable=runnable)
         self.server_host = ServerHost(
@@ -233,6 +239,8 @@ class Engine:
             self.clock.attach(self._settle),
         ]
         self._poll_again()
+        check_queues(self._runnable, self.rows.store)
+        await self.lines.begin()
         if self._schedules:
             await self._scheduler.open(self.dispatcher)
         if self.settings.worker:
@@ -298,6 +306,7 @@ class Engine:
             if self._schedules:
                 await self._scheduler.close()
             await self.dispatcher.close()
+            await self.lines.end()
         finally:
             self.life.closed = True
             self.host.tasks.cancel()
@@ -381,6 +390,7 @@ class _Host:
         self.observing: Observing | None = None
         self.dev_mode = dev_mode
         self.lingering: set[Waits] = set()
+        self.lines: Lines
         self._leases = leases
         self._life = life
         self._slots = slots

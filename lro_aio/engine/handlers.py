@@ -11,8 +11,9 @@ from typing import Any, Generic, Protocol, TypedDict, TypeVar, Unpack, cast, ove
 from lro_aio.core.codec import StateCodec, Upgrade
 from lro_aio.core.data import ResponseType
 from lro_aio.core.errors import UnknownHandlerError, UnknownResumePointError
-from lro_aio.core.names import check_name
+from lro_aio.core.names import MalformedIdError, check_name
 from lro_aio.core.policies import Duration, RetryPolicy, seconds
+from lro_aio.core.queues import Queue, check_key
 from lro_aio.core.record import Record
 from lro_aio.core.schedules import HANDLER as SCHEDULE
 from lro_aio.engine.annotations import Returns, state_of
@@ -75,6 +76,10 @@ class Handler:
     """None: as the client says."""
     deadline: float | None = None
     """Seconds from the start by which an operation must have ended."""
+    queue: Queue | None = None
+    """Where its operations wait for a place; None: nowhere."""
+    queue_key: Callable[[Any], str | None] | None = None
+    """The queue's key of a state."""
     returns: Returns = field(default_factory=Returns)
     segments: dict[str, HandlerFunction] = field(default_factory=dict)
     """Resume points that are functions of their own."""
@@ -113,6 +118,20 @@ class Handler:
         if not resume_point or (self.resume_points is not None and resume_point in self.resume_points):
             return True
         return self.accepts_any or resume_point in self.declared
+
+    def key_of(self, state: Any) -> str:
+        """The key of an operation that begins with this state; "" for none.
+
+        Raises:
+            MalformedIdError: ``queue_key`` fails, or gives what is no key.
+        """
+        if self.queue_key is None:
+            return ""
+        try:
+            key = self.queue_key(state)
+        except Exception as exc:  # its text may be nobody's business
+            raise MalformedIdError("queue_key", f"of handler {self.name!r} fails with {type(exc).__name__}") from exc
+        return "" if key is None else check_key(key)
 
     def at(self, resume_point: str) -> HandlerFunction:
         """The function to call at this point."""
@@ -221,6 +240,8 @@ class HandlerOptions(TypedDict, total=False):
     on_failure: str | HandlerFunction | None
     pause_on_failure: bool | None
     deadline: Duration | None
+    queue: Queue | None
+    queue_key: Callable[[Any], str | None] | None
     state_version: int
     upgrade: Upgrade | None
 
@@ -269,6 +290,8 @@ class Handlers:
         on_failure: str | HandlerFunction | None = None,
         pause_on_failure: bool | None = None,
         deadline: Duration | None = None,
+        queue: Queue | None = None,
+        queue_key: Callable[[Any], str | None] | None = None,
         state_version: int = 1,
         upgrade: Upgrade | None = None,
     ) -> Registered[Any, Any] | Register | RegisterAs[Any]:
@@ -301,6 +324,9 @@ class Handlers:
                 still ends it. None: as ``Client(pause_on_failure=)`` says.
             deadline: Seconds or a timedelta from the start, waits included, after which the operation fails with
                 DEADLINE_EXCEEDED. None: it may take as long as it takes.
+            queue: Where operations wait for a place before they run; see ``Queue``.
+            queue_key: ``queue_key(state)``: those of one key share what the queue allows each key, and keys take turns.
+                None: of no key. It is asked when an operation starts, unless ``start(queue_key=)`` says it.
             state_version: Of the state's JSON form; raise it with every change that older code cannot read.
             upgrade: ``upgrade(old, version)`` brings the JSON value of an older version to the present form.
 
@@ -315,6 +341,10 @@ class Handlers:
         for point in filter(None, (cleanup, last)):
             check_name("resume point", point)
         allowed = None if deadline is None else seconds(deadline, "deadline", positive=True)
+        if queue is not None and not isinstance(queue, Queue):
+            raise TypeError(f"queue must be a Queue, not {type(queue).__name__}")
+        if queue_key is not None and (queue is None or not callable(queue_key)):
+            raise TypeError("queue_key must be a function of the state, and needs a queue")
         if pause_on_failure not in (None, True, False):
             raise TypeError(f"pause_on_failure must be True, False or None, not {pause_on_failure!r}")
 
@@ -336,6 +366,8 @@ class Handlers:
                 on_failure=last,
                 pause_on_failure=pause_on_failure,
                 deadline=allowed,
+                queue=queue,
+                queue_key=queue_key,
                 returns=Returns(response),
             )
             handler.returns.add(plain)

@@ -27,6 +27,7 @@ from lro_aio.engine.causes import Causes
 from lro_aio.engine.children import Children
 from lro_aio.engine.handlers import Handler, HandlerFunction
 from lro_aio.engine.journal import RunJournal
+from lro_aio.engine.lines import Lines
 from lro_aio.engine.observing import Observing
 from lro_aio.engine.progress import Progress
 from lro_aio.engine.rows import Rows
@@ -74,6 +75,8 @@ class OperationHost(Protocol):
     """Own what writes progress later."""
     observing: Observing | None
     """Told of what happens; None: nobody wants to know."""
+    lines: Lines
+    """The queues here."""
     lingering: set[Waits]
     """Runs that wait durably in this process."""
 

@@ -107,12 +107,19 @@ class RunJournal:
             if self.behind:  # nothing that this release knows of
                 await self._read(None)
 
-    async def append(self, *entries: Entry, progress: bool = False, answered: Answered | None = None) -> None:
+    async def append(
+        self,
+        *entries: Entry,
+        progress: bool = False,
+        gives: tuple[str, ...] = (),
+        answered: Answered | None = None,
+    ) -> None:
         """Append, together with what is not saved yet.
 
         Args:
             *entries: What to append.
             progress: Whether the count of attempts starts anew.
+            gives: Steps that need their places no longer: they give them back with it.
             answered: Called as soon as the store has answered, before this returns.
 
         Raises:
@@ -122,20 +129,28 @@ class RunJournal:
             StoreUnavailableError: It is not known whether they are stored. The same call may be repeated.
         """
         entries = (*entries, *self.unsaved.values())
-        appended = partial(straight.appended, holder=self._holder, now=self._clock.time(), progress=progress)
+        now = self._clock.time()
+        made = partial(straight.appended, holder=self._holder, now=now, progress=progress, gives=bool(gives))
         size = 512 + sum(entry.size for entry in entries)
-        change = Change(self._name, appended, size=size, appends=entries, most_entries=self.most)
+        change = Change(self._name, made, size=size, appends=entries, most_entries=self.most, gives=gives)
         record = await self._rows.submit(change, answered)
         self.saved(entries)
         if record is not None:
             self.learn(record)
 
-    async def keep(self, entry: Entry, *, progress: bool = False, answered: Answered | None = None) -> None:
+    async def keep(
+        self,
+        entry: Entry,
+        *,
+        progress: bool = False,
+        gives: tuple[str, ...] = (),
+        answered: Answered | None = None,
+    ) -> None:
         """As ``append``, however long the store is away: the entry is worth waiting for."""
         attempt = 0
         while True:
             try:
-                return await self.append(entry, progress=progress, answered=answered)
+                return await self.append(entry, progress=progress, gives=gives, answered=answered)
             except StoreUnavailableError as exc:
                 logger.warning(
                     "%s: an entry of the journal is not stored yet; trying again: %s",

@@ -7,11 +7,11 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from google.rpc import status_pb2
 
-from lro_aio.core import failing, names, transitions
+from lro_aio.core import failing, names, trail, transitions
 from lro_aio.core.codec import NewerStateError, pack
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import (
@@ -23,8 +23,9 @@ from lro_aio.core.errors import (
     StoreUnavailableError,
     WorkerUnavailableError,
 )
-from lro_aio.core.journal import Entry
 from lro_aio.core.logs import about
+from lro_aio.core.queueing import Rest
+from lro_aio.core.queues import RateLimited
 from lro_aio.core.record import Record, Wait, Wake, WakeReason
 from lro_aio.core.status import cancelled, described, make_status, reason_of, to_status, untold
 from lro_aio.core.transitions import Holder
@@ -33,6 +34,7 @@ from lro_aio.engine.handlers import Handler, RetryLater
 from lro_aio.engine.holding import CancelReason, Holding, OperationHost
 from lro_aio.engine.observing import Found
 from lro_aio.engine.operation import Operation
+from lro_aio.engine.outcome import Outcome
 from lro_aio.engine.straight import Straight
 from lro_aio.engine.suspension import Suspended
 from lro_aio.ports import Clock
@@ -49,17 +51,6 @@ UNAVAILABLE = (StoreUnavailableError, SchedulerUnavailableError)
 """Errors that say nothing of the operation: it runs again, and no retry is counted."""
 STRAY_DELAY = 1.0
 """Seconds before a run that was cancelled without a reason of ours may run again, so that it does not at once here."""
-
-Event = Callable[..., Record | None]
-
-
-class Outcome(NamedTuple):
-    """What a run has to commit: a transition that still wants ``holder`` and ``now``."""
-
-    event: Event
-    size: int = 512
-    appends: tuple[Entry, ...] = ()
-    """To the journal."""
 
 
 @dataclass(eq=False, slots=True)
@@ -187,7 +178,7 @@ class Runner:
             self._log_ignored(run, exc, "handler %r raised while %s was being suspended", "raised_while_stopped")
         assert run.straight is not None
         event, appends = await run.straight.parked()
-        return Outcome(event, 512 + sum(entry.size for entry in appends), appends)
+        return Outcome(event, 512 + sum(entry.size for entry in appends), appends, stands=run.straight.standing)
 
     async def again(self, run: Run, entries: int) -> Outcome:
         """What to commit now that the journal has entries that the run did not know: a message may end its wait.
@@ -491,6 +482,8 @@ class Runner:
             return self._release(run)  # it waited for another operation, and the drain ended that wait (rule 5)
         if all(isinstance(leaf, UNAVAILABLE) for leaf in found):
             return self._again(run, exc, found, policy.delay(0), counts=False)
+        if any(isinstance(leaf, RateLimited) for leaf in found) and all(map(_comes_again, found)):
+            return self._rate_limited(run, found)
         retriable = (RetryLater, *UNAVAILABLE, *policy.on)
         worth = isinstance(exc, policy.on) or all(isinstance(leaf, retriable) for leaf in found)
         if worth and not any(map(_hopeless, found)) and run.record.retries + 1 < policy.max_attempts:
@@ -500,6 +493,31 @@ class Runner:
         if not run.record.failure:  # else it ends with that one
             self._host.causes.keep(record, found[0] if reason is CancelReason.RUN_TIMEOUT else exc)
         return self._fail(run, status, None if told else exc, found=found)
+
+    def _rate_limited(self, run: Run, found: list[BaseException]) -> Outcome:
+        """Put the queue's key to rest, and let the segment run again after that: no attempt and no retry is counted."""
+        now = self._clock.time()
+        until = max(leaf.ends(now) for leaf in found if isinstance(leaf, RateLimited))
+        error = "; ".join(map(described, found))
+        run.error = RateLimited.__name__
+        logger.info(
+            "%s runs again in %.1f s: %s",
+            run.record.name,
+            max(0.0, until - now),
+            error,
+            extra=about(run.record, "rate_limited"),
+        )
+        seat = run.holding.record.seat
+        rests = (Rest(seat.queue, seat.key, until),) if seat is not None and seat.queue else ()
+        if seat is None or seat.whole or not rests:  # it has its place still, or needs none
+            return self._retry(run, after=max(0.0, until - now), counts=False, error=error)._replace(rests=rests)
+        given_back = self._release(run)
+
+        def event(record: Record, *, holder: Holder, now: float) -> Record | None:
+            told = record.evolve(trail=trail.noted(record.trail, now, trail.RETRIED, error))
+            return given_back.event(told, holder=holder, now=now)
+
+        return given_back._replace(event=event, rests=rests)
 
     def _untold(self, run: Run, exc: BaseException, defect: Exception) -> Outcome | None:
         """End the operation where its error cannot be made into a status: to run it again would do it again."""
@@ -559,6 +577,11 @@ def _bounded(run: Run, clock: Clock) -> Callable[[], None]:
 def _lost(exc: BaseException, run: Run) -> bool:
     """Whether a write of this run was refused because another process has the operation."""
     return isinstance(exc, LeaseLostError) and (exc.name, exc.claim) == (run.record.name, run.holder.claim)
+
+
+def _comes_again(exc: BaseException) -> bool:
+    """Whether an exception asks for another run, and for nothing else."""
+    return isinstance(exc, (RateLimited, RetryLater, *UNAVAILABLE))
 
 
 def _hopeless(exc: BaseException) -> bool:

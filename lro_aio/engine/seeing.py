@@ -8,17 +8,23 @@ from lro_aio.core.description import Description
 from lro_aio.core.history import HistoryEntry
 from lro_aio.core.stats import Stats
 from lro_aio.engine.engine import Engine
+from lro_aio.engine.queues import Queues
 
 __all__ = ["Seeing"]
 
 
 class Seeing(abc.ABC):
-    """Counts of all operations, and everything about one."""
+    """Counts of all operations, everything about one, and the queues in which they wait."""
 
     @property
     @abc.abstractmethod
     def engine(self) -> Engine:
         """The present life of the client. For the engine."""
+
+    @property
+    def queues(self) -> Queues:
+        """The queues of the store: how it goes with them, and what they allow."""
+        return self.engine.queues
 
     async def stats(self) -> Stats:
         """How it goes with all operations of the store: by handler and state, what is late, what has failed and why.

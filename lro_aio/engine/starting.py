@@ -15,10 +15,11 @@ from lro_aio.core import names, transitions
 from lro_aio.core.change import Change
 from lro_aio.core.codec import FINGERPRINT_SCHEME, FORMER_SCHEMES, StateCodec, pack
 from lro_aio.core.codec import fingerprint as fingerprint_of
-from lro_aio.core.errors import InvalidTransitionError, PayloadTooLargeError, StateCodecError
+from lro_aio.core.errors import InvalidTransitionError, PayloadTooLargeError, StateCodecError, StoreSchemaError
 from lro_aio.core.logs import about
 from lro_aio.core.policies import Duration, seconds
-from lro_aio.core.record import Record, State, Wait
+from lro_aio.core.queues import check_key
+from lro_aio.core.record import Record, Seat, State, Wait
 from lro_aio.core.tracing import CALLER
 from lro_aio.core.webhooks import Webhook, noted
 from lro_aio.engine.dispatch import HANDOVER_RETRY, Dispatcher
@@ -41,6 +42,7 @@ OURS = "lro."
 
 DIFFERENCES = 1000
 """How many children that differ are remembered, so that each is told of once."""
+MAX_PRIORITY = 1_000_000_000
 MAX_TRACEPARENT = 256
 """Characters. Those of today have 55 (W3C Trace Context, section 3.2.2)."""
 
@@ -60,6 +62,8 @@ class StartOptions(TypedDict, total=False):
     traceparent: str
     deadline: Duration | None
     webhook: Webhook | None
+    queue_key: str | None
+    priority: int | None
 
 
 class Starter:
@@ -109,6 +113,8 @@ class Starter:
         traceparent: str = "",
         deadline: Duration | None = None,
         webhook: Webhook | None = None,
+        queue_key: str | None = None,
+        priority: int | None = None,
         by: Holding | None = None,
     ) -> Holding:
         """See ``Client.start``; for a child, ``by`` is who starts it."""
@@ -128,6 +134,7 @@ class Starter:
         also = others() if own and by is None else _NONE  # for a child, the key decides
         settings.limits.check("state", len(data))
         allowed = self._allowed(known, deadline)
+        seat = self._seat(known, data, tag, queue_key, priority)
         here = settings.dispatch == "local" and self._has_slot_for(known)
         record = self._new_record(
             parent,
@@ -139,6 +146,7 @@ class Starter:
             claimed_by=settings.claimant(known, self._rows.store) if known is not None and here else None,
             state_data=data,
             state_codec=tag,
+            seat=seat,
             parent_operation="" if by is None else by.record.name,
             traceparent=traceparent or CALLER.get(),
             allowed=allowed,
@@ -326,6 +334,27 @@ class Starter:
         if found:
             check_kept(self._rows.store, "webhooks")
         return found
+
+    def _seat(
+        self, handler: Handler | None, data: bytes, tag: str, key: str | None, priority: int | None
+    ) -> Seat | None:
+        """Where the operation waits for a place; None for nowhere."""
+        queue = handler.queue if handler is not None else None
+        if queue is None and (handler is not None or (key is None and priority is None)):
+            if key is None and priority is None:
+                return None
+            raise ValueError("queue_key and priority are for a handler with a queue, and this one has none")
+        store, order = self._rows.store, 0 if priority is None else priority
+        if store.no_queues_reason:
+            raise StoreSchemaError(f"{store.url} has no queues: {store.no_queues_reason}")
+        if isinstance(order, bool) or not isinstance(order, int) or abs(order) > MAX_PRIORITY:
+            raise ValueError(f"priority must be a whole number between -{MAX_PRIORITY} and {MAX_PRIORITY}")
+        if key is not None:
+            key = check_key(key)
+        elif handler is not None and handler.queue_key is not None:
+            key = handler.key_of(handler.codec.decode(data, tag))
+        whole = queue is not None and queue.scope == "operation"
+        return Seat(queue=queue.name if queue is not None else "", key=key or "", priority=order, whole=whole)
 
     def _has_slot_for(self, handler: Handler | None) -> bool:
         """Whether the row is claimed in the write that makes it; else it waits for a slot, or for another process."""

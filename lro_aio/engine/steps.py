@@ -19,12 +19,14 @@ from lro_aio.core.kept import decode_value, encode_value
 from lro_aio.core.logs import event
 from lro_aio.core.moments import StepBegan
 from lro_aio.core.policies import Limits, RetryPolicy
+from lro_aio.core.queues import Queue, RateLimited
 from lro_aio.core.record import Record
 from lro_aio.core.status import described
 from lro_aio.engine.annotations import returned_by
 from lro_aio.engine.handlers import RetryLater
 from lro_aio.engine.journal import RunJournal
 from lro_aio.engine.observing import Observing
+from lro_aio.engine.step_places import StepPlace
 from lro_aio.engine.timing import sleep_for, timeout_at
 from lro_aio.engine.waits import Waits
 from lro_aio.ports import Clock
@@ -55,6 +57,7 @@ class Steps:
         stopped: Whether the handler was told to stop.
         handler: The operation's.
         observing: Told of each try; None: nobody wants to know.
+        place: Makes the place of a step, from its queue, its key there, and its identity.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Steps:
         stopped: Callable[[], bool],
         handler: str = "",
         observing: Observing | None = None,
+        place: Callable[[Queue, str, str], StepPlace],
     ) -> None:
         self._name = name
         self._journal = journal
@@ -77,6 +81,9 @@ class Steps:
         self._stopped = stopped
         self._handler = handler
         self._observing = observing
+        self._place = place
+        self.in_line: set[str] = set()
+        """Identities: steps that wait for a place."""
         self._used: set[str] = set()
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._resting: set[asyncio.Task[Any]] = set()
@@ -98,6 +105,8 @@ class Steps:
         key: str | None,
         retry: RetryPolicy | None,
         timeout: float | None,
+        queue: Queue | None,
+        queue_key: str,
         result_type: Any,
     ) -> Any:
         """See ``Operation.step``."""
@@ -108,7 +117,8 @@ class Steps:
         kind = _returned(function) if result_type is None else result_type
         kept = self._journal.find(Kind.STEP, identity)
         if kept is None:
-            work = partial(self._work, waits, name, key, function, args, retry or _ONCE, timeout, kind)
+            place = None if queue is None else self._place(queue, queue_key, identity)
+            work = partial(self._work, waits, name, key, function, args, retry or _ONCE, timeout, kind, place)
             kept = await self._begin(work)
         return decode_value(kept.payload, kept.codec, kind)
 
@@ -180,6 +190,7 @@ class Steps:
         retry: RetryPolicy,
         timeout: float | None,
         kind: Any,
+        place: StepPlace | None,
         answer: asyncio.Future[Entry],
     ) -> None:
         """Run the function until it succeeds or is not to be tried again, and store its result: that is the answer."""
@@ -188,28 +199,44 @@ class Steps:
         while (again := self._journal.find(Kind.RETRY, _try_key(name, key, tries + 1))) is not None:
             tries += 1
             await self._rest(waits, json.loads(again.payload)["until"])
-        value = await self._called(waits, name, key, partial(self._call, function, args, timeout), retry, tries)
+        value = await self._called(waits, name, key, partial(self._call, function, args, timeout), retry, tries, place)
         data, tag = encode_value(value, kind)
         self._limits.check("step", len(data))
         entry = Entry(kind=Kind.STEP, key=key_of(name, key), time=self._clock.time(), payload=data, codec=tag)
+
+        gives = () if place is None else (place.step,)
 
         def stored(outcome: Outcome) -> None:
             if isinstance(outcome, Record) and not answer.done():
                 answer.set_result(entry)
 
-        await self._journal.keep(entry, progress=True, answered=stored)
+        await self._journal.keep(entry, progress=True, gives=gives, answered=stored)
 
     async def _called(
-        self, waits: Waits, name: str, key: str | None, call: Callable[[], Any], retry: RetryPolicy, tries: int
+        self,
+        waits: Waits,
+        name: str,
+        key: str | None,
+        call: Callable[[], Any],
+        retry: RetryPolicy,
+        tries: int,
+        place: StepPlace | None,
     ) -> Any:
         """What the function returns, after ``tries`` tries by earlier runs and some more."""
         while True:
+            if place is not None:
+                await self._queued(waits, place)
             try:
                 with self._observed(name, key, tries):
                     return await call()
+            except RateLimited as exc:
+                await self._rate_limited(waits, name, exc, place)
+                continue
             except Exception as exc:
                 tries += 1
                 delay = _delay(retry, exc, tries)
+                if place is not None and (delay is None or delay > self._linger):
+                    await place.give_back()
                 if delay is None:
                     raise
                 logger.warning(
@@ -235,6 +262,33 @@ class Steps:
             return nullcontext()
         began = StepBegan(name=self._name, handler=self._handler, step=name, key=key or "", attempt=tries + 1)
         return self._observing.step(began)
+
+    async def _queued(self, waits: Waits, place: StepPlace) -> None:
+        """Wait for a place, durably."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._resting.add(task)
+        try:
+            await place.take(waits)
+        finally:
+            self._resting.discard(task)
+
+    async def _rate_limited(self, waits: Waits, name: str, exc: RateLimited, place: StepPlace | None) -> None:
+        """Put the queue's key to rest; without a queue, the step alone. No try is counted."""
+        now = self._clock.time()
+        until = exc.ends(now)
+        logger.info(
+            "step %r of %s runs again in %.1f s: %s",
+            name,
+            self._name,
+            max(0.0, until - now),
+            exc,
+            extra=event("rate_limited", operation=self._name),
+        )
+        if place is not None:
+            await place.rest(until)
+        else:
+            await self._rest(waits, until)
 
     async def _rest(self, waits: Waits, until: float) -> None:
         """Wait for the next try, durably."""

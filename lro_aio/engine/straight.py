@@ -21,6 +21,7 @@ from lro_aio.core.errors import StoreUnavailableError, WaitDeadlineExceededError
 from lro_aio.core.journal import Entry, Kind, key_of, parts_of
 from lro_aio.core.kept import decode_value
 from lro_aio.core.moments import Received
+from lro_aio.core.queues import Queue
 from lro_aio.core.record import Record, Wait, Wake
 from lro_aio.core.straight import wait_durably
 from lro_aio.engine.children import missing
@@ -29,6 +30,7 @@ from lro_aio.engine.holding import Holding
 from lro_aio.engine.inbox import Inbox
 from lro_aio.engine.journal import RunJournal
 from lro_aio.engine.settings import COMMIT_RETRY
+from lro_aio.engine.step_places import StepPlace
 from lro_aio.engine.steps import IN_STEP, Steps
 from lro_aio.engine.timing import sleep_for
 from lro_aio.engine.waits import AGAIN, Waits
@@ -81,7 +83,10 @@ class Straight:
             stopped=self._stopped,
             handler=record.handler,
             observing=host.observing,
+            place=self._place,
         )
+        self.standing: tuple[str, ...] = ()
+        """The steps that waited in line when the handler was suspended."""
         self.waits = Waits(
             record.name,
             rows=host.rows,
@@ -274,7 +279,15 @@ class Straight:
     def _stopped(self) -> bool:
         return self._hold.cancel_reason is not None
 
+    def _place(self, queue: Queue, key: str, step: str) -> StepPlace:
+        hold, host = self._hold, self._host
+        return StepPlace(
+            queue, key, step, name=hold.record.name, holder=hold.holder, rows=host.rows, lines=host.lines,
+            clock=host.clock, in_line=self.steps.in_line,
+        )  # fmt: skip
+
     def _suspend(self) -> None:
+        self.standing = tuple(self.steps.in_line)
         self.waits.capture()
         self._suspend_handler()
 

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -27,6 +28,7 @@ from lro_aio.engine.evidence import Evidence
 from lro_aio.engine.handlers import Runnable
 from lro_aio.engine.keeping import Keeper
 from lro_aio.engine.leases import Leases
+from lro_aio.engine.lines import Lines
 from lro_aio.engine.observing import Observing
 from lro_aio.engine.paced import Paced
 from lro_aio.engine.readers import Work
@@ -66,6 +68,7 @@ class Sweeper:
         deadlines: Deadlines,
         keeper: Keeper,
         standstill: Standstill,
+        lines: Lines,
         *,
         rows: Rows,
         slots: Slots,
@@ -83,6 +86,7 @@ class Sweeper:
         self._deadlines = deadlines
         self._keeper = keeper
         self._standstill = standstill
+        self._lines = lines
         self._rows = rows
         self._slots = slots
         self._leases = leases
@@ -156,6 +160,8 @@ class Sweeper:
         """A row was committed: it may be due before what the loop waits for."""
         if self._changed is not None:
             self._changed[name] = record
+        if self._lines.concerns(record) and not self._tried(record):
+            self._nudged.set()  # a place may have been given back
         if not self._precise or record is None or record.check_time is None:
             return
         others = record.state is State.RUNNING and record.owner and not record.cancel_requested
@@ -166,9 +172,13 @@ class Sweeper:
             if not self._looking:  # else the loop sees it when it sets its timer
                 self._nudged.set()
 
+    def _tried(self, record: Record | None) -> bool:
+        """Whether the last pass has tried this row as it is, in vain."""
+        return record is not None and (record.name, record.revision, record.handover) in self._seen
+
     def elsewhere(self) -> None:
         """Another process committed something."""
-        if self._precise:
+        if self._precise or self._lines.any:
             self._news()
 
     async def run_pass(self, *, full: bool = True, own: bool = False) -> float | None:
@@ -201,6 +211,7 @@ class Sweeper:
             if overdue is not None:
                 await self._report_unknown(unknown, overdue)
                 await self._standstill.look()
+                await self._lines.declare()
                 await self._purge()
             return self._next_pass(look)
 
@@ -283,8 +294,8 @@ class Sweeper:
                 return now + min(STUCK_DELAY, proof or STUCK_DELAY)
             if self._left:
                 return now
-            if look.next_check is not None:  # `observe` knows what the commits of this pass made due
-                moments.append(look.next_check)
+        if look.next_check is not None and (self._precise or self._lines.any):
+            moments.append(look.next_check)  # `observe` knows what the commits of this pass made due
         return min(moments, default=None)
 
     async def _scan(self, *, own: bool, overdue: float | None = None) -> Look:
@@ -301,6 +312,9 @@ class Sweeper:
             look = await self._ask(now=now, routes=self._runnable.routes(), limit=self._limit, own=own, overdue=overdue)
             self._evidence.bury(look.dead)
             self._behind = len(look.due) >= self._limit
+            line = await self._lines.look(now, self._limit)
+            await self._lines.call(line.called)
+            look = _with_line(look, line)
             if self._observing is not None:
                 self._observing.swept(look.due, now)
             self._found.update(record.name for record in look.due)
@@ -499,3 +513,13 @@ class _Claims:
         if self._told < self.sent:
             await self._all.wait()
         return self._left
+
+
+def _with_line(look: Look, line: Look) -> Look:
+    """What is due, and who is next in line."""
+    if not line.due and line.next_check is None:
+        return look
+    names = {record.name for record in look.due}
+    moments = [moment for moment in (look.next_check, line.next_check) if moment is not None]
+    due = [*look.due, *(record for record in line.due if record.name not in names)]
+    return replace(look, due=due, next_check=min(moments, default=None))

@@ -134,6 +134,7 @@ class Waits:
         ready: Callable[[], bool] | None = None,
         children: tuple[str, ...] = (),
         until: float | None = None,
+        over: asyncio.Future[None] | None = None,
     ) -> None:
         """Return when a message is ready, when all of the children have ended, or at ``until``.
 
@@ -142,11 +143,12 @@ class Waits:
             ready: Whether it is there.
             children: Names; ``watch`` knows them.
             until: Epoch seconds.
+            over: Ends the wait when it is done.
 
         Raises:
             PayloadTooLargeError: The names of all that the handler waits for are over ``Limits.children``.
         """
-        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        over = asyncio.get_running_loop().create_future() if over is None else over
         wait = _Open(asyncio.current_task(), over, topic, ready or (lambda: False), children, until)
         with self._counted(children):
             cancel = None if until is None else self._clock.call_at(until, lambda: _end(over))

@@ -31,6 +31,7 @@ from lro_aio.engine.handlers import Handler
 from lro_aio.engine.holding import CancelReason
 from lro_aio.engine.leases import Leases
 from lro_aio.engine.life import Life
+from lro_aio.engine.lines import seated
 from lro_aio.engine.observing import Observing
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.run import Run, Runner
@@ -153,16 +154,18 @@ class Worker:
         """
         dead, asked = self._evidence.is_dead(record), self._clock.monotonic()
         taken_over = record.state is State.RUNNING
+        by = self._settings.claimant(handler, self._rows.store)
         claim: Callable[[Record], Record | None] = partial(
             transitions.claim,
             now=self._steady.time(),
-            by=self._settings.claimant(handler, self._rows.store),
+            by=by,
             token=token,
             wake=wake,
             found=record,
             dead=dead,
             company=company,
         )
+        claim = seated(handler, claim, now=self._steady.time(), by=by)
         if taken_over and not dead:
             claim = self._evidence.in_time(claim)
 
@@ -393,5 +396,7 @@ class Worker:
             event,
             size=outcome.size,
             appends=outcome.appends,
+            rests=outcome.rests,
+            stands=outcome.stands,
             most_entries=self._settings.limits.entries,
         )

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lro_aio.core.codegen import compiled
-from lro_aio.core.record import LATER, OUTCOMES, Draft, Record, State, Wait, Wake
+from lro_aio.core.record import LATER, OUTCOMES, Draft, Record, Seat, State, Wait, Wake
 
 __all__ = ["AS_IT_IS", "FIXED", "KINDS", "PAYLOADS", "TYPES", "Codec"]
 
@@ -30,6 +30,7 @@ KINDS = {
     "State": ("_STATES[{0}]", "_TEXTS[{0}]"),
     "Wait | None": (_JSON[0].format(kind="Wait"), _JSON[1]),
     "Wake | None": (_JSON[0].format(kind="Wake"), _JSON[1]),
+    "Seat | None": (_JSON[0].format(kind="Seat"), _JSON[1]),
 }
 """For each type of a field: the field from the value of its column, and the value from the field. Without "bool" and
 "bytes", which each store has in its own way."""
@@ -42,6 +43,7 @@ _DERIVED = {
 
 _NAMES = {
     "Draft": Draft,
+    "Seat": Seat,
     "Wait": Wait,
     "Wake": Wake,
     "_OUTCOMES": OUTCOMES,
@@ -59,10 +61,13 @@ class Codec:
     """
 
     def __init__(self, columns: Iterable[str], kinds: Mapping[str, tuple[str, str]]) -> None:
-        self.written = tuple(sorted((*TYPES, *_DERIVED), key=list(columns).index))
+        order = list(columns)
+        self.written = tuple(sorted((set(TYPES) & set(order)) | set(_DERIVED), key=order.index))
         """What ``encode`` gives, in its order."""
         self.columns = tuple(column for column in self.written if column in TYPES)
         """What ``decode`` takes, in its order: the fields of ``Record``."""
+        self._absent = {item.name: item.default for item in dataclasses.fields(Record) if item.name not in order}
+        """Fields that this table has no column for: they are as in a new record."""
         self._kinds = kinds
 
     def outline(self, nothing: Mapping[str, str]) -> tuple[str, ...]:
@@ -94,6 +99,7 @@ class Codec:
             *(f"        {'draft.' * (made[column] == column)}{column}," for column in self.columns),
             "    ) = row",
             *(f"    draft.{column} = {value}" for column, value in made.items() if value != column),
+            *(f"    draft.{field} = {default!r}" for field, default in self._absent.items()),
             "    return draft.finish()",
         ]
 

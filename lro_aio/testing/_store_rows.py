@@ -10,7 +10,7 @@ from google.protobuf import any_pb2
 from google.rpc import status_pb2
 
 from lro_aio.core.change import Change, Outcome
-from lro_aio.core.record import LATER, Record, State, Wait, Wake, WakeReason
+from lro_aio.core.record import LATER, Record, Seat, State, Wait, Wake, WakeReason
 from lro_aio.core.transitions import Claimant, Holder
 from lro_aio.ports import Store
 
@@ -136,7 +136,9 @@ def status_of(message: str) -> bytes:
 
 def state_for(field: str, state: State) -> State:
     """The state in which a row can have this field; the given one if it can."""
-    return {"response": State.SUCCEEDED, "error": State.FAILED}.get(field, state)
+    # What runs, or is to run, in a queue that nobody has declared stands in line instead.
+    fits = {"response": State.SUCCEEDED, "error": State.FAILED, "seat": State.SUSPENDED}
+    return fits.get(field, state)
 
 
 _BYTES = bytes(range(256))
@@ -170,6 +172,7 @@ _BY_TYPE: dict[str, tuple[Any, ...]] = {
     "State": tuple(State),
     "Wait | None": (Wait(token=_TEXT[:5], sleep_until=0.0), _WAIT, None),
     "Wake | None": (Wake(reason=WakeReason.ELAPSED), _WAKE, None),
+    "Seat | None": (Seat(queue="q"), Seat(queue=_TEXT[:9], key=_TEXT, priority=-(2**40), whole=True), None),
 }
 _BY_FIELD: dict[str, tuple[Any, ...]] = {
     "metadata": (any_of(b"\x00"), any_of(_BYTES)),
@@ -181,6 +184,8 @@ _BY_FIELD: dict[str, tuple[Any, ...]] = {
 def other_values(store: Store) -> dict[str, tuple[Any, ...]]:
     """Values for every field of a row but its name, which must be read as they were written."""
     left_out = {"name"} if store.keeps_journal else {"name", *LATER}
+    if store.no_queues_reason:
+        left_out.add("seat")
     fields = [item for item in dataclasses.fields(Record) if item.name not in left_out]
     missing = {str(item.type) for item in fields} - set(_BY_TYPE)
     assert not missing, f"the suite has no example of the types {missing}"

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from lro_aio.core.change import Change, Outcome
 from lro_aio.core.errors import StoreUnavailableError
 from lro_aio.core.journal import Entry
+from lro_aio.core.queues import QueueStatus, QueueTerms
 from lro_aio.core.record import Record
 from lro_aio.core.stats import Stats
 from lro_aio.ports import ListQuery, Look, Route, StatsQuery, Store
@@ -170,6 +171,18 @@ class FaultyStore(Store):
         """As the wrapped store."""
         return self._through("stats", lambda: self.inner.stats(query))
 
+    def line(self, *, now: float, routes: Sequence[Route], limit: int) -> Look:
+        """As the wrapped store."""
+        return self._through("line", lambda: self.inner.line(now=now, routes=routes, limit=limit))
+
+    def queues(self, *, now: float, names: Sequence[str] | None = None) -> Sequence[QueueStatus]:
+        """As the wrapped store."""
+        return self._through("queues", lambda: self.inner.queues(now=now, names=names))
+
+    def change_queue(self, name: str, change: Callable[[QueueTerms], QueueTerms]) -> tuple[QueueTerms, QueueTerms]:
+        """As the wrapped store."""
+        return self._through("change_queue", lambda: self.inner.change_queue(name, change))
+
     def changed_elsewhere(self) -> bool:
         """As the wrapped store."""
         return self.inner.changed_elsewhere()
@@ -206,5 +219,6 @@ class FaultyStore(Store):
         self.expires_rows = inner.expires_rows
         self.clock_offset = inner.clock_offset
         self.keeps_journal, self.no_journal_reason = inner.keeps_journal, inner.no_journal_reason
+        self.no_queues_reason = inner.no_queues_reason
         self.max_row = inner.max_row
         self.max_wait, self.max_wait_reason = inner.max_wait, inner.max_wait_reason

@@ -26,13 +26,16 @@ from lro_aio.testing._store_apply import ApplyContract, ReadContract, RoundTripC
 from lro_aio.testing._store_journal import JournalContract, NoJournalContract
 from lro_aio.testing._store_life import LifeContract, RaceContract
 from lro_aio.testing._store_looks import LookContract
+from lro_aio.testing._store_queues import NoQueuesContract, QueuesContract
 from lro_aio.testing._store_scans import ListContract, PurgeContract, UnfinishedContract
 from lro_aio.testing._store_stats import StatsContract
 
 __all__ = ["StoreContract", "WriteContract"]
 
 
-class WriteContract(ApplyContract, RoundTripContract, LifeContract, RaceContract, PurgeContract, JournalContract):
+class WriteContract(
+    ApplyContract, RoundTripContract, LifeContract, RaceContract, PurgeContract, JournalContract, QueuesContract
+):
     """The part of ``StoreContract`` in which rows change: what a run with injected faults can break.
 
     A subclass has a fixture ``make_store``, as this module's docstring says.
@@ -74,7 +77,14 @@ class WriteContract(ApplyContract, RoundTripContract, LifeContract, RaceContract
 
 
 class StoreContract(
-    WriteContract, NoJournalContract, ReadContract, LookContract, UnfinishedContract, ListContract, StatsContract
+    WriteContract,
+    NoJournalContract,
+    NoQueuesContract,
+    ReadContract,
+    LookContract,
+    UnfinishedContract,
+    ListContract,
+    StatsContract,
 ):
     """Every sentence of the docstrings of ``Store`` and ``ListQuery``; plain pytest, no event loop.
 

@@ -148,6 +148,37 @@ async def part(op: Operation) -> Any:
     return answer(op)
 
 
+@handlers.handler(
+    "queued",
+    state=Job,
+    queue=lro.Queue("crash", running=4, per_key=2),
+    queue_key=lambda job: f"k{job.index % 3}",
+)
+@recorded
+async def queued(op: Operation) -> Any:
+    """Work that waits for a place."""
+    await asyncio.sleep(op.state.work)
+    return answer(op)
+
+
+@handlers.handler("calls", state=Job)
+@recorded
+async def calls(op: Operation) -> Any:
+    """Calls in steps that wait for a place, side by side."""
+
+    async def call(key: str) -> None:
+        LEDGER.write("call", name=op.name, claim=op.claim, key=key)
+        await asyncio.sleep(op.state.work)
+        LEDGER.write("called", name=op.name, claim=op.claim, key=key)
+
+    keys = [str(number) for number in range(op.state.fan)]
+    await asyncio.gather(*(op.step("call", call, key, key=key, queue=CALLS, queue_key=f"k{key}") for key in keys))
+    return answer(op)
+
+
+CALLS = lro.Queue("calls", running=3, per_key=2)
+
+
 @handlers.handler("doomed", state=Job, resume_points=("never",))
 @recorded
 async def doomed(op: Operation) -> Any:

@@ -14,6 +14,13 @@ from ..postgres.schemas import a_store_of_its_own
 
 
 @pytest.fixture
+def queues(store):
+    """For tests that need queues: skipped over a store that has none."""
+    if store.inner.no_queues_reason:
+        pytest.skip(f"{store.inner.no_queues_reason}")
+
+
+@pytest.fixture
 def store():
     """An in-memory store with fault points, or one on the PostgreSQL server of ``make test-postgres``."""
     if "LRO_TEST_POSTGRES" in os.environ:

@@ -404,3 +404,64 @@ async def test_a_delivery_runs_in_a_wake_up_too(remote, elsewhere, lro_clock, ro
         await reached(client, name, "SUCCEEDED")
         assert len({request.id for request in receiver.requests}) == 1
         assert len(receiver.requests) == 2
+
+
+async def _worked_off(elsewhere, client, clock, condition):
+    for _ in range(20):
+        if condition():
+            return
+        await elsewhere.work()
+        await client.sweep()
+        await clock.settle()
+    raise AssertionError(elsewhere.log)
+
+
+@pytest.mark.usefixtures("queues")
+@pytest.mark.asyncio
+async def test_what_waits_in_a_queue_is_handed_over_when_there_is_a_place(remote, elsewhere, handlers, lro_clock, row):
+    gates, running = {name: asyncio.Event() for name in "abc"}, []
+
+    @handlers.handler("queued", state=str, queue=lro.Queue("q", running=1))
+    async def queued(op):
+        running.append(op.state)
+        await gates[op.state].wait()
+
+    client = await remote(sweep=lro.SweepPolicy(interval=3600))
+    ops = {name: await client.start("queued", name) for name in "abc"}
+    await _worked_off(elsewhere, client, lro_clock, lambda: running)
+    await _worked_off(elsewhere, client, lro_clock, lambda: not elsewhere.waits)
+    assert running == ["a"]
+    assert [row(ops[name].name).state for name in "bc"] == [State.PENDING] * 2
+    gates["a"].set()
+    await ops["a"]
+    await _worked_off(elsewhere, client, lro_clock, lambda: running == ["a", "b"])
+    gates["b"].set()
+    gates["c"].set()
+    await ops["b"]
+    await _worked_off(elsewhere, client, lro_clock, lambda: len(running) == 3)
+    await ops["c"]
+
+
+@pytest.mark.usefixtures("queues")
+@pytest.mark.asyncio
+async def test_a_step_that_waits_in_a_queue_is_woken_through_the_scheduler(remote, elsewhere, handlers, lro_clock, row):
+    gates, running = {name: asyncio.Event() for name in "ab"}, []
+
+    async def call(name):
+        running.append(name)
+        await gates[name].wait()
+
+    @handlers.handler("calls", state=str)
+    async def calls(op):
+        await op.step("call", call, op.state, queue=lro.Queue("q", running=1))
+
+    client = await remote(linger=0, sweep=lro.SweepPolicy(interval=3600))
+    ops = {name: await client.start("calls", name) for name in "ab"}
+    await _worked_off(elsewhere, client, lro_clock, lambda: row(ops["b"].name).state is State.SUSPENDED)
+    assert running == ["a"]
+    gates["a"].set()
+    gates["b"].set()
+    await ops["a"]
+    await lro_clock.advance(1)
+    await _worked_off(elsewhere, client, lro_clock, lambda: running == ["a", "b"])
+    await ops["b"]

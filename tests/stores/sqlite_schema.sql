@@ -34,7 +34,7 @@ CREATE TABLE operations (
     error BLOB NOT NULL,
     state_data BLOB NOT NULL,
     response BLOB NOT NULL
-, entries INTEGER NOT NULL DEFAULT 0, trail TEXT NOT NULL DEFAULT '', paused INTEGER NOT NULL DEFAULT 0, failure BLOB NOT NULL DEFAULT x'', deadline REAL, initial_data BLOB NOT NULL DEFAULT x'', initial_codec TEXT NOT NULL DEFAULT '');
+, entries INTEGER NOT NULL DEFAULT 0, trail TEXT NOT NULL DEFAULT '', paused INTEGER NOT NULL DEFAULT 0, failure BLOB NOT NULL DEFAULT x'', deadline REAL, initial_data BLOB NOT NULL DEFAULT x'', initial_codec TEXT NOT NULL DEFAULT '', seat TEXT);
 
 CREATE INDEX operations_due ON operations (handler, resume_point, check_time, owner) WHERE check_time IS NOT NULL;
 
@@ -64,3 +64,63 @@ BEGIN
     DELETE FROM journal WHERE uid = OLD.uid;
 END;
 CREATE INDEX operations_states ON operations (state, handler, paused, deleted) WHERE deleted = 0;
+CREATE TABLE queues (
+    name TEXT NOT NULL PRIMARY KEY,
+    bounds TEXT NOT NULL,
+    override TEXT,
+    declared TEXT NOT NULL,
+    paused INTEGER NOT NULL,
+    turn INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    starts INTEGER NOT NULL,
+    clock REAL NOT NULL,
+    rests_until REAL NOT NULL
+);
+
+CREATE TABLE queue_keys (
+    queue TEXT NOT NULL,
+    key TEXT NOT NULL,
+    turn INTEGER NOT NULL,
+    starts INTEGER NOT NULL,
+    rests_until REAL NOT NULL,
+    wakes REAL,
+    idle REAL,
+    PRIMARY KEY (queue, key)
+);
+
+CREATE INDEX queue_keys_wakes ON queue_keys (queue, wakes) WHERE wakes IS NOT NULL;
+CREATE INDEX queue_keys_idle ON queue_keys (idle) WHERE idle IS NOT NULL;
+
+CREATE TABLE tickets (
+    uid TEXT NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL,
+    queue TEXT NOT NULL,
+    key TEXT NOT NULL,
+    handler TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    turn INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    standing INTEGER NOT NULL,
+    since REAL NOT NULL
+);
+
+CREATE INDEX tickets_line ON tickets (queue, handler, priority, turn, number) WHERE standing = 1;
+CREATE INDEX tickets_handlers ON tickets (handler, queue) WHERE standing < 2;
+
+CREATE INDEX tickets_keys ON tickets (queue, key, standing, priority, turn, number);
+
+CREATE INDEX tickets_held ON tickets (queue, key) WHERE standing = 2;
+
+CREATE TABLE queue_starts (
+    queue TEXT NOT NULL,
+    key TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    time REAL NOT NULL,
+    PRIMARY KEY (queue, key, number)
+);
+
+CREATE TRIGGER operations_tickets AFTER DELETE ON operations WHEN OLD.seat IS NOT NULL
+BEGIN
+    DELETE FROM tickets WHERE uid = OLD.uid OR (uid > OLD.uid || char(10) AND uid < OLD.uid || char(11));
+END;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from lro_aio.core.record import Record, State
 from lro_aio.ports import ListQuery, StatsQuery
 from lro_aio.stores.sqlite import SqliteStore, lists, queries, rows, writes
 from lro_aio.stores.sqlite.errors import KINDS, translated
+from lro_aio.testing._store_queues import bounded, claim, finish, next_in_line, seated
 from lro_aio.testing._store_rows import NOW, create_all, name_of, row
 
 SQL = queries.load()
@@ -323,3 +325,52 @@ def test_what_is_wrong_for_good_stays_the_drivers_error(code: int) -> None:
     with pytest.raises(sqlite3.OperationalError) as caught, translated("o.db", busy_timeout=5):
         raise error
     assert caught.value is error
+
+
+_SEEKS = [
+    "ticket", "step_tickets",
+    "queue", "queue_key", "tickets", "held", "held_key", "any_ready", "starts", "next_queue", "next_in_line",
+    "next_of_key", "ripe_keys", "next_wake", "line_rows", "idle_keys", "trim_starts",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", _SEEKS)
+def test_who_is_next_in_line_is_found_by_seeks(store: SqliteStore, name: str) -> None:
+    """However long a line is: nothing is scanned or sorted."""
+    with store._reading() as connection:
+        plan = _plan(connection, SQL[name], [None] * SQL[name].count("?")).splitlines()
+    assert [step for step in plan if "TEMP B-TREE" in step or ("SCAN" in step and "json_each" not in step)] == []
+
+
+def _work_of_a_hand_over(store: SqliteStore, waiting: int) -> int:
+    """Steps of SQLite's machine to end a run, to find who is next, and to claim it."""
+    bounded(store, running=1)
+    for first in range(0, waiting, 500):
+        create_all(store, *(seated(n, f"k{n % 7}") for n in range(first, min(first + 500, waiting))))
+    assert claim(store, 0) == [0]
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    with store._reading() as reader, store._opened()[0].use() as writer:
+        for connection in (reader, writer):
+            connection.set_progress_handler(count, 1)
+    finish(store, 0)
+    (following,) = next_in_line(store)
+    assert claim(store, int(following.rpartition("-")[2])) != []
+    return steps
+
+
+def test_ten_thousand_that_wait_cost_no_more_for_each_hand_over_than_ten(tmp_path: Path) -> None:
+    work = {}
+    for waiting in (10, 9_990):
+        store = SqliteStore(tmp_path / f"{waiting}.db")
+        store.open()
+        try:
+            work[waiting] = _work_of_a_hand_over(store, waiting)
+        finally:
+            store.close()
+    assert work[9_990] < 1.5 * work[10], work

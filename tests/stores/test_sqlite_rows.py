@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lro_aio.core import names as core_names
-from lro_aio.core.record import Record, State, Wait, Wake, WakeReason
+from lro_aio.core.record import Record, Seat, State, Wait, Wake, WakeReason
 from lro_aio.stores.sqlite import SqliteStore, rows
 from lro_aio.testing._store_rows import create_all, name_of, only, put, remove, row
 
@@ -41,6 +41,14 @@ _wakes = st.builds(
     pending=st.lists(_name, max_size=4).map(tuple),
     error=_text,
 )
+_seats = st.builds(
+    Seat,
+    queue=st.just(""),  # of a queue, the row would stand in line
+    key=_text,
+    priority=st.integers(-(2**62), 2**62),
+    whole=st.booleans(),
+    steps=st.booleans(),
+)
 _BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
     "str": _text,
     "bytes": st.binary(max_size=50),
@@ -51,6 +59,7 @@ _BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
     "State": st.sampled_from(State),
     "Wait | None": st.none() | _waits,
     "Wake | None": st.none() | _wakes,
+    "Seat | None": st.none() | _seats,
 }
 _records = st.builds(
     Record, **({f.name: _BY_TYPE[str(f.type)] for f in dataclasses.fields(Record)} | {"name": st.just(name_of(1))})

@@ -70,6 +70,8 @@ class PostgresStore(Store):
 
     ordered_names = True
 
+    no_queues_reason = "a store on PostgreSQL has none yet; use one on SQLite, or leave out queue="
+
     def __init__(
         self,
         dsn: str,

@@ -38,10 +38,12 @@ __all__ = [
 
 _NAMED = {"state": "Status", "state_data": "State"}
 """Columns that are not named as their field."""
+_ABSENT = ("seat",)
+"""Fields that the table has no column for: there are no queues in it."""
 _FIELDS = tuple(
     (item.name, _NAMED.get(item.name, "".join(map(str.capitalize, item.name.split("_")))))
     for item in dataclasses.fields(Record)
-    if item.name not in ("name", "metadata", "response", "error")  # in ``key`` and ``Operation``
+    if item.name not in ("name", "metadata", "response", "error", *_ABSENT)  # in ``key`` and ``Operation``
 )
 COLUMNS = ("key", "Operation", *(column for _, column in _FIELDS))
 """The columns that ``decode`` takes, in order."""
@@ -125,6 +127,7 @@ def _decoder(name: str, columns: Collection[str]) -> list[str]:
             f"    draft.{field} = {_READ[types[field]].format(field) if field in there else absent[field]}"
             for field, _ in _FIELDS
         ),
+        *(f"    draft.{field} = {absent[field]}" for field in _ABSENT),
         "    if draft.update_time is None:  # from before the column had a default",
         "        draft.update_time = draft.create_time",
         "    draft.revision = draft.revision or 1",

@@ -66,6 +66,8 @@ class SpannerStore(Store):
 
     max_row = rows.MAX_ROW
 
+    no_queues_reason = "a store on Spanner has none yet; use one on SQLite, or leave out queue="
+
     def __init__(
         self,
         *,

@@ -143,3 +143,131 @@ SELECT name, handler, error, coalesce(end_time, update_time) FROM (
     WHERE outcome = 2 AND deleted = 0 AND (expire_time IS NULL OR expire_time > ?)
     ORDER BY create_time DESC, name LIMIT ?
 ) WHERE state = 'FAILED';
+
+-- :name queue
+SELECT name, bounds, paused, turn, last, number, starts, clock, rests_until FROM queues WHERE name = ?;
+
+-- :name put_queue
+-- What a decision changes; what holds of the queue stays as it is: '' where nobody has said it.
+INSERT INTO queues (name, bounds, paused, turn, last, number, starts, clock, rests_until, declared)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '[]')
+ON CONFLICT (name) DO UPDATE SET turn = excluded.turn, last = excluded.last, number = excluded.number,
+starts = excluded.starts, clock = excluded.clock, rests_until = excluded.rests_until;
+
+-- :name terms
+SELECT override, declared, paused FROM queues WHERE name = ?;
+
+-- :name put_terms
+INSERT INTO queues (name, bounds, override, declared, paused, turn, last, number, starts, clock, rests_until)
+VALUES (?, ?, ?, ?, ?, 0, 0, 0, 0, 0, 0)
+ON CONFLICT (name) DO UPDATE SET bounds = excluded.bounds, override = excluded.override, declared = excluded.declared,
+paused = excluded.paused;
+
+-- :name wake_keys
+-- (moment, queue): all keys with tickets are looked at once more.
+UPDATE queue_keys SET wakes = ? WHERE queue = ? AND idle IS NULL;
+
+-- :name queue_key
+SELECT queue, key, turn, starts, rests_until, wakes, idle FROM queue_keys WHERE queue = ? AND key = ?;
+
+-- :name put_key
+INSERT OR REPLACE INTO queue_keys (queue, key, turn, starts, rests_until, wakes, idle) VALUES (?, ?, ?, ?, ?, ?, ?);
+
+-- :name tickets
+SELECT {ticket} FROM tickets WHERE uid IN (SELECT value FROM json_each(?));
+
+-- :name ticket
+SELECT {ticket} FROM tickets WHERE uid = ?;
+
+-- :name step_tickets
+-- (uid, uid): those of the steps of an operation, which have it in front of a line break.
+SELECT {ticket} FROM tickets WHERE uid > ? || char(10) AND uid < ? || char(11);
+
+-- :name put_ticket
+INSERT OR REPLACE INTO tickets ({ticket}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- :name remove_ticket
+DELETE FROM tickets WHERE uid = ?;
+
+-- :name move_ticket
+UPDATE tickets SET standing = ? WHERE uid = ?;
+
+-- :name held
+SELECT count(*) FROM tickets INDEXED BY tickets_held WHERE queue = ? AND standing = 2;
+
+-- :name held_key
+SELECT count(*) FROM tickets INDEXED BY tickets_held WHERE queue = ? AND key = ? AND standing = 2;
+
+-- :name any_ready
+SELECT 1 FROM tickets INDEXED BY tickets_line WHERE queue = ? AND standing = 1 LIMIT 1;
+
+-- :name starts
+-- (queue, key, number, limit)
+SELECT number, time FROM queue_starts WHERE queue = ? AND key = ? AND number > ? ORDER BY number LIMIT ?;
+
+-- :name put_start
+INSERT OR REPLACE INTO queue_starts (queue, key, number, time) VALUES (?, ?, ?, ?);
+
+-- :name trim_starts
+DELETE FROM queue_starts WHERE queue = ? AND key = ? AND number <= ?;
+
+-- :name next_queue
+-- (handler, queue): the next queue in which the handler has somebody in line.
+SELECT queue FROM tickets INDEXED BY tickets_handlers
+WHERE handler = ? AND queue > ? AND standing < 2 ORDER BY queue LIMIT 1;
+
+-- :name next_in_line
+-- (queue, handler, limit)
+SELECT {ticket} FROM tickets INDEXED BY tickets_line
+WHERE queue = ? AND handler = ? AND standing = 1 ORDER BY priority, turn, number LIMIT ?;
+
+-- :name next_of_key
+-- (queue, key, standing, limit)
+SELECT {ticket} FROM tickets INDEXED BY tickets_keys
+WHERE queue = ? AND key = ? AND standing = ? ORDER BY priority, turn, number LIMIT ?;
+
+-- :name ripe_keys
+-- (queue, now, limit)
+SELECT key FROM queue_keys INDEXED BY queue_keys_wakes WHERE queue = ? AND wakes <= ? ORDER BY wakes LIMIT ?;
+
+-- :name next_wake
+-- (queue, now)
+SELECT wakes FROM queue_keys INDEXED BY queue_keys_wakes WHERE queue = ? AND wakes > ? ORDER BY wakes LIMIT 1;
+
+-- :name line_rows
+SELECT {outline} FROM operations WHERE name IN (SELECT value FROM json_each(?)) AND outcome = 0 AND paused = 0;
+
+-- :name idle_keys
+-- (now, limit)
+SELECT queue, key FROM queue_keys INDEXED BY queue_keys_idle WHERE idle <= ? LIMIT ?;
+
+-- :name remove_key
+DELETE FROM queue_keys WHERE queue = ? AND key = ?;
+
+-- :name remove_stale
+-- Places that an older release did not give back: it does not know of them.
+DELETE FROM tickets WHERE uid IN (
+    SELECT uid FROM tickets INDEXED BY tickets_held WHERE standing = 2 AND NOT EXISTS (
+        SELECT 1 FROM operations WHERE operations.name = tickets.name AND outcome = 0
+        AND (tickets.uid = operations.uid OR tickets.uid LIKE operations.uid || char(10) || '%')
+    )
+);
+
+-- :name every_queue
+SELECT name, bounds, override, declared, paused, rests_until FROM queues ORDER BY name;
+
+-- :name key_counts
+-- (queue, most): from indexes alone, and no further than that.
+SELECT key, sum(standing < 2), sum(standing = 2) FROM (
+    SELECT * FROM (
+        SELECT key, standing FROM tickets INDEXED BY tickets_held WHERE queue = :queue AND standing = 2 LIMIT :most
+    )
+    UNION ALL
+    SELECT * FROM (
+        SELECT key, standing FROM tickets INDEXED BY tickets_keys WHERE queue = :queue AND standing < 2 LIMIT :most
+    )
+) GROUP BY key;
+
+-- :name resting_keys
+-- (queue, now, limit)
+SELECT key, rests_until FROM queue_keys WHERE queue = ? AND rests_until > ? LIMIT ?;

@@ -39,7 +39,9 @@ WRITTEN = _CODEC.written
 COLUMNS = _CODEC.columns
 """What ``decode`` takes, in its order: the fields of ``Record``."""
 
-OUTLINE = _CODEC.outline({"str": "''", "int": "0", "bool": "0", "float | None": "NULL", "bytes": "x''"})
+OUTLINE = _CODEC.outline(
+    {"str": "''", "int": "0", "bool": "0", "float | None": "NULL", "bytes": "x''", "Seat | None": "NULL"}
+)
 """What ``decode`` takes for ``Record.outline``."""
 
 ENDED = ("outcome", "end_time", "expire_time")

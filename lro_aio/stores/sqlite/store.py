@@ -13,10 +13,12 @@ from lro_aio.core.change import Change, Outcome, run
 from lro_aio.core.errors import StoreSchemaError
 from lro_aio.core.journal import Appending, Entry, by_name
 from lro_aio.core.policies import Duration
+from lro_aio.core.queues import QueueStatus, QueueTerms
 from lro_aio.core.record import Record, State
 from lro_aio.core.stats import Stats
+from lro_aio.core.step_places import StepPlaces
 from lro_aio.ports import ListQuery, Look, Route, StatsQuery, Store
-from lro_aio.stores.sqlite import lists, queries, rows, schema
+from lro_aio.stores.sqlite import lists, places, queries, rows, schema
 from lro_aio.stores.sqlite.connections import Exclusive, Pool, connect
 from lro_aio.stores.sqlite.entries import decode_entry
 from lro_aio.stores.sqlite.epochs import begin_epoch
@@ -62,6 +64,7 @@ class SqliteStore(Store):
 
     lanes = 1
     ordered_names = True
+    no_queues_reason = ""
 
     def __init__(self, path_or_url: str | os.PathLike[str], *, busy_timeout: Duration = BUSY_TIMEOUT) -> None:
         self._location = Location.of(path_or_url, busy_timeout=busy_timeout)
@@ -173,9 +176,11 @@ class SqliteStore(Store):
             before = self._kept.before(connection, [name for change in changes for name in change.names], _read)
             after: dict[str, Record | None] = dict(before)
             journal = Appending(appended(connection, changes, before))
-            outcomes = run(changes, after, journal)
+            taken = StepPlaces(places.SqliteReader(connection, before))
+            outcomes = run(changes, after, journal, taken)
             write(connection, before, after)
             append(connection, [entry for _, entry in journal.left(after)])
+            places.write_places(connection, taken)
             self._kept.written(after)
         if any(_is_news(before.get(name), row) for name, row in after.items()):
             self._neighbours.committed()
@@ -254,7 +259,29 @@ class SqliteStore(Store):
         if limit <= 0:
             return 0
         with self._writing() as connection:
+            places.forget_idle(connection, now, limit)
             return connection.execute(_SQL["purge"], (now, limit)).rowcount
+
+    def line(self, *, now: float, routes: Sequence[Route], limit: int) -> Look:
+        """Who is next in line, in one snapshot."""
+        with self._reading() as connection, _snapshot(connection):
+            return places.line(connection, now, routes, limit)
+
+    def queues(self, *, now: float, names: Sequence[str] | None = None) -> Sequence[QueueStatus]:
+        """How it goes with the queues, in one snapshot."""
+        with self._reading() as connection, _snapshot(connection):
+            return places.statuses(connection, now, names)
+
+    def change_queue(self, name: str, change: Callable[[QueueTerms], QueueTerms]) -> tuple[QueueTerms, QueueTerms]:
+        """Change what holds of a queue, in one transaction.
+
+        Raises:
+            StoreSchemaError: The store was opened with ``mode=ro``.
+        """
+        with self._writing() as connection:
+            terms = places.change_terms(connection, name, change)
+        self._neighbours.committed()
+        return terms
 
     def stats(self, query: StatsQuery) -> Stats:
         """Counts, each from an index, in one snapshot."""

@@ -1,0 +1,302 @@
+"""The tables of the queues: what a transaction reads and writes of them, and who is next in line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from lro_aio.core.queueing import KNOWN_STARTS, KeyRow, Places, QueueRow, Resettled, Standing, Starts, Ticket
+from lro_aio.core.queueing import room as room_of
+from lro_aio.core.queues import Bounds, KeyStatus, QueueStatus, QueueTerms
+from lro_aio.core.record import Record, State
+from lro_aio.core.step_places import step_of
+from lro_aio.ports import Look, Route
+from lro_aio.stores.sqlite import queries, rows
+
+__all__ = ["SqliteReader", "change_terms", "forget_idle", "line", "statuses", "write_places"]
+
+_SQL = queries.load()
+
+RIPE = 32
+"""Keys whose time has come of which one look takes the first."""
+SPARE = 16
+"""Rows that a look reads more than it needs, for those that this process cannot go on with."""
+MOST = 10_000
+"""Up to which those who wait are counted."""
+KEYS = 100
+"""Keys of a queue that are told of."""
+
+
+class SqliteReader:
+    """``queueing.Reader`` in a transaction.
+
+    Args:
+        connection: In a transaction.
+        before: The rows that the transaction changes, as stored, by name: those that are new have no ticket.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, before: Mapping[str, Record]) -> None:
+        self._connection = connection
+        self._before = before
+        self._tickets: dict[str, Ticket] | None = None
+        self._steps: dict[str, dict[str, Ticket]] = {}
+
+    def queue(self, name: str) -> QueueRow | None:
+        """One statement."""
+        found = self._connection.execute(_SQL["queue"], (name,)).fetchone()
+        return None if found is None else _queue_row(found)
+
+    def key(self, queue: str, key: str) -> KeyRow | None:
+        """One statement."""
+        found = self._connection.execute(_SQL["queue_key"], (queue, key)).fetchone()
+        return None if found is None else KeyRow(**dict(zip(_KEY, found, strict=True)))
+
+    def ticket(self, uid: str) -> Ticket | None:
+        """One statement for all of the rows, and one for each step."""
+        if "\n" in uid:
+            known = self._steps.get(uid.partition("\n")[0])
+            return self._one(uid) if known is None else known.get(uid)
+        if self._tickets is None:
+            uids = json.dumps([row.uid for row in self._before.values() if row.seat is not None])
+            found = map(_ticket, self._connection.execute(_SQL["tickets"], (uids,)))
+            self._tickets = {ticket.uid: ticket for ticket in found}
+        return self._tickets.get(uid)
+
+    def steps(self, uid: str) -> list[str]:
+        """One seek."""
+        return list(self._of(uid))
+
+    def _one(self, uid: str) -> Ticket | None:
+        found = self._connection.execute(_SQL["ticket"], (uid,)).fetchone()
+        return None if found is None else _ticket(found)
+
+    def _of(self, uid: str) -> dict[str, Ticket]:
+        if uid not in self._steps:
+            found = map(_ticket, self._connection.execute(_SQL["step_tickets"], (uid, uid)))
+            self._steps[uid] = {ticket.uid: ticket for ticket in found}
+        return self._steps[uid]
+
+    def held(self, queue: str, key: str | None) -> int:
+        """One statement, on an index of what is taken."""
+        text, values = (_SQL["held"], (queue,)) if key is None else (_SQL["held_key"], (queue, key))
+        (count,) = self._connection.execute(text, values).fetchone()
+        return int(count)
+
+    def ready(self, queue: str) -> bool:
+        """One seek."""
+        return self._connection.execute(_SQL["any_ready"], (queue,)).fetchone() is not None
+
+    def starts(self, queue: str, key: str, after: int) -> list[tuple[int, float]]:
+        """One seek."""
+        return self._connection.execute(_SQL["starts"], (queue, key, after, KNOWN_STARTS)).fetchall()
+
+
+def write_places(connection: sqlite3.Connection, places: Places) -> None:
+    """Store what was decided. No statement where no queue was touched."""
+    removed, stored = [], []
+    for uid, ticket in places.tickets().items():
+        if ticket is None:
+            removed.append((uid,))
+        else:
+            stored.append(tuple(getattr(ticket, column) for column in queries.TICKET))
+    if removed:
+        connection.executemany(_SQL["remove_ticket"], removed)
+    if stored:
+        connection.executemany(_SQL["put_ticket"], stored)
+    if places.started:
+        connection.executemany(_SQL["put_start"], places.started)
+        connection.executemany(_SQL["trim_starts"], places.trims())
+    queues = places.queues()
+    if queues:
+        connection.executemany(_SQL["put_queue"], map(_queue_values, queues))
+    for resettled in places.resettled():
+        waits = _resettle(connection, resettled)
+        row = places.key_row(resettled.queue, resettled.key, waits=waits)
+        connection.execute(_SQL["put_key"], tuple(getattr(row, column) for column in _KEY))
+
+
+def _resettle(connection: sqlite3.Connection, wanted: Resettled) -> bool:
+    """Let the first tickets of a key be READY, and the others stand BEHIND; returns whether there are any."""
+    ready, behind = (
+        list(map(_ticket, connection.execute(_SQL["next_of_key"], (wanted.queue, wanted.key, standing, most))))
+        for standing, most in ((Standing.READY, MOST), (Standing.BEHIND, max(wanted.ready, 1)))
+    )
+    first = sorted([*ready, *behind], key=_order)
+    moved = [
+        (standing, ticket.uid)
+        for place, ticket in enumerate(first)
+        if ticket.standing is not (standing := Standing.READY if place < wanted.ready else Standing.BEHIND)
+    ]
+    if moved:
+        connection.executemany(_SQL["move_ticket"], moved)
+    return bool(first)
+
+
+def line(connection: sqlite3.Connection, now: float, routes: Sequence[Route], limit: int) -> Look:
+    """Who is next in the lines of these routes: some seeks for each queue, however long its line is."""
+    handlers: dict[str, list[str]] = {}
+    for handler in dict.fromkeys(handler for handler, _ in routes if handler):
+        queue = ""
+        while (found := connection.execute(_SQL["next_queue"], (handler, queue)).fetchone()) is not None:
+            (queue,) = found
+            handlers.setdefault(queue, []).append(handler)
+    known = set(routes)
+    first: list[tuple[Record, str]] = []
+    moments: list[float] = []
+    for queue, served in handlers.items():
+        first += _next(connection, queue, served, now, limit, known, moments)
+    due = [record for record, step in first if not step]
+    return Look(due[:limit], min(moments, default=None), called=[(record, step) for record, step in first if step])
+
+
+def _next(
+    connection: sqlite3.Connection,
+    queue: str,
+    handlers: Iterable[str],
+    now: float,
+    limit: int,
+    routes: set[Route],
+    moments: list[float],
+) -> list[tuple[Record, str]]:
+    """Who is next in one line, each with its step.
+
+    Adds to ``moments`` when there will be more without anybody giving back a place.
+    """
+    reader = SqliteReader(connection, {})
+    row = reader.queue(queue) or QueueRow(name=queue, known=False)
+    now = max(now, row.clock)
+    rate = row.bounds.rate
+    starts = None if rate is None else Starts(rate, row.starts, reader.starts(queue, "", row.starts - rate.count))
+    free = room_of(row, reader.held(queue, None), starts, now)
+    later = [row.rests_until if row.rests_until > now else None, None if starts is None else starts.next(now)]
+    later += [moment for (moment,) in connection.execute(_SQL["next_wake"], (queue, now))]
+    if not row.paused:
+        moments += [moment for moment in later if moment is not None]
+    wanted = limit if free is None else min(free, limit)
+    if wanted <= 0:
+        return []
+    found: dict[str, Ticket] = {}
+    for handler in handlers:
+        for ticket in map(_ticket, connection.execute(_SQL["next_in_line"], (queue, handler, wanted + SPARE))):
+            found[ticket.uid] = ticket
+    for (key,) in connection.execute(_SQL["ripe_keys"], (queue, now, RIPE)).fetchall():
+        heads = [
+            _ticket(values)
+            for standing in (Standing.READY, Standing.BEHIND)
+            for values in connection.execute(_SQL["next_of_key"], (queue, key, standing, 1))
+        ]
+        if heads and (head := min(heads, key=_order)).handler in handlers:
+            found[head.uid] = head
+    first = sorted(found.values(), key=_order)
+    names = json.dumps([ticket.name for ticket in first])
+    by_name = {row.name: row for row in map(rows.decode, connection.execute(_SQL["line_rows"], (names,)))}
+    there = ((by_name[ticket.name], step_of(ticket)) for ticket in first if ticket.name in by_name)
+    served = [(record, step) for record, step in there if _is_served(record, step, routes)][:wanted]
+    return [(record, step) for record, step in served if step or not _on_its_way(record, now)]
+
+
+def _is_served(record: Record, step: str, routes: set[Route]) -> bool:
+    """Whether this process can go on with a row."""
+    fits = (record.state is State.PENDING) != bool(step)
+    return fits and ((record.handler, None) in routes or (record.handler, record.resume_point) in routes)
+
+
+def _on_its_way(record: Record, now: float) -> bool:
+    """Whether a scheduler has it already."""
+    return record.handover > 0 and record.check_time is not None and record.check_time > now
+
+
+def change_terms(
+    connection: sqlite3.Connection, name: str, change: Callable[[QueueTerms], QueueTerms]
+) -> tuple[QueueTerms, QueueTerms]:
+    """Change what holds of a queue; gives what held before, and what holds now."""
+    found = connection.execute(_SQL["terms"], (name,)).fetchone()
+    before = QueueTerms() if found is None else _terms(*found)
+    after = change(before)
+    if after != before or found is None or not after.declared:
+        override = None if after.override is None else after.override.to_json()
+        values = (name, after.bounds.to_json(), override, after.declared_json(), int(after.paused))
+        connection.execute(_SQL["put_terms"], values)
+    if after.bounds != before.bounds:
+        connection.execute(_SQL["wake_keys"], (0.0, name))
+    return before, after
+
+
+def statuses(connection: sqlite3.Connection, now: float, names: Sequence[str] | None) -> list[QueueStatus]:
+    """How it goes with the queues, in one snapshot."""
+    found = []
+    for name, bounds, override, declared, paused, rests in connection.execute(_SQL["every_queue"]).fetchall():
+        if names is not None and name not in names:
+            continue
+        if not bounds:  # nobody has said yet what it allows
+            continue
+        terms = _terms(override, declared, paused)
+        resting = dict(connection.execute(_SQL["resting_keys"], (name, now, KEYS)))
+        counts = connection.execute(_SQL["key_counts"], {"queue": name, "most": MOST}).fetchall()
+        lines = {key: (waiting, running) for key, waiting, running in counts}
+        keys = [
+            KeyStatus(key=key, waiting=waiting, running=running, rests_until=resting.get(key))
+            for key in lines.keys() | resting.keys()
+            for waiting, running in (lines.get(key, (0, 0)),)
+        ]
+        keys.sort(key=lambda status: (-status.waiting, -status.running, status.key))
+        found.append(
+            QueueStatus(
+                name=name,
+                bounds=Bounds.from_json(bounds),
+                declared=terms.strictest,
+                override=terms.override,
+                paused=terms.paused,
+                waiting=sum(waiting for waiting, _ in lines.values()),
+                running=sum(running for _, running in lines.values()),
+                rests_until=rests if rests > now else None,
+                keys=tuple(keys[:KEYS]),
+            )
+        )
+    return found
+
+
+def forget_idle(connection: sqlite3.Connection, now: float, limit: int) -> None:
+    """Remove up to ``limit`` keys of which nothing is to be remembered, and places that nobody has any more."""
+    connection.execute(_SQL["remove_stale"])
+    idle = connection.execute(_SQL["idle_keys"], (now, limit)).fetchall()
+    if idle:
+        connection.executemany(_SQL["remove_key"], idle)
+        connection.executemany(_SQL["trim_starts"], [(*key, 2**62) for key in idle])
+
+
+_KEY = tuple(item.name for item in dataclasses.fields(KeyRow))
+
+
+def _ticket(row: Sequence[Any]) -> Ticket:
+    values = dict(zip(queries.TICKET, row, strict=True))
+    return Ticket(**values | {"standing": Standing(values["standing"])})
+
+
+def _order(ticket: Ticket) -> tuple[int, int, int]:
+    return ticket.priority, ticket.turn, ticket.number
+
+
+def _queue_row(row: Sequence[Any]) -> QueueRow:
+    values = dict(zip(_QUEUE, row, strict=True))
+    bounds, paused = values["bounds"], values["paused"] == 1
+    return QueueRow(**values | {"bounds": Bounds.from_json(bounds or "{}"), "known": bounds != "", "paused": paused})
+
+
+_QUEUE = ("name", "bounds", "paused", "turn", "last", "number", "starts", "clock", "rests_until")
+
+
+def _queue_values(row: QueueRow) -> tuple[object, ...]:
+    plain = {"bounds": row.bounds.to_json() if row.known else "", "paused": int(row.paused)}
+    return tuple(plain.get(column, getattr(row, column)) for column in _QUEUE)
+
+
+def _terms(override: str | None, declared: str, paused: int) -> QueueTerms:
+    return QueueTerms(
+        override=None if override is None else Bounds.from_json(override),
+        declared=QueueTerms.declared_of(declared),
+        paused=paused == 1,
+    )
