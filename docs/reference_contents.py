@@ -144,7 +144,12 @@ PORTS = {
 """What implements a port repeats none of its methods."""
 
 BASES = {
-    "Client": ["lro_aio.engine.controls.Controls", "lro_aio.engine.bulk.Bulk", "lro_aio.engine.seeing.Seeing"],
+    "Client": [
+        "lro_aio.engine.controls.Controls",
+        "lro_aio.engine.bulk.Bulk",
+        "lro_aio.engine.lookups.Lookups",
+        "lro_aio.engine.seeing.Seeing",
+    ],
     "Operation": ["lro_aio.engine.durable.Durable", "lro_aio.engine.telling.Telling"],
 }
 """Classes whose methods are shown as those of the one that users see."""

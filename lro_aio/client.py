@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
-from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf.message import Message
 
 from lro_aio._missing import needs
@@ -35,6 +33,7 @@ from lro_aio.engine.declaring import Declarations
 from lro_aio.engine.engine import Engine
 from lro_aio.engine.handlers import HandlerFunction, HandlerOptions, Handlers, Register, RegisterAs, Registered
 from lro_aio.engine.life import NeverOpenedError
+from lro_aio.engine.lookups import Lookups
 from lro_aio.engine.operation import Operation
 from lro_aio.engine.schedule_runs import defined, handlers_of
 from lro_aio.engine.seeing import Seeing
@@ -62,7 +61,7 @@ M = TypeVar("M", bound=Message)
 N = TypeVar("N", bound=Message)
 
 
-class Client(Controls, bulk.Bulk, Seeing):
+class Client(Controls, bulk.Bulk, Lookups, Seeing):
     """Starts, runs and watches long-running operations over one store.
 
     Constructing one does no I/O; ``async with client:`` opens it, and leaving the block drains and closes it. It can be
@@ -483,89 +482,6 @@ class Client(Controls, bulk.Bulk, Seeing):
             StoreUnavailableError: The store did not answer.
         """
         return await self.engine.operation(name, state=state, response=response)
-
-    async def get_operation(self, name: str) -> operations_pb2.Operation:
-        """The operation as it is now. A thousand concurrent calls cost one read.
-
-        Raises:
-            InvalidOperationNameError: Malformed name.
-            OperationNotFoundError: Never created, deleted or expired.
-            StoreUnavailableError: The store did not answer.
-        """
-        return (await self.engine.rows.record(name)).to_operation()
-
-    async def list_operations(
-        self,
-        filter: str = "",  # noqa: A002 (the field's name in the RPC)
-        page_size: int = 0,
-        page_token: str = "",
-        parent: str = "",
-    ) -> operations_pb2.ListOperationsResponse:
-        """One page of operations, newest first.
-
-        A page may be short, even empty, while more follow: only an empty ``next_page_token`` is the end (AIP-158).
-
-        Args:
-            filter: The AIP-160 subset of ``docs/filters.md``.
-            page_size: Most operations on the page. 0 takes the default; above the maximum is taken as the maximum.
-            page_token: From the previous page; ``filter`` and ``parent`` must be the same.
-            parent: Whose operations; "" and "operations" are the top level, "-" is every parent.
-
-        Raises:
-            InvalidFilterError: The filter does not parse. It says where.
-            InvalidPageTokenError: The token was not issued for these arguments.
-            InvalidOperationNameError: ``parent`` is malformed.
-            ValueError: ``page_size`` is negative.
-            StoreUnavailableError: The store did not answer.
-        """
-        page = await self.engine.server_host.page(
-            filter=filter, page_size=page_size, page_token=page_token, parent=parent
-        )
-        return page.response
-
-    async def iter_operations(
-        self,
-        filter: str = "",  # noqa: A002 (the field's name in the RPC)
-        *,
-        parent: str = "",
-        page_size: int = 0,
-    ) -> AsyncIterator[operations_pb2.Operation]:
-        """Every operation that the filter matches, newest first, page by page. Raises as ``list_operations``."""
-        token = ""
-        while True:
-            page = await self.list_operations(filter, page_size, token, parent)
-            for operation in page.operations:
-                yield operation
-            token = page.next_page_token
-            if not token:
-                return
-
-    async def wait_operation(self, name: str, timeout: Duration | None = None) -> operations_pb2.Operation:
-        """Wait until the operation has ended. At the timeout, return its latest state, not an error.
-
-        Like the RPC of ``google.longrunning``. ``lro_aio.wait_operation`` raises at the timeout instead. A drain ends
-        the wait; one that begins during a drain is held for a second.
-
-        Args:
-            name: Resource name.
-            timeout: Seconds or a timedelta; None waits for as long as it takes.
-
-        Raises:
-            InvalidOperationNameError: Malformed name.
-            OperationNotFoundError: Never created, expired, or deleted meanwhile.
-            StoreUnavailableError: The store did not answer.
-        """
-        record = await self.engine.rows.wait(name, None if timeout is None else seconds(timeout, "timeout"))
-        return record.to_operation()
-
-    async def watch(self, name: str) -> AsyncIterator[operations_pb2.Operation]:
-        """Yield the operation now and whenever it has changed, until it has ended or the client drains.
-
-        Revisions never go back; some may be skipped. Raises as ``wait_operation``.
-        """
-        async with contextlib.aclosing(self.engine.rows.watch(name)) as records:
-            async for record in records:
-                yield record.to_operation()
 
     async def resume(
         self,
