@@ -480,3 +480,19 @@ async def test_all_that_a_key_may_start_when_its_time_comes_start(client, lro_cl
         await lro_clock.advance(1)
     await asyncio.gather(*ops)
     assert [round(time - began[0]) for time in began] == [0, 0, 0, 60, 60, 60, 120, 120, 120]
+
+
+@pytest.mark.asyncio
+async def test_what_waits_in_a_queue_that_a_release_has_given_up_is_served_on(another, open_client, lro_clock):
+    async with lro.Client(another(), clock=lro_clock, drain_timeout=0) as old:
+        Work(old, lro.Queue("q", running=1))
+        await old.sweep()
+        await old.queues.pause("q")
+        ops = [await old.start("work", key) for key in "ab"]
+        await old.queues.unpause("q")
+    new = await open_client(another())
+    work = Work(new, None)
+    work.end("a", "b")
+    await new.sweep()
+    assert await asyncio.gather(*[(await new.operation(op.name)).result(str) for op in ops]) == ["a", "b"]
+    assert work.peak == 1
