@@ -152,7 +152,7 @@ async def test_a_start_that_is_repeated_or_refused_makes_nothing(lro_client, not
         (True, ""), (False, ""), (False, "OperationAlreadyExistsError"),
     ]  # fmt: skip
     assert len(notes.of(moments.Started)) == 1
-    assert sum(committed.refused for committed in notes.of(moments.Committed)) == 1
+    await until(lambda: sum(committed.refused for committed in notes.of(moments.Committed)) == 1)
 
 
 @pytest.mark.asyncio

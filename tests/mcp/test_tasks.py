@@ -68,7 +68,7 @@ async def test_the_server_says_that_it_has_tasks_and_what_its_tools_take(connect
 async def test_a_call_of_a_tool_is_a_task_and_its_result_is_there_later(connect: Connect) -> None:
     async with connect() as caller:
         task = await caller.begin("report", name="bees", pages=3)
-        assert task.status == "working"
+        assert task.status in ("working", "completed")  # it may be quicker than the answer to its call
         assert task.poll_interval_ms == 10
         done = await reached(caller, task.task_id, "completed")
     result = CallToolResult.model_validate(done.result)

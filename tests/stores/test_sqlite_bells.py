@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,11 +89,13 @@ def test_many_commits_ring_once_in_a_gap(
     store: SqliteStore, other: SqliteStore, rung: queue.SimpleQueue[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bells, "GAP", 0.2)
+    began = time.monotonic()
     for number in range(20):
         create_all(store, row(number))
+    gaps = (time.monotonic() - began) / bells.GAP  # many on a machine that is busy, else not one
     for _ in range(2):
         assert rung.get(timeout=PATIENCE) == OTHER
-    assert rung.empty()
+    assert rung.qsize() <= gaps
 
 
 def test_nobody_waits_for_one_who_does_not_listen(
