@@ -110,9 +110,10 @@ class Lines:
             over = self._expecting.get((record.uid, step))
             if over is not None and not over.done():
                 over.set_result(None)
-            elif record.state is State.SUSPENDED and record.wait is not None:
+            elif record.wait is not None:
                 woken = partial(straight.called, token=record.wait.token, now=now)
-                wakes.append(self._rows.submit(Change(record.name, woken)))
+                if woken(record) is not record:  # else it was told before; to tell it again would be news to the sweep
+                    wakes.append(self._rows.submit(Change(record.name, woken)))
         for outcome in await asyncio.gather(*wakes, return_exceptions=True):
             if isinstance(outcome, BaseException) and not isinstance(outcome, OperationNotFoundError):
                 raise outcome
