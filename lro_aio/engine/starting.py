@@ -358,7 +358,7 @@ class Starter:
         return Seat(queue=queue.name if queue is not None else "", key=key or "", priority=order, whole=whole)
 
     def _seat_of_kept(self, handler: Handler | None, data: bytes, tag: str) -> Seat | None:
-        """As ``_seat``, of a state that no caller gives; None also where its key cannot be told, which its claim says."""
+        """As ``_seat``, of a state that no caller gives. None also where its key cannot be told: its claim says so."""
         try:
             return self._seat(handler, data, tag, None, None)
         except (names.MalformedIdError, StateCodecError):
