@@ -250,11 +250,11 @@ class Dispatcher:
             logger.warning("%s is left to the sweep: %s", record.name, exc, extra=about(record, "left_to_sweep"))
 
     def _is_due(self, record: Record) -> bool:
-        """Whether a pending row may run: one that stands in line for a place has no time, or that of its deadline.
+        """Whether a pending row may run: not while it stands in line for a place.
 
         A claimed one with a later time was left to a process of a newer release.
         """
-        if record.check_time is None or (record.seat is not None and record.check_time == record.deadline):
+        if record.check_time is None or record.in_line:
             return False
         return not record.claim or record.check_time <= self.clock.time()
 

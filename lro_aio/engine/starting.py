@@ -23,7 +23,7 @@ from lro_aio.core.record import Record, Seat, State, Wait
 from lro_aio.core.tracing import CALLER
 from lro_aio.core.webhooks import Webhook, noted
 from lro_aio.engine.dispatch import HANDOVER_RETRY, Dispatcher
-from lro_aio.engine.handlers import OWN, Handler, HandlerFunction, Runnable
+from lro_aio.engine.handlers import Handler, HandlerFunction, Runnable
 from lro_aio.engine.holding import Holding, OperationHost, guessed
 from lro_aio.engine.leases import Leases
 from lro_aio.engine.settings import check_kept
@@ -147,7 +147,7 @@ class Starter:
             parent_operation="" if by is None else by.record.name,
             traceparent=traceparent or CALLER.get(),
             allowed=allowed,
-            webhooks=self._webhooks(webhook, ours=by is not None or handler_name.startswith(OWN)),
+            webhooks=self._webhooks(webhook, ours=by is not None or handler_name.startswith(names.OWN)),
         )
         explicit = bool(traceparent) and by is None
         created = await self._make(record, known if here else None, by, also, explicit=explicit)
@@ -192,7 +192,7 @@ class Starter:
             seat=seat,
             traceparent=CALLER.get(),
             allowed=self._allowed(known, None),
-            webhooks=self._webhooks(None, ours=handler.startswith(OWN)),
+            webhooks=self._webhooks(None, ours=handler.startswith(names.OWN)),
         )
         created = await self._make(record, known if here else None, by, _NONE, explicit=False)
         return Holding(self._host, created, handler=known)

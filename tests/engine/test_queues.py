@@ -518,3 +518,15 @@ async def test_a_claim_that_comes_too_late_for_a_place_is_not_repeated(open_clie
     assert not caplog.records
     work.end("first", "late")
     assert await late == "late"
+
+
+@pytest.mark.parametrize("deadline", [None, 3600])
+@pytest.mark.asyncio
+async def test_a_description_says_in_which_queue_it_waits(client, deadline):
+    work = Work(client, lro.Queue("q", running=1), deadline=deadline)
+    first, second = await client.start("work", "1"), await client.start("work", "2")
+    await until(lambda: work.running)
+    assert (await client.describe(second.name)).waits_for == "for a place in the queue q"
+    work.end("1", "2")
+    await asyncio.gather(first, second)
+    assert (await client.describe(second.name)).waits_for == ""
