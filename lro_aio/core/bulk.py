@@ -7,11 +7,10 @@ from typing import Any
 
 from lro_aio.core import filters
 from lro_aio.core.errors import InvalidFilterError
+from lro_aio.core.names import OWN
 from lro_aio.core.record import Record
 from lro_aio.core.rerunning import links
-from lro_aio.core.schedules import HANDLER as SCHEDULE
 from lro_aio.core.stats import Count, count_json
-from lro_aio.core.webhooks import HANDLER as DELIVERS
 
 __all__ = [
     "EVERYTHING",
@@ -32,7 +31,6 @@ __all__ = [
 
 HANDLER = "lro.bulk"
 """Name of the handler."""
-_OURS = (HANDLER, SCHEDULE, DELIVERS)
 RERUN = "rerun"
 EVERYTHING = "*"
 """The filter for every operation. It has to be said."""
@@ -136,8 +134,10 @@ def preview_json(found: BulkPreview) -> dict[str, Any]:
 
 def spared(record: Record, text: str) -> bool:
     """Whether a row is the package's own, such as a bulk action or a schedule: a filter has to name it to touch it."""
-    own = next((own for own in _OURS if record.handler.startswith(own)), "")
-    return bool(own) and own not in text and record.name not in text
+    if not record.handler.startswith(OWN) or record.name in text:
+        return False
+    kind = OWN + record.handler.removeprefix(OWN).partition(".")[0]  # each schedule has a handler of its own
+    return kind not in text
 
 
 def made_meanwhile(record: Record, until: float) -> bool:

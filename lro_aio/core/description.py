@@ -147,6 +147,8 @@ def described(record: Record, journal: Sequence[Entry], children: Mapping[State,
 def _waits_for(record: Record, now: float) -> str:
     if record.paused and record.state is State.SUSPENDED:
         return "until it is unpaused"
+    if record.in_line and record.seat is not None:
+        return f"for a place in the queue {record.seat.queue}"
     if record.state is State.PENDING:
         return "for a process that runs it"
     if record.state is not State.SUSPENDED or record.wait is None:

@@ -13,6 +13,7 @@ from lro_aio.core.errors import InvalidOperationNameError
 __all__ = [
     "ANY_PARENT",
     "MAX_LABEL",
+    "OWN",
     "MalformedIdError",
     "OperationName",
     "check",
@@ -32,6 +33,9 @@ __all__ = [
 
 ANY_PARENT = "-"
 """As the parent of a list: operations of every parent (the wildcard of AIP-159)."""
+
+OWN = "lro."
+"""What the names of this package's own handlers begin with."""
 
 MAX_NAME = 512
 """Characters. Spanner's 8 KB key limit allows more; nobody's names need it."""

@@ -441,6 +441,12 @@ class Record:
         return self.update_time if self.end_time is None else self.end_time
 
     @property
+    def in_line(self) -> bool:
+        """Whether it stands in a queue's line. A sweep finds it there, and looks at it at its deadline otherwise."""
+        waits = self.state is State.PENDING and self.seat is not None and self.seat.queue != ""
+        return waits and (self.check_time is None or self.check_time == self.deadline)
+
+    @property
     def foreign(self) -> bool:
         """Whether another program made the row and drives it: without lease, and without a revision that moves."""
         return not self.uid

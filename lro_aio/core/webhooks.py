@@ -34,6 +34,7 @@ __all__ = [
     "described",
     "noted",
     "origin_of",
+    "shown_state",
     "told",
     "wanted",
 ]
@@ -169,6 +170,13 @@ def again(state: Mapping[str, Any], source: Record, *, name: str, uid: str, now:
 def origin_of(url: str) -> str:
     """Scheme, host and port of a URL that was checked: what may be shown of it, since the rest may be a secret."""
     return "/".join(url.partition("?")[0].split("/")[:3])
+
+
+def shown_state(handler: str, state: Any) -> Any:
+    """The state of an operation for people: of a delivery, without the query of the URL, which may be a secret."""
+    if handler == HANDLER and isinstance(state, dict) and isinstance(state.get("url"), str):
+        return {**state, "url": state["url"].partition("?")[0]}
+    return state
 
 
 def _read(item: Mapping[str, Any]) -> Webhook:

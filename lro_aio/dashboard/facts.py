@@ -15,6 +15,7 @@ from lro_aio.core.rerunning import links
 from lro_aio.core.shown_progress import progress_of
 from lro_aio.core.stats import Count, DueRoute, FailureGroup, Stats
 from lro_aio.core.timeline import Span
+from lro_aio.core.webhooks import shown_state
 from lro_aio.dashboard.showing import Shower, state_json
 from lro_aio.dashboard.texts import Moment
 
@@ -159,6 +160,7 @@ def of_operation(told: Description, record: Record, children: Sequence[Record], 
         return show.text(value, told.name, told.handler)
 
     error = problem_of(record) if record.state is State.FAILED else None
+    state = shown_state(told.handler, state_json(record.state_data, record.state_codec))
     return {
         **summary(record, show),
         "failedAlike": "" if error is None else failing_filter(record.handler, error.code, error.reason),
@@ -183,7 +185,7 @@ def of_operation(told: Description, record: Record, children: Sequence[Record], 
         "reruns": list(told.reruns),
         "journalEntries": told.entries,
         "bulk": told.handler == HANDLER,
-        "handlerState": show("state", state_json(record.state_data, record.state_codec), told.name, told.handler),
+        "handlerState": show("state", state, told.name, told.handler),
         "operation": _as_clients_see(told.operation, told.handler, show),
         "timeline": [_span(span, text) for span in _ends(told.timeline)],
         "timelineSpans": len(told.timeline),

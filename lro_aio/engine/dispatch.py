@@ -250,11 +250,11 @@ class Dispatcher:
             logger.warning("%s is left to the sweep: %s", record.name, exc, extra=about(record, "left_to_sweep"))
 
     def _is_due(self, record: Record) -> bool:
-        """Whether a pending row may run: one without a time stands in line for a place.
+        """Whether a pending row may run: not while it stands in line for a place.
 
         A claimed one with a later time was left to a process of a newer release.
         """
-        if record.check_time is None:
+        if record.check_time is None or record.in_line:
             return False
         return not record.claim or record.check_time <= self.clock.time()
 
@@ -389,7 +389,7 @@ class Dispatcher:
         if self._waits_for_trial(record, handler, wake):
             return False
         if not _ends_by_claim(record, handler) and not self._slots.has_free(light=handler.light):
-            self._slots.wait(record, wake)
+            self._slots.wait(record, wake, light=handler.light)
             return False
         self._worker.begin_claim(record, handler, token=_token(record, wake), wake=wake, told=told)
         return True
@@ -455,7 +455,7 @@ class Dispatcher:
             return
         if not _ends_by_claim(record, handler) and not self._slots.has_free(light=handler.light):
             if not self._life.draining:
-                self._slots.wait(record, wake)
+                self._slots.wait(record, wake, light=handler.light)
             elif wake is not None:
                 await self.hand_back([record])
             return
@@ -526,7 +526,8 @@ class Dispatcher:
             logger.warning(
                 "the claim of %s failed and is repeated: %s", record.name, outcome, extra=about(record, "claim_failed")
             )
-            self._slots.wait(record, wake)
+            handler = self._runnable.find(record)
+            self._slots.wait(record, wake, light=handler is not None and handler.light)
             self._life.loop.call_later(OUTAGE_PAUSE, self._slots.tell_free)
         elif isinstance(outcome, LroError):
             _log_not_claimed(record, outcome)

@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypedDict, TypeVar, Unpack, cast, ove
 from lro_aio.core.codec import StateCodec, Upgrade
 from lro_aio.core.data import ResponseType
 from lro_aio.core.errors import UnknownHandlerError, UnknownResumePointError
-from lro_aio.core.names import MalformedIdError, check_name
+from lro_aio.core.names import OWN, MalformedIdError, check_name
 from lro_aio.core.policies import Duration, RetryPolicy, seconds
 from lro_aio.core.queues import Queue, check_key
 from lro_aio.core.record import Record
@@ -33,8 +33,6 @@ __all__ = [
 
 HandlerFunction = Callable[[Any], Awaitable[Any]]
 """``async def handler(op)``, or what its decorator made of it."""
-OWN = "lro."
-"""What the names of this package's own handlers begin with."""
 F = TypeVar("F", bound=HandlerFunction)
 O = TypeVar("O")  # noqa: E741 (the operation's type)
 R = TypeVar("R")

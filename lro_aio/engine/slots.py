@@ -44,6 +44,8 @@ class Slots:
         """Names: rows that have a slot and are about to be claimed."""
         self._waiting: dict[str, tuple[Record, Wake | None]] = {}
         """By name, in the order in which they get a slot."""
+        self._waiting_light: set[str] = set()
+        """Of those, the ones that need none: they wait for the end of a trial alone."""
         self._no_claims = asyncio.Event()
         self._no_claims.set()
         self._fill: Callable[[], None] = lambda: None
@@ -114,17 +116,20 @@ class Slots:
         """As ``has_free``, and nothing is noted."""
         return self.free > 0 or (light and not self.closed and not self.blocked)
 
-    def wait(self, record: Record, wake: Wake | None) -> None:
+    def wait(self, record: Record, wake: Wake | None, *, light: bool = False) -> None:
         """Claim a row as soon as there is a free slot.
 
         Args:
             record: Nobody holds it yet: another process may well be first.
             wake: Why a suspended row wakes; None for one that waits for nothing.
+            light: Whether it needs no slot.
         """
         self._starve()
         known = self._waiting.get(record.name)
         if known is None or known[0].revision < record.revision:
             self._waiting[record.name] = (record, wake)
+            if light:
+                self._waiting_light.add(record.name)
         self._changed()  # one that was about to be claimed is not any more: a suspect may have waited for that
 
     @property
@@ -142,8 +147,14 @@ class Slots:
             self._want()
 
     def take_waiting(self) -> list[tuple[Record, Wake | None]]:
-        """As many of the waiting rows as there are free slots, which are kept for them until their claim begins."""
+        """As many of the waiting rows as there are free slots, which are kept for them until their claim begins.
+
+        And all that need none, for which none is kept.
+        """
         taken: list[tuple[Record, Wake | None]] = []
+        if self.has_room(light=True):
+            taken += [self._waiting.pop(name) for name in self._waiting_light if name in self._waiting]
+            self._waiting_light.clear()
         while self._waiting and self.free:
             name = next(iter(self._waiting))
             taken.append(self._waiting.pop(name))
@@ -215,4 +226,5 @@ class Slots:
         """The rows that wait for a slot, and now no longer."""
         left = [record for record, _ in self._waiting.values()]
         self._waiting.clear()
+        self._waiting_light.clear()
         return left

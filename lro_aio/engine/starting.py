@@ -37,9 +37,6 @@ logger = logging.getLogger("lro_aio")
 SCHEMES = (FINGERPRINT_SCHEME, *FORMER_SCHEMES)
 _NONE: tuple[str, ...] = ()
 
-OURS = "lro."
-"""How the names of the handlers of this package begin."""
-
 DIFFERENCES = 1000
 """How many children that differ are remembered, so that each is told of once."""
 MAX_PRIORITY = 1_000_000_000
@@ -150,7 +147,7 @@ class Starter:
             parent_operation="" if by is None else by.record.name,
             traceparent=traceparent or CALLER.get(),
             allowed=allowed,
-            webhooks=self._webhooks(webhook, ours=by is not None or handler_name.startswith(OURS)),
+            webhooks=self._webhooks(webhook, ours=by is not None or handler_name.startswith(names.OWN)),
         )
         explicit = bool(traceparent) and by is None
         created = await self._make(record, known if here else None, by, also, explicit=explicit)
@@ -179,7 +176,9 @@ class Starter:
         known, settings = self._runnable.handlers.find(handler), self._settings
         settings.limits.check("state", len(data))
         own = fingerprint_of(handler, None, request_id)
-        here = settings.dispatch == "local" and self._has_slot_for(known)
+        seat = self._seat_of_kept(known, data, codec)
+        seated = seat is not None or known is None or known.queue is None
+        here = seated and settings.dispatch == "local" and self._has_slot_for(known)
         record = self._new_record(
             "",
             handler,
@@ -190,8 +189,10 @@ class Starter:
             claimed_by=settings.claimant(known, self._rows.store) if known is not None and here else None,
             state_data=data,
             state_codec=codec,
+            seat=seat,
             traceparent=CALLER.get(),
             allowed=self._allowed(known, None),
+            webhooks=self._webhooks(None, ours=handler.startswith(names.OWN)),
         )
         created = await self._make(record, known if here else None, by, _NONE, explicit=False)
         return Holding(self._host, created, handler=known)
@@ -355,6 +356,13 @@ class Starter:
             key = handler.key_of(handler.codec.decode(data, tag))
         whole = queue is not None and queue.scope == "operation"
         return Seat(queue=queue.name if queue is not None else "", key=key or "", priority=order, whole=whole)
+
+    def _seat_of_kept(self, handler: Handler | None, data: bytes, tag: str) -> Seat | None:
+        """As ``_seat``, of a state that no caller gives. None also where its key cannot be told: its claim says so."""
+        try:
+            return self._seat(handler, data, tag, None, None)
+        except (names.MalformedIdError, StateCodecError):
+            return None
 
     def _has_slot_for(self, handler: Handler | None) -> bool:
         """Whether the row is claimed in the write that makes it; else it waits for a slot, or for another process."""

@@ -200,17 +200,21 @@ class Steps:
             tries += 1
             await self._rest(waits, json.loads(again.payload)["until"])
         value = await self._called(waits, name, key, partial(self._call, function, args, timeout), retry, tries, place)
-        data, tag = encode_value(value, kind)
-        self._limits.check("step", len(data))
-        entry = Entry(kind=Kind.STEP, key=key_of(name, key), time=self._clock.time(), payload=data, codec=tag)
-
         gives = () if place is None else (place.step,)
 
         def stored(outcome: Outcome) -> None:
             if isinstance(outcome, Record) and not answer.done():
                 answer.set_result(entry)
 
-        await self._journal.keep(entry, progress=True, gives=gives, answered=stored)
+        try:
+            data, tag = encode_value(value, kind)
+            self._limits.check("step", len(data))
+            entry = Entry(kind=Kind.STEP, key=key_of(name, key), time=self._clock.time(), payload=data, codec=tag)
+            await self._journal.keep(entry, progress=True, gives=gives, answered=stored)
+        except Exception:  # it cannot be kept, which its handler may get over
+            if place is not None:
+                await place.give_back()
+            raise
 
     async def _called(
         self,

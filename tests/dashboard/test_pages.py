@@ -6,6 +6,7 @@ import logging
 import re
 import signal
 from html import unescape
+from pathlib import Path
 
 import httpx
 import pytest
@@ -18,6 +19,7 @@ import lro_aio as lro
 from lro_aio.dashboard import Access, Dashboard, Shown
 from lro_aio.testing import FaultyStore
 
+from ..receiver import receiving
 from ..serving import served
 from ..waiting import until
 from .conftest import EVIL, Note, Serve, Site, everybody
@@ -356,3 +358,18 @@ async def test_before_the_client_is_open_it_says_so(handlers: lro.Handlers) -> N
         transport=httpx.ASGITransport(Dashboard(closed)), base_url="http://localhost/"
     ) as http:
         assert (await http.get("")).status_code == 503
+
+
+async def test_of_a_delivery_no_page_shows_the_query_of_the_receiver(
+    handlers: lro.Handlers, tmp_path: Path, serve: Serve
+) -> None:
+    url = f"sqlite:///{tmp_path / 'o.db'}"
+    async with receiving() as receiver, lro.Client(url, handlers=handlers, webhooks=receiver.rules()) as client:
+        operation = await client.start("echo", Note(), webhook=lro.Webhook(f"{receiver.origin}/hooks?token=s3cret"))
+        await until(lambda: receiver.requests)
+        [told] = [entry.text for entry in await client.history(operation.name) if entry.kind == "WEBHOOK"]
+        name = told.split(" to ")[1]
+        async with serve(Dashboard(client, authorize=everybody(Access.full("ada")))) as site:
+            state = (await site.json("operation", name=name))["handlerState"]
+            assert (state["url"], state["about"]) == (f"{receiver.origin}/hooks", operation.name)
+            assert "s3cret" not in await site.get("operation", name=name)

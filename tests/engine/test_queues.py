@@ -496,3 +496,37 @@ async def test_what_waits_in_a_queue_that_a_release_has_given_up_is_served_on(an
     await new.sweep()
     assert await asyncio.gather(*[(await new.operation(op.name)).result(str) for op in ops]) == ["a", "b"]
     assert work.peak == 1
+
+
+@pytest.mark.asyncio
+async def test_a_claim_that_comes_too_late_for_a_place_is_not_repeated(open_client, store, lro_clock, caplog):
+    client = await open_client(store, max_running=2)
+    work = Work(client, lro.Queue("q", running=1), deadline=3600)
+    busy = Work(client, None, "busy")
+    await asyncio.gather(client.start("work", "first"), client.start("busy", "other"))
+    await until(lambda: work.running and busy.running)
+    late = await client.start("work", "late")  # no slot: nobody has claimed it yet
+    record = await client.server_host.record(late.name)
+    assert (record.claim, record.check_time) == (0, record.deadline)
+    busy.end("other")
+    await until(lambda: client.engine.slots.free)
+    await settled(lro_clock)
+    writes = store.calls["apply"]
+    assert await client.engine.worker.claim(record, client.handlers.get("work")) is None
+    await settled(lro_clock)
+    assert store.calls["apply"] == writes + 1
+    assert not caplog.records
+    work.end("first", "late")
+    assert await late == "late"
+
+
+@pytest.mark.parametrize("deadline", [None, 3600])
+@pytest.mark.asyncio
+async def test_a_description_says_in_which_queue_it_waits(client, deadline):
+    work = Work(client, lro.Queue("q", running=1), deadline=deadline)
+    first, second = await client.start("work", "1"), await client.start("work", "2")
+    await until(lambda: work.running)
+    assert (await client.describe(second.name)).waits_for == "for a place in the queue q"
+    work.end("1", "2")
+    await asyncio.gather(first, second)
+    assert (await client.describe(second.name)).waits_for == ""

@@ -291,3 +291,27 @@ async def test_what_makes_no_sense_is_refused(client):
     await (await client.start("work"))
     assert [text.split(" ", 2)[0] for text in refused] == ["queue_key", "queue_key", "queue"]
     assert "declared twice" in refused[-1]
+
+
+@pytest.mark.parametrize("result", [b"x" * 2000, object()], ids=["too large", "of no type that can be kept"])
+@pytest.mark.asyncio
+async def test_a_result_that_cannot_be_kept_gives_the_place_back(open_client, store, result):
+    client = await open_client(store, limits=lro.Limits(step=1000))
+    gate, queue = asyncio.Event(), lro.Queue("q", running=1)
+
+    async def gives():
+        return result
+
+    @client.handler
+    async def goes_on(op: lro.Operation[None]) -> None:
+        with pytest.raises(lro.LroError):
+            await op.step("call", gives, queue=queue)
+        await gate.wait()
+
+    call = Calls()
+    serve(client, call, queue)
+    first = await client.start(goes_on)
+    call.end("a")
+    assert await (await client.start("work", ["a"])) == ["a"]
+    gate.set()
+    await first

@@ -136,6 +136,24 @@ async def test_what_waits_for_a_slot_comes_before_the_next_suspect(slots, lro_cl
 
 
 @pytest.mark.asyncio
+async def test_what_needs_no_slot_waits_for_the_end_of_a_trial_and_not_for_a_slot(slots, lro_clock):
+    for name in "bcd":
+        run(slots, name)
+    await step(lro_clock, 10)
+    suspect = turn(slots, "a")
+    await step(lro_clock)
+    assert suspect.done()
+    run(slots, "a")
+    slots.wait(row("fresh"), None)
+    slots.wait(row("schedule"), None, light=True)
+    assert slots.take_waiting() == []
+    slots.trials.over("a")
+    assert slots.free == 0
+    assert [record.name for record, _ in slots.take_waiting()] == ["schedule"]
+    assert slots.waits("fresh")
+
+
+@pytest.mark.asyncio
 async def test_the_turn_comes_when_what_was_about_to_be_claimed_waits_again(slots, lro_clock):
     """It had a slot, the suspect came before its claim was sent, and took the slot back."""
     slots.wait(row("fresh"), None)
