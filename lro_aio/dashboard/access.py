@@ -15,12 +15,15 @@ from starlette.requests import Request
 
 from lro_aio.core.logs import event
 
-__all__ = ["VERBS", "Access", "Authorize", "Guard"]
+__all__ = ["RIGHTS", "VERBS", "Access", "Authorize", "Guard"]
 
 logger = logging.getLogger("lro_aio")
 
 VERBS = ("cancel", "pause", "unpause", "rerun", "delete", "send")
-"""What can be done from the dashboard: a field of ``Access`` each."""
+"""What can be done to operations from the dashboard."""
+
+RIGHTS = (*VERBS, "run")
+"""What can be done at all: a field of ``Access`` each."""
 
 THREADS = 16
 """In which plain functions decide at a time."""
@@ -36,10 +39,14 @@ class Access:
     """Who it is, for the history of what they do and for the log."""
     cancel: bool = False
     pause: bool = False
+    """Operations, queues and schedules: who may pause all that a filter selects is held back by nothing less."""
     unpause: bool = False
+    """Likewise."""
     rerun: bool = False
     delete: bool = False
     send: bool = False
+    run: bool = False
+    """Start an operation of a schedule now: nothing else here starts what was not there before."""
 
     @classmethod
     def read_only(cls, name: str = "") -> Self:
@@ -49,16 +56,16 @@ class Access:
     @classmethod
     def full(cls, name: str = "") -> Self:
         """May do everything."""
-        return cls(name=name, cancel=True, pause=True, unpause=True, rerun=True, delete=True, send=True)
+        return cls(name=name, cancel=True, pause=True, unpause=True, rerun=True, delete=True, send=True, run=True)
 
     @property
     def can_act(self) -> bool:
-        """Whether they may do anything."""
+        """Whether they may do anything to operations."""
         return any(map(self.allows, VERBS))
 
     def allows(self, verb: str) -> bool:
         """Whether they may do this: one of the fields. What is no field, nobody may."""
-        return verb in VERBS and getattr(self, verb) is True
+        return verb in RIGHTS and getattr(self, verb) is True
 
 
 Authorize = Callable[[Request], Access | Awaitable[Access | None] | None]

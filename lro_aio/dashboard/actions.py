@@ -23,7 +23,7 @@ from lro_aio.dashboard.access import VERBS, Access
 from lro_aio.dashboard.texts import plain
 from lro_aio.servers.errors import RequestError, invalid, status_of
 
-__all__ = ["Actions", "Done", "Order", "Outcome", "check", "new_id", "read_order"]
+__all__ = ["KINDS", "Actions", "Done", "Order", "Outcome", "check", "new_id", "read_order"]
 
 logger = logging.getLogger("lro_aio")
 
@@ -33,6 +33,8 @@ MOST_NAMES = 1000
 """Operations that one form names."""
 MOST_ORDERS = 256
 """Orders that are remembered, so that one that comes twice is carried out once."""
+KINDS = {"queue": ("pause", "unpause"), "schedule": ("run", "pause", "unpause")}
+"""What can be done to what is no operation: a field of the form names one."""
 AT_ONCE = 50
 """Operations of an order that are acted on at a time."""
 
@@ -49,6 +51,8 @@ class Order:
     """What a form asks for."""
 
     verb: str
+    kind: str = ""
+    """One of ``KINDS``, of which ``names`` has one; "" for operations."""
     names: tuple[str, ...] = ()
     filter: str = ""
     """Instead of names: which operations, as for ``Client.cancel_operations``."""
@@ -69,7 +73,7 @@ class Outcome:
     """Why it was refused; "" where it was done."""
     code: Code = Code.OK
     made: str = ""
-    """The operation that runs it again."""
+    """The operation that runs it again, or that a schedule has started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,17 +93,24 @@ def read_order(fields: Sequence[tuple[str, str]]) -> Order:
     """
     said = dict(fields)
     verb = said.get("verb", "")
-    if verb not in VERBS:
-        raise invalid("verb", f"must be one of {', '.join(VERBS)}")
+    kind = next((kind for kind in KINDS if kind in said), "")
+    verbs = KINDS.get(kind, VERBS)
+    if verb not in verbs:
+        raise invalid("verb", f"must be one of {', '.join(verbs)}")
     if len(said.get("reason", "")) > LONGEST_REASON:
         raise invalid("reason", f"is longer than {LONGEST_REASON} characters")
     order = Order(
         verb=verb,
+        kind=kind,
         reason=said.get("reason", ""),
         topic=said.get("topic", ""),
         payload=said.get("payload", ""),
         id=said.get("id", ""),
     )
+    if kind:
+        if not said[kind]:
+            raise invalid(kind, "is missing")
+        return replace(order, names=(said[kind],))
     if said.get("scope") == "all":
         if verb not in BULK_VERBS:
             raise invalid("verb", "cannot be done to all that a filter selects")
@@ -144,10 +155,13 @@ class Actions:
             while len(self._known) > MOST_ORDERS:
                 self._known.popitem(last=False)
         try:
-            return await asyncio.shield(known)
+            done = await asyncio.shield(known)
         except Exception:
             self._known.pop(order, None)  # nothing is known of it: the same may be asked for again
             raise
+        if any(outcome.code is Code.UNAVAILABLE for outcome in done.outcomes):
+            self._known.pop(order, None)  # likewise
+        return done
 
     async def _act(self, order: Order, access: Access) -> Done:
         who = plain(access.name)[:64] or "the dashboard"
@@ -171,12 +185,16 @@ class Actions:
         except Exception as exc:  # noqa: BLE001 (`status_of` logs what is not ours; the others go on)
             status = status_of(exc, client=self._client, expose=self._client.expose_errors)
             return Outcome(name=name, problem=status.message, code=Code.of(status.code))
-        _note(order, reason, name, name)
+        _note(order, reason, name if not order.kind else made, f"{order.kind} {name}".strip())
         return Outcome(name=name, made=made)
 
     async def _do(self, order: Order, name: str, reason: str) -> str:
         client = self._client
         request = hashlib.sha256(f"{order.id}\n{name}".encode()).hexdigest()
+        if order.kind == "queue":
+            return await self._do_to_queue(order.verb, name)
+        if order.kind == "schedule":
+            return await self._do_to_schedule(order.verb, name, reason, request)
         match order.verb:
             case "cancel":
                 await client.cancel_operation(name, reason=reason)
@@ -192,6 +210,25 @@ class Actions:
                 return (await client.rerun_operation(name, request_id=request, reason=reason)).name
         return ""
 
+    async def _do_to_queue(self, verb: str, name: str) -> str:
+        queues = self._client.queues
+        try:
+            await (queues.pause(name) if verb == "pause" else queues.unpause(name))
+        except LookupError as exc:
+            raise RequestError(make_status(Code.NOT_FOUND, str(exc.args[0]), reason="QUEUE_NOT_FOUND")) from exc
+        return ""
+
+    async def _do_to_schedule(self, verb: str, name: str, reason: str, request: str) -> str:
+        schedules = self._client.schedules
+        match verb:
+            case "pause":
+                await schedules.pause(name, reason)
+            case "unpause":
+                await schedules.unpause(name, reason)
+            case "run":
+                return (await schedules.run(name, request_id=request)).name
+        return ""
+
 
 def check(order: Order, access: Access) -> None:
     """Refuse what the caller may not do, and a message that nobody could read.
@@ -200,7 +237,7 @@ def check(order: Order, access: Access) -> None:
         RequestError: See above.
     """
     if not access.allows(order.verb):
-        sentence = f"your access does not allow you to {order.verb} operations"
+        sentence = f"your access does not allow you to {order.verb} {order.kind or 'operation'}s"
         raise RequestError(make_status(Code.PERMISSION_DENIED, sentence, reason="ACCESS_DENIED"))
     if order.verb == "send" and order.id:
         payload_of(order)

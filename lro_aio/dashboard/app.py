@@ -22,7 +22,7 @@ from lro_aio.core.errors import InvalidFilterError, LroError, OperationNotFoundE
 from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.status import make_status
 from lro_aio.dashboard.access import Access, Authorize, Guard
-from lro_aio.dashboard.actions import Actions, Done, Order, check, new_id, read_order
+from lro_aio.dashboard.actions import Actions, Done, Order, Outcome, check, new_id, read_order
 from lro_aio.dashboard.live import NewsStream
 from lro_aio.dashboard.rendering import render, static, version
 from lro_aio.dashboard.showing import Show, Shower
@@ -200,8 +200,7 @@ class Dashboard:
             return _see_other(_operation_link(done.bulk))
         only = done.outcomes[0] if len(done.outcomes) == 1 else None
         if only is not None and not only.problem:
-            gone = order.verb == "delete"
-            return _see_other("operations" if gone else _operation_link(only.made or only.name))
+            return _see_other(_after(order, only))
         return await self._page(call, "result.html", 200 if only is None else only.code.http, order=order, done=done)
 
     async def _word(self, page: str, query: Mapping[str, str]) -> tuple[str, str]:
@@ -286,6 +285,15 @@ def _raw_path(scope: Scope) -> str:
 def _events(page: str, query: Mapping[str, str], tag: str) -> dict[str, str]:
     asked = {key: query[key] for key in ("name", "filter", "page") if query.get(key)}
     return {"url": f"events?{urlencode({'of': page, **asked}, errors='replace')}", "tag": tag}
+
+
+def _after(order: Order, outcome: Outcome) -> str:
+    """Where what was done is seen."""
+    if outcome.made:
+        return _operation_link(outcome.made)
+    if order.kind:
+        return f"{order.kind}s"
+    return "operations" if order.verb == "delete" else _operation_link(outcome.name)
 
 
 def _operation_link(name: str) -> str:

@@ -34,6 +34,7 @@ WORDS = {
     "rerun": "Run again",
     "delete": "Delete",
     "send": "Send a message",
+    "run": "Run now",
 }
 """What is done, on buttons."""
 
@@ -80,7 +81,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters.update(
         when=_when, took=length, number=number, pretty=_pretty, cut=cut, name=_name, quoted=quoted, caret=_caret,
-        css=_css, axis=_axis, rate=_rate,
+        css=_css, axis=_axis, at=_at, rate=_rate,
     )  # fmt: skip
     environment.globals.update(
         chart=drawn, is_bad=is_bad, link=_link, VERBS=VERBS, WORDS=WORDS, ASKED={**WORDS, "send": "Send a message to"}
@@ -113,6 +114,12 @@ def _axis(context: jinja2.runtime.Context, moment: float) -> Markup:
     return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(
         told, f"{told[11:19]} UTC" if near else told[:16].replace("T", " ")
     )
+
+
+def _at(moment: float) -> Markup:
+    """A moment of a calendar."""
+    told = exact(moment)
+    return Markup('<time datetime="{0}">{1}</time>').format(told, f"{told[:10]} {told[11:19].removesuffix(':00')} UTC")
 
 
 def _pretty(value: Any) -> str:

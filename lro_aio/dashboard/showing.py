@@ -26,13 +26,13 @@ class Shown:
 
     part: str
     """"state", "metadata", "response" or "error", as JSON; or "text": a sentence of an error, a progress, a reason
-    or of the history, the name of a step, a topic, or what the operation waits for."""
+    or of the history, the name of a step, a topic, what the operation waits for, or the key of a queue."""
     value: Any
     """JSON."""
     operation: str
-    """Name of the operation."""
+    """Name of the operation; "" of the key of a queue."""
     handler: str
-    """"" where its creator drives it."""
+    """"" where its creator drives it, and of the key of a queue."""
 
 
 Show = Callable[[Shown], Any]
@@ -58,7 +58,7 @@ class Shower:
             json.dumps(shown)
         except Exception as exc:  # noqa: BLE001 (the application's: whatever it is, nothing is shown by it)
             logger.warning(
-                "the %s of %s is not shown: show= raised %s", part, operation, type(exc).__name__,
+                "the %s of %s is not shown: show= raised %s", part, operation or "a queue", type(exc).__name__,
                 extra=event("dashboard_hid", operation=operation, handler=handler),
             )  # fmt: skip
             return HIDDEN

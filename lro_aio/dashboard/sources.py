@@ -15,8 +15,9 @@ import anyio.to_thread
 from lro_aio.client import Client
 from lro_aio.core.errors import StoreSchemaError
 from lro_aio.core.names import ANY_PARENT
+from lro_aio.core.schedules import ScheduleInfo
 from lro_aio.core.stats import Stats
-from lro_aio.dashboard import facts
+from lro_aio.dashboard import facts, standing
 from lro_aio.dashboard.looks import Look, Looks
 from lro_aio.dashboard.pace import Pace
 from lro_aio.dashboard.showing import Shower
@@ -24,7 +25,7 @@ from lro_aio.dashboard.texts import jsonable
 
 __all__ = ["PAGES", "Sources"]
 
-PAGES = ("overview", "operations", "operation", "failures", "workers")
+PAGES = ("overview", "operations", "operation", "failures", "queues", "schedules", "workers")
 """What can be looked at."""
 PAGE_SIZE = 50
 """Operations of a list."""
@@ -122,6 +123,25 @@ class Sources:
         )
         told = {"failures": overview.data["failures"], "paused": paused.data, "failed": failed.data}
         return await _in_thread(lambda: told)
+
+    async def _queues(self, asked: _Asked) -> Look:  # noqa: ARG002
+        try:
+            found = await self._client.queues.list()
+        except StoreSchemaError:
+            found = None
+        return await _in_thread(lambda: standing.of_queues(found, self._show))
+
+    async def _schedules(self, asked: _Asked) -> Look:  # noqa: ARG002
+        found: list[ScheduleInfo] = []
+        problem = ""
+        try:
+            found = await self._client.schedules.list()
+        except (
+            ImportError,
+            ValueError,
+        ) as exc:  # an extra or a time zone that only workers have
+            problem = str(exc)
+        return await _in_thread(lambda: standing.of_schedules(found, self._show, problem))
 
     async def _workers(self, asked: _Asked) -> Look:  # noqa: ARG002
         overview = await self.look("overview", {})

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["Moment", "ago", "cut", "exact", "jsonable", "length", "number", "plain"]
+__all__ = ["Moment", "ago", "cut", "exact", "exact_length", "jsonable", "length", "number", "plain"]
 
 LONGEST = 20_000
 """Characters of a text that a page shows."""
@@ -85,6 +85,18 @@ def length(seconds: float) -> str:
             whole, rest = divmod(int(seconds), size)
             return f"{whole} {unit} {rest // part} {smaller}" if rest // part else f"{whole} {unit}"
     raise AssertionError("a length is longer than days")
+
+
+def exact_length(seconds: float) -> str:
+    """A length of time, to its last figure."""
+    told = []
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        whole, seconds = divmod(seconds, size)
+        if whole:
+            told.append(f"{whole:.0f} {unit}")
+    if seconds or not told:
+        told.append(f"{seconds:g} s")
+    return " ".join(told)
 
 
 def number(count: Mapping[str, Any]) -> str:

@@ -12,11 +12,20 @@ import lro_aio as lro
 from lro_aio.dashboard import Access, Dashboard
 
 from ..serving import served
-from ..waiting import reached
+from ..waiting import PATIENCE, reached
 
 EVIL = "<script>document.title = 'caught'</script><b>bold</b> & \x1b[31m\u202eturned"
 LONG = "x" * 300
 """One word that nothing breaks."""
+QUEUES = (
+    lro.Queue("models", running=2, per_key=1, rate=lro.Rate(200, per=60), rate_per_key=lro.Rate(5, per=1.5)),
+    lro.Queue("q" * 128),
+)
+SCHEDULES = (
+    lro.Schedule("nightly", "says", cron="30 2 * * *", timezone="America/Argentina/ComodRivadavia"),
+    lro.Schedule("often", "fails", every=1, state="no disk"),
+    lro.Schedule("s" * 100, "says", cron="0 0 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15 1,2,3,4,5,6,7,8,9,10 *"),
+)
 
 
 @dataclass
@@ -55,6 +64,18 @@ class Site:
             await reached(self.client, name, "RUNNING", "SUSPENDED", "SUCCEEDED", "FAILED")
         return names
 
+    async def line_up(self, number: int) -> None:
+        """Operations that wait in queues, and schedules of which one has failed; see ``serving(standing=True)``."""
+        for one in range(number):
+            key = ("ada", "<b>bold</b> & co", "k" * 256)[one % 3] if one < 30 else f"tenant {one}"
+            await self.client.start("asks-models", "", queue_key=key)
+        await self.client.queues.set(QUEUES[1].name, running=1_000_000)
+        await self.client.queues.pause(QUEUES[1].name)
+        async with asyncio.timeout(PATIENCE):
+            while not (await self.client.schedules.get("often")).failures:
+                await asyncio.sleep(0.01)
+        await self.client.schedules.pause("often", EVIL)
+
 
 def handlers_of(goes_on: asyncio.Event) -> lro.Handlers:
     """The handlers of a site."""
@@ -87,21 +108,39 @@ def handlers_of(goes_on: asyncio.Event) -> lro.Handlers:
     return handlers
 
 
+def queued_handlers() -> lro.Handlers:
+    """Handlers that wait in queues."""
+    handlers = lro.Handlers()
+
+    @handlers.handler("asks-models", state=str, queue=QUEUES[0])
+    async def asks_models(op: lro.Operation[str]) -> Any:
+        return await op.receive("answer")
+
+    @handlers.handler("waits", state=str, queue=QUEUES[1])
+    async def waits(op: lro.Operation[str]) -> Any:
+        return await op.receive("answer")
+
+    return handlers
+
+
 def everything(request: object) -> Access:
     """Whoever comes may do everything."""
     return Access.full("ada")
 
 
 @asynccontextmanager
-async def serving(app: Any = None, **options: Any) -> AsyncIterator[Site]:
+async def serving(app: Any = None, *, standing: bool = False, **options: Any) -> AsyncIterator[Site]:
     """A site that is served.
 
     Args:
         app: Made of the dashboard, and served in its place.
+        standing: Whether it has queues and schedules.
         options: Of ``served``.
     """
     goes_on = asyncio.Event()
-    async with lro.Client("sqlite://", handlers=[handlers_of(goes_on)], expose_errors=True) as client:
+    handlers = [handlers_of(goes_on), *([queued_handlers()] if standing else [])]
+    schedules = SCHEDULES if standing else ()
+    async with lro.Client("sqlite://", handlers=handlers, schedules=schedules, expose_errors=True) as client:
         dashboard: Any = Dashboard(client, authorize=everything)
         async with served(app(dashboard) if app else dashboard, lifespan="off", abrupt=True, **options) as url:
             try:

@@ -9,7 +9,7 @@ import pytest
 
 from ..waiting import reached
 from .conftest import Open, expect
-from .site import Site
+from .site import Site, serving
 
 if TYPE_CHECKING:
     from playwright.async_api import Page
@@ -131,3 +131,32 @@ async def test_a_double_click_does_it_once(site: Site, page: Page) -> None:
     await page.get_by_role("button", name="Run again 1").dblclick()
     await page.wait_for_url("**/operation?*")
     assert len((await site.client.describe(name)).reruns) == 1
+
+
+async def test_queues_and_schedules_are_paused_and_run_by_keyboard_alone(open_page: Open) -> None:
+    async with serving(standing=True) as site, open_page(site) as page:
+        for path, name in (("queues", "models"), ("schedules", "nightly")):
+            await page.goto(path)
+            row = page.locator("tr", has=page.get_by_role("cell", name=name))
+            for button, state in (("Pause", "Paused"), ("Unpause", "Open" if path == "queues" else "Active")):
+                await confirmed(page, button, f"{button}: {name}")
+                assert page.url.endswith(path)
+                await expect(row.locator(".state")).to_have_text(state)
+        await confirmed(page, "Run now", "Run now: nightly")
+        await expect(page.locator("#live-head .state")).to_have_text("Succeeded")
+
+
+async def test_queues_and_schedules_need_no_scripts(open_page: Open) -> None:
+    async with serving(standing=True) as site, open_page(site, java_script_enabled=False) as page:
+        await page.goto("./")
+        await page.get_by_role("link", name="Queues", exact=True).click()
+        await page.get_by_role("button", name="Pause: models").click()
+        await page.get_by_label("Reason").fill("the bill")
+        await page.get_by_role("button", name="Pause").click()
+        await expect(page.get_by_role("button", name="Unpause: models")).to_be_visible()
+        await page.get_by_role("link", name="Schedules", exact=True).click()
+        await page.locator("summary").first.click()
+        await expect(page.locator("td li").first).to_be_visible()
+        await page.get_by_role("button", name="Run now: nightly").click()
+        await page.get_by_role("button", name="Run now").click()
+        await expect(page.get_by_role("heading", level=1)).to_contain_text("operations/")

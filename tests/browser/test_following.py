@@ -60,6 +60,23 @@ async def test_a_list_and_the_overview_follow_too_and_keep_what_was_ticked(site:
     assert await never_left(page)
 
 
+async def test_queues_and_schedules_follow_too_and_keep_what_was_opened(open_page: Open) -> None:
+    async with serving(standing=True) as site, open_page(site) as page:
+        await page.goto("queues")
+        await mark(page)
+        await site.client.queues.pause("models")
+        await expect(page.get_by_role("button", name="Unpause: models")).to_be_visible()
+        assert await never_left(page)
+        await page.goto("schedules")
+        await mark(page)
+        moments = page.locator("details")
+        await moments.first.locator("summary").click()
+        await site.client.schedules.pause("nightly", "inventory")
+        await expect(page.get_by_text("inventory")).to_be_visible()
+        assert await moments.first.evaluate("one => one.open")
+        assert await never_left(page)
+
+
 async def test_the_focus_stays_where_it_was(site: Site, page: Page) -> None:
     op = await site.client.start("asks", "who", metadata=struct_pb2.Struct())
     name = op.name

@@ -19,21 +19,27 @@ pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 WIDTHS = (390, 768, 1440)
 """A phone, a tablet, a desk."""
+STANDING = (("queues", "unpause"), ("schedules", "run"), ("schedules", "pause"))
+"""Pages of what is no operation, and what is done there."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session", params=[0, 3, 120])
 async def filled(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Site, list[str]]]:
     """A site with so many operations."""
-    async with serving() as site:
+    async with serving(standing=request.param > 0) as site:
+        if request.param:
+            await site.line_up(request.param)
         yield site, await site.fill(request.param)
 
 
 def pages(names: list[str], most: int = 15) -> list[str]:
     """One of each kind of page; of ``most`` operations."""
-    lists = ["./", "operations", "failures", "workers", "operations?filter=nonsense", "nowhere", "operation?name=no"]
+    lists = ["./", "operations", "failures", "queues", "schedules", "workers"]
+    odd = ["operations?filter=nonsense", "nowhere", "operation?name=no"]
     filters = ["state = FAILED", "handler = asks"]
     return [
         *lists,
+        *odd,
         *(f"operations?filter={quote(text)}" for text in filters),
         *(f"operation?name={quote(name)}" for name in names[:most]),
     ]
@@ -64,6 +70,9 @@ async def test_nothing_is_wider_than_the_screen(open_page: Open, filled: Any, wi
             for path in pages(names)[-1:] if names else ():
                 await confirming(page, path, verb)
                 assert await overflow(page) == [], verb
+        for path, verb in STANDING if names else ():
+            await confirming(page, path, verb)
+            assert await overflow(page) == [], (path, verb)
 
 
 async def confirming(page: Page, path: str, verb: str) -> None:
@@ -89,6 +98,9 @@ async def test_axe_finds_nothing_serious(open_page: Open, filled: Any, scheme: A
             for path in pages(names)[-1:] if names else ():
                 await confirming(page, path, verb)
                 assert told((await Axe().run(page)).response["violations"]) == [], verb
+        for path, verb in STANDING if names else ():
+            await confirming(page, path, verb)
+            assert told((await Axe().run(page)).response["violations"]) == [], (path, verb)
 
 
 def told(violations: list[Any]) -> list[str]:

@@ -24,8 +24,12 @@ PATHS = (
     "operations",
     "operation?name=operations/a",
     "failures",
+    "queues",
+    "schedules",
     "workers",
     "api/overview",
+    "api/queues",
+    "api/schedules",
     "events",
     "static/dashboard.js",
 )

@@ -167,6 +167,18 @@ async def test_an_order_whose_answer_was_lost_may_come_again(site: Site, store: 
     assert (await site.http.post("act", data=form, headers=SAME)).status_code == 303
 
 
+async def test_an_order_for_one_whose_answer_was_lost_may_come_again_and_is_carried_out_once(
+    site: Site, store: FaultyStore
+) -> None:
+    name = await site.started("fails", "no")
+    form = {"verb": "rerun", "name": name}
+    form["id"] = field((await site.confirm(**form)).text, "id")
+    store.fail("apply", times=1, when="after")
+    assert (await site.http.post("act", data=form, headers=SAME)).status_code == 503
+    answer = await site.http.post("act", data=form, headers=SAME)
+    assert (await site.client.describe(name)).reruns == (led_to(answer.headers["location"]),)
+
+
 async def test_an_order_for_a_filter_is_started_once_though_its_answer_was_lost(site: Site, store: FaultyStore) -> None:
     await site.started("asks")
     form = {"verb": "pause", "scope": "all", "filter": "handler = asks"}

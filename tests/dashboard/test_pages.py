@@ -26,7 +26,7 @@ from .conftest import EVIL, Note, Serve, Site, everybody
 
 pytestmark = pytest.mark.asyncio
 
-PAGES = ("", "operations", "failures", "workers")
+PAGES = ("", "operations", "failures", "queues", "schedules", "workers")
 
 
 async def test_an_empty_store_says_what_to_do(site: Site) -> None:
@@ -281,6 +281,8 @@ async def test_it_works_below_any_prefix(client: lro.Client, serve: Serve, kind:
         for link in (
             "operations",
             "failures",
+            "queues",
+            "schedules",
             "workers",
             "static/dashboard.css",
             "static/dashboard.js",

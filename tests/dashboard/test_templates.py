@@ -77,6 +77,14 @@ def test_lengths_are_told_as_people_do(seconds: float, said: str) -> None:
     assert texts.length(seconds) == said
 
 
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0 s"), (0.5, "0.5 s"), (60, "1 min"), (5400, "1 h 30 min"), (90061, "1 d 1 h 1 min 1 s"), (604800, "7 d")],
+)
+def test_intervals_are_told_exactly(seconds: float, said: str) -> None:
+    assert texts.exact_length(seconds) == said
+
+
 def span(kind: str, start: float, end: float | None) -> dict[str, object]:
     return {"kind": kind, "start": start, "end": end, "label": "", "outcome": "", "error": "", "attempts": 1}
 
