@@ -133,20 +133,16 @@ class Client(Controls, bulk.Bulk, Lookups, Seeing):
         if not isinstance(self.store, Store):
             raise TypeError(f"store must be a URL or a Store, not {type(store).__name__}")
         self.scheduler: Scheduler = scheduler if scheduler is not None else LocalScheduler()
-        self.handlers = Handlers()
-        self.handlers.include(bulk.handlers)
-        for registry in [handlers] if isinstance(handlers, Handlers) else handlers:
-            self.handlers.include(registry)
         self._declared = tuple(schedules)
-        self.handlers.include(handlers_of(self._declared))
+        self.handlers = Handlers()
+        given = [handlers] if isinstance(handlers, Handlers) else handlers
+        for registry in (bulk.handlers, *given, handlers_of(self._declared)):
+            self.handlers.include(registry)
         if dispatch not in (None, "local", "scheduler"):
             raise ValueError(f'dispatch must be "local" or "scheduler", not {dispatch!r}')
         for name, value in (("max_running", max_running), ("max_attempts", max_attempts)):
             whole(value, name)
-        _check_kind("lease", lease, LeasePolicy)
-        _check_kind("sweep", sweep, SweepPolicy)
-        _check_kind("retention", retention, RetentionPolicy)
-        _check_kind("limits", limits, Limits)
+        _check_policies(lease=lease, sweep=sweep, retention=retention, limits=limits)
         bounds = limits if limits is not None else Limits()
         check_row(self.store, bounds)
         if webhooks is not None:
@@ -531,6 +527,16 @@ class Client(Controls, bulk.Bulk, Lookups, Seeing):
         return unmarshal_operation(await self.get_operation(name), response, metadata)
 
 
-def _check_kind(name: str, policy: object, kind: type) -> None:
-    if policy is not None and not isinstance(policy, kind):
-        raise TypeError(f"{name} must be a {kind.__name__}, not {type(policy).__name__}")
+_POLICIES: dict[str, type] = {
+    "lease": LeasePolicy,
+    "sweep": SweepPolicy,
+    "retention": RetentionPolicy,
+    "limits": Limits,
+}
+
+
+def _check_policies(**given: object) -> None:
+    for name, policy in given.items():
+        kind = _POLICIES[name]
+        if policy is not None and not isinstance(policy, kind):
+            raise TypeError(f"{name} must be a {kind.__name__}, not {type(policy).__name__}")

@@ -11,7 +11,7 @@ from dataclasses import replace
 from lro_aio.core import trail
 from lro_aio.core.errors import InvalidTransitionError, OperationNotDoneError
 from lro_aio.core.journal import Entry, Kind
-from lro_aio.core.record import NO_STATE, NOT_KEPT, Record, State
+from lro_aio.core.record import NO_STATE, NOT_KEPT, Record, Seat, State
 from lro_aio.core.webhooks import as_at_the_start
 
 __all__ = ["again", "linked", "links", "portions", "steps_of"]
@@ -60,7 +60,8 @@ def again(source: Record, *, name: str, uid: str, now: float, fingerprint: str, 
         fingerprint=fingerprint,
         traceparent=source.traceparent,
         trail=trail.noted(as_at_the_start(source, now), now, trail.RERUN, _link("of", source.name, reason)),
-        seat=source.seat,
+        # In the queue that its handler has by now: the first claim knows it.
+        seat=None if source.seat is None else Seat(queue="", key=source.seat.key, priority=source.seat.priority),
         deadline=None if source.deadline is None else now + (source.deadline - source.create_time),
     )
 

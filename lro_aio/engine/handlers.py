@@ -339,10 +339,7 @@ class Handlers:
         for point in filter(None, (cleanup, last)):
             check_name("resume point", point)
         allowed = None if deadline is None else seconds(deadline, "deadline", positive=True)
-        if queue is not None and not isinstance(queue, Queue):
-            raise TypeError(f"queue must be a Queue, not {type(queue).__name__}")
-        if queue_key is not None and (queue is None or not callable(queue_key)):
-            raise TypeError("queue_key must be a function of the state, and needs a queue")
+        _check_queue(queue, queue_key)
         if pause_on_failure not in (None, True, False):
             raise TypeError(f"pause_on_failure must be True, False or None, not {pause_on_failure!r}")
 
@@ -449,6 +446,13 @@ class Runnable:
     def routes(self) -> list[Route]:
         """What a sweep of this process may touch: rows that it can run, and those that their creators drive."""
         return [("", ""), *self.handlers.routes()]
+
+
+def _check_queue(queue: object, queue_key: object) -> None:
+    if queue is not None and not isinstance(queue, Queue):
+        raise TypeError(f"queue must be a Queue, not {type(queue).__name__}")
+    if queue_key is not None and (queue is None or not callable(queue_key)):
+        raise TypeError("queue_key must be a function of the state, and needs a queue")
 
 
 def _checked_points(resume_points: Collection[str] | None) -> frozenset[str] | None:

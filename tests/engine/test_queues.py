@@ -530,3 +530,25 @@ async def test_a_description_says_in_which_queue_it_waits(client, deadline):
     work.end("1", "2")
     await asyncio.gather(first, second)
     assert (await client.describe(second.name)).waits_for == ""
+
+
+@pytest.mark.asyncio
+async def test_what_is_run_again_waits_in_the_queue_that_its_handler_has_by_then(open_client, another, row):
+    first = another()
+    client = await open_client(first)
+    work = Work(client, lro.Queue("before", running=1))
+    work.end("1")
+    op = await client.start("work", "1", queue_key="ada", priority=3)
+    await op
+    assert row(op.name, first).seat.queue == "before"
+    await client.queues.pause("before")
+    await client.aclose()
+    second = another()
+    client = await open_client(second)
+    work = Work(client, lro.Queue("now", running=1))
+    again = await client.rerun_operation(op.name)
+    await until(lambda: work.running)
+    seat = row(again.name, second).seat
+    assert (seat.queue, seat.key, seat.priority) == ("now", "ada", 3)
+    work.end("1")
+    await again
