@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -78,40 +77,29 @@ def test_a_decision_costs_one_round_trip_more_and_what_has_no_queue_none(shared_
 
 
 def test_batches_of_several_queues_in_any_order_do_not_wait_for_each_other(shared_url: str) -> None:
-    """Operations are locked by their names, and queues after them by theirs: not one deadlock, which costs a second."""
+    """Operations are locked by their names, and queues after them by theirs. The server looks for no deadlock here."""
     queues = [f"q{n}" for n in range(6)]
-    with (
-        closing(PostgresStore(shared_url, lanes=8, timeout=20)) as store,
-        psycopg.connect(shared_url.partition("?")[0]) as sql,
-    ):
+    patient = f"{shared_url}&options=-c%20deadlock_timeout%3D1h"
+    with closing(PostgresStore(patient, lanes=8, timeout=15)) as store:
         store.open()
         for queue in queues:
             store.change_queue(queue, lambda terms: terms.declare("a", Bounds(running=5, per_key=2), NOW))
         create_all(store, *(other_queue(n, queues[n % 6], f"k{n % 4}") for n in range(240)))
 
-        def deadlocks() -> object:
-            sql.rollback()
-            return sql.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()").fetchone()
-
-        before = deadlocks()
-
         def work(seed: int) -> None:
             rng = random.Random(seed)
-            for turn in range(15):
-                chosen = rng.sample(range(seed * 30, seed * 30 + 30), 8)
-                ran = claim(store, *chosen)
+            for turn in range(10):
+                ran = claim(store, *rng.sample(range(seed * 30, seed * 30 + 30), 8))
                 for number in rng.sample(ran, len(ran)):
                     finish(store, number)
                 first = 1000 + seed * 1000 + turn * 10
                 numbers = rng.sample(range(first, first + 6), 6)
                 create_all(store, *(other_queue(n, rng.choice(queues), f"k{n % 4}") for n in numbers))
+                store.purge(now=NOW, limit=10)
 
-        began = time.monotonic()
         with ThreadPoolExecutor(8) as pool:
             for done in [pool.submit(work, seed) for seed in range(8)]:
                 done.result(PATIENCE)
-        assert time.monotonic() - began < PATIENCE
-        assert deadlocks() == before
         assert [status.running for status in store.queues(now=NOW)] == [0] * 6
 
 

@@ -20,10 +20,10 @@ from lro_aio.stores.postgres.connections import Link
 from lro_aio.stores.postgres.queries import Statements
 from lro_aio.stores.postgres.writes import Call, columns
 
-__all__ = ["PlacesReader", "Wanted", "decode_ticket", "statements"]
+__all__ = ["FETCHED", "PlacesReader", "Wanted", "decode_ticket", "statements"]
 
-_READ = ("queue_line", "queue_key", "queue_started", "queue_tickets")
-"""What is read of queues, behind their lock."""
+FETCHED = ("queue_made", "queue_locked", "queue_line", "queue_key", "queue_started", "queue_tickets")
+"""The statements of ``fetch``: what is read of queues comes behind their lock."""
 
 
 @dataclass(slots=True)
@@ -77,10 +77,7 @@ class PlacesReader:
         """Lock the queues that are wanted, and read what is wanted of them: one round trip."""
         values = self._wanted.values()
         self._uids, self._operations = set(self._wanted.uids), set(self._wanted.steps)
-        cursors = {
-            name: link.cursor(binary=True).execute(texts[name], values)
-            for name in ("queue_made", "queue_locked", *_READ)
-        }
+        cursors = {name: link.cursor(binary=True).execute(texts[name], values) for name in FETCHED}
         pipeline.sync()
         self._queues = {row.name: row for row in map(queue_row, cursors["queue_locked"])}
         self._lines = {queue: (held, ready) for queue, held, ready in cursors["queue_line"]}
