@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import lro_aio as lro
 
@@ -19,6 +19,8 @@ PROCESSES = 4
 OPERATIONS = 120
 FAULTS_FOR = 25.0
 """Seconds for which processes are killed, stopped and shut down."""
+RESTARTS = 0.2
+"""Of the faults, those that come with a restart of the server."""
 RUNNING, PER_KEY, KEYS = 4, 2, 3
 """As the handler "queued" declares them; "calls" has one place less."""
 
@@ -72,12 +74,24 @@ def most_at_a_time(spans: list[tuple[float, float, str]]) -> int:
     return most
 
 
-async def tormented(workers: Workers, url: str, rng: random.Random) -> None:
-    """Kill, stop and shut down processes; each is replaced."""
+Restart = Callable[[], None]
+"""Restarts the server of the store, at once; returns when it answers again."""
+
+
+async def tormented(workers: Workers, url: str, rng: random.Random, restart: Restart | None) -> None:
+    """Kill, stop and shut down processes, and the server too where there is one; each is replaced."""
     until = time.monotonic() + FAULTS_FOR
-    alive = {workers.start(url, lease=LEASE, max_attempts=100) for _ in range(PROCESSES)}
+    alive: set[int] = set()
     while time.monotonic() < until:
+        while len(alive) < PROCESSES:
+            alive.add(workers.start(url, lease=LEASE, max_attempts=100))
         await asyncio.sleep(rng.uniform(0.1, 0.6))
+        if restart is not None and rng.random() < RESTARTS:
+            await asyncio.to_thread(restart)
+        # One that begins while its server is away has not begun: a supervisor would start it again.
+        alive = {pid for pid in alive if workers.alive(pid)} if restart is not None else alive
+        if not alive:
+            continue
         pid = rng.choice(sorted(alive))
         what = rng.choice(["kill", "kill", "stop", "terminate"])
         if what == "stop":
@@ -87,10 +101,11 @@ async def tormented(workers: Workers, url: str, rng: random.Random) -> None:
             continue
         (workers.kill if what == "kill" else workers.terminate)(pid)
         alive.discard(pid)
-        alive.add(workers.start(url, lease=LEASE, max_attempts=100))
+    for _ in range(PROCESSES):
+        workers.start(url, lease=LEASE, max_attempts=100)
 
 
-async def of_operations(workers: Workers, store_url: str, seed: int) -> None:
+async def of_operations(workers: Workers, store_url: str, seed: int, restart: Restart | None = None) -> None:
     """Operations wait for places, and processes die."""
     rng = random.Random(seed)
     async with lro.Client(store_url, worker=False) as client:
@@ -98,7 +113,7 @@ async def of_operations(workers: Workers, store_url: str, seed: int) -> None:
             await client.start("queued", {"index": n, "work": rng.uniform(0.02, 0.5)}, operation_id=f"q-{n}")
             for n in range(OPERATIONS)
         ]
-        await tormented(workers, store_url, rng)
+        await tormented(workers, store_url, rng, restart)
         async with asyncio.timeout(120):
             await asyncio.gather(*(op.result() for op in ops))
         spans = list(held(workers.entries()))
@@ -118,7 +133,7 @@ async def of_steps(workers: Workers, store_url: str) -> None:
             await client.start("calls", {"index": n, "work": rng.uniform(0.02, 0.3), "fan": 4}, operation_id=f"c-{n}")
             for n in range(30)
         ]
-        await tormented(workers, store_url, rng)
+        await tormented(workers, store_url, rng, None)
         async with asyncio.timeout(120):
             await asyncio.gather(*(op.result() for op in ops))
         spans = list(called(workers.entries()))
