@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 
 import psycopg
@@ -15,7 +16,8 @@ import pytest
 import lro_aio as lro
 from lro_aio.core.change import Change
 from lro_aio.core.queues import Bounds
-from lro_aio.core.record import Record, Seat
+from lro_aio.core.record import Record, Seat, State
+from lro_aio.core.step_places import Take
 from lro_aio.stores import _sql
 from lro_aio.stores.postgres import PostgresStore, schema
 from lro_aio.testing._store_queues import bounded, claim, claiming, finish, next_in_line, seated, status, take
@@ -74,6 +76,39 @@ def test_a_decision_costs_one_round_trip_more_and_what_has_no_queue_none(shared_
         for call, trips in calls:
             call()  # statements are prepared once
             assert turns(call) == trips
+
+
+def test_steps_that_wait_cost_the_next_run_no_further_round_trip(shared_url: str) -> None:
+    with Proxy(shared_url) as proxy, closing(PostgresStore(proxy.url)) as store:
+        store.open()
+        store._notices.close()  # its heartbeat would count
+        bounded(store, running=2)
+        create_all(store, *(replace(seated(n), seat=Seat(queue="q", steps=True)) for n in range(4)))
+        trips = []
+        for number in range(4):
+            before = proxy.turns
+            assert claim(store, number) == [number]
+            trips.append(proxy.turns - before)
+            finish(store, number)
+        assert trips[1:] == [3, 3, 3]
+
+
+def test_what_only_a_place_lets_a_batch_ask_for_is_found_too(store: PostgresStore) -> None:
+    """The decision that knows of no queue refuses the claim, and so never comes to the step behind it."""
+    for queue in ("a", "z"):
+        store.change_queue(queue, lambda terms: terms.declare("p", Bounds(running=1), NOW))
+    create_all(store, other_queue(0, "z"), other_queue(1, "z"))
+
+    def wants(record: Record) -> Record:
+        if record.state is not State.RUNNING:
+            raise ValueError("it does not run")
+        return record.evolve(seat=Seat(queue="z", steps=True))
+
+    wanted = Take(step="s", queue="a", key="", moment=NOW)
+    outcomes = store.apply([claiming(0), Change(name_of(0), wants, takes=wanted)])
+    assert [outcome.state for outcome in outcomes if isinstance(outcome, Record)] == [State.RUNNING] * 2
+    assert wanted.granted
+    assert {queue.name: queue.running for queue in store.queues(now=NOW)} == {"a": 1, "z": 1}
 
 
 def test_batches_of_several_queues_in_any_order_do_not_wait_for_each_other(shared_url: str) -> None:
