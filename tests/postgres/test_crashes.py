@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.crash import queue_campaigns
 from tests.crash.campaign import Plan, campaign
 from tests.crash.plans import EVERYTHING, FAULTS, faulty
 from tests.crash.processes import Entry, Workers
@@ -85,3 +86,29 @@ async def test_every_operation_ends_once_though_the_server_restarts_as_well(tmp_
             stop.set()
             await asyncio.to_thread(thread.join)
             workers.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.asyncio
+async def test_no_limit_of_a_queue_is_exceeded_by_one(workers: Workers, url: str) -> None:
+    await queue_campaigns.of_operations(workers, url, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.asyncio
+async def test_no_limit_of_steps_is_exceeded_by_one(workers: Workers, url: str) -> None:
+    await queue_campaigns.of_steps(workers, url)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.asyncio
+async def test_no_limit_of_a_queue_is_exceeded_by_one_though_the_server_restarts_as_well(tmp_path: Path) -> None:
+    workers = Workers(tmp_path, ["lro_aio.stores.postgres"])
+    try:
+        with Server(fsync=True) as server:
+            await queue_campaigns.of_operations(workers, server.url, 4, server.restart)
+    finally:
+        workers.close()

@@ -58,3 +58,32 @@ async def test_operations_of_two_clients_that_share_two_connections(url: str, be
         results = await asyncio.gather(*(other.wait_operation(op.name, 60) for op in started))
         assert all(operation.HasField("response") for operation in results)
         assert [await op.result(int) for op in started] == [number + 1001 for number in range(100)]
+
+
+@pytest.mark.asyncio
+async def test_a_queue_of_two_clients_that_share_two_connections(url: str, behind: Callable[[str], str]) -> None:
+    """Who holds a queue has a connection until it commits: those that wait for it do not stand in its way."""
+    handlers = lro.Handlers()
+    running = most = 0
+
+    @handlers.handler("work", queue=lro.Queue("q", running=3, per_key=2), queue_key=lambda number: f"k{number % 3}")
+    async def work(op: lro.Operation[int]) -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        return op.state
+
+    stores = [PostgresStore(behind(url), pooled=True, lanes=4, listen_dsn=url.partition("?")[0]) for _ in range(2)]
+    async with (
+        lro.Client(stores[0], handlers=[handlers]) as first,
+        lro.Client(stores[1], handlers=[handlers]) as second,
+        asyncio.timeout(60),
+    ):
+        clients = [first, second]
+        started = await asyncio.gather(*(clients[number % 2].start(work, number) for number in range(60)))
+        assert await asyncio.gather(*(op.result(int) for op in started)) == list(range(60))
+        assert 0 < most <= 3
+        seen = await first.queues.get("q")
+        assert (seen.running, seen.waiting) == (0, 0)

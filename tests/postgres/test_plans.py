@@ -14,7 +14,7 @@ import pytest
 
 from lro_aio.core.record import State
 from lro_aio.ports import ListQuery, StatsQuery
-from lro_aio.stores.postgres import PostgresStore, lists, rows, stats
+from lro_aio.stores.postgres import PostgresStore, lists, places, queues, rows, stats
 from lro_aio.testing._store_rows import NOW, create_all, row
 
 pytestmark = pytest.mark.slow  # so many rows take two seconds
@@ -51,22 +51,45 @@ def store(database: str) -> Iterator[PostgresStore]:
                 f"INSERT INTO operations SELECT {values} FROM operations, generate_series(1, {ROWS}) AS i".encode()
             )
             connection.execute(b"INSERT INTO operations_journal SELECT uid, 'STEP', 'a', 1, 0, '', '' FROM operations")
+            fill_queues(connection)
             yield store
             connection.execute(f'DROP SCHEMA "{schema}" CASCADE'.encode())
 
 
+def fill_queues(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    """Four queues of 5,000 tickets each, of which 20 hold places, and 400 are READY; 500 keys, and many starts."""
+    connection.execute("""INSERT INTO operations_queues (name, bounds, declared, paused, turn, last, number, starts,
+        clock, rests_until) SELECT 'q' || i, '{"rate":[500,60.0],"rate_per_key":[9,1.0]}', '[]', false, 0, 0, 0, 2500,
+        0, 0 FROM generate_series(0, 3) AS i""")
+    connection.execute(
+        f"""INSERT INTO operations_tickets SELECT ('uid-' || i)::bytea, 'p' || i % 40 || '/operations/' || i,
+        'q' || i % 4, 'k' || i % 500, 'h' || i % 3, i % 2, i, i,
+        CASE WHEN i < 80 THEN 2 WHEN i < 1680 THEN 1 ELSE 0 END, 0 FROM generate_series(0, {ROWS - 1}) AS i""".encode()
+    )
+    connection.execute(
+        f"""INSERT INTO operations_queue_keys SELECT 'q' || i % 4, 'k' || i % 500, 0, 20, 0, {NOW} + i,
+        CASE WHEN i % 10 = 0 THEN {NOW} + i END FROM generate_series(0, 1999) AS i ON CONFLICT DO NOTHING""".encode()
+    )
+    connection.execute("""INSERT INTO operations_queue_starts SELECT 'q' || i % 4,
+        CASE WHEN i % 2 = 0 THEN '' ELSE 'k' || i % 500 END, i, i FROM generate_series(1, 10000) AS i""")
+
+
 @pytest.fixture(scope="module", params=["new", "analyzed"])
 def explain(request: pytest.FixtureRequest, store: PostgresStore) -> Any:
-    """``explain(statement, values)``: the plan as text, with and without the table's statistics."""
+    """``explain(statement, values)``: the plan as text, with and without the table's statistics.
+
+    With ``run``, it is also carried out, and undone.
+    """
     link = store._connector.connect(time.monotonic() + 60)
     link.execute(f'SET search_path = "{store._location.schema}"'.encode())
     if request.param == "analyzed":
-        link.execute("ANALYZE operations, operations_journal")
+        link.execute("ANALYZE")
 
-    def plan(statement: bytes, values: Any) -> str:
+    def plan(statement: bytes, values: Any, *, run: bool = False) -> str:
         # Values stand in the text: EXPLAIN takes no parameters of a type that is not known.
-        text = b"EXPLAIN " + statement.replace(b")b", b")s").replace(b"%b", b"%s")
-        return "\n".join(line for (line,) in psycopg.ClientCursor(link).execute(text, values))
+        text = (b"EXPLAIN (ANALYZE) " if run else b"EXPLAIN ") + statement.replace(b")b", b")s").replace(b"%b", b"%s")
+        with link.transaction(force_rollback=True):
+            return "\n".join(line for (line,) in psycopg.ClientCursor(link).execute(text, values))
 
     yield plan
     link.close()
@@ -159,3 +182,45 @@ def test_counts_stop_at_their_bound_in_an_index(store: PostgresStore, explain: A
     assert "Bitmap" not in plan, plan
     used = set(re.findall(r"using (\w+) on", plan))
     assert used == {*COUNTED[name]}, plan
+
+
+WANTED = {
+    "queues": ["q1", "q1", "q2"], "keys": ["k1", "", "k2"], "uids": [b"uid-1", b"uid-5000"], "steps": [b"uid-9"],
+    "most": 64,
+}  # fmt: skip
+SERVED = {"handlers": ["h1", "h2", "none"], "now": NOW, "most": 64}
+NEXT = {
+    "queues": ["q1", "q2"], "handlers": ["h1", "h1"], "limits": [20, 20], "ripe": ["q1", "q2"],
+    "moments": [NOW + 9, NOW + 9], "most": 32,
+}  # fmt: skip
+STATUS = {"now": NOW, "names": ["q1"], "most": 10_000, "keys": 100}
+QUEUED: dict[str, Any] = {
+    **dict.fromkeys(places.FETCHED, WANTED),
+    **dict.fromkeys(queues.LINE, SERVED),
+    **dict.fromkeys(queues.NEXT, NEXT),
+    "remove_tickets": [[b"uid-1"]],
+    "put_queues": [["q1"], [1], [1], [1], [1], [1.0], [1.0]],
+    "resettle": {"queues": ["q1", "q2"], "keys": ["k1", "k2"], "ready": [16, 0], "most": 10_000},
+    "put_keys": [["q1"], ["k1"], [1], [1], [1.0], [1.0], [None]],
+    "trim_starts": [["q1", "q2"], ["", "k2"], [5, 5]],
+    "queue_terms": {"queue": "q1"},
+    "put_terms": {"queue": "q1", "bounds": "", "override": None, "declared": "[]", "paused": False},
+    "forget_idle": {"now": NOW, "limit": 100},
+}
+
+
+@pytest.mark.parametrize("name", QUEUED)
+def test_who_is_next_in_line_is_found_by_seeks(store: PostgresStore, explain: Any, name: str) -> None:
+    """However long a line is: nothing is read from end to end, and no line is sorted."""
+    plan = explain(store._texts[name], QUEUED[name], run=name not in ("put_terms", "remove_tickets"))
+    assert "Bitmap" not in plan, plan
+    assert "Seq Scan on operations" not in plan, plan
+    read = [int(rows) * int(loops) for rows, loops in re.findall(r"Scan.*actual.*rows=(\d+) loops=(\d+)", plan)]
+    read += map(int, re.findall(r"Removed by Filter: (\d+)", plan))
+    assert max(read, default=0) < 1_000, plan
+
+
+@pytest.mark.parametrize("name", [*queues.STATUS, "remove_stale", "wake_keys"])
+def test_what_operators_ask_for_is_in_indexes(store: PostgresStore, explain: Any, name: str) -> None:
+    plan = explain(store._texts[name], STATUS | {"queue": "q1"} if name != "remove_stale" else None)
+    assert "Seq Scan on operations" not in plan, plan

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterable, Sequence
 
 from lro_aio.stores import _sql
+from lro_aio.stores._places import QUEUE, TICKET
 from lro_aio.stores.postgres import schema
 from lro_aio.stores.postgres.entries import ENTRY
 from lro_aio.stores.postgres.location import Location
@@ -15,20 +16,34 @@ __all__ = ["Statements"]
 
 _SIZE = " + ".join(f"octet_length({column})" for column in PAYLOADS) + " + 512"
 
+_HEADS = {
+    "routes": ("due", "next_check"),
+    "steps": ("unknown", "count_due"),
+    "pairs": (*("queue_made", "queue_locked", "queue_line", "queue_key", "queue_started", "queue_tickets"),),
+    "served": ("line_handlers", "line_queues", "line_started"),
+    "next": ("next_tickets", "next_rows"),
+}
+"""The statements that stand behind another one's beginning."""
+
 
 class Statements:
     """The texts for the table of one location. psycopg takes bytes for what was not typed in by a user."""
 
     def __init__(self, location: Location) -> None:
         lists = {"{columns}": COLUMNS, "{outline}": OUTLINE, "{written}": WRITTEN, "{entry}": ENTRY}
-        parts = {"{table}": location.qualified, "{journal}": location.journal, "{size}": f"({_SIZE})"}
+        lists |= {"{ticket}": TICKET, "{queue}": QUEUE}
+        parts = {**schema.tables(location), "{size}": f"({_SIZE})"}
         parts |= {name: ", ".join(columns) for name, columns in lists.items()}
         parts["{entries}"] = ", ".join(f"journal.{column}" for column in ENTRY)
         self._texts = {name: _sql.filled(body, parts) for name, body in _sql.statements(__package__).items()}
-        for head, name in (("routes", "due"), ("routes", "next_check"), ("steps", "unknown"), ("steps", "count_due")):
-            self._texts[name] = self._texts[head] + "\n" + self._texts[name]
+        for head, names in _HEADS.items():
+            for name in names:
+                self._texts[name] = self._texts[head] + "\n" + self._texts[name]
         self.insert = self._array("insert", WRITTEN, schema.columns())
         self.append = self._array("append", ENTRY, schema.columns("journal"))
+        changes = ", ".join(f"{column} = excluded.{column}" for column in TICKET if column != "uid")
+        self._texts["put_tickets"] = self._texts["put_tickets"].replace("{changes}", changes)
+        self.put_tickets = self._array("put_tickets", TICKET, schema.columns("tickets"))
         self.update = functools.cache(self._update)
 
     def __getitem__(self, name: str) -> bytes:

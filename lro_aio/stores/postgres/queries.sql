@@ -187,3 +187,245 @@ DELETE FROM {table} WHERE name = ANY(ARRAY(
 
 -- :name notify
 SELECT pg_notify(%s, %s);
+
+-- :name pairs
+-- The queues and keys that a transaction is to decide about: those that are given, and those of tickets, which nobody
+-- moves to another queue while their operations are locked. `steps` are operations of which all steps are wanted.
+WITH wanted (uid) AS (
+    SELECT unnest(%(uids)b::bytea[])
+    UNION
+    SELECT ticket.uid FROM unnest(%(steps)b::bytea[]) AS operation (uid) CROSS JOIN LATERAL (
+        SELECT uid FROM {tickets} AS t
+        WHERE t.uid > operation.uid || '\x0a'::bytea AND t.uid < operation.uid || '\x0b'::bytea
+    ) AS ticket
+), pair (queue, key) AS (
+    SELECT * FROM unnest(%(queues)b::text[], %(keys)b::text[])
+    UNION
+    SELECT queue, key FROM {tickets} WHERE uid = ANY(ARRAY(SELECT uid FROM wanted))
+), line (queue) AS (
+    SELECT DISTINCT queue FROM pair
+)
+
+-- :name queue_made
+-- Behind the pairs, in the order of the names: what is locked must be there. Nobody has said yet what it allows.
+INSERT INTO {queues} (name, bounds, declared, paused, turn, last, number, starts, clock, rests_until)
+SELECT queue, '', '[]', false, 0, 0, 0, 0, 0, 0 FROM line ORDER BY queue ON CONFLICT (name) DO NOTHING;
+
+-- :name queue_locked
+-- Behind the pairs, in the order of the names: no two transactions wait for each other. All that is read of a queue is
+-- read in statements behind this one, which see what its last holder has committed.
+SELECT {queue} FROM {queues} WHERE name = ANY(ARRAY(SELECT queue FROM line)) ORDER BY name FOR UPDATE;
+
+-- :name queue_line
+-- Behind the pairs: places that are taken, and whether anybody is in line.
+SELECT queue, (SELECT count(*) FROM {tickets} AS t WHERE t.queue = line.queue AND t.standing = 2),
+    EXISTS (SELECT FROM {tickets} AS t WHERE t.queue = line.queue AND t.standing = 1)
+FROM line;
+
+-- :name queue_key
+-- Behind the pairs: places of a key that are taken, and its row where it has one.
+SELECT pair.queue, pair.key,
+    (SELECT count(*) FROM {tickets} AS t WHERE t.queue = pair.queue AND t.key = pair.key AND t.standing = 2),
+    k.turn, k.starts, k.rests_until, k.wakes, k.idle
+FROM pair LEFT JOIN {queue_keys} AS k ON k.queue = pair.queue AND k.key = pair.key WHERE pair.key <> '';
+
+-- :name queue_started
+-- Behind the pairs: the first starts that a rate still counts.
+SELECT counted.queue, counted.key, s.number, s.time FROM (
+    SELECT q.name, '', q.starts - (nullif(q.bounds, '')::json #>> '{rate,0}')::bigint
+    FROM line JOIN {queues} AS q ON q.name = line.queue
+    UNION ALL
+    SELECT k.queue, k.key, k.starts - (nullif(q.bounds, '')::json #>> '{rate_per_key,0}')::bigint
+    FROM pair JOIN {queues} AS q ON q.name = pair.queue
+    JOIN {queue_keys} AS k ON k.queue = pair.queue AND k.key = pair.key
+) AS counted (queue, key, after) CROSS JOIN LATERAL (
+    SELECT number, time FROM {queue_starts} AS started
+    WHERE started.queue = counted.queue AND started.key = counted.key AND started.number > counted.after
+    ORDER BY number LIMIT %(most)b
+) AS s WHERE counted.after IS NOT NULL ORDER BY s.number;
+
+-- :name queue_tickets
+-- Behind the pairs.
+SELECT {ticket} FROM {tickets} WHERE uid = ANY(ARRAY(SELECT uid FROM wanted));
+
+-- :name remove_tickets
+DELETE FROM {tickets} WHERE uid = ANY(%b::bytea[]);
+
+-- :name put_tickets
+INSERT INTO {tickets} ({ticket}) SELECT * FROM unnest({arrays}) ON CONFLICT (uid) DO UPDATE SET {changes};
+
+-- :name put_starts
+INSERT INTO {queue_starts} (queue, key, number, time)
+SELECT * FROM unnest(%b::text[], %b::text[], %b::bigint[], %b::double precision[])
+ON CONFLICT (queue, key, number) DO UPDATE SET time = excluded.time;
+
+-- :name trim_starts
+DELETE FROM {queue_starts} AS s USING unnest(%b::text[], %b::text[], %b::bigint[]) AS old (queue, key, number)
+WHERE s.queue = old.queue AND s.key = old.key AND s.number <= old.number;
+
+-- :name put_queues
+-- What a decision changes; what holds of a queue stays as it is.
+UPDATE {queues} AS q SET turn = new.turn, last = new.last, number = new.number, starts = new.starts, clock = new.clock,
+    rests_until = new.rests_until
+FROM unnest(
+    %b::text[], %b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[], %b::double precision[], %b::double precision[]
+) AS new (name, turn, last, number, starts, clock, rests_until) WHERE q.name = new.name;
+
+-- :name resettle
+-- The first tickets of a key are to be READY, as many as is said, and the others to stand BEHIND.
+UPDATE {tickets} AS t SET standing = first.wanted FROM (
+    SELECT line.uid, line.standing, CASE WHEN row_number() OVER (
+        PARTITION BY key.queue, key.key ORDER BY line.priority, line.turn, line.number
+    ) <= key.ready THEN 1 ELSE 0 END AS wanted
+    FROM unnest(%(queues)b::text[], %(keys)b::text[], %(ready)b::bigint[]) AS key (queue, key, ready)
+    CROSS JOIN LATERAL (
+        (SELECT uid, standing, priority, turn, number FROM {tickets} AS r
+        WHERE r.queue = key.queue AND r.key = key.key AND r.standing = 1
+        ORDER BY priority, turn, number LIMIT %(most)b)
+        UNION ALL
+        (SELECT uid, standing, priority, turn, number FROM {tickets} AS b
+        WHERE b.queue = key.queue AND b.key = key.key AND b.standing = 0
+        ORDER BY priority, turn, number LIMIT greatest(key.ready, 1))
+    ) AS line
+) AS first WHERE t.uid = first.uid AND first.standing <> first.wanted;
+
+-- :name put_keys
+-- When it wakes counts while anybody waits, and since when it is idle where nobody does.
+INSERT INTO {queue_keys} (queue, key, turn, starts, rests_until, wakes, idle)
+SELECT queue, key, turn, starts, rests_until, CASE WHEN waits THEN wakes END, CASE WHEN NOT waits THEN idle END FROM (
+    SELECT *, EXISTS (
+        SELECT FROM {tickets} AS t WHERE t.queue = new.queue AND t.key = new.key AND t.standing = 1
+    ) OR EXISTS (
+        SELECT FROM {tickets} AS t WHERE t.queue = new.queue AND t.key = new.key AND t.standing = 0
+    ) AS waits
+    FROM unnest(
+        %b::text[], %b::text[], %b::bigint[], %b::bigint[], %b::double precision[], %b::double precision[],
+        %b::double precision[]
+    ) AS new (queue, key, turn, starts, rests_until, wakes, idle)
+) AS found ON CONFLICT (queue, key) DO UPDATE SET turn = excluded.turn, starts = excluded.starts,
+    rests_until = excluded.rests_until, wakes = excluded.wakes, idle = excluded.idle;
+
+-- :name served
+-- The queues in which these handlers have anybody, found by a loose scan: one seek for each.
+WITH RECURSIVE step (handler, queue) AS (
+    SELECT given.handler, (
+        SELECT t.queue FROM {tickets} AS t WHERE t.handler = given.handler AND t.standing < 2 ORDER BY t.queue LIMIT 1
+    ) FROM (SELECT DISTINCT unnest(%(handlers)b::text[])) AS given (handler)
+    UNION ALL
+    SELECT step.handler, (
+        SELECT t.queue FROM {tickets} AS t WHERE t.handler = step.handler AND t.standing < 2 AND t.queue > step.queue
+        ORDER BY t.queue LIMIT 1
+    ) FROM step WHERE step.queue IS NOT NULL
+), line (queue) AS (
+    SELECT DISTINCT queue FROM step WHERE queue IS NOT NULL
+)
+
+-- :name line_handlers
+-- Behind what is served.
+SELECT queue, handler FROM step WHERE queue IS NOT NULL;
+
+-- :name line_queues
+-- Behind what is served: places that are taken, and when a key wakes next.
+SELECT {queue}, (SELECT count(*) FROM {tickets} AS t WHERE t.queue = q.name AND t.standing = 2), (
+    SELECT k.wakes FROM {queue_keys} AS k WHERE k.queue = q.name AND k.wakes > greatest(%(now)b, q.clock)
+    ORDER BY k.wakes LIMIT 1
+) FROM {queues} AS q WHERE q.name = ANY(ARRAY(SELECT queue FROM line)) ORDER BY name;
+
+-- :name line_started
+-- Behind what is served: the first starts that the rate of a queue still counts.
+SELECT q.name, s.number, s.time FROM {queues} AS q CROSS JOIN LATERAL (
+    SELECT number, time FROM {queue_starts} AS started
+    WHERE started.queue = q.name AND started.key = ''
+    AND started.number > q.starts - (nullif(q.bounds, '')::json #>> '{rate,0}')::bigint
+    ORDER BY number LIMIT %(most)b
+) AS s WHERE q.name = ANY(ARRAY(SELECT queue FROM line)) ORDER BY s.number;
+
+-- :name next
+-- The first in line for a handler, and of each key whose time has come its first ticket, READY or not.
+WITH following AS (
+    SELECT ready.* FROM unnest(%(queues)b::text[], %(handlers)b::text[], %(limits)b::bigint[])
+    AS wanted (queue, handler, most) CROSS JOIN LATERAL (
+        SELECT {ticket} FROM {tickets} AS t
+        WHERE t.queue = wanted.queue AND t.handler = wanted.handler AND t.standing = 1
+        ORDER BY t.priority, t.turn, t.number LIMIT wanted.most
+    ) AS ready
+    UNION
+    SELECT head.* FROM unnest(%(ripe)b::text[], %(moments)b::double precision[]) AS wanted (queue, now)
+    CROSS JOIN LATERAL (
+        SELECT k.queue, k.key FROM {queue_keys} AS k WHERE k.queue = wanted.queue AND k.wakes <= wanted.now
+        ORDER BY k.wakes LIMIT %(most)b
+    ) AS key CROSS JOIN LATERAL (
+        SELECT * FROM (
+            (SELECT {ticket} FROM {tickets} AS t WHERE t.queue = key.queue AND t.key = key.key AND t.standing = 1
+            ORDER BY t.priority, t.turn, t.number LIMIT 1)
+            UNION ALL
+            (SELECT {ticket} FROM {tickets} AS t WHERE t.queue = key.queue AND t.key = key.key AND t.standing = 0
+            ORDER BY t.priority, t.turn, t.number LIMIT 1)
+        ) AS either ORDER BY priority, turn, number LIMIT 1
+    ) AS head
+)
+
+-- :name next_tickets
+-- Behind those who are next.
+SELECT * FROM following ORDER BY priority, turn, number;
+
+-- :name next_rows
+-- Behind those who are next.
+SELECT {outline} FROM {table} WHERE name = ANY(ARRAY(SELECT following.name FROM following)) AND outcome = 0 AND NOT paused;
+
+-- :name queue_terms
+SELECT override, declared, paused FROM {queues} WHERE name = %(queue)b FOR UPDATE;
+
+-- :name put_terms
+UPDATE {queues} SET bounds = %(bounds)b, override = %(override)b::text, declared = %(declared)b, paused = %(paused)b
+WHERE name = %(queue)b;
+
+-- :name wake_keys
+-- All keys with tickets are looked at once more.
+UPDATE {queue_keys} SET wakes = 0 WHERE queue = %(queue)b AND idle IS NULL;
+
+-- :name every_queue
+-- Those of which somebody has said what they allow.
+SELECT name, bounds, override, declared, paused, rests_until FROM {queues}
+WHERE bounds <> '' AND (%(names)b::text[] IS NULL OR name = ANY(%(names)b::text[])) ORDER BY name;
+
+-- :name key_counts
+-- From indexes alone, and no further than `most` of each queue.
+SELECT q.name, counted.key, counted.waiting, counted.running FROM {queues} AS q CROSS JOIN LATERAL (
+    SELECT key, count(*) FILTER (WHERE standing < 2) AS waiting, count(*) FILTER (WHERE standing = 2) AS running FROM (
+        (SELECT key, standing FROM {tickets} AS t WHERE t.queue = q.name AND t.standing = 2 ORDER BY key LIMIT %(most)b)
+        UNION ALL
+        (SELECT key, standing FROM {tickets} AS t WHERE t.queue = q.name AND t.standing < 2 ORDER BY key LIMIT %(most)b)
+    ) AS found GROUP BY key
+) AS counted WHERE %(names)b::text[] IS NULL OR q.name = ANY(%(names)b::text[]);
+
+-- :name resting_keys
+SELECT q.name, resting.key, resting.rests_until FROM {queues} AS q CROSS JOIN LATERAL (
+    SELECT key, rests_until FROM {queue_keys} AS k WHERE k.queue = q.name AND k.rests_until > %(now)b
+    ORDER BY key LIMIT %(keys)b
+) AS resting WHERE %(names)b::text[] IS NULL OR q.name = ANY(%(names)b::text[]);
+
+-- :name remove_stale
+-- Places that an older release did not give back: it does not know of them.
+DELETE FROM {tickets} WHERE uid = ANY(ARRAY(
+    SELECT t.uid FROM {tickets} AS t WHERE t.standing = 2 AND NOT EXISTS (
+        SELECT FROM {table} AS o WHERE o.name = t.name AND o.outcome = 0 AND (
+            t.uid = convert_to(o.uid, 'UTF8')
+            OR substring(t.uid FOR octet_length(o.uid) + 1) = convert_to(o.uid, 'UTF8') || '\x0a'::bytea
+        )
+    ) FOR UPDATE SKIP LOCKED
+));
+
+-- :name forget_idle
+-- (now, limit): keys of which nothing is to be remembered, with their starts. Not of a queue about which somebody decides
+-- just now; a key that was changed meanwhile is looked at once more.
+WITH idle AS (
+    SELECT queue, key FROM {queue_keys} WHERE idle <= %(now)b ORDER BY idle LIMIT %(limit)b
+), locked AS MATERIALIZED (
+    SELECT name FROM {queues} WHERE name = ANY(ARRAY(SELECT queue FROM idle)) ORDER BY name FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM {queue_keys} AS k USING idle, locked
+    WHERE k.queue = idle.queue AND k.key = idle.key AND k.queue = locked.name AND k.idle <= %(now)b
+    RETURNING k.queue, k.key
+)
+DELETE FROM {queue_starts} AS s USING gone WHERE s.queue = gone.queue AND s.key = gone.key;

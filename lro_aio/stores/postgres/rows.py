@@ -31,12 +31,20 @@ COLUMNS = _CODEC.columns
 """What ``decode`` takes, in its order: the fields of ``Record``."""
 
 OUTLINE = _CODEC.outline(
-    {"str": "''", "int": "0::bigint", "bool": "false", "float | None": "NULL::float8", "bytes": "''::bytea"}
+    {
+        "str": "''",
+        "int": "0::bigint",
+        "bool": "false",
+        "float | None": "NULL::float8",
+        "bytes": "''::bytea",
+        "Seat | None": "NULL::text",
+    }
 )
 """What ``decode`` takes for ``Record.outline``."""
 
-_LARGE = (*PAYLOADS, "trail", "wait", "wake")
-"""The columns that are only written where they differ: PostgreSQL would store a large value anew."""
+_LARGE = (*PAYLOADS, "trail", "wait", "wake", "seat")
+"""The columns that are only written where they differ: PostgreSQL would store a large value anew. The seat hardly ever
+does."""
 
 SMALL = tuple(column for column in WRITTEN if column not in ("name", "parent", *FIXED, *_LARGE))
 """The columns that a change always writes."""

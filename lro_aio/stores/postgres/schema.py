@@ -13,7 +13,15 @@ from lro_aio.stores import _sql
 from lro_aio.stores.postgres.connections import Link
 from lro_aio.stores.postgres.location import Location
 
-__all__ = ["columns", "ddl", "grants", "latest", "missing", "prepare", "version_of"]
+__all__ = ["columns", "ddl", "grants", "latest", "missing", "prepare", "tables", "version_of"]
+
+QUEUES = {
+    "queues": "_queues",
+    "queue_keys": "_queue_keys",
+    "tickets": "_tickets",
+    "queue_starts": "_queue_starts",
+}
+"""The tables of the queues, and how their names end."""
 
 _TABLE = re.compile(r"^CREATE TABLE {(\w+)} \(\n(.*?)^\)", re.MULTILINE | re.DOTALL)
 _COLUMN = re.compile(r"^    (\w+) (text|bigint|smallint|boolean|double precision|bytea)\b", re.MULTILINE)
@@ -47,6 +55,12 @@ def columns(table: str = "table") -> dict[str, str]:
     return found
 
 
+def tables(location: Location) -> dict[str, str]:
+    """The tables, by what stands for them in scripts and statements."""
+    queues = {f"{{{name}}}": location.named(suffix) for name, suffix in QUEUES.items()}
+    return {"{table}": location.qualified, "{journal}": location.journal, **queues}
+
+
 def latest() -> int:
     """The schema version that this code reads and writes."""
     return max(_migrations())
@@ -70,6 +84,7 @@ def grants(location: Location, role: str) -> list[str]:
         *schema,
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON {location.qualified} {to}",
         f"GRANT SELECT, INSERT, DELETE ON {location.journal} {to}",
+        *(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {location.named(suffix)} {to}" for suffix in QUEUES.values()),
     ]
 
 
@@ -137,9 +152,9 @@ def _has_schema(link: Link, location: Location) -> bool:
 
 def _filled(script: str, location: Location) -> str:
     parts = {
-        "{table}": location.qualified,
-        "{journal}": location.journal,
+        **tables(location),
         "{function}": location.named("_journal_goes"),
+        "{tickets_go}": location.named("_tickets_go"),
         "{name}": location.table,
     }
     return _sql.filled(script, parts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import time
@@ -12,14 +11,15 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from lro_aio.core.change import Change, Outcome, run
-from lro_aio.core.journal import Appending, Entry, by_name
-from lro_aio.core.logs import event
+from lro_aio.core.change import Change, Outcome
+from lro_aio.core.journal import Entry, by_name
 from lro_aio.core.policies import Duration
+from lro_aio.core.queues import QueueStatus, QueueTerms
 from lro_aio.core.record import Record
 from lro_aio.core.stats import Stats
 from lro_aio.ports import ListQuery, Look, Route, StatsQuery, Store
-from lro_aio.stores.postgres import lists, rows, schema, stats, writes
+from lro_aio.stores.postgres import lists, queues, rows, schema, stats
+from lro_aio.stores.postgres.commits import commit, execute
 from lro_aio.stores.postgres.connections import Connector, Link, Pool
 from lro_aio.stores.postgres.entries import decode_entry
 from lro_aio.stores.postgres.errors import Kind, kind_of, translate
@@ -29,10 +29,7 @@ from lro_aio.stores.postgres.queries import Statements
 
 __all__ = ["PostgresStore"]
 
-logger = logging.getLogger("lro_aio")
-
 T = TypeVar("T")
-Cursor = psycopg.Cursor[tuple[Any, ...]]
 Found = dict[str, list[tuple[Any, ...]]]
 """The rows of statements, by their names."""
 
@@ -69,8 +66,7 @@ class PostgresStore(Store):
     """
 
     ordered_names = True
-
-    no_queues_reason = "a store on PostgreSQL has none yet; use one on SQLite, or leave out queue="
+    no_queues_reason = ""
 
     def __init__(
         self,
@@ -179,10 +175,10 @@ class PostgresStore(Store):
         return list(map(rows.decode, self._reading("read", {"names": list(names)})))
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
-        """Apply changes in one transaction of two round trips.
+        """Apply changes in one transaction of two round trips, or of three where they touch queues.
 
-        Rows are locked in the order of their names. Where another process made one of the rows first, or the server
-        gave the transaction up, it is repeated until the timeout.
+        Rows are locked in the order of their names, and after them queues in the order of theirs. Where another process
+        made one of the rows first, or the server gave the transaction up, it is repeated until the timeout.
 
         Raises:
             StoreUnavailableError: No answer, or no commit, within the timeout.
@@ -190,7 +186,7 @@ class PostgresStore(Store):
         """
         if not changes:
             return []
-        return self._repeated(0, lambda link: _commit(link, self._texts, changes, self._notice))
+        return self._repeated(0, lambda link: commit(link, self._texts, changes, self._notice))
 
     def journal(self, names: Sequence[str], kinds: Collection[str] | None = None) -> dict[str, list[Entry]]:
         """The journals of these rows, in one statement."""
@@ -232,10 +228,26 @@ class PostgresStore(Store):
         return self._repeated(1, lambda link: _page(link, self._texts, query))
 
     def purge(self, *, now: float, limit: int) -> int:
-        """Remove up to ``limit`` expired rows, those that expired first."""
+        """Remove up to ``limit`` expired rows, those that expired first, and of queues what nobody needs any more."""
         if limit <= 0:
             return 0
-        return self._repeated(0, lambda link: _execute(link, self._texts["purge"], [now, limit], last=True).rowcount)
+        return self._repeated(0, lambda link: queues.purge(link, self._texts, now, limit))
+
+    def line(self, *, now: float, routes: Sequence[Route], limit: int) -> Look:
+        """Who is next in line: one round trip, and another one where there are places."""
+        values = queues.line_values(now, routes)
+        lines = queues.Lines(self._snapshot(queues.LINE, values), now, limit)
+        if not lines.free:
+            return lines.look(routes, {})
+        return lines.look(routes, self._snapshot(queues.NEXT, lines.wanted()))
+
+    def queues(self, *, now: float, names: Sequence[str] | None = None) -> Sequence[QueueStatus]:
+        """How it goes with the queues, in one snapshot and one round trip."""
+        return queues.statuses(self._snapshot(queues.STATUS, queues.status_values(now, names)), now)
+
+    def change_queue(self, name: str, change: Callable[[QueueTerms], QueueTerms]) -> tuple[QueueTerms, QueueTerms]:
+        """Change what holds of a queue, in one transaction of two round trips."""
+        return self._repeated(0, lambda link: queues.change_terms(link, self._texts, name, change, self._notice))
 
     def stats(self, query: StatsQuery) -> Stats:
         """Counts, each from an index: four statements in one snapshot and one round trip."""
@@ -246,7 +258,7 @@ class PostgresStore(Store):
         return self._notices is not None and self._listens and self._notices.changed()
 
     def _reading(self, name: str, values: dict[str, Any]) -> Iterable[tuple[Any, ...]]:
-        return self._repeated(1, lambda link: _execute(link, self._texts[name], values).fetchall())
+        return self._repeated(1, lambda link: execute(link, self._texts[name], values).fetchall())
 
     def _snapshot(self, names: Sequence[str], values: dict[str, Any]) -> Found:
         """The rows of several statements, as of one moment."""
@@ -254,7 +266,7 @@ class PostgresStore(Store):
         def scan(link: Link) -> Found:
             with link.pipeline():
                 link.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                cursors = {name: _execute(link, self._texts[name], values) for name in names}
+                cursors = {name: execute(link, self._texts[name], values) for name in names}
                 link.execute("COMMIT")
             return {name: cursor.fetchall() for name, cursor in cursors.items()}
 
@@ -304,47 +316,6 @@ class PostgresStore(Store):
         return self._pools
 
 
-def _execute(link: Link, text: bytes, values: Any, *, last: bool = False) -> Cursor:
-    """Send a statement; its rows come in the binary format. ``last``: nothing else follows in the call."""
-    link.committing = link.committing or last
-    return link.cursor(binary=True).execute(text, values)
-
-
-def _commit(link: Link, texts: Statements, changes: Sequence[Change], notice: tuple[str, str]) -> list[Outcome]:
-    """One transaction: what is there, then what becomes of it."""
-    outcomes: list[Outcome] = []
-    commit: Cursor | None = None
-    try:
-        with link.pipeline() as pipeline:
-            link.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-            names = sorted({name for change in changes for name in change.names})
-            locked = _execute(link, texts["lock"], {"names": names})
-            places = [_execute(link, *call) for call in writes.appended(texts, changes)]
-            # Not by leaving the pipeline: psycopg asks for a flush then, behind the end of the first half, and a server
-            # that has been asked for one forgets how long it lets a transaction stand idle.
-            pipeline.sync()
-            before = {record.name: record for record in map(rows.decode, locked)}
-            after: dict[str, Record | None] = dict(before)
-            journal = Appending((uid, kind, bytes(key).decode()) for cursor in places for uid, kind, key in cursor)
-            outcomes = run(changes, after, journal)
-            calls = writes.statements(texts, before, after)
-            calls += writes.entries(texts, [entry for _, entry in journal.left(after)])
-            for call in calls:
-                _execute(link, *call)
-            link.committing = bool(calls)
-            commit = link.execute("COMMIT")
-            if calls:
-                # In the same round trip, but behind the commit: transactions that notify commit one at a time, and each
-                # would wait for the disk of the one before. With eight writers that costs three quarters of the rate.
-                _execute(link, texts["notify"], notice)
-    except psycopg.Error as exc:
-        if commit is None or commit.statusmessage != "COMMIT":
-            raise
-        # What is committed is committed: others find it without the notice.
-        logger.warning("a commit could not be told to other processes: %s", exc, extra=event("notice_failed"))
-    return outcomes
-
-
 def _page(link: Link, texts: Statements, query: ListQuery) -> list[Record]:
     page: list[Record] = []
     for conditions, values in lists.parts(query):
@@ -354,5 +325,5 @@ def _page(link: Link, texts: Statements, query: ListQuery) -> list[Record]:
         name = "list" if left is None else "list_up_to"
         text = texts.list(name, outline=query.outline, conditions=conditions)
         values |= {"limit": query.limit - len(page), "most": left}
-        page += map(rows.decode, _execute(link, text, values))
+        page += map(rows.decode, execute(link, text, values))
     return page

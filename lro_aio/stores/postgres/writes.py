@@ -12,7 +12,7 @@ from lro_aio.stores.postgres import rows
 from lro_aio.stores.postgres.entries import encode_entry
 from lro_aio.stores.postgres.queries import Statements
 
-__all__ = ["Call", "appended", "entries", "statements"]
+__all__ = ["Call", "appended", "columns", "entries", "statements"]
 
 Call = tuple[bytes, Sequence[Any] | Mapping[str, Any]]
 """A statement and its values."""
@@ -46,18 +46,18 @@ def statements(texts: Statements, before: Mapping[str, Record], after: Mapping[s
             changed.setdefault(rows.differing(old, new), []).append(rows.encode(new))
     calls: list[Call] = [(texts["remove"], [removed])] if removed else []
     for large, values in changed.items():
-        columns = _columns(values)
-        chosen = [columns[_PLACE[column]] for column in ("name", *rows.SMALL, *large)]
+        written = columns(values)
+        chosen = [written[_PLACE[column]] for column in ("name", *rows.SMALL, *large)]
         calls.append((texts.update(large), chosen))
     if made:
         made.sort()  # by the name: two processes that make the same rows do not wait for each other
-        calls.append((texts.insert, _columns(made)))
+        calls.append((texts.insert, columns(made)))
     return calls
 
 
 def entries(texts: Statements, appended: Sequence[Entry]) -> list[Call]:
     """What stores entries that are not there yet."""
-    return [(texts.append, _columns([encode_entry(entry) for entry in appended]))] if appended else []
+    return [(texts.append, columns([encode_entry(entry) for entry in appended]))] if appended else []
 
 
 def appended(texts: Statements, changes: Iterable[Change]) -> list[Call]:
@@ -65,9 +65,10 @@ def appended(texts: Statements, changes: Iterable[Change]) -> list[Call]:
     wanted = [(change.name, str(entry.kind), entry.key.encode()) for change in changes for entry in change.appends]
     if not wanted:
         return []
-    names, kinds, keys = _columns(wanted)
+    names, kinds, keys = columns(wanted)
     return [(texts["appended"], {"names": names, "kinds": kinds, "keys": keys})]
 
 
-def _columns(values: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+def columns(values: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    """One array for each column of these rows, of which there are some."""
     return [list(column) for column in zip(*values, strict=True)]

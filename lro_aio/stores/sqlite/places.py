@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
-from lro_aio.core.queueing import KNOWN_STARTS, KeyRow, Places, QueueRow, Resettled, Standing, Starts, Ticket
-from lro_aio.core.queueing import room as room_of
-from lro_aio.core.queues import Bounds, KeyStatus, QueueStatus, QueueTerms
-from lro_aio.core.record import Record, State
-from lro_aio.core.step_places import step_of
+from lro_aio.core.queueing import KNOWN_STARTS, KeyRow, Places, QueueRow, Resettled, Standing, Ticket
+from lro_aio.core.queues import QueueStatus, QueueTerms
+from lro_aio.core.record import Record
 from lro_aio.ports import Look, Route
+from lro_aio.stores._places import (
+    KEY,
+    KEYS,
+    MOST,
+    QUEUE,
+    RIPE,
+    SPARE,
+    TICKET,
+    free_places,
+    in_order,
+    look,
+    next_in_line,
+    queue_row,
+    status,
+    terms_of,
+    ticket_of_row,
+)
 from lro_aio.stores.sqlite import queries, rows
 
 __all__ = ["SqliteReader", "change_terms", "forget_idle", "line", "statuses", "write_places"]
 
 _SQL = queries.load()
-
-RIPE = 32
-"""Keys whose time has come of which one look takes the first."""
-SPARE = 16
-"""Rows that a look reads more than it needs, for those that this process cannot go on with."""
-MOST = 10_000
-"""Up to which those who wait are counted."""
-KEYS = 100
-"""Keys of a queue that are told of."""
 
 
 class SqliteReader:
@@ -47,12 +51,12 @@ class SqliteReader:
     def queue(self, name: str) -> QueueRow | None:
         """One statement."""
         found = self._connection.execute(_SQL["queue"], (name,)).fetchone()
-        return None if found is None else _queue_row(found)
+        return None if found is None else queue_row(found)
 
     def key(self, queue: str, key: str) -> KeyRow | None:
         """One statement."""
         found = self._connection.execute(_SQL["queue_key"], (queue, key)).fetchone()
-        return None if found is None else KeyRow(**dict(zip(_KEY, found, strict=True)))
+        return None if found is None else KeyRow(**dict(zip(KEY, found, strict=True)))
 
     def ticket(self, uid: str) -> Ticket | None:
         """One statement for all of the rows, and one for each step."""
@@ -61,7 +65,7 @@ class SqliteReader:
             return self._one(uid) if known is None else known.get(uid)
         if self._tickets is None:
             uids = json.dumps([row.uid for row in self._before.values() if row.seat is not None])
-            found = map(_ticket, self._connection.execute(_SQL["tickets"], (uids,)))
+            found = map(ticket_of_row, self._connection.execute(_SQL["tickets"], (uids,)))
             self._tickets = {ticket.uid: ticket for ticket in found}
         return self._tickets.get(uid)
 
@@ -71,11 +75,11 @@ class SqliteReader:
 
     def _one(self, uid: str) -> Ticket | None:
         found = self._connection.execute(_SQL["ticket"], (uid,)).fetchone()
-        return None if found is None else _ticket(found)
+        return None if found is None else ticket_of_row(found)
 
     def _of(self, uid: str) -> dict[str, Ticket]:
         if uid not in self._steps:
-            found = map(_ticket, self._connection.execute(_SQL["step_tickets"], (uid, uid)))
+            found = map(ticket_of_row, self._connection.execute(_SQL["step_tickets"], (uid, uid)))
             self._steps[uid] = {ticket.uid: ticket for ticket in found}
         return self._steps[uid]
 
@@ -101,7 +105,7 @@ def write_places(connection: sqlite3.Connection, places: Places) -> None:
         if ticket is None:
             removed.append((uid,))
         else:
-            stored.append(tuple(getattr(ticket, column) for column in queries.TICKET))
+            stored.append(tuple(getattr(ticket, column) for column in TICKET))
     if removed:
         connection.executemany(_SQL["remove_ticket"], removed)
     if stored:
@@ -115,16 +119,16 @@ def write_places(connection: sqlite3.Connection, places: Places) -> None:
     for resettled in places.resettled():
         waits = _resettle(connection, resettled)
         row = places.key_row(resettled.queue, resettled.key, waits=waits)
-        connection.execute(_SQL["put_key"], tuple(getattr(row, column) for column in _KEY))
+        connection.execute(_SQL["put_key"], tuple(getattr(row, column) for column in KEY))
 
 
 def _resettle(connection: sqlite3.Connection, wanted: Resettled) -> bool:
     """Let the first tickets of a key be READY, and the others stand BEHIND; returns whether there are any."""
     ready, behind = (
-        list(map(_ticket, connection.execute(_SQL["next_of_key"], (wanted.queue, wanted.key, standing, most))))
+        list(map(ticket_of_row, connection.execute(_SQL["next_of_key"], (wanted.queue, wanted.key, standing, most))))
         for standing, most in ((Standing.READY, MOST), (Standing.BEHIND, max(wanted.ready, 1)))
     )
-    first = sorted([*ready, *behind], key=_order)
+    first = sorted([*ready, *behind], key=in_order)
     moved = [
         (standing, ticket.uid)
         for place, ticket in enumerate(first)
@@ -148,8 +152,7 @@ def line(connection: sqlite3.Connection, now: float, routes: Sequence[Route], li
     moments: list[float] = []
     for queue, served in handlers.items():
         first += _next(connection, queue, served, now, limit, known, moments)
-    due = [record for record, step in first if not step]
-    return Look(due[:limit], min(moments, default=None), called=[(record, step) for record, step in first if step])
+    return look(first, moments, limit)
 
 
 def _next(
@@ -169,44 +172,28 @@ def _next(
     row = reader.queue(queue) or QueueRow(name=queue, known=False)
     now = max(now, row.clock)
     rate = row.bounds.rate
-    starts = None if rate is None else Starts(rate, row.starts, reader.starts(queue, "", row.starts - rate.count))
-    free = room_of(row, reader.held(queue, None), starts, now)
-    later = [row.rests_until if row.rests_until > now else None, None if starts is None else starts.next(now)]
-    later += [moment for (moment,) in connection.execute(_SQL["next_wake"], (queue, now))]
-    if not row.paused:
-        moments += [moment for moment in later if moment is not None]
+    starts = [] if rate is None else reader.starts(queue, "", row.starts - rate.count)
+    (wakes,) = connection.execute(_SQL["next_wake"], (queue, now)).fetchone() or (None,)
+    free, later = free_places(row, reader.held(queue, None), starts, wakes, now)
+    moments += later
     wanted = limit if free is None else min(free, limit)
     if wanted <= 0:
         return []
     found: dict[str, Ticket] = {}
     for handler in handlers:
-        for ticket in map(_ticket, connection.execute(_SQL["next_in_line"], (queue, handler, wanted + SPARE))):
+        for ticket in map(ticket_of_row, connection.execute(_SQL["next_in_line"], (queue, handler, wanted + SPARE))):
             found[ticket.uid] = ticket
     for (key,) in connection.execute(_SQL["ripe_keys"], (queue, now, RIPE)).fetchall():
         heads = [
-            _ticket(values)
+            ticket_of_row(values)
             for standing in (Standing.READY, Standing.BEHIND)
             for values in connection.execute(_SQL["next_of_key"], (queue, key, standing, 1))
         ]
-        if heads and (head := min(heads, key=_order)).handler in handlers:
+        if heads and (head := min(heads, key=in_order)).handler in handlers:
             found[head.uid] = head
-    first = sorted(found.values(), key=_order)
-    names = json.dumps([ticket.name for ticket in first])
-    by_name = {row.name: row for row in map(rows.decode, connection.execute(_SQL["line_rows"], (names,)))}
-    there = ((by_name[ticket.name], step_of(ticket)) for ticket in first if ticket.name in by_name)
-    served = [(record, step) for record, step in there if _is_served(record, step, routes)][:wanted]
-    return [(record, step) for record, step in served if step or not _on_its_way(record, now)]
-
-
-def _is_served(record: Record, step: str, routes: set[Route]) -> bool:
-    """Whether this process can go on with a row."""
-    fits = (record.state is State.PENDING) != bool(step)
-    return fits and ((record.handler, None) in routes or (record.handler, record.resume_point) in routes)
-
-
-def _on_its_way(record: Record, now: float) -> bool:
-    """Whether a scheduler has it already."""
-    return record.handover > 0 and record.check_time is not None and record.check_time > now
+    names = json.dumps([ticket.name for ticket in found.values()])
+    operations = map(rows.decode, connection.execute(_SQL["line_rows"], (names,)))
+    return next_in_line(found.values(), operations, routes, wanted, now)
 
 
 def change_terms(
@@ -214,7 +201,7 @@ def change_terms(
 ) -> tuple[QueueTerms, QueueTerms]:
     """Change what holds of a queue; gives what held before, and what holds now."""
     found = connection.execute(_SQL["terms"], (name,)).fetchone()
-    before = QueueTerms() if found is None else _terms(*found)
+    before = QueueTerms() if found is None else terms_of(*found)
     after = change(before)
     if after != before or found is None or not after.declared:
         override = None if after.override is None else after.override.to_json()
@@ -233,29 +220,11 @@ def statuses(connection: sqlite3.Connection, now: float, names: Sequence[str] | 
             continue
         if not bounds:  # nobody has said yet what it allows
             continue
-        terms = _terms(override, declared, paused)
+        terms = terms_of(override, declared, paused)
         resting = dict(connection.execute(_SQL["resting_keys"], (name, now, KEYS)))
         counts = connection.execute(_SQL["key_counts"], {"queue": name, "most": MOST}).fetchall()
         lines = {key: (waiting, running) for key, waiting, running in counts}
-        keys = [
-            KeyStatus(key=key, waiting=waiting, running=running, rests_until=resting.get(key))
-            for key in lines.keys() | resting.keys()
-            for waiting, running in (lines.get(key, (0, 0)),)
-        ]
-        keys.sort(key=lambda status: (-status.waiting, -status.running, status.key))
-        found.append(
-            QueueStatus(
-                name=name,
-                bounds=Bounds.from_json(bounds),
-                declared=terms.strictest,
-                override=terms.override,
-                paused=terms.paused,
-                waiting=sum(waiting for waiting, _ in lines.values()),
-                running=sum(running for _, running in lines.values()),
-                rests_until=rests if rests > now else None,
-                keys=tuple(keys[:KEYS]),
-            )
-        )
+        found.append(status(name, bounds, terms, rests, now=now, lines=lines, resting=resting))
     return found
 
 
@@ -268,35 +237,6 @@ def forget_idle(connection: sqlite3.Connection, now: float, limit: int) -> None:
         connection.executemany(_SQL["trim_starts"], [(*key, 2**62) for key in idle])
 
 
-_KEY = tuple(item.name for item in dataclasses.fields(KeyRow))
-
-
-def _ticket(row: Sequence[Any]) -> Ticket:
-    values = dict(zip(queries.TICKET, row, strict=True))
-    return Ticket(**values | {"standing": Standing(values["standing"])})
-
-
-def _order(ticket: Ticket) -> tuple[int, int, int]:
-    return ticket.priority, ticket.turn, ticket.number
-
-
-def _queue_row(row: Sequence[Any]) -> QueueRow:
-    values = dict(zip(_QUEUE, row, strict=True))
-    bounds, paused = values["bounds"], values["paused"] == 1
-    return QueueRow(**values | {"bounds": Bounds.from_json(bounds or "{}"), "known": bounds != "", "paused": paused})
-
-
-_QUEUE = ("name", "bounds", "paused", "turn", "last", "number", "starts", "clock", "rests_until")
-
-
 def _queue_values(row: QueueRow) -> tuple[object, ...]:
     plain = {"bounds": row.bounds.to_json() if row.known else "", "paused": int(row.paused)}
-    return tuple(plain.get(column, getattr(row, column)) for column in _QUEUE)
-
-
-def _terms(override: str | None, declared: str, paused: int) -> QueueTerms:
-    return QueueTerms(
-        override=None if override is None else Bounds.from_json(override),
-        declared=QueueTerms.declared_of(declared),
-        paused=paused == 1,
-    )
+    return tuple(plain.get(column, getattr(row, column)) for column in QUEUE)

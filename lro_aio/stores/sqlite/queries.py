@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 
-from lro_aio.core.queueing import Ticket
 from lro_aio.stores import _sql
+from lro_aio.stores._places import TICKET
 from lro_aio.stores.sqlite.entries import ENTRY
 from lro_aio.stores.sqlite.rows import COLUMNS, OUTLINE, PAYLOADS, WRITTEN
 
-__all__ = ["TICKET", "load"]
-
-TICKET = tuple(item.name for item in dataclasses.fields(Ticket))
-"""The columns of the table ``tickets``, in the order of the fields."""
+__all__ = ["load"]
 
 
 @functools.cache

@@ -1,0 +1,181 @@
+"""Queues outside of changes: who is next in line, what operators see and change, and what nobody needs any more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import psycopg
+
+from lro_aio.core.queueing import KNOWN_STARTS
+from lro_aio.core.queues import QueueStatus, QueueTerms
+from lro_aio.core.record import Record
+from lro_aio.ports import Look, Route
+from lro_aio.stores._places import (
+    KEYS,
+    MOST,
+    RIPE,
+    SPARE,
+    free_places,
+    look,
+    next_in_line,
+    queue_row,
+    status,
+    terms_of,
+)
+from lro_aio.stores.postgres import rows
+from lro_aio.stores.postgres.commits import Cursor, check_committed, ending, execute
+from lro_aio.stores.postgres.connections import Link
+from lro_aio.stores.postgres.places import decode_ticket
+from lro_aio.stores.postgres.queries import Statements
+from lro_aio.stores.postgres.writes import Call
+
+__all__ = [
+    "LINE",
+    "NEXT",
+    "STATUS",
+    "Lines",
+    "change_terms",
+    "line_values",
+    "purge",
+    "status_values",
+    "statuses",
+]
+
+Found = Mapping[str, Sequence[tuple[Any, ...]]]
+
+LINE = ("line_handlers", "line_queues", "line_started")
+"""The statements that tell how many places there are: some seeks for each queue."""
+NEXT = ("next_tickets", "next_rows")
+"""Those that tell who is next, where there are places."""
+STATUS = ("every_queue", "key_counts", "resting_keys")
+"""Those for ``Store.queues``."""
+
+
+def line_values(now: float, routes: Sequence[Route]) -> dict[str, Any]:
+    """What ``LINE`` takes."""
+    return {"handlers": [handler for handler, _ in routes if handler], "now": now, "most": KNOWN_STARTS}
+
+
+class Lines:
+    """The queues in which a process may have somebody.
+
+    Args:
+        found: The rows of ``LINE``.
+        now: Epoch seconds.
+        limit: Most rows of each.
+    """
+
+    def __init__(self, found: Found, now: float, limit: int) -> None:
+        self._limit = limit
+        self._handlers: dict[str, list[str]] = {}
+        for queue, handler in found["line_handlers"]:
+            self._handlers.setdefault(queue, []).append(handler)
+        starts: dict[str, list[tuple[int, float]]] = {}
+        for queue, number, time in found["line_started"]:
+            starts.setdefault(queue, []).append((number, time))
+        self._moments: list[float] = []
+        self._now: dict[str, float] = {}
+        self.free: dict[str, int] = {}
+        """Of the queues in which any may begin, how many."""
+        for *values, held, wakes in found["line_queues"]:
+            row = queue_row(values)
+            self._now[row.name] = max(now, row.clock)
+            free, moments = free_places(row, held, starts.get(row.name, ()), wakes, self._now[row.name])
+            self._moments += moments
+            if free != 0 and limit > 0:
+                self.free[row.name] = limit if free is None else min(free, limit)
+
+    def wanted(self) -> dict[str, Any]:
+        """What ``NEXT`` takes."""
+        pairs = [(queue, handler) for queue in self.free for handler in self._handlers[queue]]
+        return {
+            "queues": [queue for queue, _ in pairs],
+            "handlers": [handler for _, handler in pairs],
+            "limits": [self.free[queue] + SPARE for queue, _ in pairs],
+            "ripe": list(self.free),
+            "moments": [self._now[queue] for queue in self.free],
+            "most": RIPE,
+        }
+
+    def look(self, routes: Sequence[Route], found: Found) -> Look:
+        """The answer, from the rows of ``NEXT``."""
+        tickets = [
+            ticket for ticket in map(decode_ticket, found.get("next_tickets", ()))
+            if ticket.handler in self._handlers[ticket.queue]
+        ]  # fmt: skip
+        operations = list(map(rows.decode, found.get("next_rows", ())))
+        first: list[tuple[Record, str]] = []
+        for queue, free in self.free.items():
+            line = [ticket for ticket in tickets if ticket.queue == queue]
+            first += next_in_line(line, operations, routes, free, self._now[queue])
+        return look(first, self._moments, self._limit)
+
+
+def status_values(now: float, names: Sequence[str] | None) -> dict[str, Any]:
+    """What ``STATUS`` takes."""
+    return {"now": now, "names": None if names is None else list(names), "most": MOST, "keys": KEYS}
+
+
+def statuses(found: Found, now: float) -> list[QueueStatus]:
+    """How it goes with the queues, from the rows of ``STATUS``."""
+    lines: dict[str, dict[str, tuple[int, int]]] = {}
+    for queue, key, waiting, running in found["key_counts"]:
+        lines.setdefault(queue, {})[key] = waiting, running
+    resting: dict[str, dict[str, float]] = {}
+    for queue, key, until in found["resting_keys"]:
+        resting.setdefault(queue, {})[key] = until
+    return [
+        status(
+            name, bounds, terms_of(override, declared, paused), rests, now=now,
+            lines=lines.get(name, {}), resting=resting.get(name, {}),
+        )
+        for name, bounds, override, declared, paused, rests in found["every_queue"]
+    ]  # fmt: skip
+
+
+def change_terms(
+    link: Link,
+    texts: Statements,
+    name: str,
+    change: Callable[[QueueTerms], QueueTerms],
+    notice: tuple[str, str],
+) -> tuple[QueueTerms, QueueTerms]:
+    """Change what holds of a queue; gives what held before, and what holds now."""
+    ended: list[Cursor] = []
+    before = after = QueueTerms()
+    try:
+        with link.pipeline() as pipeline:
+            link.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            execute(link, texts["queue_made"], {"queues": [name], "keys": [""], "uids": [], "steps": []})
+            found = execute(link, texts["queue_terms"], {"queue": name})
+            pipeline.sync()
+            ((override, declared, paused),) = found
+            before = terms_of(override, declared, paused)
+            after = change(before)
+            values = {
+                "queue": name,
+                "bounds": after.bounds.to_json(),
+                "override": None if after.override is None else after.override.to_json(),
+                "declared": after.declared_json(),
+                "paused": after.paused,
+            }
+            calls: list[Call] = [(texts["put_terms"], values)]
+            if after.bounds != before.bounds:
+                calls.append((texts["wake_keys"], {"queue": name}))
+            ending(link, texts, calls, notice, ended)
+    except psycopg.Error as exc:
+        check_committed(ended, exc)
+    return before, after
+
+
+def purge(link: Link, texts: Statements, now: float, limit: int) -> int:
+    """Remove expired rows, and then of queues what nobody needs any more, in one round trip. It waits for no lock."""
+    with link.pipeline():
+        link.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+        removed = execute(link, texts["purge"], [now, limit])
+        execute(link, texts["remove_stale"], None)
+        execute(link, texts["forget_idle"], {"now": now, "limit": limit})
+        link.committing = True
+        link.execute("COMMIT")
+    return removed.rowcount
