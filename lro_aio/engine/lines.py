@@ -110,7 +110,8 @@ class Lines:
             over = self._expecting.get((record.uid, step))
             if over is not None and not over.done():
                 over.set_result(None)
-            elif record.state is State.SUSPENDED and record.wait is not None:
+            elif record.state is State.SUSPENDED and record.wait is not None and record.wait.news is None:
+                # One that has been told is on its way: to tell it again would be a commit, and so a look, for ever.
                 woken = partial(straight.called, token=record.wait.token, now=now)
                 wakes.append(self._rows.submit(Change(record.name, woken)))
         for outcome in await asyncio.gather(*wakes, return_exceptions=True):
