@@ -282,7 +282,7 @@ class Store(abc.ABC):
         return None
 
     def line(self, *, now: float, routes: Sequence[Route], limit: int) -> Look:  # noqa: ARG002 (for those that have)
-        """Who is next in the queues: PENDING rows that may be claimed now. One round trip.
+        """Who is next in the queues: PENDING rows that may be claimed now. One round trip where there is no place.
 
         Args:
             now: Epoch seconds.
