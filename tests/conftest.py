@@ -21,8 +21,8 @@ collect_ignore = [] if importlib.util.find_spec("mcp") else ["mcp", "docs/test_r
 
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # servers that tests cut off are no news; before grpc is imported
 
-# An example that takes longer than 200 ms tells of a busy machine; what hangs meets the timeout of its test.
-hypothesis.settings.register_profile("lro")
+# What is slow tells of a busy machine; what hangs meets the timeout of its test.
+hypothesis.settings.register_profile("lro", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("lro")
 
 # A shell that starts us in the background has SIGINT ignored, and ignored signals pass on to the programs that tests

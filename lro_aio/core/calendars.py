@@ -69,7 +69,7 @@ class Calendar:
                 yield found
 
     def before(self, moment: float, until: float) -> Iterator[int]:
-        """The moments at or before this one and after ``until``, newest first."""
+        """The moments at or before ``moment`` and after ``until``, newest first."""
         if not self._cron:
             found = math.floor(moment) // self._every * self._every
             while found > until:

@@ -158,7 +158,13 @@ class QueueTerms:
     paused: bool = False
 
     def declare(self, owner: str, bounds: Bounds, now: float) -> QueueTerms:
-        """The terms with what a process declares, and without those who have not been heard of for ``LIVES``."""
+        """The terms with what a process declares, and without those who have not been heard of for ``LIVES``.
+
+        Args:
+            owner: The process.
+            bounds: What it declares.
+            now: Epoch seconds.
+        """
         others = [entry for entry in self.declared if entry[0] != owner and now - entry[2] < LIVES]
         return replace(self, declared=(*others, (owner, bounds, now)))
 

@@ -92,7 +92,7 @@ class Definition:
 
     @property
     def calendar(self) -> Calendar:
-        """Its moments. Raises as ``Calendar``."""
+        """Its moments. Raises as ``lro_aio.core.calendars.Calendar``."""
         return calendar_of(self.cron, self.every, self.timezone)
 
     def begins_with(self, moment: float) -> bytes:
@@ -101,7 +101,12 @@ class Definition:
         return with_moment(data, self.moment, moment) if self.moment else data
 
     def comes(self, name: str, moment: float) -> float:
-        """Epoch seconds at which the operation of a moment starts: the same in every process."""
+        """Epoch seconds at which the operation of a moment starts: the same in every process.
+
+        Args:
+            name: The schedule's.
+            moment: Epoch seconds, without the jitter.
+        """
         if not self.jitter:
             return moment
         digest = hashlib.sha256(f"{name}\n{moment:.0f}".encode()).digest()

@@ -91,7 +91,12 @@ class StepPlaces(Places):
                 self._stand(ticket)
 
     def take(self, row: Record, take: Take) -> None:
-        """Give a step of a row a place, or let it stand in line."""
+        """Give a step of a row a place, or let it stand in line.
+
+        Args:
+            row: The row.
+            take: What the step wants; gets the answer, too.
+        """
         place = ticket_of(row.uid, take.step)
         ticket = self._ticket(place)
         take.granted = ticket is not None and ticket.held
