@@ -12,7 +12,7 @@ from functools import partial
 from lro_aio.core import failing, names, straight
 from lro_aio.core.change import Change
 from lro_aio.core.codes import Code
-from lro_aio.core.errors import LroError, OperationNotFoundError, StoreSchemaError
+from lro_aio.core.errors import LroError, OperationNotFoundError, StoreSchemaError, StoreUnavailableError
 from lro_aio.core.logs import event
 from lro_aio.core.queues import LIVES, Bounds, Queue, QueueTerms
 from lro_aio.core.record import Record, Seat, State
@@ -67,11 +67,19 @@ class Lines:
         return self._found or bool(self._used) or any(handler.queue is not None for handler in self._runnable.handlers)
 
     async def begin(self) -> None:
-        """The client opens: say what the handlers declare, and see whether steps may wait. Raises as a store."""
-        if self._runnable.worker and not self._rows.store.no_queues_reason:
+        """The client opens: say what the handlers declare, and see whether steps may wait.
+
+        The store has just opened: what it does not answer now, the sweep asks again. Nobody has a place until then.
+        """
+        if not self._runnable.worker or self._rows.store.no_queues_reason:
+            return
+        self._found = True
+        try:
             await self.declare()
             read = partial(self._rows.store.queues, now=self._clock.time())
             self._found = bool(await self._rows.call(read, Work.LIST))
+        except StoreUnavailableError as exc:
+            logger.warning("queues are declared when the store answers: %s", exc, extra=event("queues_not_declared"))
 
     async def use(self, queue: Queue) -> None:
         """A step is about to wait in a queue.

@@ -552,3 +552,22 @@ async def test_what_is_run_again_waits_in_the_queue_that_its_handler_has_by_then
     assert (seat.queue, seat.key, seat.priority) == ("now", "ada", 3)
     work.end("1")
     await again
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("call", ["queues", "change_queue"])
+async def test_a_client_opens_though_the_store_does_not_answer_for_its_queues(open_client, another, lro_clock, call):
+    """They are declared as soon as it does, and nobody has a place until then."""
+    store = another()
+    handlers = lro.Handlers()
+
+    @handlers.handler("work", state=str, response=str, queue=lro.Queue("q", running=1))
+    async def work(op) -> str:
+        return op.state
+
+    store.fail(call)
+    client = await open_client(store, handlers=[handlers])
+    op = await client.start("work", "x")
+    await lro_clock.advance(60)
+    assert await op.result() == "x"
+    assert [queue.name for queue in await client.queues.list()] == ["q"]
