@@ -74,6 +74,7 @@ def test_services_without_such_verbs_say_so(lro, site):
         assert "give --store URL" in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_cancel_by_name_takes_a_reason(lro, site):
     assert lro("cancel", "asleep-2", "--reason", "too dear", *site.at("url")).exit_code == 0
     assert "too dear" in lro("history", "asleep-2", *site.at("store")).stdout

@@ -56,6 +56,7 @@ def test_rerun(lro, place, site):
     assert lro("rerun", "asleep-2", *where).exit_code == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["pause", "unpause", "rerun"])
 def test_what_is_not_there_and_what_has_no_such_verb(lro, place, site, verb):
     where, _ = place

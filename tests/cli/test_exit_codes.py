@@ -57,12 +57,14 @@ def test_no_exception_is_1(store, exception, code):
     assert run("get", "done", *store, before=failing(exception)).returncode == code
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_the_program_starts_is_130():
     done = run("list", before="import sys, types\nclass T(types.ModuleType):\n"
                "    def __getattr__(self, name): raise KeyboardInterrupt\nsys.modules['rich'] = T('rich')")  # fmt: skip
     assert (done.returncode, done.stderr) == (130, "")
 
 
+@pytest.mark.slow
 def test_a_module_that_is_missing_by_mistake_is_70():
     done = run("list", before="import sys; sys.modules['lro_aio.cli.services'] = None")
     assert done.returncode == 70

@@ -48,6 +48,7 @@ def test_get_shows_the_life_of_an_operation_in_a_store(lro, site):
     assert "ended" in ended
 
 
+@pytest.mark.slow
 def test_get_over_a_server_and_as_json_is_the_operation_alone(lro, site):
     assert "SEGMENT" not in lro("get", "done", *site.at("url")).stdout
     over_store, over_url = (

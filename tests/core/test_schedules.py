@@ -80,6 +80,7 @@ async def test_a_state_that_cannot_be_stored_is_refused_when_the_client_opens():
     assert not client.is_open
 
 
+@pytest.mark.slow
 def test_without_the_extra_it_says_what_to_install():
     code = """
 import sys

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import pytest
+
 from lro_aio.core import bookkeeping, tracing
 from lro_aio.core.record import Record, State, Wait
 
@@ -33,6 +35,7 @@ def test_what_is_kept_of_a_union_keeps_its_trace():
     assert Wait(token="a", sleep_until=0.0, union=True, traceparent="t").spent().traceparent == "t"
 
 
+@pytest.mark.slow
 def test_nothing_of_opentelemetry_is_loaded_to_find_that_there_is_no_span():
     code = """
 import sys

@@ -15,6 +15,7 @@ LEASE = 1.5
 NUMBER = 60
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_another_process_goes_on_where_a_killed_one_was(workers: Workers, store_url: str) -> None:
     """Killed twice: in the middle of what it does, and between two parts of it."""

@@ -18,6 +18,7 @@ SOON = 5.0
 LEASE = 30
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_killed_process_is_followed_at_once(workers: Workers, store_url: str) -> None:
     first = workers.start(store_url, lease=LEASE, starts=[("relay", {"last_claim": 2}, "one")])
@@ -30,6 +31,7 @@ async def test_a_killed_process_is_followed_at_once(workers: Workers, store_url:
     assert resumed["attempt"] == 2, "it was a crash"
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_the_only_process_goes_on_at_once_when_it_is_started_again(workers: Workers, store_url: str) -> None:
     first = workers.start(
@@ -43,6 +45,7 @@ async def test_the_only_process_goes_on_at_once_when_it_is_started_again(workers
     assert ends[-1]["time"] - up["time"] < SOON
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_one_that_stands_still_keeps_what_it_has_while_others_die_beside_it(
     workers: Workers, store_url: str
@@ -60,6 +63,7 @@ async def test_one_that_stands_still_keeps_what_it_has_while_others_die_beside_i
     assert len(workers.entries("begin", name=kept["name"])) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_without_its_files_a_dead_process_is_followed_after_its_lease(
     workers: Workers, store_url: str, tmp_path: Path

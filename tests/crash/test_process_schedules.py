@@ -18,6 +18,7 @@ SCHEDULE = {"name": "often", "handler": "left", "every": 1, "overlap": "allow", 
 MOMENTS = 8
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_fleet_that_is_killed_starts_each_moment_once(workers: Workers, store_url: str) -> None:
     deaths = zip(range(3, 10), itertools.cycle(("before", "after", "inside")))

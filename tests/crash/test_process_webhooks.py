@@ -52,6 +52,7 @@ async def process(store: str, origin: str) -> AsyncIterator[int]:
         await running.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 @pytest.mark.parametrize("answered", [False, True])
 async def test_another_process_tells_what_a_killed_one_was_about_to_tell(tmp_path: Path, answered: bool) -> None:

@@ -46,6 +46,7 @@ def store(tmp_path: Path) -> str:
     return f"sqlite:////{tmp_path / 'operations.db'}"
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 @pytest.mark.blocks_the_loop("it waits for the command")
 async def test_the_link_opens_it_once_and_a_cookie_from_then_on(store: str) -> None:

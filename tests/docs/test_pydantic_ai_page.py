@@ -25,6 +25,7 @@ def program(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_an_agent_of_pydantic_ai_pays_for_nothing_twice(program: Path) -> None:
     command = [sys.executable, program.name]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -119,6 +119,7 @@ async def test_where_they_are_too_many_to_count_no_total_is_told(open_client, lr
     assert op.metadata["message"] == "cancel: 2"
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_the_rate_is_kept(client, lro_clock):
     names = await started(client, lro_clock, nap, 30)
@@ -179,6 +180,7 @@ async def test_a_process_that_dies_leaves_the_rest_to_another(client, open_clien
     assert sorted(STARTED) == list(range(9))
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_a_crash_between_any_two_writes_is_mended(open_client, lro_clock, when):

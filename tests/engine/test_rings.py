@@ -77,6 +77,7 @@ async def test_a_call_is_made_at_once_and_then_once_for_all_who_ask_within_the_g
     await until(lambda: len(calls) == 3)
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_the_more_wait_the_less_often_they_look(url):
     """Each of them reads again: a thousand who are told of each commit would do nothing else."""

@@ -53,6 +53,7 @@ def handlers():
     return registry
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.asyncio
 async def test_each_moment_is_started_once_wherever_the_process_dies(tmp_path, handlers, lro_clock, when):

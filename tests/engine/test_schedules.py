@@ -130,6 +130,7 @@ async def test_it_needs_no_slot(opened, ran, lro_clock):
     assert len(ran) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_the_row_stays_as_small_as_it_was(opened, ran, row, lro_clock):
     await opened(nightly())

@@ -52,6 +52,7 @@ async def yes(key: str, params: object) -> ElicitResult:
     return ElicitResult(action="accept", content={"ok": True})
 
 
+@pytest.mark.slow
 @pytest.mark.blocks_the_loop("looks whether the port of another process answers")
 async def test_another_process_finishes_the_task_of_a_server_that_was_killed(tmp_path: Path) -> None:
     server, ledger = Server(tmp_path), tmp_path / "ledger"

@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.slow
 def test_the_demo_loses_nothing_on_postgresql(url: str, tmp_path: Path) -> None:
     for number in range(8):
         folder = tmp_path / f"part-{number}"

@@ -60,6 +60,7 @@ async def test_operations_of_two_clients_that_share_two_connections(url: str, be
         assert [await op.result(int) for op in started] == [number + 1001 for number in range(100)]
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_queue_of_two_clients_that_share_two_connections(url: str, behind: Callable[[str], str]) -> None:
     """Who holds a queue has a connection until it commits: those that wait for it do not stand in its way."""

@@ -111,6 +111,7 @@ def test_what_only_a_place_lets_a_batch_ask_for_is_found_too(store: PostgresStor
     assert {queue.name: queue.running for queue in store.queues(now=NOW)} == {"a": 1, "z": 1}
 
 
+@pytest.mark.slow
 def test_batches_of_several_queues_in_any_order_do_not_wait_for_each_other(shared_url: str) -> None:
     """Operations are locked by their names, and queues after them by theirs. The server looks for no deadlock here."""
     queues = [f"q{n}" for n in range(6)]
@@ -138,6 +139,7 @@ def test_batches_of_several_queues_in_any_order_do_not_wait_for_each_other(share
         assert [status.running for status in store.queues(now=NOW)] == [0] * 6
 
 
+@pytest.mark.slow
 def test_no_bound_is_exceeded_by_one_though_many_decide_at_a_time(shared_url: str) -> None:
     stores = [PostgresStore(shared_url, lanes=4, timeout=20) for _ in range(3)]
     for store in stores:

@@ -55,6 +55,7 @@ operations = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(operations)
 def test_json_of_an_operation_is_what_the_protobuf_library_prints(operation: operations_pb2.Operation) -> None:
     assert operation_json(operation) == json_format.MessageToDict(operation)

@@ -115,6 +115,7 @@ def check(schemathesis: Any, document: Any, url: str, names: list[str], skip: tu
     return asked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", ["google", "azure"])
 async def test_answers_are_as_described(schemathesis: Any, style: Any) -> None:
     client, app = lro.Client("sqlite://", handlers=[handlers], schedules=[NIGHTLY]), FastAPI()

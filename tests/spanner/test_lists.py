@@ -152,6 +152,7 @@ def test_a_table_of_an_older_release_is_listed_as_before(variant: schema.Variant
         store.close()
 
 
+@pytest.mark.slow
 def test_rows_are_no_more_in_memory_than_one_answer(fake: FakeSpanner, store: lro.SpannerStore) -> None:
     """What an answer does not hold is divided, and a page that is full is read no further."""
     create_all(store, *(row(n, create_time=NOW - n, state_data=bytes(3 * 2**20)) for n in range(8)))

@@ -91,6 +91,7 @@ def test_a_back_up_under_load_has_whole_batches_and_all_that_was_acknowledged(pa
     assert found % BATCH == 0
 
 
+@pytest.mark.slow
 def test_after_a_crash_the_log_of_the_old_file_is_not_replayed_over_the_back_up(path: Path, tmp_path: Path) -> None:
     target = tmp_path / "backup.db"
     with stream(path) as child:

@@ -189,6 +189,7 @@ store.close()
 """
 
 
+@pytest.mark.slow
 def test_a_child_that_opens_its_own_store_hears_for_itself(store: SqliteStore, path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", PROGRAM, str(path)],

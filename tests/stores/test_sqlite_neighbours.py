@@ -190,6 +190,7 @@ def test_one_whose_own_code_has_closed_its_lock_is_not_dead(joined: SqliteStore,
     other.close()
 
 
+@pytest.mark.slow
 def test_a_process_whose_store_is_closed_is_not_dead(
     joined: SqliteStore, path: Path, processes: list[subprocess.Popen[str]]
 ) -> None:

@@ -364,6 +364,7 @@ def _work_of_a_hand_over(store: SqliteStore, waiting: int) -> int:
     return steps
 
 
+@pytest.mark.slow
 def test_ten_thousand_that_wait_cost_no_more_for_each_hand_over_than_ten(tmp_path: Path) -> None:
     work = {}
     for waiting in (10, 9_990):

@@ -30,6 +30,7 @@ ROWS = st.lists(
 BOUND = st.one_of(st.none(), st.integers(-4, 4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("descending", [False, True])
 def test_encoded_values_sort_like_the_values(kind, descending):
@@ -53,6 +54,7 @@ def test_keys_of_several_parts_sort_part_by_part(one, other):
     assert (encode(one) < encode(other)) == (one < other)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=3), st.binary(max_size=4))
 def test_the_successor_ends_what_begins_with_a_prefix(prefix, key):
