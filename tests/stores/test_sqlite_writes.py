@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -114,6 +115,8 @@ def test_a_batch_beside_a_busy_thread_waits_for_the_lock_a_few_times_not_once_a_
         store.apply([Change(record.name, ended) for record in made])
         return time.monotonic() - began
 
+    # Where the other thread finds no core, a single row waits for nothing: then the measure is a wait for each row.
     one = statistics.median(seconds(range(number, number + 1)) for number in range(9))
+    limit = max(40 * one, 400 * sys.getswitchinterval())
     # The best of three: other processes may take the cores away from any one of them.
-    assert min(seconds(range(first, first + 400)) for first in (1000, 2000, 3000)) < 40 * one
+    assert min(seconds(range(first, first + 400)) for first in (1000, 2000, 3000)) < limit
