@@ -148,7 +148,11 @@ async def part(op: Operation) -> Any:
     return answer(op)
 
 
-@handlers.handler(
+queueing = lro.Handlers()
+"""Those of stores that have queues."""
+
+
+@queueing.handler(
     "queued",
     state=Job,
     queue=lro.Queue("crash", running=4, per_key=2),
@@ -161,7 +165,7 @@ async def queued(op: Operation) -> Any:
     return answer(op)
 
 
-@handlers.handler("calls", state=Job)
+@queueing.handler("calls", state=Job)
 @recorded
 async def calls(op: Operation) -> Any:
     """Calls in steps that wait for a place, side by side."""
@@ -404,9 +408,10 @@ async def work(config: dict[str, Any]) -> None:
     noted = Noted(store, **config.get("lose", {}))
     if "at" in config:
         time.sleep(max(0.0, config["at"] - time.time()))
+    own = [handlers] if noted.no_queues_reason else [handlers, queueing]
     client = lro.Client(
         noted,
-        handlers=[handlers, *(importlib.import_module(name).registry(LEDGER) for name in config.get("more", ()))],
+        handlers=[*own, *(importlib.import_module(name).registry(LEDGER) for name in config.get("more", ()))],
         schedules=[lro.Schedule(**one) for one in config.get("schedules", ())],
         linger=config.get("linger", 1.0),
         clock=SteppedClock(config["clock"]) if "clock" in config else None,
