@@ -421,8 +421,8 @@ async def test_of_two_releases_the_strictest_holds_while_both_live(another, lro_
 @pytest.mark.asyncio
 async def test_a_queue_is_seen_set_and_paused_while_it_runs(client, lro_clock):
     work = Work(client, lro.Queue("q", running=1))
-    with pytest.raises(LookupError, match="no queue 'q'"):
-        await client.queues.set("q", running=3)
+    with pytest.raises(LookupError, match="no queue 'other'"):
+        await client.queues.set("other", running=3)
     await client.sweep()
     for n in range(5):
         await client.start("work", str(n), queue_key="k")
