@@ -84,34 +84,19 @@ def run(
 @app.command(epilog=EPILOG)
 def pause(name: Name, reason: Reason = "", store: Store = None) -> None:
     """Let a schedule start nothing until it is unpaused. Moments that come meanwhile are nobody's."""
-
-    async def act(schedules: Schedules) -> None:
-        await schedules.pause(name, reason)
-        console().out(f"{name}: paused", highlight=False)
-
-    _run(store, act)
+    _change(store, name, "paused", lambda schedules: schedules.pause(name, reason))
 
 
 @app.command(epilog=EPILOG)
 def unpause(name: Name, reason: Reason = "", store: Store = None) -> None:
     """Let a paused schedule go on, with the moments from now on."""
-
-    async def act(schedules: Schedules) -> None:
-        await schedules.unpause(name, reason)
-        console().out(f"{name}: unpaused", highlight=False)
-
-    _run(store, act)
+    _change(store, name, "unpaused", lambda schedules: schedules.unpause(name, reason))
 
 
 @app.command(epilog=EPILOG)
 def delete(name: Name, store: Store = None) -> None:
     """Forget a schedule that no release declares any more. What it has started goes on."""
-
-    async def act(schedules: Schedules) -> None:
-        await schedules.delete(name)
-        console().out(f"{name}: deleted", highlight=False)
-
-    _run(store, act)
+    _change(store, name, "deleted", lambda schedules: schedules.delete(name))
 
 
 @app.command(epilog=EPILOG)
@@ -127,6 +112,16 @@ def backfill(
     async def act(schedules: Schedules) -> None:
         made = await schedules.backfill(name, _time(start, "--start"), _time(end, "--end"), per_second=per_second)
         console().out("\n".join([*(op.name for op in made), f"{len(made)} moments"]), highlight=False)
+
+    _run(store, act)
+
+
+def _change(store: str | None, name: str, done: str, change: Callable[[Schedules], Awaitable[object]]) -> None:
+    """Change a schedule, and say what became of it."""
+
+    async def act(schedules: Schedules) -> None:
+        await change(schedules)
+        console().out(f"{name}: {done}", highlight=False)
 
     _run(store, act)
 
