@@ -28,7 +28,7 @@ class Interest:
 
     def __del__(self) -> None:  # a WeakValueDictionary does the same in ten times the time, for every operation
         found = self._known.get(self._uid)
-        if found is not None and found() is None:
+        if found is not None and found() in (self, None):  # Python clears weak references after it has called this
             self._known.pop(self._uid, None)
 
 
@@ -40,6 +40,10 @@ class Causes:
 
     def __init__(self) -> None:
         self._known: dict[str, ref[Interest]] = {}
+
+    def __len__(self) -> int:
+        """Operations of which somebody has an object."""
+        return len(self._known)
 
     def interest(self, uid: str) -> Interest:
         """For whoever may ask, to be held for as long."""

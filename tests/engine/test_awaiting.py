@@ -1,6 +1,7 @@
 """``await op``, what ``Operation`` and ``RemoteOperation`` have in common, and why an operation failed."""
 
 import asyncio
+import contextlib
 import gc
 import weakref
 
@@ -128,6 +129,26 @@ async def test_the_exception_of_a_creator_and_a_time_that_ran_out_are_causes_too
     with pytest.raises(lro.failures.DeadlineExceededError) as caught:
         await op
     assert isinstance(caught.value.__cause__, TimeoutError)
+
+
+@pytest.mark.asyncio
+async def test_nothing_is_kept_of_operations_of_which_nobody_has_an_object(client):
+    @client.handler
+    async def fails(op):
+        raise OutOfPaper
+
+    @client.handler
+    async def works(op) -> None: ...
+
+    async def start_both():
+        for handler in (fails, works):
+            op = await client.start(handler)
+            with contextlib.suppress(lro.OperationFailedError):
+                await op.result(timeout=PATIENCE)
+
+    await start_both()
+    gc.collect()
+    assert len(client.engine.host.causes) == 0
 
 
 @pytest.mark.asyncio
