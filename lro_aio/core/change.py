@@ -90,6 +90,11 @@ def run(
     return [_outcome(change, rows, journal, places) for change in changes]
 
 
+def _seated(before: Record | None, row: Record | None) -> bool:
+    """Whether a row has, or had, to do with queues: the others, which are most, do not ask them."""
+    return (row is not None and row.seat is not None) or (before is not None and before.seat is not None)
+
+
 def _outcome(
     change: Change, rows: dict[str, Record | None], journal: Appending | None, places: StepPlaces | None
 ) -> Outcome:
@@ -108,10 +113,10 @@ def _outcome(
         if change.appends and row is not None:
             assert journal is not None
             row = journal.append(row, change.appends, change.most_entries)
-        if places is not None:
+        if places is not None and (change.rests or _seated(before, row)):
             row = places.settled(before, row, rests=change.rests, gives=change.gives, stands=change.stands)
-            if change.takes is not None and row is not None:
-                places.take(row, change.takes)
+        if places is not None and change.takes is not None and row is not None:
+            places.take(row, change.takes)
         if row is not None and (row.done or row.paused) and row is not before:
             row, change.made = told(before, row)
     except Exception as exc:  # noqa: BLE001 - whatever a change raises is its outcome

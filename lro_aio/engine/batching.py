@@ -179,9 +179,7 @@ class Batcher:
             ClosedError: The client is not open, or no longer.
             RuntimeError: On another event loop.
         """
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop or self._readers is None or self._life.forked:
-            self._life.check_open()
+        self._checked_loop()
         assert self._readers is not None
         future = self._readers.run(function, work)
         self._pending += 1
@@ -214,7 +212,7 @@ class Batcher:
             ClosedError: The client is not open, or no longer.
             RuntimeError: On another event loop.
         """
-        future: asyncio.Future[Record | None] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Record | None] = self._checked_loop().create_future()
         self._put(change, future, answered)
         return future
 
@@ -225,11 +223,16 @@ class Batcher:
             ClosedError: The client is not open, or no longer.
             RuntimeError: On another event loop.
         """
+        self._checked_loop()
         self._put(change, None, answered)
 
-    def _put(self, change: Change, future: asyncio.Future[Record | None] | None, answered: Answered | None) -> None:
-        if asyncio.get_running_loop() is not self._loop or self._life.forked:
+    def _checked_loop(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop or self._life.forked:
             self._life.check_open()  # says what is wrong
+        return loop
+
+    def _put(self, change: Change, future: asyncio.Future[Record | None] | None, answered: Answered | None) -> None:
         if self._observing is not None:
             change, answered = self._observing.watched(change, answered)
         self._lanes.put((change, future, answered))

@@ -31,12 +31,14 @@ class Feed:
         self._subscriptions: dict[str, set[Subscription]] = {}
         self._all: set[Subscription] = set()
         self._listeners: tuple[tuple[Listener, Callable[[], None]], ...] = ()
+        self._commits: tuple[Listener, ...] = ()
+        """Of these, the first ones: a commit is told to all of them, and must cost little."""
 
     def publish(self, name: str, record: Record | None) -> None:
         """A row was committed by this process, or seen to have changed; None: it was removed."""
         for subscription in self._subscriptions.get(name, ()):
             subscription.push(name, record)
-        for committed, _ in self._listeners:
+        for committed in self._commits:
             committed(name, record)
 
     def elsewhere(self) -> None:
@@ -66,12 +68,15 @@ class Feed:
     def listen(self, commit: Listener, elsewhere: Callable[[], None]) -> Callable[[], None]:
         """Call ``commit`` for every published row, ``elsewhere`` for every foreign commit; returns the undo."""
         listener = (commit, elsewhere)
-        self._listeners = (*self._listeners, listener)
+        self._set_listeners((*self._listeners, listener))
 
         def undo() -> None:
-            self._listeners = tuple(known for known in self._listeners if known is not listener)
+            self._set_listeners(tuple(known for known in self._listeners if known is not listener))
 
         return undo
+
+    def _set_listeners(self, listeners: tuple[tuple[Listener, Callable[[], None]], ...]) -> None:
+        self._listeners, self._commits = listeners, tuple(commit for commit, _ in listeners)
 
     def add(self, subscription: Subscription, names: Iterable[str]) -> None:
         """Called by the subscription."""
@@ -94,8 +99,7 @@ class Subscription:
     """What changed since the last ``take``. One waiter each."""
 
     def __init__(self, feed: Feed, names: Iterable[str]) -> None:
-        self.names = tuple(names)
-        self._known = set(self.names)
+        self.names = dict.fromkeys(names)
         self.by = RUNNING.get()
         """The operation whose handler it is; "" for anybody else's."""
         self.began = feed.now() if self.by else 0.0
@@ -117,9 +121,8 @@ class Subscription:
 
     def add(self, names: Iterable[str]) -> None:
         """Collect the changes of these rows too."""
-        new = [name for name in dict.fromkeys(names) if name not in self._known]
-        self._known.update(new)
-        self.names += tuple(new)
+        new = [name for name in dict.fromkeys(names) if name not in self.names]
+        self.names.update(dict.fromkeys(new))
         self._feed.add(self, new)
 
     def push(self, name: str, record: Record | None) -> None:

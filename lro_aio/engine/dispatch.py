@@ -468,7 +468,7 @@ class Dispatcher:
 
     def observe(self, name: str, record: Record | None) -> None:
         """A row was committed, or found: where it waits for a trial that it needs no more, it waits no longer."""
-        if not self._trials.waits(name):
+        if name not in self._trials.waiting:
             return
         handler = None if record is None or record.done else self._runnable.find(record)
         if record is None or handler is None or not self._trial(record, handler):
@@ -513,7 +513,7 @@ class Dispatcher:
     async def _end_trial(self, run: Run, length: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with timeout_at(self.clock, self.clock.monotonic() + length):
-                await run.ended.wait()
+                await run.ended()
         self._trials.over(run.record.name)
 
     def _told_of_queued(self, record: Record, wake: Wake | None, outcome: Outcome, run: Run | None) -> None:

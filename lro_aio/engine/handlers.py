@@ -81,16 +81,13 @@ class Handler:
     returns: Returns = field(default_factory=Returns)
     segments: dict[str, HandlerFunction] = field(default_factory=dict)
     """Resume points that are functions of their own."""
+    light: bool = False
+    """Whether its runs need no slot: they are over in a moment, and start what waits for one itself."""
 
     @property
     def own(self) -> bool:
         """Whether it is this package's, and not the application's."""
         return self.name.startswith(OWN)
-
-    @property
-    def light(self) -> bool:
-        """Whether its runs need no slot: they are over in a moment, and start what waits for one itself."""
-        return self.name.startswith(SCHEDULE)
 
     @property
     def response(self) -> ResponseType:
@@ -364,6 +361,7 @@ class Handlers:
                 queue=queue,
                 queue_key=queue_key,
                 returns=Returns(response),
+                light=registered.startswith(SCHEDULE),
             )
             handler.returns.add(plain)
             for point, function_of in ((cleanup, on_cancel), (last, on_failure)):
@@ -386,11 +384,11 @@ class Handlers:
 
     def find(self, handler: str | HandlerFunction) -> Handler | None:
         """By name, or by the decorated function. A bound method is the same each time. For the engine."""
-        if isinstance(handler, Registered):
-            known = self.find(handler.handler.name)
-            return known if known is not None and known.function == handler.handler.function else None
         if isinstance(handler, str):
-            return self.named(handler)
+            return self._by_name.get(handler) or self.named(handler)
+        if isinstance(handler, Registered):
+            known = self.named(handler.handler.name)
+            return known if known is not None and known.function == handler.handler.function else None
         return next((known for known in self if known.function == handler), None)
 
     def named(self, name: str) -> Handler | None:

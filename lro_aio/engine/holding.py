@@ -283,6 +283,7 @@ class Holding:
         """The run is over: no progress is written and no suspend taken any more."""
         self.last_changes()
         self.in_handler = False
+        self.begin_straight = self.known_straight = None  # no circle through the run: each would be the collector's
 
     def suspend_change(self, planned: Suspended) -> tuple[Callable[..., Record | None], int, tuple[Entry, ...]]:
         """The transition that commits what ``suspend`` returned, the bytes that it writes, and what it appends.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from functools import partial
 
 from lro_aio.core import names, transitions
@@ -161,12 +161,15 @@ class Rows:
         Returns:
             The rows that changed, and whether others may have changed unseen.
         """
-        until = deadline
-        if not self.has_notices:
-            polled = self._clock.monotonic() + poll
-            until = polled if deadline is None else min(deadline, polled)
-        await changes.wait(self._clock, until)
+        await changes.wait(self._clock, self._polled(deadline, poll))
         return changes.take()
+
+    def _polled(self, deadline: float | None, poll: float = WATCH_POLL) -> float | None:
+        """Until when somebody waits who reads at the deadline, and now and then where the store gives no notices."""
+        if self.has_notices:
+            return deadline
+        polled = self._clock.monotonic() + poll
+        return polled if deadline is None else min(deadline, polled)
 
     async def pause(self, clock: Clock, length: float) -> bool:
         """Return after so many seconds of a clock, True; or when the client drains, False.
@@ -199,12 +202,17 @@ class Rows:
         """Until when a call that begins now is held, in the event loop's time; None where there is no drain."""
         return self._life.loop.time() + DRAIN_HOLD if self._life.begun and self._life.draining else None
 
-    async def _later(
+    def _later(
         self, record: Record, changes: Subscription, deadline: float | None, held: float | None
-    ) -> Record | None:
+    ) -> Awaitable[Record | None]:
         """The row once it has changed; None where it has ended, at the deadline, and when the client drains."""
         if held is None:
-            return await self._changed(record, changes, deadline)
+            return self._changed(record, changes, deadline)
+        return self._changed_in_drain(record, changes, deadline, held)
+
+    async def _changed_in_drain(
+        self, record: Record, changes: Subscription, deadline: float | None, held: float
+    ) -> Record | None:
         hold = asyncio.timeout_at(held)
         try:
             async with hold:
@@ -221,7 +229,8 @@ class Rows:
         while not record.done and (despite_drain or not self._life.draining):
             if deadline is not None and self._clock.monotonic() >= deadline:
                 return None
-            changed, stale = await self.news(changes, deadline)
+            await changes.wait(self._clock, self._polled(deadline))
+            changed, stale = changes.take()
             latest = changed.get(record.name)
             if stale or record.name not in changed:
                 latest = await self.record(record.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -37,7 +37,6 @@ from lro_aio.engine.operation import Operation
 from lro_aio.engine.outcome import Outcome
 from lro_aio.engine.straight import Straight
 from lro_aio.engine.suspension import Suspended
-from lro_aio.ports import Clock
 
 __all__ = ["Outcome", "Run", "Runner"]
 
@@ -66,14 +65,16 @@ class Run:
     """Monotonic seconds."""
     task: asyncio.Task[None] | None = None
     cancel_reason: CancelReason | None = None
-    reasons: set[CancelReason] = field(default_factory=set)
+    reasons: tuple[CancelReason, ...] = ()
     straight: Straight | None = None
     """Steps and durable waits, where the handler uses any, or the journal has entries."""
     stopped: float = 0.0
     """When the handler was last told to stop."""
     in_handler: bool = False
     """Only then does a cancel reach the task: a commit is never torn."""
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    over: bool = False
+    """Its last write was answered, or given up."""
+    _ended: asyncio.Event | None = None
     found: Found = Found()  # noqa: RUF009 (a tuple)
     """How its claim found the row, where somebody observes."""
     traceparent: str = ""
@@ -94,10 +95,24 @@ class Run:
         first = self.cancel_reason is None
         if reason in self.reasons or (not first and reason is CancelReason.CANCEL_REQUESTED):
             return
-        self.reasons.add(reason)
+        self.reasons += (reason,)
         if first or reason is CancelReason.LEASE_LOST:
             self.cancel_reason = self.holding.cancel_reason = reason
         self._stop()
+
+    async def ended(self) -> None:
+        """Return when it is over."""
+        if self._ended is None:
+            self._ended = asyncio.Event()
+        if not self.over:
+            await self._ended.wait()
+
+    def end(self) -> None:
+        """It is over."""
+        self.over = True
+        self.straight = None  # as in `Holding.retire`
+        if self._ended is not None:
+            self._ended.set()
 
     def begin_straight(self) -> Straight:
         """Make ``straight``. For ``Holding``."""
@@ -136,6 +151,7 @@ class Runner:
     def __init__(self, host: OperationHost) -> None:
         self._host = host
         self._clock = host.clock
+        self._now = host.clock.monotonic
         self._children = host.children
         self._limits = host.settings.limits
         self._retention = host.settings.retention.duration
@@ -147,7 +163,7 @@ class Runner:
         if record.failure:
             self._host.causes.carry(record)
         holding = Holding(self._host, record, handler=handler, holder=holder, in_handler=True)
-        run = Run(record, handler, holding, holder, self._clock.monotonic)
+        run = Run(record, handler, holding, holder, self._now)
         holding.begin_straight = run.begin_straight
         return run
 
@@ -255,7 +271,9 @@ class Runner:
     async def _call(self, run: Run, operation: Operation[Any]) -> Any:
         """Call the user's function. A cancel that it swallows leaves no mark on the task."""
         stop_timer: Callable[[], None] | None = None
-        stop_bound = _bounded(run, self._clock)
+        stop_bound: Callable[[], None] | None = None
+        if run.record.deadline is not None and not run.record.cleaning:  # a clean-up is not bound by it
+            stop_bound = self._clock.call_at(run.record.deadline, lambda: run.cancel(CancelReason.DEADLINE_EXCEEDED))
         if run.handler.run_timeout is not None:
             stop_timer = self._clock.call_later(run.handler.run_timeout, lambda: run.cancel(CancelReason.RUN_TIMEOUT))
         if run.cancel_reason is not None:
@@ -265,7 +283,8 @@ class Runner:
             return await run.handler.at(run.record.resume_point)(operation)
         finally:
             run.in_handler = False
-            stop_bound()
+            if stop_bound is not None:
+                stop_bound()
             if stop_timer is not None:
                 stop_timer()
             run.forget_cancellation()
@@ -565,13 +584,6 @@ class Runner:
             metadata={"exception": exc.exception if isinstance(exc, StoreRefusedError) else type(exc).__name__},
         )
         return self._failed(run, status, changes={})
-
-
-def _bounded(run: Run, clock: Clock) -> Callable[[], None]:
-    """Stop the run at the deadline of its operation; returns the undo. A clean-up is not bound by it."""
-    if run.record.deadline is None or run.record.cleaning:
-        return lambda: None
-    return clock.call_at(run.record.deadline, lambda: run.cancel(CancelReason.DEADLINE_EXCEEDED))
 
 
 def _lost(exc: BaseException, run: Run) -> bool:

@@ -59,7 +59,7 @@ class Slots:
         Args:
             fill: Claims what waits; called where something does.
             rescan: Scans for more; called where rows are due that found no slot.
-            changed: Called in any case.
+            changed: Called where a suspect waits for its turn, or has it.
         """
         self._fill, self._rescan, self._changed = fill, rescan, changed
 
@@ -130,7 +130,7 @@ class Slots:
             self._waiting[record.name] = (record, wake)
             if light:
                 self._waiting_light.add(record.name)
-        self._changed()  # one that was about to be claimed is not any more: a suspect may have waited for that
+        self._tell_suspects()  # one that was about to be claimed is not any more: one may have waited for that
 
     @property
     def wanted(self) -> bool:
@@ -194,7 +194,7 @@ class Slots:
             self._running[running.uid] = self._now()
             if light:
                 self._light.add(running.uid)
-            self._changed()
+            self._tell_suspects()
 
     def claiming(self, key: str) -> bool:
         """Whether a claim of this row is under way."""
@@ -216,7 +216,11 @@ class Slots:
             self._fill()
         if self.starved:
             self._rescan()
-        self._changed()
+        self._tell_suspects()
+
+    def _tell_suspects(self) -> None:
+        if self.suspects or self.blocked:
+            self._changed()
 
     def close(self) -> None:
         """Give no slot any more."""

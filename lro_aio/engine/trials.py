@@ -33,13 +33,13 @@ class Trials:
     def __init__(self, slots: Slots, clock: Clock) -> None:
         self._slots = slots
         self._clock = clock
-        self._waiting: dict[str, _Suspect] = {}
-        """By name."""
+        self.waiting: dict[str, _Suspect] = {}
+        """By name: rows that wait for their turn."""
         self._cancel_timer: Callable[[], None] = lambda: None
 
     @property
     def _on_trial(self) -> set[str]:
-        return self._slots.suspects - self._waiting.keys()
+        return self._slots.suspects - self.waiting.keys()
 
     async def turn(self, name: str, *, length: float, most: int) -> int:
         """Wait until this suspect may be claimed. ``over`` must be called once its trial is over.
@@ -58,7 +58,7 @@ class Trials:
         if self._slots.expects(name) or self._slots.closed:
             raise WorkerUnavailableError("it is shutting down" if self._slots.closed else "it waits for its turn")
         turn: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting[name] = _Suspect(length, most, turn)
+        self.waiting[name] = _Suspect(length, most, turn)
         self._slots.suspects.add(name)
         asyncio.get_running_loop().call_soon(self.look)  # others that were found with it may share its trial
         try:
@@ -70,20 +70,16 @@ class Trials:
     def over(self, name: str) -> None:
         """The trial of this suspect is over, or will not be: what waits comes first, then the next suspects."""
         was_on_trial = name in self._on_trial
-        self._waiting.pop(name, None)
+        self.waiting.pop(name, None)
         self._slots.suspects.discard(name)
         if was_on_trial and not self._on_trial:
             self._slots.blocked = False
             self._slots.tell_free()
         self.look()
 
-    def waits(self, name: str) -> bool:
-        """Whether this row waits for its turn."""
-        return name in self._waiting
-
     def leave(self, name: str) -> None:
         """A row that waits for its turn needs none any more: it is as if it had never come."""
-        suspect = self._waiting[name]
+        suspect = self.waiting[name]
         if not suspect.turn.done():
             suspect.turn.set_exception(WorkerUnavailableError("it needs no trial any more"))
         self.over(name)
@@ -91,7 +87,7 @@ class Trials:
 
     def close(self) -> None:
         """The process shuts down: nobody gets a turn any more."""
-        for suspect in self._waiting.values():
+        for suspect in self.waiting.values():
             if not suspect.turn.done():
                 suspect.turn.set_exception(WorkerUnavailableError("it is shutting down"))
 
@@ -101,20 +97,20 @@ class Trials:
         if not self._slots.blocked:
             return
         self._cancel_timer()
-        if self._on_trial or not self._waiting or not self._slots.quiet:
+        if self._on_trial or not self.waiting or not self._slots.quiet:
             return
         group = self._next_group()
-        young = max(self._waiting[name].length for name in group) - self._slots.youngest()
+        young = max(self.waiting[name].length for name in group) - self._slots.youngest()
         if young > 0:
             self._cancel_timer = self._clock.call_later(young, self.look)
             return
         for name in group:
-            suspect = self._waiting.pop(name)
+            suspect = self.waiting.pop(name)
             if not suspect.turn.done():
                 suspect.turn.set_result(len(group))
 
     def _next_group(self) -> list[str]:
         """Those who come next: as many as each of them may share a trial with, and as there are slots."""
-        ordered = sorted(self._waiting, key=lambda name: self._waiting[name].most)
-        size = min(self._waiting[ordered[0]].most, self._slots.room)
+        ordered = sorted(self.waiting, key=lambda name: self.waiting[name].most)
+        size = min(self.waiting[ordered[0]].most, self._slots.room)
         return ordered[:size]

@@ -310,7 +310,7 @@ class Worker:
         self._leases.hold(record.name, run.holder)
         # Not in the context of whoever happened to bring the answer: a request, or another operation.
         name, context = f"lro-aio-run {record.name}", self._life.new_context()
-        run.task = asyncio.get_running_loop().create_task(self._run(run), name=name, context=context)
+        run.task = self._life.loop.create_task(self._run(run), name=name, context=context)
         early = self._cancelled_early.pop(record.uid, record)
         if early.cancel_requested and not record.cleaning:
             run.cancel(CancelReason.CANCEL_REQUESTED)
@@ -336,7 +336,7 @@ class Worker:
             run.holding.retire()
             if watched is not None:
                 watched.end(after)
-            run.ended.set()
+            run.end()
             self._slots.clear(run.record)
         if after is not None and not after.done:
             await self.after(after)

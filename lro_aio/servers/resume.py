@@ -194,7 +194,7 @@ class Endpoints:
         if run is not None:
             if run.task is not None:
                 await asyncio.wait({run.task})  # with what follows the commit: the hand-over of the next wait
-            await run.ended.wait()
+            await run.ended()
             if await self._client.server_host.waiting(operation, token) is not None:
                 raise WorkerUnavailableError("the run was given up before its end", retry_after=RETRY_AFTER)
         return Reply(200, {"resumed": run is not None})

@@ -84,7 +84,7 @@ async def arrive(client, record, reason=None, **options):
         record.name, record.wait.token, reason=reason, **{"early": False, **options}
     )
     if run is not None:
-        await run.ended.wait()
+        await run.ended()
     return run is not None
 
 

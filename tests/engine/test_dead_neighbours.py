@@ -138,7 +138,7 @@ async def test_a_suspect_is_on_trial_whoever_says_that_its_holder_is_dead(host, 
     other = await second.start("work")
     await until(lambda: len(handlers.runs) == 2)
     await kill(first)
-    await until(lambda: second.engine.trials.waits(op.name))
+    await until(lambda: op.name in second.engine.trials.waiting)
     await second.clock.advance(20)
     assert handlers.runs[2:] == [(op.name, 2, 3)]
     await reached(second, op.name, State.SUCCEEDED)
