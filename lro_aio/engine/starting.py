@@ -197,7 +197,15 @@ class Starter:
         created = await self._make(record, known if here else None, by, _NONE, explicit=False)
         return Holding(self._host, created, handler=known)
 
-    async def start_child(self, by: Holding, handler: str | HandlerFunction, state: Any = None, *, key: str) -> Holding:
+    async def start_child(
+        self,
+        by: Holding,
+        handler: str | HandlerFunction,
+        state: Any = None,
+        *,
+        key: str,
+        webhook: Webhook | None = None,
+    ) -> Holding:
         """See ``Operation.start_child``."""
         parent = by.record
         try:
@@ -208,6 +216,7 @@ class Starter:
                 operation_id=names.child_id(parent.uid or parent.name, key),
                 parent=names.parse(parent.name).parent,
                 traceparent=parent.traceparent,  # both are the work of one request
+                webhook=webhook,
                 by=by,
             )
         except InvalidTransitionError:
