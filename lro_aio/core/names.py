@@ -17,6 +17,7 @@ __all__ = [
     "MalformedIdError",
     "OperationName",
     "check",
+    "check_given",
     "check_id",
     "check_name",
     "check_remote",
@@ -35,7 +36,7 @@ ANY_PARENT = "-"
 """As the parent of a list: operations of every parent (the wildcard of AIP-159)."""
 
 OWN = "lro."
-"""What the names of this package's own handlers begin with."""
+"""What the names of this package's own handlers begin with. No name that an application gives begins so."""
 
 MAX_NAME = 512
 """Characters. Spanner's 8 KB key limit allows more; nobody's names need it."""
@@ -262,4 +263,19 @@ def check_name(kind: str, name: str) -> str:
     """
     if not isinstance(name, str) or not 0 < len(name) <= MAX_LABEL or not name.isprintable():
         raise ValueError(f"{kind} {name!r} must be 1 to {MAX_LABEL} printable characters")
+    return name
+
+
+def check_given(kind: str, name: str) -> str:
+    """Return a name that an application gives: as ``check_name``, and none of this package's own.
+
+    Args:
+        kind: As of ``check_name``, or a queue or a schedule.
+        name: To be checked.
+
+    Raises:
+        ValueError: It is malformed, or begins with ``OWN``.
+    """
+    if check_name(kind, name).startswith(OWN):
+        raise ValueError(f"{kind} {name!r} must not begin with {OWN!r}: such names are this package's own")
     return name

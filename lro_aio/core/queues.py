@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from lro_aio.core.names import MalformedIdError, check_name
+from lro_aio.core.names import MalformedIdError, check_given
 from lro_aio.core.policies import Duration, seconds, whole
 
 __all__ = [
@@ -122,7 +122,7 @@ class Queue:
     """
 
     name: str
-    """1 to 128 printable characters."""
+    """1 to 128 printable characters, and not ``lro.`` at the beginning."""
     running: int | None = field(default=None, kw_only=True)
     """So many at a time."""
     per_key: int | None = field(default=None, kw_only=True)
@@ -136,7 +136,7 @@ class Queue:
     included."""
 
     def __post_init__(self) -> None:
-        check_name("queue", self.name)
+        check_given("queue", self.name)
         if self.scope not in ("run", "operation"):
             raise ValueError(f'scope must be "run" or "operation", not {self.scope!r}')
         _ = self.bounds

@@ -25,7 +25,7 @@ from lro_aio.core.policies import RetryPolicy
 from lro_aio.core.webhooks import Webhook
 from lro_aio.engine.cancelling import check_reason
 from lro_aio.engine.engine import Engine
-from lro_aio.engine.handlers import Handlers
+from lro_aio.engine.handlers import OwnHandlers
 from lro_aio.engine.operation import Operation
 from lro_aio.engine.selecting import Selection
 from lro_aio.engine.settings import check_kept
@@ -35,7 +35,7 @@ __all__ = ["Bulk", "BulkOptions", "PreviewOptions", "handlers"]
 
 logger = logging.getLogger("lro_aio")
 
-handlers = Handlers()
+handlers = OwnHandlers()
 """The handler of bulk actions. Every client has it."""
 
 MOST_AT_ONCE = 500

@@ -131,7 +131,7 @@ class Durable:
             StoreUnavailableError: The journal could not be read, and nothing ran. Unless it is caught, the handler runs
                 again later. A result is stored however long the store is away.
         """
-        names.check_name("step", name)
+        names.check_given("step", name)
         limit = None if timeout is None else seconds(timeout, "timeout", positive=True)
         if queue_key is not None and check_key(queue_key) and queue is None:
             raise ValueError("queue_key needs a queue")
@@ -164,7 +164,7 @@ class Durable:
             ValueError: Neither or both are given, one is negative, naive or not finite, or the name was used before.
             RuntimeError: As ``step``.
         """
-        names.check_name("sleep", name)
+        names.check_given("sleep", name)
         if (duration is None) == (until is None):
             raise ValueError("give a duration or until")
         clock = self._hold.host.clock
@@ -225,7 +225,7 @@ class Durable:
             ValueError: The topic is malformed, or the timeout negative.
             RuntimeError: As ``step``.
         """
-        names.check_name("topic", topic)
+        names.check_given("topic", topic)
         limit = None if timeout is None else seconds(timeout, "timeout")
         try:
             entry = await self._straight.receive(topic, limit)
