@@ -58,9 +58,9 @@ _NAMESPACE = uuid.UUID("5d0c3c0e-9a55-5a4e-8d5e-3c1f2c7b6a10")
 
 
 class MalformedIdError(ValueError):
-    """A ``request_id``, ``operation_id``, ``topic`` or ``message_id`` is malformed.
+    """An id, a topic or another argument that a server's caller may have given is malformed.
 
-    Servers answer INVALID_ARGUMENT: these come from their callers.
+    Servers answer INVALID_ARGUMENT.
 
     Args:
         field: Which of them.

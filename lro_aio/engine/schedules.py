@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import itertools
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -152,29 +153,56 @@ class Schedules:
             per_second: Operations at most.
 
         Raises:
-            ValueError: ``start`` or ``end`` has no time zone, ``end`` is in the future or not after ``start``, there
-                are more than 10,000 moments between them, or ``per_second`` is not from 0.001 to 1000.
+            ValueError: ``start`` or ``end`` has no time zone, ``start`` is before 1970, ``end`` is in the future or not
+                after ``start``, there are more than 10,000 moments between them, or ``per_second`` is not from 0.001 to
+                1000.
+        """
+        made, _ = await self.backfill_for(math.inf, name, start, end, per_second=per_second)
+        return made
+
+    async def backfill_for(
+        self,
+        lasts: float,
+        name: str,
+        start: datetime.datetime | float,
+        end: datetime.datetime | float,
+        *,
+        per_second: float,
+    ) -> tuple[tuple[Operation[Any], ...], float | None]:
+        """As ``backfill``, for so many seconds; with the moment from which to go on, if there is one. For the engine.
+
+        Raises:
+            MalformedIdError: An argument that ``backfill`` refuses, other than for its time zone.
         """
         first, last = epoch(start, "start"), epoch(end, "end")
         if isinstance(per_second, bool) or not 0.001 <= per_second <= FASTEST:
-            raise ValueError(f"per_second must be from 0.001 to {FASTEST}, not {per_second!r}")
-        if last > self._clock.time():
-            raise ValueError(f"end must not be in the future: {iso(last)} is no past moment")
-        if last <= first:
-            raise ValueError("end must be after start")
+            raise names.MalformedIdError("per_second", f"must be from 0.001 to {FASTEST}")
         state = self._state(await self._record(name))
+        moments = self._past(state, first, last)
+        most = max(1, int(min(MOST_FILLED, lasts * per_second)))
+        size = max(1, int(per_second))
+        made: list[Operation[Any]] = []
+        for begin in range(0, len(moments[:most]), size):
+            if begin:
+                await sleep_for(self._clock, size / per_second)
+            part = moments[begin : min(most, begin + size)]
+            made += await asyncio.gather(*(self._start(state, moment, request_of(name, moment)) for moment in part))
+        return tuple(made), next(iter(moments[most:]), None)
+
+    def _past(self, state: ScheduleState, first: float, last: float) -> Sequence[int]:
+        """The moments from ``first`` up to ``last``."""
+        if first < 0:
+            raise names.MalformedIdError("start", "must not be before 1970")
+        if last > self._clock.time():
+            raise names.MalformedIdError("end", "must not be in the future")
+        if last <= first:
+            raise names.MalformedIdError("end", "must be after start")
         coming = itertools.takewhile(lambda moment: moment < last, state.definition.calendar.after(first - 1))
         moments = [moment for moment in itertools.islice(coming, MOST_FILLED + 2) if moment >= first]
         if len(moments) > MOST_FILLED:
-            raise ValueError(f"end: there are more than {MOST_FILLED:,} moments after start; ask for fewer at a time")
-        size = max(1, int(per_second))
-        made: list[Operation[Any]] = []
-        for begin in range(0, len(moments), size):
-            if begin:
-                await sleep_for(self._clock, size / per_second)
-            part = (self._start(state, moment, request_of(name, moment)) for moment in moments[begin : begin + size])
-            made += await asyncio.gather(*part)
-        return tuple(made)
+            problem = f"is more than {MOST_FILLED:,} moments after start; ask for fewer at a time"
+            raise names.MalformedIdError("end", problem)
+        return moments
 
     async def _start(self, state: ScheduleState, moment: float, request_id: str) -> Operation[Any]:
         definition = state.definition
