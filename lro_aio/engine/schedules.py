@@ -179,15 +179,17 @@ class Schedules:
             raise names.MalformedIdError("per_second", f"must be from 0.001 to {FASTEST}")
         state = self._state(await self._record(name))
         moments = self._past(state, first, last)
-        most = max(1, int(min(MOST_FILLED, lasts * per_second)))
         size = max(1, int(per_second))
+        pause, ends = size / per_second, self._clock.monotonic() + lasts
         made: list[Operation[Any]] = []
-        for begin in range(0, len(moments[:most]), size):
+        for begin in range(0, len(moments), size):
             if begin:
-                await sleep_for(self._clock, size / per_second)
-            part = moments[begin : min(most, begin + size)]
-            made += await asyncio.gather(*(self._start(state, moment, request_of(name, moment)) for moment in part))
-        return tuple(made), next(iter(moments[most:]), None)
+                if self._clock.monotonic() + pause >= ends:
+                    return tuple(made), moments[begin]
+                await sleep_for(self._clock, pause)
+            part = (self._start(state, moment, request_of(name, moment)) for moment in moments[begin : begin + size])
+            made += await asyncio.gather(*part)
+        return tuple(made), None
 
     def _past(self, state: ScheduleState, first: float, last: float) -> Sequence[int]:
         """The moments from ``first`` up to ``last``."""
