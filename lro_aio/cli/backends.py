@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from google.longrunning import operations_pb2
 
 from lro_aio.cli.problems import CliError, Exit
-from lro_aio.cli.scheduled import ScheduleCalls, StoreSchedules
+from lro_aio.cli.scheduled import ScheduleCalls, of_store
 from lro_aio.client import Client
 from lro_aio.core.bulk import BulkPreview
 from lro_aio.core.description import Description
@@ -155,7 +155,7 @@ class _Store(Backend):
 
     @property
     def schedules(self) -> ScheduleCalls:
-        return StoreSchedules(self._client.schedules)
+        return of_store(self._client.schedules)
 
     async def get(self, name: str) -> operations_pb2.Operation:
         return await self._client.get_operation(_named(name))

@@ -17,7 +17,7 @@ from lro_aio.core.errors import RemoteProtocolError
 from lro_aio.core.schedules import PARENT, info_json
 from lro_aio.engine.schedules import Schedules
 
-__all__ = ["ScheduleCalls", "ServiceSchedules", "StoreSchedules"]
+__all__ = ["ScheduleCalls", "of_service", "of_store"]
 
 SHOWN: dict[str, tuple[type, ...]] = {
     "name": (str,),
@@ -32,6 +32,12 @@ SHOWN: dict[str, tuple[type, ...]] = {
     "failures": (int,),
 }
 """What the table shows of a schedule, and as what it has to come."""
+
+
+Call = Callable[..., Awaitable[Any]]
+"""Makes one request, and gives the JSON of the answer: ``call(method, name, path, **options)``."""
+Reader = Callable[[dict[str, Any]], operations_pb2.Operation]
+"""Reads an operation in JSON."""
 
 
 class ScheduleCalls(abc.ABC):
@@ -68,13 +74,7 @@ class ScheduleCalls(abc.ABC):
         """Start the operations of past moments; gives their names."""
 
 
-class StoreSchedules(ScheduleCalls):
-    """The schedules of a store.
-
-    Args:
-        schedules: Of a client over it.
-    """
-
+class _OfStore(ScheduleCalls):
     def __init__(self, schedules: Schedules) -> None:
         self._schedules = schedules
 
@@ -102,17 +102,8 @@ class StoreSchedules(ScheduleCalls):
         return [op.name for op in await self._schedules.backfill(name, start, end, per_second=per_second)]
 
 
-class ServiceSchedules(ScheduleCalls):
-    """The schedules of a service, over HTTP in Google's style.
-
-    Args:
-        call: Makes one request, and gives the JSON of the answer: ``call(method, name, path, **options)``.
-        operation: Reads an operation.
-    """
-
-    def __init__(
-        self, call: Callable[..., Awaitable[Any]], operation: Callable[[dict[str, Any]], operations_pb2.Operation]
-    ) -> None:
+class _OfService(ScheduleCalls):
+    def __init__(self, call: Call, operation: Reader) -> None:
         self._call = call
         self._operation = operation
 
@@ -165,6 +156,16 @@ class ServiceSchedules(ScheduleCalls):
         if not isinstance(told, dict):
             raise RemoteProtocolError(_named(name), "its answer is not a JSON object")
         return told
+
+
+def of_store(schedules: Schedules) -> ScheduleCalls:
+    """The schedules of a store."""
+    return _OfStore(schedules)
+
+
+def of_service(call: Call, operation: Reader) -> ScheduleCalls:
+    """The schedules of a service, over HTTP in Google's style."""
+    return _OfService(call, operation)
 
 
 def _is_schedule(told: object) -> bool:

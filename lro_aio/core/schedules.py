@@ -125,7 +125,8 @@ class Schedule:
     """
 
     name: str
-    """1 to 100 letters, digits or any of ``._~-``, and not ``lro.`` at the beginning. Never rename it while it is to go on."""
+    """1 to 100 letters, digits or any of ``._~-``, and not ``lro.`` at the beginning. Never rename it while it is to go
+    on."""
     handler: str | Callable[[Any], Awaitable[Any]]
     """Name of the handler of what is started, or the decorated function."""
     cron: str = field(default="", kw_only=True)

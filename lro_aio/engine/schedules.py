@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from lro_aio.core import names, trail
-from lro_aio.core.calendars import epoch, iso
+from lro_aio.core.calendars import Calendar, epoch, iso
 from lro_aio.core.errors import InvalidTransitionError, OperationNotFoundError
 from lro_aio.core.record import Record, State
 from lro_aio.core.schedules import (
@@ -177,8 +177,14 @@ class Schedules:
         first, last = epoch(start, "start"), epoch(end, "end")
         if isinstance(per_second, bool) or not 0.001 <= per_second <= FASTEST:
             raise names.MalformedIdError("per_second", f"must be from 0.001 to {FASTEST}")
+        if first < 0:
+            raise names.MalformedIdError("start", "must not be before 1970")
+        if last > self._clock.time():
+            raise names.MalformedIdError("end", "must not be in the future")
+        if last <= first:
+            raise names.MalformedIdError("end", "must be after start")
         state = self._state(await self._record(name))
-        moments = self._past(state, first, last)
+        moments = await asyncio.to_thread(_moments, state.definition.calendar, first, last)
         size = max(1, int(per_second))
         pause, ends = size / per_second, self._clock.monotonic() + lasts
         made: list[Operation[Any]] = []
@@ -190,21 +196,6 @@ class Schedules:
             part = (self._start(state, moment, request_of(name, moment)) for moment in moments[begin : begin + size])
             made += await asyncio.gather(*part)
         return tuple(made), None
-
-    def _past(self, state: ScheduleState, first: float, last: float) -> Sequence[int]:
-        """The moments from ``first`` up to ``last``."""
-        if first < 0:
-            raise names.MalformedIdError("start", "must not be before 1970")
-        if last > self._clock.time():
-            raise names.MalformedIdError("end", "must not be in the future")
-        if last <= first:
-            raise names.MalformedIdError("end", "must be after start")
-        coming = itertools.takewhile(lambda moment: moment < last, state.definition.calendar.after(first - 1))
-        moments = [moment for moment in itertools.islice(coming, MOST_FILLED + 2) if moment >= first]
-        if len(moments) > MOST_FILLED:
-            problem = f"is more than {MOST_FILLED:,} moments after start; ask for fewer at a time"
-            raise names.MalformedIdError("end", problem)
-        return moments
 
     async def _start(self, state: ScheduleState, moment: float, request_id: str) -> Operation[Any]:
         definition = state.definition
@@ -271,3 +262,17 @@ class Schedules:
         if record.state is not State.RUNNING and due is not None and due + patience < self._clock.time():
             return f"no process that declares it has run since {iso(due)}"
         return ""
+
+
+def _moments(calendar: Calendar, first: float, last: float) -> Sequence[int]:
+    """The moments from ``first`` up to ``last``. To find thousands of them takes a while.
+
+    Raises:
+        MalformedIdError: There are too many.
+    """
+    coming = itertools.takewhile(lambda moment: moment < last, calendar.after(first - 1))
+    found = [moment for moment in itertools.islice(coming, MOST_FILLED + 2) if moment >= first]
+    if len(found) > MOST_FILLED:
+        problem = f"is more than {MOST_FILLED:,} moments after start; ask for fewer at a time"
+        raise names.MalformedIdError("end", problem)
+    return found

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from google.longrunning import operations_pb2
 
 import lro_aio
-from lro_aio.cli.scheduled import ServiceSchedules
+from lro_aio.cli.scheduled import of_service
 from lro_aio.core.calendars import iso
 from lro_aio.servers.fastapi import operations_router
 from lro_aio.testing import ManualClock
@@ -159,7 +159,7 @@ class Parts:
 
 
 def backfilled(service):
-    schedules = ServiceSchedules(service, lambda told: operations_pb2.Operation(name=told["name"]))
+    schedules = of_service(service, lambda told: operations_pb2.Operation(name=told["name"]))
     end = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
     return asyncio.run(schedules.backfill("nightly", end - datetime.timedelta(days=9), end, 1000))
 
