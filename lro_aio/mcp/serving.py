@@ -141,6 +141,10 @@ class Tasks(Extension):
         A middleware, since the SDK serves ``subscriptions/listen`` itself, and knows no tasks. A client gets
         ``notifications/tasks`` for the ``taskIds`` that it asks for and that are its own, and on that stream nothing
         else. Without it, clients poll.
+
+        Args:
+            ctx: Of the request, as the SDK gives it.
+            call_next: Serves what is for others.
         """
         wanted = wanted_tasks(ctx)
         if wanted is None:
