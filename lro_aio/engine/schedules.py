@@ -169,7 +169,7 @@ class Schedules:
         *,
         per_second: float,
     ) -> tuple[tuple[Operation[Any], ...], float | None]:
-        """As ``backfill``, a part at a time; gives the moment from which to go on, too, if there is one. For the engine.
+        """As ``backfill``, a part at a time; gives the moment from which to go on, if there is one. For the engine.
 
         Args:
             lasts: Seconds; the first moments are started in any case.
