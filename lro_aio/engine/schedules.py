@@ -169,18 +169,10 @@ class Schedules:
         *,
         per_second: float,
     ) -> tuple[tuple[Operation[Any], ...], float | None]:
-        """As ``backfill``, a part at a time; gives the moment from which to go on, if there is one. For the engine.
+        """As ``backfill``; for so many seconds, and with the moment from which to go on, None where nothing is left.
 
-        Args:
-            lasts: Seconds; the first moments are started in any case.
-            name: As of ``backfill``, and so are the others.
-            start: See above.
-            end: See above.
-            per_second: See above.
-
-        Raises:
-            ValueError: As ``backfill``. But for a missing time zone, it is one that servers answer with
-                INVALID_ARGUMENT.
+        But for a missing time zone, what is refused is a ``MalformedIdError``: servers answer it with INVALID_ARGUMENT.
+        For the engine.
         """
         first, last = epoch(start, "start"), epoch(end, "end")
         if isinstance(per_second, bool) or not 0.001 <= per_second <= FASTEST:
