@@ -138,7 +138,8 @@ class Starter:
         handler_name = known.name if known is not None else str(handler)
         _check_length("handler", handler_name, names.MAX_LABEL)
         _check_length("traceparent", traceparent, MAX_TRACEPARENT)
-        names.check_name("handler", handler_name)
+        if known is None:
+            names.check_given("handler", handler_name)  # who is ours is known everywhere
         codec = known.codec if known is not None else guessed(state)
         data, tag = codec.encode_start(state)
         own, others = "", partial(_other_fingerprints, handler_name, codec, state, fingerprint)

@@ -102,6 +102,15 @@ async def test_a_message_with_a_topic_of_ours_is_refused(client):
 
 
 @pytest.mark.asyncio
+async def test_a_front_end_starts_nothing_that_looks_like_ours(open_client, store):
+    """It need not know the handlers of its workers; that of an own one it does."""
+    front = await open_client(store, worker=False)
+    with pytest.raises(ValueError, match=f"handler 'lro.typo' {OURS}"):
+        await front.start("lro.typo")
+    assert (await (await front.cancel_operations("*", force=True)).fetch()).name
+
+
+@pytest.mark.asyncio
 async def test_our_own_handlers_keep_their_names(open_client, store):
     """The other side of it: actions on many and schedules have handlers with such names."""
     handlers = lro.Handlers()
