@@ -408,9 +408,12 @@ SELECT q.name, resting.key, resting.rests_until FROM {queues} AS q CROSS JOIN LA
 -- :name in_line
 -- Of an operation and its steps, those that wait first; and of who waits, how many stand before each.
 SELECT t.*, q.paused, q.rests_until, k.rests_until, counted.ahead, counted.seen FROM (
-    SELECT {ticket} FROM {tickets} WHERE uid = %(uid)b::bytea
-    OR (uid > %(uid)b::bytea || '\x0a'::bytea AND uid < %(uid)b::bytea || '\x0b'::bytea)
-    ORDER BY standing = 2, priority, turn, number LIMIT %(told)b
+    SELECT * FROM (
+        SELECT {ticket} FROM {tickets} WHERE uid = %(uid)b::bytea
+        UNION ALL
+        SELECT {ticket} FROM {tickets}
+        WHERE uid > %(uid)b::bytea || '\x0a'::bytea AND uid < %(uid)b::bytea || '\x0b'::bytea
+    ) AS own ORDER BY standing = 2, priority, turn, number LIMIT %(told)b
 ) AS t LEFT JOIN {queues} AS q ON q.name = t.queue
 LEFT JOIN {queue_keys} AS k ON k.queue = t.queue AND k.key = t.key
 CROSS JOIN LATERAL (
