@@ -33,7 +33,7 @@ SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
                 "OperationsService",
             ],
         ),
-        ("lro_aio.core.stats", ["Count", "StateCount", "OwnerCount", "DueRoute", "FailureGroup"]),
+        ("lro_aio.core.stats", ["Count", "StateCount", "OwnerCount", "QueueCount", "DueRoute", "FailureGroup"]),
         ("lro_aio.core.description", ["Problem"]),
         ("lro_aio.core.bulk", ["BulkState"]),
         ("lro_aio", ["Schedule", "Schedules", "ScheduleInfo"]),
@@ -51,6 +51,7 @@ SECTIONS: dict[str, list[tuple[str, list[str]]]] = {
     "Handlers": [
         ("lro_aio", ["Handlers", "RetryLater", "RateLimited", "Queue", "Rate"]),
         ("lro_aio", ["QueueStatus", "KeyStatus", "Bounds"]),
+        ("lro_aio.core.queues", ["InLine"]),
         ("lro_aio.engine.queues", ["Queues"]),
         ("lro_aio.engine.handlers", ["Registered", "Register", "RegisterAs", "HandlerFunction"]),
         ("lro_aio.core.codec", ["Upgrade"]),

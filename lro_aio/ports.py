@@ -15,7 +15,7 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 from lro_aio.core.change import Change, Outcome
 from lro_aio.core.errors import StoreSchemaError
 from lro_aio.core.journal import Entry
-from lro_aio.core.queues import QueueStatus, QueueTerms
+from lro_aio.core.queues import InLine, QueueStatus, QueueTerms
 from lro_aio.core.record import Record, State, WakeReason
 from lro_aio.core.stats import Stats
 
@@ -312,6 +312,20 @@ class Store(abc.ABC):
             StoreSchemaError: It has no queues.
         """
         raise StoreSchemaError(f"{self.url} has no queues: {self.no_queues_reason}")
+
+    def in_line(self, uid: str, *, now: float) -> Sequence[InLine]:  # noqa: ARG002 (for those who can tell)
+        """Where an operation and its steps stand in queues: some of them, those that wait first.
+
+        Its cost is bounded, as that of ``queues``: who stands before one is counted up to ``MOST_COUNTED``.
+
+        Args:
+            uid: The operation's.
+            now: Epoch seconds.
+
+        Returns:
+            Nothing where it stands in no queue, or where the store cannot tell.
+        """
+        return ()
 
     def change_queue(
         self,

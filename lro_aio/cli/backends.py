@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from google.longrunning import operations_pb2
 
 from lro_aio.cli.problems import CliError, Exit
+from lro_aio.cli.scheduled import ScheduleCalls, of_store
 from lro_aio.client import Client
 from lro_aio.core.bulk import BulkPreview
 from lro_aio.core.description import Description
@@ -137,6 +138,12 @@ class Backend(abc.ABC):
     async def rerun(self, name: str, request_id: str) -> operations_pb2.Operation:
         """Run an operation that has ended once more; gives the new one."""
 
+    @property
+    def schedules(self) -> ScheduleCalls:
+        """Its schedules."""
+        problem = "services of this kind have no schedules: give --store URL, or --url http(s)://... in Google's style"
+        raise CliError(problem, Exit.USAGE)
+
     async def replay_webhook(self, name: str) -> list[operations_pb2.Operation]:  # noqa: ARG002 (for those who can)
         """Tell the receivers of an operation of its end once more; gives the deliveries."""
         raise CliError("webhooks are sent again from a store: give --store URL", Exit.USAGE)
@@ -145,6 +152,10 @@ class Backend(abc.ABC):
 class _Store(Backend):
     def __init__(self, client: Client) -> None:
         self._client = client
+
+    @property
+    def schedules(self) -> ScheduleCalls:
+        return of_store(self._client.schedules)
 
     async def get(self, name: str) -> operations_pb2.Operation:
         return await self._client.get_operation(_named(name))

@@ -12,6 +12,7 @@ from rich.text import Text
 from lro_aio.cli.printing import length, middle, moment, operation_details, plain
 from lro_aio.core.bulk import BulkPreview
 from lro_aio.core.description import Description
+from lro_aio.core.queues import InLine
 from lro_aio.core.record import State
 from lro_aio.core.shown_progress import failure_of
 from lro_aio.core.stats import Count, DueRoute, Stats, count_json
@@ -52,6 +53,8 @@ def _facts(told: Description) -> Iterable[tuple[str, str]]:
     yield "handler", told.handler or NOBODY
     yield "resumes at", told.resume_point
     yield "waits", told.waits_for
+    for place in told.queues:
+        yield "queue", _stands(place)
     yield "paused", told.pause_reason
     yield "cancel", ("requested; its clean-up runs" if told.cleaning else "requested") * told.cancel_requested
     problem = told.problem
@@ -75,6 +78,19 @@ def _facts(told: Description) -> Iterable[tuple[str, str]]:
     ):
         yield name, "" if when is None else moment(when)
     yield "uid", told.uid
+
+
+def _stands(place: InLine) -> str:
+    """Where it stands in a queue, in words."""
+    who = [place.queue, *([f"step {place.step} {place.step_key}".rstrip()] if place.step else [])]
+    told = [", ".join([*who, *([f"key {place.key}"] if place.key else [])])]
+    if place.held:
+        told.append(f"has a place since {moment(place.since)}")
+    else:
+        told.append("nobody before it" if place.ahead == Count(0) else f"{place.ahead} before it")
+        told += ["the queue is paused"] if place.paused else []
+        told += [] if place.rests_until is None else [f"rests until {moment(place.rests_until)}"]
+    return "; ".join(told)
 
 
 def _timeline(told: Description) -> Table:
@@ -124,13 +140,18 @@ def print_stats(output: Console, stats: Stats) -> None:
 
 
 def _print_rest(output: Console, stats: Stats) -> None:
-    """What is paused, who runs what, what is late, and what has failed."""
+    """What is paused, who runs what, who waits in queues, what is late, and what has failed."""
     if stats.paused.number:
         output.print(Text(f"\n{stats.paused} paused", "yellow"))
     if stats.running:
         table = _table("RUN BY", "OPERATIONS", right=(1,))
         for owner in stats.running:
             table.add_row(Text(plain(owner.owner) or NOBODY), Text(str(owner.count)))
+        _print_below(output, table)
+    if stats.queues:
+        table = _table("QUEUE", "WAITING", "RUNNING", right=(1, 2))
+        for queue in stats.queues:
+            table.add_row(*map(Text, (plain(queue.queue), str(queue.waiting), str(queue.running))))
         _print_below(output, table)
     if stats.due:
         table = _table("DUE", "RESUMES AT", "OPERATIONS", "LATE", "OLDEST", right=(2, 3))
@@ -188,6 +209,10 @@ def stats_json(stats: Stats) -> dict[str, Any]:
         "counts": [{"handler": c.handler, "state": c.state.value, **count_json(c.count)} for c in stats.counts],
         "paused": count_json(stats.paused),
         "running": [{"owner": one.owner, **count_json(one.count)} for one in stats.running],
+        "queues": [
+            {"queue": one.queue, "waiting": count_json(one.waiting), "running": count_json(one.running)}
+            for one in stats.queues
+        ],
         "due": routes(stats.due),
         "unserved": routes(stats.unserved),
         "failures": [

@@ -15,6 +15,7 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 
 from lro_aio.cli.backends import Backend, BulkAction, Page, Row, Waited, is_token
 from lro_aio.cli.problems import CliError, Exit
+from lro_aio.cli.scheduled import ScheduleCalls, of_service
 from lro_aio.core.bulk import BulkPreview
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import RemoteCallError, RemoteProtocolError, WaitDeadlineExceededError
@@ -262,6 +263,10 @@ class _GoogleHttpService(_ListingService):
         if not response.is_success:
             raise answers.refused(response, name)
         return answers.json_of(response, name)
+
+    @property
+    def schedules(self) -> ScheduleCalls:
+        return of_service(self._call, lambda told: self._transport.started(told).to_operation())
 
     async def _control(self, name: str, verb: str, body: dict[str, Any]) -> Any:
         named = tokens.decode(name).place.name if is_token(name) else name

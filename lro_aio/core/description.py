@@ -12,6 +12,7 @@ from lro_aio.core import trail
 from lro_aio.core.codes import Code
 from lro_aio.core.history import HistoryEntry, history_of
 from lro_aio.core.journal import Entry
+from lro_aio.core.queues import InLine
 from lro_aio.core.record import Record, State
 from lro_aio.core.rerunning import links
 from lro_aio.core.stats import Count
@@ -64,6 +65,8 @@ class Description:
     """When a sweep looks at it next."""
     waits_for: str
     """In words; "" where it does not wait."""
+    queues: tuple[InLine, ...]
+    """Where it and its steps stand in queues, or have places: up to ten, those that wait first."""
     paused: bool
     pause_reason: str
     cancel_requested: bool
@@ -100,7 +103,14 @@ class Description:
         return tuple(dict.fromkeys(span.owner for span in self.timeline if span.kind == SEGMENT))
 
 
-def described(record: Record, journal: Sequence[Entry], children: Mapping[State, Count], now: float) -> Description:
+def described(
+    record: Record,
+    journal: Sequence[Entry],
+    children: Mapping[State, Count],
+    now: float,
+    *,
+    queues: Sequence[InLine] = (),
+) -> Description:
     """The description of an operation.
 
     Args:
@@ -108,6 +118,7 @@ def described(record: Record, journal: Sequence[Entry], children: Mapping[State,
         journal: Its journal, in order.
         children: What it has started, by state.
         now: Epoch seconds.
+        queues: Where it stands in queues.
     """
     pauses = [one.text for one in trail.happenings(record.trail) if one.kind == trail.PAUSED]
     return Description(
@@ -129,6 +140,7 @@ def described(record: Record, journal: Sequence[Entry], children: Mapping[State,
         lease_expire_time=record.lease_expire_time,
         check_time=record.check_time,
         waits_for=_waits_for(record, now),
+        queues=tuple(queues),
         paused=record.paused,
         pause_reason=pauses[-1] if record.paused and pauses else "",
         cancel_requested=record.cancel_requested,

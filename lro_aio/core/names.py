@@ -17,6 +17,7 @@ __all__ = [
     "MalformedIdError",
     "OperationName",
     "check",
+    "check_given",
     "check_id",
     "check_name",
     "check_remote",
@@ -35,7 +36,7 @@ ANY_PARENT = "-"
 """As the parent of a list: operations of every parent (the wildcard of AIP-159)."""
 
 OWN = "lro."
-"""What the names of this package's own handlers begin with."""
+"""What the names of this package's own handlers begin with. No name that an application gives begins so."""
 
 MAX_NAME = 512
 """Characters. Spanner's 8 KB key limit allows more; nobody's names need it."""
@@ -57,9 +58,9 @@ _NAMESPACE = uuid.UUID("5d0c3c0e-9a55-5a4e-8d5e-3c1f2c7b6a10")
 
 
 class MalformedIdError(ValueError):
-    """A ``request_id``, ``operation_id``, ``topic`` or ``message_id`` is malformed.
+    """An id, a topic or another argument that a server's caller may have given is malformed.
 
-    Servers answer INVALID_ARGUMENT: these come from their callers.
+    Servers answer INVALID_ARGUMENT.
 
     Args:
         field: Which of them.
@@ -262,4 +263,19 @@ def check_name(kind: str, name: str) -> str:
     """
     if not isinstance(name, str) or not 0 < len(name) <= MAX_LABEL or not name.isprintable():
         raise ValueError(f"{kind} {name!r} must be 1 to {MAX_LABEL} printable characters")
+    return name
+
+
+def check_given(kind: str, name: str) -> str:
+    """Return a name that an application gives: as ``check_name``, and none of this package's own.
+
+    Args:
+        kind: As of ``check_name``, or a queue or a schedule.
+        name: To be checked.
+
+    Raises:
+        ValueError: It is malformed, or begins with ``OWN``.
+    """
+    if check_name(kind, name).startswith(OWN):
+        raise ValueError(f"{kind} {name!r} must not begin with {OWN!r}: such names are this package's own")
     return name

@@ -8,13 +8,16 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from lro_aio.core.names import MalformedIdError, check_name
+from lro_aio.core.names import MalformedIdError, check_given
 from lro_aio.core.policies import Duration, seconds, whole
+from lro_aio.core.stats import Count
 
 __all__ = [
     "LIVES",
     "MAX_KEY",
+    "MOST_COUNTED",
     "Bounds",
+    "InLine",
     "KeyStatus",
     "Queue",
     "QueueStatus",
@@ -29,6 +32,9 @@ LIVES = 600.0
 
 MAX_KEY = 256
 """Characters of a queue key."""
+
+MOST_COUNTED = 10_000
+"""Up to which those who wait in a queue are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +128,7 @@ class Queue:
     """
 
     name: str
-    """1 to 128 printable characters."""
+    """1 to 128 printable characters, and not ``lro.`` at the beginning."""
     running: int | None = field(default=None, kw_only=True)
     """So many at a time."""
     per_key: int | None = field(default=None, kw_only=True)
@@ -136,7 +142,7 @@ class Queue:
     included."""
 
     def __post_init__(self) -> None:
-        check_name("queue", self.name)
+        check_given("queue", self.name)
         if self.scope not in ("run", "operation"):
             raise ValueError(f'scope must be "run" or "operation", not {self.scope!r}')
         _ = self.bounds
@@ -266,6 +272,31 @@ class QueueStatus:
     """Epoch seconds; None where the queue as a whole does not rest."""
     keys: tuple[KeyStatus, ...] = ()
     """Those that have something waiting or running, or rest: up to a hundred, the longest lines first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InLine:
+    """Where an operation, or a step of it, stands in a queue. Times are epoch seconds."""
+
+    queue: str
+    key: str = ""
+    """"" for none."""
+    step: str = ""
+    """Name of the step; "" where it is the operation itself."""
+    step_key: str = ""
+    """The step's own key; "" for none."""
+    priority: int = 0
+    """Lower ones come first."""
+    held: bool = False
+    """Whether it has a place, and waits for none."""
+    since: float = 0.0
+    """Since when it waits, or has its place."""
+    ahead: Count = Count(0)  # noqa: RUF009 (it is frozen)
+    """How many stand before it. Those whose keys are at their limits are in nobody's way: it may be its turn sooner."""
+    paused: bool = False
+    """Whether the queue gives no place to anybody."""
+    rests_until: float | None = None
+    """Until when its key, or the whole queue, rests; None where neither does."""
 
 
 def check_key(key: object) -> str:

@@ -16,7 +16,7 @@ from lro_aio.core.calendars import Calendar, calendar_of, iso
 from lro_aio.core.codec import StateCodec
 from lro_aio.core.errors import StateCodecError
 from lro_aio.core.moves import evolved
-from lro_aio.core.names import MalformedIdError, check_id, check_name, make
+from lro_aio.core.names import MalformedIdError, check_given, check_id, check_name, make
 from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.record import Record, State
 
@@ -125,7 +125,8 @@ class Schedule:
     """
 
     name: str
-    """1 to 100 letters, digits or any of ``._~-``. Never rename it while it is to go on."""
+    """1 to 100 letters, digits or any of ``._~-``, and not ``lro.`` at the beginning. Never rename it while it is to go
+    on."""
     handler: str | Callable[[Any], Awaitable[Any]]
     """Name of the handler of what is started, or the decorated function."""
     cron: str = field(default="", kw_only=True)
@@ -152,6 +153,7 @@ class Schedule:
         if not isinstance(self.name, str) or len(self.name) > MOST_NAME:
             raise ValueError(f"name must be at most {MOST_NAME} characters, not {self.name!r:.120}")
         row_of(self.name)
+        check_given("schedule", self.name)
         if isinstance(self.handler, str):
             check_name("handler", self.handler)
         elif not callable(self.handler):

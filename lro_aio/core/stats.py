@@ -19,6 +19,7 @@ __all__ = [
     "FailureGroup",
     "FoundFailure",
     "OwnerCount",
+    "QueueCount",
     "StateCount",
     "Stats",
     "arranged",
@@ -76,6 +77,17 @@ class OwnerCount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueueCount:
+    """How many stand in one queue: operations, and steps of some."""
+
+    queue: str
+    waiting: Count
+    """For a place."""
+    running: Count
+    """With a place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DueRoute:
     """What is due at one resume point of a handler, and has not been taken yet."""
 
@@ -127,6 +139,8 @@ class Stats:
     """Those of ``due`` that nobody seems to run: overdue, unknown to this process, and no process runs any such."""
     failures: tuple[FailureGroup, ...] = ()
     """Of the newest failed operations, the most frequent first."""
+    queues: tuple[QueueCount, ...] = ()
+    """Those in which anybody waits or has a place, the longest lines first."""
 
     @property
     def states(self) -> dict[State, Count]:

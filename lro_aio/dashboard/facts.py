@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
@@ -10,6 +10,7 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 from lro_aio.core.bulk import HANDLER
 from lro_aio.core.description import Description, problem_of
 from lro_aio.core.proto_json import any_json, status_json
+from lro_aio.core.queues import InLine
 from lro_aio.core.record import Record, State
 from lro_aio.core.rerunning import links
 from lro_aio.core.shown_progress import progress_of
@@ -46,6 +47,9 @@ def of_stats(told: Stats | None, pace: dict[str, Any] | None, show: Shower) -> d
         "ends": pace,
         "handlers": [{"handler": handler, "states": states} for handler, states in sorted(handlers.items())],
         "running": [{"owner": one.owner, **_count(one.count)} for one in stats.running],
+        "queues": [
+            {"name": one.queue, "waiting": _count(one.waiting), "running": _count(one.running)} for one in stats.queues
+        ],
         "due": [_due(due) for due in stats.due],
         "unserved": [_due(due) for due in stats.unserved],
         "failures": [_group(group, show) for group in stats.failures],
@@ -176,6 +180,7 @@ def of_operation(told: Description, record: Record, children: Sequence[Record], 
         "owner": told.owner,
         "leaseExpireTime": _moment(told.lease_expire_time),
         "waitsFor": text(told.waits_for),
+        "queues": [_in_line(place, text) for place in told.queues],
         "pauseReason": text(told.pause_reason),
         "cleaning": told.cleaning,
         "parentOperation": told.parent_operation,
@@ -201,6 +206,22 @@ def of_operation(told: Description, record: Record, children: Sequence[Record], 
             for entry in told.history[-MOST_ENTRIES:]
         ],
         "historyEntries": len(told.history),
+    }
+
+
+def _in_line(place: InLine, text: Callable[[str], str]) -> dict[str, Any]:
+    """Where it stands in a queue. Keys are computed from payloads."""
+    return {
+        "queue": place.queue,
+        "key": text(place.key),
+        "step": text(place.step),
+        "stepKey": text(place.step_key),
+        "priority": place.priority,
+        "running": place.held,
+        "since": Moment(place.since),
+        "ahead": _count(place.ahead),
+        "paused": place.paused,
+        "restsUntil": _moment(place.rests_until),
     }
 
 

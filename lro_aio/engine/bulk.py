@@ -6,7 +6,7 @@ import abc
 import asyncio
 import hashlib
 import logging
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 from google.protobuf import struct_pb2
 
@@ -22,19 +22,20 @@ from lro_aio.core.errors import (
 from lro_aio.core.logs import event
 from lro_aio.core.names import ANY_PARENT
 from lro_aio.core.policies import RetryPolicy
+from lro_aio.core.webhooks import Webhook
 from lro_aio.engine.cancelling import check_reason
 from lro_aio.engine.engine import Engine
-from lro_aio.engine.handlers import Handlers
+from lro_aio.engine.handlers import OwnHandlers
 from lro_aio.engine.operation import Operation
 from lro_aio.engine.selecting import Selection
 from lro_aio.engine.settings import check_kept
 from lro_aio.engine.suspension import Suspended
 
-__all__ = ["Bulk", "handlers"]
+__all__ = ["Bulk", "BulkOptions", "PreviewOptions", "handlers"]
 
 logger = logging.getLogger("lro_aio")
 
-handlers = Handlers()
+handlers = OwnHandlers()
 """The handler of bulk actions. Every client has it."""
 
 MOST_AT_ONCE = 500
@@ -187,6 +188,21 @@ def _metadata(state: BulkState) -> struct_pb2.Struct:
     return told
 
 
+class PreviewOptions(TypedDict, total=False):
+    """The options of an action that only counts."""
+
+    reason: str
+    per_second: float
+    parent: str
+
+
+class BulkOptions(PreviewOptions, total=False):
+    """The options of an action that acts."""
+
+    request_id: str | None
+    webhook: Webhook | None
+
+
 class Bulk(abc.ABC):
     """Cancel, pause, unpause, rerun and delete many operations: the part of ``Client`` for operators.
 
@@ -206,19 +222,12 @@ class Bulk(abc.ABC):
 
     @overload
     async def cancel_operations(
-        self, filter: str, *, force: Literal[False] = ..., reason: str = ..., per_second: float = ..., parent: str = ...
+        self, filter: str, *, force: Literal[False] = ..., **options: Unpack[PreviewOptions]
     ) -> BulkPreview: ...
 
     @overload
     async def cancel_operations(
-        self,
-        filter: str,
-        *,
-        force: Literal[True],
-        reason: str = ...,
-        per_second: float = ...,
-        parent: str = ...,
-        request_id: str | None = ...,
+        self, filter: str, *, force: Literal[True], **options: Unpack[BulkOptions]
     ) -> Operation[BulkState, BulkResult]: ...
 
     async def cancel_operations(
@@ -230,6 +239,7 @@ class Bulk(abc.ABC):
         per_second: float = 50,
         parent: str = "-",
         request_id: str | None = None,
+        webhook: Webhook | None = None,
     ) -> BulkPreview | Operation[BulkState, BulkResult]:
         """Ask for the operations that a filter selects to be cancelled, as ``cancel_operation`` does.
 
@@ -243,34 +253,36 @@ class Bulk(abc.ABC):
             parent: Whose operations; "-" is every parent, "operations" the top level.
             request_id: The caller's id for the request, as in ``start``. A repeat returns the same bulk action. A
                 preview needs none.
+            webhook: Who is told when all is done, as in ``start``. A preview tells nobody.
 
         Raises:
             InvalidFilterError: The filter is empty or does not parse. It says where.
             InvalidOperationNameError: ``parent`` is malformed.
             OperationAlreadyExistsError: The ``request_id`` stands for another bulk action.
-            ValueError: ``per_second`` is not from 0.001 to 10,000, or ``request_id`` is malformed.
-            StoreSchemaError: The store's table is from before there were pauses and reruns.
+            ValueError: ``per_second`` is not from 0.001 to 10,000, ``request_id`` is malformed, or the webhook is not
+                allowed.
+            StoreSchemaError: The store's table is from before there were pauses and reruns, or webhooks.
             StoreUnavailableError: The store did not answer. With a ``request_id``, the call may safely be repeated.
         """
         return await self._bulk(
-            "cancel", filter, force=force, reason=reason, per_second=per_second, parent=parent, request_id=request_id
+            "cancel",
+            filter,
+            force=force,
+            reason=reason,
+            per_second=per_second,
+            parent=parent,
+            request_id=request_id,
+            webhook=webhook,
         )
 
     @overload
     async def pause_operations(
-        self, filter: str, *, force: Literal[False] = ..., reason: str = ..., per_second: float = ..., parent: str = ...
+        self, filter: str, *, force: Literal[False] = ..., **options: Unpack[PreviewOptions]
     ) -> BulkPreview: ...
 
     @overload
     async def pause_operations(
-        self,
-        filter: str,
-        *,
-        force: Literal[True],
-        reason: str = ...,
-        per_second: float = ...,
-        parent: str = ...,
-        request_id: str | None = ...,
+        self, filter: str, *, force: Literal[True], **options: Unpack[BulkOptions]
     ) -> Operation[BulkState, BulkResult]: ...
 
     async def pause_operations(
@@ -282,6 +294,7 @@ class Bulk(abc.ABC):
         per_second: float = 50,
         parent: str = "-",
         request_id: str | None = None,
+        webhook: Webhook | None = None,
     ) -> BulkPreview | Operation[BulkState, BulkResult]:
         """Pause the operations that a filter selects, as ``pause_operation`` does.
 
@@ -290,24 +303,24 @@ class Bulk(abc.ABC):
         Arguments and errors: as ``cancel_operations``.
         """
         return await self._bulk(
-            "pause", filter, force=force, reason=reason, per_second=per_second, parent=parent, request_id=request_id
+            "pause",
+            filter,
+            force=force,
+            reason=reason,
+            per_second=per_second,
+            parent=parent,
+            request_id=request_id,
+            webhook=webhook,
         )
 
     @overload
     async def unpause_operations(
-        self, filter: str, *, force: Literal[False] = ..., reason: str = ..., per_second: float = ..., parent: str = ...
+        self, filter: str, *, force: Literal[False] = ..., **options: Unpack[PreviewOptions]
     ) -> BulkPreview: ...
 
     @overload
     async def unpause_operations(
-        self,
-        filter: str,
-        *,
-        force: Literal[True],
-        reason: str = ...,
-        per_second: float = ...,
-        parent: str = ...,
-        request_id: str | None = ...,
+        self, filter: str, *, force: Literal[True], **options: Unpack[BulkOptions]
     ) -> Operation[BulkState, BulkResult]: ...
 
     async def unpause_operations(
@@ -319,30 +332,31 @@ class Bulk(abc.ABC):
         per_second: float = 50,
         parent: str = "-",
         request_id: str | None = None,
+        webhook: Webhook | None = None,
     ) -> BulkPreview | Operation[BulkState, BulkResult]:
         """Let the paused ones among the operations that a filter selects run again, as ``unpause_operation`` does.
 
         Arguments and errors: as ``cancel_operations``.
         """
         return await self._bulk(
-            "unpause", filter, force=force, reason=reason, per_second=per_second, parent=parent, request_id=request_id
+            "unpause",
+            filter,
+            force=force,
+            reason=reason,
+            per_second=per_second,
+            parent=parent,
+            request_id=request_id,
+            webhook=webhook,
         )
 
     @overload
     async def rerun_operations(
-        self, filter: str, *, force: Literal[False] = ..., reason: str = ..., per_second: float = ..., parent: str = ...
+        self, filter: str, *, force: Literal[False] = ..., **options: Unpack[PreviewOptions]
     ) -> BulkPreview: ...
 
     @overload
     async def rerun_operations(
-        self,
-        filter: str,
-        *,
-        force: Literal[True],
-        reason: str = ...,
-        per_second: float = ...,
-        parent: str = ...,
-        request_id: str | None = ...,
+        self, filter: str, *, force: Literal[True], **options: Unpack[BulkOptions]
     ) -> Operation[BulkState, BulkResult]: ...
 
     async def rerun_operations(
@@ -354,6 +368,7 @@ class Bulk(abc.ABC):
         per_second: float = 50,
         parent: str = "-",
         request_id: str | None = None,
+        webhook: Webhook | None = None,
     ) -> BulkPreview | Operation[BulkState, BulkResult]:
         """Run those that have ended among the operations that a filter selects once more, as ``rerun_operation`` does.
 
@@ -362,24 +377,24 @@ class Bulk(abc.ABC):
         Arguments and errors: as ``cancel_operations``.
         """
         return await self._bulk(
-            "rerun", filter, force=force, reason=reason, per_second=per_second, parent=parent, request_id=request_id
+            "rerun",
+            filter,
+            force=force,
+            reason=reason,
+            per_second=per_second,
+            parent=parent,
+            request_id=request_id,
+            webhook=webhook,
         )
 
     @overload
     async def delete_operations(
-        self, filter: str, *, force: Literal[False] = ..., reason: str = ..., per_second: float = ..., parent: str = ...
+        self, filter: str, *, force: Literal[False] = ..., **options: Unpack[PreviewOptions]
     ) -> BulkPreview: ...
 
     @overload
     async def delete_operations(
-        self,
-        filter: str,
-        *,
-        force: Literal[True],
-        reason: str = ...,
-        per_second: float = ...,
-        parent: str = ...,
-        request_id: str | None = ...,
+        self, filter: str, *, force: Literal[True], **options: Unpack[BulkOptions]
     ) -> Operation[BulkState, BulkResult]: ...
 
     async def delete_operations(
@@ -391,6 +406,7 @@ class Bulk(abc.ABC):
         per_second: float = 50,
         parent: str = "-",
         request_id: str | None = None,
+        webhook: Webhook | None = None,
     ) -> BulkPreview | Operation[BulkState, BulkResult]:
         """Forget the operations that a filter selects, as ``delete_operation`` does. This stops nothing.
 
@@ -399,7 +415,14 @@ class Bulk(abc.ABC):
         Arguments and errors: as ``cancel_operations``.
         """
         return await self._bulk(
-            "delete", filter, force=force, reason=reason, per_second=per_second, parent=parent, request_id=request_id
+            "delete",
+            filter,
+            force=force,
+            reason=reason,
+            per_second=per_second,
+            parent=parent,
+            request_id=request_id,
+            webhook=webhook,
         )
 
     async def _bulk(
@@ -412,6 +435,7 @@ class Bulk(abc.ABC):
         per_second: float,
         parent: str,
         request_id: str | None,
+        webhook: Webhook | None,
     ) -> BulkPreview | Operation[BulkState, BulkResult]:
         engine = self.engine
         engine.life.check_open()
@@ -433,5 +457,7 @@ class Bulk(abc.ABC):
             per_second=float(per_second),
         )
         home = "" if selection.collection == ANY_PARENT else selection.collection
-        holding = await engine.starter.start(bulk, state, parent=home, metadata=_metadata(state), request_id=request_id)
+        holding = await engine.starter.start(
+            bulk, state, parent=home, metadata=_metadata(state), request_id=request_id, webhook=webhook
+        )
         return Operation(holding)

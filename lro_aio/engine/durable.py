@@ -17,6 +17,7 @@ from lro_aio.core.policies import Duration, RetryPolicy, seconds
 from lro_aio.core.queues import Queue, check_key
 from lro_aio.core.record import Record
 from lro_aio.core.results import response_of
+from lro_aio.core.webhooks import Webhook
 from lro_aio.engine.children import missing
 from lro_aio.engine.handlers import HandlerFunction
 from lro_aio.engine.holding import Holding
@@ -130,7 +131,7 @@ class Durable:
             StoreUnavailableError: The journal could not be read, and nothing ran. Unless it is caught, the handler runs
                 again later. A result is stored however long the store is away.
         """
-        names.check_name("step", name)
+        names.check_given("step", name)
         limit = None if timeout is None else seconds(timeout, "timeout", positive=True)
         if queue_key is not None and check_key(queue_key) and queue is None:
             raise ValueError("queue_key needs a queue")
@@ -163,7 +164,7 @@ class Durable:
             ValueError: Neither or both are given, one is negative, naive or not finite, or the name was used before.
             RuntimeError: As ``step``.
         """
-        names.check_name("sleep", name)
+        names.check_given("sleep", name)
         if (duration is None) == (until is None):
             raise ValueError("give a duration or until")
         clock = self._hold.host.clock
@@ -224,7 +225,7 @@ class Durable:
             ValueError: The topic is malformed, or the timeout negative.
             RuntimeError: As ``step``.
         """
-        names.check_name("topic", topic)
+        names.check_given("topic", topic)
         limit = None if timeout is None else seconds(timeout, "timeout")
         try:
             entry = await self._straight.receive(topic, limit)
@@ -243,6 +244,7 @@ class Durable:
         key: str,
         response_type: None = None,
         timeout: Duration | None = None,
+        webhook: Webhook | None = None,
     ) -> T: ...
 
     @overload
@@ -254,6 +256,7 @@ class Durable:
         key: str,
         response_type: type[T],
         timeout: Duration | None = None,
+        webhook: Webhook | None = None,
     ) -> T: ...
 
     @overload
@@ -265,6 +268,7 @@ class Durable:
         key: str,
         response_type: None = None,
         timeout: Duration | None = None,
+        webhook: Webhook | None = None,
     ) -> Any: ...
 
     async def call(
@@ -275,6 +279,7 @@ class Durable:
         key: str,
         response_type: Any = None,
         timeout: Duration | None = None,
+        webhook: Webhook | None = None,
     ) -> Any:
         """Start a child operation, wait for its end durably, and return its result.
 
@@ -287,6 +292,7 @@ class Durable:
             response_type: A protobuf message class, or a type that pydantic can validate. None: what the handler
                 declares.
             timeout: Seconds or a timedelta, from the first time that it is awaited. The child goes on.
+            webhook: Who is told of the child's end, as in ``start_child``.
 
         Raises:
             OperationFailedError: The child failed, or was cancelled. One that was deleted is NOT_FOUND.
@@ -294,11 +300,12 @@ class Durable:
             OperationAlreadyExistsError: The key stands for a child with another handler.
             UnknownHandlerError: It is not registered.
             StateCodecError: The state cannot be encoded.
+            ValueError: The webhook is not allowed.
             PayloadTooLargeError: What the handler waits for is over ``Limits.children``.
             RuntimeError: As ``step``.
         """
         limit = None if timeout is None else seconds(timeout, "timeout")
-        name, row = await self._straight.call(handler, state, key=key, timeout=limit)
+        name, row = await self._straight.call(handler, state, key=key, timeout=limit, webhook=webhook)
         kind = response_type if response_type is not None else self._response_of(handler).kind
         return decode_response(response_of(self._ended(name, row)), kind)
 

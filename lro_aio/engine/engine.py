@@ -12,6 +12,7 @@ from lro_aio.core.data import ResponseType
 from lro_aio.core.moments import LeaseLost
 from lro_aio.core.record import Record
 from lro_aio.core.transitions import Holder
+from lro_aio.core.webhooks import Webhook
 from lro_aio.engine.batching import Batcher
 from lro_aio.engine.cancelling import Canceller
 from lro_aio.engine.causes import Causes
@@ -416,8 +417,10 @@ class _Host:
     def let_go(self, holder: Holder) -> None:
         self._leases.let_go(holder)
 
-    async def start_child(self, by: Holding, handler: str | HandlerFunction, state: Any, *, key: str) -> Holding:
-        return await self._starter.start_child(by, handler, state, key=key)
+    async def start_child(
+        self, by: Holding, handler: str | HandlerFunction, state: Any, *, key: str, webhook: Webhook | None = None
+    ) -> Holding:
+        return await self._starter.start_child(by, handler, state, key=key, webhook=webhook)
 
     async def cancel(self, name: str, *, cancel_children: bool = True) -> None:
         await self._canceller.cancel(name, cancel_children=cancel_children)

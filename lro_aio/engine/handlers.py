@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypedDict, TypeVar, Unpack, cast, ove
 from lro_aio.core.codec import StateCodec, Upgrade
 from lro_aio.core.data import ResponseType
 from lro_aio.core.errors import UnknownHandlerError, UnknownResumePointError
-from lro_aio.core.names import OWN, MalformedIdError, check_name
+from lro_aio.core.names import OWN, MalformedIdError, check_given, check_name
 from lro_aio.core.policies import Duration, RetryPolicy, seconds
 from lro_aio.core.queues import Queue, check_key
 from lro_aio.core.record import Record
@@ -24,6 +24,7 @@ __all__ = [
     "Handler",
     "HandlerOptions",
     "Handlers",
+    "OwnHandlers",
     "Register",
     "RegisterAs",
     "Registered",
@@ -144,7 +145,7 @@ class Handler:
             if not self.runs(resume_at):
                 raise UnknownResumePointError(self.name, resume_at, tuple(self.declared))
             if resume_at:
-                check_name("resume point", resume_at)
+                check_given("resume point", resume_at)
             return resume_at
         if not callable(resume_at):
             kind = type(resume_at).__name__  # type: ignore[unreachable]  # as the types would have it
@@ -247,6 +248,8 @@ class Handlers:
     Give it to any number of clients. Registering after a client was opened takes effect with its next sweep.
     """
 
+    _check_name = staticmethod(check_given)
+
     def __init__(self) -> None:
         self._by_name: dict[str, Handler] = {}
         self._included: list[Handlers] = []
@@ -326,7 +329,7 @@ class Handlers:
             upgrade: ``upgrade(old, version)`` brings the JSON value of an older version to the present form.
 
         Raises:
-            ValueError: The name is taken or malformed.
+            ValueError: The name is taken or malformed, or begins with ``lro.``, as those of this package do.
             TypeError: Not a coroutine function of one argument, or a type that cannot be stored.
         """
         if callable(name):
@@ -334,7 +337,7 @@ class Handlers:
         points = _checked_points(resume_points)
         cleanup, last = (point if isinstance(point, str) else _name_of(point) for point in (on_cancel, on_failure))
         for point in filter(None, (cleanup, last)):
-            check_name("resume point", point)
+            check_given("resume point", point)
         allowed = None if deadline is None else seconds(deadline, "deadline", positive=True)
         _check_queue(queue, queue_key)
         if pause_on_failure not in (None, True, False):
@@ -343,7 +346,7 @@ class Handlers:
         def register(function: HandlerFunction) -> Registered[Any, Any]:
             plain = _plain(function)
             registered = name if name is not None else _name_of(plain)
-            check_name("handler", registered)
+            self._check_name("handler", registered)
             _check_function("handler", registered, plain)
             handler = Handler(
                 name=registered,
@@ -422,6 +425,12 @@ class Handlers:
             raise ValueError(f"a handler named {handler.name!r} is registered already")
 
 
+class OwnHandlers(Handlers):
+    """Handlers of this package: those whose names begin with ``lro.``."""
+
+    _check_name = staticmethod(check_name)
+
+
 class Runnable:
     """What can run in this process: the one rule for who goes on with a row (rule 14).
 
@@ -457,7 +466,7 @@ def _checked_points(resume_points: Collection[str] | None) -> frozenset[str] | N
     if isinstance(resume_points, str):
         raise TypeError("resume_points must be a collection of names, not one string")
     for point in resume_points or ():
-        check_name("resume point", point)
+        check_given("resume point", point)
     return None if resume_points is None else frozenset(resume_points)
 
 
@@ -470,7 +479,7 @@ def _routes(handler: Handler) -> list[Route]:
 def _add_segment(handler: Handler, name: str | None, function: HandlerFunction) -> None:
     plain = _plain(function)
     point = name if name is not None else _name_of(plain)
-    check_name("segment", point)
+    check_given("segment", point)
     _check_function("segment", point, plain)
     if handler.segments.setdefault(point, plain) != plain:
         raise ValueError(f"handler {handler.name!r} has a segment named {point!r} already")

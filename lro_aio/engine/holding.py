@@ -23,6 +23,7 @@ from lro_aio.core.lossless import ATOMS
 from lro_aio.core.record import Record
 from lro_aio.core.status import fitted
 from lro_aio.core.transitions import Holder
+from lro_aio.core.webhooks import Webhook
 from lro_aio.engine.causes import Causes
 from lro_aio.engine.children import Children
 from lro_aio.engine.handlers import Handler, HandlerFunction
@@ -99,7 +100,9 @@ class OperationHost(Protocol):
         """Renew the lease no longer."""
         ...
 
-    async def start_child(self, by: Holding, handler: str | HandlerFunction, state: Any, *, key: str) -> Holding:
+    async def start_child(
+        self, by: Holding, handler: str | HandlerFunction, state: Any, *, key: str, webhook: Webhook | None = None
+    ) -> Holding:
         """See ``Operation.start_child``."""
         ...
 

@@ -82,13 +82,15 @@ def _check_topic(topic: str) -> None:
     """Refuse what is no topic; it may come from a server's caller.
 
     Raises:
-        MalformedIdError: It is not 1 to 128 printable characters.
+        MalformedIdError: It is not 1 to 128 printable characters, or begins as this package's own names do.
     """
     try:
         names.check_name("topic", topic)
     except ValueError as exc:
         problem = f"must be 1 to {names.MAX_LABEL} printable characters, not {topic!r:.80}"
         raise names.MalformedIdError("topic", problem) from exc
+    if topic.startswith(names.OWN):
+        raise names.MalformedIdError("topic", f"must not begin with {names.OWN!r}: such names are this package's own")
 
 
 def _checked(message_id: str) -> str:

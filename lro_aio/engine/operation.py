@@ -33,6 +33,7 @@ from lro_aio.core.packed import unpacked
 from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.record import Record, State, WakeReason
 from lro_aio.core.status import cancelled, error_of, from_status, make_status, to_status
+from lro_aio.core.webhooks import Webhook
 from lro_aio.engine.annotations import Stateful
 from lro_aio.engine.children import Service, as_service
 from lro_aio.engine.durable import Durable
@@ -394,13 +395,22 @@ class Operation(Durable, Telling, Stateful, Generic[S, R]):
 
     @overload
     async def start_child(
-        self, handler: Callable[[Operation[C]], Awaitable[T | Suspended]], state: C | None = None, *, key: str
+        self,
+        handler: Callable[[Operation[C]], Awaitable[T | Suspended]],
+        state: C | None = None,
+        *,
+        key: str,
+        webhook: Webhook | None = None,
     ) -> Operation[C, T]: ...
 
     @overload
-    async def start_child(self, handler: str, state: Any = None, *, key: str) -> Operation[Any]: ...
+    async def start_child(
+        self, handler: str, state: Any = None, *, key: str, webhook: Webhook | None = None
+    ) -> Operation[Any]: ...
 
-    async def start_child(self, handler: str | HandlerFunction, state: Any = None, *, key: str) -> Operation[Any]:
+    async def start_child(
+        self, handler: str | HandlerFunction, state: Any = None, *, key: str, webhook: Webhook | None = None
+    ) -> Operation[Any]:
         """Start an operation that belongs to this one.
 
         The child's id comes from this operation and ``key``: when the segment runs again after a crash, the same call
@@ -411,14 +421,16 @@ class Operation(Durable, Telling, Stateful, Generic[S, R]):
             handler: Name or decorated function.
             state: Initial state. A child that is there keeps its own; the log says so, once.
             key: Names the child among its siblings; the same in every run.
+            webhook: Who is told of the child's end; without it, nobody is. A child that is there keeps its own.
 
         Raises:
             OperationAlreadyExistsError: The key stands for a child with another handler.
             UnknownHandlerError: It is not registered.
             StateCodecError: The state cannot be encoded.
+            ValueError: ``Client(webhooks=...)`` does not allow the webhook.
             StoreUnavailableError: The store did not answer; a repeat finds what was started.
         """
-        return Operation(await self._host.start_child(self._hold, handler, state, key=key))
+        return Operation(await self._host.start_child(self._hold, handler, state, key=key, webhook=webhook))
 
     async def wait(
         self,

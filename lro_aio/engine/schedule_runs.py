@@ -29,7 +29,7 @@ from lro_aio.core.schedules import (
     with_moment,
 )
 from lro_aio.engine.engine import Engine
-from lro_aio.engine.handlers import Handlers
+from lro_aio.engine.handlers import Handlers, OwnHandlers
 from lro_aio.engine.operation import Operation
 from lro_aio.engine.suspension import Suspended
 
@@ -60,7 +60,7 @@ def handlers_of(schedules: Iterable[Schedule]) -> Handlers:
         ValueError: Two have one name.
         TypeError: One is something else.
     """
-    handlers = Handlers()
+    handlers = OwnHandlers()
     known: set[str] = set()
     for declared in schedules:
         if not isinstance(declared, Schedule):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import itertools
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -12,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from lro_aio.core import names, trail
-from lro_aio.core.calendars import epoch, iso
+from lro_aio.core.calendars import Calendar, epoch, iso
 from lro_aio.core.errors import InvalidTransitionError, OperationNotFoundError
 from lro_aio.core.record import Record, State
 from lro_aio.core.schedules import (
@@ -152,29 +153,49 @@ class Schedules:
             per_second: Operations at most.
 
         Raises:
-            ValueError: ``start`` or ``end`` has no time zone, ``end`` is in the future or not after ``start``, there
-                are more than 10,000 moments between them, or ``per_second`` is not from 0.001 to 1000.
+            ValueError: ``start`` or ``end`` has no time zone, ``start`` is before 1970, ``end`` is in the future or not
+                after ``start``, there are more than 10,000 moments between them, or ``per_second`` is not from 0.001 to
+                1000.
+        """
+        made, _ = await self.backfill_for(math.inf, name, start, end, per_second=per_second)
+        return made
+
+    async def backfill_for(
+        self,
+        lasts: float,
+        name: str,
+        start: datetime.datetime | float,
+        end: datetime.datetime | float,
+        *,
+        per_second: float,
+    ) -> tuple[tuple[Operation[Any], ...], float | None]:
+        """As ``backfill``; for so many seconds, and with the moment from which to go on, None where nothing is left.
+
+        But for a missing time zone, what is refused is a ``MalformedIdError``: servers answer it with INVALID_ARGUMENT.
+        For the engine.
         """
         first, last = epoch(start, "start"), epoch(end, "end")
         if isinstance(per_second, bool) or not 0.001 <= per_second <= FASTEST:
-            raise ValueError(f"per_second must be from 0.001 to {FASTEST}, not {per_second!r}")
+            raise names.MalformedIdError("per_second", f"must be from 0.001 to {FASTEST}")
+        if first < 0:
+            raise names.MalformedIdError("start", "must not be before 1970")
         if last > self._clock.time():
-            raise ValueError(f"end must not be in the future: {iso(last)} is no past moment")
+            raise names.MalformedIdError("end", "must not be in the future")
         if last <= first:
-            raise ValueError("end must be after start")
+            raise names.MalformedIdError("end", "must be after start")
         state = self._state(await self._record(name))
-        coming = itertools.takewhile(lambda moment: moment < last, state.definition.calendar.after(first - 1))
-        moments = [moment for moment in itertools.islice(coming, MOST_FILLED + 2) if moment >= first]
-        if len(moments) > MOST_FILLED:
-            raise ValueError(f"end: there are more than {MOST_FILLED:,} moments after start; ask for fewer at a time")
+        moments = await asyncio.to_thread(_moments, state.definition.calendar, first, last)
         size = max(1, int(per_second))
+        pause, ends = size / per_second, self._clock.monotonic() + lasts
         made: list[Operation[Any]] = []
         for begin in range(0, len(moments), size):
             if begin:
-                await sleep_for(self._clock, size / per_second)
+                if self._clock.monotonic() + pause >= ends:
+                    return tuple(made), moments[begin]
+                await sleep_for(self._clock, pause)
             part = (self._start(state, moment, request_of(name, moment)) for moment in moments[begin : begin + size])
             made += await asyncio.gather(*part)
-        return tuple(made)
+        return tuple(made), None
 
     async def _start(self, state: ScheduleState, moment: float, request_id: str) -> Operation[Any]:
         definition = state.definition
@@ -241,3 +262,17 @@ class Schedules:
         if record.state is not State.RUNNING and due is not None and due + patience < self._clock.time():
             return f"no process that declares it has run since {iso(due)}"
         return ""
+
+
+def _moments(calendar: Calendar, first: float, last: float) -> Sequence[int]:
+    """The moments from ``first`` up to ``last``. To find thousands of them takes a while.
+
+    Raises:
+        MalformedIdError: There are too many.
+    """
+    coming = itertools.takewhile(lambda moment: moment < last, calendar.after(first - 1))
+    found = [moment for moment in itertools.islice(coming, MOST_FILLED + 2) if moment >= first]
+    if len(found) > MOST_FILLED:
+        problem = f"is more than {MOST_FILLED:,} moments after start; ask for fewer at a time"
+        raise names.MalformedIdError("end", problem)
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ from lro_aio.core.journal import Entry
 from lro_aio.core.names import parse
 from lro_aio.core.policies import Limits
 from lro_aio.core.record import Record, WakeReason
+from lro_aio.engine.changes import Subscription
 from lro_aio.engine.children import Children
 from lro_aio.engine.dispatch import Dispatcher
 from lro_aio.engine.listing import Page, list_page
@@ -52,6 +53,15 @@ class ServerHost:
     async def pause(self, clock: Clock, length: float) -> bool:
         """See ``Rows.pause``."""
         return await self._rows.pause(clock, length)
+
+    def subscribe(self, wanted: Iterable[str]) -> Subscription:
+        """See ``Rows.subscribe``."""
+        return self._rows.subscribe(wanted)
+
+    async def news(self, changes: Subscription, until: float) -> tuple[Collection[str], bool]:
+        """See ``Rows.news``: gives the names of the rows that changed, and whether others may have."""
+        changed, stale = await self._rows.news(changes, until)
+        return changed.keys(), stale or not changed
 
     async def record(self, name: str) -> Record:
         """The row of a visible operation. Raises as ``Client.get_operation``."""

@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, TypedDict, cast
+from typing import Any, TypedDict, Unpack, cast
 
 from google.protobuf.message import Message
 
@@ -61,6 +61,22 @@ class StartOptions(TypedDict, total=False):
     webhook: Webhook | None
     queue_key: str | None
     priority: int | None
+
+
+class _Row(TypedDict, total=False):
+    """What a new row is made of; see ``Starter._new_record``. What is left out has the default of ``Record``."""
+
+    metadata: Message | None
+    request_id: str | None
+    operation_id: str | None
+    fingerprint: str
+    allowed: float | None
+    webhooks: Sequence[Webhook]
+    state_data: bytes
+    state_codec: str
+    seat: Seat | None
+    parent_operation: str
+    traceparent: str
 
 
 class Starter:
@@ -122,7 +138,8 @@ class Starter:
         handler_name = known.name if known is not None else str(handler)
         _check_length("handler", handler_name, names.MAX_LABEL)
         _check_length("traceparent", traceparent, MAX_TRACEPARENT)
-        names.check_name("handler", handler_name)
+        if known is None:
+            names.check_given("handler", handler_name)  # who is ours is known everywhere
         codec = known.codec if known is not None else guessed(state)
         data, tag = codec.encode_start(state)
         own, others = "", partial(_other_fingerprints, handler_name, codec, state, fingerprint)
@@ -132,15 +149,17 @@ class Starter:
         settings.limits.check("state", len(data))
         allowed = self._allowed(known, deadline)
         seat = self._seat(known, data, tag, queue_key, priority)
-        here = settings.dispatch == "local" and self._has_slot_for(known)
-        record = self._new_record(
+        record, created = await self._begin(
+            known,
             parent,
             handler_name,
-            metadata,
+            by,
+            also,
+            explicit=bool(traceparent) and by is None,
+            metadata=metadata,
             request_id=request_id,
             operation_id=operation_id,
-            fingerprint=lambda: own,
-            claimed_by=settings.claimant(known, self._rows.store) if known is not None and here else None,
+            fingerprint=own,
             state_data=data,
             state_codec=tag,
             seat=seat,
@@ -149,8 +168,6 @@ class Starter:
             allowed=allowed,
             webhooks=self._webhooks(webhook, ours=by is not None or handler_name.startswith(names.OWN)),
         )
-        explicit = bool(traceparent) and by is None
-        created = await self._make(record, known if here else None, by, also, explicit=explicit)
         if by is not None and created.uid != record.uid:
             self._compare(created, record, by, others)
         return Holding(self._host, created, handler=known)
@@ -173,31 +190,62 @@ class Starter:
             LeaseLostError: ``by`` has another holder.
             The errors of ``start``.
         """
-        known, settings = self._runnable.handlers.find(handler), self._settings
-        settings.limits.check("state", len(data))
-        own = fingerprint_of(handler, None, request_id)
-        seat = self._seat_of_kept(known, data, codec)
-        seated = seat is not None or known is None or known.queue is None
-        here = seated and settings.dispatch == "local" and self._has_slot_for(known)
-        record = self._new_record(
+        known = self._runnable.handlers.find(handler)
+        self._settings.limits.check("state", len(data))
+        _, created = await self._begin(
+            known,
             "",
             handler,
-            None,
+            by,
             request_id=request_id,
-            operation_id=None,
-            fingerprint=lambda: own,
-            claimed_by=settings.claimant(known, self._rows.store) if known is not None and here else None,
+            fingerprint=fingerprint_of(handler, None, request_id),
             state_data=data,
             state_codec=codec,
-            seat=seat,
+            seat=self._seat_of_kept(known, data, codec),
             traceparent=CALLER.get(),
             allowed=self._allowed(known, None),
             webhooks=self._webhooks(None, ours=handler.startswith(names.OWN)),
         )
-        created = await self._make(record, known if here else None, by, _NONE, explicit=False)
         return Holding(self._host, created, handler=known)
 
-    async def start_child(self, by: Holding, handler: str | HandlerFunction, state: Any = None, *, key: str) -> Holding:
+    async def _begin(
+        self,
+        known: Handler | None,
+        parent: str,
+        handler: str,
+        by: Holding | None,
+        also: Sequence[str] = _NONE,
+        *,
+        explicit: bool = False,
+        **row: Unpack[_Row],
+    ) -> tuple[Record, Record]:
+        """Write the row of an operation that a handler runs; gives the one that was made, and the one that is there.
+
+        Args:
+            known: The handler, where it is registered here.
+            parent: As of ``start``.
+            handler: The handler's name.
+            by: What starts it.
+            also: Other fingerprints of the same request.
+            explicit: Whether the caller gave its trace context.
+            **row: See ``_new_record``.
+        """
+        settings = self._settings
+        seated = row.get("seat") is not None or known is None or known.queue is None  # else its claim asks for its key
+        here = seated and settings.dispatch == "local" and self._has_slot_for(known)
+        claimed_by = settings.claimant(known, self._rows.store) if known is not None and here else None
+        record = self._new_record(parent, handler, claimed_by=claimed_by, **row)
+        return record, await self._make(record, known if here else None, by, also, explicit=explicit)
+
+    async def start_child(
+        self,
+        by: Holding,
+        handler: str | HandlerFunction,
+        state: Any = None,
+        *,
+        key: str,
+        webhook: Webhook | None = None,
+    ) -> Holding:
         """See ``Operation.start_child``."""
         parent = by.record
         try:
@@ -208,6 +256,7 @@ class Starter:
                 operation_id=names.child_id(parent.uid or parent.name, key),
                 parent=names.parse(parent.name).parent,
                 traceparent=parent.traceparent,  # both are the work of one request
+                webhook=webhook,
                 by=by,
             )
         except InvalidTransitionError:
@@ -239,10 +288,10 @@ class Starter:
         record = self._new_record(
             parent,
             "",
-            metadata,
+            metadata=metadata,
             request_id=request_id,
             operation_id=operation_id,
-            fingerprint=lambda: own,
+            fingerprint=own,
             webhooks=self._webhooks(webhook),
             traceparent=traceparent or CALLER.get(),
             state=State.RUNNING,
@@ -263,11 +312,10 @@ class Starter:
         self,
         parent: str,
         handler: str,
-        metadata: Message | None,
+        metadata: Message | None = None,
         *,
-        request_id: str | None,
-        operation_id: str | None,
-        fingerprint: Callable[[], str],
+        request_id: str | None = None,
+        operation_id: str | None = None,
         claimed_by: transitions.Claimant | None = None,
         allowed: float | None = None,
         webhooks: Sequence[Webhook] = (),
@@ -300,7 +348,6 @@ class Starter:
             create_time=now,
             update_time=now,
             handler=handler,
-            fingerprint=fingerprint(),
             **columns,
         )
 

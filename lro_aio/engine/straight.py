@@ -24,6 +24,7 @@ from lro_aio.core.moments import Received
 from lro_aio.core.queues import Queue
 from lro_aio.core.record import Record, Wait, Wake
 from lro_aio.core.straight import wait_durably
+from lro_aio.core.webhooks import Webhook
 from lro_aio.engine.children import missing
 from lro_aio.engine.handlers import HandlerFunction
 from lro_aio.engine.holding import Holding
@@ -187,7 +188,13 @@ class Straight:
         raise WaitDeadlineExceededError(timeout or 0.0, (), topic=topic)
 
     async def call(
-        self, handler: str | HandlerFunction, state: Any, *, key: str, timeout: float | None
+        self,
+        handler: str | HandlerFunction,
+        state: Any,
+        *,
+        key: str,
+        timeout: float | None,
+        webhook: Webhook | None = None,
     ) -> tuple[str, Record | None]:
         """Start a child, or find the one that an earlier run has started; its name, and its row once it has ended.
 
@@ -202,7 +209,8 @@ class Straight:
         with self.waits.beginning():
             known = await self._host.rows.find(name) if parent.claim > 1 else None
             if known is None:
-                known = (await self._host.start_child(self._hold, handler, state, key=key)).record
+                made = await self._host.start_child(self._hold, handler, state, key=key, webhook=webhook)
+                known = made.record
         if known.done or known.deleted:
             self.waits.ended[name] = known
         shown = key if len(key) <= MAX_KEY and key.isprintable() else identifier

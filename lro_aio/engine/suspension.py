@@ -187,7 +187,7 @@ def check_topics(messages: Sequence[str]) -> tuple[str, ...]:
     """
     if isinstance(messages, str):
         raise TypeError("messages must be a sequence of topics, not one string")
-    return tuple(dict.fromkeys(names.check_name("topic", topic) for topic in messages))
+    return tuple(dict.fromkeys(names.check_given("topic", topic) for topic in messages))
 
 
 def check_children(own_name: str, children: Sequence[str | Named], *, foreign: bool) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from mcp_types import InputResponses, Request, RequestParams, Result
+from mcp_types import InputResponses, Notification, Request, RequestParams, Result
 
 __all__ = [
     "EXTENSION",
@@ -13,9 +13,11 @@ __all__ = [
     "Task",
     "TaskCreated",
     "TaskDetails",
+    "TaskNotification",
     "TaskParams",
     "UpdateTaskParams",
     "UpdateTaskRequest",
+    "sent",
 ]
 
 EXTENSION = "io.modelcontextprotocol/tasks"
@@ -86,3 +88,15 @@ class CancelTaskRequest(Request[TaskParams, Literal["tasks/cancel"]]):
     method: Literal["tasks/cancel"] = "tasks/cancel"
     params: TaskParams
     name_param = "taskId"
+
+
+class TaskNotification(Notification[dict[str, Any], Literal["notifications/tasks"]]):
+    """How it goes with a task, as ``tasks/get`` tells it, to a client that listens."""
+
+    method: Literal["notifications/tasks"] = "notifications/tasks"
+    params: dict[str, Any]
+
+
+def sent(task: Task) -> dict[str, Any]:
+    """As it travels: with a ``ttlMs`` of null where nothing says when the task goes."""
+    return {**task.model_dump(mode="json", by_alias=True, exclude_none=True), "ttlMs": task.ttl_ms}

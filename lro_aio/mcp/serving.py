@@ -36,8 +36,9 @@ from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.record import Record
 from lro_aio.engine.handlers import Handler
 from lro_aio.mcp.asking import Question, open_questions
-from lro_aio.mcp.protocol import EXTENSION, Task, TaskCreated, TaskDetails, TaskParams, UpdateTaskParams
+from lro_aio.mcp.protocol import EXTENSION, Task, TaskCreated, TaskDetails, TaskParams, UpdateTaskParams, sent
 from lro_aio.mcp.results import details, refusal
+from lro_aio.mcp.telling import MOST_TASKS, TaskStream, wanted_tasks
 from lro_aio.mcp.tools import Tools
 from lro_aio.servers.errors import cut_off, status_of
 
@@ -50,6 +51,8 @@ Caller = Callable[[Context], str]
 """Tells from a request who makes it; "" for nobody in particular."""
 
 NOT_FOUND = "Task not found"
+MOST_STREAMS = 1024
+"""Streams of notifications at a time."""
 
 
 def by_principal(context: Context) -> str:  # noqa: ARG001 (as every ``Caller``)
@@ -94,6 +97,7 @@ class Tasks(Extension):
         self._caller = caller
         self._poll_interval = seconds(poll_interval, "poll_interval")
         self._wait = None if wait is None else seconds(wait, "wait")
+        self._streams = 0
 
     def tools(self) -> Sequence[ToolBinding]:
         """Called by the SDK."""
@@ -129,7 +133,43 @@ class Tasks(Extension):
                 return await self._waited_for(operation.name, tool, self._wait)
             record = await self._client.server_host.record(operation.name)
         now = self._details(record, task_id, tool, {})
-        return _sent(TaskCreated(**now.model_dump(include=_COMMON)))
+        return sent(TaskCreated(**now.model_dump(include=_COMMON)))
+
+    async def listen(self, ctx: Context, call_next: CallNext) -> HandlerResult:
+        """Tells clients of their tasks as they change: ``MCPServer(..., middleware=[tasks.listen])``.
+
+        A middleware, since the SDK serves ``subscriptions/listen`` itself, and knows no tasks. A client gets
+        ``notifications/tasks`` for the ``taskIds`` that it asks for and that are its own, and on that stream nothing
+        else. Without it, clients poll.
+
+        Args:
+            ctx: Of the request, as the SDK gives it.
+            call_next: Serves what is for others.
+        """
+        wanted = wanted_tasks(ctx)
+        if wanted is None:
+            return await call_next(ctx)
+        _require_tasks(ctx)
+        if self._streams >= MOST_STREAMS:
+            raise MCPError(INTERNAL_ERROR, "too many listen at a time")
+
+        async def look(task_id: str) -> TaskDetails | None:
+            with self._told():
+                found = await self._seek(ctx, task_id)
+                if found is None:
+                    return None
+                record, tool = found
+                return self._details(record, task_id, tool, await self._questions(record))
+
+        self._streams += 1
+        try:
+            with self._told():
+                found = {task_id: await self._seek(ctx, task_id) for task_id in wanted[:MOST_TASKS]}
+            own = {task_id: one[0].name for task_id, one in found.items() if one is not None}
+            host, clock = self._client.server_host, self._client.clock
+            return await TaskStream(ctx, host, clock, look, self._poll_interval).serve(own)
+        finally:
+            self._streams -= 1
 
     async def _waited_for(self, name: str, tool: Handler, most: float) -> CallToolResult:
         """The result for a client that could not ask for it later."""
@@ -169,7 +209,7 @@ class Tasks(Extension):
     async def _get(self, ctx: Context, params: TaskParams) -> dict[str, Any]:
         with self._told():
             record, tool = await self._find(ctx, params.task_id)
-            return _sent(self._details(record, params.task_id, tool, await self._questions(record)))
+            return sent(self._details(record, params.task_id, tool, await self._questions(record)))
 
     async def _update(self, ctx: Context, params: UpdateTaskParams) -> dict[str, Any]:
         with self._told():
@@ -192,16 +232,21 @@ class Tasks(Extension):
         return {}
 
     async def _find(self, ctx: Context, task_id: str) -> tuple[Record, Handler]:
-        """The row of a caller's own task, which its name says: there is no check that could be forgotten."""
+        """The row of a caller's own task."""
         _require_tasks(ctx)
+        found = await self._seek(ctx, task_id)
+        if found is None:
+            raise MCPError(INVALID_PARAMS, NOT_FOUND)
+        return found
+
+    async def _seek(self, ctx: Context, task_id: str) -> tuple[Record, Handler] | None:
+        """As ``_find``, whose name says whose task it is: there is no check that could be forgotten. None: no task."""
         try:
             record = await self._client.server_host.record(names.make(self._parent(ctx), names.check_id(task_id)))
-        except (names.MalformedIdError, InvalidOperationNameError, OperationNotFoundError) as error:
-            raise MCPError(INVALID_PARAMS, NOT_FOUND) from error
+        except (names.MalformedIdError, InvalidOperationNameError, OperationNotFoundError):
+            return None
         tool = self._tool(record.handler)
-        if tool is None:
-            raise MCPError(INVALID_PARAMS, NOT_FOUND)
-        return record, tool
+        return None if tool is None else (record, tool)
 
     def _tool(self, name: str) -> Handler | None:
         return self._tools.find(name) if name in self._tools.bindings else None
@@ -231,11 +276,6 @@ class Tasks(Extension):
 
 _COMMON = set(Task.model_fields) - {"meta"}
 """What is told of a task before anything has come of it."""
-
-
-def _sent(task: Task) -> dict[str, Any]:
-    """As it travels: with a ``ttlMs`` of null where nothing says when the task goes."""
-    return {**task.model_dump(mode="json", by_alias=True, exclude_none=True), "ttlMs": task.ttl_ms}
 
 
 def _knows_tasks(ctx: Context) -> bool:

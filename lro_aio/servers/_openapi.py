@@ -174,6 +174,8 @@ class Answers:
     """How it goes with a schedule."""
     schedules: Responses
     """How it goes with all of them."""
+    backfill: Responses
+    """The operations of past moments."""
 
 
 def google_answers(client: Client) -> Answers:
@@ -191,6 +193,7 @@ def google_answers(client: Client) -> Answers:
     }
     operation = create_model("Operation", **members)
     page = create_model("OperationsPage", operations=(list[operation], []), nextPageToken=(str, ""))
+    filled = create_model("Backfilled", operations=(list[operation], ...), nextStart=(str | None, None))
     empty = create_model("Empty")
     stream: Responses = {
         200: {"description": "the operation, whenever it changes", "content": {"text/event-stream": _TEXT}},
@@ -205,6 +208,7 @@ def google_answers(client: Client) -> Answers:
         events=stream,
         schedule=_answer(Schedule, "how it goes with it", ErrorAnswer),
         schedules=_answer(SchedulesPage, "how it goes with each", ErrorAnswer),
+        backfill=_answer(filled, "what was started; with nextStart, the same from there starts the rest", ErrorAnswer),
     )
 
 
@@ -226,7 +230,7 @@ def azure_answers(client: Client) -> Answers:
     gone: Responses = {204: {"description": "it is gone"}, **_refusals(AzureErrorAnswer)}
     told = _answer(monitor, "the status monitor", AzureErrorAnswer)
     pages = _answer(page, "a page of the list", AzureErrorAnswer)
-    return Answers(operation=told, page=pages, nothing=gone, many={}, events={}, schedule={}, schedules={})
+    return Answers(operation=told, page=pages, nothing=gone, many={}, events={}, schedule={}, schedules={}, backfill={})
 
 
 _TEXT = {"schema": {"type": "string"}}

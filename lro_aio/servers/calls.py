@@ -32,7 +32,7 @@ Authorize = Callable[[Any, str, str], bool | Awaitable[bool | None] | None]
 for "list" it is the collection in its one spelling: ``operations``, ``{parent}/operations``, or ``-`` for every parent.
 A verb over many operations is asked about twice, both times with the collection: may the caller "list" it, and do that?
 HTTP asks about schedules too: "list_schedules" with the name "schedules", "get_schedule", "run_schedule",
-"pause_schedule" and "unpause_schedule" with ``schedules/{name}``.
+"pause_schedule", "unpause_schedule", "backfill_schedule" and "delete_schedule" with ``schedules/{name}``.
 It refuses the call by returning False or raising ``PermissionError``, and allows it by returning True or None.
 """
 

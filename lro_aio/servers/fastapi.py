@@ -109,8 +109,10 @@ def operations_router(
     ``{"filter": ...}`` is their ``count``, with ``more`` where there are more, and a ``sample`` of their names; to
     ``{"filter": ..., "force": true, "reason": "...", "perSecond": 50}`` the operation that does it.
 
-    Of schedules, GET ``/v1/schedules`` and ``/v1/schedules/{name}`` tell, and POST ``/v1/schedules/{name}:run``,
-    ``:pause`` and ``:unpause`` act on them.
+    Of schedules, GET ``/v1/schedules`` and ``/v1/schedules/{name}`` tell, the latter of as many moments as a query
+    ``upcoming`` says. POST ``/v1/schedules/{name}:run``, ``:pause`` and ``:unpause``, and DELETE, act on them; so does
+    ``:backfill`` with ``{"start": "2026-03-01T00:00:00Z", "end": "...", "perSecond": 10}``: after 5 seconds, its answer
+    has a ``nextStart`` besides the ``operations``, from which the caller goes on.
 
     In the style of Azure, with status monitors, ``Retry-After`` while an operation is unfinished, and Azure's errors:
 
@@ -133,8 +135,8 @@ def operations_router(
             "send", "wait" (for ``:wait`` and ``:watch``), "pause", "unpause" or "rerun". ``name`` is as the caller sent
             it; for "list" the collection in one spelling: ``operations``, ``{parent}/operations``, or ``-`` for every
             parent. A verb over many operations asks about the collection twice: may the caller "list" it, and do that?
-            For schedules, it is "list_schedules" with "schedules", or "get_schedule", "run_schedule", "pause_schedule"
-            or "unpause_schedule" with ``schedules/{name}``.
+            For schedules, it is "list_schedules" with "schedules", or "get_schedule", "run_schedule", "pause_schedule",
+            "unpause_schedule", "backfill_schedule" or "delete_schedule" with ``schedules/{name}``.
             False or ``PermissionError`` refuses the request with 403, before the name is read (AIP-211).
             FastAPI answers an ``HTTPException`` that it raises. None, the default, lets every caller do everything.
         prefix: Path before everything that the router serves. None: the paths above.

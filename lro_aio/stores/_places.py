@@ -6,9 +6,11 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from lro_aio.core.journal import parts_of
 from lro_aio.core.queueing import KeyRow, QueueRow, Standing, Starts, Ticket, room
-from lro_aio.core.queues import Bounds, KeyStatus, QueueStatus, QueueTerms
+from lro_aio.core.queues import MOST_COUNTED, Bounds, InLine, KeyStatus, QueueStatus, QueueTerms
 from lro_aio.core.record import Record, State
+from lro_aio.core.stats import Count
 from lro_aio.core.step_places import step_of
 from lro_aio.ports import Look, Route
 
@@ -20,7 +22,9 @@ __all__ = [
     "RIPE",
     "SPARE",
     "TICKET",
+    "TOLD",
     "free_places",
+    "in_line",
     "in_order",
     "look",
     "next_in_line",
@@ -34,8 +38,10 @@ RIPE = 32
 """Keys whose time has come of which one look takes the first."""
 SPARE = 16
 """Rows that a look reads more than it needs, for those that this process cannot go on with."""
-MOST = 10_000
+MOST = MOST_COUNTED
 """Up to which those who wait are counted."""
+TOLD = 10
+"""Tickets of one operation and its steps that are told of."""
 KEYS = 100
 """Keys of a queue that are told of."""
 
@@ -168,4 +174,32 @@ def status(
         running=sum(running for _, running in lines.values()),
         rests_until=rests if rests > now else None,
         keys=tuple(keys[:KEYS]),
+    )
+
+
+def in_line(
+    ticket: Ticket, *, paused: bool, rests: Iterable[float | None], ahead: int, seen: int, now: float
+) -> InLine:
+    """Where a ticket stands.
+
+    Args:
+        ticket: See above.
+        paused: Whether its queue is.
+        rests: Until when the queue and the key rest, as far as anything is kept of it.
+        ahead: Of those that were looked at, how many stand before it.
+        seen: How many were looked at: up to one more than ``MOST``.
+        now: Epoch seconds.
+    """
+    step, step_key = parts_of(step_of(ticket))
+    return InLine(
+        queue=ticket.queue,
+        key=ticket.key,
+        step=step,
+        step_key=step_key,
+        priority=ticket.priority,
+        held=ticket.held,
+        since=ticket.since,
+        ahead=Count(0 if ticket.held else min(ahead, MOST), more=not ticket.held and seen > MOST),
+        paused=paused,
+        rests_until=max((until for until in rests if until is not None and until > now), default=None),
     )

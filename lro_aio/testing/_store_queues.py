@@ -14,8 +14,9 @@ from lro_aio.core.change import Change
 from lro_aio.core.errors import StoreSchemaError
 from lro_aio.core.journal import Entry, Kind
 from lro_aio.core.queueing import Rest
-from lro_aio.core.queues import Bounds, QueueStatus, Rate
+from lro_aio.core.queues import Bounds, InLine, QueueStatus, Rate
 from lro_aio.core.record import Record, Seat, State, Wait
+from lro_aio.core.stats import Count
 from lro_aio.core.step_places import Take
 from lro_aio.ports import Store
 from lro_aio.testing._store_rows import (
@@ -87,6 +88,11 @@ def status(store: Store, now: float = NOW) -> QueueStatus:
     """How it goes with the queue "q"."""
     (found,) = store.queues(now=now, names=["q"])
     return found
+
+
+def in_line(store: Store, number: int, now: float = NOW) -> list[InLine]:
+    """Where a row and its steps stand."""
+    return list(store.in_line(only(store, name_of(number)).uid, now=now))
 
 
 def take(store: Store, number: int, step: str, key: str = "", now: float = NOW) -> bool:
@@ -332,6 +338,30 @@ class QueuesContract:
         assert [(record.name, step) for record, step in called] == [(name_of(1), "c")]
         queued_by.apply([remove(name_of(1))])
         assert (status(queued_by).running, status(queued_by).waiting) == (0, 0)
+
+    def test_it_tells_where_an_operation_and_its_steps_stand(self, queued_by: Store) -> None:
+        bounded(queued_by, running=1)
+        create_all(queued_by, row(0), seated(1, "a"), seated(2, "b"), seated(3, "a"), seated(4, "b", priority=-1))
+        claim(queued_by, 0, 1)
+        first = in_line(queued_by, 1)
+        if not first:
+            pytest.skip("this store does not tell")
+        assert first == [InLine(queue="q", key="a", held=True, since=NOW)]
+        claim(queued_by, 2, 3, 4)
+        assert take(queued_by, 0, "call\nx", "b") is False
+        stands = {number: in_line(queued_by, number) for number in (2, 3, 4, 0)}
+        assert {number: [place.ahead for place in found] for number, found in stands.items()} == {
+            4: [Count(0)], 2: [Count(1)], 3: [Count(2)], 0: [Count(3)],
+        }  # fmt: skip
+        assert stands[0] == [
+            InLine(queue="q", key="b", step="call", step_key="x", since=NOW, ahead=Count(3)),
+        ]
+        finish(queued_by, 1, rests=(Rest("q", "b", NOW + 60),))
+        assert [in_line(queued_by, number)[0].rests_until for number in (2, 3)] == [NOW + 60, None]
+        assert in_line(queued_by, 2, NOW + 60)[0].rests_until is None
+        queued_by.change_queue("q", lambda terms: replace(terms, paused=True))
+        assert in_line(queued_by, 2)[0].paused
+        assert in_line(queued_by, 1) == []
 
     def test_two_clients_take_no_place_twice(self, clients: tuple[Store, Store]) -> None:
         first, second = clients

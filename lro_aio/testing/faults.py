@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 from lro_aio.core.change import Change, Outcome
 from lro_aio.core.errors import StoreUnavailableError
 from lro_aio.core.journal import Entry
-from lro_aio.core.queues import QueueStatus, QueueTerms
+from lro_aio.core.queues import InLine, QueueStatus, QueueTerms
 from lro_aio.core.record import Record
 from lro_aio.core.stats import Stats
 from lro_aio.ports import ListQuery, Look, Route, StatsQuery, Store
@@ -178,6 +178,10 @@ class FaultyStore(Store):
     def queues(self, *, now: float, names: Sequence[str] | None = None) -> Sequence[QueueStatus]:
         """As the wrapped store."""
         return self._through("queues", lambda: self.inner.queues(now=now, names=names))
+
+    def in_line(self, uid: str, *, now: float) -> Sequence[InLine]:
+        """As the wrapped store."""
+        return self._through("in_line", lambda: self.inner.in_line(uid, now=now))
 
     def change_queue(self, name: str, change: Callable[[QueueTerms], QueueTerms]) -> tuple[QueueTerms, QueueTerms]:
         """As the wrapped store."""

@@ -17,7 +17,7 @@ from lro_aio.core.names import MalformedIdError
 from lro_aio.core.policies import RetryPolicy, grown, spread
 from lro_aio.core.status import DOMAIN
 from lro_aio.core.webhooks import HANDLER, origin_of
-from lro_aio.engine.handlers import Handlers
+from lro_aio.engine.handlers import Handlers, OwnHandlers
 from lro_aio.engine.operation import Operation
 from lro_aio.engine.suspension import Suspended
 from lro_aio.webhooks.rules import Target, Webhooks
@@ -80,7 +80,7 @@ def handlers(rules: Webhooks, max_running: int) -> Handlers:
     """
     sender = Sender(rules, max(1, max_running // 4))
     gone: dict[str, float] = {}
-    registry = Handlers()
+    registry = OwnHandlers()
 
     @registry.handler(HANDLER, state=DeliveryState, retry=_RETRY, pause_on_failure=False, resume_points=())
     async def deliver(op: Operation[DeliveryState]) -> Delivered | Suspended:

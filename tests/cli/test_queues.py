@@ -22,8 +22,8 @@ def store(tmp_path):
 
             await client.sweep()
             await client.queues.pause("model-api")
-            for _ in range(2):
-                await client.start("model", queue_key="tenant-1")
+            for number in range(2):
+                await client.start("model", queue_key="tenant-1", operation_id=f"ask-{number}")
 
     asyncio.run(fill())
     return ["--store", url]
@@ -50,6 +50,18 @@ def test_set_changes_what_is_given_and_unset_takes_it_back(lro, store):
 def test_pause_and_unpause(lro, store):
     assert lro("queues", "unpause", "model-api", *store).stdout == "model-api: unpaused\n"
     assert json.loads(lro("queues", "pause", "model-api", "--json", *store).stdout)["paused"] is True
+
+
+def test_stats_tell_how_many_wait(lro, store):
+    lines = [line.split() for line in lro("stats", *store).stdout.splitlines()]
+    assert lines[lines.index(["QUEUE", "WAITING", "RUNNING"]) + 1] == ["model-api", "2", "0"]
+    told = json.loads(lro("stats", "--json", *store).stdout)
+    assert told["queues"] == [{"queue": "model-api", "waiting": {"count": 2}, "running": {"count": 0}}]
+
+
+def test_get_tells_where_an_operation_stands(lro, store):
+    for name, before in (("ask-0", "nobody before it"), ("ask-1", "1 before it")):
+        assert f"model-api, key tenant-1; {before}; the queue is paused" in lro("get", name, *store).stdout
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,19 @@ async def test_a_queue_tells_what_it_allows_and_who_waits(site: Site) -> None:
         assert text in page
 
 
+async def test_the_json_api_tells_how_many_wait_and_where_one_stands(site: Site) -> None:
+    await lined_up(site, "ada", "ada", "bob")
+    assert (await site.json("overview"))["queues"] == [
+        {"name": "render farm", "waiting": {"count": 2, "more": False}, "running": {"count": 1, "more": False}}
+    ]
+    names = [one["name"] for one in (await site.json("operations", filter="state = PENDING"))["operations"]]
+    stands = [(await site.json("operation", name=name))["queues"] for name in names]
+    assert sorted((at["key"], at["ahead"]["count"], at["running"]) for [at] in stands) == [
+        ("ada", 1, False),
+        ("bob", 0, False),
+    ]
+
+
 async def test_a_rest_and_a_limit_that_was_set_are_told(site: Site, handlers: lro.Handlers) -> None:
     @site.client.handler("limited", state=Note)
     async def limited(op: lro.Operation[Note]) -> None:

@@ -5,6 +5,7 @@ import pytest_asyncio
 
 import lro_aio as lro
 from lro_aio.core.stats import Count
+from lro_aio.engine.handlers import OwnHandlers
 from lro_aio.testing import FakeSpanner, FaultyStore
 
 HANDLERS = lro.Handlers()
@@ -392,7 +393,7 @@ async def test_a_default_of_the_client_does_not_pause_it(open_client, lro_clock)
 
 
 def test_the_name_of_its_handler_is_taken():
-    registry = lro.Handlers()
+    registry = OwnHandlers()
 
     @registry.handler("lro.bulk")
     async def mine(op):

@@ -16,9 +16,7 @@ from lro_aio.core.record import State
 async def test_a_handler_that_nobody_here_has_is_reported_once(open_client, store, lro_clock, caplog):
     """Rule 14: the row is left to a process that has it, and whoever reads the log knows why it waits."""
     client = await open_client(store)
-    record = client.engine.starter._new_record(
-        "", "elsewhere", None, request_id=None, operation_id="one", fingerprint=str
-    )
+    record = client.engine.starter._new_record("", "elsewhere", operation_id="one")
     await client.engine.starter._create(record)
     await client.sweep()
     assert not [entry for entry in caplog.records if "elsewhere" in entry.getMessage()]  # a deploy may be under way
@@ -88,10 +86,7 @@ async def test_rows_whose_holders_may_live_hide_none_behind_them(open_client, st
         expired = client.engine.starter._new_record(
             "",
             "nap",
-            None,
-            request_id=None,
             operation_id=f"gone-{index}",
-            fingerprint=str,
             state=State.RUNNING,
             owner="gone",
             claim=1,

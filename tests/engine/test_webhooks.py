@@ -193,6 +193,81 @@ async def test_the_services_own_receivers_are_told_of_what_is_started_and_not_of
         await client.start(parent, 1, webhook=hook(receiver))
 
 
+async def family(open_client, store, receiver, start):
+    """A client with a parent that starts the child ``works`` as ``start(op, webhook)`` says."""
+    handlers = lro.Handlers()
+    handlers.include(HANDLERS)
+
+    @handlers.handler
+    async def parent(op: lro.Operation[dict[str, str]]) -> None:
+        await start(op, lro.Webhook(**op.state))
+
+    return await open_client(store, handlers=handlers, webhooks=receiver.rules())
+
+
+async def by_call(op, webhook):
+    assert await op.call(works, 1, key="a", webhook=webhook) == "made"
+
+
+async def by_start_child(op, webhook):
+    await (await op.start_child(works, 1, key="a", webhook=webhook)).result()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("start", [by_call, by_start_child])
+async def test_a_child_tells_whom_its_parent_names(open_client, store, receiver, start):
+    client = await family(open_client, store, receiver, start)
+    await (await client.start("parent", {"url": receiver.url})).result()
+    (event,) = await told(receiver)
+    assert (event["type"], event["data"]["handler"]) == ("operation.succeeded", "works")
+    assert len(await deliveries(client)) == 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("start", [by_call, by_start_child])
+async def test_a_child_with_a_webhook_that_is_not_allowed_is_not_started(open_client, store, receiver, start):
+    client = await family(open_client, store, receiver, start)
+    op = await client.start("parent", {"url": "https://elsewhere.example/"})
+    with pytest.raises(lro.OperationFailedError):
+        await op.result()
+    assert [listed.name for listed in (await client.list_operations()).operations] == [op.name]
+
+
+@pytest.mark.asyncio
+async def test_a_child_that_is_there_keeps_its_webhook(open_client, store, receiver):
+    async def twice(op, webhook):
+        await op.start_child(nap, 1, key="a", webhook=webhook)
+        child = await op.start_child(nap, 1, key="a", webhook=lro.Webhook(f"{receiver.origin}/other"))
+        await child.cancel()
+
+    client = await family(open_client, store, receiver, twice)
+    await (await client.start("parent", {"url": receiver.url})).result()
+    await told(receiver)
+    assert [request.path for request in receiver.requests] == ["/hooks?for=me"]
+
+
+@pytest.mark.asyncio
+async def test_the_end_of_a_bulk_action_is_told(client, receiver):
+    webhook = hook(receiver)
+    assert (await client.cancel_operations("*", webhook=webhook)).count.number == 0
+    assert await deliveries(client) == []
+    actions = [
+        await act("*", force=True, webhook=webhook)
+        for act in (
+            client.cancel_operations,
+            client.pause_operations,
+            client.unpause_operations,
+            client.rerun_operations,
+            client.delete_operations,
+        )
+    ]
+    events = await told(receiver, len(actions))
+    assert sorted(event["data"]["name"] for event in events) == sorted(op.name for op in actions)
+    assert {event["data"]["handler"] for event in events} == {"lro.bulk"}
+    with pytest.raises(ValueError, match=r"webhook\.url must be of an origin"):
+        await client.cancel_operations("*", force=True, webhook=lro.Webhook("https://elsewhere.example/"))
+
+
 @pytest.mark.asyncio
 async def test_the_history_tells_of_webhook_and_delivery(client, receiver):
     op = await client.start(works, 1, webhook=hook(receiver))

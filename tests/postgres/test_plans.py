@@ -224,3 +224,9 @@ def test_who_is_next_in_line_is_found_by_seeks(store: PostgresStore, explain: An
 def test_what_operators_ask_for_is_in_indexes(store: PostgresStore, explain: Any, name: str) -> None:
     plan = explain(store._texts[name], STATUS | {"queue": "q1"} if name != "remove_stale" else None)
     assert "Seq Scan on operations" not in plan, plan
+
+
+def test_where_one_stands_is_counted_in_an_index(store: PostgresStore, explain: Any) -> None:
+    plan = explain(store._texts["in_line"], queues.standing_values("uid-5000"), run=True)
+    assert "Seq Scan on operations" not in plan, plan
+    assert "operations_tickets_keys" in plan, plan

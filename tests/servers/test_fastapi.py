@@ -471,7 +471,7 @@ class TestApplication:
             "/google.longrunning.Operations/GetOperation",
             "/v1/schedules",
             "/v1/schedules/{name}",
-            *(f"/v1/schedules/{{name}}:{verb}" for verb in ("run", "pause", "unpause")),
+            *(f"/v1/schedules/{{name}}:{verb}" for verb in ("run", "pause", "unpause", "backfill")),
             *(
                 f"/v1/{below}operations:{verb}"
                 for below in ("", "{name}/")

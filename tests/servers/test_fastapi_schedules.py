@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
 import lro_aio as lro
+from lro_aio.testing import ManualClock
 
 from .test_fastapi import HttpTo, app_of, problem
 
@@ -49,6 +51,82 @@ async def test_pause_and_unpause(scheduled: lro.Client, http_to: HttpTo) -> None
         assert not (await http.post("/v1/schedules/nightly:unpause")).json()["paused"]
 
 
+WINDOW = {"start": "2026-01-01T00:00:00Z", "end": "2026-01-09T00:00:00+01:00"}
+
+
+async def test_backfill_starts_past_moments_once(scheduled: lro.Client, http_to: HttpTo) -> None:
+    async with http_to(app_of(scheduled)) as http:
+        told = [await http.post("/v1/schedules/nightly:backfill", json=WINDOW) for _ in range(2)]
+    first, again = ([one["name"] for one in answer.json()["operations"]] for answer in told)
+    assert first == again
+    assert len(set(first)) == 8
+    assert "nextStart" not in told[0].json()
+
+
+async def test_a_long_backfill_says_where_to_go_on(handlers: lro.Handlers, http_to: HttpTo) -> None:
+    clock = ManualClock(1_800_000_000)
+    nightly = lro.Schedule("nightly", "double", cron="30 2 * * *", overlap="allow")
+    asked, names = {**WINDOW, "perSecond": 1}, []
+    async with (
+        lro.Client("sqlite://", handlers=handlers, schedules=[nightly], clock=clock) as client,
+        http_to(app_of(client)) as http,
+    ):
+        for expected in ("2026-01-06T02:30:00Z", None):
+            answering = asyncio.create_task(http.post("/v1/schedules/nightly:backfill", json=asked))
+            while not answering.done():
+                await clock.advance(1)
+            told = answering.result().json()
+            assert told.get("nextStart") == expected
+            names += [one["name"] for one in told["operations"]]
+            asked["start"] = expected
+    assert len(set(names)) == 8
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({"end": WINDOW["end"]}, "start"),
+        ({**WINDOW, "start": "2026-01-01"}, "start"),
+        ({**WINDOW, "start": "2026-01-01T00:00:00"}, "start"),
+        ({**WINDOW, "start": "2026-02-31T00:00:00Z"}, "start"),
+        ({**WINDOW, "start": "0001-01-01T00:00:00+12:00"}, "start"),
+        ({**WINDOW, "end": WINDOW["start"]}, "end"),
+        ({**WINDOW, "end": "9999-12-31T23:59:59-12:00"}, "end"),
+        ({**WINDOW, "perSecond": 0}, "per_second"),
+        ({**WINDOW, "perSecond": 1e300}, "per_second"),
+    ],
+)
+async def test_a_backfill_that_means_nothing_is_refused(
+    scheduled: lro.Client, http_to: HttpTo, asked: dict[str, object], field: str
+) -> None:
+    async with http_to(app_of(scheduled)) as http:
+        refused = await http.post("/v1/schedules/nightly:backfill", json=asked)
+    assert problem(refused) == (400, "INVALID_ARGUMENT", "INVALID_REQUEST")
+    assert refused.json()["error"]["message"].startswith(f"{field} must ")
+
+
+async def test_a_backfill_has_bounds(scheduled: lro.Client, http_to: HttpTo) -> None:
+    long_ago = {**WINDOW, "start": "1970-01-01T00:00:00Z"}
+    async with http_to(app_of(scheduled)) as http:
+        refused = await http.post("/v1/schedules/nightly:backfill", json=long_ago)
+    assert "more than 10,000 moments" in refused.json()["error"]["message"]
+
+
+async def test_as_many_moments_as_are_asked_for(scheduled: lro.Client, http_to: HttpTo) -> None:
+    async with http_to(app_of(scheduled)) as http:
+        told = (await http.get("/v1/schedules/nightly?upcoming=30")).json()
+        assert len(told["upcoming"]) == 30
+        for text in ("0", "1001", "x", "-1", ""):
+            assert (await http.get(f"/v1/schedules/nightly?upcoming={text}")).status_code == 400
+
+
+async def test_delete(scheduled: lro.Client, http_to: HttpTo) -> None:
+    async with http_to(app_of(scheduled)) as http:
+        assert (await http.delete("/v1/schedules/nightly")).json() == {}
+        assert (await http.get("/v1/schedules/nightly")).status_code == 404
+        assert (await http.delete("/v1/schedules/weekly")).status_code == 404
+
+
 async def test_what_is_not_there_and_what_is_malformed(scheduled: lro.Client, http_to: HttpTo) -> None:
     async with http_to(app_of(scheduled)) as http:
         assert problem(await http.get("/v1/schedules/weekly")) == (404, "NOT_FOUND", "OPERATION_NOT_FOUND")
@@ -78,13 +156,16 @@ async def test_authorize_is_asked_with_verbs_of_their_own(scheduled: lro.Client,
     async with http_to(app_of(scheduled, authorize=authorize)) as http:
         for path in ("/v1/schedules", "/v1/schedules/nightly"):
             assert (await http.get(path)).status_code == 403
-        for verb in ("run", "pause", "unpause"):
+        for verb in ("run", "pause", "unpause", "backfill"):
             assert (await http.post(f"/v1/schedules/nightly:{verb}")).status_code == 403
+        assert (await http.delete("/v1/schedules/nightly")).status_code == 403
     assert asked == [
         ("list_schedules", "schedules"),
         ("get_schedule", "schedules/nightly"),
         ("run_schedule", "schedules/nightly"),
         ("pause_schedule", "schedules/nightly"),
         ("unpause_schedule", "schedules/nightly"),
+        ("backfill_schedule", "schedules/nightly"),
+        ("delete_schedule", "schedules/nightly"),
     ]
     assert not (await scheduled.schedules.get("nightly")).paused

@@ -342,6 +342,15 @@ def test_who_is_next_in_line_is_found_by_seeks(store: SqliteStore, name: str) ->
     assert [step for step in plan if "TEMP B-TREE" in step or ("SCAN" in step and "json_each" not in step)] == []
 
 
+@pytest.mark.parametrize("name", ["tickets_of", "ahead"])
+def test_where_one_stands_is_found_without_a_walk_through_all_that_wait(store: SqliteStore, name: str) -> None:
+    values = dict.fromkeys(("uid", "told", "queue", "most", "priority", "turn", "number"))
+    with store._reading() as connection:
+        plan = _plan(connection, SQL[name], values)
+    assert "SEARCH tickets USING" in plan
+    assert "SCAN tickets" not in plan
+
+
 def _work_of_a_hand_over(store: SqliteStore, waiting: int) -> int:
     """Steps of SQLite's machine to end a run, to find who is next, and to claim it."""
     bounded(store, running=1)

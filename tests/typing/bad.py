@@ -43,4 +43,6 @@ async def starts() -> None:
     text = op.value  # wrong
     text = op.state.length  # wrong
     op.is_done = True  # wrong
+    await client.cancel_operations("*", request_id="a")  # wrong
+    await client.cancel_operations("*", force=True, rate=5)  # wrong
     print(text)

@@ -56,6 +56,8 @@ async def message(op: lro.Operation[Any]) -> wrappers_pb2.Int64Value | None:
     child = await op.start_child(make_video, Video(), key="one")
     assert_type(child, lro.Operation[Video, VideoResult])
     assert_type(await op.start_child("by-name", 3, key="two"), lro.Operation[Any, Any])
+    hook = lro.Webhook("https://hooks.example.com")
+    assert_type(await op.call(make_video, Video(), key="three", webhook=hook), VideoResult)
     return None
 
 
@@ -78,6 +80,9 @@ async def starts() -> None:
     assert_type(await client.start(Studio().cut, Video()), lro.Operation[Video, VideoResult])
     assert_type(await client.start("by-name", 3), lro.Operation[Any, Any])
     assert_type(await client.operation("operations/a", response=VideoResult), lro.Operation[Any, VideoResult])
+    assert_type(await client.cancel_operations("*", reason="no"), lro.BulkPreview)
+    acting = await client.cancel_operations("*", force=True, request_id="a", per_second=5)
+    assert_type(await acting, lro.BulkResult)
     assert_type(await client.operation("operations/a"), lro.Operation[Any, Any])
 
 

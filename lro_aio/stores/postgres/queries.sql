@@ -405,6 +405,25 @@ SELECT q.name, resting.key, resting.rests_until FROM {queues} AS q CROSS JOIN LA
     ORDER BY key LIMIT %(keys)b
 ) AS resting WHERE %(names)b::text[] IS NULL OR q.name = ANY(%(names)b::text[]);
 
+-- :name in_line
+-- Of an operation and its steps, those that wait first; and of who waits, how many stand before each.
+SELECT t.*, q.paused, q.rests_until, k.rests_until, counted.ahead, counted.seen FROM (
+    SELECT * FROM (
+        SELECT {ticket} FROM {tickets} WHERE uid = %(uid)b::bytea
+        UNION ALL
+        SELECT {ticket} FROM {tickets}
+        WHERE uid > %(uid)b::bytea || '\x0a'::bytea AND uid < %(uid)b::bytea || '\x0b'::bytea
+    ) AS own ORDER BY standing = 2, priority, turn, number LIMIT %(told)b
+) AS t LEFT JOIN {queues} AS q ON q.name = t.queue
+LEFT JOIN {queue_keys} AS k ON k.queue = t.queue AND k.key = t.key
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE (o.priority, o.turn, o.number) < (t.priority, t.turn, t.number)) AS ahead,
+    count(*) AS seen FROM (
+        SELECT priority, turn, number FROM {tickets} AS w WHERE w.queue = t.queue AND w.standing < 2
+        ORDER BY key LIMIT %(most)b
+    ) AS o
+) AS counted ORDER BY t.standing = 2, t.priority, t.turn, t.number;
+
 -- :name remove_stale
 -- Places that an older release did not give back: it does not know of them.
 DELETE FROM {tickets} WHERE uid = ANY(ARRAY(

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 
 from lro_aio.core.queueing import KNOWN_STARTS
-from lro_aio.core.queues import QueueStatus, QueueTerms
+from lro_aio.core.queues import InLine, QueueStatus, QueueTerms
 from lro_aio.core.record import Record
 from lro_aio.ports import Look, Route
 from lro_aio.stores._places import (
@@ -16,7 +16,10 @@ from lro_aio.stores._places import (
     MOST,
     RIPE,
     SPARE,
+    TICKET,
+    TOLD,
     free_places,
+    in_line,
     look,
     next_in_line,
     queue_row,
@@ -38,6 +41,8 @@ __all__ = [
     "change_terms",
     "line_values",
     "purge",
+    "standing_values",
+    "standings",
     "status_values",
     "statuses",
 ]
@@ -132,6 +137,21 @@ def statuses(found: Found, now: float) -> list[QueueStatus]:
         )
         for name, bounds, override, declared, paused, rests in found["every_queue"]
     ]  # fmt: skip
+
+
+def standing_values(uid: str) -> dict[str, Any]:
+    """What the statement takes that tells where an operation and its steps stand."""
+    return {"uid": uid.encode(), "told": TOLD, "most": MOST + 1}
+
+
+def standings(found: Sequence[tuple[Any, ...]], now: float) -> list[InLine]:
+    """Where they stand, from its rows."""
+    size = len(TICKET)
+    return [
+        in_line(decode_ticket(row[:size]), paused=bool(paused), rests=rests, ahead=ahead, seen=seen, now=now)
+        for row in found
+        for paused, *rests, ahead, seen in [row[size:]]
+    ]
 
 
 def change_terms(

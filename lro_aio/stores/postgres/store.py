@@ -14,7 +14,7 @@ import psycopg
 from lro_aio.core.change import Change, Outcome
 from lro_aio.core.journal import Entry, by_name
 from lro_aio.core.policies import Duration
-from lro_aio.core.queues import QueueStatus, QueueTerms
+from lro_aio.core.queues import InLine, QueueStatus, QueueTerms
 from lro_aio.core.record import Record
 from lro_aio.core.stats import Stats
 from lro_aio.ports import ListQuery, Look, Route, StatsQuery, Store
@@ -244,6 +244,10 @@ class PostgresStore(Store):
     def queues(self, *, now: float, names: Sequence[str] | None = None) -> Sequence[QueueStatus]:
         """How it goes with the queues, in one snapshot and one round trip."""
         return queues.statuses(self._snapshot(queues.STATUS, queues.status_values(now, names)), now)
+
+    def in_line(self, uid: str, *, now: float) -> Sequence[InLine]:
+        """Where an operation and its steps stand, in one statement."""
+        return queues.standings(list(self._reading("in_line", queues.standing_values(uid))), now)
 
     def change_queue(self, name: str, change: Callable[[QueueTerms], QueueTerms]) -> tuple[QueueTerms, QueueTerms]:
         """Change what holds of a queue, in one transaction of two round trips."""

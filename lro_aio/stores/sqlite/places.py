@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from lro_aio.core.queueing import KNOWN_STARTS, KeyRow, Places, QueueRow, Resettled, Standing, Ticket
-from lro_aio.core.queues import QueueStatus, QueueTerms
+from lro_aio.core.queues import InLine, QueueStatus, QueueTerms
 from lro_aio.core.record import Record
 from lro_aio.ports import Look, Route
 from lro_aio.stores._places import (
@@ -18,7 +18,9 @@ from lro_aio.stores._places import (
     RIPE,
     SPARE,
     TICKET,
+    TOLD,
     free_places,
+    in_line,
     in_order,
     look,
     next_in_line,
@@ -29,7 +31,7 @@ from lro_aio.stores._places import (
 )
 from lro_aio.stores.sqlite import queries, rows
 
-__all__ = ["SqliteReader", "change_terms", "forget_idle", "line", "statuses", "write_places"]
+__all__ = ["SqliteReader", "change_terms", "forget_idle", "line", "standings", "statuses", "write_places"]
 
 _SQL = queries.load()
 
@@ -225,6 +227,21 @@ def statuses(connection: sqlite3.Connection, now: float, names: Sequence[str] | 
         counts = connection.execute(_SQL["key_counts"], {"queue": name, "most": MOST}).fetchall()
         lines = {key: (waiting, running) for key, waiting, running in counts}
         found.append(status(name, bounds, terms, rests, now=now, lines=lines, resting=resting))
+    return found
+
+
+def standings(connection: sqlite3.Connection, uid: str, now: float) -> list[InLine]:
+    """Where an operation and its steps stand, in one snapshot."""
+    reader, found = SqliteReader(connection, {}), []
+    tickets = connection.execute(_SQL["tickets_of"], {"uid": uid, "told": TOLD}).fetchall()
+    for ticket in map(ticket_of_row, tickets):
+        queue, key = reader.queue(ticket.queue), reader.key(ticket.queue, ticket.key)
+        asked = {"queue": ticket.queue, "most": MOST + 1}
+        asked |= {"priority": ticket.priority, "turn": ticket.turn, "number": ticket.number}
+        ahead, seen = connection.execute(_SQL["ahead"], asked).fetchone()
+        rests = [row.rests_until for row in (queue, key) if row is not None]
+        paused = queue is not None and queue.paused
+        found.append(in_line(ticket, paused=paused, rests=rests, ahead=ahead, seen=seen, now=now))
     return found
 
 

@@ -268,6 +268,20 @@ SELECT key, sum(standing < 2), sum(standing = 2) FROM (
     )
 ) GROUP BY key;
 
+-- :name tickets_of
+-- (uid, told): of an operation and its steps, those that wait first.
+SELECT {ticket} FROM (
+    SELECT * FROM tickets WHERE uid = :uid
+    UNION ALL
+    SELECT * FROM tickets WHERE uid > :uid || char(10) AND uid < :uid || char(11)
+) ORDER BY standing = 2, priority, turn, number LIMIT :told;
+
+-- :name ahead
+-- (queue, most, priority, turn, number): of those that wait, how many stand before one, and how many were looked at.
+SELECT coalesce(sum((priority, turn, number) < (:priority, :turn, :number)), 0), count(*) FROM (
+    SELECT priority, turn, number FROM tickets INDEXED BY tickets_keys WHERE queue = :queue AND standing < 2 LIMIT :most
+);
+
 -- :name resting_keys
 -- (queue, now, limit)
 SELECT key, rests_until FROM queue_keys WHERE queue = ? AND rests_until > ? LIMIT ?;

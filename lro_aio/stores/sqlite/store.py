@@ -13,7 +13,7 @@ from lro_aio.core.change import Change, Outcome, run
 from lro_aio.core.errors import StoreSchemaError
 from lro_aio.core.journal import Appending, Entry, by_name
 from lro_aio.core.policies import Duration
-from lro_aio.core.queues import QueueStatus, QueueTerms
+from lro_aio.core.queues import InLine, QueueStatus, QueueTerms
 from lro_aio.core.record import Record, State
 from lro_aio.core.stats import Stats
 from lro_aio.core.step_places import StepPlaces
@@ -271,6 +271,11 @@ class SqliteStore(Store):
         """How it goes with the queues, in one snapshot."""
         with self._reading() as connection, _snapshot(connection):
             return places.statuses(connection, now, names)
+
+    def in_line(self, uid: str, *, now: float) -> Sequence[InLine]:
+        """Where an operation and its steps stand, in one snapshot."""
+        with self._reading() as connection, _snapshot(connection):
+            return places.standings(connection, uid, now)
 
     def change_queue(self, name: str, change: Callable[[QueueTerms], QueueTerms]) -> tuple[QueueTerms, QueueTerms]:
         """Change what holds of a queue, in one transaction.
