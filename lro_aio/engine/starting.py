@@ -149,7 +149,7 @@ class Starter:
         settings.limits.check("state", len(data))
         allowed = self._allowed(known, deadline)
         seat = self._seat(known, data, tag, queue_key, priority)
-        record, created = await self._begin(
+        record, making = self._begin(
             known,
             parent,
             handler_name,
@@ -168,6 +168,7 @@ class Starter:
             allowed=allowed,
             webhooks=self._webhooks(webhook, ours=by is not None or handler_name.startswith(names.OWN)),
         )
+        created = await making
         if by is not None and created.uid != record.uid:
             self._compare(created, record, by, others)
         return Holding(self._host, created, handler=known)
@@ -192,7 +193,7 @@ class Starter:
         """
         known = self._runnable.handlers.find(handler)
         self._settings.limits.check("state", len(data))
-        _, created = await self._begin(
+        _, making = self._begin(
             known,
             "",
             handler,
@@ -206,9 +207,9 @@ class Starter:
             allowed=self._allowed(known, None),
             webhooks=self._webhooks(None, ours=handler.startswith(names.OWN)),
         )
-        return Holding(self._host, created, handler=known)
+        return Holding(self._host, await making, handler=known)
 
-    async def _begin(
+    def _begin(
         self,
         known: Handler | None,
         parent: str,
@@ -218,8 +219,8 @@ class Starter:
         *,
         explicit: bool = False,
         **row: Unpack[_Row],
-    ) -> tuple[Record, Record]:
-        """Write the row of an operation that a handler runs; gives the one that was made, and the one that is there.
+    ) -> tuple[Record, Awaitable[Record]]:
+        """Write the row of an operation that a handler runs; gives the one that was made, and what will be there.
 
         Args:
             known: The handler, where it is registered here.
@@ -235,7 +236,7 @@ class Starter:
         here = seated and settings.dispatch == "local" and self._has_slot_for(known)
         claimed_by = settings.claimant(known, self._rows.store) if known is not None and here else None
         record = self._new_record(parent, handler, claimed_by=claimed_by, **row)
-        return record, await self._make(record, known if here else None, by, also, explicit=explicit)
+        return record, self._make(record, known if here else None, by, also, explicit=explicit)
 
     async def start_child(
         self,
