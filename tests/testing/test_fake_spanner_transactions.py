@@ -146,6 +146,38 @@ def test_the_younger_of_two_transactions_in_conflict_is_aborted(connect):
     assert number_of(spanner, "a") == 2
 
 
+@pytest.mark.parametrize(
+    "sql", ["SELECT number FROM Notes WHERE id = 'b'", "SELECT id FROM Notes@{FORCE_INDEX=Notes_ByNumber}"]
+)
+@pytest.mark.parametrize("mode", ["PESSIMISTIC", "OPTIMISTIC"])
+def test_what_a_statement_has_read_belongs_to_its_transaction(fake, connect, sql, mode):
+    """Whoever changes it first aborts the transaction; it may also look for a row that is not there."""
+    spanner = connect()
+    spanner.apply(note("insert", "c", 1))
+    options = types.TransactionOptions(read_write={"read_lock_mode": mode})
+    begun = spanner.read("Notes", ["id"], "a", transaction=types.TransactionSelector(begin=options))
+    inside = types.TransactionSelector(id=begun.metadata.transaction.id)
+    spanner.sql(sql, transaction=inside)
+    begun.precommit_token.CopyFrom(spanner.read("Notes", ["id"], "d", transaction=inside).precommit_token)
+    kind, name = ("insert", "b") if "'b'" in sql else ("update", "c")
+    fake.write("Notes", kind, ["id", "number"], [[name, 5]])
+    for call in (lambda: spanner.commit(begun, note("insert", "e", 1)), lambda: spanner.sql(sql, transaction=inside)):
+        with pytest.raises(errors.Aborted):
+            call()
+
+
+def test_each_read_of_a_transaction_gives_a_newer_token(connect):
+    spanner = connect()
+    begun = reading(spanner, "a")
+    inside = types.TransactionSelector(id=begun.metadata.transaction.id)
+    again = spanner.read("Notes", ["id"], "b", transaction=inside)
+    assert again.precommit_token.seq_num > begun.precommit_token.seq_num
+    with pytest.raises(errors.FailedPrecondition, match="highest sequence number"):
+        spanner.commit(begun, note("insert", "a", 1))
+    begun.precommit_token.CopyFrom(again.precommit_token)
+    spanner.commit(begun, note("insert", "a", 1))
+
+
 def test_the_younger_one_waits_for_the_older_one(fake, connect):
     spanner = connect()
     spanner.apply(note("insert", "a", 1))

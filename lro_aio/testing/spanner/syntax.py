@@ -2,13 +2,13 @@
 
 ::
 
-    query  = [ "@{" hint "=" value "}" ] SELECT [ AS STRUCT ] item, ... FROM source, ... [ WHERE expression ]
+    query  = [ "@{" hint "=" value "}" ] SELECT [ AS STRUCT ] item, ... [ FROM source, ... [ WHERE expression ] ]
              [ ORDER BY expression [ DESC ], ... ] [ LIMIT count ]
     item   = expression [ AS name ]
-    source = table [ "@{FORCE_INDEX=" index "}" ] | UNNEST(expression) AS name
+    source = table [ "@{FORCE_INDEX=" index "}" ] [ AS name ] | UNNEST(expression) AS name
 
     expression, from the loosest to the tightest: OR; AND; NOT; comparison, IN UNNEST(array), IN (query),
-    IS [NOT] NULL (none of them chained); literal, @parameter, name, function, (expression), ARRAY(query)
+    IS [NOT] NULL (none of them chained); difference; literal, @parameter, name, function, (expression), ARRAY(query)
 
 Precedence as in GoogleSQL. This is what ``SpannerStore`` sends and what its columns are generated from; everything else
 is refused.
@@ -89,7 +89,7 @@ class Not(Node):
 
 @dataclass(frozen=True, slots=True)
 class Binary(Node):
-    """AND, OR or a comparison."""
+    """AND, OR, a comparison or a difference."""
 
     operator: str
     left: Node
@@ -213,9 +213,8 @@ class _Parser:
         cursor.expect("SELECT")
         as_struct = cursor.take("AS", "STRUCT")
         items = self._list(self._item)
-        cursor.expect("FROM")
-        sources = self._list(self._source)
-        where = self.expression() if cursor.take("WHERE") else None
+        sources = self._list(self._source) if cursor.take("FROM") else ()
+        where = self.expression() if sources and cursor.take("WHERE") else None
         order = self._list(self._order) if cursor.take("ORDER", "BY") else ()
         limit = self._count() if cursor.take("LIMIT") else None
         return Query(as_struct, items, sources, where, order, limit)
@@ -240,7 +239,9 @@ class _Parser:
             cursor.expect(")", "AS")
             return From(at, cursor.identifier(), array=array)
         parts = cursor.path()
-        return From(at, parts[-1], ".".join(parts), self.hint("FORCE_INDEX"))
+        index = self.hint("FORCE_INDEX")
+        alias = cursor.identifier() if cursor.take("AS") else parts[-1]
+        return From(at, alias, ".".join(parts), index)
 
     def _order(self) -> Order:
         return Order(self.expression(), self._cursor.take("DESC"))
@@ -272,9 +273,9 @@ class _Parser:
 
     def _comparison(self) -> Node:
         cursor = self._cursor
-        left = self._primary()
+        left = self._difference()
         if cursor.token.kind == "op" and cursor.token.text in COMPARISONS:
-            return Binary(cursor.next().text, left, self._primary(), at=left.at)
+            return Binary(cursor.next().text, left, self._difference(), at=left.at)
         if cursor.take("IS"):
             negated = cursor.take("NOT")
             cursor.expect("NULL")
@@ -284,6 +285,12 @@ class _Parser:
             return self._closed(In(left, self.expression(), at=left.at))
         if cursor.take("IN", "("):
             return self._closed(In(left, Subquery(self.query(), at=left.at), at=left.at))
+        return left
+
+    def _difference(self) -> Node:
+        left = self._primary()
+        while self._cursor.take("-"):
+            left = Binary("-", left, self._primary(), at=left.at)
         return left
 
     def _closed(self, node: Node) -> Node:

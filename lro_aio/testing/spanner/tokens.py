@@ -30,7 +30,7 @@ _TOKEN = re.compile(
     | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
     | (?P<int>\d+)
     | (?P<param>@[A-Za-z_][A-Za-z0-9_]*)
-    | (?P<op><=|>=|<>|@\{|[=<>(),.;{}])
+    | (?P<op><=|>=|<>|@\{|[=<>(),.;{}-])
     """,
     re.VERBOSE,
 )
