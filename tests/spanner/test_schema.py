@@ -326,7 +326,7 @@ def answers(rows):
         beside = {one.name("T") for one in QUEUE_TABLES}
         assert set(params.values()) in ({"T"}, {"T_Journal", "T_Tickets"}, beside)
         view = re.search(r"INFORMATION_SCHEMA\.(\w+)", sql)[1]
-        for row in rows.get(view, ()):
+        for row in rows.get(view, ()) if "table" in params else ():
             value = struct_pb2.ListValue()
             value.extend(row)
             yield value
