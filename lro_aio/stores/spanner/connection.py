@@ -51,6 +51,8 @@ Key = str | tuple[str, ...]
 """Of a row: its only part, or all of them."""
 
 HIGH, LOW = types.RequestOptions.Priority.PRIORITY_HIGH, types.RequestOptions.Priority.PRIORITY_LOW
+_EXCLUSIVE = "@{LOCK_SCANNED_RANGES=exclusive} "
+"""https://cloud.google.com/spanner/docs/reference/standard-sql/query-syntax#statement-hints"""
 _OPTIONS = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
@@ -242,13 +244,15 @@ class Connection:
             pb.transaction.begin.read_write.multiplexed_session_previous_transaction_id = previous
         result = self._call_read(request, budget, rows=len(names), session=self._sessions.take)
         begun = result.metadata.transaction.id
-        locks = locks or not self._sessions.multiplexed  # the emulator always locks
-        return Transaction(pb.session, begun, list(result.rows), result.precommit_token, tag, locks=locks)
+        found = Transaction(pb.session, begun, list(result.rows), result.precommit_token, tag, locks=locks)
+        found.locks = locks or not self._sessions.multiplexed  # the emulator always locks
+        return found
 
     def ask(self, transaction: Transaction, query: Query, *, budget: Budget) -> Rows:
-        """Run a statement in a transaction that has begun; what it reads is kept from others as what was read first.
+        """Run a statement in a transaction that has begun. One call, sent again if its answer is lost: it only reads.
 
-        One call, sent again if its answer is lost: it only reads.
+        Where the transaction locks, what is read is locked as what is written: others wait, instead of reading what
+        they will be aborted for.
 
         Args:
             transaction: The transaction.
@@ -262,6 +266,8 @@ class Connection:
             google.api_core.exceptions.GoogleAPICallError: Spanner refuses it.
         """
         request = self._statement(query, transaction.tag, HIGH)
+        if transaction.exclusive and not self.emulator:  # which has one transaction at a time
+            request.sql = _EXCLUSIVE + query.sql
         request.session = transaction.session
         types.ExecuteSqlRequest.pb(request).transaction.id = transaction.id
         last: GoogleAPICallError | None = None
@@ -555,7 +561,7 @@ class Fate(enum.Enum):
 class Transaction:
     """A read-write transaction that has begun, and the rows it has read."""
 
-    __slots__ = ("id", "locks", "rows", "session", "tag", "token")
+    __slots__ = ("exclusive", "id", "locks", "rows", "session", "tag", "token")
 
     def __init__(self, session: str, id_: bytes, rows: Rows, token: Any, tag: str, *, locks: bool) -> None:
         self.session = session
@@ -563,4 +569,4 @@ class Transaction:
         self.rows = rows
         self.token = token
         self.tag = tag
-        self.locks = locks
+        self.locks = self.exclusive = locks

@@ -183,6 +183,7 @@ class Writer:
                 tag="lro-apply",
                 patience=patience,
                 helps=lambda: len(_divide(changes, range(len(changes)), together)) > 1,
+                hot=lambda: bool(together),
                 look_again=stored.look_again,
             )
         finally:
@@ -235,6 +236,7 @@ class Writer:
         table: str = "",
         patience: float = math.inf,
         helps: Callable[[], bool] = lambda: True,
+        hot: Callable[[], bool] = lambda: False,
         look_again: Callable[[], bool] = lambda: False,
     ) -> T:
         """Read rows, decide, commit. Two calls; run again if the server aborts the transaction.
@@ -250,6 +252,7 @@ class Writer:
             patience: Aborts that are tolerated. A finite number also means that the caller can divide the rows: an
                 attempt that takes too long is then given up early.
             helps: Whether that would help against conflicts, as far as ``decide`` has found out.
+            hot: Whether it wants rows that many want, likewise: then it locks after the first abort.
             look_again: Called where a row was there, or missing, against what ``decide`` knew; whether it knows more.
 
         Raises:
@@ -272,6 +275,8 @@ class Writer:
                 aborts += 1
                 if aborts >= patience and helps():
                     raise DivideError from exc
+                if hot():
+                    aborts = max(aborts, FREE_ABORTS)
                 budget.pause(exc.delay, exc)
             except SlowError as exc:
                 raise DivideError from exc

@@ -47,7 +47,9 @@ class FakeSpanner:
       A transaction that is run again keeps its age. One that was idle for 10 s may be aborted
       (https://cloud.google.com/spanner/docs/transactions). An optimistic one locks nothing, and is ABORTED if what it
       read has changed (https://cloud.google.com/spanner/docs/concurrency-control).
-    - Statements in such a transaction: what they read is locked, or noted, as what reads read.
+    - Statements in such a transaction: what they read is locked, or noted, as what reads read; with
+      ``LOCK_SCANNED_RANGES=exclusive`` as what is written
+      (https://cloud.google.com/spanner/docs/reference/standard-sql/query-syntax#statement-hints).
     - Precommit tokens with a rising ``seq_num`` for transactions on multiplexed sessions; a Commit with a stale token
       or without one is FAILED_PRECONDITION. With ``commit_retry`` each first Commit is answered with a new token, and
       nothing is applied before Commit comes again with it

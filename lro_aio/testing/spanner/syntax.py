@@ -17,7 +17,7 @@ is refused.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lro_aio.testing.spanner.tokens import Cursor
@@ -47,7 +47,8 @@ MAX_DEPTH = 60
 """The deepest nesting of expressions."""
 _INT64_LIMIT = 2**63
 _EMULATOR_HINT = "SPANNER_EMULATOR.DISABLE_QUERY_NULL_FILTERED_INDEX_CHECK"
-"""The only statement hint that is accepted: it does not change the answer."""
+_LOCK_HINT = "LOCK_SCANNED_RANGES"
+"""The statement hints that are accepted: neither changes the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,8 @@ class Query:
     where: Node | None
     order: tuple[Order, ...]
     limit: Node | None
+    exclusive: bool = False
+    """Of a whole statement: whether it locks what it reads as what is written is locked."""
 
 
 def read_query(cursor: Cursor) -> Query:
@@ -172,10 +175,10 @@ def read_query(cursor: Cursor) -> Query:
         ValueError: It is not in the dialect; says where.
     """
     parser = _Parser(cursor)
-    parser.hint(_EMULATOR_HINT)
+    hint = parser.hint(_EMULATOR_HINT, _LOCK_HINT)
     query = parser.query()
     cursor.end()
-    return query
+    return replace(query, exclusive=hint == (_LOCK_HINT, "exclusive"))
 
 
 def read_expression(cursor: Cursor) -> Node:
@@ -196,17 +199,17 @@ class _Parser:
         self._cursor = cursor
         self._depth = 0
 
-    def hint(self, known: str) -> str | None:
+    def hint(self, *known: str) -> tuple[str, str] | None:
         cursor = self._cursor
         if not cursor.take("@{"):
             return None
         name = ".".join(cursor.path())
-        if name.upper() != known:
-            raise ValueError(f"Unsupported hint: {name} (this fake takes {known} here)")
+        if name.upper() not in known:
+            raise ValueError(f"Unsupported hint: {name} (this fake takes {', '.join(known)} here)")
         cursor.expect("=")
         value = str(cursor.next().value)
         cursor.expect("}")
-        return value
+        return name.upper(), value
 
     def query(self) -> Query:
         cursor = self._cursor
@@ -239,9 +242,9 @@ class _Parser:
             cursor.expect(")", "AS")
             return From(at, cursor.identifier(), array=array)
         parts = cursor.path()
-        index = self.hint("FORCE_INDEX")
+        hint = self.hint("FORCE_INDEX")
         alias = cursor.identifier() if cursor.take("AS") else parts[-1]
-        return From(at, alias, ".".join(parts), index)
+        return From(at, alias, ".".join(parts), hint and hint[1])
 
     def _order(self) -> Order:
         return Order(self.expression(), self._cursor.take("DESC"))
