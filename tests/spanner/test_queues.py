@@ -30,7 +30,7 @@ from lro_aio.testing._store_queues import (
     status,
     take,
 )
-from lro_aio.testing._store_rows import NOW, create_all, name_of, only, remove, row
+from lro_aio.testing._store_rows import NOW, create_all, name_of, only, put, remove, row
 
 QUEUE = lro.Queue("q", running=3, per_key=2)
 both_variants = pytest.mark.parametrize("variant", schema.VARIANTS)
@@ -122,6 +122,16 @@ def test_a_line_without_a_place_is_one_statement(fake, store):
     with Calls(fake) as calls:
         assert next_in_line(store) == []
     assert calls.made == {"ExecuteSql": 1}
+
+
+@pytest.mark.not_on_emulator("it counts no calls")
+@pytest.mark.asyncio
+async def test_a_worker_asks_once_for_queues_where_there_are_none(fake, lro_clock):
+    async with lro.Client(fake.url, clock=lro_clock, drain_timeout=0) as client:
+        await lro_clock.settle()
+        assert dict(fake.rpcs) == {"CreateSession": 1, "ExecuteSql": 9}  # the last one is its first sweep
+        await client.sweep()
+        assert (fake.rpcs["ExecuteSql"], fake.rpcs.total()) == (10, 11)
 
 
 @pytest.mark.not_on_emulator("it counts no entries")
@@ -233,7 +243,8 @@ def test_whoever_removes_a_row_gives_back_its_places(fake, store):
     bounded(store, running=2)
     create_all(store, seated(0), row(1), seated(2), seated(3))
     claim(store, 0, 1, 2)
-    assert take(store, 1, "step") is True or status(store).running == 2
+    assert take(store, 1, "step") is False
+    assert (status(store).running, status(store).waiting) == (2, 2)
     fake.write("Operations", "delete", ["key"], [[name_of(0)], [name_of(1)], [name_of(2)]])
     assert (status(store).running, status(store).waiting) == (0, 1)
     assert claim(store, 3) == [3]
@@ -278,8 +289,8 @@ def test_a_table_of_the_release_before_goes_on_and_a_migration_gives_it_queues(
     old = open_store(url)
     assert old.keeps_journal
     assert re.search("has no tables for them yet.* run `lro spanner migrate", old.no_queues_reason)
-    (made,) = create_all(old, seated(0)) or [only(old, name_of(0))]
-    assert made.seat is None
+    (made,) = old.apply([put(seated(0))])
+    assert made == only(old, name_of(0)) == row(0)
     assert claim(old, 0) == [0]
 
     assert len(migrate(Location.parse(url)).statements) == len(queues_ddl("T")) + len(WITH_QUEUES)

@@ -269,7 +269,9 @@ class Connection:
         if transaction.exclusive and not self.emulator:  # which has one transaction at a time
             request.sql = _EXCLUSIVE + query.sql
         request.session = transaction.session
-        types.ExecuteSqlRequest.pb(request).transaction.id = transaction.id
+        pb = types.ExecuteSqlRequest.pb(request)
+        pb.request_options.transaction_tag = transaction.tag
+        pb.transaction.id = transaction.id
         last: GoogleAPICallError | None = None
         while True:
             timeout = budget.attempt(last)

@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import grpc
@@ -326,18 +327,13 @@ class SpannerStore(Store):
         return lines.look(routes, execute(lines.wanted(table)) if lines.free else (), read)
 
     def queues(self, *, now: float, names: Sequence[str] | None = None) -> Sequence[QueueStatus]:
-        """How it goes with the queues: two statements, on indexes and for no more than 10,000 who wait in each."""
+        """How it goes with the queues: a statement, and one on an index, for no more than 10,000 who wait in each."""
         connection, _ = self._opened()
         if self.no_queues_reason:
             return super().queues(now=now, names=names)
-        budget = connection.budget()
-        every, counted = (
-            connection.query(query, budget=budget, tag="lro-queues", priority=LOW, streamed=streamed)
-            for query, streamed in (
-                (queue_queries.every_queue(self._location.table, now, names), False),
-                (queue_queries.counted(self._location.table, names), True),
-            )
-        )
+        ask = partial(connection.query, budget=connection.budget(), tag="lro-queues", priority=LOW)
+        every = ask(queue_queries.every_queue(self._location.table, now, names))
+        counted = ask(queue_queries.counted(self._location.table, names), streamed=True) if every else []
         return queues.statuses(every, counted, now)
 
     def change_queue(self, name: str, change: Callable[[QueueTerms], QueueTerms]) -> tuple[QueueTerms, QueueTerms]:

@@ -283,16 +283,8 @@ class Writer:
             except SessionLostError:
                 previous = b""  # the next attempt runs in another session
             except GoogleAPICallError as exc:
-                raced = exc.grpc_status_code in _RACED
-                if self.connection.learns(exc, known=known) or (raced and look_again()):
-                    continue
-                if raced and aborts < FREE_ABORTS:
-                    aborts = FREE_ABORTS
-                    continue
-                # The code for an answer of more than 10 MB.
-                if several and exc.grpc_status_code is grpc.StatusCode.FAILED_PRECONDITION and len(names) > 1:
-                    raise DivideError(too_large=True) from exc
-                raise
+                if not self.connection.learns(exc, known=known):
+                    aborts = _again(exc, aborts, look_again, divisible=several and len(names) > 1)
 
     def _finish(
         self,
@@ -346,6 +338,23 @@ class Writer:
                 )
                 batch.add("update", columns, rows.values(new, columns))
         return batch.mutations()
+
+
+def _again(exc: GoogleAPICallError, aborts: int, look_again: Callable[[], bool], *, divisible: bool) -> int:
+    """For how many aborts a refusal counts, where the transaction is to be run again.
+
+    Raises:
+        DivideError: It is too large.
+        google.api_core.exceptions.GoogleAPICallError: The refusal, for it is to last.
+    """
+    raced = exc.grpc_status_code in _RACED
+    if raced and look_again():
+        return aborts
+    if raced and aborts < FREE_ABORTS:
+        return FREE_ABORTS
+    if divisible and exc.grpc_status_code is grpc.StatusCode.FAILED_PRECONDITION:  # for an answer of more than 10 MB
+        raise DivideError(too_large=True) from exc
+    raise exc
 
 
 def _divide(changes: Sequence[Change], places: Sequence[int], together: Collection[str] = ()) -> list[list[int]]:
