@@ -229,6 +229,28 @@ def test_a_statement_of_a_transaction_that_fails_is_repeated_with_it(fake, store
     assert status(store).running == 1
 
 
+@pytest.mark.not_on_emulator("it has no fault points")
+def test_a_batch_that_meets_others_at_a_queue_is_not_divided(fake, store):
+    """In parts it would meet them there again, and itself."""
+    bounded(store, running=9)
+    create_all(store, *(seated(n) for n in range(9)))
+    fake.fail("Commit", grpc.StatusCode.ABORTED, times=7)
+    with Calls(fake) as calls:
+        assert len(claim(store, *range(9))) == 9
+    assert calls.made == {"Read": 8, "ExecuteSql": 8, "Commit": 8}
+
+
+@pytest.mark.not_on_emulator("it has no fault points")
+def test_what_waits_in_queues_does_not_hold_up_the_rest_of_a_batch(fake, store):
+    """Each of the others is then alone, and those that stand in queues are one part, the last one."""
+    bounded(store, running=9)
+    create_all(store, *(seated(n) for n in range(4)), *(row(n) for n in range(4, 7)))
+    fake.fail("Commit", grpc.StatusCode.ABORTED, times=4)
+    with Calls(fake) as calls:
+        assert claim(store, *range(7)) == [*range(7)]
+    assert calls.made == {"Read": 8, "ExecuteSql": 5, "Commit": 8}
+
+
 @pytest.mark.not_on_emulator("it has no precommit tokens")
 def test_the_newest_precommit_token_goes_with_the_commit(fake, store):
     fake.commit_retry = True
