@@ -43,7 +43,7 @@ from lro_aio.stores.spanner.sessions import Sessions
 from lro_aio.stores.spanner.streams import whole
 from lro_aio.stores.spanner.values import values_of
 
-__all__ = ["HIGH", "LOW", "Budget", "Connection", "Rows", "Transaction"]
+__all__ = ["HIGH", "LOW", "Connection", "Rows", "Transaction"]
 
 T = TypeVar("T")
 Rows = list[struct_pb2.ListValue]

@@ -33,7 +33,6 @@ __all__ = [
     "decode_ticket",
     "items",
     "mutations",
-    "storable",
     "write",
 ]
 
@@ -330,7 +329,7 @@ def _decode_key(values: Sequence[struct_pb2.Value]) -> KeyRow:
     )
 
 
-def storable(time: float) -> float:
+def _storable(time: float) -> float:
     """A moment that a TIMESTAMP can hold."""
     return min(float(time), _LAST)
 
@@ -349,18 +348,18 @@ def _of_ticket(ticket: Ticket) -> struct_pb2.ListValue:
         ticket.turn,
         ticket.number,
         ticket.standing,
-        storable(ticket.since),
+        _storable(ticket.since),
     )
 
 
 def _of_key(row: KeyRow) -> struct_pb2.ListValue:
-    times = (None if time is None else storable(time) for time in (row.rests_until, row.wakes, row.idle))
+    times = (None if time is None else _storable(time) for time in (row.rests_until, row.wakes, row.idle))
     return values_of(row.queue, row.key, row.turn, row.starts, *times)
 
 
 def _of_queue(row: QueueRow) -> tuple[Any, ...]:
     """The values of ``_DECIDED``."""
-    return row.turn, row.last, row.number, row.starts, storable(row.clock), storable(row.rests_until)
+    return row.turn, row.last, row.number, row.starts, _storable(row.clock), _storable(row.rests_until)
 
 
 _START = ("Queue", "QueueKey", "Number", "Time", "Ends")
@@ -373,4 +372,4 @@ def _starts(places: Places, reader: PlacesReader) -> Iterable[struct_pb2.ListVal
         assert row is not None
         rate = row.bounds.rate_per_key if key else row.bounds.rate
         assert rate is not None
-        yield values_of(queue, key, place, storable(time), storable(time + rate.period))
+        yield values_of(queue, key, place, _storable(time), _storable(time + rate.period))
