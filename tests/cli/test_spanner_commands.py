@@ -72,7 +72,7 @@ class TestMigrate:
         assert dry.exit_code == 0
         assert statements_of(dry) == schema.ddl("Operations", "proto")
         assert fake.rpcs["UpdateDatabaseDdl"] == 0
-        assert "9 statements applied" in lro("spanner", "migrate", fake.url).stderr
+        assert "16 statements applied" in lro("spanner", "migrate", fake.url).stderr
 
     def test_a_policy_of_somebody_else_is_kept_and_told_until_it_is_to_be_replaced(self, lro, fake):
         lro("spanner", "migrate", fake.url)

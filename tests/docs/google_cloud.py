@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 
+from lro_aio.stores.spanner.queue_tables import QUEUE_TABLES
 from lro_aio.stores.spanner.table import columns
 from lro_aio.testing.spanner.ddl import parse_statement
 
@@ -134,6 +135,7 @@ def _check_words(statement: str, place: str) -> None:
     known = (
         set(_WORDS.split()) | {"Operations", "Operations_Journal", "SPANNER_SYS"} | set(re.findall(r"\bAS (\w+)", bare))
     )
+    known |= {one.name("Operations") for one in QUEUE_TABLES}
     known |= STATISTICS[table[1]] | {table[1]} if table else {column.name for column in columns("proto")} | _MESSAGE
     if statement.startswith(("GRANT", "CREATE ROLE")):
         known |= {"lro_runtime", "spanner_info_reader"}

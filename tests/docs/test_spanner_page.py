@@ -12,6 +12,7 @@ import lro_aio as lro
 from lro_aio.stores.spanner import queries
 from lro_aio.stores.spanner.connection import Connection
 from lro_aio.stores.spanner.location import Location
+from lro_aio.stores.spanner.queue_tables import LINE, QUEUE_TABLES, SERVED, TICKETS
 from lro_aio.stores.spanner.table import INDEXES, JOURNAL, VARIANTS, columns
 from lro_aio.testing import FakeSpanner
 
@@ -52,6 +53,14 @@ def test_every_column_of_the_journal_is_there_in_its_order_with_its_type() -> No
     assert shown == [(column.name, column.type.removesuffix("(MAX)")) for column in JOURNAL]
 
 
+def test_every_table_of_the_queues_is_there_with_its_key() -> None:
+    shown = [(name.strip("`"), re.findall(r"`(\w+)`", key)) for name, _, key in table("Table", "A row is", "Key")]
+    assert shown == [(one.name("Operations"), list(one.key)) for one in QUEUE_TABLES]
+    for index in (index for one in QUEUE_TABLES for index in one.indexes):
+        assert f"`{index.name('Operations')}`" in TEXT
+    assert all(one.name("Operations") in TEXT.partition("CREATE ROLE")[2].partition("```")[0] for one in QUEUE_TABLES)
+
+
 def test_the_columns_that_are_called_generated_are() -> None:
     shown = {name.strip("`") for name, _, meaning in table("Column", "Type", "Meaning") if "enerated" in meaning}
     assert shown == {column.name for column in columns("proto") if column.generated}
@@ -80,9 +89,14 @@ def test_a_whole_batch_stays_far_below_what_a_commit_may_have() -> None:
     """As the page reckons: every column, and every column of every entry that an insert makes."""
     made = [index for index in INDEXES if index.suffix != "Expiry"]
     entries = sum(len(index.keys) + len(index.storing) + 1 for index in made)
-    most = len(columns("proto")) + entries
+    later = ("Failure", "InitialData", "InitialCodec")  # no row begins with these
+    most = len(columns("proto")) - len(later) + entries
     assert f"an insert counts for {most} at most" in TEXT
     assert f"below {most + 1},000" in TEXT
+    ticket = len(TICKETS.columns) + sum(
+        len(index.keys) + len(index.storing) + len(TICKETS.key) for index in (LINE, SERVED)
+    )
+    assert f"A ticket counts for {ticket} more" in TEXT
 
 
 @pytest.fixture

@@ -21,9 +21,14 @@ def queues(store):
 
 
 @pytest.fixture
-def store():
+def store(request):
     """An in-memory store with fault points, or one on the PostgreSQL server of ``make test-postgres``."""
-    if "LRO_TEST_POSTGRES" in os.environ:
+    if getattr(request, "param", "") == "spanner":
+        from lro_aio.testing import FakeSpanner
+
+        with FakeSpanner() as fake:
+            yield FaultyStore(lro.SpannerStore.from_url(fake.url))
+    elif "LRO_TEST_POSTGRES" in os.environ:
         with a_store_of_its_own() as store:
             yield FaultyStore(store)
     else:

@@ -10,8 +10,9 @@ from lro_aio.core.record import State
 from lro_aio.testing import FaultyStore
 
 from ..waiting import all_blocked, durably_suspended, until
+from .over_stores import OVER_STORES
 
-pytestmark = pytest.mark.usefixtures("queues")
+pytestmark = [pytest.mark.usefixtures("queues"), OVER_STORES]
 
 RETRY = lro.RetryPolicy(max_attempts=3, on=(RuntimeError,), initial_delay=60, jitter=0)
 

@@ -13,6 +13,7 @@ import pytest
 
 import lro_aio as lro
 from lro_aio.testing import FakeSpanner
+from tests.crash import queue_campaigns
 from tests.crash.campaign import Plan, campaign
 from tests.crash.plans import EVERYTHING, FAULTS, faulty
 from tests.crash.processes import Workers
@@ -110,6 +111,37 @@ async def test_nothing_is_lost_done_twice_or_taken_from_the_living_though_everyt
     workers: Workers, apart: str, seed: int
 ) -> None:
     print(await campaign(apart, workers, faulty(seed, **EVERYTHING)))
+
+
+@pytest.mark.not_on_emulator("one read-write transaction at a time is too few for eight processes")
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("variant", ["proto"])
+@pytest.mark.asyncio
+async def test_no_limit_of_a_queue_is_exceeded_by_one(workers: Workers, apart: str) -> None:
+    await queue_campaigns.of_operations(workers, apart, 1)
+
+
+@pytest.mark.not_on_emulator("it injects no faults")
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("variant", ["proto"])
+@pytest.mark.asyncio
+async def test_no_limit_of_a_queue_is_exceeded_by_one_though_calls_fail_as_well(
+    workers: Workers, fake: FakeSpanner
+) -> None:
+    fake.idle_limit = 1.0
+    fake.chaos(0.05, seed=5)
+    await queue_campaigns.of_operations(workers, fake.url, 5)
+
+
+@pytest.mark.not_on_emulator("one read-write transaction at a time is too few for eight processes")
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("variant", ["proto"])
+@pytest.mark.asyncio
+async def test_no_limit_of_steps_in_a_queue_is_exceeded_by_one(workers: Workers, apart: str) -> None:
+    await queue_campaigns.of_steps(workers, apart)
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from lro_aio.core.journal import Entry, Kind
 from lro_aio.stores.spanner import schema
 from lro_aio.stores.spanner.location import Location
 from lro_aio.stores.spanner.migrate import migrate
+from lro_aio.stores.spanner.queue_tables import queues_ddl
 from lro_aio.stores.spanner.table import INDEXES, OPTIONAL
 from lro_aio.testing import FakeSpanner
 from lro_aio.testing._store_journal import NoJournalContract
@@ -25,8 +26,9 @@ both_variants = pytest.mark.parametrize("variant", schema.VARIANTS)
 
 
 def ddl_of_before(variant, table="Operations"):
-    """The table as the releases before made it: without a journal and its columns, and lists look each row up."""
-    statements = [text for text in schema.ddl(table, variant) if "_Journal" not in text]
+    """The table as the releases before made it: no journal, no queues, and lists look each row up."""
+    later = queues_ddl(table)
+    statements = [text for text in schema.ddl(table, variant) if "_Journal" not in text and text not in later]
     lists = {index.ddl(table): index.ddl(table).partition(" STORING")[0] for index in LISTS}
     statements = [lists.get(text, text) for text in statements]
     columns = "|".join(OPTIONAL)
@@ -118,7 +120,7 @@ def test_a_table_of_the_release_before_goes_on_and_a_migration_gives_it_a_journa
     assert "lro spanner migrate" in str(refused)
 
     stored = sum(len(index.storing) for index in LISTS)
-    assert len(migrate(Location.parse(url)).statements) == len(OPTIONAL) + stored + 1
+    assert len(migrate(Location.parse(url)).statements) == len(OPTIONAL) + stored + 1 + len(queues_ddl("T"))
     new = open_store(url)
     assert new.keeps_journal
     assert only(new, name_of(1)) == row(1)

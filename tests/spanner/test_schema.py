@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from lro_aio import StoreSchemaError
 from lro_aio.stores.spanner import schema
-from lro_aio.stores.spanner.found import Found, FoundColumn, FoundIndex, read_schema
-from lro_aio.stores.spanner.table import BUNDLE, INDEXES, OPTIONAL, columns
+from lro_aio.stores.spanner.found import Found, FoundBeside, FoundColumn, FoundIndex, read_schema
+from lro_aio.stores.spanner.queue_tables import QUEUE_TABLES, queues_ddl
+from lro_aio.stores.spanner.table import BUNDLE, INDEXES, OPTIONAL, WITH_JOURNAL, columns
 
 POLICY = "OLDER_THAN(ExpireTime, INTERVAL 0 DAY)"
 variants = st.sampled_from(schema.VARIANTS)
@@ -43,6 +44,14 @@ def complete(variant="proto", table="Operations"):
         },
         policy=POLICY,
         journal=True,
+        queues={
+            one.name(table): FoundBeside(
+                columns=frozenset((column.name, column.type) for column in one.columns),
+                below=one.below,
+                indexes={index.name(table): "READ_WRITE" for index in one.indexes},
+            )
+            for one in QUEUE_TABLES
+        },
     )
 
 
@@ -139,16 +148,37 @@ def test_check_names_all_that_is_missing_and_plan_adds_exactly_that(variant, dat
 @pytest.mark.parametrize("variant", schema.VARIANTS)
 def test_a_table_without_a_journal_can_be_used_and_plan_makes_one(variant):
     whole = complete(variant)
-    bare = replace(without(whole, *OPTIONAL), journal=None)
+    bare = replace(without(whole, *OPTIONAL), journal=None, queues={})
     schema.check(bare, "Operations")
     assert whole.keeps_journal
     assert not bare.keeps_journal
     assert not replace(whole, journal=None).keeps_journal
     assert not without(whole, "Trail").keeps_journal
-    *added, made = schema.plan(bare, "Operations", bundle_types=BUNDLE)
+    *added, made = schema.plan(replace(bare, queues=whole.queues), "Operations", bundle_types=BUNDLE)
     assert {re.search(r"ADD COLUMN (\w+)", text)[1] for text in added} == OPTIONAL
     assert made.startswith("CREATE TABLE Operations_Journal (")
     assert made.endswith("INTERLEAVE IN PARENT Operations ON DELETE CASCADE")
+
+
+@pytest.mark.parametrize("variant", schema.VARIANTS)
+def test_a_table_without_queues_can_be_used_and_plan_makes_theirs(variant):
+    whole = complete(variant)
+    bare = replace(without(whole, "Seat"), queues={})
+    schema.check(bare, "Operations")
+    assert whole.keeps_queues("Operations")
+    assert not bare.keeps_queues("Operations")
+    assert not without(whole, *WITH_JOURNAL).keeps_queues("Operations")
+    seat, *made = schema.plan(bare, "Operations", bundle_types=BUNDLE)
+    assert (seat, made) == ("ALTER TABLE Operations ADD COLUMN Seat STRING(MAX)", queues_ddl("Operations"))
+
+
+def test_an_index_of_the_queues_that_is_being_built_needs_time_and_no_statement():
+    whole = complete()
+    keys = replace(whole.queues["Operations_Keys"], indexes={"Operations_Wakes": "WRITE_ONLY"})
+    found = replace(whole, queues={**whole.queues, "Operations_Keys": keys})
+    schema.check(found, "Operations")
+    assert not found.keeps_queues("Operations")
+    assert schema.plan(found, "Operations", bundle_types=BUNDLE) == []
 
 
 def test_another_table_under_the_name_of_the_journal_is_left_alone():
@@ -293,9 +323,10 @@ def answers(rows):
     """An ``execute`` that answers each view from a dict."""
 
     def execute(sql, params):
-        assert params["table"] in ("T", "T_Journal")
+        beside = {one.name("T") for one in QUEUE_TABLES}
+        assert set(params.values()) in ({"T"}, {"T_Journal", "T_Tickets"}, beside)
         view = re.search(r"INFORMATION_SCHEMA\.(\w+)", sql)[1]
-        for row in rows.get(view, ()):
+        for row in rows.get(view, ()) if "table" in params else ():
             value = struct_pb2.ListValue()
             value.extend(row)
             yield value

@@ -146,6 +146,79 @@ def test_the_younger_of_two_transactions_in_conflict_is_aborted(connect):
     assert number_of(spanner, "a") == 2
 
 
+@pytest.mark.parametrize(
+    "sql", ["SELECT number FROM Notes WHERE id = 'b'", "SELECT id FROM Notes@{FORCE_INDEX=Notes_ByNumber}"]
+)
+@pytest.mark.parametrize("mode", ["PESSIMISTIC", "OPTIMISTIC"])
+def test_what_a_statement_has_read_belongs_to_its_transaction(fake, connect, sql, mode):
+    """Whoever changes it first aborts the transaction; it may also look for a row that is not there."""
+    spanner = connect()
+    spanner.apply(note("insert", "c", 1))
+    options = types.TransactionOptions(read_write={"read_lock_mode": mode})
+    begun = spanner.read("Notes", ["id"], "a", transaction=types.TransactionSelector(begin=options))
+    spanner.sql(sql, transaction=inside(begun))
+    begun.precommit_token.CopyFrom(spanner.read("Notes", ["id"], "d", transaction=inside(begun)).precommit_token)
+    kind, name = ("insert", "b") if "'b'" in sql else ("update", "c")
+    fake.write("Notes", kind, ["id", "number"], [[name, 5]])
+    for call in (
+        lambda: spanner.commit(begun, note("insert", "e", 1)),
+        lambda: spanner.sql(sql, transaction=inside(begun)),
+    ):
+        with pytest.raises(errors.Aborted):
+            call()
+
+
+LOCKING = "@{LOCK_SCANNED_RANGES=exclusive} SELECT number FROM Notes WHERE id = 'a'"
+
+
+def inside(begun):
+    return types.TransactionSelector(id=begun.metadata.transaction.id)
+
+
+def test_what_a_statement_locks_for_itself_the_younger_one_waits_to_read(fake, connect):
+    """And then reads what was written: it need not be aborted."""
+    spanner, other = connect(), connect()
+    spanner.apply(note("insert", "a", 1))
+    older, younger = reading(spanner, "b"), reading(other, "c")
+    spanner.sql(LOCKING, transaction=inside(older))
+    older.precommit_token.CopyFrom(spanner.read("Notes", ["id"], "a", transaction=inside(older)).precommit_token)
+    waits = Background(other.sql, LOCKING, transaction=inside(younger))
+    let_it_wait(fake)
+    spanner.commit(older, note("update", "a", 2))
+    assert waits.join() == [["2"]]
+
+
+def test_the_older_one_takes_what_a_younger_one_has_locked_for_itself(connect):
+    spanner = connect()
+    spanner.apply(note("insert", "a", 1))
+    older, younger = reading(spanner, "b"), reading(spanner, "c")
+    spanner.sql(LOCKING, transaction=inside(younger))
+    assert spanner.rows("Notes", ["number"], "a", transaction=inside(older)) == [["1"]]
+    with pytest.raises(errors.Aborted):
+        spanner.sql(LOCKING, transaction=inside(younger))
+
+
+def test_an_optimistic_transaction_locks_nothing_with_that_either(fake, connect):
+    spanner = connect()
+    spanner.apply(note("insert", "a", 1))
+    options = types.TransactionOptions(read_write={"read_lock_mode": "OPTIMISTIC"})
+    begun = spanner.read("Notes", ["id"], "b", transaction=types.TransactionSelector(begin=options))
+    spanner.sql(LOCKING, transaction=inside(begun))
+    spanner.apply(note("update", "a", 2))
+    assert number_of(spanner, "a") == 2
+
+
+def test_each_read_of_a_transaction_gives_a_newer_token(connect):
+    spanner = connect()
+    begun = reading(spanner, "a")
+    again = spanner.read("Notes", ["id"], "b", transaction=inside(begun))
+    assert again.precommit_token.seq_num > begun.precommit_token.seq_num
+    with pytest.raises(errors.FailedPrecondition, match="highest sequence number"):
+        spanner.commit(begun, note("insert", "a", 1))
+    begun.precommit_token.CopyFrom(again.precommit_token)
+    spanner.commit(begun, note("insert", "a", 1))
+
+
 def test_the_younger_one_waits_for_the_older_one(fake, connect):
     spanner = connect()
     spanner.apply(note("insert", "a", 1))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from google.cloud.spanner_v1.services.spanner.transports import SpannerGrpcTrans
 from google.protobuf import struct_pb2
 
 from lro_aio.core.errors import StoreSchemaError, StoreUnavailableError
+from lro_aio.stores.spanner.budgets import FIRST_PAUSE, LEAST_ATTEMPT, ROLLBACK_TIMEOUT, Budget
 from lro_aio.stores.spanner.emulator import HINT, is_emulators
 from lro_aio.stores.spanner.errors import (
     AbortedError,
@@ -43,22 +43,16 @@ from lro_aio.stores.spanner.sessions import Sessions
 from lro_aio.stores.spanner.streams import whole
 from lro_aio.stores.spanner.values import values_of
 
-__all__ = ["HIGH", "LOW", "Budget", "Connection", "Rows", "Transaction"]
+__all__ = ["HIGH", "LOW", "Connection", "Rows", "Transaction"]
 
 T = TypeVar("T")
 Rows = list[struct_pb2.ListValue]
 Key = str | tuple[str, ...]
 """Of a row: its only part, or all of them."""
 
-FIRST_PAUSE = 0.02
-MAX_PAUSE = 1.0
-"""Seconds between two attempts: the pause grows from the first to the second, jittered."""
-LEAST_ATTEMPT = 0.05
-"""Seconds that every attempt has, except the last one."""
-ROLLBACK_TIMEOUT = 2.0
-"""Seconds. The server drops an idle transaction by itself after about ten."""
-
 HIGH, LOW = types.RequestOptions.Priority.PRIORITY_HIGH, types.RequestOptions.Priority.PRIORITY_LOW
+_EXCLUSIVE = "@{LOCK_SCANNED_RANGES=exclusive} "
+"""https://cloud.google.com/spanner/docs/reference/standard-sql/query-syntax#statement-hints"""
 _OPTIONS = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
@@ -68,56 +62,6 @@ _OPTIONS = [
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
 ]
-
-
-class Budget:
-    """The time that one call of the store may take, and the pauses between its attempts."""
-
-    def __init__(self, location: Location, closing: threading.Event) -> None:
-        self._location = location
-        self._closing = closing
-        self._end = time.monotonic() + location.timeout
-        self._pauses = 0
-
-    @property
-    def left(self) -> float:
-        """Seconds."""
-        return self._end - time.monotonic()
-
-    @property
-    def for_rollback(self) -> float:
-        """Seconds."""
-        return min(ROLLBACK_TIMEOUT, max(LEAST_ATTEMPT, self.left))
-
-    def attempt(self, because: Exception | None, *, share: float = 1.0) -> float:
-        """Seconds for one attempt: at most half of the whole budget, so that a call that hangs is tried again.
-
-        Args:
-            because: Why the previous attempt failed, if there was one.
-            share: The share of the remaining time that this attempt may take.
-
-        Raises:
-            StoreUnavailableError: No time is left, or the store is closing.
-        """
-        left = self.left
-        if left <= 0 or self._closing.is_set():
-            raise unavailable(self._location, because) from because
-        return min(left, max(LEAST_ATTEMPT, left * share), self._location.timeout / 2)
-
-    def pause(self, asked: float | None, because: Exception) -> None:
-        """Wait before the next attempt: as long as the server asks, if it does, and longer each time, with jitter.
-
-        Raises:
-            StoreUnavailableError: There is no time left for it, or the store is closing.
-        """
-        # Where many want the same row, the server asks all of them for the same short pause.
-        first, factor = (FIRST_PAUSE, 2.0) if asked is None else (asked, 1.5)
-        delay = min(max(MAX_PAUSE, first), first * factor ** min(self._pauses, 20)) * random.uniform(0.8, 1.2)  # noqa: S311
-        if asked is not None:
-            delay = max(delay, asked)
-        self._pauses += 1
-        if delay >= self.left or self._closing.wait(delay):
-            raise unavailable(self._location, because) from because
 
 
 class Connection:
@@ -239,14 +183,8 @@ class Connection:
         return self._query(query, budget, tag, priority, timed=timed, streamed=streamed)
 
     def _query(self, query: Query, budget: Budget, tag: str, priority: Any, *, timed: bool, streamed: bool) -> Rows:
-        request = types.ExecuteSqlRequest(
-            sql=HINT + query.sql if self.emulator else query.sql,
-            param_types=query.types,
-            request_options={"priority": priority, "request_tag": tag},
-        )
+        request = self._statement(query, tag, priority)
         pb = types.ExecuteSqlRequest.pb(request)
-        for name, value in query.params.items():
-            pb.params.fields[name].CopyFrom(value)
         if timed:
             pb.transaction.single_use.read_only.strong = True
             pb.transaction.single_use.read_only.return_read_timestamp = True
@@ -257,6 +195,17 @@ class Connection:
             self._note_clock(result.metadata.transaction.read_timestamp, sent)
         return list(result.rows)
 
+    def _statement(self, query: Query, tag: str, priority: Any) -> Any:
+        request = types.ExecuteSqlRequest(
+            sql=HINT + query.sql if self.emulator else query.sql,
+            param_types=query.types,
+            request_options={"priority": priority, "request_tag": tag},
+        )
+        pb = types.ExecuteSqlRequest.pb(request)
+        for name, value in query.params.items():
+            pb.params.fields[name].CopyFrom(value)
+        return request
+
     def begin(
         self,
         columns: Sequence[str],
@@ -266,6 +215,7 @@ class Connection:
         previous: bytes,
         budget: Budget,
         tag: str,
+        table: str = "",
     ) -> Transaction:
         """Begin a read-write transaction by reading these rows. One call.
 
@@ -277,13 +227,14 @@ class Connection:
             previous: The id of the previous attempt, whose age this one keeps; empty for the first attempt.
             budget: The budget of the store's call.
             tag: For Spanner's statistics.
+            table: "" is that of the operations.
 
         Raises:
             AbortedError: Run the transaction again.
             StoreUnavailableError: No answer within the budget.
             google.api_core.exceptions.GoogleAPICallError: Spanner refuses it.
         """
-        request = self._read_request(columns, names, tag, HIGH)
+        request = self._read_request(columns, names, tag, HIGH, table=table)
         pb = types.ReadRequest.pb(request)
         pb.request_options.transaction_tag = tag
         mode = types.TransactionOptions.ReadWrite.ReadLockMode
@@ -293,8 +244,59 @@ class Connection:
             pb.transaction.begin.read_write.multiplexed_session_previous_transaction_id = previous
         result = self._call_read(request, budget, rows=len(names), session=self._sessions.take)
         begun = result.metadata.transaction.id
-        locks = locks or not self._sessions.multiplexed  # the emulator always locks
-        return Transaction(pb.session, begun, list(result.rows), result.precommit_token, tag, locks=locks)
+        found = Transaction(pb.session, begun, list(result.rows), result.precommit_token, tag, locks=locks)
+        found.locks = locks or not self._sessions.multiplexed  # the emulator always locks
+        return found
+
+    def ask(self, transaction: Transaction, query: Query, *, budget: Budget) -> Rows:
+        """Run a statement in a transaction that has begun. One call, sent again if its answer is lost: it only reads.
+
+        Where the transaction locks, what is read is locked as what is written: others wait, instead of reading what
+        they will be aborted for.
+
+        Args:
+            transaction: The transaction.
+            query: The statement.
+            budget: The budget of the store's call.
+
+        Raises:
+            AbortedError: Run the transaction again.
+            SessionLostError: Run the transaction again.
+            StoreUnavailableError: No answer within the budget.
+            google.api_core.exceptions.GoogleAPICallError: Spanner refuses it.
+        """
+        request = self._statement(query, transaction.tag, HIGH)
+        if transaction.exclusive and not self.emulator:  # which has one transaction at a time
+            request.sql = _EXCLUSIVE + query.sql
+        request.session = transaction.session
+        pb = types.ExecuteSqlRequest.pb(request)
+        pb.request_options.transaction_tag = transaction.tag
+        pb.transaction.id = transaction.id
+        last: GoogleAPICallError | None = None
+        while True:
+            timeout = budget.attempt(last)
+            try:
+                result: Any = types.ResultSet.pb(
+                    self._client.execute_sql(request=request, retry=None, timeout=timeout, metadata=self._to_leader)
+                )
+            except GoogleAPICallError as exc:
+                kind = kind_of(exc)
+                if kind is Kind.ABORTED:
+                    raise AbortedError(retry_delay(exc)) from exc
+                if kind is Kind.SESSION:
+                    raise SessionLostError from exc
+                if kind is Kind.REFUSED:
+                    raise
+                if kind is Kind.SETUP:
+                    raise unavailable(self.location, exc) from exc
+                last = exc
+                budget.pause(retry_delay(exc), exc)
+            except ValueError as exc:
+                raise StoreUnavailableError(f"{self.location.url} was closed while the call was under way") from exc
+            else:
+                if result.precommit_token.seq_num > transaction.token.seq_num:
+                    transaction.token = result.precommit_token
+                return list(result.rows)
 
     def commit(
         self, transaction: Transaction, mutations: Sequence[Any], *, budget: Budget, divisible: bool = False
@@ -561,7 +563,7 @@ class Fate(enum.Enum):
 class Transaction:
     """A read-write transaction that has begun, and the rows it has read."""
 
-    __slots__ = ("id", "locks", "rows", "session", "tag", "token")
+    __slots__ = ("exclusive", "id", "locks", "rows", "session", "tag", "token")
 
     def __init__(self, session: str, id_: bytes, rows: Rows, token: Any, tag: str, *, locks: bool) -> None:
         self.session = session
@@ -569,4 +571,4 @@ class Transaction:
         self.rows = rows
         self.token = token
         self.tag = tag
-        self.locks = locks
+        self.locks = self.exclusive = locks

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 
 from google.protobuf import struct_pb2
 
-from lro_aio.stores.spanner.table import MESSAGE, OPTIONAL, TTL_COLUMN, Variant, journal_of
+from lro_aio.stores.spanner.queue_tables import QUEUE_TABLES, TICKETS, QueueTable
+from lro_aio.stores.spanner.table import MESSAGE, TTL_COLUMN, WITH_JOURNAL, WITH_QUEUES, Variant, journal_of
 
-__all__ = ["Execute", "Found", "FoundColumn", "FoundIndex", "read_schema"]
+__all__ = ["Execute", "Found", "FoundBeside", "FoundColumn", "FoundIndex", "read_schema"]
 
 
 Execute = Callable[[str, Mapping[str, str]], Iterable[struct_pb2.ListValue]]
@@ -50,6 +51,27 @@ class FoundIndex:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FoundBeside:
+    """An existing table with the name of one of the queues' tables."""
+
+    columns: frozenset[tuple[str, str]]
+    """Names and types."""
+    below: bool = False
+    """Whether it is interleaved in that of the operations, and its rows go with those."""
+    indexes: Mapping[str, str] = field(default_factory=dict)
+    """Their states, by their names."""
+
+    def is_(self, table: QueueTable) -> bool:
+        """Whether it is that table, apart from the indexes."""
+        return self.below == table.below and self.columns >= {(column.name, column.type) for column in table.columns}
+
+    def serves(self, table: QueueTable, operations: str) -> bool:
+        """Whether it can be used as that table."""
+        names = [index.name(operations) for index in table.indexes]
+        return self.is_(table) and all(self.indexes.get(name) == "READ_WRITE" for name in names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """An existing table."""
 
@@ -61,6 +83,8 @@ class Found:
     """The row deletion policy; "" for none."""
     journal: bool | None = None
     """Whether the table with the name of its journal is interleaved in it; None: there is no such table."""
+    queues: Mapping[str, FoundBeside] = field(default_factory=dict)
+    """The tables with the names of the queues' tables, by these."""
 
     def column(self, name: str) -> FoundColumn | None:
         """A column by its name. Names in Spanner are not case-sensitive."""
@@ -79,7 +103,14 @@ class Found:
     @property
     def keeps_journal(self) -> bool:
         """Whether operations can have a journal and a trail."""
-        return self.journal is True and all(map(self.column, OPTIONAL))
+        return self.journal is True and all(map(self.column, WITH_JOURNAL))
+
+    def keeps_queues(self, table: str) -> bool:
+        """Whether operations of the table of this name can wait in queues."""
+        if not self.keeps_journal or not all(map(self.column, WITH_QUEUES)):
+            return False
+        beside = ((one, self.queues.get(one.name(table))) for one in QUEUE_TABLES)
+        return all(found is not None and found.serves(one, table) for one, found in beside)
 
     @property
     def version(self) -> int:
@@ -103,8 +134,13 @@ _COLUMNS = """SELECT COLUMN_NAME, SPANNER_TYPE, IS_NULLABLE, COLUMN_DEFAULT, GEN
  FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_SCHEMA = '' AND TABLE_NAME = @table ORDER BY ORDINAL_POSITION"""
 _TABLES = """SELECT ROW_DELETION_POLICY_EXPRESSION
  FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = '' AND TABLE_NAME = @table"""
-_PARENT = """SELECT PARENT_TABLE_NAME, ON_DELETE_ACTION
- FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = '' AND TABLE_NAME = @table"""
+_PARENTS = """SELECT TABLE_NAME, PARENT_TABLE_NAME, ON_DELETE_ACTION
+ FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = '' AND (TABLE_NAME = @journal OR TABLE_NAME = @tickets)"""
+_BESIDE = " OR ".join(f"TABLE_NAME = @{one.suffix.lower()}" for one in QUEUE_TABLES)
+_COLUMNS_BESIDE = f"""SELECT TABLE_NAME, COLUMN_NAME, SPANNER_TYPE
+ FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_SCHEMA = '' AND ({_BESIDE})"""  # noqa: S608 (names of parameters)
+_INDEXES_BESIDE = f"""SELECT TABLE_NAME, INDEX_NAME, INDEX_STATE
+ FROM INFORMATION_SCHEMA.INDEXES WHERE TABLE_SCHEMA = '' AND ({_BESIDE})"""  # noqa: S608 (names of parameters)
 _INDEXES = """SELECT INDEX_NAME, INDEX_STATE, IS_NULL_FILTERED
  FROM INFORMATION_SCHEMA.INDEXES WHERE TABLE_SCHEMA = '' AND TABLE_NAME = @table ORDER BY INDEX_NAME"""
 _INDEX_COLUMNS = """SELECT INDEX_NAME, COLUMN_NAME, COLUMN_ORDERING
@@ -114,7 +150,7 @@ _PRIMARY = "PRIMARY_KEY"
 
 
 def read_schema(execute: Execute, table: str) -> Found | None:
-    """Read the schema of a table: five statements, or one if there is no such table (None).
+    """Read the schema of a table: seven statements, or one if there is no such table (None).
 
     With fine-grained access control, a role sees only the tables and columns that it may use. To a role that may not
     read the table, it does not exist; ``spanner_info_reader`` sees everything.
@@ -140,14 +176,33 @@ def read_schema(execute: Execute, table: str) -> Found | None:
         else:
             indexes[index] = replace(before, storing=before.storing | {column})
     primary = indexes.pop(_PRIMARY, None)
-    parents = list(map(_texts, execute(_PARENT, {"table": journal_of(table)})))
+    wanted = {"journal": journal_of(table), "tickets": TICKETS.name(table)}
+    below = {name: rest == [table, "CASCADE"] for name, *rest in map(_texts, execute(_PARENTS, wanted))}
     return Found(
         columns=columns,
         primary_key=primary.keys if primary else (),
         indexes=indexes,
         policy=policy,
-        journal=parents[0] == (table, "CASCADE") if parents else None,
+        journal=below.get(journal_of(table)),
+        queues=_beside(execute, table, below),
     )
+
+
+def _beside(execute: Execute, table: str, below: Mapping[str, bool]) -> dict[str, FoundBeside]:
+    """What there is of the queues' tables."""
+    wanted = {one.suffix.lower(): one.name(table) for one in QUEUE_TABLES}
+    columns: dict[str, set[tuple[str, str]]] = {}
+    for name, column, type_ in map(_texts, execute(_COLUMNS_BESIDE, wanted)):
+        columns.setdefault(name, set()).add((column, type_))
+    if not columns:
+        return {}
+    indexes: dict[str, dict[str, str]] = {}
+    for name, index, state in map(_texts, execute(_INDEXES_BESIDE, wanted)):
+        indexes.setdefault(name, {})[index] = state
+    return {
+        name: FoundBeside(columns=frozenset(found), below=below.get(name, False), indexes=indexes.get(name, {}))
+        for name, found in columns.items()
+    }
 
 
 def _column(row: struct_pb2.ListValue) -> tuple[str, FoundColumn]:

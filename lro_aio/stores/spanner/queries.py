@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from google.cloud.spanner_v1.types import Type, TypeCode
+from google.cloud.spanner_v1.types import StructType, Type, TypeCode
+from google.protobuf import struct_pb2
 
 from lro_aio.core.record import OUTCOMES, State
 from lro_aio.ports import ListQuery, Route
@@ -25,6 +26,7 @@ __all__ = [
     "NEXT",
     "UNKNOWN",
     "Query",
+    "array_of",
     "count_ended_well",
     "due",
     "expired",
@@ -83,11 +85,26 @@ class Query:
         """Bind ARRAY<INT64>s."""
         return self._bind({name: list_of(value) for name, value in params.items()}, _INT64S)
 
+    def structs(self, kind: Type, **params: Iterable[Sequence[Any]]) -> Query:
+        """Bind ARRAY<STRUCT>s, of the type that ``array_of`` makes."""
+        for name, rows in params.items():
+            cells = [struct_pb2.Value(list_value=values_of(*row)) for row in rows]
+            self.params[name] = struct_pb2.Value(list_value=struct_pb2.ListValue(values=cells))
+            self.types[name] = kind
+        return self
+
     def _bind(self, params: Mapping[str, Any], kind: Type) -> Query:
         for name, value in params.items():
             self.params[name] = values_of(value).values[0] if isinstance(value, str) else value
             self.types[name] = kind
         return self
+
+
+def array_of(*texts: str, times: Sequence[str] = ()) -> Type:
+    """ARRAY<STRUCT> of these STRINGs, and TIMESTAMPs behind them."""
+    kinds = dict.fromkeys(texts, _STRING) | dict.fromkeys(times, _TIMESTAMP)
+    members = StructType(fields=[StructType.Field(name=name, type_=kind) for name, kind in kinds.items()])
+    return Type(code=TypeCode.ARRAY, array_element_type=Type(code=TypeCode.STRUCT, struct_type=members))
 
 
 def _from(since: float) -> str:

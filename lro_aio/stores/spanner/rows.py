@@ -19,15 +19,16 @@ from lro_aio.core.codegen import compiled
 from lro_aio.core.codes import Code
 from lro_aio.core.errors import StoreDataError
 from lro_aio.core.moves import KEPT_STATE
-from lro_aio.core.record import OUTCOMES, Draft, Record, State, Wait, Wake
-from lro_aio.stores.spanner.table import OPTIONAL, SCHEMA_VERSION
+from lro_aio.core.record import OUTCOMES, Draft, Record, Seat, State, Wait, Wake
+from lro_aio.stores.spanner.table import OPTIONAL, SCHEMA_VERSION, WITH_QUEUES
 from lro_aio.stores.spanner.values import blob, field, moment, number, values_of
 
 __all__ = [
     "BARE",
     "COLUMNS",
     "MAX_ROW",
-    "bare",
+    "SEATLESS",
+    "as_kept",
     "changed_columns",
     "check_size",
     "decode",
@@ -38,24 +39,31 @@ __all__ = [
 
 _NAMED = {"state": "Status", "state_data": "State"}
 """Columns that are not named as their field."""
-_ABSENT = ("seat",)
-"""Fields that the table has no column for: there are no queues in it."""
 _FIELDS = tuple(
     (item.name, _NAMED.get(item.name, "".join(map(str.capitalize, item.name.split("_")))))
     for item in dataclasses.fields(Record)
-    if item.name not in ("name", "metadata", "response", "error", *_ABSENT)  # in ``key`` and ``Operation``
+    if item.name not in ("name", "metadata", "response", "error")  # in ``key`` and ``Operation``
 )
 COLUMNS = ("key", "Operation", *(column for _, column in _FIELDS))
 """The columns that ``decode`` takes, in order."""
+SEATLESS = tuple(column for column in COLUMNS if column not in WITH_QUEUES)
+"""The same, of a table without queues."""
 BARE = tuple(column for column in COLUMNS if column not in OPTIONAL)
-"""The same, of a table without a journal."""
+"""The same, of a table without a journal, which has no queues either."""
 
-RARE = ("Paused", "Failure", "Deadline", "InitialData", "InitialCodec")
+RARE = ("Paused", "Failure", "Deadline", "InitialData", "InitialCodec", "Seat")
 """Columns that are NULL in most rows, and then cost an insert nothing."""
 _USUAL = tuple(column for column in COLUMNS[1:] if column not in RARE)
 
-_NOT_KEPT = {item.name: item.default for item in dataclasses.fields(Record) if dict(_FIELDS).get(item.name) in OPTIONAL}
-"""What a record has that comes from there."""
+_NOT_KEPT = {
+    columns: {
+        item.name: item.default
+        for item in dataclasses.fields(Record)
+        if dict(_FIELDS).get(item.name, "key") not in {"key", *columns}
+    }
+    for columns in (COLUMNS, SEATLESS, BARE)
+}
+"""What a record has that a table of these columns does not keep."""
 
 MAX_ROW = 7 * 1024 * 1024
 """Bytes of payload in one row: the answer to a read holds 10 MiB as base64 (``Read`` in spanner.proto)."""
@@ -73,6 +81,7 @@ _READ = {
     "State": "{0}.string_value",  # for ``_see_operation``, which makes a state of it
     "Wait | None": "Wait.from_json(blob({0}).decode()) if {0}.string_value else None",
     "Wake | None": "Wake.from_json(blob({0}).decode()) if {0}.string_value else None",
+    "Seat | None": "Seat.from_json({0}.string_value) if {0}.string_value else None",
 }
 """How a column is read, by the type of its field."""
 _attributes = attrgetter(*(attribute for attribute, _ in _FIELDS))
@@ -81,7 +90,7 @@ _WITH_DEFAULT = ("UpdateTime", "CreateTime", "SchemaVersion")
 
 
 def decode(row: struct_pb2.ListValue) -> Record:
-    """The record of a row of ``COLUMNS``, or of ``BARE``.
+    """The record of a row of ``COLUMNS``, ``SEATLESS`` or ``BARE``.
 
     Raises:
         StoreDataError: The row cannot be decoded.
@@ -127,7 +136,6 @@ def _decoder(name: str, columns: Collection[str]) -> list[str]:
             f"    draft.{field} = {_READ[types[field]].format(field) if field in there else absent[field]}"
             for field, _ in _FIELDS
         ),
-        *(f"    draft.{field} = {absent[field]}" for field in _ABSENT),
         "    if draft.update_time is None:  # from before the column had a default",
         "        draft.update_time = draft.create_time",
         "    draft.revision = draft.revision or 1",
@@ -138,10 +146,11 @@ def _decoder(name: str, columns: Collection[str]) -> list[str]:
 
 _FUNCTIONS = compiled(
     __name__,
-    [*_decoder("whole", COLUMNS), *_decoder("bare", BARE)],
+    [*_decoder("whole", COLUMNS), *_decoder("seatless", SEATLESS), *_decoder("bare", BARE)],
     {
         "Draft": Draft,
         "Operation": operations_pb2.Operation,
+        "Seat": Seat,
         "Wait": Wait,
         "Wake": Wake,
         "blob": blob,
@@ -153,13 +162,14 @@ _FUNCTIONS = compiled(
 
 _DECODERS: dict[int, Callable[[struct_pb2.ListValue], Record]] = {
     len(COLUMNS): _FUNCTIONS["whole"],
+    len(SEATLESS): _FUNCTIONS["seatless"],
     len(BARE): _FUNCTIONS["bare"],
 }
 """By the number of columns."""
 
 
 def changed_columns(
-    old: Record, new: Record, *, generated_key: bool, emulator: bool, journal: bool = True
+    old: Record, new: Record, *, generated_key: bool, emulator: bool, there: tuple[str, ...] = COLUMNS
 ) -> tuple[str, ...]:
     """The columns that an update must write, ``key`` first.
 
@@ -171,7 +181,7 @@ def changed_columns(
         generated_key: Whether ``key`` and ``Outcome`` are generated.
         emulator: Whether the update goes to Google's emulator. If the key is generated, the emulator refuses an update
             that leaves out a column with a default.
-        journal: Whether the table has the columns that come with a journal.
+        there: ``COLUMNS``, ``SEATLESS`` or ``BARE``: what the table has.
     """
     ends = old.state is not new.state and (old.done or new.done)
     columns = {
@@ -179,8 +189,8 @@ def changed_columns(
         for (_, column), before, after in zip(_FIELDS, _attributes(old), _attributes(new), strict=True)
         if before is not after and before != after
     }
-    if not journal:
-        columns = {column: None for column in columns if column not in OPTIONAL}
+    if there is not COLUMNS:
+        columns = {column: None for column in columns if column in there}
     if new.done:
         columns["Status"] = None
     if ends or _payload(old) != _payload(new):
@@ -192,16 +202,17 @@ def changed_columns(
     return ("key", *columns)
 
 
-def bare(record: Record) -> Record:
-    """The record as a table without a journal keeps it."""
-    return record.evolve(**_NOT_KEPT)
+def as_kept(record: Record, there: tuple[str, ...]) -> Record:
+    """The record as a table of these columns keeps it."""
+    return record.evolve(**_NOT_KEPT[there])
 
 
-def insert_columns(record: Record, *, generated_key: bool, journal: bool = True) -> tuple[str, ...]:
+def insert_columns(record: Record, *, generated_key: bool, there: tuple[str, ...] = COLUMNS) -> tuple[str, ...]:
     """The columns of an insert: all but the generated ones, and those of ``RARE`` that say nothing of the row."""
-    own = (COLUMNS if journal else BARE)[1:]
-    if journal and not any(_VALUES[column](record) for column in RARE):
-        own = _USUAL
+    rare = [column for column in RARE if _VALUES[column](record)]
+    own = there[1:] if there is BARE else _USUAL
+    if rare and there is not BARE:
+        own = tuple(column for column in there[1:] if column not in RARE or column in rare)
     return own if generated_key else ("key", "Outcome", *own)
 
 
@@ -265,6 +276,7 @@ _VALUES: dict[str, Callable[[Record], Any]] = {
     "Failure": lambda record: record.failure or None,
     "InitialData": lambda record: record.initial_data or None,
     "ParentOperation": lambda record: record.parent_operation or None,
+    "Seat": lambda record: record.seat and record.seat.to_json(),
     "Wait": lambda record: record.wait and record.wait.to_json().encode(),
     "Wake": lambda record: record.wake and record.wake.to_json().encode(),
 }

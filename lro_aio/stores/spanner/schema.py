@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from lro_aio.core.errors import StoreSchemaError
 from lro_aio.stores.spanner.found import Found, FoundColumn, read_schema
+from lro_aio.stores.spanner.queue_tables import QUEUE_TABLES, queues_ddl
 from lro_aio.stores.spanner.table import (
     BUNDLE,
     INDEXES,
@@ -25,10 +26,10 @@ from lro_aio.stores.spanner.table import (
     Variant,
     bundle_statement,
     columns,
-    ddl,
     descriptor_set,
     journal_ddl,
     journal_of,
+    operations_ddl,
     quoted,
     row_deletion_policy,
     valid_table,
@@ -43,6 +44,7 @@ __all__ = [
     "ddl",
     "descriptor_set",
     "missing_journal",
+    "missing_queues",
     "plan",
     "quoted",
     "read_schema",
@@ -59,7 +61,18 @@ class _Problem:
     group: str = ""
     """Problems of the same group are listed together."""
     optional: bool = False
-    """The table can be used all the same, though without a journal, or with lists that cost more."""
+    """The table can be used all the same, though without a journal or queues, or with lists that cost more."""
+
+
+def ddl(table: str, variant: Variant) -> list[str]:
+    """The statements that create the tables in a database that has neither them nor a proto bundle.
+
+    Those of the variant ``proto`` must be sent together with ``descriptor_set()``.
+
+    Raises:
+        ValueError: A table cannot have this name, or the variant is unknown.
+    """
+    return [*operations_ddl(table, variant), *queues_ddl(table)]
 
 
 def check(found: Found | None, table: str, *, url: str = "URL") -> None:
@@ -97,6 +110,19 @@ def missing_journal(table: str, url: str) -> str:
     """What is said where a journal is needed and the table has none."""
     return (
         f"the table {table} has no journal, or there is no permission to use it; run `lro spanner migrate"
+        f" {shlex.quote(url)}`, and open the store again"
+    )
+
+
+def missing_queues(found: Found, table: str, url: str) -> str:
+    """What is said where queues are needed and the table has none; "" where it has."""
+    if found.keeps_queues(table):
+        return ""
+    foreign = next(_foreign(found, table), "")
+    if foreign:
+        return f"the table {foreign} is not one of its queues' tables; name another table (?table=NAME)"
+    return (
+        f"the table {table} has no tables for them yet, or there is no permission to use them; run `lro spanner migrate"
         f" {shlex.quote(url)}`, and open the store again"
     )
 
@@ -208,6 +234,32 @@ def _problems(found: Found, table: str) -> Iterator[_Problem]:
     elif not found.journal:
         text = f"the table {journal_of(table)} is not the journal, interleaved in it with ON DELETE CASCADE"
         yield _Problem(text=text, fix=None, optional=True)
+    yield from _queue_problems(found, table)
+
+
+def _queue_problems(found: Found, table: str) -> Iterator[_Problem]:
+    for name in _foreign(found, table):
+        yield _Problem(text=f"the table {name} is not one of its queues' tables", fix=None, optional=True)
+    for one in QUEUE_TABLES:
+        present = found.queues.get(one.name(table))
+        if present is None:
+            yield _Problem(text=one.name(table), fix=(one.ddl(table),), group="missing tables", optional=True)
+        for index in one.indexes:
+            state = None if present is None else present.indexes.get(index.name(table))
+            if state is None:
+                fix = (one.index_ddl(table, index),)
+                yield _Problem(text=index.name(table), fix=fix, group="missing indexes", optional=True)
+            elif state != "READ_WRITE":
+                text = f"index {index.name(table)} is still being built ({state})"
+                yield _Problem(text=text, fix=(), optional=True)
+
+
+def _foreign(found: Found, table: str) -> Iterator[str]:
+    """Other tables under the names of the queues' tables."""
+    for one in QUEUE_TABLES:
+        present = found.queues.get(one.name(table))
+        if present is not None and not present.is_(one):
+            yield one.name(table)
 
 
 def _differences(expected: Column, present: FoundColumn, table: str) -> Iterator[_Problem]:

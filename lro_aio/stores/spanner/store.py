@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import grpc
@@ -17,12 +18,14 @@ from lro_aio.core.errors import StoreDataError, StoreUnavailableError
 from lro_aio.core.journal import Entry, by_name
 from lro_aio.core.logs import event
 from lro_aio.core.policies import Duration
+from lro_aio.core.queues import QueueStatus, QueueTerms
 from lro_aio.core.record import Record
 from lro_aio.core.stats import Stats
 from lro_aio.core.unreadable import UnreadableRecord
 from lro_aio.ports import ListQuery, Look, Route, StatsQuery, Store
-from lro_aio.stores.spanner import counts, pages, queries, rows, schema
-from lro_aio.stores.spanner.connection import LOW, Budget, Connection, Rows
+from lro_aio.stores.spanner import counts, pages, queries, queue_queries, queues, rows, schema
+from lro_aio.stores.spanner.budgets import Budget
+from lro_aio.stores.spanner.connection import LOW, Connection, Rows
 from lro_aio.stores.spanner.entries import decode_entry
 from lro_aio.stores.spanner.errors import Kind, kind_of, refused_at_open
 from lro_aio.stores.spanner.floors import Floors
@@ -30,6 +33,7 @@ from lro_aio.stores.spanner.found import Found, read_schema
 from lro_aio.stores.spanner.location import TIMEOUT, Location
 from lro_aio.stores.spanner.looks import Sight
 from lro_aio.stores.spanner.pages import MAX_KEYS, Answers, in_order, readable
+from lro_aio.stores.spanner.places import Ask
 from lro_aio.stores.spanner.transactions import Writer, deletions
 from lro_aio.stores.spanner.values import moment, number
 
@@ -44,8 +48,8 @@ MANY = 1_000
 class SpannerStore(Store):
     """Keeps rows in a table of a Cloud Spanner database, which ``lro spanner migrate`` creates.
 
-    A get is one call; a list or a batch of changes is two. Every method may be called from any thread. A store does
-    not survive a fork: create a new one in the child.
+    A get is one call; a list or a batch of changes is two, or three where it touches a queue. Every method may be
+    called from any thread. A store does not survive a fork: create a new one in the child.
 
     Args:
         project: Google Cloud project id.
@@ -66,7 +70,7 @@ class SpannerStore(Store):
 
     max_row = rows.MAX_ROW
 
-    no_queues_reason = "a store on Spanner has none yet; use one on SQLite, or leave out queue="
+    no_queues_reason = ""
 
     def __init__(
         self,
@@ -154,6 +158,7 @@ class SpannerStore(Store):
             )
         self.keeps_journal = found.keeps_journal
         self.no_journal_reason = "" if self.keeps_journal else schema.missing_journal(self._location.table, self.url)
+        self.no_queues_reason = schema.missing_queues(found, self._location.table, self.url)
         self._floors = Floors()
         self._pid = os.getpid()
         self._connection = connection
@@ -162,6 +167,7 @@ class SpannerStore(Store):
             table=self._location.table,
             generated_key=found.variant == "proto",
             missing_journal=self.no_journal_reason,
+            queues=not self.no_queues_reason,
             wrote=self._floors.wrote,
         )
 
@@ -177,7 +183,7 @@ class SpannerStore(Store):
         return list(map(_record, self._read(writer.columns, names, connection.budget())))
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
-        """Apply changes in one transaction of two calls.
+        """Apply changes in one transaction of two calls, or of three and more where they touch queues.
 
         A batch that Spanner aborts again and again is divided, so that one hot row does not hold up the others. Each
         part is then a transaction of its own.
@@ -301,6 +307,42 @@ class SpannerStore(Store):
         self._floors.counted.clear(seek, min((route.since for route in found.due), default=query.now))
         return found
 
+    def line(self, *, now: float, routes: Sequence[Route], limit: int) -> Look:
+        """Who is next in line: one statement, and another one and a read where there are places."""
+        connection, writer = self._opened()
+        if self.no_queues_reason:
+            return super().line(now=now, routes=routes, limit=limit)
+        budget = connection.budget()
+        table = self._location.table
+
+        def execute(query: queries.Query) -> Rows:
+            return connection.query(query, budget=budget, tag="lro-line", priority=LOW)
+
+        def read(names: Sequence[str]) -> Iterator[Record]:
+            found = self._read(writer.columns, names, budget, tag="lro-line", priority=LOW)
+            return (record.outline() for record in readable(found))
+
+        handlers = list(dict.fromkeys(handler for handler, _ in routes if handler))
+        lines = queues.Lines(execute(queue_queries.served(table, handlers, now)), now, limit)
+        return lines.look(routes, execute(lines.wanted(table)) if lines.free else (), read)
+
+    def queues(self, *, now: float, names: Sequence[str] | None = None) -> Sequence[QueueStatus]:
+        """How it goes with the queues: a statement, and one on an index, for no more than 10,000 who wait in each."""
+        connection, _ = self._opened()
+        if self.no_queues_reason:
+            return super().queues(now=now, names=names)
+        ask = partial(connection.query, budget=connection.budget(), tag="lro-queues", priority=LOW)
+        every = ask(queue_queries.every_queue(self._location.table, now, names))
+        counted = ask(queue_queries.counted(self._location.table, names), streamed=True) if every else []
+        return queues.statuses(every, counted, now)
+
+    def change_queue(self, name: str, change: Callable[[QueueTerms], QueueTerms]) -> tuple[QueueTerms, QueueTerms]:
+        """Change what holds of a queue, in one transaction of two calls, or three where that changes its bounds."""
+        connection, writer = self._opened()
+        if self.no_queues_reason:
+            return super().change_queue(name, change)
+        return queues.change_terms(writer, name, change, connection.budget())
+
     def purge(self, *, now: float, limit: int) -> int:
         """Remove up to ``limit`` expired rows. Not needed if the table's row deletion policy does it."""
         if limit <= 0:
@@ -314,7 +356,7 @@ class SpannerStore(Store):
             row.values[0].string_value for row in connection.query(query, budget=budget, tag="lro-purge", priority=LOW)
         ]
 
-        def decide(found: Rows) -> tuple[list[Any], int]:
+        def decide(found: Rows, _: Ask) -> tuple[list[Any], int]:
             # Check again in the transaction: there may be a new row of the same name.
             times = {row.values[0].string_value: moment(row.values[1]) for row in found}
             gone = [name for name, when in times.items() if when is not None and when <= now]

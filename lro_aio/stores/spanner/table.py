@@ -26,15 +26,17 @@ __all__ = [
     "SCHEMA_VERSION",
     "TTL_COLUMN",
     "VARIANTS",
+    "WITH_JOURNAL",
+    "WITH_QUEUES",
     "Column",
     "Index",
     "Variant",
     "bundle_statement",
     "columns",
-    "ddl",
     "descriptor_set",
     "journal_ddl",
     "journal_of",
+    "operations_ddl",
     "quoted",
     "row_deletion_policy",
     "valid_table",
@@ -87,7 +89,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Index:
-    """One secondary index. Each begins with the shard, so that rows of the same time are spread over sixteen ranges."""
+    """One secondary index."""
 
     suffix: str
     """The name of the index is TABLE_SUFFIX."""
@@ -100,10 +102,10 @@ class Index:
         """Its name on a table."""
         return f"{table}_{self.suffix}"
 
-    def ddl(self, table: str) -> str:
-        """CREATE INDEX for a table."""
+    def ddl(self, table: str, on: str = "") -> str:
+        """CREATE INDEX for a table, or on one that belongs to it."""
         kind = "NULL_FILTERED INDEX" if self.null_filtered else "INDEX"
-        text = f"CREATE {kind} {quoted(self.name(table))} ON {quoted(table)} ({', '.join(self.keys)})"
+        text = f"CREATE {kind} {quoted(self.name(table))} ON {quoted(on or table)} ({', '.join(self.keys)})"
         return f"{text} STORING ({', '.join(self.storing)})" if self.storing else text
 
     def store_ddl(self, table: str, column: str) -> str:
@@ -114,6 +116,7 @@ class Index:
 _HIDDEN = ("Deleted", TTL_COLUMN, "Paused")
 """What may keep a row out of a list of any kind."""
 
+# Each begins with the shard, so that rows of the same time are spread over sixteen ranges.
 INDEXES = (
     # The sweep's scan for due rows. Rows that need no check have a NULL in Due, so they are not in the index.
     Index(suffix="Due", keys=("Shard", "Due"), null_filtered=True, storing=("Handler", "ResumePoint", "Owner")),
@@ -184,10 +187,15 @@ _PLAIN = (
     Column(name="Deadline", type="TIMESTAMP"),
     Column(name="InitialData", type="BYTES(MAX)"),
     Column(name="InitialCodec", type="STRING(MAX)"),
+    # With the queues, likewise.
+    Column(name="Seat", type="STRING(MAX)"),  # JSON
 )
 
-OPTIONAL = frozenset({"Entries", "Trail", "Paused", "Failure", "Deadline", "InitialData", "InitialCodec"})
+WITH_JOURNAL = frozenset({"Entries", "Trail", "Paused", "Failure", "Deadline", "InitialData", "InitialCodec"})
 """Columns without which a table can be used, though without a journal, without pauses and without deadlines."""
+WITH_QUEUES = frozenset({"Seat"})
+"""Columns without which a table can be used, though without queues."""
+OPTIONAL = WITH_JOURNAL | WITH_QUEUES
 
 JOURNAL = (
     Column(name="key", type="STRING(MAX)", not_null=True),
@@ -226,10 +234,8 @@ def columns(variant: Variant) -> tuple[Column, ...]:
     )
 
 
-def ddl(table: str, variant: Variant) -> list[str]:
-    """The statements that create the table in a database that has neither the table nor a proto bundle.
-
-    Those of the variant ``proto`` must be sent together with ``descriptor_set()``.
+def operations_ddl(table: str, variant: Variant) -> list[str]:
+    """The statements that create the table and its journal in a database without them and without a proto bundle.
 
     Raises:
         ValueError: A table cannot have this name, or the variant is unknown.

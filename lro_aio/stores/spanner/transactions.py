@@ -18,10 +18,13 @@ from lro_aio.core.change import Change, Outcome, run
 from lro_aio.core.errors import StoreDataError, StoreUnavailableError
 from lro_aio.core.journal import Appending
 from lro_aio.core.record import Record
+from lro_aio.core.step_places import StepPlaces
 from lro_aio.stores.spanner import rows
-from lro_aio.stores.spanner.connection import Budget, Connection, Rows, Transaction
+from lro_aio.stores.spanner.budgets import Budget
+from lro_aio.stores.spanner.connection import Connection, Rows, Transaction
 from lro_aio.stores.spanner.entries import Stored, insertions
 from lro_aio.stores.spanner.errors import AbortedError, SessionLostError, SlowError
+from lro_aio.stores.spanner.places import Ask, PlacesReader, Settled, mutations
 from lro_aio.stores.spanner.table import journal_of
 from lro_aio.stores.spanner.values import values_of
 
@@ -48,8 +51,38 @@ _RACED = (grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.NOT_FOUND)
 that something is wrong."""
 
 
+class _Decision:
+    """What becomes of the rows: pure, and made anew where something more is known.
+
+    Args:
+        changes: What to apply.
+        before: The rows as they are stored.
+        journal: Takes what is appended.
+        reader: Reads queues; None where the table has none.
+    """
+
+    def __init__(
+        self, changes: Sequence[Change], before: dict[str, Record], journal: Appending, reader: PlacesReader | None
+    ) -> None:
+        self.after: dict[str, Record | None] = dict(before)
+        self.journal = journal
+        self._places = None if reader is None else StepPlaces(reader)
+        self.outcomes = run(changes, self.after, journal, self._places)
+        self._settled = None if reader is None or self._places is None else Settled.of(self._places, reader)
+
+    def mutations(self, table: str, reader: PlacesReader | None) -> list[Any]:
+        """What stores it of queues."""
+        if reader is None or self._places is None or self._settled is None:
+            return []
+        return mutations(table, self._places, self._settled, reader)
+
+
 class DivideError(Exception):
     """The batch must be divided: it is aborted too often, waits too long for a lock, or is too large for one read."""
+
+    def __init__(self, *, too_large: bool = False) -> None:
+        super().__init__()
+        self.too_large = too_large
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +94,7 @@ class Writer:
         table: Its name.
         generated_key: Whether ``key`` and ``Outcome`` are generated from a PROTO column ``Operation``.
         missing_journal: Why operations have no journal; "" where they have.
+        queues: Whether they can wait in queues.
         wrote: Told of the rows that were written, or may have been.
     """
 
@@ -68,12 +102,15 @@ class Writer:
     table: str
     generated_key: bool
     missing_journal: str = ""
+    queues: bool = True
     wrote: Callable[[Collection[Record]], None] = lambda _: None
 
     @property
     def columns(self) -> tuple[str, ...]:
         """What is read of a row."""
-        return rows.BARE if self.missing_journal else rows.COLUMNS
+        if self.missing_journal:
+            return rows.BARE
+        return rows.COLUMNS if self.queues else rows.SEATLESS
 
     def apply(self, changes: Sequence[Change], budget: Budget) -> list[Outcome]:
         """Apply changes, in one transaction if conflicts allow it.
@@ -82,18 +119,23 @@ class Writer:
             StoreUnavailableError: It is not known whether any of them was committed.
             google.api_core.exceptions.GoogleAPICallError: Spanner refused them for good; nothing was committed.
         """
+        together: set[str] = set()
         try:
             several = len({change.name for change in changes}) > 1
-            return self._apply(changes, budget, patience=MAX_ABORTS if several else math.inf)
-        except DivideError:
-            outcomes = self._in_parts(changes, budget)
+            return self._apply(changes, budget, together, patience=MAX_ABORTS if several else math.inf)
+        except DivideError as exc:
+            outcomes = self._in_parts(changes, budget, together, exc)
         unavailable = [outcome for outcome in outcomes if isinstance(outcome, StoreUnavailableError)]
         if len(unavailable) == len(outcomes):  # as for an undivided batch
             raise unavailable[0]
         return outcomes
 
-    def _apply(self, changes: Sequence[Change], budget: Budget, *, patience: float) -> list[Outcome]:
+    def _apply(
+        self, changes: Sequence[Change], budget: Budget, together: set[str], *, patience: float
+    ) -> list[Outcome]:
         """One transaction. It can be divided if ``patience`` is finite.
+
+        Adds to ``together`` the rows that stand in queues: they would meet at the rows of these queues again.
 
         Raises:
             DivideError: The patience ran out.
@@ -103,7 +145,7 @@ class Writer:
         written: list[Record] = []
         stored = Stored(partial(self.connection.read, budget=budget, tag="lro-apply", table=journal_of(self.table)))
 
-        def decide(found: Rows) -> tuple[list[Any], list[Outcome]]:
+        def decide(found: Rows, ask: Ask) -> tuple[list[Any], list[Outcome]]:
             before: dict[str, Record] = {}
             refused: dict[str, StoreDataError] = {}
             for row in found:
@@ -115,57 +157,68 @@ class Writer:
                     before[record.name] = record
             unreadable = [next((refused[name] for name in change.names if name in refused), None) for change in changes]
             readable = [change for change, error in zip(changes, unreadable) if error is None]
-            after, journal, ran = self._run(readable, before, stored)
-            if stored.find(journal.too_many):  # perhaps not too many: some are there
-                after, journal, ran = self._run(readable, before, stored)
-            stored.wanted = journal.left(after)
+            reader = PlacesReader(self.table, before) if self.queues else None
+            while True:
+                decision = _Decision(readable, before, Appending(stored.places, missing=self.missing_journal), reader)
+                # Perhaps there are not too many entries, since some are there; and it asks for queues.
+                known = not stored.find(decision.journal.too_many)
+                if not (reader is not None and reader.fetch(ask)) and known:
+                    break
+            after = decision.after
+            if reader is not None and reader.queues:
+                together.update(row.name for row in (*before.values(), *after.values()) if row is not None and row.seat)
+            stored.wanted = decision.journal.left(after)
             written.extend(new for name, new in after.items() if new is not None and new is not before.get(name))
-            outcomes = map(self._as_stored, ran)
-            mutations = [*self._mutations(before, after), *insertions(self.table, stored.wanted)]
-            return mutations, [error or next(outcomes) for error in unreadable]
+            outcomes = map(self._as_stored, decision.outcomes)
+            changed = [*self._mutations(before, after), *insertions(self.table, stored.wanted)]
+            changed += decision.mutations(self.table, reader)
+            return changed, [error or next(outcomes) for error in unreadable]
 
         try:
             return self.transact(
-                self.columns, names, decide, budget, tag="lro-apply", patience=patience, look_again=stored.look_again
+                self.columns,
+                names,
+                decide,
+                budget,
+                tag="lro-apply",
+                patience=patience,
+                helps=lambda: len(_divide(changes, range(len(changes)), together)) > 1,
+                hot=lambda: bool(together),
+                look_again=stored.look_again,
             )
         finally:
             self.wrote(written)
 
-    def _run(
-        self, changes: Sequence[Change], before: dict[str, Record], stored: Stored
-    ) -> tuple[dict[str, Record | None], Appending, list[Outcome]]:
-        """The rows after the changes, what they append, and their outcomes."""
-        after: dict[str, Record | None] = dict(before)
-        journal = Appending(stored.places, missing=self.missing_journal)
-        return after, journal, run(changes, after, journal)
-
     def _as_stored(self, outcome: Outcome) -> Outcome:
         """What became of a change: without what the table has no columns for."""
-        return rows.bare(outcome) if self.missing_journal and isinstance(outcome, Record) else outcome
+        there = self.columns
+        return rows.as_kept(outcome, there) if there is not rows.COLUMNS and isinstance(outcome, Record) else outcome
 
-    def _in_parts(self, changes: Sequence[Change], budget: Budget) -> list[Outcome]:
+    def _in_parts(
+        self, changes: Sequence[Change], budget: Budget, together: set[str], because: DivideError
+    ) -> list[Outcome]:
         """Several transactions instead of one. Some parts may commit and others not, so failures are outcomes.
 
         Parts are divided level by level. A row that is alone and still conflicts comes last: the other rows are
-        committed before it uses up the rest of the time.
+        committed before it uses up the rest of the time. So do rows that stand in queues, in one part.
         """
         outcomes: list[Outcome] = [None] * len(changes)
-        parts = deque(_divide(changes, range(len(changes))))
+        parts = deque(_divide(changes, range(len(changes)), () if because.too_large else together))
         while parts:
             places = parts.popleft()
             part = [changes[place] for place in places]
-            smaller = _divide(changes, places)
+            single = _divide(changes, places)
             try:
-                others = len(smaller) > 1 or bool(parts)
-                done = self._apply(part, budget, patience=MAX_ABORTS_OF_PART if others else math.inf)
-            except DivideError:
-                parts.extend(smaller)
+                others = len(single) > 1 or bool(parts)
+                done = self._apply(part, budget, together, patience=MAX_ABORTS_OF_PART if others else math.inf)
+            except DivideError as exc:
+                parts.extend(single if exc.too_large else _divide(changes, places, together))
                 continue
             except StoreUnavailableError as exc:
                 done = [exc] * len(part)
             except Exception as exc:  # noqa: BLE001 - refused for good: find the change that is to blame
-                if len(smaller) > 1:
-                    parts.extend(smaller)
+                if len(single) > 1:
+                    parts.extend(single)
                     continue
                 done = [exc] * len(part)
             for place, outcome in zip(places, done, strict=True):
@@ -176,11 +229,14 @@ class Writer:
         self,
         columns: Sequence[str],
         names: Sequence[str],
-        decide: Callable[[Rows], tuple[list[Any], T]],
+        decide: Callable[[Rows, Ask], tuple[list[Any], T]],
         budget: Budget,
         *,
         tag: str,
+        table: str = "",
         patience: float = math.inf,
+        helps: Callable[[], bool] = lambda: True,
+        hot: Callable[[], bool] = lambda: False,
         look_again: Callable[[], bool] = lambda: False,
     ) -> T:
         """Read rows, decide, commit. Two calls; run again if the server aborts the transaction.
@@ -188,11 +244,15 @@ class Writer:
         Args:
             columns: To read.
             names: Keys of the rows, which nobody else changes between read and commit.
-            decide: Takes the rows that exist; returns mutations and a result. May be called several times.
+            decide: Takes the rows that exist, and what runs statements in the transaction; returns mutations and a
+                result. May be called several times.
             budget: The budget of the store's call.
             tag: For Spanner's statistics.
+            table: "" is that of the operations.
             patience: Aborts that are tolerated. A finite number also means that the caller can divide the rows: an
                 attempt that takes too long is then given up early.
+            helps: Whether that would help against conflicts, as far as ``decide`` has found out.
+            hot: Whether it wants rows that many want, likewise: then it locks after the first abort.
             look_again: Called where a row was there, or missing, against what ``decide`` knew; whether it knows more.
 
         Raises:
@@ -200,50 +260,44 @@ class Writer:
             StoreUnavailableError: It is not known whether it was committed.
             google.api_core.exceptions.GoogleAPICallError: Spanner refused it for good; nothing was committed.
         """
-        divisible = patience < math.inf
+        several = patience < math.inf
         previous = b""
         aborts = 0
         while True:
             known = self.connection.emulator
             try:
                 transaction = self.connection.begin(
-                    columns, names, locks=aborts >= FREE_ABORTS, previous=previous, budget=budget, tag=tag
+                    columns, names, locks=aborts >= FREE_ABORTS, previous=previous, budget=budget, tag=tag, table=table
                 )
                 previous = transaction.id
-                return self._finish(transaction, decide, budget, divisible=divisible)
+                return self._finish(transaction, decide, budget, divisible=lambda: several and helps())
             except AbortedError as exc:
                 aborts += 1
-                if aborts >= patience:
+                if aborts >= patience and helps():
                     raise DivideError from exc
+                if hot():
+                    aborts = max(aborts, FREE_ABORTS)
                 budget.pause(exc.delay, exc)
             except SlowError as exc:
                 raise DivideError from exc
             except SessionLostError:
                 previous = b""  # the next attempt runs in another session
             except GoogleAPICallError as exc:
-                raced = exc.grpc_status_code in _RACED
-                if self.connection.learns(exc, known=known) or (raced and look_again()):
-                    continue
-                if raced and aborts < FREE_ABORTS:
-                    aborts = FREE_ABORTS
-                    continue
-                # The code for an answer of more than 10 MB.
-                if divisible and exc.grpc_status_code is grpc.StatusCode.FAILED_PRECONDITION and len(names) > 1:
-                    raise DivideError from exc
-                raise
+                if not self.connection.learns(exc, known=known):
+                    aborts = _again(exc, aborts, look_again, divisible=several and len(names) > 1)
 
     def _finish(
         self,
         transaction: Transaction,
-        decide: Callable[[Rows], tuple[list[Any], T]],
+        decide: Callable[[Rows, Ask], tuple[list[Any], T]],
         budget: Budget,
         *,
-        divisible: bool,
+        divisible: Callable[[], bool],
     ) -> T:
         try:
-            mutations, result = decide(transaction.rows)
-            if mutations:
-                self.connection.commit(transaction, mutations, budget=budget, divisible=divisible)
+            changed, result = decide(transaction.rows, partial(self.connection.ask, transaction, budget=budget))
+            if changed:
+                self.connection.commit(transaction, changed, budget=budget, divisible=divisible())
             elif transaction.locks:
                 self.connection.rollback(transaction, budget.for_rollback)
         except (AbortedError, SessionLostError, SlowError, StoreUnavailableError) as exc:
@@ -272,7 +326,7 @@ class Writer:
             if not new.foreign:  # another program's row may have any size, and can still be cancelled here
                 rows.check_size(new)
             if old is None:
-                columns = rows.insert_columns(new, generated_key=self.generated_key, journal=not self.missing_journal)
+                columns = rows.insert_columns(new, generated_key=self.generated_key, there=self.columns)
                 batch.add("insert", columns, rows.values(new, columns))
             else:
                 columns = rows.changed_columns(
@@ -280,20 +334,42 @@ class Writer:
                     new,
                     generated_key=self.generated_key,
                     emulator=self.connection.emulator,
-                    journal=not self.missing_journal,
+                    there=self.columns,
                 )
                 batch.add("update", columns, rows.values(new, columns))
         return batch.mutations()
 
 
-def _divide(changes: Sequence[Change], places: Sequence[int]) -> list[list[int]]:
-    """Divide these positions into up to ``PARTS`` parts of about as many rows each. No row is in two of them."""
-    names = dict.fromkeys(changes[place].name for place in places)
+def _again(exc: GoogleAPICallError, aborts: int, look_again: Callable[[], bool], *, divisible: bool) -> int:
+    """For how many aborts a refusal counts, where the transaction is to be run again.
+
+    Raises:
+        DivideError: It is too large.
+        google.api_core.exceptions.GoogleAPICallError: The refusal, for it is to last.
+    """
+    raced = exc.grpc_status_code in _RACED
+    if raced and look_again():
+        return aborts
+    if raced and aborts < FREE_ABORTS:
+        return FREE_ABORTS
+    if divisible and exc.grpc_status_code is grpc.StatusCode.FAILED_PRECONDITION:  # for an answer of more than 10 MB
+        raise DivideError(too_large=True) from exc
+    raise exc
+
+
+def _divide(changes: Sequence[Change], places: Sequence[int], together: Collection[str] = ()) -> list[list[int]]:
+    """Divide these positions into up to ``PARTS`` parts of about as many rows each. No row is in two of them.
+
+    The rows of the names in ``together`` are one part, the last one.
+    """
+    names = dict.fromkeys(changes[place].name for place in places if changes[place].name not in together)
     part_of = {name: index * PARTS // max(PARTS, len(names)) for index, name in enumerate(names)}
     parts: list[list[int]] = [[] for _ in range(min(PARTS, len(names)))]
+    last: list[int] = []
     for place in places:
-        parts[part_of[changes[place].name]].append(place)
-    return parts
+        part = part_of.get(changes[place].name)
+        (last if part is None else parts[part]).append(place)
+    return [*parts, last] if last else parts
 
 
 @dataclass(slots=True)

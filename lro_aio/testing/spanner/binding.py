@@ -148,23 +148,32 @@ class Binder:
         Raises:
             ValueError: There is no such name, or more than one.
         """
-        found = self._first(parts[0])
-        for name in parts[1:]:
+        found, rest = self._first(parts)
+        for name in rest:
             found = access(found, name, self.context.messages)
         return found
 
-    def _first(self, name: str) -> Compiled:
+    def _first(self, parts: tuple[str, ...]) -> tuple[Compiled, tuple[str, ...]]:
+        """What the first part, or a table and its column, stand for, and the parts after it."""
+        name = parts[0]
         for source in self._ranges:
-            if source.element is not None and source.alias.lower() == name.lower():
-                return source.whole(source.element)
+            if source.alias.lower() != name.lower():
+                continue
+            if source.element is not None:
+                return source.whole(source.element), parts[1:]
+            if len(parts) > 1 and source.column(name) is None:
+                column = source.column(parts[1])
+                if column is None:
+                    raise ValueError(f"Name {parts[1]} not found inside {name}")
+                return column, parts[2:]
         found = [item for source in self._ranges if (item := source.column(name)) is not None]
         if len(found) > 1:
             raise ValueError(f"Column name {name} is ambiguous")
         if found:
-            return found[0]
+            return found[0], parts[1:]
         if self._parent is None:
             raise ValueError(f"Unrecognized name: {name}")
-        return self._parent._first(name)  # noqa: SLF001 - the same class
+        return self._parent._first(parts)  # noqa: SLF001 - the same class
 
 
 def constant(type_: Type, value: Any) -> Compiled:

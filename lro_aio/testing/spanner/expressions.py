@@ -27,7 +27,7 @@ from lro_aio.testing.spanner.binding import (
 )
 from lro_aio.testing.spanner.functions import call, lift
 from lro_aio.testing.spanner.tokens import Cursor, place
-from lro_aio.testing.spanner.values import BOOL, Type, array
+from lro_aio.testing.spanner.values import BOOL, INT64, Type, array
 
 __all__ = ["Bound", "EvaluationError", "Expression", "compile_condition", "compile_node", "parse_expression"]
 
@@ -180,6 +180,8 @@ class _Compiler:
         left, right = self.compile(node.left), self.compile(node.right)
         if node.operator in _COMPARE:
             return _comparison(node.operator, left, right)
+        if node.operator == "-":
+            return _difference(left, right)
         return _junction(_bool(left, node.operator), _bool(right, node.operator), decisive=node.operator == "OR")
 
     def _is_null(self, node: syntax.IsNull) -> Compiled:
@@ -251,6 +253,18 @@ def _junction(left: Compiled, right: Compiled, *, decisive: bool) -> Compiled:
         return None if one is None or other is None else not decisive
 
     return Compiled(BOOL, run, left.depends | right.depends)
+
+
+def _difference(left: Compiled, right: Compiled) -> Compiled:
+    if left.type != INT64 or right.type != INT64:
+        raise ValueError(f"No matching signature for operator - for argument types: {left.type}, {right.type}")
+    return lift(INT64, _subtract, [left, right])
+
+
+def _subtract(one: int, other: int) -> int:
+    if not -(2**63) <= one - other < 2**63:
+        raise EvaluationError(f"int64 overflow: {one} - {other}")
+    return one - other
 
 
 def _comparison(operator_: str, left: Compiled, right: Compiled) -> Compiled:

@@ -47,6 +47,9 @@ class FakeSpanner:
       A transaction that is run again keeps its age. One that was idle for 10 s may be aborted
       (https://cloud.google.com/spanner/docs/transactions). An optimistic one locks nothing, and is ABORTED if what it
       read has changed (https://cloud.google.com/spanner/docs/concurrency-control).
+    - Statements in such a transaction: what they read is locked, or noted, as what reads read; with
+      ``LOCK_SCANNED_RANGES=exclusive`` as what is written
+      (https://cloud.google.com/spanner/docs/reference/standard-sql/query-syntax#statement-hints).
     - Precommit tokens with a rising ``seq_num`` for transactions on multiplexed sessions; a Commit with a stale token
       or without one is FAILED_PRECONDITION. With ``commit_retry`` each first Commit is answered with a new token, and
       nothing is applied before Commit comes again with it
@@ -75,8 +78,9 @@ class FakeSpanner:
       estimate: two for each entry that moves, one for each that comes or goes.
 
     Stricter than Spanner: request and transaction tags of more than 50 characters are refused, where the service cuts
-    them. Laxer: fine-grained access control, schema changes during transactions, and the order of rows without ORDER BY
-    (here that of the keys). Everything else is refused with a sentence, or UNIMPLEMENTED: a second read or a query in a
+    them. Laxer: fine-grained access control, schema changes during transactions, the gaps between the rows that a
+    statement in a read-write transaction has read (the service locks them, too), and the order of rows without ORDER BY
+    (here that of the keys). Everything else is refused with a sentence, or UNIMPLEMENTED: a statement that begins a
     read-write transaction, ranges of keys, reads by an index, reads of the past, read-only transactions of several
     requests, partitions, resumed streams, DML, query plans, other SQL than the store's, instances and backups.
 

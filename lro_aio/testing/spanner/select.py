@@ -61,8 +61,8 @@ class Select:
         context = Context(source.messages, params, subquery)
         plan = _plan(self.query, Binder(context), source, self.text)
         types = tuple(item.type for item in plan.outputs)
-        if self.query.as_struct or any(type_.code in ("STRUCT", "ARRAY") for type_ in types):
-            raise ValueError("Unsupported query shape: this fake returns no struct or array as a column value.")
+        if self.query.as_struct or any(type_.code == "STRUCT" for type_ in types):
+            raise ValueError("Unsupported query shape: A struct value cannot be returned as a column value.")
         return Result(plan.names, types, plan.rows(context.frame(now)))
 
 
@@ -140,6 +140,9 @@ class _Plan:
 
     def _walk(self, frame: Frame, depth: int) -> Iterator[None]:
         """Yield once for each combination of rows that meets the conditions; the frame holds it."""
+        if not self.levels:
+            yield None
+            return
         level = self.levels[depth]
         slot, filters, last = level.slot, level.filters, depth + 1 == len(self.levels)
         for row in level.rows(frame):

@@ -47,23 +47,25 @@ class SpannerService:
 
     # Reads
 
-    def read(self, request: Any, _: grpc.ServicerContext) -> bytes:
+    def read(self, request: Any, context: grpc.ServicerContext) -> bytes:
         """Read."""
-        return self._whole(*self._read(request, partial=False))
+        return self._whole(*self._read(request, context, partial=False))
 
-    def streaming_read(self, request: Any, _: grpc.ServicerContext) -> Iterator[bytes]:
+    def streaming_read(self, request: Any, context: grpc.ServicerContext) -> Iterator[bytes]:
         """StreamingRead."""
-        return wire.partial_sets(*self._read(request, partial=True)[:2])
+        return wire.partial_sets(*self._read(request, context, partial=True)[:2])
 
-    def execute_sql(self, request: Any, _: grpc.ServicerContext) -> bytes:
+    def execute_sql(self, request: Any, context: grpc.ServicerContext) -> bytes:
         """ExecuteSql."""
-        return self._whole(*self._query(request, partial=False))
+        return self._whole(*self._query(request, context, partial=False))
 
-    def execute_streaming_sql(self, request: Any, _: grpc.ServicerContext) -> Iterator[bytes]:
+    def execute_streaming_sql(self, request: Any, context: grpc.ServicerContext) -> Iterator[bytes]:
         """ExecuteStreamingSql."""
-        return wire.partial_sets(*self._query(request, partial=True)[:2])
+        return wire.partial_sets(*self._query(request, context, partial=True)[:2])
 
-    def _read(self, request: Any, *, partial: bool) -> tuple[bytes, Rows, Transaction | None]:
+    def _read(
+        self, request: Any, context: grpc.ServicerContext, *, partial: bool
+    ) -> tuple[bytes, Rows, Transaction | None]:
         _check_options(request)
         if request.index or request.limit:
             raise unsupported("reads by an index or with a limit")
@@ -74,7 +76,9 @@ class SpannerService:
             keys = keys_of(request.key_set, table)
             transaction, tail = self._select(session, request.transaction, partial=partial)
             if transaction is not None:
-                self._database.transactions.share(transaction, [(table.name, key) for key in keys])
+                wanted = {(table.name, key) for key in keys}
+                while not self._database.transactions.share(transaction, wanted, context.is_active):
+                    pass
             rows = [row for key in keys if (row := table.rows.get(key)) is not None]
         typed = [(name, table.types[name]) for name in names]
         cells: Rows = [[row.cell(name, type_) for name, type_ in typed] for row in rows]
@@ -91,43 +95,50 @@ class SpannerService:
             "Result set too large. Result sets larger than 10.00 MiB can only be yielded through the streaming API."
         )
 
-    def _query(self, request: Any, *, partial: bool) -> tuple[bytes, Rows, Transaction | None]:
+    def _query(
+        self, request: Any, context: grpc.ServicerContext, *, partial: bool
+    ) -> tuple[bytes, Rows, Transaction | None]:
         _check_options(request)
         if request.query_mode:
             raise unsupported("query plans and profiles")
-        if request.transaction.WhichOneof("selector") not in (None, "single_use"):
-            raise unsupported("queries in a read-write transaction")
+        if request.transaction.WhichOneof("selector") == "begin":
+            raise unsupported("queries that begin a transaction")
         with self._lock:
             session = self._database.session(request.session)
+            transaction, tail = self._select(session, request.transaction, partial=partial)
             try:
                 query = parse_select(request.sql)
-                source = CatalogSource(self._database.catalog, self._database.work)
-                result = query.run(source, _parameters(request), self._database.now())
+                while True:
+                    source = CatalogSource(self._database.catalog, self._database.work)
+                    result = query.run(source, _parameters(request), self._database.now())
+                    if transaction is None:
+                        break
+                    transactions = self._database.transactions
+                    lock = transactions.take if query.query.exclusive else transactions.share
+                    if lock(transaction, source.seen, context.is_active):
+                        break
             except EvaluationError as exc:
                 raise SpannerError(grpc.StatusCode.OUT_OF_RANGE, str(exc)) from exc
             except ValueError as exc:
                 raise invalid(str(exc)) from exc
-            transaction, tail = self._select(session, request.transaction, partial=partial)
         cells: Rows = [
             [wire.cell(type_, value) for type_, value in zip(result.types, row, strict=True)] for row in result.rows
         ]
-        return wire.head(result.names, result.types, partial=partial) + tail, cells, transaction
+        return wire.head(result.names, result.types, partial=partial) + tail, cells, None
 
     def _select(self, session: Session, selector: Any, *, partial: bool) -> tuple[Transaction | None, bytes]:
-        """The read-write transaction that a read begins, and what the result says about its transaction."""
+        """The read-write transaction of a read, and what the result says about its transaction."""
         result = PartialResultSet() if partial else ResultSet()
         kind = selector.WhichOneof("selector")
+        transactions = self._database.transactions
         if kind == "id":
-            raise unsupported("a second read in a transaction")
+            transaction = transactions.active(session, selector.id)
+            return transaction, self._with_token(transaction, result)
         if kind == "begin":
-            transactions = self._database.transactions
             previous, optimistic = _options(selector.begin)
             transaction = transactions.begin(session, previous, optimistic=optimistic)
             result.metadata.transaction.id = transaction.id
-            given = transactions.give_token(transaction)
-            if given is not None:
-                result.precommit_token.precommit_token, result.precommit_token.seq_num = given
-            return transaction, result.SerializeToString()
+            return transaction, self._with_token(transaction, result)
         options = selector.single_use
         if options.WhichOneof("mode") not in (None, "read_only"):
             raise invalid("Transaction mode for read only single use transaction should be read_only.")
@@ -137,6 +148,13 @@ class SpannerService:
             stamp = self._database.read_timestamp()
             result.metadata.transaction.read_timestamp.FromNanoseconds(stamp)
         return None, result.SerializeToString()
+
+    def _with_token(self, transaction: Transaction, result: Any) -> bytes:
+        given = self._database.transactions.give_token(transaction)
+        if given is not None:
+            result.precommit_token.precommit_token, result.precommit_token.seq_num = given
+        serialized: bytes = result.SerializeToString()
+        return serialized
 
     # Transactions
 

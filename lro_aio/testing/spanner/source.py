@@ -25,6 +25,8 @@ class CatalogSource:
     def __init__(self, catalog: Catalog, work: Counter[str]) -> None:
         self._catalog = catalog
         self._work = work
+        self.seen: set[tuple[str, bytes]] = set()
+        """The rows that were read, and those that were looked for by their whole key and are not there."""
 
     @property
     def messages(self) -> DescriptorPool | None:
@@ -63,10 +65,16 @@ class CatalogSource:
             yield from information.rows(view, self._catalog)
             return
         found = self._index(table, index)
+        name = self._table(table).name
         if found.declared is None:
-            yield from (row.values for row in found.scan(equal, span))
+            if len(equal) == len(found.parts):
+                self.seen.add((name, found.prefix([equal[part.column] for part in found.parts])))
+            for row in found.scan(equal, span):
+                self.seen.add((name, row.key))
+                yield row.values
             return
         for row in found.walk(equal, span, self._work):
+            self.seen.add((name, row.key))
             if not found.columns.issuperset(needs):
                 self._work["rows_looked_up"] += 1
             yield row.values

@@ -2,13 +2,13 @@
 
 ::
 
-    query  = [ "@{" hint "=" value "}" ] SELECT [ AS STRUCT ] item, ... FROM source, ... [ WHERE expression ]
+    query  = [ "@{" hint "=" value "}" ] SELECT [ AS STRUCT ] item, ... [ FROM source, ... [ WHERE expression ] ]
              [ ORDER BY expression [ DESC ], ... ] [ LIMIT count ]
     item   = expression [ AS name ]
-    source = table [ "@{FORCE_INDEX=" index "}" ] | UNNEST(expression) AS name
+    source = table [ "@{FORCE_INDEX=" index "}" ] [ AS name ] | UNNEST(expression) AS name
 
     expression, from the loosest to the tightest: OR; AND; NOT; comparison, IN UNNEST(array), IN (query),
-    IS [NOT] NULL (none of them chained); literal, @parameter, name, function, (expression), ARRAY(query)
+    IS [NOT] NULL (none of them chained); difference; literal, @parameter, name, function, (expression), ARRAY(query)
 
 Precedence as in GoogleSQL. This is what ``SpannerStore`` sends and what its columns are generated from; everything else
 is refused.
@@ -17,7 +17,7 @@ is refused.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lro_aio.testing.spanner.tokens import Cursor
@@ -47,7 +47,8 @@ MAX_DEPTH = 60
 """The deepest nesting of expressions."""
 _INT64_LIMIT = 2**63
 _EMULATOR_HINT = "SPANNER_EMULATOR.DISABLE_QUERY_NULL_FILTERED_INDEX_CHECK"
-"""The only statement hint that is accepted: it does not change the answer."""
+_LOCK_HINT = "LOCK_SCANNED_RANGES"
+"""The statement hints that are accepted: neither changes the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class Not(Node):
 
 @dataclass(frozen=True, slots=True)
 class Binary(Node):
-    """AND, OR or a comparison."""
+    """AND, OR, a comparison or a difference."""
 
     operator: str
     left: Node
@@ -163,6 +164,8 @@ class Query:
     where: Node | None
     order: tuple[Order, ...]
     limit: Node | None
+    exclusive: bool = False
+    """Of a whole statement: whether it locks what it reads as what is written is locked."""
 
 
 def read_query(cursor: Cursor) -> Query:
@@ -172,10 +175,10 @@ def read_query(cursor: Cursor) -> Query:
         ValueError: It is not in the dialect; says where.
     """
     parser = _Parser(cursor)
-    parser.hint(_EMULATOR_HINT)
+    hint = parser.hint(_EMULATOR_HINT, _LOCK_HINT)
     query = parser.query()
     cursor.end()
-    return query
+    return replace(query, exclusive=hint == (_LOCK_HINT, "exclusive"))
 
 
 def read_expression(cursor: Cursor) -> Node:
@@ -196,26 +199,25 @@ class _Parser:
         self._cursor = cursor
         self._depth = 0
 
-    def hint(self, known: str) -> str | None:
+    def hint(self, *known: str) -> tuple[str, str] | None:
         cursor = self._cursor
         if not cursor.take("@{"):
             return None
         name = ".".join(cursor.path())
-        if name.upper() != known:
-            raise ValueError(f"Unsupported hint: {name} (this fake takes {known} here)")
+        if name.upper() not in known:
+            raise ValueError(f"Unsupported hint: {name} (this fake takes {', '.join(known)} here)")
         cursor.expect("=")
         value = str(cursor.next().value)
         cursor.expect("}")
-        return value
+        return name.upper(), value
 
     def query(self) -> Query:
         cursor = self._cursor
         cursor.expect("SELECT")
         as_struct = cursor.take("AS", "STRUCT")
         items = self._list(self._item)
-        cursor.expect("FROM")
-        sources = self._list(self._source)
-        where = self.expression() if cursor.take("WHERE") else None
+        sources = self._list(self._source) if cursor.take("FROM") else ()
+        where = self.expression() if sources and cursor.take("WHERE") else None
         order = self._list(self._order) if cursor.take("ORDER", "BY") else ()
         limit = self._count() if cursor.take("LIMIT") else None
         return Query(as_struct, items, sources, where, order, limit)
@@ -240,7 +242,9 @@ class _Parser:
             cursor.expect(")", "AS")
             return From(at, cursor.identifier(), array=array)
         parts = cursor.path()
-        return From(at, parts[-1], ".".join(parts), self.hint("FORCE_INDEX"))
+        hint = self.hint("FORCE_INDEX")
+        alias = cursor.identifier() if cursor.take("AS") else parts[-1]
+        return From(at, alias, ".".join(parts), hint and hint[1])
 
     def _order(self) -> Order:
         return Order(self.expression(), self._cursor.take("DESC"))
@@ -272,9 +276,9 @@ class _Parser:
 
     def _comparison(self) -> Node:
         cursor = self._cursor
-        left = self._primary()
+        left = self._difference()
         if cursor.token.kind == "op" and cursor.token.text in COMPARISONS:
-            return Binary(cursor.next().text, left, self._primary(), at=left.at)
+            return Binary(cursor.next().text, left, self._difference(), at=left.at)
         if cursor.take("IS"):
             negated = cursor.take("NOT")
             cursor.expect("NULL")
@@ -284,6 +288,12 @@ class _Parser:
             return self._closed(In(left, self.expression(), at=left.at))
         if cursor.take("IN", "("):
             return self._closed(In(left, Subquery(self.query(), at=left.at), at=left.at))
+        return left
+
+    def _difference(self) -> Node:
+        left = self._primary()
+        while self._cursor.take("-"):
+            left = Binary("-", left, self._primary(), at=left.at)
         return left
 
     def _closed(self, node: Node) -> Node:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import grpc
@@ -70,6 +70,8 @@ class Transactions:
         self._numbers = itertools.count(1)
         self._all: dict[bytes, Transaction] = {}
         self._holders: dict[Place, set[Transaction]] = {}
+        self._owners: dict[Place, Transaction] = {}
+        """Of what is locked before a commit as if it were written already."""
         self._commits = 0
         self._changed: dict[Place, int] = {}
         """The number of the last commit that changed a row."""
@@ -123,12 +125,38 @@ class Transactions:
         """The ABORTED error of a transaction that lost a conflict."""
         return aborted("Transaction was aborted.", self.retry_delay)
 
-    def share(self, transaction: Transaction, places: Iterable[Place]) -> None:
-        """Lock for reading. Never waits, since exclusive locks are held only during a commit."""
+    def share(self, transaction: Transaction, places: Collection[Place], alive: Callable[[], bool]) -> bool:
+        """Lock for reading. False: it had to wait, and what was read may be another now.
+
+        Raises:
+            SpannerError: As ``own``.
+        """
+        if transaction.snapshot is not None:
+            transaction.places.update(places)
+            return True
+        owned = {place for place in places if self._owners.get(place, transaction) is not transaction}
+        if owned and not self.own(transaction, owned, alive):
+            return False
+        self._hold(transaction, places)
+        return True
+
+    def take(self, transaction: Transaction, places: Collection[Place], alive: Callable[[], bool]) -> bool:
+        """Lock for reading as if it were for writing: nobody else may read. An optimistic one locks nothing.
+
+        The result and the errors are those of ``share``.
+        """
+        if transaction.snapshot is not None:
+            return self.share(transaction, places, alive)
+        if not self.own(transaction, set(places), alive):
+            return False
+        self._hold(transaction, places)
+        self._owners.update(dict.fromkeys(places, transaction))
+        return True
+
+    def _hold(self, transaction: Transaction, places: Iterable[Place]) -> None:
         for place in places:
             transaction.places.add(place)
-            if transaction.snapshot is None:
-                self._holders.setdefault(place, set()).add(transaction)
+            self._holders.setdefault(place, set()).add(transaction)
 
     def own(self, transaction: Transaction, places: set[Place], alive: Callable[[], bool]) -> bool:
         """Lock for writing. False: it had to wait, and the committed state may be another now.
@@ -255,5 +283,7 @@ class Transactions:
             holders.discard(transaction)
             if not holders:
                 del self._holders[place]
+            if self._owners.get(place) is transaction:
+                del self._owners[place]
         transaction.places.clear()
         self._condition.notify_all()

@@ -10,8 +10,8 @@ BYTES       ``bytes``                   string, base64
 PROTO       ``bytes`` (serialized)      string, base64
 TIMESTAMP   ``int``, nanoseconds since  string, RFC 3339 that ends with Z
             the epoch
-ARRAY       ``list``                    list; only as a parameter
-STRUCT      ``dict`` by field name      none: only inside of a query
+ARRAY       ``list``                    list; as a parameter or in an answer
+STRUCT      ``dict`` by field name      list of its fields; only in an ARRAY
 ==========  ==========================  ===============================================================
 
 NULL is None everywhere.
@@ -24,6 +24,7 @@ import binascii
 import calendar
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -88,13 +89,20 @@ class Type:
             return cls(code)
         if code == "ARRAY":
             return array(cls.from_proto(message.array_element_type))
+        if code == "STRUCT":
+            return cls(code, fields=tuple((one.name, cls.from_proto(one.type_)) for one in message.struct_type.fields))
         raise ValueError(f"the type {code} is not one that this fake takes as a parameter")
 
     def to_proto(self) -> Any:
         """As a ``google.spanner.v1.Type`` (the raw protobuf class), for ``StructType.Field.type_``."""
         from google.cloud.spanner_v1 import types
 
-        return types.Type.pb(types.Type(code=getattr(types.TypeCode, self.code), proto_type_fqn=self.proto))
+        made = types.Type.pb(types.Type(code=getattr(types.TypeCode, self.code), proto_type_fqn=self.proto))
+        if self.element is not None:
+            made.array_element_type.CopyFrom(self.element.to_proto())
+        for name, type_ in self.fields:
+            made.struct_type.fields.add(name=name, type_=type_.to_proto())
+        return made
 
     @property
     def ddl(self) -> str:
@@ -163,12 +171,14 @@ def decode(type_: Type, value: struct_pb2.Value) -> Any:
     if kind == "null_value":
         return None
     code = type_.code
-    if kind == "string_value" and code not in ("BOOL", "ARRAY"):
+    if kind == "string_value" and code not in ("BOOL", "ARRAY", "STRUCT"):
         return _from_text(code, value.string_value)
     if kind == "bool_value" and code == "BOOL":
         return value.bool_value
     if kind == "list_value" and type_.element is not None:
         return [decode(type_.element, item) for item in value.list_value.values]
+    if kind == "list_value" and code == "STRUCT" and len(value.list_value.values) == len(type_.fields):
+        return {name: decode(own, item) for (name, own), item in zip(type_.fields, value.list_value.values)}
     raise ValueError(f"Could not parse {str(value).strip() or 'a Value without a kind'} as {type_}")
 
 
@@ -188,15 +198,23 @@ def _from_text(code: str, text: str) -> Any:
 
 
 def encode(type_: Type, value: Any) -> struct_pb2.Value:
-    """The wire form of a value in a column."""
+    """The wire form of a value in an answer."""
     code = type_.code
     if value is None:
         return struct_pb2.Value(null_value=struct_pb2.NULL_VALUE)
     if code == "BOOL":
         return struct_pb2.Value(bool_value=value)
+    if type_.element is not None:
+        return _list(encode(type_.element, item) for item in value)
+    if code == "STRUCT":
+        return _list(encode(own, value[name]) for name, own in type_.fields)
     if code in ("BYTES", "PROTO"):
         return struct_pb2.Value(string_value=base64.b64encode(value).decode())
     return struct_pb2.Value(string_value=format_timestamp(value) if code == "TIMESTAMP" else str(value))
+
+
+def _list(values: Iterable[struct_pb2.Value]) -> struct_pb2.Value:
+    return struct_pb2.Value(list_value=struct_pb2.ListValue(values=list(values)))
 
 
 def check_size(type_: Type, value: Any) -> None:
