@@ -15,6 +15,7 @@ from benchmarks import (
     bench_import,
     bench_lifecycle,
     bench_recovery,
+    bench_remote,
     bench_servers,
     bench_sleepers,
     bench_steps,
@@ -38,6 +39,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         bench_growth,
         bench_import,
         bench_steps,
+        bench_remote,
         bench_telemetry,
     )
 }

@@ -23,6 +23,10 @@ COLOURS = {
     "dbos-pg": "#8d5a97",
     "restate": "#00798c",
     "api-core": "#edae49",
+    "azure-core": "#3a86c8",
+    "azure-core-1s": "#8d5a97",
+    "off": "#808080",
+    "nobody": "#b0b0b0",
 }
 WIDE = 20.0
 """Largest over smallest bar, from which on the axis is logarithmic."""
