@@ -14,6 +14,7 @@ from benchmarks import (
     bench_growth,
     bench_import,
     bench_lifecycle,
+    bench_queues,
     bench_recovery,
     bench_remote,
     bench_servers,
@@ -41,6 +42,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         bench_steps,
         bench_remote,
         bench_telemetry,
+        bench_queues,
     )
 }
 PAGE = ROOT / "docs" / "benchmarks.md"

@@ -21,6 +21,8 @@ COLOURS = {
     "dbos": "#d1495b",
     "dbos-wal": "#edae49",
     "dbos-pg": "#8d5a97",
+    "dbos-often": "#edae49",
+    "dbos-pg-often": "#c9a0dc",
     "restate": "#00798c",
     "api-core": "#edae49",
     "azure-core": "#3a86c8",
