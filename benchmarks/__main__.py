@@ -1,4 +1,7 @@
-"""``python -m benchmarks run`` measures, ``python -m benchmarks report`` writes ``docs/benchmarks.md`` from that."""
+"""``python -m benchmarks run`` measures, ``python -m benchmarks report`` writes ``docs/benchmarks.md`` from that.
+
+``python -m benchmarks costs`` prints the table of ``docs/performance.md``: how each cost grows as its work grows.
+"""
 
 from __future__ import annotations
 
@@ -65,6 +68,8 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     report = commands.add_parser("report", help=f"write {PAGE.relative_to(ROOT)}")
     report.add_argument("--json", type=Path, default=RESULTS, help="results of `run`")
     report.add_argument("--page", type=Path, default=PAGE)
+    grown = commands.add_parser("costs", help="print how each cost grows as its work grows")
+    grown.add_argument("--json", type=Path, default=RESULTS, help="results of `run`")
     arguments = parser.parse_args(words)
     if arguments.command == "run":
         arguments.only = [key for key in arguments.only.split(",") if key] or list(BENCHMARKS)
@@ -100,12 +105,23 @@ def report(arguments: argparse.Namespace) -> None:
     from benchmarks.charts import draw
     from benchmarks.report import page
 
-    lines = load(arguments.json)
-    if not lines:
-        sys.exit(f"{arguments.json} has no results: run `python -m benchmarks run --json {arguments.json}` first")
+    lines = _results(arguments.json)
     charts = draw(lines, BENCHMARKS, arguments.page.with_suffix(""))
     arguments.page.write_text(page(lines, BENCHMARKS, charts), encoding="utf-8")
     _tell(f"wrote {arguments.page} and {len(charts)} charts")
+
+
+def costs(arguments: argparse.Namespace) -> None:
+    from benchmarks.costs import costs
+
+    print(costs(_results(arguments.json)))
+
+
+def _results(path: Path) -> list[Line]:
+    lines = load(path)
+    if not lines:
+        sys.exit(f"{path} has no results: run `python -m benchmarks run --json {path}` first")
+    return lines
 
 
 def _tell(text: str) -> None:
@@ -114,7 +130,7 @@ def _tell(text: str) -> None:
 
 def main() -> None:
     arguments = parse()
-    {"run": run, "report": report}[arguments.command](arguments)
+    {"run": run, "report": report, "costs": costs}[arguments.command](arguments)
 
 
 if __name__ == "__main__":
