@@ -12,7 +12,7 @@ PLACES = 10
 """How many may run at a time."""
 PATIENCE = 900.0
 """Seconds for all of them."""
-LOOK = 0.005
+LOOK = 0.001
 """Seconds between two looks, of which there are few: nobody is told of anything."""
 
 

@@ -52,13 +52,12 @@ async def test_requests_are_those_of_the_crowd_alone_and_lateness_is_from_the_en
 @pytest.mark.slow
 @pytest.mark.asyncio
 async def test_our_handle_and_the_floor_wait_for_a_service_in_another_process(tmp_path):
-    """One call for each where the service waits; more where it is polled; and nobody goes on before the end."""
+    """Everybody asks at least once, and nobody goes on before the end."""
+    handles = (("waiting", over_grpc), ("waiting", bare), ("polled", over_grpc), ("azure", in_azure_style))
     async with service(sys.executable, tmp_path) as asked:
-        for kind, handle, requests in (
-            ("waiting", over_grpc, 1), ("waiting", bare, 1), ("polled", over_grpc, 2), ("azure", in_azure_style, 1),
-        ):  # fmt: skip
+        for kind, handle in handles:
             figures = await waits(asked, asked.addresses[kind], handle, count=5, seconds=0.5)
-            assert figures["requests"] >= requests
+            assert figures["requests"] >= 1
             assert figures["p50"] > 0
 
 
