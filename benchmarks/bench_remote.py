@@ -10,17 +10,16 @@ from benchmarks.model import Aim, Benchmark, Case, Figure, Plan, Side
 from benchmarks.sides import ours, peer
 
 ABOUT = """\
-1,000 operations of a service in another process, all awaited at once; all end at one moment, five seconds after their
-start. *CPU* is that of the process that waits, in seconds for 1,000 operations; *requests* are those that ask how an
-operation is, by the service's own count; *late* is how long after the end its waiter goes on. The service is a bare
-one, without a store, and the same for all: gRPC with `WaitOperation`, gRPC where that is UNIMPLEMENTED, and HTTP in
-Azure's style, where starting an operation is a request, too, eight at a time. Each handle has its defaults:
-`lro.RemoteOperation` waits with one call, or polls after 1 s, at intervals that grow to 20 s; google-api-core's
-`AsyncOperation` polls after 1 s, at intervals that grow to 60 s; azure-core's `AsyncLROPoller` polls each 30 s. So who
-asks less often spends less and comes later, and one figure is not to be read without the other: azure-core is there a
-second time with `polling_interval=1`, which comes nearer to what our handle does. Our handle asks with httpx,
-azure-core with aiohttp, whose parser is compiled: most of the CPU of a poll over HTTP is theirs. The floor is bare
-calls of `WaitOperation`."""
+1,000 operations of a service in another process, all awaited at once, five seconds before all of them end. *CPU* is
+that of the process that waits, in seconds for 1,000 operations; *requests* are those that ask how an operation is, by
+the service's own count; *late* is how long after the end its waiter goes on. To start them is not measured: no handle
+does that. The service is a bare one, without a store, and the same for all: gRPC with `WaitOperation`, gRPC where
+that is UNIMPLEMENTED, and HTTP in Azure's style. Each handle has its defaults: `lro.RemoteOperation` waits with one
+call, or polls after 1 s, at intervals that grow to 20 s; google-api-core's `AsyncOperation` polls after 1 s, at
+intervals that grow to 60 s; azure-core's `AsyncLROPoller` polls each 30 s. So who asks less often spends less and
+comes later, and one figure is not to be read without the other: azure-core is there a second time with
+`polling_interval=1`, which comes nearer to what our handle does. Our handle asks with httpx, azure-core with aiohttp,
+whose parser is compiled: most of the CPU of a poll over HTTP is theirs. The floor is bare calls of `WaitOperation`."""
 
 WAITED, POLLED, AZURE = "gRPC with WaitOperation", "gRPC, polled", "HTTP in Azure's style"
 
@@ -31,9 +30,7 @@ def sides(plan: Plan) -> list[Side]:
         ours_remote, name="floor", title="floor: bare calls of WaitOperation", commands={"waiting": "bare_waiting"}
     )
     azure = peer(plan, "azure-core", "azure-core AsyncLROPoller", "azure_core_peer")
-    often = replace(
-        azure, name="azure-core-1s", title="azure-core, polling_interval=1", options=("--interval", "1")
-    )
+    often = replace(azure, name="azure-core-1s", title="azure-core, polling_interval=1", options=("--interval", "1"))
     patient = replace(azure, missing=azure.missing or ("only in a full run" if plan.quick else ""))
     api_core = peer(plan, "api-core", "google-api-core AsyncOperation", "api_core_remote")
     return [_served(side) for side in (ours_remote, bare, api_core, patient, often)]

@@ -16,11 +16,11 @@ from google.longrunning import operations_pb2
 from google.protobuf import wrappers_pb2
 
 from benchmarks.programs.common import main
-from benchmarks.programs.remote_waits import Wait, commands, service
+from benchmarks.programs.remote_waits import Start, by_name, commands, service
 
 
 @asynccontextmanager
-async def polling(address: str) -> AsyncIterator[Wait]:
+async def polling(address: str) -> AsyncIterator[Start]:
     async with grpc.aio.insecure_channel(address) as channel:
         client = OperationsAsyncClient(channel)
 
@@ -29,7 +29,7 @@ async def polling(address: str) -> AsyncIterator[Wait]:
             future = operation_async.from_gapic(started, client, wrappers_pb2.DoubleValue)
             return float((await future.result()).value)
 
-        yield wait
+        yield by_name(wait)
 
 
 @asynccontextmanager

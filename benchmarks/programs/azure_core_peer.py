@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import platform
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,24 +17,26 @@ from azure.core.polling.async_base_polling import AsyncLROBasePolling
 from azure.core.rest import HttpRequest
 
 from benchmarks.programs.common import main
-from benchmarks.programs.remote_waits import STARTS, Wait, commands, service
+from benchmarks.programs.remote_waits import Start, Wait, commands, service
 
 
 @asynccontextmanager
-async def polling(address: str, *, interval: str) -> AsyncIterator[Wait]:
+async def polling(address: str, *, interval: str) -> AsyncIterator[Start]:
     """Args: interval: Seconds; "" for azure-core's default."""
     async with AsyncPipelineClient(address, policies=[RequestIdPolicy()]) as client:
-        starting = asyncio.Semaphore(STARTS)
 
-        async def wait(name: str) -> float:
+        async def start(name: str) -> Wait:
             request = HttpRequest("POST", f"{address}/{name}")
-            async with starting:
-                answer: Any = await client.send_request(request, _return_pipeline_response=True)
-            method = AsyncLROBasePolling(float(interval)) if interval else AsyncLROBasePolling()
-            poller: Any = AsyncLROPoller(client, answer, lambda last: last.http_response.json(), method)
-            return float((await poller.result())["result"])
+            answer: Any = await client.send_request(request, _return_pipeline_response=True)
 
-        yield wait
+            async def wait() -> float:
+                method = AsyncLROBasePolling(float(interval)) if interval else AsyncLROBasePolling()
+                poller: Any = AsyncLROPoller(client, answer, lambda last: last.http_response.json(), method)
+                return float((await poller.result())["result"])
+
+            return wait
+
+        yield start
 
 
 @asynccontextmanager

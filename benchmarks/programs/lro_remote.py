@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -17,11 +16,11 @@ from google.protobuf import duration_pb2, wrappers_pb2
 import lro_aio as lro
 from benchmarks.programs.common import main
 from benchmarks.programs.lro_common import hello
-from benchmarks.programs.remote_waits import STARTS, Wait, commands, service
+from benchmarks.programs.remote_waits import Start, Wait, by_name, commands, service
 
 
 @asynccontextmanager
-async def over_grpc(address: str) -> AsyncIterator[Wait]:
+async def over_grpc(address: str) -> AsyncIterator[Start]:
     async with grpc.aio.insecure_channel(address) as channel:
         transport = lro.remote.GrpcTransport(channel)
 
@@ -29,25 +28,27 @@ async def over_grpc(address: str) -> AsyncIterator[Wait]:
             started = operations_pb2.Operation(name=name)
             return (await lro.RemoteOperation(transport, started, response_type=wrappers_pb2.DoubleValue)).value
 
-        yield wait
+        yield by_name(wait)
 
 
 @asynccontextmanager
-async def in_azure_style(address: str) -> AsyncIterator[Wait]:
+async def in_azure_style(address: str) -> AsyncIterator[Start]:
     async with httpx.AsyncClient(base_url=address, timeout=60) as http:
         transport = lro.remote.HttpTransport(http, address, style="azure")
-        starting = asyncio.Semaphore(STARTS)
 
-        async def wait(name: str) -> float:
-            async with starting:
-                started = await http.post(f"/{name}")
-            return await lro.RemoteOperation(transport, started, response_type=float)
+        async def start(name: str) -> Wait:
+            started = await http.post(f"/{name}")
 
-        yield wait
+            async def wait() -> float:
+                return await lro.RemoteOperation(transport, started, response_type=float)
+
+            return wait
+
+        yield start
 
 
 @asynccontextmanager
-async def bare(address: str) -> AsyncIterator[Wait]:
+async def bare(address: str) -> AsyncIterator[Start]:
     async with grpc.aio.insecure_channel(address) as channel:
         stub: Any = operations_pb2_grpc.OperationsStub(channel)
         timeout = duration_pb2.Duration(seconds=60)
@@ -56,7 +57,7 @@ async def bare(address: str) -> AsyncIterator[Wait]:
             operation = await stub.WaitOperation(operations_pb2.WaitOperationRequest(name=name, timeout=timeout))
             return wrappers_pb2.DoubleValue.FromString(operation.response.value).value
 
-        yield wait
+        yield by_name(wait)
 
 
 @asynccontextmanager

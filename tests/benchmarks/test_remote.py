@@ -11,7 +11,7 @@ import pytest
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.model import Plan
 from benchmarks.programs.lro_remote import bare, in_azure_style, over_grpc
-from benchmarks.programs.remote_waits import service, waits
+from benchmarks.programs.remote_waits import by_name, service, waits
 
 
 class AskedService:
@@ -19,7 +19,7 @@ class AskedService:
 
     def __init__(self):
         self.requests = 7  # of somebody before
-        self.addresses = {}
+        self.addresses = {"polled": "somewhere"}
 
     async def asked(self):
         requests, self.requests = self.requests, 0
@@ -40,9 +40,9 @@ async def test_requests_are_those_of_the_crowd_alone_and_lateness_is_from_the_en
             asked.requests += 2
             return time.time() - 0.25
 
-        yield wait
+        yield by_name(wait)
 
-    figures = await waits(asked, "somewhere", handle, count=10, seconds=0.0)
+    figures = await waits(asked, "polled", handle, count=10, seconds=0.1)
     assert len(waiting) == 10
     assert figures["requests"] == 2.0
     assert figures["p50"] >= 250
@@ -56,7 +56,7 @@ async def test_our_handle_and_the_floor_wait_for_a_service_in_another_process(tm
     handles = (("waiting", over_grpc), ("waiting", bare), ("polled", over_grpc), ("azure", in_azure_style))
     async with service(sys.executable, tmp_path) as asked:
         for kind, handle in handles:
-            figures = await waits(asked, asked.addresses[kind], handle, count=5, seconds=0.5)
+            figures = await waits(asked, kind, handle, count=5, seconds=0.5)
             assert figures["requests"] >= 1
             assert figures["p50"] > 0
 
