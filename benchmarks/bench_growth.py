@@ -20,7 +20,7 @@ that of all of them, the delays are those of one."""
 
 FULL = "lro-full"
 ONE = frozenset({"lro"})
-WAKE, LIST, SWEEP = "2,000 due at once", "list with a filter", "repair pass"
+LIST, SWEEP = "list with a filter", "repair pass"
 
 
 def sides(plan: Plan) -> list[Side]:
@@ -33,6 +33,11 @@ def sides(plan: Plan) -> list[Side]:
 def processes(number: int) -> str:
     """Title of a case."""
     return f"{number} process{'es' if number > 1 else ''} on one file, concurrency 32 each"
+
+
+def due(number: int) -> str:
+    """Title of a case."""
+    return f"{number:,} due at once"
 
 
 def steps(number: int) -> str:
@@ -52,7 +57,7 @@ def purge(number: int) -> str:
 
 def cases(plan: Plan) -> list[Case]:
     seconds = plan.pick(3.0, 0.5)
-    repeats = plan.pick(100, 10)
+    repeats, sleepers = plan.pick((100, 2000), (10, 100))
     runs = [
         Case(title=f"a, concurrency {number}", order={"do": "lifecycle", "concurrency": number, "seconds": seconds})
         for number in (1, 32, 256)
@@ -71,7 +76,7 @@ def cases(plan: Plan) -> list[Case]:
         Case(title=LIST, order={"do": "list", "repeats": repeats}),
         Case(title=SWEEP, order={"do": "sweep", "repeats": repeats}),
         Case(title="size", order={"do": "size"}),
-        Case(title=WAKE, order={"do": "wake", "count": plan.pick(2000, 100)}),
+        Case(title=due(sleepers), order={"do": "wake", "count": sleepers}),
         *_of_one_operation(plan, repeats),
         *(
             Case(title=purge(number), order={"do": "purge", "count": number}, sides=who)

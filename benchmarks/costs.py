@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.bench_growth import FULL, LIST, SWEEP, WAKE, processes, purge, steps, timeline
+from benchmarks.bench_growth import FULL, LIST, SWEEP, due, processes, purge, steps, timeline
 from benchmarks.harness import Line, ratio
 from benchmarks.report import number, table
 
@@ -74,7 +74,7 @@ GROWTHS = (
         )
         for many in (2, 10)
     ),
-    _by_rows("Wake-up: time", WAKE, "each"),
+    _by_rows("Wake-up: time", due(2000), "each"),
     _by_case(
         "Wake-up: CPU",
         "sleepers due at once",

@@ -34,7 +34,7 @@ REASONS = ("SOURCE_GONE", "DISK_FULL", "OPERATION_FAILED")
 """Of the failed ones, in turns."""
 
 
-def fill(path: Path, *, finished: int, suspended: int, failed: int = 0, retention: float = RETENTION) -> None:
+def fill(path: Path, *, finished: int, suspended: int, failed: int = 0) -> None:
     """Put so many rows into a store, and so many failed ones.
 
     The rows are written with the store's own statement, yet without waiting for the disk: nothing is measured here.
@@ -42,13 +42,20 @@ def fill(path: Path, *, finished: int, suspended: int, failed: int = 0, retentio
     store = lro.SqliteStore(path)
     store.open()
     store.close()
-    total = finished + suspended + failed
+    _write(path, _records(finished, suspended, failed))
+
+
+def expire(path: Path, count: int) -> None:
+    """Put so many rows into a store that have expired: of a day before all others, since what expires is the oldest."""
+    now, terms = time.time(), _terms(retention=1.0)
+    _write(path, (_trivial(now - SPAN - 86400.0 * (1 - index / count), terms) for index in range(count)))
+
+
+def _write(path: Path, records: Iterator[Record]) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("PRAGMA cache_size = -262144")  # KiB
-        records = _records(finished, suspended, failed, retention)
-        for first in range(0, total, BATCH):
-            batch = {record.name: record for record in islice(records, min(BATCH, total - first))}
+        while batch := {record.name: record for record in islice(records, BATCH)}:
             connection.execute("BEGIN")
             write(connection, {}, batch)
             append(connection, [entry for record in batch.values() for entry in _steps(record)])
@@ -58,11 +65,10 @@ def fill(path: Path, *, finished: int, suspended: int, failed: int = 0, retentio
         os.fsync(file.fileno())
 
 
-def _records(finished: int, suspended: int, failed: int, retention: float) -> Iterator[Record]:
+def _records(finished: int, suspended: int, failed: int) -> Iterator[Record]:
     """Of the kind of ``lro_runs``; the sleepers are spread evenly among the others, and so are the failed ones."""
     total, now = finished + suspended + failed, time.time()
-    terms = transitions.Claimant(owner="benchmark:1:0", lease=30.0, max_attempts=5, retention=retention)
-    left = failed
+    terms, left = _terms(RETENTION), failed
     for index in range(total):
         asleep = (index + 1) * suspended // total > index * suspended // total
         made = now - SPAN * (1 - index / total)
@@ -71,6 +77,10 @@ def _records(finished: int, suspended: int, failed: int, retention: float) -> It
             yield _failed(made, terms, REASONS[left % len(REASONS)])
         else:
             yield _sleeper(made, now, terms) if asleep else _trivial(made, terms)
+
+
+def _terms(retention: float) -> transitions.Claimant:
+    return transitions.Claimant(owner="benchmark:1:0", lease=30.0, max_attempts=5, retention=retention)
 
 
 def _trivial(made: float, terms: transitions.Claimant) -> Record:

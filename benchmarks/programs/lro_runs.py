@@ -18,7 +18,7 @@ from google.protobuf import wrappers_pb2
 import lro_aio as lro
 from benchmarks.programs.common import Figures, Meter, callers, main, spread
 from benchmarks.programs.lro_common import CountedPostgres, CountedStore, counted, hello, in_memory
-from benchmarks.programs.lro_fill import fill
+from benchmarks.programs.lro_fill import expire, fill
 
 PAGE = 100
 """Operations of a page of a list."""
@@ -152,7 +152,7 @@ class Program:
 
     async def purge(self, count: int) -> Figures:
         """Removes what has expired, with its journal, as a sweep does: so many rows to a transaction."""
-        await asyncio.to_thread(fill, self._folder / "operations.db", finished=count, suspended=0, retention=1.0)
+        await asyncio.to_thread(expire, self._folder / "operations.db", count)
         removed, meter, batch = 0, Meter(), lro.SweepPolicy().purge_batch
         while new := await asyncio.to_thread(self._store.purge, now=time.time(), limit=batch):
             removed += new

@@ -1,4 +1,4 @@
-"""Operations that wait in the line of a queue: what every side of ``bench_queues`` shares. The standard library alone."""
+"""Operations that wait in the line of a queue: what all sides of ``bench_queues`` share. The standard library alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the handles of ``bench_remote`` share: the service in another process, and a crowd that waits for its operations.
+"""What the handles of ``bench_remote`` share: the service in another process, and the crowd that waits for it.
 
 The standard library alone: the peers run in environments of their own.
 """
