@@ -1,6 +1,7 @@
 """``python -m benchmarks run`` measures, ``python -m benchmarks report`` writes ``docs/benchmarks.md`` from that.
 
-``python -m benchmarks costs`` prints the table of ``docs/performance.md``: how each cost grows as its work grows.
+The report writes the table of ``docs/performance.md`` too, of how each cost grows as its work grows, which
+``python -m benchmarks costs`` prints.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     )
 }
 PAGE = ROOT / "docs" / "benchmarks.md"
+COSTS = ROOT / "docs" / "performance.md"
 RESULTS = ROOT / "docs" / "benchmarks" / "results.jsonl"
 
 
@@ -65,9 +67,10 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
         "--pg", default="", help="DSN of a PostgreSQL server, for us and DBOS: postgresql://user@host/database"
     )
     run.add_argument("--no-peers", action="store_true", help="measure only ourselves and the floors")
-    report = commands.add_parser("report", help=f"write {PAGE.relative_to(ROOT)}")
+    report = commands.add_parser("report", help=f"write {PAGE.relative_to(ROOT)}, and the table of {COSTS.name}")
     report.add_argument("--json", type=Path, default=RESULTS, help="results of `run`")
     report.add_argument("--page", type=Path, default=PAGE)
+    report.add_argument("--costs", type=Path, default=COSTS)
     grown = commands.add_parser("costs", help="print how each cost grows as its work grows")
     grown.add_argument("--json", type=Path, default=RESULTS, help="results of `run`")
     arguments = parser.parse_args(words)
@@ -103,12 +106,15 @@ def run(arguments: argparse.Namespace) -> None:
 
 def report(arguments: argparse.Namespace) -> None:
     from benchmarks.charts import draw
+    from benchmarks.costs import renewed
     from benchmarks.report import page
 
     lines = _results(arguments.json)
     charts = draw(lines, BENCHMARKS, arguments.page.with_suffix(""))
     arguments.page.write_text(page(lines, BENCHMARKS, charts), encoding="utf-8")
-    _tell(f"wrote {arguments.page} and {len(charts)} charts")
+    costly = arguments.costs.read_text(encoding="utf-8")
+    arguments.costs.write_text(renewed(costly, lines), encoding="utf-8")
+    _tell(f"wrote {arguments.page}, {len(charts)} charts and the table of {arguments.costs}")
 
 
 def costs(arguments: argparse.Namespace) -> None:

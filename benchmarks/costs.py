@@ -130,6 +130,23 @@ GROWTHS = (
 )
 
 
+BEGIN, END = "<!-- costs -->\n", "<!-- end of costs -->\n"
+"""Around the table, in a page."""
+
+
+def renewed(page: str, lines: Sequence[Line]) -> str:
+    """A page with the table of these results in the place of its own.
+
+    Raises:
+        ValueError: It has no place for one.
+    """
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"the page has no {BEGIN.strip()} with an {END.strip()} after it")
+    return f"{before}{begin}\n{costs(lines)}\n\n{end}{after}"
+
+
 def costs(lines: Sequence[Line]) -> str:
     """The table, in Markdown."""
     head = ("Cost", "What grows", "from", "to", "it costs, times", "benchmark")

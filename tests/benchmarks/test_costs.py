@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks.__main__ import BENCHMARKS
-from benchmarks.costs import GROWTHS, costs
+from benchmarks.__main__ import BENCHMARKS, COSTS
+from benchmarks.costs import BEGIN, END, GROWTHS, costs, renewed
 from benchmarks.model import Plan
 from benchmarks.results import save
 
@@ -50,3 +50,16 @@ def test_one_command_prints_the_table(tmp_path, capsys):
     assert capsys.readouterr().out == costs(LINES) + "\n"
     with pytest.raises(SystemExit, match="has no results"):
         command.costs(command.parse(["costs", "--json", str(tmp_path / "none.jsonl")]))
+
+
+def test_a_report_renews_the_table_of_the_page_and_nothing_else():
+    page = f"before\n{BEGIN}\nold\n\n{END}after\n"
+    renewed_page = renewed(page, LINES)
+    assert renewed_page == f"before\n{BEGIN}\n{costs(LINES)}\n\n{END}after\n"
+    assert renewed(renewed_page, LINES) == renewed_page
+    with pytest.raises(ValueError, match="has no <!-- costs -->"):
+        renewed("no place", LINES)
+
+
+def test_the_page_has_a_place_for_the_table():
+    assert "| Cost | What grows |" in renewed(COSTS.read_text(encoding="utf-8"), LINES)
