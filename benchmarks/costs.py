@@ -42,9 +42,18 @@ def _by_rows(cost: str, case: str, figure: str, *, inverse: bool = False) -> Gro
 
 
 def _by_case(
-    cost: str, grows: str, less: str, more: str, *, of: str, figure: str, cases: tuple[str, str], inverse: bool = False
+    cost: str,
+    grows: str,
+    less: str,
+    more: str,
+    *,
+    of: str,
+    figure: str,
+    cases: tuple[str, str],
+    inverse: bool = False,
+    side: str = "lro",
 ) -> Growth:
-    before, after = ((case, "lro") for case in cases)
+    before, after = ((case, side) for case in cases)
     return Growth(
         cost=cost,
         grows=grows,
@@ -97,15 +106,19 @@ GROWTHS = (
         cases=(steps(100), steps(1000)),
         inverse=True,
     ),
-    _by_case(
-        "Hand-over of a place in a queue: time",
-        "operations that wait",
-        "1,000",
-        "10,000",
-        of="l",
-        figure="rate",
-        cases=("1,000 waiting", "10,000 waiting"),
-        inverse=True,
+    *(
+        _by_case(
+            f"Hand-over of a place in a queue, on {store}: time",
+            "operations that wait",
+            "1,000",
+            "10,000",
+            of="l",
+            figure="rate",
+            cases=("1,000 waiting", "10,000 waiting"),
+            inverse=True,
+            side=side,
+        )
+        for side, store in (("lro", "SQLite"), ("lro-pg", "PostgreSQL"))
     ),
     _by_rows("Timeline of an operation: time", timeline(100), "p50"),
     _by_case(
