@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ COLOURS = {
 }
 WIDE = 20.0
 """Largest over smallest bar, from which on the axis is logarithmic."""
+LETTERS = 110
+"""Of all titles of cases beside each other."""
 
 
 def draw(lines: Sequence[Line], benchmarks: Mapping[str, Benchmark], folder: Path) -> dict[str, str]:
@@ -85,7 +88,8 @@ def _finish(axes: Any, benchmark: Benchmark, cases: Sequence[str], values: Seque
         axes.set_yscale("log")
         unit += " (logarithmic)"
     axes.set_ylabel(unit)
-    axes.set_xticks(range(len(cases)), cases)
+    wide = max(10, LETTERS // len(cases))
+    axes.set_xticks(range(len(cases)), [textwrap.fill(case, wide) for case in cases], size=9 if len(cases) < 6 else 6)
     axes.set_title(f"{benchmark.title}: {'more' if benchmark.more_is_better else 'less'} is better", size=10)
     # Below the picture: inside, it would hide the figures of some chart.
     axes.figure.legend(loc="outside lower center", ncols=4, fontsize=7, frameon=False)
