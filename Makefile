@@ -130,13 +130,14 @@ bench-dashboard: $(VENV)/.dev  ## the dashboard's pages over a million rows, and
 
 # Each peer in an environment of its own: they pin what the package must not be held to. One that cannot be installed
 # here is left out, and the report says so.
+define PEER
+$(PYTHON) -m venv $(PEERS)/$(1)
+$(PEERS)/$(1)/bin/python -m pip install --quiet --requirement benchmarks/peers/$(1).txt || rm -rf $(PEERS)/$(1)
+
+endef
+
 bench-peers:  ## install what the benchmarks compare with
-	$(PYTHON) -m venv $(PEERS)/dbos
-	-$(PEERS)/dbos/bin/python -m pip install --quiet --requirement benchmarks/peers/dbos.txt
-	$(PYTHON) -m venv $(PEERS)/api-core
-	-$(PEERS)/api-core/bin/python -m pip install --quiet --requirement benchmarks/peers/api-core.txt
-	$(PYTHON) -m venv $(PEERS)/restate
-	-$(PEERS)/restate/bin/python -m pip install --quiet --requirement benchmarks/peers/restate.txt
+	$(foreach name,dbos api-core azure-core restate,$(call PEER,$(name)))
 	mkdir -p $(PEERS)/restate-server
 	cp benchmarks/peers/package.json $(PEERS)/restate-server/
 	-cd $(PEERS)/restate-server && npm install --silent --ignore-scripts --no-audit --no-fund

@@ -1,4 +1,8 @@
-"""``python -m benchmarks run`` measures, ``python -m benchmarks report`` writes ``docs/benchmarks.md`` from that."""
+"""``python -m benchmarks run`` measures, ``python -m benchmarks report`` writes ``docs/benchmarks.md`` from that.
+
+The report writes the table of ``docs/performance.md`` too, of how each cost grows as its work grows, which
+``python -m benchmarks costs`` prints.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,9 @@ from benchmarks import (
     bench_growth,
     bench_import,
     bench_lifecycle,
+    bench_queues,
     bench_recovery,
+    bench_remote,
     bench_servers,
     bench_sleepers,
     bench_steps,
@@ -38,10 +44,13 @@ BENCHMARKS: dict[str, Benchmark] = {
         bench_growth,
         bench_import,
         bench_steps,
+        bench_remote,
         bench_telemetry,
+        bench_queues,
     )
 }
 PAGE = ROOT / "docs" / "benchmarks.md"
+COSTS = ROOT / "docs" / "performance.md"
 RESULTS = ROOT / "docs" / "benchmarks" / "results.jsonl"
 
 
@@ -58,9 +67,12 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
         "--pg", default="", help="DSN of a PostgreSQL server, for us and DBOS: postgresql://user@host/database"
     )
     run.add_argument("--no-peers", action="store_true", help="measure only ourselves and the floors")
-    report = commands.add_parser("report", help=f"write {PAGE.relative_to(ROOT)}")
+    report = commands.add_parser("report", help=f"write {PAGE.relative_to(ROOT)}, and the table of {COSTS.name}")
     report.add_argument("--json", type=Path, default=RESULTS, help="results of `run`")
     report.add_argument("--page", type=Path, default=PAGE)
+    report.add_argument("--costs", type=Path, default=COSTS)
+    grown = commands.add_parser("costs", help="print how each cost grows as its work grows")
+    grown.add_argument("--json", type=Path, default=RESULTS, help="results of `run`")
     arguments = parser.parse_args(words)
     if arguments.command == "run":
         arguments.only = [key for key in arguments.only.split(",") if key] or list(BENCHMARKS)
@@ -94,14 +106,28 @@ def run(arguments: argparse.Namespace) -> None:
 
 def report(arguments: argparse.Namespace) -> None:
     from benchmarks.charts import draw
+    from benchmarks.costs import renewed
     from benchmarks.report import page
 
-    lines = load(arguments.json)
-    if not lines:
-        sys.exit(f"{arguments.json} has no results: run `python -m benchmarks run --json {arguments.json}` first")
+    lines = _results(arguments.json)
     charts = draw(lines, BENCHMARKS, arguments.page.with_suffix(""))
     arguments.page.write_text(page(lines, BENCHMARKS, charts), encoding="utf-8")
-    _tell(f"wrote {arguments.page} and {len(charts)} charts")
+    costly = arguments.costs.read_text(encoding="utf-8")
+    arguments.costs.write_text(renewed(costly, lines), encoding="utf-8")
+    _tell(f"wrote {arguments.page}, {len(charts)} charts and the table of {arguments.costs}")
+
+
+def costs(arguments: argparse.Namespace) -> None:
+    from benchmarks.costs import costs
+
+    print(costs(_results(arguments.json)))
+
+
+def _results(path: Path) -> list[Line]:
+    lines = load(path)
+    if not lines:
+        sys.exit(f"{path} has no results: run `python -m benchmarks run --json {path}` first")
+    return lines
 
 
 def _tell(text: str) -> None:
@@ -110,7 +136,7 @@ def _tell(text: str) -> None:
 
 def main() -> None:
     arguments = parse()
-    {"run": run, "report": report}[arguments.command](arguments)
+    {"run": run, "report": report, "costs": costs}[arguments.command](arguments)
 
 
 if __name__ == "__main__":

@@ -1,222 +1,92 @@
-"""Many operations of another process awaited at once: this package's handle beside the handles in use today.
-
-    python -m benchmarks.bench_remote [--operations 1000] [--seconds 5] [--spread 0] [--rounds 3] [--json]
-
-All start together and end ``--seconds`` later, or each at a moment within ``--spread`` seconds around that. Measured:
-requests made, CPU of this process (the service has its own), and the delay from an operation's end to the moment at
-which its waiter goes on. Contenders take turns, ``--rounds`` times; medians are shown. Each has its own defaults, but
-for the last of azure-core, whose default interval of 30 s no caller would keep for operations of seconds.
-"""
+"""j. Operations of another process, awaited many at a time by the handles that clients have."""
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import contextlib
-import gc
-import json
-import platform
-import random
-import statistics
-import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Self
+from collections.abc import Sequence
+from dataclasses import replace
 
-import grpc.aio
-import httpx
-from azure.core import AsyncPipelineClient
-from azure.core.pipeline.policies import RequestIdPolicy
-from azure.core.polling import AsyncLROPoller
-from azure.core.polling.async_base_polling import AsyncLROBasePolling
-from azure.core.rest import HttpRequest
-from google.api_core import operation_async
-from google.api_core.operations_v1 import OperationsAsyncClient
-from google.longrunning import operations_pb2, operations_pb2_grpc
-from google.protobuf import duration_pb2, wrappers_pb2
+from benchmarks.model import Aim, Benchmark, Case, Figure, Plan, Side
+from benchmarks.sides import ours, peer
 
-import lro_aio as lro
+ABOUT = """\
+1,000 operations of a service in another process, all awaited at once, five seconds before all of them end. *CPU* is
+that of the process that waits, in seconds for 1,000 operations; *requests* are those that ask how an operation is, by
+the service's own count; *late* is how long after the end its waiter goes on. To start them is not measured: no handle
+does that. The service is a bare one, without a store, and the same for all: gRPC with `WaitOperation`, gRPC where
+that is UNIMPLEMENTED, and HTTP in Azure's style. Each handle has its defaults: `lro.RemoteOperation` waits with one
+call, or polls after 1 s, at intervals that grow to 20 s; google-api-core's `AsyncOperation` polls after 1 s, at
+intervals that grow to 60 s; azure-core's `AsyncLROPoller` polls each 30 s. So who asks less often spends less and
+comes later, and one figure is not to be read without the other: azure-core is there a second time with
+`polling_interval=1`, which comes nearer to what our handle does. Our handle asks with httpx, azure-core with aiohttp,
+whose parser is compiled: most of the CPU of a poll over HTTP is theirs. The floor is bare calls of `WaitOperation`."""
 
-Wait = Callable[[str], Awaitable[float]]
-"""Waits for the operation of a name, and gives the moment at which it ended."""
-Contender = Callable[[dict[str, str]], contextlib.AbstractAsyncContextManager[Wait]]
+WAITED, POLLED, AZURE = "gRPC with WaitOperation", "gRPC, polled", "HTTP in Azure's style"
 
 
-STARTS = 8
-"""Requests that start an operation over HTTP, at a time. Those of gRPC are made up: they start by their names."""
+def sides(plan: Plan) -> list[Side]:
+    ours_remote = ours("lro_remote")
+    bare = replace(
+        ours_remote, name="floor", title="floor: bare calls of WaitOperation", commands={"waiting": "bare_waiting"}
+    )
+    azure = peer(plan, "azure-core", "azure-core AsyncLROPoller", "azure_core_peer")
+    often = replace(azure, name="azure-core-1s", title="azure-core, polling_interval=1", options=("--interval", "1"))
+    patient = replace(azure, missing=azure.missing or ("only in a full run" if plan.quick else ""))
+    api_core = peer(plan, "api-core", "google-api-core AsyncOperation", "api_core_remote")
+    return [_served(side) for side in (ours_remote, bare, api_core, patient, often)]
 
 
-def _running(name: str) -> operations_pb2.Operation:
-    return operations_pb2.Operation(name=name)
+def _served(side: Side) -> Side:
+    """The service runs on our interpreter, whoever asks: a peer's environment has no web server."""
+    return replace(side, options=(*side.options, "--service", sys.executable))
 
 
-def ours_on_grpc(kind: str) -> Contender:
-    @contextlib.asynccontextmanager
-    async def contender(addresses: dict[str, str]) -> AsyncIterator[Wait]:
-        async with grpc.aio.insecure_channel(addresses[kind]) as channel:
-            transport = lro.remote.GrpcTransport(channel)
+def cases(plan: Plan) -> Sequence[Case]:
+    count, seconds = plan.pick((1000, 5.0), (50, 1.0))
 
-            async def wait(name: str) -> float:
-                handle = lro.RemoteOperation(transport, _running(name), response_type=wrappers_pb2.DoubleValue)
-                return (await handle).value
+    def case(title: str, command: str, *who: str) -> Case:
+        return Case(title=title, order={"do": command, "count": count, "seconds": seconds}, sides=frozenset(who))
 
-            yield wait
-
-    return contender
+    return [
+        case(WAITED, "waiting", "lro", "floor", "api-core"),
+        case(POLLED, "polled", "lro", "api-core"),
+        case(AZURE, "azure", "lro", "azure-core", "azure-core-1s"),
+    ]
 
 
-def api_core(kind: str) -> Contender:
-    @contextlib.asynccontextmanager
-    async def contender(addresses: dict[str, str]) -> AsyncIterator[Wait]:
-        async with grpc.aio.insecure_channel(addresses[kind]) as channel:
-            client = OperationsAsyncClient(channel)
-
-            async def wait(name: str) -> float:
-                future = operation_async.from_gapic(_running(name), client, wrappers_pb2.DoubleValue)
-                return (await future.result()).value
-
-            yield wait
-
-    return contender
-
-
-@contextlib.asynccontextmanager
-async def bare_waits(addresses: dict[str, str]) -> AsyncIterator[Wait]:
-    async with grpc.aio.insecure_channel(addresses["waiting"]) as channel:
-        stub: Any = operations_pb2_grpc.OperationsStub(channel)
-        request = duration_pb2.Duration(seconds=60)
-
-        async def wait(name: str) -> float:
-            operation = await stub.WaitOperation(operations_pb2.WaitOperationRequest(name=name, timeout=request))
-            return wrappers_pb2.DoubleValue.FromString(operation.response.value).value
-
-        yield wait
-
-
-@contextlib.asynccontextmanager
-async def ours_in_azure_style(addresses: dict[str, str]) -> AsyncIterator[Wait]:
-    async with httpx.AsyncClient(base_url=addresses["azure"], timeout=60) as http:
-        transport = lro.remote.HttpTransport(http, addresses["azure"], style="azure")
-        starting = asyncio.Semaphore(STARTS)
-
-        async def wait(name: str) -> float:
-            async with starting:
-                started = await http.post(f"/{name}")
-            return await lro.RemoteOperation(transport, started, response_type=float)
-
-        yield wait
-
-
-def azure_core(interval: float | None) -> Contender:
-    @contextlib.asynccontextmanager
-    async def contender(addresses: dict[str, str]) -> AsyncIterator[Wait]:
-        async with AsyncPipelineClient(addresses["azure"], policies=[RequestIdPolicy()]) as client:
-            starting = asyncio.Semaphore(STARTS)
-
-            async def wait(name: str) -> float:
-                request = HttpRequest("POST", f"{addresses['azure']}/{name}")
-                async with starting:
-                    answer: Any = await client.send_request(request, _return_pipeline_response=True)
-                method = AsyncLROBasePolling() if interval is None else AsyncLROBasePolling(interval)
-                poller: Any = AsyncLROPoller(client, answer, lambda last: last.http_response.json(), method)
-                return float((await poller.result())["result"])
-
-            yield wait
-
-    return contender
-
-
-CONTENDERS: dict[str, Contender] = {
-    "WaitOperation: this package": ours_on_grpc("waiting"),
-    "WaitOperation: bare calls": bare_waits,
-    "WaitOperation: api_core AsyncOperation": api_core("waiting"),
-    "GetOperation only: this package": ours_on_grpc("polled"),
-    "GetOperation only: api_core AsyncOperation": api_core("polled"),
-    "Azure style: this package": ours_in_azure_style,
-    "Azure style: azure-core AsyncLROPoller": azure_core(None),
-    "Azure style: azure-core, polling_interval=1": azure_core(1.0),
-}
-
-
-class Service:
-    """The other process."""
-
-    def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "benchmarks.remote_service"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.addresses: dict[str, str] = self._line()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(20)
-
-    def asked(self) -> int:
-        """Requests since the last time."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("count\n")
-        self._process.stdin.flush()
-        return sum(self._line().values())
-
-    def _line(self) -> Any:
-        assert self._process.stdout is not None
-        return json.loads(self._process.stdout.readline())
-
-
-async def measure(
-    contender: Contender, service: Service, count: int, seconds: float, spread: float
-) -> dict[str, float]:
-    service.asked()
-    gc.collect()
-    async with contender(service.addresses) as wait:
-        end = time.time() + seconds
-        ends = [end + random.uniform(-spread / 2, spread / 2) for _ in range(count)]
-        delays: list[float] = []
-
-        async def one(name: str) -> None:
-            ended = await wait(name)
-            delays.append(time.time() - ended)
-
-        cpu = time.process_time()
-        await asyncio.gather(*(one(f"operations/{number}-{moment:.6f}") for number, moment in enumerate(ends)))
-        cpu = time.process_time() - cpu
-    cuts = statistics.quantiles(delays, n=100)
-    return {
-        "requests": service.asked(),
-        "CPU s": round(cpu, 3),
-        "delay p50 ms": round(cuts[49] * 1e3, 1),
-        "delay p99 ms": round(cuts[98] * 1e3, 1),
-    }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--operations", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=5.0, help="until they end")
-    parser.add_argument("--spread", type=float, default=0.0, help="seconds over which the ends are spread")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="", help="contenders whose names contain this")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    arguments = parser.parse_args()
-    chosen = {name: made for name, made in CONTENDERS.items() if arguments.only in name}
-    results: dict[str, list[dict[str, float]]] = {name: [] for name in chosen}
-    with Service() as service:
-        for _ in range(arguments.rounds):
-            for name, contender in chosen.items():
-                made = measure(contender, service, arguments.operations, arguments.seconds, arguments.spread)
-                results[name].append(asyncio.run(made))
-    if not arguments.json:
-        print(f"Python {platform.python_version()}, {arguments.operations} operations, medians of {arguments.rounds}")
-    for name, rounds in results.items():
-        medians = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
-        if arguments.json:
-            settings = {key: getattr(arguments, key) for key in ("operations", "seconds", "spread", "rounds")}
-            print(json.dumps({"benchmark": name, **settings, **medians, "all": rounds}), flush=True)
-        else:
-            print(f"{name:<46}" + "   ".join(f"{key} {value:>9,}" for key, value in medians.items()), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARK = Benchmark(
+    key="j",
+    title="Operations of another service",
+    about=ABOUT,
+    sides=sides,
+    cases=cases,
+    figures=(
+        Figure(key="cpu", title="CPU s for 1,000", digits=2),
+        Figure(key="requests", title="requests each", digits=2),
+        Figure(key="p50", title="late p50 ms"),
+        Figure(key="p99", title="late p99 ms"),
+    ),
+    compared="cpu",
+    more_is_better=False,
+    aims=(
+        Aim(
+            what="j. RemoteOperation, Azure style: CPU for 1,000 operations against azure-core",
+            case=AZURE,
+            figure="cpu",
+            against="azure-core",
+            inverse=True,
+            at_least=1,
+        ),
+        *(
+            Aim(
+                what=f"j. RemoteOperation, {case}: CPU for 1,000 operations against google-api-core",
+                case=case,
+                figure="cpu",
+                against="api-core",
+                inverse=True,
+                at_least=1,
+            )
+            for case in (WAITED, POLLED)
+        ),
+    ),
+)

@@ -1,4 +1,4 @@
-"""j. Start -> result as in a, with and without OpenTelemetry."""
+"""k. Start -> result as in a, with and without OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def cases(plan: Plan) -> list[Case]:
 
 
 BENCHMARK = Benchmark(
-    key="j",
+    key="k",
     title="Telemetry",
     about=ABOUT,
     sides=sides,
@@ -35,7 +35,7 @@ BENCHMARK = Benchmark(
     more_is_better=True,
     aims=(
         Aim(
-            what="j. concurrency 256: operations/s with telemetry on, over those with it off",
+            what="k. concurrency 256: operations/s with telemetry on, over those with it off",
             case="concurrency 256",
             figure="rate",
             against="off",

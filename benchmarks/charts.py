@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,19 @@ COLOURS = {
     "dbos": "#d1495b",
     "dbos-wal": "#edae49",
     "dbos-pg": "#8d5a97",
+    "dbos-often": "#edae49",
+    "dbos-pg-often": "#c9a0dc",
     "restate": "#00798c",
     "api-core": "#edae49",
+    "azure-core": "#3a86c8",
+    "azure-core-1s": "#8d5a97",
+    "off": "#808080",
+    "nobody": "#b0b0b0",
 }
 WIDE = 20.0
 """Largest over smallest bar, from which on the axis is logarithmic."""
+LETTERS = 110
+"""Of all titles of cases beside each other."""
 
 
 def draw(lines: Sequence[Line], benchmarks: Mapping[str, Benchmark], folder: Path) -> dict[str, str]:
@@ -79,7 +88,8 @@ def _finish(axes: Any, benchmark: Benchmark, cases: Sequence[str], values: Seque
         axes.set_yscale("log")
         unit += " (logarithmic)"
     axes.set_ylabel(unit)
-    axes.set_xticks(range(len(cases)), cases)
+    wide = max(10, LETTERS // len(cases))
+    axes.set_xticks(range(len(cases)), [textwrap.fill(case, wide) for case in cases], size=9 if len(cases) < 6 else 6)
     axes.set_title(f"{benchmark.title}: {'more' if benchmark.more_is_better else 'less'} is better", size=10)
     # Below the picture: inside, it would hide the figures of some chart.
     axes.figure.legend(loc="outside lower center", ncols=4, fontsize=7, frameon=False)

@@ -189,9 +189,10 @@ def ratio(ours: Sequence[Figures], theirs: Sequence[Figures], key: str, *, inver
 def aimed(aim: Aim, samples: Mapping[tuple[str, str], Sequence[Figures]]) -> float | None:
     """What became of an aim; None where somebody did not take part."""
     ours = samples.get((aim.case, aim.side), ())
-    if not aim.against:
+    if not (aim.against or aim.than):
         return median([figures.get(aim.figure) for figures in ours])
-    return ratio(ours, samples.get((aim.case, aim.against), ()), aim.figure, inverse=aim.inverse)
+    theirs = samples.get((aim.than or aim.case, aim.against or aim.side), ())
+    return ratio(ours, theirs, aim.figure, inverse=aim.inverse)
 
 
 def _short(figures: Figures) -> str:

@@ -77,13 +77,16 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Aim:
-    """A number to reach: of a figure, or of its ratio to another side's in the same round."""
+    """A number to reach: of a figure, or of its ratio to another side's, or another case's, in the same round."""
 
     what: str
     case: str
     figure: str
     side: str = "lro"
     against: str = ""
+    """Another side; "": the same one."""
+    than: str = ""
+    """Another case; "": the same one."""
     inverse: bool = False
     """Theirs over ours: for figures of which less is better."""
     at_least: float | None = None

@@ -61,6 +61,11 @@ def _restate() -> Side:
     )
 
 
+def peer(plan: Plan, name: str, title: str, module: str) -> Side:
+    """A peer's program in the environment of its name."""
+    return _unless_unwanted(_peer(name, title, module), plan)
+
+
 def _peer(name: str, title: str, module: str) -> Side:
     python = peer_python(name)
     return Side(

@@ -24,10 +24,22 @@ from tests.browser.site import everything
 from tests.serving import served
 
 PLACE = Path(__file__).parent
-SIZE = {"width": 1440, "height": 860}
+SIZE = {"width": 1440, "height": 1050}
+WHOLE = """most => {
+    const ends = [...document.querySelectorAll("main > *, main section, main tr")]
+        .map(one => one.getBoundingClientRect().bottom);
+    const last = Math.max(...ends.filter(end => end <= most - 24));
+    return last + (last === Math.max(...ends) ? 24 : 1);
+}"""
+"""How much of a page fits, without a part of a table row."""
 OPERATIONS = 202
 EVERY = 54
 """Seconds between two starts."""
+TENANTS = ("acme", "bluebird", "cinemax", "dockside")
+ENCODERS = lro.Queue("encoders", running=6, per_key=2, rate=lro.Rate(120, per=3600))
+MODEL = lro.Queue("captions-model", running=10, rate_per_key=lro.Rate(5, per=1))
+BURST = (0, 4, 8, 12, 16, 20, 24, 28, 1, 5, 9, 13, 2, 6, 3)
+"""Films that tenants send at the end, all at once: most of them are of one."""
 DISK_FULL = (31, 77, 78, 121, 190)
 SOURCE_GONE = (54, 143)
 
@@ -46,6 +58,11 @@ class SourceGoneError(lro.OperationFailedError):
     reason = "SOURCE_GONE"
 
 
+def tenant(state: dict[str, Any]) -> str:
+    """Whose film it is."""
+    return TENANTS[state["number"] % len(TENANTS)]
+
+
 class Service:
     """Films that are transcoded, and reports that somebody has to approve."""
 
@@ -53,9 +70,15 @@ class Service:
         self.handlers = lro.Handlers()
         self._clock = clock
         self.mended = False
-        self.handlers.handler("transcode", state=dict[str, Any])(self.transcode)
+        self.handlers.handler("transcode", state=dict[str, Any], queue=ENCODERS, queue_key=tenant)(self.transcode)
         self.handlers.handler("report", state=dict[str, Any])(self.report)
         self.handlers.handler("sync", state=dict[str, Any], pause_on_failure=True)(self.sync)
+        self.handlers.handler("caption", state=dict[str, Any], queue=MODEL, queue_key=tenant)(self.caption)
+        self.schedules = (
+            lro.Schedule("catalogue", "sync", every=900, state={"number": 0}),
+            lro.Schedule("weekly-report", "report", cron="0 6 * * 1", timezone="Europe/Berlin", state={"number": 1}),
+            lro.Schedule("subtitles", "caption", cron="*/20 * * * *", state={"number": 2}, overlap="queue"),
+        )
 
     async def transcode(self, op: lro.Operation[Any]) -> dict[str, Any]:
         """Steps, one after another and side by side, with their progress."""
@@ -83,6 +106,10 @@ class Service:
         await self.spend(3)
         if op.state["number"] in (62, 170) and not self.mended:
             raise ConnectionError("warehouse.internal: connection refused")
+
+    async def caption(self, _op: lro.Operation[Any]) -> None:
+        """A call of a model."""
+        await self.spend(6)
 
     async def probe(self, number: int) -> int:
         """How long the film is."""
@@ -123,13 +150,17 @@ async def site() -> AsyncIterator[tuple[str, Service, lro.Client]]:
     """The URL of the dashboard, with all operations. It was looked at before: that gives the ends per minute."""
     clock = ManualClock(time.time() - OPERATIONS * (EVERY + 1) - 20)
     service = Service(clock)
-    async with lro.Client("sqlite://", handlers=[service.handlers], clock=clock, expose_errors=True) as client:
+    async with lro.Client(
+        "sqlite://", handlers=[service.handlers], schedules=service.schedules, clock=clock, expose_errors=True
+    ) as client:
         app = Dashboard(client, authorize=everything, title="Films")
         async with served(app, lifespan="off", abrupt=True) as url:
             await fill(client, clock, range(OPERATIONS - 10))
             async with httpx.AsyncClient(base_url=url) as http:
                 await http.get("/")
             await fill(client, clock, range(OPERATIONS - 10, OPERATIONS))
+            for number in BURST:  # they wait in line
+                await client.start("transcode", {"number": number, "title": f"episode {number}"})
             yield f"{url}/", service, client
 
 
@@ -137,6 +168,8 @@ PICTURES = {
     "overview": "./",
     "operation": f"operation?name={quote('operations/report-167')}",
     "failures": "failures",
+    "queues": "queues",
+    "schedules": "schedules",
 }
 
 
@@ -149,7 +182,10 @@ async def main() -> None:
         page = await chromium.new_page(viewport=SIZE, base_url=url, color_scheme="light")
         for name, path in PICTURES.items():
             await page.goto(path)
-            await page.screenshot(path=PLACE / f"dashboard-{name}.png")
+            await page.locator("#live").wait_for(state="visible")
+            height = await page.evaluate(WHOLE, SIZE["height"])
+            clip = {"x": 0, "y": 0, "width": SIZE["width"], "height": height}
+            await page.screenshot(path=PLACE / f"dashboard-{name}.png", clip=clip)
         await chromium.close()
 
 

@@ -23,12 +23,15 @@ import sqlalchemy
 from dbos import DBOS, DBOSClient, DBOSConfig
 
 from benchmarks.programs.common import Figures, Meter, callers, crowd_of, helper, main, sleepers, spread
+from benchmarks.programs.queued import PLACES, Line
 
 ENDED: dict[int, float] = {}
 ASLEEP: list[float] = []
 WOKEN: list[float] = []
 RUNNING = 0
 GO = asyncio.Event()
+LINE = Line()
+QUEUE = "line"
 
 
 @DBOS.workflow()
@@ -80,6 +83,16 @@ async def interrupted(index: int) -> int:
     return index
 
 
+@DBOS.workflow()
+async def held() -> None:
+    await LINE.hold()
+
+
+@DBOS.workflow()
+async def queued() -> None:
+    LINE.note()
+
+
 async def start_one(function: Any, *arguments: Any) -> None:
     """Start it and keep nothing of it."""
     await DBOS.start_workflow_async(function, *arguments)
@@ -124,10 +137,11 @@ class Commits:
 
 
 class Program:
-    def __init__(self, commits: Commits, url: str, folder: Path) -> None:
+    def __init__(self, commits: Commits, url: str, folder: Path, look: str) -> None:
         self._commits = commits
         self._url = url
         self._folder = folder
+        self._look = {"polling_interval_sec": float(look)} if look else {}
 
     async def lifecycle(self, concurrency: int, seconds: float) -> Figures:
         async def once() -> None:
@@ -164,6 +178,20 @@ class Program:
 
         return await sleepers(count, idle, begin=begin, asleep=lambda: len(taken(ASLEEP)), woken=lambda: taken(WOKEN))
 
+    async def queue(self, waiting: int) -> Figures:
+        async def enter(workflow: Any, count: int) -> None:
+            await crowd_of(count, 64, lambda _: DBOS.enqueue_workflow_async(QUEUE, workflow))
+
+        await DBOS.register_queue_async(QUEUE, global_concurrency=PLACES, **self._look)
+        figures = await LINE.measure(
+            waiting,
+            hold=lambda: enter(held, PLACES),
+            join=lambda count: enter(queued, count),
+            commits=lambda: self._commits.count,
+        )
+        await self._succeeded("queued", waiting)
+        return figures
+
     async def same_process(self, count: int) -> Figures:
         late = []
         for index in range(count):
@@ -193,9 +221,12 @@ class Program:
 
     async def recover(self, count: int) -> Figures:
         meter = Meter()
-        while len(await DBOS.list_workflows_async(status="SUCCESS", name="interrupted", limit=count)) < count:
-            await asyncio.sleep(0.05)
+        await self._succeeded("interrupted", count)
         return {"work": meter.wall}
+
+    async def _succeeded(self, workflow: str, count: int) -> None:
+        while len(await DBOS.list_workflows_async(status="SUCCESS", name=workflow, limit=count)) < count:
+            await asyncio.sleep(0.05)
 
 
 async def watch(url: str, ids: str) -> None:
@@ -235,10 +266,10 @@ async def program(arguments: argparse.Namespace) -> AsyncIterator[tuple[Any, Any
     dbos = DBOS(config=config)
     await asyncio.to_thread(DBOS.launch)
     engine = dbos._sys_db.engine
-    running = Program(Commits(engine), url, arguments.folder)
+    running = Program(Commits(engine), url, arguments.folder, arguments.look)
     names = (
-        "lifecycle", "fan_out", "sequence", "parallel", "sleepers", "same_process", "other_process", "leave_running",
-        "recover",
+        "lifecycle", "fan_out", "sequence", "parallel", "sleepers", "queue", "same_process", "other_process",
+        "leave_running", "recover",
     )  # fmt: skip
     commands: dict[str, Callable[..., Any]] = {name: getattr(running, name) for name in names}
     try:
@@ -262,4 +293,4 @@ if __name__ == "__main__":
         parsed = parser.parse_args()
         asyncio.run(watch(parsed.url, parsed.watch))
     else:
-        main(program, "pg", "wal", "go")
+        main(program, "pg", "wal", "go", "look")

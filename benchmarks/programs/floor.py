@@ -21,8 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.programs.common import Figures, Meter, callers, crowd_of, main, sleepers, spread
+from benchmarks.programs.queued import PLACES, Line
 
 INSERT = "INSERT INTO operations VALUES (?, 'RUNNING', NULL, NULL)"
+WAIT = "INSERT INTO operations VALUES (?, 'PENDING', NULL, NULL)"
+RUN = "UPDATE operations SET state = 'RUNNING' WHERE name = ?"
 FINISH = "UPDATE operations SET state = 'SUCCEEDED', response = ? WHERE name = ?"
 SUSPEND = "UPDATE operations SET state = 'SUSPENDED', due = ? WHERE name = ?"
 RESPONSE = b"x" * 64
@@ -136,6 +139,28 @@ class Program:
             await asyncio.gather(*(self._writer.submit(FINISH, (RESPONSE, name)) for name in names))
             late += [moment - due] * len(names)
 
+    async def queue(self, waiting: int) -> Figures:
+        """Callers that take one row after the other; they have the places until all rows are there."""
+        line, rows, callers = Line(), iter(range(waiting)), []
+
+        async def caller() -> None:
+            await line.hold()
+            for row in rows:
+                await self._writer.submit(RUN, (str(row),))
+                line.note()
+                await self._writer.submit(FINISH, (RESPONSE, str(row)))
+
+        async def hold() -> None:
+            callers.extend(asyncio.create_task(caller()) for _ in range(PLACES))
+
+        async def join(count: int) -> None:
+            await crowd_of(count, 256, lambda row: self._writer.submit(WAIT, (str(row),)))
+
+        figures = await line.measure(waiting, hold=hold, join=join, commits=lambda: self._writer.commits)
+        await asyncio.gather(*callers)
+        await self._writer.submit("DELETE FROM operations", ())
+        return figures
+
     async def recover(self, count: int) -> Figures:
         """Finish what a killed process has left RUNNING."""
         meter = Meter()
@@ -191,7 +216,7 @@ async def _noted(future: asyncio.Future[None]) -> float:
 @asynccontextmanager
 async def program(arguments: argparse.Namespace) -> AsyncIterator[tuple[Any, Any]]:
     running = Program(arguments.folder)
-    names = ("two_commits", "lifecycle", "fan_out", "sleepers", "recover", "leave_running", "same_process")
+    names = ("two_commits", "lifecycle", "fan_out", "sleepers", "queue", "recover", "leave_running", "same_process")
     commands: dict[str, Callable[..., Any]] = {name: getattr(running, name) for name in names}
     try:
         versions = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version}

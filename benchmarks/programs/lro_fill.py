@@ -28,26 +28,34 @@ STEPS = 3
 SLEEP = 30 * 86400.0
 """Seconds for which the suspended ones still sleep, at least."""
 RETENTION = 400 * 86400.0
+"""Seconds for which they are kept: longer than they are old."""
 BATCH = 10_000
 REASONS = ("SOURCE_GONE", "DISK_FULL", "OPERATION_FAILED")
 """Of the failed ones, in turns."""
 
 
 def fill(path: Path, *, finished: int, suspended: int, failed: int = 0) -> None:
-    """Make a store with so many rows, and so many failed ones.
+    """Put so many rows into a store, and so many failed ones.
 
     The rows are written with the store's own statement, yet without waiting for the disk: nothing is measured here.
     """
     store = lro.SqliteStore(path)
     store.open()
     store.close()
-    total = finished + suspended + failed
+    _write(path, _records(finished, suspended, failed))
+
+
+def expire(path: Path, count: int) -> None:
+    """Put so many rows into a store that have expired: of a day before all others, since what expires is the oldest."""
+    now, terms = time.time(), _terms(retention=1.0)
+    _write(path, (_trivial(now - SPAN - 86400.0 * (1 - index / count), terms) for index in range(count)))
+
+
+def _write(path: Path, records: Iterator[Record]) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("PRAGMA cache_size = -262144")  # KiB
-        records = _records(finished, suspended, failed)
-        for first in range(0, total, BATCH):
-            batch = {record.name: record for record in islice(records, min(BATCH, total - first))}
+        while batch := {record.name: record for record in islice(records, BATCH)}:
             connection.execute("BEGIN")
             write(connection, {}, batch)
             append(connection, [entry for record in batch.values() for entry in _steps(record)])
@@ -60,8 +68,7 @@ def fill(path: Path, *, finished: int, suspended: int, failed: int = 0) -> None:
 def _records(finished: int, suspended: int, failed: int) -> Iterator[Record]:
     """Of the kind of ``lro_runs``; the sleepers are spread evenly among the others, and so are the failed ones."""
     total, now = finished + suspended + failed, time.time()
-    terms = transitions.Claimant(owner="benchmark:1:0", lease=30.0, max_attempts=5, retention=RETENTION)
-    left = failed
+    terms, left = _terms(RETENTION), failed
     for index in range(total):
         asleep = (index + 1) * suspended // total > index * suspended // total
         made = now - SPAN * (1 - index / total)
@@ -72,11 +79,15 @@ def _records(finished: int, suspended: int, failed: int) -> Iterator[Record]:
             yield _sleeper(made, now, terms) if asleep else _trivial(made, terms)
 
 
+def _terms(retention: float) -> transitions.Claimant:
+    return transitions.Claimant(owner="benchmark:1:0", lease=30.0, max_attempts=5, retention=retention)
+
+
 def _trivial(made: float, terms: transitions.Claimant) -> Record:
     row = _claimed("trivial", made, terms)
     response = any_pb2.Any()
     response.Pack(wrappers_pb2.StringValue(value=row.name.rpartition("/")[2]))
-    ended = _held(transitions.finish, row, retention=RETENTION, response=response.SerializeToString())
+    ended = _held(transitions.finish, row, retention=terms.retention, response=response.SerializeToString())
     assert ended is not None
     return ended.evolve(entries=STEPS)
 
@@ -99,7 +110,7 @@ def _steps(record: Record) -> Iterator[Entry]:
 def _failed(made: float, terms: transitions.Claimant, reason: str) -> Record:
     row = _claimed("trivial", made, terms)
     error = make_status(Code.NOT_FOUND, "what it needs is not there", reason=reason)
-    ended = _held(transitions.finish, row, retention=RETENTION, error=error)
+    ended = _held(transitions.finish, row, retention=terms.retention, error=error)
     assert ended is not None
     return ended
 
@@ -107,7 +118,7 @@ def _failed(made: float, terms: transitions.Claimant, reason: str) -> Record:
 def _sleeper(made: float, now: float, terms: transitions.Claimant) -> Record:
     row = _claimed("sleeper", made, terms)
     wait = Wait(token=names.new_id(), sleep_until=made - now + SPAN + now + SLEEP)
-    asleep = _held(transitions.suspend, row, retention=RETENTION, wait=wait, resume_point="woken")
+    asleep = _held(transitions.suspend, row, retention=terms.retention, wait=wait, resume_point="woken")
     assert asleep is not None
     return asleep.evolve(state_data=str(wait.sleep_until).encode(), state_codec="json;v=1")
 

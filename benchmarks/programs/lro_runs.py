@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,12 @@ from google.protobuf import wrappers_pb2
 import lro_aio as lro
 from benchmarks.programs.common import Figures, Meter, callers, main, spread
 from benchmarks.programs.lro_common import CountedPostgres, CountedStore, counted, hello, in_memory
-from benchmarks.programs.lro_fill import fill
+from benchmarks.programs.lro_fill import expire, fill
+
+PAGE = 100
+"""Operations of a page of a list."""
+SUSPENDING = 0.001
+"""Seconds in which one operation goes to sleep at the latest, where many do."""
 
 handlers = lro.Handlers()
 
@@ -60,7 +65,7 @@ async def parallel(op: lro.Operation[int]) -> None:
 
 @handlers.handler("sleeper", state=float, resume_points=("woken",))
 async def sleeper(op: lro.Operation[float]) -> lro.Suspended | None:
-    """Of the rows that fill a store: they sleep for longer than any measurement."""
+    """Of the rows that fill a store, which sleep for longer than any measurement; and of those that wake in one."""
     return op.suspend(resume_at="woken", until=op.state) if op.resume_point == "" else None
 
 
@@ -118,13 +123,40 @@ class Program:
         }
 
     async def lists(self, repeats: int) -> Figures:
-        """A page of what lives, found by a filter, newest first."""
-        latencies = []
-        for _ in range(repeats):
-            began = time.perf_counter()
-            await self._client.list_operations(filter='done = false AND handler = "sleeper"', page_size=100)
-            latencies.append(time.perf_counter() - began)
-        return spread(latencies)
+        """A full page of what lives, found by a filter, newest first."""
+
+        async def listed() -> int:
+            page = await self._client.list_operations('done = false AND handler = "sleeper"', page_size=PAGE)
+            return len(page.operations)
+
+        for _ in range(PAGE - await listed()):
+            await self._client.start("sleeper", time.time() + 86400)
+        return await timed(listed, repeats)
+
+    async def wakes(self, count: int) -> Figures:
+        """From the moment at which so many are due, until all have ended."""
+        due = time.time() + 1 + count * SUSPENDING
+        operations = await asyncio.gather(*(self._client.start("sleeper", due) for _ in range(count)))
+        await asyncio.sleep(due - time.time())
+        meter = Meter()
+        await asyncio.gather(*(operation.result() for operation in operations))
+        wall, cpu = meter.wall, meter.cpu
+        return {"each": wall / count * 1e6, "cpu": cpu / count * 1e6}
+
+    async def timeline(self, steps: int, repeats: int) -> Figures:
+        """All that an operation of so many steps has behind it."""
+        operation = await self._client.start("sequence", steps)
+        await operation.result()
+        figures = await timed(lambda: self._client.describe(operation.name), repeats)
+        return {**figures, "each": (figures["p50"] or 0.0) * 1e3 / steps}
+
+    async def purge(self, count: int) -> Figures:
+        """Removes what has expired, with its journal, as a sweep does: so many rows to a transaction."""
+        await asyncio.to_thread(expire, self._folder / "operations.db", count)
+        removed, meter, batch = 0, Meter(), lro.SweepPolicy().purge_batch
+        while new := await asyncio.to_thread(self._store.purge, now=time.time(), limit=batch):
+            removed += new
+        return {"each": meter.wall / removed * 1e6 if removed else None}  # the sweep may have been faster
 
     async def size(self) -> Figures:
         """Bytes of the file for each of its rows, those of the write-ahead log not counted."""
@@ -136,12 +168,17 @@ class Program:
 
     async def sweeps(self, repeats: int) -> Figures:
         """The repair pass that finds nothing due."""
-        latencies = []
-        for _ in range(repeats):
-            began = time.perf_counter()
-            await self._client.sweep()
-            latencies.append(time.perf_counter() - began)
-        return spread(latencies)
+        return await timed(self._client.sweep, repeats)
+
+
+async def timed(once: Callable[[], Awaitable[object]], repeats: int) -> Figures:
+    """How long it takes, one after the other."""
+    latencies = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        await once()
+        latencies.append(time.perf_counter() - began)
+    return spread(latencies)
 
 
 @asynccontextmanager
@@ -194,6 +231,9 @@ async def program(arguments: argparse.Namespace) -> AsyncIterator[tuple[Any, Any
                     "parallel": running.parallel,
                     "list": running.lists,
                     "sweep": running.sweeps,
+                    "wake": running.wakes,
+                    "timeline": running.timeline,
+                    "purge": running.purge,
                     "size": running.size,
                 },
             )

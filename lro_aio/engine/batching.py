@@ -284,12 +284,11 @@ class Batcher:
         """Apply a batch on the calling writer thread and hand the outcomes back."""
         began = time.monotonic()
         outcomes = self._apply([change for change, _, _ in batch])
+        seconds = time.monotonic() - began
         for (_, promise, _), outcome in zip(batch, outcomes, strict=True):
             if isinstance(promise, concurrent.futures.Future):
                 promise.set_result(outcome)
-        self._to_loop(self._deliver, batch, outcomes)
-        if self._observing is not None:
-            self._to_loop(self._observing.committed, outcomes, len(batch), time.monotonic() - began)
+        self._to_loop(self._deliver, batch, outcomes, seconds)
 
     def _apply(self, changes: list[Change]) -> list[Outcome]:
         """Bisects a batch that is refused for good, so that only the offender fails (rule 16)."""
@@ -315,7 +314,7 @@ class Batcher:
             half = len(changes) // 2
             return self._apply(changes[:half]) + self._apply(changes[half:])
 
-    def _deliver(self, batch: list[Item], outcomes: list[Outcome]) -> None:
+    def _deliver(self, batch: list[Item], outcomes: list[Outcome], seconds: float) -> None:
         asked = 0
         unavailable = False
         for (change, promise, answered), outcome in zip(batch, outcomes, strict=True):
@@ -351,6 +350,8 @@ class Batcher:
         self._pending -= asked
         if not self._pending:
             self._idle.set()
+        if self._observing is not None:
+            self._observing.committed(outcomes, len(batch), seconds)
 
     def _tell_made(self, made: Sequence[Record]) -> None:
         for row in made:

@@ -33,6 +33,10 @@ class Found(NamedTuple):
     """Whether another process had it."""
 
 
+NEVER_DUE = Found()
+"""Of a row that is nobody's claim, or that was never due."""
+
+
 class Observing:
     """The observers of one engine.
 
@@ -45,7 +49,7 @@ class Observing:
         self._observers = observers
         self._clock = clock
         self._faulty: set[int] = set()
-        self.found = Found()
+        self.found = NEVER_DUE
         """How the claim that is being answered found its row."""
 
     def tell(self, moment: Moment) -> str:
@@ -86,7 +90,7 @@ class Observing:
         return change, told
 
     def _tell_fact(self, before: Record | None, after: Record | None) -> None:
-        self.found = Found()
+        self.found = NEVER_DUE
         moment = moments.fact(before, after)
         if moment is not None:
             self.tell(moment)

@@ -12,7 +12,6 @@ from opentelemetry.metrics import Counter as Rising
 from opentelemetry.metrics import Histogram, Meter, UpDownCounter
 
 from lro_aio.core import moments
-from lro_aio.core.moments import Moment
 
 __all__ = ["Metrics"]
 
@@ -55,7 +54,7 @@ class Metrics:
         self._timed: list[tuple[Histogram, float, Attributes]] = []
         self._due = False
         self._context = contextvars.Context()
-        told: dict[type[Any], Callable[[Any], None]] = {
+        self.told: dict[type[Any], Callable[[Any], None]] = {
             moments.Started: lambda moment: self._count(self._started, 1, moment.handler),
             moments.Ended: self._note_ended,
             moments.RunBegan: self._note_run,
@@ -65,16 +64,12 @@ class Metrics:
             moments.Committed: self._note_commit,
             moments.Swept: lambda moment: self._age.set(moment.age),
         }
-        self._told = told
+        """Records a moment, by its type. Called on the event loop."""
 
-    def observe(self, moment: Moment) -> None:
-        """Record a moment. Called on the event loop."""
-        note = self._told.get(type(moment))
-        if note is not None:
-            note(moment)
-            if not self._due:
-                self._due = True
-                asyncio.get_running_loop().call_soon(self._flush, context=self._context)
+    def _flush_soon(self) -> None:
+        if not self._due:
+            self._due = True
+            asyncio.get_running_loop().call_soon(self._flush, context=self._context)
 
     def _flush(self) -> None:
         self._due = False
@@ -88,9 +83,11 @@ class Metrics:
 
     def _count(self, counter: Adds, number: int, handler: str, *more: tuple[str, str]) -> None:
         self._counted[counter, (("lro.handler", handler), *more)] += number
+        self._flush_soon()
 
     def _time(self, histogram: Histogram, value: float, *attributes: tuple[str, str]) -> None:
         self._timed.append((histogram, value, attributes))
+        self._flush_soon()
 
     def _note_ended(self, moment: moments.Ended) -> None:
         more = [("lro.outcome", moment.outcome)]

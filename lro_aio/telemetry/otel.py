@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from typing import Literal
+from typing import Any, Literal
 
 from opentelemetry import metrics, trace
 
@@ -17,6 +18,8 @@ API = ("opentelemetry.trace", "opentelemetry.metrics")
 """Modules of the API, with the providers that do nothing."""
 SCOPE = "lro_aio"
 """Name of the tracer and of the meter."""
+NOBODY: tuple[None, None] = (None, None)
+"""Who wants to know of a moment that is neither measured nor part of a span."""
 
 
 class Telemetry:
@@ -26,8 +29,8 @@ class Telemetry:
     ``Client(telemetry=False)`` has none. One may be given to several clients.
 
     Args:
-        tracer_provider: None: the application's global one.
-        meter_provider: None: the application's global one.
+        tracer_provider: None: the application's global one. A ``NoOpTracerProvider``: metrics alone.
+        meter_provider: None: the application's global one. A ``NoOpMeterProvider``: spans alone.
         join: How the spans of one operation belong together. "link": each run is a trace of its own, with links to the
             start and to the run before: an operation of three weeks is no trace of three weeks, and each run is sampled
             by itself. "parent": each run is a child of the start, in its trace.
@@ -46,13 +49,20 @@ class Telemetry:
         if join not in ("link", "parent"):
             raise ValueError(f'join must be "link" or "parent", not {join!r}')
         release = version("lro-aio")
-        self._spans = Spans(trace.get_tracer(SCOPE, release, tracer_provider), nested=join == "parent")
-        self._metrics = Metrics(metrics.get_meter(SCOPE, release, meter_provider))
+        traced: Mapping[type[Any], Callable[[Any], str | None]] = {}
+        measured: Mapping[type[Any], Callable[[Any], None]] = {}
+        if not isinstance(tracer_provider, trace.NoOpTracerProvider):
+            traced = Spans(trace.get_tracer(SCOPE, release, tracer_provider), nested=join == "parent").told
+        if not isinstance(meter_provider, metrics.NoOpMeterProvider):
+            measured = Metrics(metrics.get_meter(SCOPE, release, meter_provider)).told
+        self._told = {kind: (measured.get(kind), traced.get(kind)) for kind in {*measured, *traced}}
 
     def observe(self, moment: Moment) -> str | None:
         """For the engine."""
-        self._metrics.observe(moment)
-        return self._spans.observe(moment)
+        measure, span = self._told.get(type(moment), NOBODY)
+        if measure is not None:
+            measure(moment)
+        return None if span is None else span(moment)
 
 
 def is_listened_to() -> bool:

@@ -44,7 +44,7 @@ class Spans:
         self._nested = nested
         self._open: dict[object, tuple[Span, Token[Context] | None]] = {}
         """By the moment that began them."""
-        told: dict[type[Any], Callable[[Any], str | None]] = {
+        self.told: dict[type[Any], Callable[[Any], str | None]] = {
             moments.StartBegan: self._begin_start,
             moments.StartEnded: self._end_with_error,
             moments.RunBegan: self._begin_run,
@@ -54,12 +54,7 @@ class Spans:
             moments.SendBegan: self._begin_send,
             moments.SendEnded: self._end_with_error,
         }
-        self._told = told
-
-    def observe(self, moment: Moment) -> str | None:
-        """Begin or end the span of a moment; gives the trace context of one that began."""
-        note = self._told.get(type(moment))
-        return None if note is None else note(moment)
+        """Begins or ends the span of a moment, by its type; gives the trace context of one that began."""
 
     def _begin_start(self, moment: moments.StartBegan) -> str:
         parent = _around(_parsed(moment.traceparent)) if moment.explicit else _parent(moment.traceparent)

@@ -147,6 +147,9 @@ def test_an_aim_of_somebody_who_is_missing_is_left_open():
     assert aimed(against, samples) == pytest.approx(2.2)
     assert aimed(replace(against, against="absent"), samples) is None
     assert aimed(replace(against, against=""), samples) == 11.0
+    doubled = replace(against, against="", than="a sum", case="twice the sum")
+    assert aimed(doubled, {**samples, ("twice the sum", "lro"): [{"sum": 20.0}, {"sum": 24.0}, {"sum": 33.0}]}) == 2.0
+    assert aimed(doubled, samples) is None  # nobody was asked for the other case
     assert against.reached(2.0)
     assert not against.reached(1.9)
     assert Aim(what="few", case="a sum", figure="sum", at_most=11).reached(11.0)

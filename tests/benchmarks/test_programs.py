@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from benchmarks.programs import common
 from benchmarks.programs.common import callers, crowd_of, helper, sleepers, spread
 from benchmarks.programs.http_calls import HttpCalls
-from benchmarks.programs.lro_fill import fill
+from benchmarks.programs.lro_fill import expire, fill
+from lro_aio.ports import ListQuery
 
 from ..tcp_server import tcp_server
 
@@ -151,3 +153,21 @@ async def test_a_filled_store_holds_rows_as_the_engine_leaves_them(tmp_path):
     assert len(done.operations) == 30
     assert all(operation.HasField("response") for operation in done.operations)
     assert len(alive.operations) == 3
+
+
+def test_what_has_expired_is_older_than_all_others_and_goes_with_its_journal(tmp_path):
+    import lro_aio as lro
+
+    path = tmp_path / "operations.db"
+    fill(path, finished=30, suspended=3)
+    expire(path, 20)
+    store = lro.SqliteStore(path)
+    store.open()
+    try:
+        oldest = store.list(ListQuery(now=0.0, limit=100))[-20:]
+        assert store.purge(now=time.time(), limit=100) == 20
+        assert store.read([record.name for record in oldest]) == []
+        assert store.journal([record.name for record in oldest]) == {}
+        assert len(store.list(ListQuery(now=0.0, limit=100))) == 33
+    finally:
+        store.close()

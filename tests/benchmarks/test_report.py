@@ -114,7 +114,7 @@ def test_every_aim_is_of_something_that_is_measured(key):
     cases = {case.title: case.sides if case.sides is not None else sides for case in benchmark.cases(plan)}
     figures = {figure.key for figure in benchmark.figures}
     for aim in benchmark.aims:
-        assert {aim.side, *filter(None, [aim.against])} <= cases[aim.case]
+        assert {aim.side, aim.against or aim.side} <= cases[aim.case] & cases[aim.than or aim.case]
         assert aim.figure in figures
         assert (aim.at_least is None) != (aim.at_most is None)
 

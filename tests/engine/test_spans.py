@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from opentelemetry import trace
+from opentelemetry import metrics, trace
 from opentelemetry.trace import SpanKind, StatusCode
 
 import lro_aio as lro
@@ -361,3 +361,38 @@ async def test_a_reason_of_a_newer_release_is_told_as_it_is(open_client, store, 
         await reached(client, op.name, "SUSPENDED")
     assert recorder.spans("run nap")[1].attributes["lro.wake.reason"] == "TIDE"
     assert [record for record in caplog.records if record.event == "observer_failed"] == []
+
+
+class NoTracers(trace.NoOpTracerProvider):
+    def get_tracer(self, *_args, **_options):
+        raise AssertionError("somebody wants to make spans")
+
+
+class NoMeters(metrics.NoOpMeterProvider):
+    def get_meter(self, *_args, **_options):
+        raise AssertionError("somebody wants to measure")
+
+
+@pytest.mark.asyncio
+async def test_who_wants_metrics_alone_pays_for_no_span(open_client, lro_handlers):
+    """The trace context of the caller is kept as it is."""
+    recorder = TelemetryRecorder()
+    wanted = lro.Telemetry(tracer_provider=NoTracers(), meter_provider=recorder.meter_provider)
+    async with asyncio.timeout(PATIENCE):
+        client = await open_client("sqlite://", handlers=[lro_handlers], telemetry=wanted)
+        op = await client.start("fail", traceparent=CALLER)
+        await reached(client, op.name, "FAILED")
+    assert (await client.operation(op.name)).traceparent == CALLER
+    assert [point.value for point in recorder.points("lro.operation.started")] == [1]
+
+
+@pytest.mark.asyncio
+async def test_who_wants_spans_alone_pays_for_no_metric(open_client, lro_handlers):
+    recorder = TelemetryRecorder()
+    wanted = lro.Telemetry(tracer_provider=recorder.tracer_provider, meter_provider=NoMeters())
+    async with asyncio.timeout(PATIENCE):
+        client = await open_client("sqlite://", handlers=[lro_handlers], telemetry=wanted)
+        op = await client.start("fail")
+        await reached(client, op.name, "FAILED")
+        await until(lambda: recorder.spans("run fail"))
+    assert len(recorder.spans("start fail")) == 1

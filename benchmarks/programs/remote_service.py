@@ -1,7 +1,7 @@
 """A service for ``bench_remote``: operations that end by themselves at a known moment, on gRPC and in the Azure style.
 
-Nothing of this package runs in it. It prints its addresses as one JSON object, what it
-was asked for each line "count" of its input, and runs until that closes.
+Nothing of this package runs in it. It prints its addresses as one JSON object, what it was asked for each line "count"
+of its input, and runs until that closes.
 """
 
 from __future__ import annotations
