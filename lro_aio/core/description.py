@@ -64,6 +64,8 @@ class Description:
     """When a sweep looks at it next."""
     waits_for: str
     """In words; "" where it does not wait."""
+    queues: tuple[str, ...]
+    """In which it, or steps of it, wait for a place."""
     paused: bool
     pause_reason: str
     cancel_requested: bool
@@ -129,6 +131,7 @@ def described(record: Record, journal: Sequence[Entry], children: Mapping[State,
         lease_expire_time=record.lease_expire_time,
         check_time=record.check_time,
         waits_for=_waits_for(record, now),
+        queues=_queues(record),
         paused=record.paused,
         pause_reason=pauses[-1] if record.paused and pauses else "",
         cancel_requested=record.cancel_requested,
@@ -156,6 +159,13 @@ def _waits_for(record: Record, now: float) -> str:
     if record.wait.repeats:
         return "for its turn to run again"
     return trail.waits_for(record.wait, now, record.resume_point)
+
+
+def _queues(record: Record) -> tuple[str, ...]:
+    if record.in_line and record.seat is not None:
+        return (record.seat.queue,)
+    waits = record.state is State.SUSPENDED and record.wait is not None and not record.paused
+    return record.wait.queues if waits and record.wait is not None else ()
 
 
 def problem_of(record: Record) -> Problem | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
@@ -16,6 +16,7 @@ from lro_aio.core.shown_progress import progress_of
 from lro_aio.core.stats import Count, DueRoute, FailureGroup, Stats
 from lro_aio.core.timeline import Span
 from lro_aio.core.webhooks import shown_state
+from lro_aio.dashboard.deliveries import of_webhooks
 from lro_aio.dashboard.showing import Shower, state_json
 from lro_aio.dashboard.texts import Moment
 
@@ -146,13 +147,16 @@ def _error_line(record: Record, show: Shower) -> dict[str, Any] | None:
     return {"code": problem.code, "reason": problem.reason, "message": message}
 
 
-def of_operation(told: Description, record: Record, children: Sequence[Record], show: Shower) -> dict[str, Any]:
+def of_operation(
+    told: Description, record: Record, children: Sequence[Record], deliveries: Mapping[str, Record], show: Shower
+) -> dict[str, Any]:
     """Everything about one operation.
 
     Args:
         told: Its description.
-        record: Its row, for the state alone.
+        record: Its row, for the state and the webhooks.
         children: Some of the operations that it started, the newest first.
+        deliveries: The rows of what it has told, by name, as far as they are still there.
         show: Asked before payloads and texts are told.
     """
 
@@ -176,11 +180,13 @@ def of_operation(told: Description, record: Record, children: Sequence[Record], 
         "owner": told.owner,
         "leaseExpireTime": _moment(told.lease_expire_time),
         "waitsFor": text(told.waits_for),
+        "queues": list(told.queues),
         "pauseReason": text(told.pause_reason),
         "cleaning": told.cleaning,
         "parentOperation": told.parent_operation,
         "childStates": {state.value: _count(count) for state, count in told.children.items()},
         "children": [summary(child, show) for child in children],
+        **of_webhooks(record, deliveries, show),
         "rerunOf": told.rerun_of,
         "reruns": list(told.reruns),
         "journalEntries": told.entries,

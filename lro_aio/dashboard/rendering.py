@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 from lro_aio.dashboard.access import VERBS
 from lro_aio.dashboard.chart import drawn, is_bad
 from lro_aio.dashboard.facts import quoted
+from lro_aio.dashboard.limits import LIMITS
 from lro_aio.dashboard.texts import Moment, ago, cut, exact, jsonable, length, number, plain
 
 __all__ = ["render", "static", "version"]
@@ -34,9 +35,18 @@ WORDS = {
     "rerun": "Run again",
     "delete": "Delete",
     "send": "Send a message",
+    "replay": "Deliver again",
     "run": "Run now",
+    "limit": "Set limits",
 }
 """What is done, on buttons."""
+ASKED = {
+    **WORDS,
+    "send": "Send a message to",
+    "replay": "Deliver the webhooks again of",
+    "limit": "Set the limits of",
+}
+"""What is done to what follows, on the page that asks for a confirmation."""
 
 
 def render(template: str, **values: Any) -> bytes:
@@ -84,7 +94,14 @@ def _environment() -> jinja2.Environment:
         css=_css, axis=_axis, at=_at, rate=_rate,
     )  # fmt: skip
     environment.globals.update(
-        chart=drawn, is_bad=is_bad, link=_link, VERBS=VERBS, WORDS=WORDS, ASKED={**WORDS, "send": "Send a message to"}
+        chart=drawn,
+        is_bad=is_bad,
+        link=_link,
+        mark=_mark,
+        limits=LIMITS,
+        VERBS=VERBS,
+        WORDS=WORDS,
+        ASKED=ASKED,
     )
     return environment
 
@@ -131,6 +148,11 @@ def _link(page: str, /, **query: str) -> str:
     """A link to another page. It is relative, as all are: so that no prefix need be known."""
     asked = {key: value for key, value in query.items() if value}
     return f"{page}?{urlencode(asked, errors='replace')}" if asked else page
+
+
+def _mark(name: str) -> str:
+    """The place of a queue on the page of queues, for links to it: a name may hold what an identifier may not."""
+    return f"queue-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:12]}"
 
 
 def _name(name: str) -> Markup:

@@ -17,8 +17,9 @@ from lro_aio.core.errors import StoreSchemaError
 from lro_aio.core.names import ANY_PARENT
 from lro_aio.core.schedules import ScheduleInfo
 from lro_aio.core.stats import Stats
+from lro_aio.core.webhooks import tellings
 from lro_aio.dashboard import facts, standing
-from lro_aio.dashboard.looks import Look, Looks
+from lro_aio.dashboard.looks import Look, Shared
 from lro_aio.dashboard.pace import Pace
 from lro_aio.dashboard.showing import Shower
 from lro_aio.dashboard.texts import jsonable
@@ -60,7 +61,7 @@ class Sources:
     def __init__(self, client: Client, show: Shower) -> None:
         self._client = client
         self._show = show
-        self._looks = Looks(client.clock)
+        self._looks: Shared[Look] = Shared(client.clock)
         self._pace = Pace()
 
     async def look(self, page: str, query: Mapping[str, str]) -> Look:
@@ -81,7 +82,7 @@ class Sources:
         return await self._looks.at(asked, partial(make, asked))
 
     def forget(self) -> None:
-        """See ``Looks.forget``."""
+        """See ``Shared.forget``."""
         self._looks.forget()
 
     async def _overview(self, asked: _Asked) -> Look:  # noqa: ARG002 (all have one signature)
@@ -113,7 +114,8 @@ class Sources:
         host = self._client.server_host
         record = await host.record(asked.name)
         children = await host.children_of(asked.name, MOST_CHILDREN) if told.children else []
-        return await _in_thread(lambda: facts.of_operation(told, record, children, self._show))
+        deliveries = await host.records([telling.delivery for telling in tellings(record)])
+        return await _in_thread(lambda: facts.of_operation(told, record, children, deliveries, self._show))
 
     async def _failures(self, asked: _Asked) -> Look:  # noqa: ARG002
         overview, paused, failed = await asyncio.gather(

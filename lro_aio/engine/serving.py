@@ -57,6 +57,12 @@ class ServerHost:
         """The row of a visible operation. Raises as ``Client.get_operation``."""
         return await self._rows.record(name)
 
+    async def records(self, wanted: Sequence[str]) -> dict[str, Record]:
+        """The rows of these operations, by name, as far as they are there and visible. One read."""
+        found = await self._rows.read_many(list(wanted)) if wanted else {}
+        now = self._clock.time()
+        return {name: record for name, record in found.items() if not record.hidden(now)}
+
     async def journal(self, record: Record) -> list[Entry]:
         """What an operation has done and was told, in order. One read, where there is anything."""
         if not record.entries:

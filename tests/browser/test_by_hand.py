@@ -142,6 +142,10 @@ async def test_queues_and_schedules_are_paused_and_run_by_keyboard_alone(open_pa
                 await confirmed(page, button, f"{button}: {name}")
                 assert page.url.endswith(path)
                 await expect(row.locator(".state")).to_have_text(state)
+        await page.goto("queues")
+        await confirmed(page, "Set the limits", "Set limits: models", **{"At a time": "3"})
+        await expect(page.get_by_role("cell", name="3 at a time")).to_be_visible()
+        await page.goto("schedules")
         await confirmed(page, "Run now", "Run now: nightly")
         await expect(page.locator("#live-head .state")).to_have_text("Succeeded")
 
