@@ -6,14 +6,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from google.protobuf import any_pb2
 from google.rpc import status_pb2
 
 from lro_aio.core.description import problem_of
-from lro_aio.core.proto_json import any_json, status_json
+from lro_aio.core.proto_json import status_json
 from lro_aio.core.record import Record, State
 from lro_aio.core.webhooks import ENDS, HANDLER, Telling, tellings, wanted
-from lro_aio.dashboard.showing import Shower
+from lro_aio.dashboard.showing import Shower, members_json
 from lro_aio.dashboard.texts import Moment
 
 __all__ = ["of_webhooks"]
@@ -51,7 +50,7 @@ def _delivery(telling: Telling, row: Record | None, text: Any) -> dict[str, Any]
     }
     if row is None:
         return {**known, "state": "", "receiver": "", "tries": 0, "answer": "", "nextTime": None, "endTime": None}
-    state, metadata, result = _state(row), _members(row.metadata), _members(row.response)
+    state, metadata, result = _state(row), members_json(row.metadata), members_json(row.response)
     problem = problem_of(row)
     answer = f"HTTP {result['status']:.0f}" if "status" in result else str(metadata.get("message", ""))
     next_time = row.wait.ends if row.state is State.SUSPENDED and row.wait is not None else None
@@ -83,10 +82,4 @@ def _state(row: Record) -> dict[str, Any]:
         found = json.loads(row.state_data)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _members(packed: bytes) -> dict[str, Any]:
-    """Of a packed JSON object; none where it is something else."""
-    found = any_json(any_pb2.Any.FromString(packed)).get("value") if packed else None
     return found if isinstance(found, dict) else {}

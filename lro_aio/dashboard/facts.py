@@ -17,10 +17,10 @@ from lro_aio.core.stats import Count, DueRoute, FailureGroup, Stats
 from lro_aio.core.timeline import Span
 from lro_aio.core.webhooks import shown_state
 from lro_aio.dashboard.deliveries import of_webhooks
-from lro_aio.dashboard.showing import Shower, state_json
+from lro_aio.dashboard.showing import Shower, members_json, state_json
 from lro_aio.dashboard.texts import Moment
 
-__all__ = ["NOT_AGAIN", "failing_filter", "held", "of_operation", "of_stats", "quoted", "summary"]
+__all__ = ["NOT_AGAIN", "failing_filter", "held", "of_operation", "of_stats", "quoted", "summary", "with_left"]
 
 MOST_SPANS = 400
 """Spans that are told: the first and the last ones."""
@@ -83,6 +83,26 @@ def _group(group: FailureGroup, show: Shower) -> dict[str, Any]:
 
 NOT_AGAIN = "rerun = false"
 """Of a filter: who runs all of them again runs none twice that somebody has run again."""
+
+
+def with_left(groups: Sequence[Mapping[str, Any]], failed: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The groups of what failed alike, with what nobody has run again yet; last those of which nothing is left.
+
+    Args:
+        groups: From ``of_stats``.
+        failed: The page of what has failed and was not run again, the newest first.
+    """
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for one in failed["operations"]:
+        error = one["error"] or {"code": "", "reason": ""}
+        found.setdefault((one["handler"], error["code"], error["reason"]), []).append(one["name"])
+    more = bool(failed["nextPageToken"])
+    told = []
+    for group in groups:
+        names = found.get((group["handler"], group["code"], group["reason"]), [])
+        left = {"count": min(len(names), group["count"]), "more": more}
+        told.append({**group, "left": left, "next": names[0] if names else ""})
+    return sorted(told, key=lambda group: not (group["left"]["count"] or group["left"]["more"]))
 
 
 def failing_filter(handler: str, code: str, reason: str) -> str:
@@ -148,15 +168,15 @@ def _error_line(record: Record, show: Shower) -> dict[str, Any] | None:
 
 
 def of_operation(
-    told: Description, record: Record, children: Sequence[Record], deliveries: Mapping[str, Record], show: Shower
+    told: Description, record: Record, children: Sequence[Record], others: Mapping[str, Record], show: Shower
 ) -> dict[str, Any]:
     """Everything about one operation.
 
     Args:
         told: Its description.
-        record: Its row, for the state and the webhooks.
+        record: Its row.
         children: Some of the operations that it started, the newest first.
-        deliveries: The rows of what it has told, by name, as far as they are still there.
+        others: The rows of its deliveries and of the operation that it runs again, by name, as far as they are there.
         show: Asked before payloads and texts are told.
     """
 
@@ -186,11 +206,13 @@ def of_operation(
         "parentOperation": told.parent_operation,
         "childStates": {state.value: _count(count) for state, count in told.children.items()},
         "children": [summary(child, show) for child in children],
-        **of_webhooks(record, deliveries, show),
+        **of_webhooks(record, others, show),
         "rerunOf": told.rerun_of,
         "reruns": list(told.reruns),
         "journalEntries": told.entries,
+        "othersToRerun": _others(others.get(told.rerun_of)),
         "bulk": told.handler == HANDLER,
+        "bulkResult": _bulk_result(record) if told.handler == HANDLER else None,
         "handlerState": show("state", state, told.name, told.handler),
         "operation": _as_clients_see(told.operation, told.handler, show),
         "timeline": [_span(span, text) for span in _ends(told.timeline)],
@@ -208,6 +230,25 @@ def of_operation(
         ],
         "historyEntries": len(told.history),
     }
+
+
+def _bulk_result(record: Record) -> dict[str, Any] | None:
+    """What an action on many came to; None before its end."""
+    found, state = members_json(record.response), state_json(record.state_data, record.state_codec)
+    if not found or not isinstance(state, dict):
+        return None
+    return {
+        "verb": str(state.get("verb", "")),
+        **{key: int(found.get(key, 0)) for key in ("done", "failed", "skipped")},
+    }
+
+
+def _others(source: Record | None) -> str:
+    """The filter of what failed as the operation that was run again, and was not run again itself; "" for none."""
+    if source is None or source.state is not State.FAILED:
+        return ""
+    error = problem_of(source)
+    return "" if error is None else f"{failing_filter(source.handler, error.code, error.reason)} AND {NOT_AGAIN}"
 
 
 def _ends(timeline: Sequence[Span]) -> Sequence[Span]:

@@ -41,12 +41,14 @@ WORDS = {
 }
 """What is done, on buttons."""
 ASKED = {
-    **WORDS,
-    "send": "Send a message to",
-    "replay": "Deliver the webhooks again of",
-    "limit": "Set the limits of",
+    **{verb: f"{word} {{}}" for verb, word in WORDS.items()},
+    "rerun": "Run {} again",
+    "send": "Send a message to {}",
+    "replay": "Deliver the webhooks of {} again",
+    "run": "Run {} now",
+    "limit": "Set the limits of {}",
 }
-"""What is done to what follows, on the page that asks for a confirmation."""
+"""What is done to what stands in the braces, on the page that asks for a confirmation."""
 
 
 def render(template: str, **values: Any) -> bytes:

@@ -110,12 +110,12 @@ class Sources:
         )
 
     async def _operation(self, asked: _Asked) -> Look:
-        told = await self._client.describe(asked.name)
         host = self._client.server_host
-        record = await host.record(asked.name)
+        record, told = await host.describe(asked.name)
         children = await host.children_of(asked.name, MOST_CHILDREN) if told.children else []
-        deliveries = await host.records([telling.delivery for telling in tellings(record)])
-        return await _in_thread(lambda: facts.of_operation(told, record, children, deliveries, self._show))
+        linked = [*(telling.delivery for telling in tellings(record)), *filter(None, [told.rerun_of])]
+        others = await host.records(linked)
+        return await _in_thread(lambda: facts.of_operation(told, record, children, others, self._show))
 
     async def _failures(self, asked: _Asked) -> Look:  # noqa: ARG002
         overview, paused, failed = await asyncio.gather(
@@ -123,7 +123,8 @@ class Sources:
             self.look("operations", {"filter": "paused = true"}),
             self.look("operations", {"filter": FAILED}),
         )
-        told = {"failures": overview.data["failures"], "paused": paused.data, "failed": failed.data}
+        groups = facts.with_left(overview.data["failures"], failed.data)
+        told = {"failures": groups, "paused": paused.data, "failed": failed.data}
         return await _in_thread(lambda: told)
 
     async def _queues(self, asked: _Asked) -> Look:  # noqa: ARG002

@@ -191,6 +191,7 @@ class Engine:
             children=self.children,
             dispatcher=self.dispatcher,
             methods=methods,
+            overview=self.overview,
             limits=self.settings.limits,
             clock=self.clock,
         )

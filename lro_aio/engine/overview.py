@@ -8,7 +8,7 @@ from functools import partial
 
 from lro_aio.core.description import Description, described
 from lro_aio.core.errors import StoreSchemaError
-from lro_aio.core.record import State
+from lro_aio.core.record import Record, State
 from lro_aio.core.stats import Count, DueRoute, Stats
 from lro_aio.engine.handlers import Runnable
 from lro_aio.engine.readers import Work
@@ -47,8 +47,11 @@ class Overview:
         running = {cell.handler for cell in found.counts if cell.state is State.RUNNING}
         return replace(found, unserved=tuple(due for due in found.due if self._unserved(due, found.time, running)))
 
-    async def describe(self, name: str) -> Description:
-        """See ``Client.describe``. One read, one scan for the children, and one for the journal if there is any."""
+    async def describe(self, name: str) -> tuple[Record, Description]:
+        """The row, and what ``Client.describe`` tells of it.
+
+        One read, one scan for the children, and one for the journal if there is any.
+        """
         record = await self._rows.record(name)
         store = self._rows.store
         journal = await self._rows.call(partial(store.journal, [name])) if record.entries else {}
@@ -58,7 +61,7 @@ class Overview:
         more = len(children) > MOST_CHILDREN
         counted = Counter(child.state for child in children[:MOST_CHILDREN])
         states = {state: Count(counted[state], more=more) for state in State if counted[state]}
-        return described(record, journal.get(name, ()), states, now)
+        return record, described(record, journal.get(name, ()), states, now)
 
     def _unserved(self, due: DueRoute, now: float, running: set[str]) -> bool:
         """Whether nobody seems to run it. Who is only busy runs others of its kind."""

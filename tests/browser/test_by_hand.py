@@ -68,7 +68,7 @@ async def test_every_action_is_done_by_keyboard_alone(site: Site, page: Page) ->
     await confirmed(page, "Unpause", "Unpause…")
     await confirmed(page, "Send", "Send a message…", Topic="approval", Message='{"fine": true}')
     await expect(head).to_have_text("Succeeded")
-    await confirmed(page, "Run again", "Run again…")
+    await confirmed(page, "Run 1 again", "Run again…")
     again = (await site.client.describe(name)).reruns[0]
     assert quote(again, safe="") in page.url
     await confirmed(page, "Cancel", "Cancel…")
@@ -128,7 +128,7 @@ async def test_a_double_click_does_it_once(site: Site, page: Page) -> None:
     name = await site.started("says", "twice")
     await page.goto(f"operation?name={quote(name)}")
     await page.get_by_role("button", name="Run again").click()
-    await page.get_by_role("button", name="Run again 1").dblclick()
+    await page.get_by_role("button", name="Run 1 again").dblclick()
     await page.wait_for_url("**/operation?*")
     assert len((await site.client.describe(name)).reruns) == 1
 
@@ -143,7 +143,7 @@ async def test_queues_and_schedules_are_paused_and_run_by_keyboard_alone(open_pa
                 assert page.url.endswith(path)
                 await expect(row.locator(".state")).to_have_text(state)
         await page.goto("queues")
-        await confirmed(page, "Set the limits", "Set limits: models", **{"At a time": "3"})
+        await confirmed(page, "Set limits", "Set limits: models", **{"At a time": "3"})
         await expect(page.get_by_role("cell", name="3 at a time")).to_be_visible()
         await page.goto("schedules")
         await confirmed(page, "Run now", "Run now: nightly")

@@ -127,7 +127,7 @@ async def test_a_delivery_that_has_expired_was_made_all_the_same(site: Site, rec
 async def test_it_is_delivered_again_after_a_question_and_the_history_tells_who(site: Site, receiver: Receiver) -> None:
     name = await ended(site, receiver)
     page = await site.confirm(verb="replay", name=name)
-    assert "Deliver the webhooks again of 1 operation?" in page.text
+    assert "Deliver the webhooks of 1 operation again?" in page.text
     form = {"verb": "replay", "name": name, "id": field(page.text, "id"), "reason": "it was down"}
     for _ in range(2):  # a double click
         answer = await site.http.post("act", data=form, headers=SAME)
