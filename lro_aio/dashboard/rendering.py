@@ -6,6 +6,7 @@ import functools
 import hashlib
 import importlib.resources
 import json
+import threading
 from typing import Any
 from urllib.parse import urlencode
 
@@ -58,7 +59,20 @@ def render(template: str, **values: Any) -> bytes:
         template: Its file.
         values: What it shows.
     """
-    return _environment().get_template(template).render(**values).encode("utf-8", "backslashreplace")
+    made = _environment().get_template(template).render(**values).encode("utf-8", "backslashreplace")
+    _compile_others()
+    return made
+
+
+@functools.cache
+def _compile_others() -> None:
+    """Once, behind the first page: each template takes as long to compile as twenty pages of it to make."""
+
+    def compile_all() -> None:
+        for name in _environment().list_templates(extensions=["html"]):
+            _environment().get_template(name)
+
+    threading.Thread(target=compile_all, name="lro-aio-dashboard-templates", daemon=True).start()
 
 
 A_DAY = 20 * 3600.0
