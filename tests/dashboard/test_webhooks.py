@@ -100,7 +100,7 @@ async def test_one_that_failed_says_when_it_is_tried_again(site: Site, receiver:
     [delivery] = (await site.json("operation", name=name))["deliveries"]
     assert (delivery["event"], delivery["answer"], delivery["tries"]) == ("failed", "HTTP 503", 1)
     assert delivery["nextTime"] > delivery["time"]
-    assert "Tried again" in await site.get("operation", name=name)
+    assert "To be tried again" in await site.get("operation", name=name)
 
 
 async def test_one_that_was_given_up_says_why(site: Site, receiver: Receiver) -> None:
