@@ -38,7 +38,7 @@ class Site:
     Attributes:
         client: Opened.
         url: Of the dashboard, with the last slash.
-        goes_on: Lets each ``copy`` go on.
+        goes_on: Lets each ``copy`` go on, and no ``mends`` fail any more.
     """
 
     client: lro.Client
@@ -104,6 +104,12 @@ def handlers_of(goes_on: asyncio.Event) -> lro.Handlers:
     @handlers.handler("fails", state=str)
     async def fails(op: lro.Operation[str]) -> None:
         raise lro.OperationFailedError(op.state, code=lro.Code.NOT_FOUND)
+
+    @handlers.handler("mends", state=str)
+    async def mends(op: lro.Operation[str]) -> str:
+        if not goes_on.is_set():
+            raise lro.OperationFailedError(op.state, code=lro.Code.UNAVAILABLE)
+        return op.state
 
     @handlers.handler("pauses", state=str, pause_on_failure=True)
     async def pauses(op: lro.Operation[str]) -> None:

@@ -124,6 +124,21 @@ async def test_without_scripts_all_of_it_works(site: Site, open_page: Open) -> N
         await expect(page.locator("#live-chart table")).to_be_visible()
 
 
+async def test_one_of_what_fails_alike_is_tried_and_then_the_others_in_five_clicks(site: Site, page: Page) -> None:
+    names = [await site.started("mends", "the disk is away") for _ in range(5)]
+    await page.goto("./")
+    await expect(page.get_by_text("the disk is away")).to_be_visible()
+    site.goes_on.set()
+    await page.get_by_role("link", name="what to do about them").click()
+    for button in ("Run one again…", "Run 1 again", "Run the others again…", "Run 4 again"):
+        await page.get_by_role("button", name=button).click()
+    await expect(page.get_by_text("Run again: 4 done")).to_be_visible()
+    for name in names:
+        assert len((await site.client.describe(name)).reruns) == 1
+    await page.get_by_role("link", name="To the failures").click()
+    await expect(page.get_by_text("all run again")).to_be_visible()
+
+
 async def test_a_double_click_does_it_once(site: Site, page: Page) -> None:
     name = await site.started("says", "twice")
     await page.goto(f"operation?name={quote(name)}")
