@@ -121,7 +121,7 @@ def read_order(fields: Sequence[tuple[str, str]]) -> Order:
         return replace(order, names=(said[kind],))
     if said.get("scope") == "all":
         if verb not in BULK_VERBS:
-            raise invalid("verb", "cannot be done to all that a filter selects")
+            raise invalid("verb", f'cannot be "{verb}" for all that a filter selects: go back, and select some of them')
         return replace(order, filter=said.get("filter", "").strip() or EVERYTHING)
     names = tuple(dict.fromkeys(value for key, value in fields if key == "name"))
     if not names:

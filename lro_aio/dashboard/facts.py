@@ -9,6 +9,7 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 
 from lro_aio.core.bulk import HANDLER
 from lro_aio.core.description import Description, problem_of
+from lro_aio.core.history import HistoryEntry
 from lro_aio.core.proto_json import any_json, status_json
 from lro_aio.core.record import Record, State
 from lro_aio.core.rerunning import links
@@ -217,17 +218,7 @@ def of_operation(
         "operation": _as_clients_see(told.operation, told.handler, show),
         "timeline": [_span(span, text) for span in _ends(told.timeline)],
         "timelineSpans": len(told.timeline),
-        "history": [
-            {
-                "time": Moment(entry.time),
-                "kind": entry.kind,
-                "name": text(entry.name) if entry.kind != "CREATED" else entry.name,
-                "key": text(entry.key),
-                "text": text(entry.text),
-                "error": text(entry.error),
-            }
-            for entry in told.history[-MOST_ENTRIES:]
-        ],
+        "history": [_entry(entry, text) for entry in told.history[-MOST_ENTRIES:]],
         "historyEntries": len(told.history),
     }
 
@@ -267,6 +258,17 @@ def _span(span: Span, text: Any) -> dict[str, Any]:
         "owner": span.owner,
         "error": text(span.error),
         "attempts": span.attempts,
+    }
+
+
+def _entry(entry: HistoryEntry, text: Any) -> dict[str, Any]:
+    return {
+        "time": Moment(entry.time),
+        "kind": entry.kind,
+        "name": text(entry.name) if entry.kind != "CREATED" else entry.name,
+        "key": text(entry.key),
+        "text": text(entry.text),
+        "error": text(entry.error),
     }
 
 
