@@ -164,6 +164,8 @@ class Wait(JsonMembers):
     """Epoch seconds before which children and messages do not end a union: it was woken a moment ago."""
     traceparent: str = ""
     """W3C trace context of the run that began to wait; "" where nobody traces."""
+    queues: tuple[str, ...] = ()
+    """In which steps wait for a place, in a union: for people. Who gives the place knows by itself."""
 
     @property
     def ends(self) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -196,6 +197,10 @@ def arranged(
     )
 
 
+SMALL = 1024
+"""Bytes of an error up to which it is remembered what it says."""
+
+
 class FoundFailure(NamedTuple):
     """A failed operation, as a store finds it."""
 
@@ -215,9 +220,9 @@ def grouped(found: Iterable[FoundFailure], *, more: bool) -> tuple[FailureGroup,
         more: Whether there may be more than these.
     """
     groups: dict[tuple[str, str, str], list[tuple[FoundFailure, str]]] = {}
-    for failure, status in _read(found):
-        key = failure.handler, Code.of(status.code).name, reason_of(status)
-        groups.setdefault(key, []).append((failure, status.message))
+    for failure in found:
+        told = _remembered(failure.error) if len(failure.error) <= SMALL else _read(failure.error)
+        groups.setdefault((failure.handler, told.code, told.reason), []).append((failure, told.message))
     made = [
         FailureGroup(
             handler=handler,
@@ -233,9 +238,21 @@ def grouped(found: Iterable[FoundFailure], *, more: bool) -> tuple[FailureGroup,
     return tuple(sorted(made, key=lambda group: (-group.count.number, group.handler, group.code, group.reason)))
 
 
-def _read(found: Iterable[FoundFailure]) -> Iterator[tuple[FoundFailure, status_pb2.Status]]:
-    for failure in found:
-        try:
-            yield failure, status_pb2.Status.FromString(failure.error)
-        except DecodeError:
-            yield failure, status_pb2.Status(code=Code.UNKNOWN, message="its error cannot be read")
+class _Told(NamedTuple):
+    """What an error says."""
+
+    code: str
+    reason: str
+    message: str
+
+
+def _read(error: bytes) -> _Told:
+    try:
+        status = status_pb2.Status.FromString(error)
+    except DecodeError:
+        return _Told(Code.UNKNOWN.name, "", "its error cannot be read")
+    return _Told(Code.of(status.code).name, reason_of(status), status.message)
+
+
+_remembered = functools.lru_cache(maxsize=2048)(_read)
+"""More than are read for one answer: who looks each second finds the same errors again."""

@@ -161,7 +161,10 @@ def _then(resume_point: str) -> str:
 
 def _wait(wait: Wait, now: float) -> str:
     parts = []
-    bounded = wait.ends < NEVER or not (wait.union or wait.topics)
+    if wait.queues:
+        parts.append(f"for a place in the queue {', '.join(wait.queues[:3])}{' ...' if len(wait.queues) > 3 else ''}")
+    asks_again = bool(wait.queues) and not (wait.topics or wait.children)  # in case that nobody calls it
+    bounded = (wait.ends < NEVER or not (wait.union or wait.topics)) and not asks_again
     if bounded and (wait.ends > now or not wait.children):
         parts.append(f"until {_date(wait.ends)}")
     if wait.topics:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from google.rpc import status_pb2
 
@@ -26,6 +26,7 @@ __all__ = [
     "EVENTS",
     "HANDLER",
     "MOST_CHARACTERS",
+    "Telling",
     "Webhook",
     "WebhookRules",
     "again",
@@ -34,7 +35,9 @@ __all__ = [
     "described",
     "noted",
     "origin_of",
+    "sent_again",
     "shown_state",
+    "tellings",
     "told",
     "wanted",
 ]
@@ -51,6 +54,7 @@ MOST_CHARACTERS = 2000
 _YEAR_10000 = 253_402_300_800.0
 _CODEC = "json;v=1"
 _TO = " to "
+_AGAIN = "again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,19 @@ class WebhookRules(Protocol):
             MalformedIdError: It says why.
         """
         ...
+
+
+class Telling(NamedTuple):
+    """A delivery of an event, as the row of the operation knows it."""
+
+    time: float
+    """Epoch seconds at which it was made."""
+    event: str
+    """Of ``EVENTS``."""
+    delivery: str
+    """Its name."""
+    again: bool = False
+    """Whether it was told before, and somebody wanted it told once more."""
 
 
 def noted(webhooks: Sequence[Webhook], now: float) -> str:
@@ -165,6 +182,42 @@ def again(state: Mapping[str, Any], source: Record, *, name: str, uid: str, now:
     """
     kept = {key: state[key] for key in ("url", "id", "body", "about")}
     return _row(name, uid, {**kept, "replay": True}, source.evolve(update_time=now))
+
+
+def tellings(record: Record) -> tuple[Telling, ...]:
+    """What an operation has told so far, oldest first: also of the end where its trail has dropped that line."""
+    if not trail.is_pinned(record.trail):
+        return ()
+    found = [_telling(one) for one in trail.happenings(record.trail) if one.kind == trail.WEBHOOK]
+    if record.done and record.expire_time is not None:
+        known, event = {telling.delivery for telling in found}, record.state.value.lower()
+        missing = [delivery.name for delivery in deliveries(record, event) if delivery.name not in known]
+        found += [Telling(record.update_time, event, name) for name in missing]
+    return tuple(sorted(found, key=lambda telling: telling.time))
+
+
+def _telling(happening: trail.Happening) -> Telling:
+    what, _, rest = happening.text.partition(_TO)
+    name, _, more = rest.partition(" ")
+    return Telling(happening.time, what.removeprefix("operation."), name, again=more.startswith(_AGAIN))
+
+
+def sent_again(record: Record, made: Sequence[Record], *, now: float, reason: str = "") -> Record:
+    """Note in the row of an operation that these deliveries tell once more what was told of it.
+
+    Args:
+        record: The row.
+        made: From ``again``. One that is noted already is not noted twice.
+        now: Epoch seconds.
+        reason: For people; "" for none.
+    """
+    known = {telling.delivery for telling in tellings(record)}
+    for delivery in made:
+        if delivery.name not in known:
+            body = json.loads(json.loads(delivery.state_data)["body"])
+            text = f"{body['type']}{_TO}{delivery.name} {_AGAIN}{f' ({reason})' if reason else ''}"
+            record = record.evolve(trail=trail.noted(record.trail, now, trail.WEBHOOK, text))
+    return record
 
 
 def origin_of(url: str) -> str:

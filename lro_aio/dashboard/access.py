@@ -19,10 +19,10 @@ __all__ = ["RIGHTS", "VERBS", "Access", "Authorize", "Guard"]
 
 logger = logging.getLogger("lro_aio")
 
-VERBS = ("cancel", "pause", "unpause", "rerun", "delete", "send")
+VERBS = ("cancel", "pause", "unpause", "rerun", "delete", "send", "replay")
 """What can be done to operations from the dashboard."""
 
-RIGHTS = (*VERBS, "run")
+RIGHTS = (*VERBS, "run", "limit")
 """What can be done at all: a field of ``Access`` each."""
 
 THREADS = 16
@@ -45,8 +45,12 @@ class Access:
     rerun: bool = False
     delete: bool = False
     send: bool = False
+    replay: bool = False
+    """Have the webhooks of an operation's end delivered once more."""
     run: bool = False
     """Start an operation of a schedule now: nothing else here starts what was not there before."""
+    limit: bool = False
+    """Change what a queue allows."""
 
     @classmethod
     def read_only(cls, name: str = "") -> Self:
@@ -56,7 +60,7 @@ class Access:
     @classmethod
     def full(cls, name: str = "") -> Self:
         """May do everything."""
-        return cls(name=name, cancel=True, pause=True, unpause=True, rerun=True, delete=True, send=True, run=True)
+        return cls(name=name, **dict.fromkeys(RIGHTS, True))
 
     @property
     def can_act(self) -> bool:

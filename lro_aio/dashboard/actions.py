@@ -18,8 +18,10 @@ from lro_aio.core.bulk import EVERYTHING, BulkPreview
 from lro_aio.core.bulk import VERBS as BULK_VERBS
 from lro_aio.core.codes import Code
 from lro_aio.core.logs import event
+from lro_aio.core.queues import QueueStatus
 from lro_aio.core.status import make_status
 from lro_aio.dashboard.access import VERBS, Access
+from lro_aio.dashboard.limits import LIMITS, read_limits
 from lro_aio.dashboard.texts import plain
 from lro_aio.servers.errors import RequestError, invalid, status_of
 
@@ -33,7 +35,7 @@ MOST_NAMES = 1000
 """Operations that one form names."""
 MOST_ORDERS = 256
 """Orders that are remembered, so that one that comes twice is carried out once."""
-KINDS = {"queue": ("pause", "unpause"), "schedule": ("run", "pause", "unpause")}
+KINDS = {"queue": ("pause", "unpause", "limit"), "schedule": ("run", "pause", "unpause")}
 """What can be done to what is no operation: a field of the form names one."""
 AT_ONCE = 50
 """Operations of an order that are acted on at a time."""
@@ -60,6 +62,10 @@ class Order:
     topic: str = ""
     payload: str = ""
     """JSON; "" is null."""
+    limits: tuple[str, ...] = ()
+    """What a queue is to allow: a text for each of ``LIMITS``."""
+    unset: bool = False
+    """Instead of limits: let hold again what the handlers declare."""
     id: str = ""
     """The same when a form is sent twice."""
 
@@ -105,6 +111,8 @@ def read_order(fields: Sequence[tuple[str, str]]) -> Order:
         reason=said.get("reason", ""),
         topic=said.get("topic", ""),
         payload=said.get("payload", ""),
+        limits=tuple(said.get(name, "") for name in LIMITS) if verb == "limit" else (),
+        unset="unset" in said,
         id=said.get("id", ""),
     )
     if kind:
@@ -113,7 +121,7 @@ def read_order(fields: Sequence[tuple[str, str]]) -> Order:
         return replace(order, names=(said[kind],))
     if said.get("scope") == "all":
         if verb not in BULK_VERBS:
-            raise invalid("verb", "cannot be done to all that a filter selects")
+            raise invalid("verb", f'cannot be "{verb}" for all that a filter selects: go back, and select some of them')
         return replace(order, filter=said.get("filter", "").strip() or EVERYTHING)
     names = tuple(dict.fromkeys(value for key, value in fields if key == "name"))
     if not names:
@@ -138,6 +146,17 @@ class Actions:
         """How many operations the order's filter selects. Raises as ``Client.cancel_operations``."""
         found: BulkPreview = await getattr(self._client, f"{order.verb}_operations")(order.filter)
         return found
+
+    async def queue(self, name: str) -> QueueStatus:
+        """How it goes with a queue.
+
+        Raises:
+            RequestError: There is none of this name.
+        """
+        try:
+            return await self._client.queues.get(name)
+        except LookupError as exc:
+            raise _no_queue(exc) from exc
 
     async def act(self, order: Order, access: Access) -> Done:
         """Carry an order out; once, if it comes twice.
@@ -185,14 +204,14 @@ class Actions:
         except Exception as exc:  # noqa: BLE001 (`status_of` logs what is not ours; the others go on)
             status = status_of(exc, client=self._client, expose=self._client.expose_errors)
             return Outcome(name=name, problem=status.message, code=Code.of(status.code))
-        _note(order, reason, name if not order.kind else made, f"{order.kind} {name}".strip())
+        _note(order, reason, name if not order.kind else made, f"{order.kind} {name}{_to_what(order)}".strip())
         return Outcome(name=name, made=made)
 
     async def _do(self, order: Order, name: str, reason: str) -> str:
         client = self._client
         request = hashlib.sha256(f"{order.id}\n{name}".encode()).hexdigest()
         if order.kind == "queue":
-            return await self._do_to_queue(order.verb, name)
+            return await self._do_to_queue(order, name)
         if order.kind == "schedule":
             return await self._do_to_schedule(order.verb, name, reason, request)
         match order.verb:
@@ -208,14 +227,25 @@ class Actions:
                 await client.send(name, order.topic, payload_of(order), message_id=request)
             case "rerun":
                 return (await client.rerun_operation(name, request_id=request, reason=reason)).name
+            case "replay":
+                await client.replay_webhook(name, request_id=request, reason=reason)
         return ""
 
-    async def _do_to_queue(self, verb: str, name: str) -> str:
+    async def _do_to_queue(self, order: Order, name: str) -> str:
         queues = self._client.queues
         try:
-            await (queues.pause(name) if verb == "pause" else queues.unpause(name))
+            match order.verb:
+                case "pause":
+                    await queues.pause(name)
+                case "unpause":
+                    await queues.unpause(name)
+                case "limit" if order.unset:
+                    await queues.unset(name)
+                case "limit":
+                    bounds = read_limits(order.limits)
+                    await queues.set(name, **{limit: getattr(bounds, limit) for limit in LIMITS})
         except LookupError as exc:
-            raise RequestError(make_status(Code.NOT_FOUND, str(exc.args[0]), reason="QUEUE_NOT_FOUND")) from exc
+            raise _no_queue(exc) from exc
         return ""
 
     async def _do_to_schedule(self, verb: str, name: str, reason: str, request: str) -> str:
@@ -231,7 +261,7 @@ class Actions:
 
 
 def check(order: Order, access: Access) -> None:
-    """Refuse what the caller may not do, and a message that nobody could read.
+    """Refuse what the caller may not do, a message that nobody could read, and limits that make no sense.
 
     Raises:
         RequestError: See above.
@@ -241,6 +271,19 @@ def check(order: Order, access: Access) -> None:
         raise RequestError(make_status(Code.PERMISSION_DENIED, sentence, reason="ACCESS_DENIED"))
     if order.verb == "send" and order.id:
         payload_of(order)
+    if order.verb == "limit" and order.id and not order.unset:
+        read_limits(order.limits)
+
+
+def _no_queue(exc: LookupError) -> RequestError:
+    return RequestError(make_status(Code.NOT_FOUND, str(exc.args[0]), reason="QUEUE_NOT_FOUND"))
+
+
+def _to_what(order: Order) -> str:
+    """What a queue allows by an order, for the log: a queue has no history."""
+    if order.verb != "limit":
+        return ""
+    return " to what is declared" if order.unset else f" to {read_limits(order.limits)}"
 
 
 def payload_of(order: Order) -> Any:

@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -23,7 +23,9 @@ from lro_aio.core.policies import Duration, seconds
 from lro_aio.core.status import make_status
 from lro_aio.dashboard.access import Access, Authorize, Guard
 from lro_aio.dashboard.actions import Actions, Done, Order, Outcome, check, new_id, read_order
+from lro_aio.dashboard.limits import texts_of
 from lro_aio.dashboard.live import NewsStream
+from lro_aio.dashboard.looks import Shared
 from lro_aio.dashboard.rendering import render, static, version
 from lro_aio.dashboard.showing import Show, Shower
 from lro_aio.dashboard.sources import PAGES, Sources
@@ -54,6 +56,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 """Of every answer."""
+HTML = {"Content-Type": "text/html; charset=utf-8"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,7 @@ class Dashboard:
         self._client = client
         self._guard = Guard(authorize, timeout=seconds(authorize_timeout, "authorize_timeout"))
         self._sources = Sources(client, Shower(show))
+        self._pages: Shared[bytes] = Shared(client.clock)
         self._actions = Actions(client)
         self._title = title
 
@@ -165,9 +169,10 @@ class Dashboard:
         extra: dict[str, Any] = {"first": not query.get("page")} if page == "operations" else {}
         if page == "operation":
             extra["curl"] = _curl(call.request, query.get("name", ""))
-        return await self._page(
-            call, f"{page}.html", data=look.data, problem=None, live=_events(page, query, look.tag), **extra
-        )
+        live = _events(page, query, look.tag)
+        made = partial(self._made, call, f"{page}.html", data=look.data, problem=None, live=live, **extra)
+        seen = (call.page, call.access, live["url"], look.tag, extra.get("curl"))
+        return Response(await self._pages.at(seen, made), headers=HTML)  # fifty tabs of one person are one page
 
     async def _post(self, call: _Call) -> Response:
         if call.page not in ("confirm", "act"):
@@ -190,9 +195,12 @@ class Dashboard:
         if problem is None:
             check(order, call.access)
         found = await self._actions.preview(order) if order.filter else None
+        queue = await self._actions.queue(order.names[0]) if order.verb == "limit" else None
+        if queue is not None and problem is None:
+            order = replace(order, limits=texts_of(queue.bounds))
         return await self._page(
             call, "confirm.html", 200 if problem is None else 400,
-            order=order, found=found, id=new_id(), problem=problem and problem.status.message,
+            order=order, found=found, queue=queue, id=new_id(), problem=problem and problem.status.message,
         )  # fmt: skip
 
     async def _done(self, call: _Call, order: Order, done: Done) -> Response:
@@ -216,16 +224,15 @@ class Dashboard:
         return status_of(exc, client=self._client, expose=self._client.expose_errors)
 
     async def _page(self, call: _Call, template: str, status: int = 200, **values: Any) -> Response:
-        shown = {"live": None, "retry": None, **values}
+        retry = {"Retry-After": str(values["retry"])} if values.get("retry") else {}
+        return Response(await self._made(call, template, **values), status, {**HTML, **retry})
+
+    async def _made(self, call: _Call, template: str, **values: Any) -> bytes:
         made = partial(
             render, template, title=self._title, page=call.page, access=call.access, now=self._client.clock.time(),
-            version=version(), **shown,
+            version=version(), **{"live": None, "retry": None, **values},
         )  # fmt: skip
-        headers = {"Content-Type": "text/html; charset=utf-8"}
-        if shown["retry"]:
-            headers["Retry-After"] = str(shown["retry"])
-        content = await anyio.to_thread.run_sync(made)  # of a megabyte, it takes a while
-        return Response(content, status, headers)
+        return await anyio.to_thread.run_sync(made)  # of a megabyte, it takes a while
 
     async def _problem(self, call: _Call, status: status_pb2.Status, exc: Exception | None = None) -> Response:
         code = Code.of(status.code)

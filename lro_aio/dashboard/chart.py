@@ -66,6 +66,11 @@ class Chart:
     """Where the present is; None where the operation has ended."""
 
     @property
+    def bad(self) -> bool:
+        """Whether one of the bars failed."""
+        return any(bar.bad for lane in self.lanes for bar in lane.bars)
+
+    @property
     def kinds(self) -> list[str]:
         """Of the bars, each once."""
         return list(dict.fromkeys(bar.kind for lane in self.lanes for bar in lane.bars))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
 from lro_aio.core.bulk import HANDLER
 from lro_aio.core.description import Description, problem_of
+from lro_aio.core.history import HistoryEntry
 from lro_aio.core.proto_json import any_json, status_json
 from lro_aio.core.queues import InLine
 from lro_aio.core.record import Record, State
@@ -17,10 +18,11 @@ from lro_aio.core.shown_progress import progress_of
 from lro_aio.core.stats import Count, DueRoute, FailureGroup, Stats
 from lro_aio.core.timeline import Span
 from lro_aio.core.webhooks import shown_state
-from lro_aio.dashboard.showing import Shower, state_json
+from lro_aio.dashboard.deliveries import of_webhooks
+from lro_aio.dashboard.showing import Shower, members_json, state_json
 from lro_aio.dashboard.texts import Moment
 
-__all__ = ["NOT_AGAIN", "failing_filter", "held", "of_operation", "of_stats", "quoted", "summary"]
+__all__ = ["NOT_AGAIN", "failing_filter", "held", "of_operation", "of_stats", "quoted", "summary", "with_left"]
 
 MOST_SPANS = 400
 """Spans that are told: the first and the last ones."""
@@ -88,6 +90,26 @@ NOT_AGAIN = "rerun = false"
 """Of a filter: who runs all of them again runs none twice that somebody has run again."""
 
 
+def with_left(groups: Sequence[Mapping[str, Any]], failed: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The groups of what failed alike, with what nobody has run again yet; last those of which nothing is left.
+
+    Args:
+        groups: From ``of_stats``.
+        failed: The page of what has failed and was not run again, the newest first.
+    """
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for one in failed["operations"]:
+        error = one["error"] or {"code": "", "reason": ""}
+        found.setdefault((one["handler"], error["code"], error["reason"]), []).append(one["name"])
+    more = bool(failed["nextPageToken"])
+    told = []
+    for group in groups:
+        names = found.get((group["handler"], group["code"], group["reason"]), [])
+        left = {"count": min(len(names), group["count"]), "more": more}
+        told.append({**group, "left": left, "next": names[0] if names else ""})
+    return sorted(told, key=lambda group: not (group["left"]["count"] or group["left"]["more"]))
+
+
 def failing_filter(handler: str, code: str, reason: str) -> str:
     """The filter of operations that failed alike."""
     alike = f"error.code = {code} AND error.reason = {quoted(reason)}"
@@ -150,13 +172,16 @@ def _error_line(record: Record, show: Shower) -> dict[str, Any] | None:
     return {"code": problem.code, "reason": problem.reason, "message": message}
 
 
-def of_operation(told: Description, record: Record, children: Sequence[Record], show: Shower) -> dict[str, Any]:
+def of_operation(
+    told: Description, record: Record, children: Sequence[Record], others: Mapping[str, Record], show: Shower
+) -> dict[str, Any]:
     """Everything about one operation.
 
     Args:
         told: Its description.
-        record: Its row, for the state alone.
+        record: Its row.
         children: Some of the operations that it started, the newest first.
+        others: The rows of its deliveries and of the operation that it runs again, by name, as far as they are there.
         show: Asked before payloads and texts are told.
     """
 
@@ -181,30 +206,24 @@ def of_operation(told: Description, record: Record, children: Sequence[Record], 
         "leaseExpireTime": _moment(told.lease_expire_time),
         "waitsFor": text(told.waits_for),
         "queues": [_in_line(place, text) for place in told.queues],
+        "waitsIn": list(dict.fromkeys(place.queue for place in told.queues if not place.held)),
         "pauseReason": text(told.pause_reason),
         "cleaning": told.cleaning,
         "parentOperation": told.parent_operation,
         "childStates": {state.value: _count(count) for state, count in told.children.items()},
         "children": [summary(child, show) for child in children],
+        **of_webhooks(record, others, show),
         "rerunOf": told.rerun_of,
         "reruns": list(told.reruns),
         "journalEntries": told.entries,
+        "othersToRerun": _others(others.get(told.rerun_of)),
         "bulk": told.handler == HANDLER,
+        "bulkResult": _bulk_result(record) if told.handler == HANDLER else None,
         "handlerState": show("state", state, told.name, told.handler),
         "operation": _as_clients_see(told.operation, told.handler, show),
         "timeline": [_span(span, text) for span in _ends(told.timeline)],
         "timelineSpans": len(told.timeline),
-        "history": [
-            {
-                "time": Moment(entry.time),
-                "kind": entry.kind,
-                "name": text(entry.name) if entry.kind != "CREATED" else entry.name,
-                "key": text(entry.key),
-                "text": text(entry.text),
-                "error": text(entry.error),
-            }
-            for entry in told.history[-MOST_ENTRIES:]
-        ],
+        "history": [_entry(entry, text) for entry in told.history[-MOST_ENTRIES:]],
         "historyEntries": len(told.history),
     }
 
@@ -225,6 +244,25 @@ def _in_line(place: InLine, text: Callable[[str], str]) -> dict[str, Any]:
     }
 
 
+def _bulk_result(record: Record) -> dict[str, Any] | None:
+    """What an action on many came to; None before its end."""
+    found, state = members_json(record.response), state_json(record.state_data, record.state_codec)
+    if not found or not isinstance(state, dict):
+        return None
+    return {
+        "verb": str(state.get("verb", "")),
+        **{key: int(found.get(key, 0)) for key in ("done", "failed", "skipped")},
+    }
+
+
+def _others(source: Record | None) -> str:
+    """The filter of what failed as the operation that was run again, and was not run again itself; "" for none."""
+    if source is None or source.state is not State.FAILED:
+        return ""
+    error = problem_of(source)
+    return "" if error is None else f"{failing_filter(source.handler, error.code, error.reason)} AND {NOT_AGAIN}"
+
+
 def _ends(timeline: Sequence[Span]) -> Sequence[Span]:
     if len(timeline) <= MOST_SPANS:
         return timeline
@@ -241,6 +279,17 @@ def _span(span: Span, text: Any) -> dict[str, Any]:
         "owner": span.owner,
         "error": text(span.error),
         "attempts": span.attempts,
+    }
+
+
+def _entry(entry: HistoryEntry, text: Any) -> dict[str, Any]:
+    return {
+        "time": Moment(entry.time),
+        "kind": entry.kind,
+        "name": text(entry.name) if entry.kind != "CREATED" else entry.name,
+        "key": text(entry.key),
+        "text": text(entry.text),
+        "error": text(entry.error),
     }
 
 

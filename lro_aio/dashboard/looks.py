@@ -1,18 +1,23 @@
-"""Looks at the store that all who want the same share: at most one a second, and none while nobody asks."""
+"""What all who want the same share: made once a second at most, and not at all while nobody asks.
+
+Looks at the store, and the pages that are made of them.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from lro_aio.ports import Clock
 
-__all__ = ["FRESH", "Look", "Looks"]
+__all__ = ["FRESH", "Look", "Shared"]
+
+T = TypeVar("T")
 
 FRESH = 1.0
-"""Seconds for which a look is as good as a new one."""
+"""Seconds for which what was made is as good as new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +31,9 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(Generic[T]):
     begun: float
-    task: asyncio.Task[Look]
+    task: asyncio.Task[T]
 
     def serves(self, now: float) -> bool:
         """Whether it is given to who asks now: a store that is slow is not asked twice at a time."""
@@ -37,21 +42,21 @@ class _Known:
         return not self.task.done() or now - self.begun < FRESH
 
 
-class Looks:
-    """The looks of one dashboard.
+class Shared(Generic[T]):
+    """Things of one kind that one dashboard makes.
 
     Args:
-        clock: Says how old a look is.
+        clock: Says how old they are.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._known: dict[Hashable, _Known] = {}
+        self._known: dict[Hashable, _Known[T]] = {}
 
-    async def at(self, key: Hashable, make: Callable[[], Awaitable[Look]]) -> Look:
-        """The look that a key stands for: of the last second, or a new one. A failure is shared as well.
+    async def at(self, key: Hashable, make: Callable[[], Awaitable[T]]) -> T:
+        """The one that a key stands for: of the last second, or a new one. A failure is shared as well.
 
-        Who stops waiting does not stop the look: others may wait for it too.
+        Who stops waiting does not stop its making: others may wait for it too.
         """
         now = self._clock.monotonic()
         known = self._known.get(key)
@@ -62,20 +67,20 @@ class Looks:
         return await asyncio.shield(known.task)
 
     def _drop_old(self, now: float) -> None:
-        """A look may hold megabytes, and nobody is given an old one."""
+        """One may hold megabytes, and nobody is given an old one."""
         for key in [key for key, known in self._known.items() if not known.serves(now)]:
             del self._known[key]
 
     def forget(self) -> None:
-        """Look anew whatever comes next: something was done."""
+        """Make anew whatever comes next: something was done."""
         self._known.clear()
 
 
-async def _made(make: Callable[[], Awaitable[Look]]) -> Look:
+async def _made(make: Callable[[], Awaitable[T]]) -> T:
     return await make()
 
 
-def _retrieved(task: asyncio.Task[Look]) -> None:
+def _retrieved(task: asyncio.Task[Any]) -> None:
     """Whoever asked may be gone: asyncio need not report the failure."""
     if not task.cancelled():
         task.exception()

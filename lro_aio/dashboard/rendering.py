@@ -6,6 +6,7 @@ import functools
 import hashlib
 import importlib.resources
 import json
+import threading
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,6 +16,7 @@ from markupsafe import Markup, escape
 from lro_aio.dashboard.access import VERBS
 from lro_aio.dashboard.chart import drawn, is_bad
 from lro_aio.dashboard.facts import quoted
+from lro_aio.dashboard.limits import LIMITS
 from lro_aio.dashboard.texts import Moment, ago, cut, exact, jsonable, length, number, plain
 
 __all__ = ["render", "static", "version"]
@@ -34,9 +36,20 @@ WORDS = {
     "rerun": "Run again",
     "delete": "Delete",
     "send": "Send a message",
+    "replay": "Deliver again",
     "run": "Run now",
+    "limit": "Set limits",
 }
 """What is done, on buttons."""
+ASKED = {
+    **{verb: f"{word} {{}}" for verb, word in WORDS.items()},
+    "rerun": "Run {} again",
+    "send": "Send a message to {}",
+    "replay": "Deliver the webhooks of {} again",
+    "run": "Run {} now",
+    "limit": "Set the limits of {}",
+}
+"""What is done to what stands in the braces, on the page that asks for a confirmation."""
 
 
 def render(template: str, **values: Any) -> bytes:
@@ -46,7 +59,20 @@ def render(template: str, **values: Any) -> bytes:
         template: Its file.
         values: What it shows.
     """
-    return _environment().get_template(template).render(**values).encode("utf-8", "backslashreplace")
+    made = _environment().get_template(template).render(**values).encode("utf-8", "backslashreplace")
+    _compile_others()
+    return made
+
+
+@functools.cache
+def _compile_others() -> None:
+    """Once, behind the first page: each template takes as long to compile as twenty pages of it to make."""
+
+    def compile_all() -> None:
+        for name in _environment().list_templates(extensions=["html"]):
+            _environment().get_template(name)
+
+    threading.Thread(target=compile_all, name="lro-aio-dashboard-templates", daemon=True).start()
 
 
 A_DAY = 20 * 3600.0
@@ -84,7 +110,14 @@ def _environment() -> jinja2.Environment:
         css=_css, axis=_axis, at=_at, rate=_rate,
     )  # fmt: skip
     environment.globals.update(
-        chart=drawn, is_bad=is_bad, link=_link, VERBS=VERBS, WORDS=WORDS, ASKED={**WORDS, "send": "Send a message to"}
+        chart=drawn,
+        is_bad=is_bad,
+        link=_link,
+        mark=_mark,
+        limits=LIMITS,
+        VERBS=VERBS,
+        WORDS=WORDS,
+        ASKED=ASKED,
     )
     return environment
 
@@ -131,6 +164,11 @@ def _link(page: str, /, **query: str) -> str:
     """A link to another page. It is relative, as all are: so that no prefix need be known."""
     asked = {key: value for key, value in query.items() if value}
     return f"{page}?{urlencode(asked, errors='replace')}" if asked else page
+
+
+def _mark(name: str) -> str:
+    """The place of a queue on the page of queues, for links to it: a name may hold what an identifier may not."""
+    return f"queue-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:12]}"
 
 
 def _name(name: str) -> Markup:

@@ -13,7 +13,7 @@ from google.protobuf import any_pb2
 from lro_aio.core.logs import event
 from lro_aio.core.proto_json import any_json
 
-__all__ = ["Show", "Shower", "Shown", "state_json"]
+__all__ = ["Show", "Shower", "Shown", "members_json", "state_json"]
 
 logger = logging.getLogger("lro_aio")
 
@@ -68,6 +68,12 @@ class Shower:
         """As calling it, for a sentence."""
         shown = self("text", value, operation, handler)
         return shown if isinstance(shown, str) else "" if shown is None else json.dumps(shown)
+
+
+def members_json(packed: bytes) -> dict[str, Any]:
+    """The members of a packed JSON object; none where it is something else."""
+    found = any_json(any_pb2.Any.FromString(packed)).get("value") if packed else None
+    return found if isinstance(found, dict) else {}
 
 
 def state_json(data: bytes, codec: str) -> Any:

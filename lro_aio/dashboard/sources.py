@@ -17,8 +17,9 @@ from lro_aio.core.errors import StoreSchemaError
 from lro_aio.core.names import ANY_PARENT
 from lro_aio.core.schedules import ScheduleInfo
 from lro_aio.core.stats import Stats
+from lro_aio.core.webhooks import tellings
 from lro_aio.dashboard import facts, standing
-from lro_aio.dashboard.looks import Look, Looks
+from lro_aio.dashboard.looks import Look, Shared
 from lro_aio.dashboard.pace import Pace
 from lro_aio.dashboard.showing import Shower
 from lro_aio.dashboard.texts import jsonable
@@ -60,7 +61,7 @@ class Sources:
     def __init__(self, client: Client, show: Shower) -> None:
         self._client = client
         self._show = show
-        self._looks = Looks(client.clock)
+        self._looks: Shared[Look] = Shared(client.clock)
         self._pace = Pace()
 
     async def look(self, page: str, query: Mapping[str, str]) -> Look:
@@ -81,7 +82,7 @@ class Sources:
         return await self._looks.at(asked, partial(make, asked))
 
     def forget(self) -> None:
-        """See ``Looks.forget``."""
+        """See ``Shared.forget``."""
         self._looks.forget()
 
     async def _overview(self, asked: _Asked) -> Look:  # noqa: ARG002 (all have one signature)
@@ -109,11 +110,12 @@ class Sources:
         )
 
     async def _operation(self, asked: _Asked) -> Look:
-        told = await self._client.describe(asked.name)
         host = self._client.server_host
-        record = await host.record(asked.name)
+        record, told = await host.describe(asked.name)
         children = await host.children_of(asked.name, MOST_CHILDREN) if told.children else []
-        return await _in_thread(lambda: facts.of_operation(told, record, children, self._show))
+        linked = [*(telling.delivery for telling in tellings(record)), *filter(None, [told.rerun_of])]
+        others = await host.records(linked)
+        return await _in_thread(lambda: facts.of_operation(told, record, children, others, self._show))
 
     async def _failures(self, asked: _Asked) -> Look:  # noqa: ARG002
         overview, paused, failed = await asyncio.gather(
@@ -121,7 +123,8 @@ class Sources:
             self.look("operations", {"filter": "paused = true"}),
             self.look("operations", {"filter": FAILED}),
         )
-        told = {"failures": overview.data["failures"], "paused": paused.data, "failed": failed.data}
+        groups = facts.with_left(overview.data["failures"], failed.data)
+        told = {"failures": groups, "paused": paused.data, "failed": failed.data}
         return await _in_thread(lambda: told)
 
     async def _queues(self, asked: _Asked) -> Look:  # noqa: ARG002

@@ -46,6 +46,7 @@ def _queue(status: QueueStatus, show: Shower) -> dict[str, Any]:
         "declared": _bounds(status.declared),
         "override": _bounds(status.override),
         "allows": _allowed(status.bounds),
+        "declares": [] if status.declared is None else _allowed(status.declared),
         "keys": [_key(key, show) for key in keys[:MOST_KEYS]],
         "moreKeys": max(0, len(keys) - MOST_KEYS),
     }

@@ -144,12 +144,16 @@ class Controls(abc.ABC):
         """
         return Operation(await self.engine.rerunner.rerun(name, request_id, reason=reason))
 
-    async def replay_webhook(self, name: str) -> list[Operation[Any]]:
-        """Send what an operation tells of its end once more, with the same ``webhook-id``.
+    async def replay_webhook(
+        self, name: str, *, request_id: str | None = None, reason: str = ""
+    ) -> list[Operation[Any]]:
+        """Send what an operation tells of its end once more, with the same ``webhook-id``. Its history tells of that.
 
         Args:
             name: Of an operation that has ended: to each webhook that was told of the end. Or of a delivery that has
                 ended, well or not.
+            request_id: The caller's id for the request, as in ``start``. A repeat sends nothing more.
+            reason: For the history of the operation.
 
         Returns:
             The new deliveries: operations of the handler ``lro.webhook``, which processes with ``Client(webhooks=...)``
@@ -160,6 +164,9 @@ class Controls(abc.ABC):
             OperationNotFoundError: Never created, deleted or expired.
             OperationNotDoneError: It has not ended.
             InvalidTransitionError: It has no webhook, or none that is told of such an end.
-            StoreUnavailableError: It is not known whether it will be sent.
+            ValueError: ``request_id`` is malformed.
+            StoreUnavailableError: It is not known whether it will be sent. With a ``request_id``, the call may safely
+                be repeated.
         """
-        return [await self.engine.operation(made) for made in await self.engine.webhooks.replay(name)]
+        made = await self.engine.webhooks.replay(name, request_id, reason=reason)
+        return [await self.engine.operation(delivery) for delivery in made]

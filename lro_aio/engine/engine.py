@@ -192,6 +192,7 @@ class Engine:
             children=self.children,
             dispatcher=self.dispatcher,
             methods=methods,
+            overview=self.overview,
             limits=self.settings.limits,
             clock=self.clock,
         )

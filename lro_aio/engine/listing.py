@@ -66,8 +66,10 @@ async def list_page(
     records: list[Record] = []
     response = operations_pb2.ListOperationsResponse()
     scanned = used = 0
+    batch = 2 * size
     while True:
-        batch = size - len(response.operations) + 1 if pushed.exact else min(limits.max_page_size, 4 * size)
+        # Each batch is a way to a thread and back: where few rows match, there are fewer and larger ones.
+        batch = size - len(response.operations) + 1 if pushed.exact else min(limits.max_page_size, 2 * batch)
         query = replace(asked, limit=min(batch, most - scanned), after=after)
         found, matching, cost = await rows.call(partial(scan, rows.store, query, tested), Work.LIST)
         for row, matches in zip(found, matching, strict=True):

@@ -10,7 +10,7 @@ from functools import partial
 from lro_aio.core.description import Description, described
 from lro_aio.core.errors import StoreSchemaError
 from lro_aio.core.queues import MOST_COUNTED, InLine
-from lro_aio.core.record import State
+from lro_aio.core.record import Record, State
 from lro_aio.core.stats import Count, DueRoute, QueueCount, Stats
 from lro_aio.engine.handlers import Runnable
 from lro_aio.engine.readers import Work
@@ -63,8 +63,11 @@ class Overview:
         ]
         return tuple(sorted(busy, key=lambda one: (-one.waiting.number, -one.running.number, one.queue)))
 
-    async def describe(self, name: str) -> Description:
-        """See ``Client.describe``. One read, one scan for the children, and one more each for journal and queues."""
+    async def describe(self, name: str) -> tuple[Record, Description]:
+        """The row, and what ``Client.describe`` tells of it.
+
+        One read, one scan for the children, and one more each for journal and queues.
+        """
         record = await self._rows.record(name)
         store = self._rows.store
         journal = await self._rows.call(partial(store.journal, [name])) if record.entries else {}
@@ -77,7 +80,7 @@ class Overview:
         queues: Sequence[InLine] = ()
         if record.seat is not None and not record.done:
             queues = await self._rows.call(partial(store.in_line, record.uid, now=now), Work.LIST)
-        return described(record, journal.get(name, ()), states, now, queues=queues)
+        return record, described(record, journal.get(name, ()), states, now, queues=queues)
 
     def _unserved(self, due: DueRoute, now: float, running: set[str]) -> bool:
         """Whether nobody seems to run it. Who is only busy runs others of its kind."""

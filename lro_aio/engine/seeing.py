@@ -49,7 +49,8 @@ class Seeing(abc.ABC):
             OperationNotFoundError: Never created, deleted or expired.
             StoreUnavailableError: The store did not answer.
         """
-        return await self.engine.overview.describe(name)
+        _, description = await self.engine.overview.describe(name)
+        return description
 
     async def history(self, name: str) -> list[HistoryEntry]:
         """What happened to the operation, oldest first: for operators, it may tell more than clients are to see.

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+from lro_aio.core.description import Description
 from lro_aio.core.errors import InvalidOperationNameError
 from lro_aio.core.journal import Entry
 from lro_aio.core.names import parse
@@ -16,6 +17,7 @@ from lro_aio.engine.children import Children
 from lro_aio.engine.dispatch import Dispatcher
 from lro_aio.engine.listing import Page, list_page
 from lro_aio.engine.methods import MethodOperation, Methods
+from lro_aio.engine.overview import Overview
 from lro_aio.engine.readers import Work
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.run import Run
@@ -34,6 +36,7 @@ class ServerHost:
         children: Children,
         dispatcher: Dispatcher,
         methods: Methods,
+        overview: Overview,
         limits: Limits,
         clock: Clock,
     ) -> None:
@@ -41,6 +44,7 @@ class ServerHost:
         self._children = children
         self._dispatcher = dispatcher
         self._methods = methods
+        self._overview = overview
         self.limits = limits
         """Of payloads and pages."""
         self._clock = clock
@@ -66,6 +70,16 @@ class ServerHost:
     async def record(self, name: str) -> Record:
         """The row of a visible operation. Raises as ``Client.get_operation``."""
         return await self._rows.record(name)
+
+    async def describe(self, name: str) -> tuple[Record, Description]:
+        """The row of a visible operation, and what ``Client.describe`` tells of it: both of one moment."""
+        return await self._overview.describe(name)
+
+    async def records(self, wanted: Sequence[str]) -> dict[str, Record]:
+        """The rows of these operations, by name, as far as they are there and visible. One read."""
+        found = await self._rows.read_many(list(wanted)) if wanted else {}
+        now = self._clock.time()
+        return {name: record for name, record in found.items() if not record.hidden(now)}
 
     async def journal(self, record: Record) -> list[Entry]:
         """What an operation has done and was told, in order. One read, where there is anything."""

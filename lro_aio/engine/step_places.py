@@ -80,7 +80,7 @@ class StepPlace:
                     return
                 self._in_line.add(self.step)
                 try:
-                    await waits.wait(until=self._clock.time() + ASK_AGAIN, over=over)
+                    await waits.wait(until=self._clock.time() + ASK_AGAIN, over=over, queue=self._queue.name)
                 finally:
                     self._in_line.discard(self.step)
 

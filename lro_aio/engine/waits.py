@@ -43,6 +43,8 @@ class _Open:
     children: tuple[str, ...] = ()
     until: float | None = None
     """Epoch seconds."""
+    queue: str = ""
+    """In which it waits for a place."""
 
 
 class Waits:
@@ -135,6 +137,7 @@ class Waits:
         children: tuple[str, ...] = (),
         until: float | None = None,
         over: asyncio.Future[None] | None = None,
+        queue: str = "",
     ) -> None:
         """Return when a message is ready, when all of the children have ended, or at ``until``.
 
@@ -144,12 +147,13 @@ class Waits:
             children: Names; ``watch`` knows them.
             until: Epoch seconds.
             over: Ends the wait when it is done.
+            queue: In which it waits for a place, for people.
 
         Raises:
             PayloadTooLargeError: The names of all that the handler waits for are over ``Limits.children``.
         """
         over = asyncio.get_running_loop().create_future() if over is None else over
-        wait = _Open(asyncio.current_task(), over, topic, ready or (lambda: False), children, until)
+        wait = _Open(asyncio.current_task(), over, topic, ready or (lambda: False), children, until, queue)
         with self._counted(children):
             cancel = None if until is None else self._clock.call_at(until, lambda: _end(over))
             self._open[wait] = None
@@ -191,6 +195,7 @@ class Waits:
             children=tuple(name for names in (*groups, alone) for name in names),
             groups=tuple(map(len, groups)),
             topics=tuple(dict.fromkeys(wait.topic for wait in self._captured if wait.topic)),
+            queues=tuple(dict.fromkeys(wait.queue for wait in self._captured if wait.queue)),
             timer=first if first < NEVER else None,
             not_before=not_before,
             on_cancel=on_cancel,

@@ -21,6 +21,9 @@ QUEUES = (
     lro.Queue("models", running=2, per_key=1, rate=lro.Rate(200, per=60), rate_per_key=lro.Rate(5, per=1.5)),
     lro.Queue("q" * 128),
 )
+NOBODY = "http://127.0.0.1:9"
+"""Of a receiver that does not answer."""
+WEBHOOKS = lro.Webhooks(secrets="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", origins=[NOBODY], allow_private=True)
 SCHEDULES = (
     lro.Schedule("nightly", "says", cron="30 2 * * *", timezone="America/Argentina/ComodRivadavia"),
     lro.Schedule("often", "fails", every=1, state="no disk"),
@@ -35,7 +38,7 @@ class Site:
     Attributes:
         client: Opened.
         url: Of the dashboard, with the last slash.
-        goes_on: Lets each ``copy`` go on.
+        goes_on: Lets each ``copy`` go on, and no ``mends`` fail any more.
     """
 
     client: lro.Client
@@ -51,7 +54,8 @@ class Site:
     async def fill(self, number: int) -> list[str]:
         """Operations of every kind, ``number`` of them: with long names, errors and texts that would do harm."""
         kinds = ("copy", "asks", "says", "fails", "pauses")
-        names = []
+        hook = lro.Webhook(f"{NOBODY}/{'r' * 200}")
+        names = [await self.started("says", "with a webhook", webhook=hook)] if number else []
         for one in range(number):
             handler = kinds[one % len(kinds)]
             parent = f"projects/{'p' * 100}/locations/somewhere" if one % 7 == 3 else ""
@@ -101,6 +105,12 @@ def handlers_of(goes_on: asyncio.Event) -> lro.Handlers:
     async def fails(op: lro.Operation[str]) -> None:
         raise lro.OperationFailedError(op.state, code=lro.Code.NOT_FOUND)
 
+    @handlers.handler("mends", state=str)
+    async def mends(op: lro.Operation[str]) -> str:
+        if not goes_on.is_set():
+            raise lro.OperationFailedError(op.state, code=lro.Code.UNAVAILABLE)
+        return op.state
+
     @handlers.handler("pauses", state=str, pause_on_failure=True)
     async def pauses(op: lro.Operation[str]) -> None:
         raise ValueError(op.state)
@@ -140,7 +150,9 @@ async def serving(app: Any = None, *, standing: bool = False, **options: Any) ->
     goes_on = asyncio.Event()
     handlers = [handlers_of(goes_on), *([queued_handlers()] if standing else [])]
     schedules = SCHEDULES if standing else ()
-    async with lro.Client("sqlite://", handlers=handlers, schedules=schedules, expose_errors=True) as client:
+    async with lro.Client(
+        "sqlite://", handlers=handlers, schedules=schedules, webhooks=WEBHOOKS, expose_errors=True
+    ) as client:
         dashboard: Any = Dashboard(client, authorize=everything)
         async with served(app(dashboard) if app else dashboard, lifespan="off", abrupt=True, **options) as url:
             try:

@@ -68,7 +68,7 @@ async def test_every_action_is_done_by_keyboard_alone(site: Site, page: Page) ->
     await confirmed(page, "Unpause", "Unpause…")
     await confirmed(page, "Send", "Send a message…", Topic="approval", Message='{"fine": true}')
     await expect(head).to_have_text("Succeeded")
-    await confirmed(page, "Run again", "Run again…")
+    await confirmed(page, "Run 1 again", "Run again…")
     again = (await site.client.describe(name)).reruns[0]
     assert quote(again, safe="") in page.url
     await confirmed(page, "Cancel", "Cancel…")
@@ -124,11 +124,26 @@ async def test_without_scripts_all_of_it_works(site: Site, open_page: Open) -> N
         await expect(page.locator("#live-chart table")).to_be_visible()
 
 
+async def test_one_of_what_fails_alike_is_tried_and_then_the_others_in_five_clicks(site: Site, page: Page) -> None:
+    names = [await site.started("mends", "the disk is away") for _ in range(5)]
+    await page.goto("./")
+    await expect(page.get_by_text("the disk is away")).to_be_visible()
+    site.goes_on.set()
+    await page.get_by_role("link", name="what to do about them").click()
+    for button in ("Run one again…", "Run 1 again", "Run the others again…", "Run 4 again"):
+        await page.get_by_role("button", name=button).click()
+    await expect(page.get_by_text("Run again: 4 done")).to_be_visible()
+    for name in names:
+        assert len((await site.client.describe(name)).reruns) == 1
+    await page.get_by_role("link", name="To the failures").click()
+    await expect(page.get_by_text("all run again")).to_be_visible()
+
+
 async def test_a_double_click_does_it_once(site: Site, page: Page) -> None:
     name = await site.started("says", "twice")
     await page.goto(f"operation?name={quote(name)}")
     await page.get_by_role("button", name="Run again").click()
-    await page.get_by_role("button", name="Run again 1").dblclick()
+    await page.get_by_role("button", name="Run 1 again").dblclick()
     await page.wait_for_url("**/operation?*")
     assert len((await site.client.describe(name)).reruns) == 1
 
@@ -142,6 +157,10 @@ async def test_queues_and_schedules_are_paused_and_run_by_keyboard_alone(open_pa
                 await confirmed(page, button, f"{button}: {name}")
                 assert page.url.endswith(path)
                 await expect(row.locator(".state")).to_have_text(state)
+        await page.goto("queues")
+        await confirmed(page, "Set limits", "Set limits: models", **{"At a time": "3"})
+        await expect(page.get_by_role("cell", name="3 at a time")).to_be_visible()
+        await page.goto("schedules")
         await confirmed(page, "Run now", "Run now: nightly")
         await expect(page.locator("#live-head .state")).to_have_text("Succeeded")
 

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 WIDTHS = (390, 768, 1030, 1440)
 """A phone, a tablet, the least at which tables are drawn as such, a desk."""
-STANDING = (("queues", "unpause"), ("schedules", "run"), ("schedules", "pause"))
+STANDING = (("queues", "unpause"), ("queues", "limit"), ("schedules", "run"), ("schedules", "pause"))
 """Pages of what is no operation, and what is done there."""
 
 

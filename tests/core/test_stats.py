@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lro_aio.core import stats
 from lro_aio.core.codes import Code
 from lro_aio.core.stats import Count, FoundFailure, count_json, grouped, total
 from lro_aio.core.status import make_status
@@ -50,3 +51,18 @@ def test_what_is_as_frequent_comes_by_name() -> None:
         ("NOT_FOUND", "A"),
         ("NOT_FOUND", "B"),
     ]
+
+
+def test_an_error_that_is_found_again_is_read_once() -> None:
+    failures = [found(str(number), Code.ABORTED, f"A{number}") for number in range(50)]
+    first = grouped(failures, more=False)
+    known = stats._remembered.cache_info()
+    assert grouped(failures, more=False) == first
+    assert stats._remembered.cache_info().misses == known.misses
+
+
+def test_a_large_error_is_not_kept_in_memory() -> None:
+    known = stats._remembered.cache_info()
+    [group] = grouped([found("a", Code.ABORTED, "A" * stats.SMALL)], more=False)
+    assert group.reason == "A" * stats.SMALL
+    assert stats._remembered.cache_info() == known

@@ -186,3 +186,34 @@ def test_a_delivery_waits_with_a_token_that_nobody_can_guess() -> None:
 def test_a_history_shows_no_query_of_a_url() -> None:
     told = [entry.text for entry in history_of(a_row(trail=HOOKS), ()) if entry.kind == trail.WEBHOOKS]
     assert told == ["succeeded, failed, cancelled, paused to https://a.example/hooks"]
+
+
+def test_what_was_told_of_the_end_is_known_although_its_line_has_been_dropped() -> None:
+    row, event, _ = ENDINGS["a handler's result"]
+    rows: dict[str, Record | None] = {row.name: row}
+    run([Change(row.name, event)], rows)
+    end = rows[row.name]
+    assert end is not None
+    (told,) = webhooks.tellings(end)
+    assert (told.event, told.again, told.delivery in rows) == ("succeeded", False, True)
+    for number in range(trail.MOST):
+        end = rerunning.linked(end, now=NOW, to=f"operations/again-{number}")
+    assert "WEBHOOK operation" not in end.trail
+    assert [one.delivery for one in webhooks.tellings(end)] == [told.delivery]
+
+
+def test_what_is_sent_again_is_noted_once_with_its_reason() -> None:
+    row, event, _ = ENDINGS["a failure"]
+    change = Change(row.name, event)
+    (end,) = run([change], {row.name: row})
+    assert isinstance(end, Record)
+    (first,) = change.made
+    made = webhooks.again(json.loads(first.state_data), end, name="again-1", uid="u9", now=NOW + 60)
+    noted = webhooks.sent_again(end, [made], now=NOW + 60, reason="ada: it was down")
+    assert webhooks.sent_again(noted, [made], now=NOW + 61) is noted
+    assert [(one.again, one.event, one.delivery) for one in webhooks.tellings(noted)] == [
+        (False, "failed", first.name),
+        (True, "failed", made.name),
+    ]
+    assert noted.trail.endswith(f"operation.failed to {made.name} again (ada: it was down)")
+    assert webhooks.tellings(replace(end, trail="")) == ()

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import pytest
+from starlette.requests import Request
 
-from lro_aio.dashboard import live
-from lro_aio.dashboard.looks import Look, Looks
+from lro_aio.dashboard import Access, app, live, rendering
+from lro_aio.dashboard.looks import Look, Shared
 from lro_aio.testing import FaultyStore, ManualClock
 
 from ..waiting import all_blocked, until
-from .conftest import Site
+from .conftest import Serve, Site
 
 pytestmark = pytest.mark.asyncio
 
@@ -80,6 +82,33 @@ async def test_fifty_tabs_cost_one_look_a_second_and_no_tab_none(site: Site, sto
     assert store.calls["stats"] == 2
 
 
+async def test_fifty_tabs_of_one_person_are_made_once_a_second(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nobody gets the page of another, who may do something else."""
+    made: list[str] = []
+
+    def counted(template: str, **values: Any) -> bytes:
+        made.append(template)
+        return rendering.render(template, **values)
+
+    async def authorize(request: Request) -> Access:
+        return Access.full("ada") if request.headers["x-who"] == "ada" else Access.read_only("eve")
+
+    monkeypatch.setattr(app, "render", counted)
+    async with serve(authorize=authorize) as site:
+        name = await site.started("fails", "no disk")
+
+        async def page(who: str) -> str:
+            answer = await site.http.get("operation", params={"name": name}, headers={"x-who": who})
+            return answer.text
+
+        pages = await asyncio.gather(*(page(who) for who in ("ada", "eve") * 25))
+        assert made == ["operation.html"] * 2
+        assert ["Run again" in text for text in pages] == [True, False] * 25
+        await next_second(site)
+        await page("ada")
+        assert len(made) == 3
+
+
 async def test_a_store_that_is_away_is_told_and_then_that_it_is_back(site: Site, store: FaultyStore) -> None:
     async with watching(site, of="overview") as stream:
         _, before = await stream.event()
@@ -120,7 +149,7 @@ async def test_a_head_request_of_the_stream_ends(site: Site) -> None:
 
 async def test_a_store_that_is_slow_is_not_asked_twice_at_a_time() -> None:
     clock, answered, asked = ManualClock(), asyncio.Event(), 0
-    looks = Looks(clock)
+    looks: Shared[Look] = Shared(clock)
 
     async def slow() -> Look:
         nonlocal asked

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import signal
 from html import unescape
 from pathlib import Path
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -21,8 +23,8 @@ from lro_aio.testing import FaultyStore
 
 from ..receiver import receiving
 from ..serving import served
-from ..waiting import until
-from .conftest import EVIL, Note, Serve, Site, everybody
+from ..waiting import reached, until
+from .conftest import EVIL, NoDiskError, Note, Serve, Site, everybody
 
 pytestmark = pytest.mark.asyncio
 
@@ -66,7 +68,7 @@ async def test_what_failed_for_another_reason_is_another_group(site: Site) -> No
         assert (await site.json("operation", name=one))["failedAlike"] == group["filter"]
         assert "All that failed alike" in await site.get("operation", name=one)
         answer = await site.confirm(verb="rerun", filter=group["filter"], scope="all")
-        assert f"Run again {group['count']} operation" in answer.text
+        assert f"Run {group['count']} operation" in answer.text
 
 
 async def test_what_was_run_again_is_not_run_again_with_the_others(site: Site) -> None:
@@ -84,6 +86,73 @@ async def test_what_was_run_again_is_not_run_again_with_the_others(site: Site) -
     listed = (await site.json("operations", filter=group["filter"]))["operations"]
     assert [one["name"] for one in listed if one["runAgain"]] == [names[0]]
     assert "run again" in await site.get("operations", filter="state = FAILED")
+
+
+@pytest.fixture
+def mended(handlers: lro.Handlers) -> asyncio.Event:
+    """Until it is set, the handler "mendable" fails."""
+    found = asyncio.Event()
+
+    @handlers.handler("mendable", state=Note)
+    async def mendable(op: lro.Operation[Note]) -> None:
+        if not found.is_set():
+            raise NoDiskError("no disk", code=5)
+
+    return found
+
+
+async def test_a_group_says_what_is_left_and_begins_with_one_of_those(mended: asyncio.Event, site: Site) -> None:
+    for _ in range(2):
+        await site.started("mendable")
+    mended.set()
+    for left in (1, 0):
+        [group] = (await site.json("failures"))["failures"]
+        page = await site.get("failures")
+        assert re.search(rf'name="name" value="{group["next"]}">[^>]*>Run one again…', page)
+        await site.act(verb="rerun", name=group["next"])
+        await site.clock.advance(1)
+        [group] = (await site.json("failures"))["failures"]
+        assert (group["count"], group["left"]) == (2, {"count": left, "more": False})
+        assert ("1 left" if left else "all run again") in await site.get("failures")
+    page = await site.get("failures")
+    assert "Run one again" not in page
+    assert "Run all again" not in page
+
+
+async def test_from_a_rerun_that_succeeded_the_others_are_one_click_away(mended: asyncio.Event, site: Site) -> None:
+    names = [await site.started("mendable") for _ in range(3)]
+    mended.set()
+    made = await site.client.rerun_operation(names[0])
+    await reached(site.client, made.name, "SUCCEEDED")
+    shown, page = await site.json("operation", name=made.name), await site.get("operation", name=made.name)
+    assert "Run the others again…" in page
+    answer = await site.act(verb="rerun", scope="all", filter=shown["othersToRerun"])
+    bulk = unquote(answer.headers["location"].partition("name=")[2])
+    await reached(site.client, bulk, "SUCCEEDED")
+    await site.clock.advance(1)
+    assert (await site.json("operation", name=bulk))["bulkResult"] == {
+        "verb": "rerun",
+        "done": 2,
+        "failed": 0,
+        "skipped": 0,
+    }
+    page = await site.get("operation", name=bulk)
+    assert "Run again: 2 done" in page
+    assert "Run again…" not in page
+
+
+async def test_an_operation_is_told_as_it_is_at_one_moment(site: Site, store: FaultyStore) -> None:
+    """Read twice, it ran and waited for a process at once."""
+    name = await site.started("echo")
+    before = store.calls["read"]
+    await site.get("operation", name=name)
+    assert store.calls["read"] == before + 1
+
+
+async def test_nothing_moves_once_ends_per_minute_are_known(site: Site) -> None:
+    """A button that moves under a finger is missed."""
+    await site.started("echo")
+    assert "Ends per minute" in await site.get()
 
 
 async def test_ends_per_minute_are_what_was_seen(site: Site) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Sequence
 from html import unescape
 from typing import Any
 
+import httpx
 import pytest
 
 import lro_aio as lro
@@ -15,7 +17,7 @@ from lro_aio.dashboard import Access, Dashboard, Shown
 from lro_aio.ports import Store
 from lro_aio.testing import FaultyStore
 
-from ..waiting import PATIENCE, reached
+from ..waiting import PATIENCE, durably_suspended, reached
 from .conftest import EVIL, SAME, Note, Serve, Site, everybody, field
 from .test_live import next_second, watching
 
@@ -39,6 +41,11 @@ async def lined_up(site: Site, *keys: str) -> None:
         op = await site.client.start("render", Note(key))
         if not number:
             await reached(site.client, op.name, "RUNNING")
+
+
+async def limited(site: Site, **form: str) -> httpx.Response:
+    """What comes of the form that sets limits, filled in so."""
+    return await site.act(verb="limit", queue="render farm", **form)
 
 
 async def told(site: Site) -> dict[str, Any]:
@@ -148,9 +155,98 @@ async def test_pause_and_unpause_ask_first_and_are_noted(site: Site, caplog: pyt
     assert said == [f"the dashboard: {verb} queue render farm (ada: the bill)" for verb in ("pause", "unpause")]
 
 
-@pytest.mark.parametrize("verb", ["pause", "unpause"])
+async def test_limits_are_set_on_a_page_that_shows_those_that_hold(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "lro_aio")
+    page = await site.confirm(verb="limit", queue="render farm")
+    assert "Set the limits of the queue render farm?" in page.text
+    assert [field(page.text, name) for name in ("running", "per_key", "rate", "rate_per_key")] == ["1", "1", "", ""]
+    answer = await limited(site, running="20", per_key="", rate="200/60", rate_per_key="5/0.5", reason="a new machine")
+    assert (answer.status_code, answer.headers["location"]) == (303, "queues")
+    queue = await told(site)
+    assert queue["override"] == queue["bounds"] == {"running": 20, "rate": [200, 60], "rate_per_key": [5, 0.5]}
+    page = unescape(await site.get("queues"))
+    for text in ("20 at a time", "200 starts in 1 min", "set by hand; declared: 1 at a time, 1 of each key at a time"):
+        assert text in page
+    again = await site.confirm(verb="limit", queue="render farm")
+    assert [field(again.text, name) for name in ("rate", "rate_per_key")] == ["200/60", "5/0.5"]
+    said = [record.getMessage() for record in caplog.records if getattr(record, "event", "") == "dashboard_acted"]
+    assert said == [
+        "the dashboard: limit queue render farm to running=20, rate=200 per 60 s, rate_per_key=5 per 0.5 s"
+        " (ada: a new machine)"
+    ]
+
+
+async def test_what_is_declared_holds_again_by_one_button(site: Site) -> None:
+    assert "Let hold what is declared" not in (await site.confirm(verb="limit", queue="render farm")).text
+    await limited(site, running="20")
+    assert (
+        "Let hold what is declared: running=1, per_key=1"
+        in (await site.confirm(verb="limit", queue="render farm")).text
+    )
+    assert (await limited(site, running="30", unset="1")).status_code == 303
+    queue = await told(site)
+    assert (queue["override"], queue["bounds"]) == (None, {"running": 1, "per_key": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("running", "0"),
+        ("running", "-1"),
+        ("per_key", "<b>many"),
+        ("rate", "200"),
+        ("rate", "200/0"),
+        ("rate", "200/inf"),
+        ("rate_per_key", "1.5/2"),
+    ],
+)
+async def test_a_limit_that_makes_no_sense_is_kept_in_the_form(site: Site, name: str, text: str) -> None:
+    answer = await limited(site, **{"reason": "why", name: text})
+    assert answer.status_code == 400
+    assert field(answer.text, name) == text
+    assert 'value="why"' in answer.text
+    assert f"{name} must be" in answer.text
+    assert (await told(site))["override"] is None
+
+
+async def test_limits_of_a_queue_that_is_not_there_are_not_asked_for(site: Site) -> None:
+    assert (await site.confirm(verb="limit", queue="nowhere")).status_code == 404
+
+
+async def test_an_operation_that_waits_for_a_place_names_the_queue_and_leads_to_it(site: Site) -> None:
+    await lined_up(site, "ada")
+    waits = await site.client.start("render", Note("ada"))
+    shown, page = await site.json("operation", name=waits.name), await site.get("operation", name=waits.name)
+    assert (shown["waitsIn"], shown["waitsFor"]) == (["render farm"], "for a place in the queue render farm")
+    [place] = set(re.findall(r'href="queues#([^"]*)">render farm</a>', page))
+    head, _, chart = page.partition("live-chart")
+    assert f"#{place}" in head
+    assert f"#{place}" in chart
+    assert f'<tr id="{place}">' in await site.get("queues")
+
+
+async def test_a_step_that_waits_for_a_place_names_the_queue_too(site: Site) -> None:
+    @site.client.handler("limited", state=Note)
+    async def asking(op: lro.Operation[Note]) -> None:
+        await op.step("ask", anything, queue=FARM)
+
+    async def anything() -> None:
+        """Is never called: its queue is paused."""
+
+    await site.client.queues.pause("render farm")
+    op = await site.client.start("limited", Note())
+    await durably_suspended(site.client, op.name, site.clock)
+    page = await site.get("operation", name=op.name)
+    assert re.search(
+        r'Waits for a place in the queue <a href="queues#queue-\w+">render farm</a>; then the start.', page
+    )
+
+
+@pytest.mark.parametrize("verb", ["pause", "unpause", "limit"])
 async def test_each_needs_its_own_permission_at_both_of_its_steps(serve: Serve, verb: str) -> None:
-    others = Access(name="ada", pause=verb != "pause", unpause=verb != "unpause", cancel=True, run=True)
+    others = Access(name="ada", pause=verb != "pause", unpause=verb != "unpause", limit=verb != "limit", run=True)
     async with serve(authorize=everybody(others)) as site:
         if verb == "unpause":
             await site.client.queues.pause("render farm")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 
 import pytest
 
 from lro_aio import dashboard
-from lro_aio.dashboard import rendering, texts
+from lro_aio.dashboard import Access, rendering, texts
 from lro_aio.dashboard.chart import WIDTH, drawn
 
 HOME = Path(dashboard.__file__).parent
@@ -124,3 +125,17 @@ def test_a_chart_of_one_moment_or_of_clocks_that_were_set_is_drawn() -> None:
     assert drawn([], 5, done=True) is None
     assert drawn([span("MESSAGE", 5, 5)], 5, done=True) is not None
     assert drawn([span("SEGMENT", 9, None), span("NEWER", 3, 2)], 1, done=False) is not None
+
+
+def test_behind_the_first_page_the_templates_of_the_others_are_compiled() -> None:
+    rendering._environment.cache_clear()
+    rendering._compile_others.cache_clear()
+    rendering.render(
+        "problem.html", title="", page="", access=Access(), now=0.0, version="", live=None, retry=None,
+        code="OK", number=200, message="", inside=False,
+    )  # fmt: skip
+    [others] = [thread for thread in threading.enumerate() if thread.name == "lro-aio-dashboard-templates"]
+    others.join(30)
+    known = rendering._environment().cache
+    assert known is not None
+    assert {name for _, name in known} >= {path.name for path in TEMPLATES}

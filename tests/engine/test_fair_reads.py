@@ -133,3 +133,12 @@ async def test_a_list_of_large_rows_has_a_few_of_them_in_memory_at_a_time(open_c
     assert client.store.most_bytes < 9 * 1024 * 1024
     found = [op.name async for op in client.iter_operations("metadata.text:*")]
     assert sorted(found) == sorted(names)
+
+
+@pytest.mark.asyncio
+async def test_the_less_a_filter_finds_the_fewer_times_it_goes_to_a_thread_and_back(client, store):
+    for _ in range(300):
+        await client.create(lease=False)
+    before = store.calls["list"]
+    await client.list_operations("metadata.text = none", page_size=10)
+    assert store.calls["list"] - before == 4  # 40, 80, 160 and the rest

@@ -86,6 +86,10 @@ async def test_who_waits_for_a_place_holds_no_process_and_is_woken_when_there_is
     waits = await durably_suspended(client, second.name, lro_clock)
     assert (waits.attempt, waits.retries) == (0, 0)
     assert (await client.queues.get("q")).waiting == 1
+    described = await client.describe(second.name)
+    assert described.waits_for == "for a place in the queue q; then the start"
+    assert [(place.queue, place.held) for place in described.queues] == [("q", False)]
+    assert described.timeline[-1].label == "for a place in the queue q"
     call.end("a")
     await first
     await lro_clock.advance(1)

@@ -325,6 +325,53 @@ async def test_a_replay_sends_the_same_id_and_body(client, receiver, lro_clock):
     assert len({request.headers["webhook-timestamp"] for request in receiver.requests}) == 2
 
 
+def sent_again(history):
+    return [entry.text for entry in history if entry.kind == "WEBHOOK" and " again" in entry.text]
+
+
+@pytest.mark.asyncio
+async def test_a_replay_stands_in_the_history_of_the_operation_with_its_reason(client, receiver):
+    op = await client.start(works, 1, webhook=hook(receiver))
+    await told(receiver)
+    (first,) = await deliveries(client)
+    await reached(client, first.name, "SUCCEEDED")
+    made = [*await client.replay_webhook(op.name, reason="it was down"), *await client.replay_webhook(first.name)]
+    assert sent_again(await client.history(op.name)) == [
+        f"operation.succeeded to {made[0].name} again (it was down)",
+        f"operation.succeeded to {made[1].name} again",
+    ]
+
+
+@pytest.mark.asyncio
+async def test_a_replay_of_one_request_is_sent_once(client, store, receiver):
+    """Also where the answer to its write was lost."""
+    op = await client.start(works, 1, webhook=hook(receiver))
+    await told(receiver)
+    (first,) = await deliveries(client)
+    await reached(client, first.name, "SUCCEEDED")
+    store.fail("apply", when="after")
+    with pytest.raises(lro.StoreUnavailableError):
+        await client.replay_webhook(op.name, request_id="r1")
+    made = [delivery.name for _ in range(2) for delivery in await client.replay_webhook(op.name, request_id="r1")]
+    await told(receiver, 2)
+    assert len(set(made)) == 1
+    assert len(await deliveries(client)) == 2
+    assert len(sent_again(await client.history(op.name))) == 1
+    with pytest.raises(ValueError, match="request_id"):
+        await client.replay_webhook(op.name, request_id="\n")
+
+
+@pytest.mark.asyncio
+async def test_a_delivery_is_sent_again_although_its_operation_is_gone(client, receiver):
+    op = await client.start(works, 1, webhook=hook(receiver))
+    await told(receiver)
+    (first,) = await deliveries(client)
+    await reached(client, first.name, "SUCCEEDED")
+    await client.delete_operation(op.name)
+    await client.replay_webhook(first.name)
+    await told(receiver, 2)
+
+
 @pytest.mark.asyncio
 async def test_there_is_nothing_to_replay_before_the_end_or_without_a_webhook(client, receiver):
     op = await client.start(nap, 1, webhook=hook(receiver))
