@@ -209,7 +209,7 @@ async def test_an_idle_client_is_not_woken_by_the_look_again_of_who_waits(store,
     monkeypatch.setattr("lro_aio.engine.engine.POLL_AGAIN", 0.01)
     async with lro.Client(store) as client:
         op = await client.create(lease=False)
-        await until(lambda: store.calls["look"])
+        await until(lambda: store.calls["purge"])  # the end of the first pass
         await client.engine.batcher.settle()
         before = store.calls.copy()
         waiting = asyncio.create_task(op.result())
