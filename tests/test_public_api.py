@@ -93,7 +93,7 @@ USES = (
 
 @functools.cache
 def refusals(without: tuple[str, ...], uses: tuple[str, ...] = USES) -> dict[str, str]:
-    """What each use is told in an interpreter in which these packages cannot be imported; one for all, it costs most."""
+    """What each use is told where these packages cannot be imported, in one interpreter: it costs more than all of them."""
     code = f"""
 import json, lro_aio
 from importlib import import_module
