@@ -93,7 +93,7 @@ USES = (
 
 @functools.cache
 def refusals(without: tuple[str, ...], uses: tuple[str, ...] = USES) -> dict[str, str]:
-    """What each use is told where these packages cannot be imported, in one interpreter: it costs more than all of them."""
+    """What each use is told where these packages cannot be imported. In one interpreter, which costs the most."""
     code = f"""
 import json, lro_aio
 from importlib import import_module
