@@ -22,6 +22,7 @@ class Site:
     server: str
     url: str
     store: str
+    log: Path
     process: subprocess.Popen
 
     def at(self, kind):
@@ -29,6 +30,10 @@ class Site:
         if kind == "azure":
             return ["--url", f"{self.url}/azure", "--style", "azure"]
         return [f"--{kind}", getattr(self, kind)]
+
+    def calls(self):
+        """The methods that were called over gRPC, in order."""
+        return self.log.read_text() if self.log.exists() else ""
 
     def open_gate(self, number, after=0.0):
         """Let ``gate-{number}`` end."""
@@ -63,7 +68,7 @@ def start_site(directory, *, port=0, what="everything"):
     line = process.stdout.readline()
     assert line, "the test's server did not start"
     grpc, http = line.split()
-    return Site(f"127.0.0.1:{grpc}", f"http://127.0.0.1:{http}", store, process)
+    return Site(f"127.0.0.1:{grpc}", f"http://127.0.0.1:{http}", store, Path(directory) / "calls.log", process)
 
 
 def stop_site(site):

@@ -9,6 +9,7 @@ import asyncio
 import sys
 from collections import defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc.aio
 import uvicorn
@@ -117,8 +118,20 @@ async def fill_with_waits(client):
             await asyncio.sleep(0.01)
 
 
+class Log(grpc.aio.ServerInterceptor):
+    """Writes down which methods are called, beside the store."""
+
+    def __init__(self, url):
+        self.path = Path(url.removeprefix("sqlite:///")).with_name("calls.log")
+
+    async def intercept_service(self, continuation, handler_call_details):
+        with self.path.open("a") as log:
+            log.write(f"{handler_call_details.method}\n")
+        return await continuation(handler_call_details)
+
+
 async def main(url, port, what="everything"):
-    server = grpc.aio.server()
+    server = grpc.aio.server(interceptors=[Log(url)])
     client = lro.Client(url, handlers=[handlers], lease=lro.LeasePolicy(2), drain_timeout=0)
     add_operations_servicer(client, server)
     async with client:

@@ -51,11 +51,12 @@ def test_with_yes_an_operation_does_it(lro, where, site):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_names_or_a_filter_or_all(lro, where, verb):
+def test_names_or_a_filter_or_all(lro, site, verb):
     for arguments in ([], ["asleep-0", "--all"], ["--filter", "done = true", "--all"], ["asleep-0", "--yes"]):
-        refused = lro(verb, *arguments, *where)
+        refused = lro(verb, *arguments, *site.at("store"))
         assert (refused.exit_code, refused.stdout) == (2, "")
-    assert lro(verb, "--all", *where).exit_code == 0
+    for place in PLACES:
+        assert lro(verb, "--all", *site.at(place)).exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 
 from lro_aio.cli.problems import Exit
 
+from ..waiting import block_until
 from .conftest import start_site, stop_site
 
 
@@ -36,13 +37,14 @@ def test_an_option_wins_over_the_environment(lro, site):
 
 
 def test_a_server_that_is_not_there_is_5(lro):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
-    for verb in (["list"], ["get", "x"], ["wait", "x"], ["watch", "x"], ["cancel", "x"], ["delete", "x"]):
-        result = lro(*verb, "--server", address)
-        assert (result.exit_code, result.stdout) == (5, "")
-        assert len(result.stderr.splitlines()) == 1
-        assert "does not answer" in result.stderr
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # so that nobody else has it, and nobody listens
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        for verb in (["list"], ["get", "x"], ["wait", "x"], ["watch", "x"], ["cancel", "x"], ["delete", "x"]):
+            result = lro(*verb, "--server", address)
+            assert (result.exit_code, result.stdout) == (5, "")
+            assert len(result.stderr.splitlines()) == 1
+            assert "does not answer" in result.stderr
 
 
 def test_a_store_that_does_not_exist_is_5_and_is_not_made(lro, tmp_path):
@@ -87,8 +89,9 @@ def test_a_wait_outlives_a_restart_of_the_server(tmp_path):
     command = [sys.executable, "-m", "lro_aio.cli", "wait", "gate-0", "--timeout", "30", *site.at("server")]
     try:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waiting:
+            block_until(lambda: "WaitOperation" in site.calls())
             with pytest.raises(subprocess.TimeoutExpired):
-                waiting.wait(3.0)  # by then it has asked once, also on a busy machine
+                waiting.wait(1.0)  # and it waits for the answer
             site.process.kill()
             stop_site(site)
             site = start_site(tmp_path, port=int(site.server.rpartition(":")[2]))

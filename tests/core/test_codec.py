@@ -184,7 +184,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_every_json_value_comes_out_as_it_was(value: Any) -> None:
     codec: StateCodec[Any] = StateCodec(None)
     assert repr(codec.decode(*codec.encode(value))) == repr(value)

@@ -323,4 +323,4 @@ class OneRow(RuleBasedStateMachine):
 
 
 TestOneRow = OneRow.TestCase
-TestOneRow.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestOneRow.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -191,10 +191,10 @@ class Account:
                 self._problem(name, f"a run raised: {run}")
         elif last["event"] == "stopped" and last["reason"] == "SHUTDOWN" and self._plan.gentle:
             self._report.handed_over.append(following[0]["time"] - last["time"])
-        elif killed is not None and killed >= last["time"] - 0.001:
+        elif killed is not None and killed.end >= last["time"] - 0.001:
             self._report.cut += 1
-            self._report.recovery.append(following[0]["time"] - killed)
-        elif last["event"] == "end" and (killed is None or killed > following[0]["time"]):
+            self._report.recovery.append(following[0]["time"] - killed.begin)
+        elif last["event"] == "end" and (killed is None or killed.begin > following[0]["time"]):
             self._judge_taken(name, run, following)  # its end was to be written yet
         else:
             self._problem(name, f"nothing explains why a run left nothing: {run}, killed {killed}, then {following}")
@@ -204,8 +204,9 @@ class Account:
         last, taken = run[-1], following[0]["time"]
         if last["event"] == "stopped" and last["reason"] == "LEASE_LOST":
             return True
-        killed = self._killed.get(last["pid"], math.inf)
-        return taken < (killed if last["event"] == "begin" else last["time"])
+        killed = self._killed.get(last["pid"])
+        died = killed.begin if killed is not None else math.inf
+        return taken < (died if last["event"] == "begin" else last["time"])
 
     def _check_taken(self, name: str, run: list[Entry], following: list[Entry]) -> None:
         if self._was_taken(run, following):

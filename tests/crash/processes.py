@@ -21,7 +21,7 @@ import lro_aio as lro
 
 Entry = dict[str, Any]
 PROGRAM = Path(__file__).with_name("worker_process.py")
-PATIENCE = 20.0
+PATIENCE = 45.0
 """Seconds for anything that should happen soon: only a broken program takes as long."""
 
 
@@ -49,8 +49,8 @@ class Workers:
         self.folder = folder
         self.ledger = folder / "ledger.jsonl"
         self.log = folder / "workers.log"
-        self.killed: dict[int, float] = {}
-        """When each process was killed, by its id."""
+        self.killed: dict[int, Span] = {}
+        """Of each process that died, by its id: from when on it may have been dead, and when it certainly was."""
         self._defaults: dict[str, Any] = {"ledger": str(self.ledger), "log": str(self.log)}
         self.stopped: dict[int, list[Span]] = defaultdict(list)
         """From when to when each process stood still, by its id."""
@@ -86,8 +86,9 @@ class Workers:
 
     def kill(self, pid: int) -> float:
         """SIGKILL; returns when."""
-        self.killed[pid] = time.time()
-        return self._signal(pid, signal.SIGKILL)
+        began = self._signal(pid, signal.SIGKILL)
+        self.killed[pid] = Span(began, time.time())  # a busy machine may pass on to the process in between
+        return began
 
     def terminate(self, pid: int) -> float:
         """SIGTERM; returns when."""
@@ -121,7 +122,9 @@ class Workers:
     def has_died(self, pid: int) -> bool:
         """Note that a process has ended by itself, if it has."""
         if pid not in self.killed and not self.alive(pid):
-            self.killed[pid] = time.time()
+            now = time.time()
+            said = [entry["time"] for entry in self.entries("dies", pid=pid)]
+            self.killed[pid] = Span(min(said, default=now), now)
             return True
         return False
 

@@ -51,9 +51,14 @@ def held(entries: list[Entry]) -> Iterator[tuple[float, float, str]]:
 def called(entries: list[Entry]) -> Iterator[tuple[float, float, str]]:
     """From when to when each call had a place, and the key: never longer than it had it.
 
-    The place of a call of a process that died, or stood still for too long, is given back by the next claim.
+    The place of a call of a process that died, or stood still for too long, is given back by the next claim, and may
+    be another's before the run of that claim begins.
     """
     begun = {(entry["name"], entry["claim"]): entry["time"] for entry in entries if entry["event"] == "begin"}
+    for entry in entries:
+        if entry["event"] == "moved":
+            for name, claim in entry["claims"].items():
+                begun[name, claim] = min(entry["began"], begun.get((name, claim), entry["began"]))
     ended = {(e["name"], e["claim"], e["key"]): e["time"] for e in entries if e["event"] == "called"}
     left = {(e["name"], e["claim"]): e["time"] for e in entries if e["event"] in ("stopped", "end", "raised")}
     for entry in entries:

@@ -11,8 +11,8 @@ import lro_aio as lro
 
 from .processes import Workers
 
-SOON = 5.0
-"""Seconds: far below the lease of 30, far above what a hand-over takes."""
+SOON = 15.0
+"""Seconds: half of the lease, far above what a hand-over takes."""
 
 
 @pytest.mark.slow
@@ -58,7 +58,7 @@ async def test_ten_hand_overs_cost_no_attempt(workers: Workers, store_url: str) 
 async def test_a_process_told_to_stop_still_commits_what_ends_in_time(workers: Workers, store_url: str) -> None:
     """Within ``drain_timeout`` a run ends where it began: no second run, no second claim."""
     first = workers.start(store_url, lease=30, drain_timeout=10, starts=[("part", {"work": 1.0}, "one")])
-    second = workers.start(store_url, lease=30)
+    second = workers.start(store_url, lease=30, drain_timeout=10)  # either may be the one that runs it
     await workers.seen("ready", count=2)
     (begun,) = await workers.seen("begin")
     workers.terminate(begun["pid"])
@@ -73,9 +73,9 @@ async def test_a_process_told_to_stop_still_commits_what_ends_in_time(workers: W
 @pytest.mark.asyncio
 async def test_a_blocked_event_loop_keeps_its_lease(workers: Workers, store_url: str) -> None:
     """Renewal does not share the handler's thread: three leases long, nobody takes the operation away."""
-    first = workers.start(store_url, lease=1, starts=[("block", {"work": 3.0}, "one")])
+    first = workers.start(store_url, lease=2, starts=[("block", {"work": 6.0}, "one")])
     await workers.seen("begin", pid=first)
-    hungry = workers.start(store_url, lease=1)
+    hungry = workers.start(store_url, lease=2)
     await workers.seen("ready", pid=hungry)
     (ended,) = await workers.seen("end")
     async with lro.Client(store_url, worker=False) as client:
@@ -87,15 +87,15 @@ async def test_a_blocked_event_loop_keeps_its_lease(workers: Workers, store_url:
 @pytest.mark.slow
 @pytest.mark.asyncio
 async def test_the_owner_hears_of_a_foreign_cancel_with_its_next_renewal(workers: Workers, store_url: str) -> None:
-    lease = 1.5
-    owner = workers.start(store_url, lease=lease, starts=[("relay", {"last_claim": 9}, "one")])
+    owner = workers.start(store_url, lease=6, starts=[("relay", {"last_claim": 9}, "one")])
     (begun,) = await workers.seen("begin", pid=owner)
     async with lro.Client(store_url, worker=False) as client:
-        asked = time.time()
         await client.cancel_operation(begun["name"])
+        asked = time.time()
         (stopped,) = await workers.seen("stopped", pid=owner)
         assert stopped["reason"] == "CANCEL_REQUESTED"
-        assert stopped["time"] - asked < lease / 3 + 1.0
+        renewals = [e for e in workers.entries("moved", pid=owner) if asked < e["began"] < stopped["time"]]
+        assert len(renewals) <= 1
         operation = await client.wait_operation(begun["name"], timeout=SOON)
     assert operation.done
     assert operation.error.code == 1

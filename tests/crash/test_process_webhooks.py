@@ -63,6 +63,7 @@ async def test_another_process_tells_what_a_killed_one_was_about_to_tell(tmp_pat
         if answered:
             writer.write(response(200))
             await writer.drain()
+        assert victim, "0 would be all of us"
         os.kill(victim, signal.SIGKILL)
 
     async with (

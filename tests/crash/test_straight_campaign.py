@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
 from collections import defaultdict
@@ -12,7 +13,7 @@ import pytest
 
 import lro_aio as lro
 
-from .processes import Workers
+from .processes import Entry, Workers
 from .straight_handlers import CHILDREN, MESSAGES, PARTS
 
 WORKERS = 3
@@ -100,7 +101,7 @@ async def steps(client: lro.Client, workers: Workers) -> list[str]:
     for name, runs in paid.items():
         stored = {step_of(entry): entry.time for entry in await client.history(name) if entry.kind == "STEP"}
         for key, lines in runs.items():
-            alive = [line["pid"] for line in lines[:-1] if line["pid"] not in workers.killed]
+            alive = [one["pid"] for one, later in itertools.pairwise(lines) if not may_be_taken(workers, one, later)]
             if key not in stored:
                 problems.append(f"{name}: the result of {key!r} is not there")
             elif alive:
@@ -108,6 +109,15 @@ async def steps(client: lro.Client, workers: Workers) -> list[str]:
             elif lines[-1]["time"] > stored[key] + 0.001:
                 problems.append(f"{name}: {key!r} was run again after its result was stored: {lines}, {stored[key]}")
     return problems
+
+
+def may_be_taken(workers: Workers, line: Entry, later: Entry) -> bool:
+    """Whether the process of a run was killed, or had not renewed its lease for as long as rule 4 says."""
+    if line["pid"] in workers.killed:
+        return True
+    moved = [one["began"] for one in workers.entries("moved", pid=line["pid"]) if line["name"] in one["names"]]
+    last = max((began for began in moved if began <= later["time"]), default=line["time"])
+    return later["time"] - last >= 1.5 * LEASE  # by a machine that was too busy to let it
 
 
 def step_of(entry: lro.HistoryEntry) -> str:

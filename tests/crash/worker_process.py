@@ -75,6 +75,8 @@ class Job:
     """Seconds to wait for the children."""
     last_claim: int = 0
     """The handler "relay" ends in this claim or a later one."""
+    seen: str = ""
+    """Path, to be followed by a number, of the files that tell the handler "tell" that it was seen."""
     claims: list[int] = field(default_factory=list)
     """Claims of the runs that committed a suspend."""
     children: list[str] = field(default_factory=list)
@@ -264,13 +266,13 @@ async def token(op: Operation) -> Any:
 @handlers.handler("tell", state=Job)
 @recorded
 async def tell(op: Operation) -> Any:
-    """Change the metadata now and then, with the time of the change in it."""
+    """Change the metadata, with the time of the change in it, each time when somebody has seen the change before."""
     for number in range(3):
-        await asyncio.sleep(op.state.work)
         metadata = struct_pb2.Struct()
         metadata.update({"number": number, "time": time.time()})
         await op.set_metadata(metadata)
-    await asyncio.sleep(op.state.work)
+        while not Path(f"{op.state.seen}{number}").exists():
+            await asyncio.sleep(0.01)
     return answer(op, time=time.time())
 
 
@@ -327,7 +329,8 @@ class Noted(FaultyStore):
             if (change.claims or change.creates or _renews(change)) and _runs(outcome)
         ]
         if moved:
-            LEDGER.write("moved", began=began, names=moved)
+            claims = {outcome.name: outcome.claim for outcome in outcomes if isinstance(outcome, Record)}
+            LEDGER.write("moved", began=began, names=moved, claims={name: claims[name] for name in moved})
         if self._chance.random() < self._lost:
             raise lro.StoreUnavailableError("the answer was lost", retry_after=0.0)
         return outcomes
@@ -347,12 +350,12 @@ class Deadly(FaultyStore):
             return super().apply(changes)
         self.steps += 1
         if self.steps == self._nth and self._when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
+            die()
         if self.steps == self._nth and self._when == "inside":
             _die_at_commit()
         outcomes = super().apply(changes)
         if self.steps == self._nth and self._when == "after":
-            os.kill(os.getpid(), signal.SIGKILL)
+            die()
         return outcomes
 
 
@@ -364,12 +367,14 @@ def _renews(change: Change) -> bool:
     return getattr(change.event, "func", None) is transitions.renew
 
 
+def die(*_args: Any, **_options: Any) -> None:
+    """Say so in the ledger, and die: whoever looks from outside sees it later."""
+    LEDGER.write("dies")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def _die_at_commit() -> None:
     """From now on, die between the statements of a transaction and its commit: its locks are still held then."""
-
-    def die(*_args: Any, **_options: Any) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-
     spanner = sys.modules.get("lro_aio.stores.spanner.connection")
     if spanner is not None:
         spanner.Connection.commit = die

@@ -11,13 +11,13 @@ import json
 import linecache
 import re
 import shlex
-import socket
 import sys
 import tomllib
 import types
 from pathlib import Path
 from typing import Any, Self
 
+from ..ports import free_port
 from ..postgres.server import Server
 from .blocks import Block, DocsError, files_of, parse, ports_of, postgres_of
 from .google_cloud import check_gcloud, check_sql
@@ -40,7 +40,7 @@ class Page:
         self.directory = directory
         self.blocks = parse(path)
         self.files: dict[str, str] = {}
-        self._ports = {number: str(_free_port()) for number in ports_of(path)}
+        self._ports = {number: str(free_port()) for number in ports_of(path)}
         self._stack = contextlib.ExitStack()
         self._module = types.ModuleType(MODULE)
         self._runner = asyncio.Runner()
@@ -269,8 +269,3 @@ def _commands(block: Block, text: str) -> list[tuple[str, list[str]]]:
             raise DocsError(f"{block.place}: a console block begins with a command: '$ ...'")
         continued = line.endswith("\\")
     return commands
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])

@@ -216,7 +216,7 @@ async def test_a_fan_out_over_a_thousand_calls_enters_the_handler_a_few_times(op
     began = time.monotonic()
     op = await client.start("all")
     assert await asyncio.wait_for(op.result(), 50) == sum(range(1000))
-    assert len(entered) <= 20, time.monotonic() - began
+    assert len(entered) <= 15 + (time.monotonic() - began), "at most once a second, after the first ones"
 
 
 async def test_a_single_slot_is_enough(open_client, store):

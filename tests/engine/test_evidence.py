@@ -185,7 +185,7 @@ class AheadClock(SystemClock):
 async def test_who_waits_for_the_write_lock_takes_no_lease_from_a_holder_who_waits_for_it_too(work, tmp_path):
     """In real time: SQLite gives the lock to either, whoever asks at the right moment."""
     path = tmp_path / "ops.db"
-    options = {"handlers": [work], "lease": lro.LeasePolicy(duration=1.5), "drain_timeout": 0}
+    options = {"handlers": [work], "lease": lro.LeasePolicy(duration=3), "drain_timeout": 0}
     lock = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     async with lro.Client(f"sqlite:///{path}", **options) as owner:
         op = await owner.start("work")

@@ -8,6 +8,7 @@ import pytest_asyncio
 from google.protobuf import struct_pb2
 
 import lro_aio as lro
+from lro_aio.engine.readers import Work
 
 from ..waiting import PATIENCE, until
 
@@ -56,12 +57,12 @@ async def test_sixty_lists_that_take_their_time_do_not_keep_a_sleeper_from_wakin
 async def test_a_list_that_nobody_waits_for_any_more_is_not_begun(client, store):
     let_go = store.hold("list")
     lists = [asyncio.create_task(client.list_operations("metadata.text=x")) for _ in range(CALLERS)]
-    await until(lambda: store.calls["list"])
+    _, threads = Work.LIST.value
+    await until(lambda: store.calls["list"] == threads)
     await ended(lists)
-    begun = store.calls["list"]
     let_go()
     await client.list_operations()
-    assert store.calls["list"] == begun + 1 < 10
+    assert store.calls["list"] == threads + 1 < 10
 
 
 @pytest.mark.asyncio

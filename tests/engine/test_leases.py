@@ -12,7 +12,7 @@ from google.rpc import error_details_pb2
 import lro_aio as lro
 from lro_aio.testing import FaultyStore
 
-from ..waiting import until
+from ..waiting import PATIENCE, until
 
 
 class NthFault(FaultyStore):
@@ -272,13 +272,15 @@ async def test_an_outage_is_no_evidence_that_a_claim_was_lost(client, store, for
 async def test_a_handler_that_blocks_the_loop_keeps_its_lease_up_to_the_stall_limit(tmp_path, max_stall, claims):
     """In real time, with a second worker on an event loop of its own, in another thread."""
     url = f"sqlite:///{tmp_path}/ops.db"
-    lease = lro.LeasePolicy(duration=0.5, max_stall=max_stall)
-    runs, stop, opened = [], threading.Event(), threading.Event()
+    lease = lro.LeasePolicy(duration=1, max_stall=max_stall)
+    runs, stop, opened, taken = [], threading.Event(), threading.Event(), threading.Event()
 
     async def block(op):
         runs.append(op.claim)
-        if op.claim == 1:
-            time.sleep(1.5)  # real time is what is tested: three leases
+        if op.claim > 1:
+            taken.set()
+        else:  # real time is what is tested: three leases
+            assert taken.wait(3 if claims == 1 else PATIENCE) == (claims > 1)
         return wrappers_pb2.Int64Value(value=op.claim)
 
     async def other():
@@ -293,7 +295,7 @@ async def test_a_handler_that_blocks_the_loop_keeps_its_lease_up_to_the_stall_li
         thread.start()
         await until(opened.is_set)
         op = await client.start("block")
-        result = await asyncio.wait_for(op.result(wrappers_pb2.Int64Value), 10)
+        result = await asyncio.wait_for(op.result(wrappers_pb2.Int64Value), PATIENCE)
         stop.set()
         await asyncio.to_thread(thread.join)
     assert result.value == claims

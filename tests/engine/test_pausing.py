@@ -131,8 +131,9 @@ async def test_each_wrong_use_has_its_error(handlers, client, lro_clock):
             await act("operations/never")
         with pytest.raises(lro.InvalidOperationNameError):
             await act("no name")
+    driven = await client.create()
     with pytest.raises(lro.InvalidTransitionError, match="without a handler"):
-        await client.pause_operation((await client.create()).name)
+        await client.pause_operation(driven.name)
     with pytest.raises(TypeError, match="reason"):
         await client.pause_operation(op.name, reason=7)
 

@@ -13,7 +13,7 @@ from lro_aio.core.record import State
 from lro_aio.engine import worker
 from lro_aio.testing import FaultyStore, ManualClock
 
-from ..waiting import all_blocked, reached, until
+from ..waiting import PATIENCE, all_blocked, reached, until
 
 
 @pytest.fixture(autouse=True)
@@ -254,9 +254,9 @@ async def test_on_drain_whoever_waits_gets_the_latest_state_early(client, foreve
     result = asyncio.create_task(op.result())
     await lro_clock.settle()
     draining = asyncio.create_task(client.drain(60))
-    assert not (await asyncio.wait_for(waiting, 2)).done
+    assert not (await asyncio.wait_for(waiting, PATIENCE)).done
     with pytest.raises(lro.WorkerUnavailableError):
-        await asyncio.wait_for(result, 2)
+        await asyncio.wait_for(result, PATIENCE)
     assert not draining.done()
     draining.cancel()
     await asyncio.wait([draining])

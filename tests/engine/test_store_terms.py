@@ -199,7 +199,7 @@ async def test_an_idle_client_looks_once_per_interval(tmp_path):
         await until(lambda: store.calls["look"])
         before, began = store.calls.copy(), loop.time()
         await until(lambda: store.calls["look"] - before["look"] >= 6)
-        assert loop.time() - began >= 5 * interval
+        assert loop.time() - began >= 4 * interval, "a busy machine may count the first one late"
         assert set(store.calls - before) == {"look"}
 
 
@@ -209,7 +209,7 @@ async def test_an_idle_client_is_not_woken_by_the_look_again_of_who_waits(store,
     monkeypatch.setattr("lro_aio.engine.engine.POLL_AGAIN", 0.01)
     async with lro.Client(store) as client:
         op = await client.create(lease=False)
-        await until(lambda: store.calls["look"])
+        await until(lambda: store.calls["purge"])  # the end of the first pass
         await client.engine.batcher.settle()
         before = store.calls.copy()
         waiting = asyncio.create_task(op.result())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ import httpx
 import pytest
 
 import lro_aio as lro
+
+from ..ports import free_port
 
 MAIN = Path(__file__).resolve().parents[2] / "docs" / "examples" / "service" / "main.py"
 CLOUD = {
@@ -31,11 +32,6 @@ CLOUD = {
     "LRO_WORKFLOW": "lro-aio",
 }
 """As the Terraform module sets them."""
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture
@@ -92,7 +88,7 @@ def test_on_sigterm_it_drains_and_ends(service: tuple[subprocess.Popen[str], htt
     process, http = service
     http.post("/v1/reminders", json={"text": "later", "after": 3600}).raise_for_status()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) in (0, -signal.SIGTERM)
+    assert process.wait(50) in (0, -signal.SIGTERM)  # five times as long, for a machine that is busy
 
 
 @pytest.fixture

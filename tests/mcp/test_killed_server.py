@@ -14,6 +14,7 @@ from mcp_types import ElicitResult
 
 from lro_aio.mcp import FollowTasks
 
+from ..ports import free_port
 from ..waiting import PATIENCE, until
 from .conftest import connected
 
@@ -27,8 +28,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
 
     async def start(self, *options: str) -> asyncio.subprocess.Process:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 
+from ..ports import free_port
 from .server import PATIENCE
 
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -44,9 +44,7 @@ class Pooler:
     def __enter__(self) -> Self:
         assert PROGRAM is not None
         behind = urlsplit(self._direct)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         self.url = self._direct.replace(f":{behind.port}/", f":{port}/")
         self._home = Path(tempfile.mkdtemp(prefix="lro-pgbouncer-"))
         # It refuses to run as root, as the server does.

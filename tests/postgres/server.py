@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from typing import Any, Self
 
 import psycopg
 
+from ..ports import free_port
 from .programs import MISSING, programs
 
 PATIENCE = 30.0
@@ -69,9 +69,7 @@ class Server:
         else:
             options = ["--auth=trust", "--username=lro", "--encoding=UTF8", "--locale=C", "--no-sync"]
             self._run("initdb", f"--pgdata={self._home / 'data'}", *options)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.start()
         if self._primary is not None:
             return self

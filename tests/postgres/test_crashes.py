@@ -39,7 +39,7 @@ class Supervised(Workers):
 @pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_small_campaign(workers: Workers, url: str) -> None:
-    plan = Plan(operations=8, most_work=0.5, least_kills=3, lease=0.9, max_running=4, deadline=50)
+    plan = Plan(operations=8, most_work=0.5, least_kills=1, lease=0.9, max_running=4, deadline=120)
     print(await campaign(url, workers, plan))
 
 

@@ -74,7 +74,7 @@ def test_a_conflict_that_does_not_end_is_an_outage_at_the_deadline(
 ) -> None:
     create_all(store, row())
     fail_first(sql, "40001", 10**6)
-    store._location = dataclasses.replace(store._location, timeout=0.5)
+    store._location = dataclasses.replace(store._location, timeout=1.5)
     with pytest.raises(lro.StoreUnavailableError):
         store.apply([update(name_of(1), claim=7)])
     (tried,) = sql.execute("SELECT last_value FROM tries").fetchone()

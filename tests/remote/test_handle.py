@@ -395,9 +395,9 @@ class TestWaiting:
         script.operation.metadata.Pack(text("half"))
         handle: lro.RemoteOperation[Any] = lro.RemoteOperation(transport, running())
         with pytest.raises(lro.WaitDeadlineExceededError) as caught:
-            await handle.wait_for_completion(timeout=0.2)
+            await handle.wait_for_completion(timeout=1)
         error = caught.value
-        assert (error.pending, error.timeout, error.operation) == ((NAME,), 0.2, script.operation)
+        assert (error.pending, error.timeout, error.operation) == ((NAME,), 1.0, script.operation)
         assert error.rehydration_token == handle.rehydration_token
         assert script.count("CancelOperation") == 0
         again = await lro.RemoteOperation[Any].rehydrate(transport, error.rehydration_token or "")
@@ -449,11 +449,11 @@ class TestWaiting:
 
         transport = GrpcTransport(channel, metadata=metadata, poll=FAST, retry=QUICK)
         handle: lro.RemoteOperation[Any] = lro.RemoteOperation(transport, running())
-        with pytest.raises(lro.WaitDeadlineExceededError):
-            await handle.wait_for_completion(timeout=0.05)
+        while not asked:  # a busy machine may need longer
+            with pytest.raises(lro.WaitDeadlineExceededError):
+                await handle.wait_for_completion(timeout=0.05)
         await until(lambda: not transport.poller._calls)
         count = len(asked)
-        assert count
         await asyncio.sleep(0.1)  # real time: ten times the poll interval
         assert len(asked) == count
         poller = transport.poller

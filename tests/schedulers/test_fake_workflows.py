@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 
 import grpc
 import pytest
@@ -63,15 +62,13 @@ def said(server):
 
 
 @pytest.mark.asyncio
-async def test_a_month_passes_in_a_moment_and_not_by_itself(create, clock, server, fake):
+async def test_a_month_passes_when_the_clock_is_moved_and_not_by_itself(create, clock, server, fake):
     made = await create(wakeTime=NOW + 30 * DAY)
     await clock.advance(30 * DAY - 1)
     assert not server.calls
     assert fake.executions[made.name].sleeping_until == NOW + 30 * DAY
-    began = time.monotonic()
     await clock.advance(1)
     assert said(server) == ["ELAPSED"]
-    assert time.monotonic() - began < 5
 
 
 @pytest.mark.asyncio

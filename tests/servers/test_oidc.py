@@ -340,7 +340,7 @@ class TestIssuer:
         anyio.to_thread.current_default_thread_limiter().total_tokens = 1
         busy = [asyncio.create_task(run(free.wait)) for run in (asyncio.to_thread, anyio.to_thread.run_sync)]
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 assert await verifier(bearer(issuer.token())) == ACCOUNT
                 free.set()
                 await asyncio.gather(*busy)
@@ -400,7 +400,7 @@ class TestIssuer:
     async def test_issuer_that_hangs_is_503_in_time(self, issuer: Issuer) -> None:
         issuer.go.clear()
         verifier = make(issuer, timeout=0.2)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             results = await asyncio.gather(
                 *(verifier(bearer(issuer.token())) for _ in range(20)), return_exceptions=True
             )
@@ -411,7 +411,7 @@ class TestIssuer:
     async def test_issuer_that_answers_for_ever_is_503_in_time(self, issuer: Issuer) -> None:
         issuer.drips = True
         with pytest.raises(CertificatesUnavailableError):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 await make(issuer, timeout=0.3)(bearer(issuer.token()))
         await asyncio.to_thread(issuer.close)  # or the thread that reads would go on
 

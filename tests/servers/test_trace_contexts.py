@@ -95,7 +95,7 @@ async def test_a_message_over_http_is_sent_in_the_trace_of_its_caller(handlers: 
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http,
     ):
         app.include_router(operations_router(client))
-        name = (await client.create()).name
+        name = (await client.create(lease=False)).name
         answer = await http.post(f"/v1/{name}:send", json={"topic": "a"}, headers={"traceparent": SENT})
         assert answer.status_code == 200, answer.text
     parent = recorder.span("send").parent

@@ -16,6 +16,8 @@ from lro_aio.core.change import Change
 from lro_aio.testing import FakeSpanner
 from lro_aio.testing._store_rows import create_all, name_of, only, row
 
+from ..waiting import block_until
+
 pytestmark = pytest.mark.skipif(bool(os.environ.get("SPANNER_EMULATOR_HOST")), reason="faults of the fake")
 
 
@@ -58,7 +60,7 @@ def test_a_session_that_cannot_be_made_costs_everybody_one_timeout_and_not_one_a
         thread.join(20)
     fake.latency = 0
     assert len(took) == 10
-    assert max(took) < 1.8
+    assert max(took) < 5, "half of what ten timeouts of a second take"
 
 
 def test_a_commit_whose_answer_was_lost_says_nothing_false_about_the_clock(fake, store):
@@ -137,11 +139,8 @@ def test_the_rollback_that_nobody_waits_for_is_held_until_it_is_answered(fake, s
     connection = store._connection
     transaction = connection.begin(("key",), [name_of(1)], previous=b"", budget=connection.budget(), tag="test")
     fake.rpcs.clear()
-    fake.latency = 0.3
+    fake.latency = 1.0
     connection.end(transaction, lro.StoreUnavailableError("test"))
     assert [call.done() for call in connection._abandoned] == [False]
-    deadline = time.monotonic() + 5
-    while connection._abandoned and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not connection._abandoned
+    block_until(lambda: not connection._abandoned)
     assert fake.rpcs["Rollback"] == 1

@@ -10,6 +10,7 @@ import pytest
 import lro_aio as lro
 from lro_aio.core.change import Change
 from lro_aio.core.journal import Entry, Kind
+from lro_aio.core.record import State
 from lro_aio.stores.spanner import schema
 from lro_aio.stores.spanner.location import Location
 from lro_aio.stores.spanner.migrate import migrate
@@ -163,6 +164,11 @@ class TestWithoutJournal(WriteContract, NoJournalContract):
     @pytest.mark.not_on_emulator("a commit of a thousand rows takes it a quarter of a minute, and it has no limits")
     def test_a_thousand_rows_in_one_batch(self, store):
         super().test_a_thousand_rows_in_one_batch(store)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("state", [State.RUNNING, State.SUCCEEDED])
+    def test_every_field_comes_back_from_a_changed_row(self, store, state):
+        super().test_every_field_comes_back_from_a_changed_row(store, state)
 
     @pytest.mark.slow
     def test_no_update_is_lost(self, clients):

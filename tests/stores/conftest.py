@@ -17,7 +17,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(path: Path) -> Iterator[SqliteStore]:
-    store = SqliteStore(path, busy_timeout=0.05)
+    store = SqliteStore(path)
     store.open()
     yield store
     store.close()

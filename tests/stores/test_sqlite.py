@@ -172,7 +172,9 @@ def test_read_only_reads_and_writes_nothing(path: Path, store: SqliteStore) -> N
 # Locks, disks, closing
 
 
-def test_a_lock_that_lasts_is_an_outage_and_then_over(path: Path, store: SqliteStore) -> None:
+def test_a_lock_that_lasts_is_an_outage_and_then_over(path: Path) -> None:
+    store = SqliteStore(path, busy_timeout=0.05)
+    store.open()
     other = sqlite3.connect(path, isolation_level=None)
     try:
         other.execute("BEGIN IMMEDIATE")
@@ -191,6 +193,7 @@ def test_a_lock_that_lasts_is_an_outage_and_then_over(path: Path, store: SqliteS
         other.close()
     create_all(store, row(1))
     assert only(store, name_of(1)) == row(1)
+    store.close()
 
 
 def test_a_new_file_that_is_locked_is_an_outage(path: Path) -> None:

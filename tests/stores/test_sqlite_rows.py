@@ -101,7 +101,7 @@ def test_a_record_that_is_made_without_its_constructor_leaves_out_no_work_of_it(
 
 
 @given(first=_records, second=_records)
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])  # on a machine that is busy
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])  # on a machine that is busy
 def test_a_column_that_a_write_leaves_out_does_not_differ(first: Record, second: Record) -> None:
     """For any two records, and for a record and itself with one field of the other."""
     for new in (second, *(first.evolve(**{name: getattr(second, name)}) for name in rows.COLUMNS)):

@@ -24,6 +24,7 @@ CHECKERS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow  # the checkers take a quarter of a minute, and much longer where they have no cache
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("checker", CHECKERS)
 def test_types_are_inferred_and_each_wrong_line_is_refused_and_no_other(checker: str) -> None:
