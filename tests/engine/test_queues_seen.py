@@ -9,7 +9,7 @@ from lro_aio.core.stats import Count
 from lro_aio.ports import Store
 from lro_aio.testing import FaultyStore
 
-from ..waiting import until
+from ..waiting import PATIENCE, until
 
 pytestmark = pytest.mark.usefixtures("queues")
 
@@ -30,6 +30,15 @@ def work(client, gate):
     return work
 
 
+async def started(client, work, *keys):
+    """Operations of these keys, of which the first runs."""
+    ops = [await client.start(work, key) for key in keys]
+    async with asyncio.timeout(PATIENCE):
+        while not ops[0].attempt:
+            await ops[0].refresh()
+    return ops
+
+
 async def told(client, op):
     """In which queues an operation stands: queue, key, and how many before it, or that it has a place."""
     return [(at.queue, at.key, "runs" if at.held else str(at.ahead)) for at in (await client.describe(op.name)).queues]
@@ -37,7 +46,7 @@ async def told(client, op):
 
 @pytest.mark.asyncio
 async def test_an_operation_tells_in_which_line_it_stands_and_how_many_are_before_it(client, work, gate):
-    ops = [await client.start(work, key) for key in ("ada", "ada", "ada", "bob")]
+    ops = await started(client, work, "ada", "ada", "ada", "bob")
     first = await client.start(work, "eve", priority=-1)
     assert await told(client, ops[0]) == [("q", "ada", "runs")]
     assert await told(client, first) == [("q", "eve", "0")]
@@ -61,7 +70,7 @@ async def test_a_key_that_rests_says_until_when(client, lro_clock):
     async def rests():
         return [at.rests_until for at in (await client.describe(op.name)).queues] == [until_then]
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not await rests():
             await lro_clock.settle()
     await lro_clock.advance(3600)
@@ -90,7 +99,7 @@ async def test_a_step_that_waits_is_told_of_too(client, gate):
             for at in (await client.describe(op.name)).queues
         ]
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while len(await both()) < 2:
             await asyncio.sleep(0)
     assert sorted(await both(), key=lambda at: at[3]) == [
@@ -104,7 +113,7 @@ async def test_a_step_that_waits_is_told_of_too(client, gate):
 @pytest.mark.asyncio
 async def test_stats_count_who_waits_in_each_queue(client, work, gate):
     assert (await client.stats()).queues == ()
-    ops = [await client.start(work, key) for key in ("ada", "ada", "bob")]
+    ops = await started(client, work, "ada", "ada", "bob")
     [queue] = (await client.stats()).queues
     assert (queue.queue, queue.waiting, queue.running) == ("q", Count(2), Count(1))
     gate.set()
