@@ -135,12 +135,12 @@ class Batcher:
         if self._reader is not None:
             await asyncio.wait([self._reader])
         await anyio.to_thread.run_sync(self._lanes.close())
+        if self._readers is not None:
+            await anyio.to_thread.run_sync(self._readers.close)
         if self._hurry is not None:
             self._hurry.cancel()
         if self._abandoning is not None:
             await asyncio.wait([self._abandoning])
-        if self._readers is not None:
-            await anyio.to_thread.run_sync(self._readers.close)
         await anyio.to_thread.run_sync(self.store.close)
         self._loop = None
         await asyncio.sleep(0)  # what the threads handed to the loop last is delivered before the caller goes on

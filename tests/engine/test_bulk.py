@@ -34,9 +34,10 @@ def url(request, tmp_path):
 
 
 @pytest_asyncio.fixture
-async def client(open_client, url):
+async def client(url, lro_clock):
     STARTED.clear()
-    return await open_client(url, handlers=HANDLERS)
+    async with lro.Client(url, handlers=HANDLERS, clock=lro_clock, drain_timeout=0) as client:
+        yield client
 
 
 async def started(client, clock, handler, number):

@@ -474,6 +474,33 @@ async def test_closing_during_an_outage_ends(tmp_path, forever):
     await asyncio.wait_for(client.aclose(), 5)
 
 
+class SilentStore(FaultyStore):
+    """Its looks end when it is closed."""
+
+    def __init__(self, inner):
+        super().__init__(inner)
+        self.asked, self.closed = threading.Event(), threading.Event()
+
+    def look(self, **options):
+        self.asked.set()
+        assert self.closed.wait(PATIENCE)
+        raise lro.StoreUnavailableError("closed")
+
+    def close(self):
+        self.closed.set()
+        super().close()
+
+
+@pytest.mark.asyncio
+async def test_a_close_gives_a_look_that_is_not_answered_a_moment_too(tmp_path):
+    store = SilentStore(lro.SqliteStore(tmp_path / "ops.db"))
+    client = lro.Client(store, clock=ManualClock(), drain_timeout=0)
+    await client.__aenter__()
+    await until(store.asked.is_set)
+    await asyncio.wait_for(client.aclose(), PATIENCE / 2)
+    assert store.closed.is_set()
+
+
 @pytest.mark.asyncio
 async def test_a_creators_operation_is_ended_by_another_process_after_the_close(open_client, tmp_path, lro_clock):
     url = f"sqlite:///{tmp_path}/ops.db"
