@@ -92,7 +92,7 @@ def status(store: Store, now: float = NOW) -> QueueStatus:
 
 def in_line(store: Store, number: int, now: float = NOW) -> list[InLine]:
     """Where a row and its steps stand."""
-    return list(store.in_line(only(store, name_of(number)).uid, now=now))
+    return list(store.in_line(name_of(number), only(store, name_of(number)).uid, now=now))
 
 
 def take(store: Store, number: int, step: str, key: str = "", now: float = NOW) -> bool:
@@ -343,9 +343,9 @@ class QueuesContract:
         bounded(queued_by, running=1)
         create_all(queued_by, row(0), seated(1, "a"), seated(2, "b"), seated(3, "a"), seated(4, "b", priority=-1))
         claim(queued_by, 0, 1)
-        first = in_line(queued_by, 1)
-        if not first:
+        if type(queued_by).in_line is Store.in_line:
             pytest.skip("this store does not tell")
+        first = in_line(queued_by, 1)
         assert first == [InLine(queue="q", key="a", held=True, since=NOW)]
         claim(queued_by, 2, 3, 4)
         assert take(queued_by, 0, "call\nx", "b") is False

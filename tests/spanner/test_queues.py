@@ -11,7 +11,8 @@ import pytest
 import lro_aio as lro
 from lro_aio.core.queueing import Rest
 from lro_aio.core.queues import Bounds, Rate
-from lro_aio.stores.spanner import queues, schema
+from lro_aio.core.stats import Count
+from lro_aio.stores.spanner import queue_queries, queues, schema
 from lro_aio.stores.spanner.location import Location
 from lro_aio.stores.spanner.migrate import migrate
 from lro_aio.stores.spanner.queue_tables import QUEUE_TABLES, queues_ddl
@@ -24,6 +25,7 @@ from lro_aio.testing._store_queues import (
     claim,
     finish,
     give_back,
+    in_line,
     keep,
     next_in_line,
     seated,
@@ -150,6 +152,35 @@ def test_who_waits_costs_nothing_however_many_there_are(fake, store, key):
         seen.append(calls.work["entries_read"])
     assert seen[1] <= seen[0] + 4
     assert seen[2] <= seen[0] + 4
+
+
+@pytest.mark.not_on_emulator("it counts no entries")
+def test_where_one_stands_is_one_statement_and_counts_no_further_than_it_says(fake, store, monkeypatch):
+    """Who has a place counts nobody, and of another operation that had the name before there is nothing."""
+    monkeypatch.setattr(queue_queries, "MOST", 20)
+    monkeypatch.setattr("lro_aio.stores._places.MOST", 20)
+    bounded(store, running=1)
+    create_all(store, *(seated(n) for n in range(30)))
+    claim(store, 0)
+    seen = []
+    for number, count in ((29, Count(20, more=True)), (0, Count(0))):
+        uid = only(store, name_of(number)).uid
+        with Calls(fake) as calls:
+            (found,) = store.in_line(name_of(number), uid, now=NOW)
+        assert (found.ahead, calls.made) == (count, {"ExecuteSql": 1})
+        assert not calls.work["rows_looked_up"]
+        seen.append(calls.work["entries_read"])
+    assert seen == [21, 0]
+    assert store.in_line(name_of(29), "another", now=NOW) == []
+
+
+@pytest.mark.not_on_emulator("it counts no entries")
+def test_of_many_steps_the_first_that_wait_are_told(fake, store):
+    bounded(store, running=2)
+    create_all(store, row(0))
+    claim(store, 0)
+    assert [take(store, 0, f"step{n:02}") for n in range(15)] == [True] * 2 + [False] * 13
+    assert [place.step for place in in_line(store, 0)] == [f"step{n:02}" for n in range(2, 12)]
 
 
 # What is decided

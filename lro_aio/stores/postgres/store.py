@@ -245,7 +245,7 @@ class PostgresStore(Store):
         """How it goes with the queues, in one snapshot and one round trip."""
         return queues.statuses(self._snapshot(queues.STATUS, queues.status_values(now, names)), now)
 
-    def in_line(self, uid: str, *, now: float) -> Sequence[InLine]:
+    def in_line(self, name: str, uid: str, *, now: float) -> Sequence[InLine]:  # noqa: ARG002 (the uid tells)
         """Where an operation and its steps stand, in one statement."""
         return queues.standings(list(self._reading("in_line", queues.standing_values(uid))), now)
 

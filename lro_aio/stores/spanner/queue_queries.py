@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from lro_aio.core.queueing import KNOWN_STARTS, Standing
 from lro_aio.stores._places import KEYS as TOLD_KEYS
-from lro_aio.stores._places import MOST, RIPE
+from lro_aio.stores._places import MOST, RIPE, TOLD
 from lro_aio.stores.spanner.queries import EPOCH, Query, array_of
 from lro_aio.stores.spanner.queue_tables import KEYS, LINE, QUEUES, SERVED, STARTS, TICKETS, WAKES
 from lro_aio.stores.spanner.values import latest
@@ -25,6 +25,7 @@ __all__ = [
     "next_in_line",
     "served",
     "sleeping_keys",
+    "standings",
 ]
 
 TICKET = tuple(column.name for column in TICKETS.columns)
@@ -163,6 +164,35 @@ def counted(table: str, names: Sequence[str] | None) -> Query:
         " WHERE q.Bounds <> ''"
     )
     return _among(Query(sql).wholes(standings=Standing).whole(most=MOST), names, "")
+
+
+def standings(table: str, name: str, uid: str) -> Query:
+    """Where an operation and its steps stand: no more than ``TOLD`` that wait, and as many that have places.
+
+    Each as ``TICKET``, with (paused, end of the rest) of its queue, the end of the rest of its key, and of those that
+    wait there, up to one more than ``MOST``: how many stand before it, and how many were looked at. Of one that has its
+    place, nobody is.
+    """
+
+    def own(condition: str) -> str:
+        return (
+            f"ARRAY(SELECT AS STRUCT {_of('t', TICKET)} FROM {TICKETS.name(table)} AS t"
+            f" WHERE t.key = @name AND t.Uid = @uid AND t.Standing {condition} {_FIRST} @told)"
+        )
+
+    those = "t.Queue = r.Queue AND t.Standing < IF(r.Standing = 2, 0, 2)"  # a range of the index, and an empty one
+    before = "o.Priority < r.Priority OR o.Priority = r.Priority AND"
+    before += " (o.Turn < r.Turn OR o.Turn = r.Turn AND o.Number < r.Number)"
+    sql = (
+        f"SELECT {_of('r', TICKET)},"
+        f" ARRAY(SELECT AS STRUCT q.Paused, q.RestsUntil FROM {QUEUES.name(table)} AS q WHERE q.Name = r.Queue),"
+        f" ARRAY(SELECT k.RestsUntil FROM {KEYS.name(table)} AS k WHERE k.Queue = r.Queue AND k.QueueKey = r.QueueKey),"
+        f" ARRAY_LENGTH(ARRAY(SELECT o.Number FROM UNNEST(l.waits) AS o WHERE {before})), ARRAY_LENGTH(l.waits)"
+        f" FROM UNNEST(ARRAY_CONCAT({own('< 2')}, {own('= 2')})) AS r, UNNEST(ARRAY(SELECT AS STRUCT ARRAY("
+        f"SELECT AS STRUCT t.Priority, t.Turn, t.Number {_tickets(table, LINE.suffix)}"
+        f" WHERE {those} LIMIT @most) AS waits)) AS l"
+    )
+    return Query(sql).text(name=name, uid=uid).whole(told=TOLD, most=MOST + 1)
 
 
 def sleeping_keys(table: str, queue: str, most: int) -> Query:

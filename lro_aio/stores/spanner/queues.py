@@ -7,20 +7,31 @@ from typing import Any
 
 from google.protobuf import struct_pb2
 
-from lro_aio.core.queues import QueueStatus, QueueTerms
+from lro_aio.core.queues import InLine, QueueStatus, QueueTerms
 from lro_aio.core.record import Record
 from lro_aio.ports import Look, Route
-from lro_aio.stores._places import MOST, SPARE, free_places, in_order, look, next_in_line, status, terms_of
+from lro_aio.stores._places import (
+    MOST,
+    SPARE,
+    TOLD,
+    free_places,
+    in_line,
+    in_order,
+    look,
+    next_in_line,
+    status,
+    terms_of,
+)
 from lro_aio.stores.spanner import queue_queries
 from lro_aio.stores.spanner.budgets import Budget
 from lro_aio.stores.spanner.places import Ask, decode_queue, decode_started, decode_ticket, items, write
 from lro_aio.stores.spanner.queries import Query
-from lro_aio.stores.spanner.queue_queries import QUEUE
+from lro_aio.stores.spanner.queue_queries import QUEUE, TICKET
 from lro_aio.stores.spanner.queue_tables import KEYS, QUEUES
 from lro_aio.stores.spanner.transactions import Writer
 from lro_aio.stores.spanner.values import moment, number, values_of
 
-__all__ = ["Lines", "change_terms", "statuses"]
+__all__ = ["Lines", "change_terms", "standings", "statuses"]
 
 Rows = Iterable[struct_pb2.ListValue]
 
@@ -126,6 +137,19 @@ def statuses(queues: Rows, tickets: Rows, now: float) -> list[QueueStatus]:
             )
         )  # fmt: skip
     return found
+
+
+def standings(found: Rows, now: float) -> list[InLine]:
+    """Where an operation and its steps stand, those that wait first: of the answer to ``queue_queries.standings``."""
+    lines = [(decode_ticket(row.values[: len(TICKET)]), row.values[len(TICKET) :]) for row in found]
+    lines.sort(key=lambda line: (line[0].held, in_order(line[0])))
+    told = []
+    for ticket, (queues, keys, ahead, seen) in lines[:TOLD]:
+        terms = items(queues)
+        rests = [*(moment(until) for _, until in terms), *map(moment, keys.list_value.values)]
+        paused = any(stopped.bool_value for stopped, _ in terms)
+        told.append(in_line(ticket, paused=paused, rests=rests, ahead=number(ahead), seen=number(seen), now=now))
+    return told
 
 
 def change_terms(

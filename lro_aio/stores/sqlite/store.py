@@ -272,7 +272,7 @@ class SqliteStore(Store):
         with self._reading() as connection, _snapshot(connection):
             return places.statuses(connection, now, names)
 
-    def in_line(self, uid: str, *, now: float) -> Sequence[InLine]:
+    def in_line(self, name: str, uid: str, *, now: float) -> Sequence[InLine]:  # noqa: ARG002 (the uid tells)
         """Where an operation and its steps stand, in one snapshot."""
         with self._reading() as connection, _snapshot(connection):
             return places.standings(connection, uid, now)
