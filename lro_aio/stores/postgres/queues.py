@@ -189,13 +189,38 @@ def change_terms(
     return before, after
 
 
-def purge(link: Link, texts: Statements, now: float, limit: int) -> int:
-    """Remove expired rows, and then of queues what nobody needs any more, in one round trip. It waits for no lock."""
+def purge(link: Link, texts: Statements, now: float, limit: int, notice: tuple[str, str]) -> int:
+    """Remove expired rows, and then of queues what nobody needs any more, in one round trip. It waits for no lock.
+
+    Where an older release has left places, they are given back in a transaction of their own.
+    """
     with link.pipeline():
         link.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
         removed = execute(link, texts["purge"], [now, limit])
-        execute(link, texts["remove_stale"], None)
         execute(link, texts["forget_idle"], {"now": now, "limit": limit})
+        stale = execute(link, texts["stale_queues"], None)
         link.committing = True
         link.execute("COMMIT")
+    queues = [queue for (queue,) in stale]
+    if queues:
+        _give_back(link, texts, now, queues, notice)
     return removed.rowcount
+
+
+def _give_back(link: Link, texts: Statements, now: float, queues: Sequence[str], notice: tuple[str, str]) -> None:
+    """Give back the places that an older release has left.
+
+    As with any decision, the queue is locked first, and what is read of it is read in a statement behind that. A queue
+    that another transaction holds is left for the next purge.
+    """
+    ended: list[Cursor] = []
+    try:
+        with link.pipeline() as pipeline:
+            link.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            unlocked = execute(link, texts["unlocked"], {"queues": queues})
+            pipeline.sync()
+            own = [name for (name,) in unlocked]
+            calls: list[Call] = [(texts["remove_stale"], {"queues": own, "now": now})] if own else []
+            ending(link, texts, calls, notice if own else None, ended)
+    except psycopg.Error as exc:
+        check_committed(ended, exc)

@@ -231,7 +231,7 @@ class PostgresStore(Store):
         """Remove up to ``limit`` expired rows, those that expired first, and of queues what nobody needs any more."""
         if limit <= 0:
             return 0
-        return self._repeated(0, lambda link: queues.purge(link, self._texts, now, limit))
+        return self._repeated(0, lambda link: queues.purge(link, self._texts, now, limit, self._notice))
 
     def line(self, *, now: float, routes: Sequence[Route], limit: int) -> Look:
         """Who is next in line: one round trip, and another one where there are places."""

@@ -247,7 +247,10 @@ def standings(connection: sqlite3.Connection, uid: str, now: float) -> list[InLi
 
 def forget_idle(connection: sqlite3.Connection, now: float, limit: int) -> None:
     """Remove up to ``limit`` keys of which nothing is to be remembered, and places that nobody has any more."""
-    connection.execute(_SQL["remove_stale"])
+    stale = connection.execute(_SQL["stale"]).fetchall()
+    connection.executemany(_SQL["remove_ticket"], [(uid,) for uid, _, _ in stale])
+    left = {(queue, key) for _, queue, key in stale if key}
+    connection.executemany(_SQL["leave_key"], [{"now": now, "queue": queue, "key": key} for queue, key in left])
     idle = connection.execute(_SQL["idle_keys"], (now, limit)).fetchall()
     if idle:
         connection.executemany(_SQL["remove_key"], idle)
