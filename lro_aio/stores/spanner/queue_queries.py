@@ -13,6 +13,7 @@ from lro_aio.stores._places import KEYS as TOLD_KEYS
 from lro_aio.stores._places import MOST, RIPE, TOLD
 from lro_aio.stores.spanner.queries import EPOCH, Query, array_of
 from lro_aio.stores.spanner.queue_tables import KEYS, LINE, QUEUES, SERVED, STARTS, TICKETS, WAKES
+from lro_aio.stores.spanner.table import quoted
 from lro_aio.stores.spanner.values import latest
 
 __all__ = [
@@ -25,8 +26,12 @@ __all__ = [
     "next_in_line",
     "served",
     "sleeping_keys",
+    "stale",
     "standings",
 ]
+
+STALE = 100
+"""Operations of which places that were left are found at a time."""
 
 TICKET = tuple(column.name for column in TICKETS.columns)
 QUEUE = ("Name", "Bounds", "Paused", "Turn", "Last", "Number", "Starts", "Clock", "RestsUntil")
@@ -164,6 +169,17 @@ def counted(table: str, names: Sequence[str] | None) -> Query:
         " WHERE q.Bounds <> ''"
     )
     return _among(Query(sql).wholes(standings=Standing).whole(most=MOST), names, "")
+
+
+def stale(table: str, queues: Iterable[str]) -> Query:
+    """The names of operations that have ended, and have places in these queues all the same: up to ``STALE`` of them."""
+    sql = (
+        f"SELECT o.key FROM UNNEST(@queues) AS w, UNNEST(ARRAY(SELECT t.key {_tickets(table, LINE.suffix)}"
+        f" WHERE t.Queue = w AND t.Standing = {int(Standing.HELD)} LIMIT @most)) AS name, UNNEST(ARRAY("
+        f"SELECT AS STRUCT o.key, o.Outcome FROM {quoted(table)} AS o WHERE o.key = name)) AS o"
+        " WHERE o.Outcome > 0 LIMIT @stale"
+    )
+    return Query(sql).texts(queues=queues).whole(most=MOST, stale=STALE)
 
 
 def standings(table: str, name: str, uid: str) -> Query:

@@ -7,6 +7,7 @@ from typing import Any
 
 from google.protobuf import struct_pb2
 
+from lro_aio.core.change import Change
 from lro_aio.core.queues import InLine, QueueStatus, QueueTerms
 from lro_aio.core.record import Record
 from lro_aio.ports import Look, Route
@@ -31,7 +32,7 @@ from lro_aio.stores.spanner.queue_tables import KEYS, QUEUES
 from lro_aio.stores.spanner.transactions import Writer
 from lro_aio.stores.spanner.values import moment, number, values_of
 
-__all__ = ["Lines", "change_terms", "standings", "statuses"]
+__all__ = ["Lines", "change_terms", "give_back", "standings", "statuses"]
 
 Rows = Iterable[struct_pb2.ListValue]
 
@@ -71,6 +72,11 @@ class Lines:
             self._moments += moments
             if free != 0 and limit > 0:
                 self.free[row.name] = limit if free is None else min(free, limit)
+
+    @property
+    def waited(self) -> list[str]:
+        """The queues in which somebody waits."""
+        return list(self._handlers)
 
     def wanted(self, table: str) -> Query:
         """Asks who is next, where there are places."""
@@ -137,6 +143,17 @@ def statuses(queues: Rows, tickets: Rows, now: float) -> list[QueueStatus]:
             )
         )  # fmt: skip
     return found
+
+
+def give_back(writer: Writer, names: Iterable[str], budget: Budget) -> None:
+    """Give back what operations that have ended still have of queues.
+
+    A release that knows of no queues has ended them. A row that is gone meanwhile, or cannot be read, has its own readers.
+    """
+    # Of an ended row, another one that is the same: a change that changes nothing else, so that its queue is asked.
+    again = [Change(name, lambda row: row.evolve() if row.done else row) for name in dict.fromkeys(names)]
+    if again:
+        writer.apply(again, budget)
 
 
 def standings(found: Rows, now: float) -> list[InLine]:

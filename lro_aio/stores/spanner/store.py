@@ -324,7 +324,11 @@ class SpannerStore(Store):
 
         handlers = list(dict.fromkeys(handler for handler, _ in routes if handler))
         lines = queues.Lines(execute(queue_queries.served(table, handlers, now)), now, limit)
-        return lines.look(routes, execute(lines.wanted(table)) if lines.free else (), read)
+        found = lines.look(routes, execute(lines.wanted(table)) if lines.free else (), read)
+        if lines.waited and self._floors.stale.due():
+            stale = execute(queue_queries.stale(table, lines.waited))
+            queues.give_back(writer, [row.values[0].string_value for row in stale], budget)
+        return found
 
     def queues(self, *, now: float, names: Sequence[str] | None = None) -> Sequence[QueueStatus]:
         """How it goes with the queues: a statement, and one on an index, for no more than 10,000 who wait in each."""
