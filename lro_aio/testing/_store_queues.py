@@ -284,6 +284,15 @@ class QueuesContract:
         found = status(queued_by)
         assert (found.override, found.declared) == (Bounds(per_key=3), Bounds(running=1, per_key=1))
 
+    def test_other_bounds_wake_no_keys_in_which_nobody_waits(self, queued_by: Store) -> None:
+        """A look takes some keys whose time has come: who waits is not to stand behind those that have nobody."""
+        bounded(queued_by, per_key=1)
+        create_all(queued_by, *(seated(n, f"k{n:02}") for n in range(40)), seated(50, "z"), seated(51, "z"))
+        claim(queued_by, *range(40), 50)
+        assert next_in_line(queued_by) == []
+        queued_by.change_queue("q", lambda terms: replace(terms, override=Bounds(per_key=2)))
+        assert next_in_line(queued_by) == [name_of(51)]
+
     def test_keys_that_are_idle_are_forgotten(self, queued_by: Store) -> None:
         bounded(queued_by, rate_per_key=Rate(1, per=10))
         create_all(queued_by, seated(0, "a"), seated(1, "a"))

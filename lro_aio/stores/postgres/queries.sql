@@ -381,8 +381,10 @@ UPDATE {queues} SET bounds = %(bounds)b, override = %(override)b::text, declared
 WHERE name = %(queue)b;
 
 -- :name wake_keys
--- All keys with tickets are looked at once more.
-UPDATE {queue_keys} SET wakes = 0 WHERE queue = %(queue)b AND idle IS NULL;
+-- All keys in which somebody waits are looked at once more.
+UPDATE {queue_keys} AS k SET wakes = 0 WHERE k.queue = %(queue)b AND k.idle IS NULL AND EXISTS (
+    SELECT FROM {tickets} AS t WHERE t.queue = k.queue AND t.key = k.key AND t.standing < 2
+);
 
 -- :name every_queue
 -- Those of which somebody has said what they allow.

@@ -89,7 +89,7 @@ class Floor:
 
 
 class Rarely:
-    """When something is looked for that hardly ever happens: not in the first ``WHOLE_EVERY`` seconds. Safe for threads.
+    """When something is looked for that hardly ever happens: first after ``WHOLE_EVERY`` seconds. Safe for threads.
 
     Args:
         monotonic: Seconds.

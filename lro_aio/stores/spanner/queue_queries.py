@@ -172,12 +172,11 @@ def counted(table: str, names: Sequence[str] | None) -> Query:
 
 
 def stale(table: str, queues: Iterable[str]) -> Query:
-    """The names of operations that have ended, and have places in these queues all the same: up to ``STALE`` of them."""
+    """The names of up to ``STALE`` operations that have ended, and have places in these queues all the same."""
     sql = (
-        f"SELECT o.key FROM UNNEST(@queues) AS w, UNNEST(ARRAY(SELECT t.key {_tickets(table, LINE.suffix)}"
+        f"SELECT ended FROM UNNEST(@queues) AS w, UNNEST(ARRAY(SELECT t.key {_tickets(table, LINE.suffix)}"
         f" WHERE t.Queue = w AND t.Standing = {int(Standing.HELD)} LIMIT @most)) AS name, UNNEST(ARRAY("
-        f"SELECT AS STRUCT o.key, o.Outcome FROM {quoted(table)} AS o WHERE o.key = name)) AS o"
-        " WHERE o.Outcome > 0 LIMIT @stale"
+        f"SELECT o.key FROM {quoted(table)} AS o WHERE o.key = name AND o.Outcome > 0)) AS ended LIMIT @stale"
     )
     return Query(sql).texts(queues=queues).whole(most=MOST, stale=STALE)
 
@@ -212,12 +211,15 @@ def standings(table: str, name: str, uid: str) -> Query:
 
 
 def sleeping_keys(table: str, queue: str, most: int) -> Query:
-    """Keys of a queue that have tickets, and are not yet to be looked at."""
+    """Keys of a queue in which somebody waits, and which are not yet to be looked at."""
     sql = (
         f"SELECT k.QueueKey FROM {KEYS.name(table)} AS k WHERE k.Queue = @queue AND k.Idle IS NULL"
-        " AND (k.Wakes IS NULL OR k.Wakes > @epoch) LIMIT @most"
+        " AND (k.Wakes IS NULL OR k.Wakes > @epoch) AND ARRAY_LENGTH(ARRAY("
+        f"SELECT t.Standing FROM UNNEST(@waiting) AS w, UNNEST(ARRAY(SELECT AS STRUCT t.Standing"
+        f" {_tickets(table, LINE.suffix)} WHERE t.Queue = k.Queue AND t.Standing = w AND t.QueueKey = k.QueueKey"
+        " LIMIT 1)) AS t LIMIT 1)) > 0 LIMIT @most"
     )
-    return Query(sql).text(queue=queue).time(epoch=EPOCH).whole(most=most)
+    return Query(sql).text(queue=queue).time(epoch=EPOCH).wholes(waiting=_WAITING).whole(most=most)
 
 
 def _among(query: Query, names: Sequence[str] | None, rest: str) -> Query:

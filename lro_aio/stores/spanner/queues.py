@@ -148,7 +148,7 @@ def statuses(queues: Rows, tickets: Rows, now: float) -> list[QueueStatus]:
 def give_back(writer: Writer, names: Iterable[str], budget: Budget) -> None:
     """Give back what operations that have ended still have of queues.
 
-    A release that knows of no queues has ended them. A row that is gone meanwhile, or cannot be read, has its own readers.
+    A release that knows of no queues has ended them. What cannot be read, or is gone meanwhile, is left to others.
     """
     # Of an ended row, another one that is the same: a change that changes nothing else, so that its queue is asked.
     again = [Change(name, lambda row: row.evolve() if row.done else row) for name in dict.fromkeys(names)]
@@ -174,9 +174,9 @@ def change_terms(
 ) -> tuple[QueueTerms, QueueTerms]:
     """Change what holds of a queue; gives what held before, and what holds now.
 
-    Where its bounds have changed, all keys with tickets are looked at once more: the first of them are woken in the
-    same transaction, more than ``WOKEN`` in others behind it. Who waits there goes on without that, with the next
-    change.
+    Where its bounds have changed, all keys in which somebody waits are looked at once more: the first of them are woken
+    in the same transaction, more than ``WOKEN`` in others behind it. Who waits there goes on without that, with the
+    next change.
     """
     table = QUEUES.name(writer.table)
 

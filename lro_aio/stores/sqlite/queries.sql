@@ -164,8 +164,10 @@ ON CONFLICT (name) DO UPDATE SET bounds = excluded.bounds, override = excluded.o
 paused = excluded.paused;
 
 -- :name wake_keys
--- (moment, queue): all keys with tickets are looked at once more.
-UPDATE queue_keys SET wakes = ? WHERE queue = ? AND idle IS NULL;
+-- (moment, queue): all keys in which somebody waits are looked at once more.
+UPDATE queue_keys SET wakes = ? WHERE queue = ? AND idle IS NULL AND EXISTS (
+    SELECT 1 FROM tickets WHERE tickets.queue = queue_keys.queue AND tickets.key = queue_keys.key AND standing < 2
+);
 
 -- :name queue_key
 SELECT queue, key, turn, starts, rests_until, wakes, idle FROM queue_keys WHERE queue = ? AND key = ?;
