@@ -336,6 +336,20 @@ def test_places_of_what_a_release_without_queues_ended_come_back_once_in_a_while
         assert claim(store, 1, 2, 5) == [1, 5]
 
 
+@pytest.mark.not_on_emulator("another program writes to the fake alone")
+def test_who_stood_behind_a_row_that_another_program_removed_goes_on(fake, store):
+    """Its tickets go with it, and nobody decides about its key."""
+    bounded(store, per_key=1)
+    create_all(store, *(seated(n, "a") for n in range(3)), seated(3, "b"), seated(4, "b"))
+    assert claim(store, 0, 3) == [0, 3]
+    fake.write("Operations", "delete", ["key"], [[name_of(0)]])
+    assert next_in_line(store) == []
+    store._floors.stale = floors.Rarely(lambda: math.inf)
+    next_in_line(store)
+    assert next_in_line(store) == [name_of(1)]
+    assert claim(store, 1, 2, 4) == [1]
+
+
 @pytest.mark.not_on_emulator("it counts no calls")
 def test_places_that_were_left_are_looked_for_every_ten_minutes_where_somebody_waits(fake, store):
     now = 0.0
@@ -351,7 +365,7 @@ def test_places_that_were_left_are_looked_for_every_ten_minutes_where_somebody_w
         with Calls(fake) as calls:
             assert next_in_line(store) == []
         made.append(calls.made["ExecuteSql"])
-    assert made == [1, 1, 1, 2, 1, 1]
+    assert made == [1, 1, 1, 3, 1, 1]
 
 
 @pytest.mark.not_on_emulator("it expires no rows")

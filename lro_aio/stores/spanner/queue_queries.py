@@ -28,6 +28,7 @@ __all__ = [
     "sleeping_keys",
     "stale",
     "standings",
+    "stranded",
 ]
 
 STALE = 100
@@ -179,6 +180,25 @@ def stale(table: str, queues: Iterable[str]) -> Query:
         f"SELECT o.key FROM {quoted(table)} AS o WHERE o.key = name AND o.Outcome > 0)) AS ended LIMIT @stale"
     )
     return Query(sql).texts(queues=queues).whole(most=MOST, stale=STALE)
+
+
+def stranded(table: str, queues: Iterable[str]) -> Query:
+    """(queue, key) of up to ``STALE`` keys of each in which tickets stand behind nobody, and which nothing wakes."""
+
+    def has(standings: str) -> str:
+        return (
+            f"ARRAY_LENGTH(ARRAY(SELECT t.Standing FROM UNNEST({standings}) AS s, UNNEST(ARRAY(SELECT AS STRUCT"
+            f" t.Standing {_tickets(table, LINE.suffix)} WHERE t.Queue = k.Queue AND t.Standing = s"
+            " AND t.QueueKey = k.QueueKey LIMIT 1)) AS t LIMIT 1))"
+        )
+
+    sql = (
+        f"SELECT w, one FROM UNNEST(@queues) AS w, UNNEST(ARRAY(SELECT k.QueueKey FROM {KEYS.name(table)} AS k"
+        f" WHERE k.Queue = w AND k.Idle IS NULL AND k.Wakes IS NULL AND {has('@behind')} > 0 AND {has('@first')} = 0"
+        " LIMIT @stale)) AS one"
+    )
+    query = Query(sql).texts(queues=queues).whole(stale=STALE)
+    return query.wholes(behind=[Standing.BEHIND], first=[Standing.READY, Standing.HELD])
 
 
 def standings(table: str, name: str, uid: str) -> Query:

@@ -32,7 +32,7 @@ from lro_aio.stores.spanner.queue_tables import KEYS, QUEUES
 from lro_aio.stores.spanner.transactions import Writer
 from lro_aio.stores.spanner.values import moment, number, values_of
 
-__all__ = ["Lines", "change_terms", "give_back", "standings", "statuses"]
+__all__ = ["Lines", "change_terms", "give_back", "standings", "statuses", "wake_stranded"]
 
 Rows = Iterable[struct_pb2.ListValue]
 
@@ -154,6 +154,21 @@ def give_back(writer: Writer, names: Iterable[str], budget: Budget) -> None:
     again = [Change(name, lambda row: row.evolve() if row.done else row) for name in dict.fromkeys(names)]
     if again:
         writer.apply(again, budget)
+
+
+def wake_stranded(writer: Writer, names: Iterable[str], budget: Budget) -> None:
+    """Wake keys of which a row was removed by a program that knows of no queues: its tickets went with it."""
+    table = QUEUES.name(writer.table)
+    for name in dict.fromkeys(names):
+
+        def decide(found: Sequence[struct_pb2.ListValue], ask: Ask, name: str = name) -> tuple[list[Any], None]:
+            keys = [row.values[1].string_value for row in ask(queue_queries.stranded(writer.table, [name]))]
+            if not found or not keys:
+                return [], None
+            again = _written(writer, name, _terms(found[0].values), known=True)
+            return [again, _waking(writer, name, keys)], None
+
+        writer.transact(_TERMS, [name], decide, budget, tag="lro-queues", table=table)
 
 
 def standings(found: Rows, now: float) -> list[InLine]:

@@ -327,7 +327,9 @@ class SpannerStore(Store):
         found = lines.look(routes, execute(lines.wanted(table)) if lines.free else (), read)
         if lines.waited and self._floors.stale.due():
             stale = execute(queue_queries.stale(table, lines.waited))
+            stranded = execute(queue_queries.stranded(table, lines.waited))
             queues.give_back(writer, [row.values[0].string_value for row in stale], budget)
+            queues.wake_stranded(writer, [row.values[0].string_value for row in stranded], budget)
         return found
 
     def queues(self, *, now: float, names: Sequence[str] | None = None) -> Sequence[QueueStatus]:
