@@ -19,7 +19,7 @@ from lro_aio.core.queues import Bounds
 from lro_aio.core.record import Record, Seat, State
 from lro_aio.core.step_places import Take
 from lro_aio.stores import _sql
-from lro_aio.stores.postgres import PostgresStore, schema
+from lro_aio.stores.postgres import PostgresStore, queues, schema
 from lro_aio.testing._store_queues import bounded, claim, claiming, finish, next_in_line, seated, status, take
 from lro_aio.testing._store_rows import NOW, create_all, name_of, only, put, row, update
 
@@ -347,3 +347,23 @@ class TestBesideAnOlderRelease:
             other.open()
             ended.purge(now=NOW, limit=10)
             block_until(other.changed_elsewhere)
+
+    @pytest.mark.parametrize("window", [1, 100])
+    def test_who_stands_behind_what_it_removed_goes_on(
+        self, older: str, sql: psycopg.Connection[tuple[object, ...]], window: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A purge looks at some keys, and the next one at those behind them."""
+        monkeypatch.setattr(queues, "LOOKED_AT", window)
+        with closing(PostgresStore(older)) as store:
+            store.open()
+            bounded(store, per_key=1)
+            create_all(store, seated(0, "a"), seated(1, "b"), seated(2, "b"), seated(3, "c"), seated(4, "c"))
+            assert claim(store, 0, 1, 3) == [0, 1, 3]
+            removed = f"DELETE FROM {store._location.qualified} WHERE name = ANY(%s)"
+            sql.execute(removed.encode(), [[name_of(0), name_of(3)]])
+            assert next_in_line(store) == []
+            for _ in range(2 if window > 3 else 5):
+                store.purge(now=NOW, limit=10)
+            assert next_in_line(store) == [name_of(4)]
+            keys = schema.tables(store._location)["{queue_keys}"]
+            assert sql.execute(f"SELECT key FROM {keys} ORDER BY key".encode()).fetchall() == [("b",), ("c",)]

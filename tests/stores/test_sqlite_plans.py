@@ -330,7 +330,7 @@ def test_what_is_wrong_for_good_stays_the_drivers_error(code: int) -> None:
 _SEEKS = [
     "ticket", "step_tickets",
     "queue", "queue_key", "tickets", "held", "held_key", "any_ready", "starts", "next_queue", "next_in_line",
-    "next_of_key", "ripe_keys", "next_wake", "line_rows", "idle_keys", "trim_starts", "leave_key",
+    "next_of_key", "ripe_keys", "next_wake", "line_rows", "idle_keys", "trim_starts", "leave_key", "some_keys",
 ]  # fmt: skip
 _NOTHING: dict[str, Any] = {"leave_key": {"now": None, "queue": None, "key": None}}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lro_aio.stores.sqlite import SqliteStore
+from lro_aio.stores.sqlite import SqliteStore, places
 from lro_aio.testing._store_queues import bounded, claim, next_in_line, seated, status, take
 from lro_aio.testing._store_rows import NOW, create_all, name_of, row
 
@@ -61,3 +61,21 @@ def test_a_key_in_which_nobody_is_left_is_forgotten(store: SqliteStore, left: li
     with store._reading() as connection:
         assert connection.execute("SELECT count(*) FROM queue_keys WHERE wakes IS NOT NULL").fetchone() == (0,)
     assert keys(store) == left
+
+
+@pytest.mark.parametrize("window", [1, 100])
+def test_who_stands_behind_what_it_removed_goes_on(
+    store: SqliteStore, window: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A purge looks at some keys, and the next one at those behind them."""
+    monkeypatch.setattr(places, "LOOKED_AT", window)
+    bounded(store, per_key=1)
+    create_all(store, seated(0, "a"), seated(1, "b"), seated(2, "b"), seated(3, "c"), seated(4, "c"))
+    assert claim(store, 0, 1, 3) == [0, 1, 3]
+    with store._writing() as connection:
+        connection.execute("DELETE FROM operations WHERE name IN (?, ?)", (name_of(0), name_of(3)))
+    assert next_in_line(store) == []
+    for _ in range(1 if window > 3 else 4):
+        store.purge(now=NOW, limit=10)
+    assert next_in_line(store) == [name_of(4)]
+    assert keys(store) == ["b", "c"]

@@ -441,13 +441,25 @@ WITH stale AS (
 -- Behind those places.
 SELECT DISTINCT queue FROM stale;
 
+-- :name some_keys
+-- Keys behind this one. Of those where it seems that nobody decided when the last place came back, all; and the last one.
+WITH seen AS (
+    SELECT queue, key, idle IS NULL AND wakes IS NULL AND NOT EXISTS (
+        SELECT FROM {tickets} AS t WHERE t.queue = k.queue AND t.key = k.key AND t.standing > 0
+    ) AS alone, row_number() OVER (ORDER BY queue, key) AS place
+    FROM (
+        SELECT * FROM {queue_keys} WHERE (queue, key) > (%(queue)b, %(key)b) ORDER BY queue, key LIMIT %(most)b
+    ) AS k
+)
+SELECT queue, key, alone, place = %(most)b FROM seen WHERE alone OR place = %(most)b ORDER BY queue, key;
+
 -- :name unlocked
 -- Of these queues, those about which nobody decides just now.
 SELECT name FROM {queues} WHERE name = ANY(%(queues)b::text[]) ORDER BY name FOR UPDATE SKIP LOCKED;
 
 -- :name remove_stale
--- Behind those places, of queues that are locked: (now, queues). Who waits in their keys is looked at once more; a key
--- without tickets is idle, as soon as its rate counts none of its starts.
+-- Behind those places, of queues that are locked. Who waits in their keys, and in those that are given, is looked at once
+-- more; a key without tickets is idle, as soon as its rate counts none of its starts.
 , gone AS (
     DELETE FROM {tickets} WHERE uid = ANY(ARRAY(
         SELECT uid FROM {tickets} WHERE uid = ANY(ARRAY(SELECT uid FROM stale WHERE queue = ANY(%(queues)b::text[])))
@@ -461,7 +473,11 @@ SELECT name FROM {queues} WHERE name = ANY(%(queues)b::text[]) ORDER BY name FOR
         AND t.uid <> ALL(ARRAY(SELECT uid FROM gone))
     ) AS held, greatest(q.clock, %(now)b)
     + coalesce((nullif(q.bounds, '')::json #>> '{rate_per_key,1}')::double precision, 0) AS later
-    FROM (SELECT DISTINCT queue, key FROM gone WHERE key <> '') AS came JOIN {queues} AS q ON q.name = came.queue
+    FROM (
+        SELECT queue, key FROM gone WHERE key <> ''
+        UNION
+        SELECT * FROM unnest(%(of)b::text[], %(keys)b::text[]) AS given (queue, key) WHERE queue = ANY(%(queues)b::text[])
+    ) AS came JOIN {queues} AS q ON q.name = came.queue
 )
 UPDATE {queue_keys} AS k SET wakes = CASE WHEN touched.waits THEN 0 END,
     idle = CASE WHEN NOT touched.waits AND NOT touched.held THEN greatest(k.rests_until, touched.later) END

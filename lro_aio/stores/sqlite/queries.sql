@@ -253,6 +253,12 @@ SELECT uid, queue, key FROM tickets INDEXED BY tickets_held WHERE standing = 2 A
     AND (tickets.uid = operations.uid OR tickets.uid LIKE operations.uid || char(10) || '%')
 );
 
+-- :name some_keys
+-- (queue, key, limit): keys behind this one, each with whether it seems that nobody decided when its last place came back.
+SELECT queue, key, idle IS NULL AND wakes IS NULL AND NOT EXISTS (
+    SELECT 1 FROM tickets WHERE tickets.queue = queue_keys.queue AND tickets.key = queue_keys.key AND standing > 0
+) FROM queue_keys WHERE (queue, key) > (?, ?) ORDER BY queue, key LIMIT ?;
+
 -- :name leave_key
 -- (now, queue, key): places of a key have come back by no decision. Who waits there is looked at once more; a key without
 -- tickets is idle, as soon as its rate counts none of its starts.
