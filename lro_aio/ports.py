@@ -313,13 +313,14 @@ class Store(abc.ABC):
         """
         raise StoreSchemaError(f"{self.url} has no queues: {self.no_queues_reason}")
 
-    def in_line(self, uid: str, *, now: float) -> Sequence[InLine]:  # noqa: ARG002 (for those who can tell)
+    def in_line(self, name: str, uid: str, *, now: float) -> Sequence[InLine]:  # noqa: ARG002 (for those who can tell)
         """Where an operation and its steps stand in queues: some of them, those that wait first.
 
         Its cost is bounded, as that of ``queues``: who stands before one is counted up to ``MOST_COUNTED``.
 
         Args:
-            uid: The operation's.
+            name: The operation's.
+            uid: Another operation may have had its name before.
             now: Epoch seconds.
 
         Returns:

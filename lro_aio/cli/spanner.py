@@ -129,7 +129,8 @@ def check(
         store.close()
         out = console()
         out.out(f"{store.url} can be used", highlight=False)
-        for reason in filter(None, (store.no_journal_reason, store.max_wait_reason)):
+        queues = store.no_queues_reason and f"{store.url} has no queues: {store.no_queues_reason}"
+        for reason in filter(None, (store.no_journal_reason, queues, store.max_wait_reason)):
             out.out(reason, highlight=False)
 
 

@@ -10,12 +10,13 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 from lro_aio.core.bulk import HANDLER
 from lro_aio.core.description import Description, problem_of
 from lro_aio.core.history import HistoryEntry
+from lro_aio.core.names import OWN
 from lro_aio.core.proto_json import any_json, status_json
 from lro_aio.core.queues import InLine
 from lro_aio.core.record import Record, State
 from lro_aio.core.rerunning import links
 from lro_aio.core.shown_progress import progress_of
-from lro_aio.core.stats import Count, DueRoute, FailureGroup, Stats
+from lro_aio.core.stats import Count, DueRoute, FailureGroup, Stats, total
 from lro_aio.core.timeline import Span
 from lro_aio.core.webhooks import shown_state
 from lro_aio.dashboard.deliveries import of_webhooks
@@ -40,14 +41,19 @@ def of_stats(told: Stats | None, pace: dict[str, Any] | None, show: Shower) -> d
     """
     stats = told if told is not None else Stats(time=0.0)
     handlers: dict[str, dict[str, Any]] = {}
+    own: dict[str, list[Count]] = {}
     for cell in stats.counts:
-        handlers.setdefault(cell.handler, {})[cell.state.value] = _count(cell.count)
+        if cell.handler.startswith(OWN):
+            own.setdefault(cell.state.value, []).append(cell.count)
+        else:
+            handlers.setdefault(cell.handler, {})[cell.state.value] = _count(cell.count)
     return {
         "counted": told is not None,
         "states": {state.value: _count(count) for state, count in stats.states.items()},
         "paused": _count(stats.paused),
         "ends": pace,
         "handlers": [{"handler": handler, "states": states} for handler, states in sorted(handlers.items())],
+        "own": {state: _count(total(counts)) for state, counts in own.items()},
         "running": [{"owner": one.owner, **_count(one.count)} for one in stats.running],
         "queues": [
             {"name": one.queue, "waiting": _count(one.waiting), "running": _count(one.running)} for one in stats.queues

@@ -132,7 +132,8 @@ class Sources:
             found = await self._client.queues.list()
         except StoreSchemaError:
             found = None
-        return await _in_thread(lambda: standing.of_queues(found, self._show))
+        reason = self._client.server_host.no_queues_reason if found is None else ""
+        return await _in_thread(lambda: standing.of_queues(found, self._show, reason))
 
     async def _schedules(self, asked: _Asked) -> Look:  # noqa: ARG002
         found: list[ScheduleInfo] = []

@@ -19,16 +19,18 @@ MOST_KEYS = 10
 """Keys of a queue that are told: the longest lines."""
 
 
-def of_queues(found: Sequence[QueueStatus] | None, show: Shower) -> dict[str, Any]:
+def of_queues(found: Sequence[QueueStatus] | None, show: Shower, problem: str = "") -> dict[str, Any]:
     """How it goes with the queues.
 
     Args:
         found: None where the store has none.
         show: Asked before keys are told: they are computed from payloads.
+        problem: Why it has none, and what to do about it.
     """
     queues = found or ()
     return {
         "kept": found is not None,
+        "problem": problem,
         "queues": [_queue(status, show) for status in queues[:MOST]],
         "more": len(queues) > MOST,
     }

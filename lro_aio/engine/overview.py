@@ -79,7 +79,7 @@ class Overview:
         states = {state: Count(counted[state], more=more) for state in State if counted[state]}
         queues: Sequence[InLine] = ()
         if record.seat is not None and not record.done:
-            queues = await self._rows.call(partial(store.in_line, record.uid, now=now), Work.LIST)
+            queues = await self._rows.call(partial(store.in_line, name, record.uid, now=now), Work.LIST)
         return record, described(record, journal.get(name, ()), states, now, queues=queues)
 
     def _unserved(self, due: DueRoute, now: float, running: set[str]) -> bool:

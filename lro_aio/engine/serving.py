@@ -54,6 +54,11 @@ class ServerHost:
         """Whether this process takes no more work, or is closed."""
         return self._rows.draining
 
+    @property
+    def no_queues_reason(self) -> str:
+        """See ``Store``."""
+        return self._rows.store.no_queues_reason
+
     async def pause(self, clock: Clock, length: float) -> bool:
         """See ``Rows.pause``."""
         return await self._rows.pause(clock, length)

@@ -17,6 +17,7 @@ from lro_aio.ports import Look, Route
 __all__ = [
     "KEY",
     "KEYS",
+    "LOOKED_AT",
     "MOST",
     "QUEUE",
     "RIPE",
@@ -42,6 +43,8 @@ MOST = MOST_COUNTED
 """Up to which those who wait are counted."""
 TOLD = 10
 """Tickets of one operation and its steps that are told of."""
+LOOKED_AT = 1_000
+"""Keys of which a purge looks whether anybody stands behind nobody: the next one looks at those behind them."""
 KEYS = 100
 """Keys of a queue that are told of."""
 

@@ -179,9 +179,9 @@ class FaultyStore(Store):
         """As the wrapped store."""
         return self._through("queues", lambda: self.inner.queues(now=now, names=names))
 
-    def in_line(self, uid: str, *, now: float) -> Sequence[InLine]:
+    def in_line(self, name: str, uid: str, *, now: float) -> Sequence[InLine]:
         """As the wrapped store."""
-        return self._through("in_line", lambda: self.inner.in_line(uid, now=now))
+        return self._through("in_line", lambda: self.inner.in_line(name, uid, now=now))
 
     def change_queue(self, name: str, change: Callable[[QueueTerms], QueueTerms]) -> tuple[QueueTerms, QueueTerms]:
         """As the wrapped store."""

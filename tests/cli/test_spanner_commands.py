@@ -136,6 +136,14 @@ class TestCheck:
         assert "removes rows 90 days after their UpdateTime" in result.stdout
         assert "--replace-ttl" in result.stdout
 
+    def test_what_is_missing_for_queues_and_what_to_do_is_told(self, lro, fake):
+        lro("spanner", "migrate", fake.url)
+        change_schema(fake.url, "DROP TABLE Operations_Starts")
+        result = lro("spanner", "check", fake.url)
+        assert result.exit_code == 0
+        assert f"{fake.url} has no queues: the table Operations has no tables for them yet" in result.stdout
+        assert "run `lro spanner migrate" in result.stdout
+
     def test_a_table_that_cannot_be_used_is_exit_code_5_and_says_why(self, lro, fake):
         result = lro("spanner", "check", fake.url)
         assert result.exit_code == 5

@@ -20,6 +20,7 @@ from starlette.routing import Mount
 import lro_aio as lro
 from lro_aio.dashboard import Access, Dashboard, Shown
 from lro_aio.testing import FaultyStore
+from lro_aio.testing._store_rows import put, row
 
 from ..receiver import receiving
 from ..serving import served
@@ -53,6 +54,21 @@ async def test_the_overview_counts_and_groups(site: Site) -> None:
         "FAILED",
         "FAILED",
     ]
+
+
+async def test_what_this_package_does_by_itself_is_one_line_of_the_overview(serve: Serve) -> None:
+    """It has handlers that nobody has written; each schedule has one."""
+    own = ("lro.schedule.nightly", "lro.schedule.hourly", "lro.bulk")
+    store = lro.SqliteStore("sqlite://")
+    async with lro.Client(store) as bare, serve(Dashboard(bare)) as site:
+        store.apply([put(row(n, handler=name, resume_point="")) for n, name in enumerate(("render", *own))])
+        page, told = await site.get(), await site.json("overview")
+        table = page.partition("By handler</h2>")[2].partition("</table>")[0]
+        assert re.findall(r"<tr><td>(.*?)</td>", table)[-1] == "schedules, webhooks and actions on many"
+        assert "render" in table
+        assert "lro." not in table
+        assert [one["handler"] for one in told["handlers"]] == ["render"]
+        assert told["own"] == {"PENDING": {"count": 3, "more": False}}
 
 
 async def test_what_failed_for_another_reason_is_another_group(site: Site) -> None:

@@ -114,7 +114,7 @@ async def test_only_the_longest_lines_are_told_and_the_number_of_the_others(site
 async def test_without_queues_the_page_says_what_to_do(serve: Serve) -> None:
     async with lro.Client("sqlite://") as bare, serve(Dashboard(bare)) as site:
         assert "lro.Queue" in await site.get("queues")
-        assert (await site.json("queues")) == {"kept": True, "queues": [], "more": False}
+        assert (await site.json("queues")) == {"kept": True, "problem": "", "queues": [], "more": False}
 
 
 async def test_a_store_without_queues_says_so(serve: Serve) -> None:
@@ -131,8 +131,11 @@ async def test_a_store_without_queues_says_so(serve: Serve) -> None:
         lro.Client(Queueless("sqlite://")) as without,
         serve(Dashboard(without, authorize=everybody(Access.full()))) as site,
     ):
-        assert "This store has no queues" in await site.get("queues")
-        assert await site.json("queues") == {"kept": False, "queues": [], "more": False}
+        page = await site.get("queues")
+        assert "This store has no queues" in page
+        assert "it is of another kind" in page
+        told = {"kept": False, "problem": "it is of another kind", "queues": [], "more": False}
+        assert await site.json("queues") == told
         assert "Pause: 0 done, 1 refused" in (await site.act(verb="pause", queue="render farm")).text
 
 

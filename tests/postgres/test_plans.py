@@ -206,6 +206,7 @@ QUEUED: dict[str, Any] = {
     "queue_terms": {"queue": "q1"},
     "put_terms": {"queue": "q1", "bounds": "", "override": None, "declared": "[]", "paused": False},
     "forget_idle": {"now": NOW, "limit": 100},
+    "some_keys": {"queue": "q1", "key": "k1", "most": 100},
 }
 
 
@@ -220,9 +221,12 @@ def test_who_is_next_in_line_is_found_by_seeks(store: PostgresStore, explain: An
     assert max(read, default=0) < 1_000, plan
 
 
-@pytest.mark.parametrize("name", [*queues.STATUS, "remove_stale", "wake_keys"])
+@pytest.mark.parametrize("name", [*queues.STATUS, "stale_queues", "remove_stale", "wake_keys"])
 def test_what_operators_ask_for_is_in_indexes(store: PostgresStore, explain: Any, name: str) -> None:
-    plan = explain(store._texts[name], STATUS | {"queue": "q1"} if name != "remove_stale" else None)
+    plan = explain(
+        store._texts[name],
+        STATUS | {"queue": "q1", "queues": ["q1"], "of": ["q1"], "keys": ["k1"]} if name != "stale_queues" else None,
+    )
     assert "Seq Scan on operations" not in plan, plan
 
 

@@ -19,10 +19,11 @@ from lro_aio.core.queues import Bounds
 from lro_aio.core.record import Record, Seat, State
 from lro_aio.core.step_places import Take
 from lro_aio.stores import _sql
-from lro_aio.stores.postgres import PostgresStore, schema
+from lro_aio.stores.postgres import PostgresStore, queues, schema
 from lro_aio.testing._store_queues import bounded, claim, claiming, finish, next_in_line, seated, status, take
 from lro_aio.testing._store_rows import NOW, create_all, name_of, only, put, row, update
 
+from ..waiting import block_until
 from .proxy import Proxy
 
 PATIENCE = 60.0
@@ -306,3 +307,63 @@ class TestBesideAnOlderRelease:
             store.purge(now=0.0, limit=10)
             assert status(store).running == 0
             assert claim(store, 2) == [2]
+
+    @pytest.fixture
+    def ended(self, older: str, sql: psycopg.Connection[tuple[object, ...]]) -> Iterator[PostgresStore]:
+        """Of two keys, it has ended who had the place. Of one, others stand behind."""
+        with closing(PostgresStore(older)) as store:
+            store.open()
+            bounded(store, per_key=1)
+            create_all(store, *(seated(n, "a") for n in range(3)), seated(3, "b"))
+            assert claim(store, 0, 3) == [0, 3]
+            sql.execute(
+                f"UPDATE {store._location.qualified} SET state = 'SUCCEEDED', outcome = 1 WHERE owner <> ''".encode()
+            )
+            assert next_in_line(store) == []
+            yield store
+
+    def test_who_stands_behind_it_in_a_key_is_next_and_a_key_without_anybody_is_forgotten(
+        self, ended: PostgresStore, sql: psycopg.Connection[tuple[object, ...]]
+    ) -> None:
+        ended.purge(now=NOW, limit=10)
+        assert next_in_line(ended) == [name_of(1)]
+        ended.purge(now=NOW, limit=10)
+        keys = schema.tables(ended._location)["{queue_keys}"]
+        assert sql.execute(f"SELECT key FROM {keys}".encode()).fetchall() == [("a",)]
+        assert claim(ended, 1, 2) == [1]
+
+    def test_a_queue_about_which_somebody_decides_is_left_for_the_next_purge(
+        self, ended: PostgresStore, sql: psycopg.Connection[tuple[object, ...]]
+    ) -> None:
+        with sql.transaction():
+            sql.execute(f"SELECT FROM {schema.tables(ended._location)['{queues}']} FOR UPDATE".encode())
+            ended.purge(now=NOW, limit=10)
+            assert (status(ended).running, next_in_line(ended)) == (2, [])
+        ended.purge(now=NOW, limit=10)
+        assert (status(ended).running, next_in_line(ended)) == (0, [name_of(1)])
+
+    def test_others_are_told_of_a_place_that_came_back(self, ended: PostgresStore) -> None:
+        with closing(PostgresStore(ended.url)) as other:
+            other.open()
+            ended.purge(now=NOW, limit=10)
+            block_until(other.changed_elsewhere)
+
+    @pytest.mark.parametrize("window", [1, 100])
+    def test_who_stands_behind_what_it_removed_goes_on(
+        self, older: str, sql: psycopg.Connection[tuple[object, ...]], window: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A purge looks at some keys, and the next one at those behind them."""
+        monkeypatch.setattr(queues, "LOOKED_AT", window)
+        with closing(PostgresStore(older)) as store:
+            store.open()
+            bounded(store, per_key=1)
+            create_all(store, seated(0, "a"), seated(1, "b"), seated(2, "b"), seated(3, "c"), seated(4, "c"))
+            assert claim(store, 0, 1, 3) == [0, 1, 3]
+            removed = f"DELETE FROM {store._location.qualified} WHERE name = ANY(%s)"
+            sql.execute(removed.encode(), [[name_of(0), name_of(3)]])
+            assert next_in_line(store) == []
+            for _ in range(2 if window > 3 else 5):
+                store.purge(now=NOW, limit=10)
+            assert next_in_line(store) == [name_of(4)]
+            keys = schema.tables(store._location)["{queue_keys}"]
+            assert sql.execute(f"SELECT key FROM {keys} ORDER BY key".encode()).fetchall() == [("b",), ("c",)]

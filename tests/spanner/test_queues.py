@@ -1,17 +1,21 @@
 """Queues on Spanner: what they cost, tables that have none, and what lost answers, conflicts and expiries leave."""
 
 import asyncio
+import math
 import re
 from collections import Counter
 from dataclasses import replace
 
 import grpc
 import pytest
+from google.longrunning import operations_pb2
+from google.protobuf import empty_pb2
 
 import lro_aio as lro
 from lro_aio.core.queueing import Rest
 from lro_aio.core.queues import Bounds, Rate
-from lro_aio.stores.spanner import queues, schema
+from lro_aio.core.stats import Count
+from lro_aio.stores.spanner import floors, queue_queries, queues, schema
 from lro_aio.stores.spanner.location import Location
 from lro_aio.stores.spanner.migrate import migrate
 from lro_aio.stores.spanner.queue_tables import QUEUE_TABLES, queues_ddl
@@ -24,6 +28,7 @@ from lro_aio.testing._store_queues import (
     claim,
     finish,
     give_back,
+    in_line,
     keep,
     next_in_line,
     seated,
@@ -40,6 +45,16 @@ def ddl_of_before(variant, table="Operations"):
     """The table as the releases before made it: without queues."""
     statements = [text for text in schema.ddl(table, variant) if text not in queues_ddl(table)]
     return [re.sub(rf"^  ({'|'.join(WITH_QUEUES)}) .*,\n", "", text, flags=re.MULTILINE) for text in statements]
+
+
+def end_without_queues(fake, number, variant):
+    """As a release that knows of none: the ticket stays."""
+    message = operations_pb2.Operation(name=name_of(number), done=True)
+    message.response.Pack(empty_pb2.Empty())
+    ended = {"Operation": message.SerializeToString(), "Status": "SUCCEEDED", "Owner": ""}
+    if variant == "bytes":
+        ended["Outcome"] = 1
+    fake.write("Operations", "update", ["key", *ended], [[name_of(number), *ended.values()]])
 
 
 @pytest.fixture
@@ -150,6 +165,35 @@ def test_who_waits_costs_nothing_however_many_there_are(fake, store, key):
         seen.append(calls.work["entries_read"])
     assert seen[1] <= seen[0] + 4
     assert seen[2] <= seen[0] + 4
+
+
+@pytest.mark.not_on_emulator("it counts no entries")
+def test_where_one_stands_is_one_statement_and_counts_no_further_than_it_says(fake, store, monkeypatch):
+    """Who has a place counts nobody, and of another operation that had the name before there is nothing."""
+    monkeypatch.setattr(queue_queries, "MOST", 20)
+    monkeypatch.setattr("lro_aio.stores._places.MOST", 20)
+    bounded(store, running=1)
+    create_all(store, *(seated(n) for n in range(30)))
+    claim(store, 0)
+    seen = []
+    for number, count in ((29, Count(20, more=True)), (0, Count(0))):
+        uid = only(store, name_of(number)).uid
+        with Calls(fake) as calls:
+            (found,) = store.in_line(name_of(number), uid, now=NOW)
+        assert (found.ahead, calls.made) == (count, {"ExecuteSql": 1})
+        assert not calls.work["rows_looked_up"]
+        seen.append(calls.work["entries_read"])
+    assert seen == [21, 0]
+    assert store.in_line(name_of(29), "another", now=NOW) == []
+
+
+@pytest.mark.not_on_emulator("it counts no entries")
+def test_of_many_steps_the_first_that_wait_are_told(fake, store):
+    bounded(store, running=2)
+    create_all(store, row(0))
+    claim(store, 0)
+    assert [take(store, 0, f"step{n:02}") for n in range(15)] == [True] * 2 + [False] * 13
+    assert [place.step for place in in_line(store, 0)] == [f"step{n:02}" for n in range(2, 12)]
 
 
 # What is decided
@@ -270,6 +314,58 @@ def test_whoever_removes_a_row_gives_back_its_places(fake, store):
     fake.write("Operations", "delete", ["key"], [[name_of(0)], [name_of(1)], [name_of(2)]])
     assert (status(store).running, status(store).waiting) == (0, 1)
     assert claim(store, 3) == [3]
+
+
+@pytest.mark.not_on_emulator("another program writes to the fake alone")
+@both_variants
+def test_places_of_what_a_release_without_queues_ended_come_back_once_in_a_while(variant, open_store):
+    """Where somebody waits: of an operation and of a step, with a key and without one."""
+    with FakeSpanner(variant=variant) as fake:
+        store, later = open_store(fake.url), open_store(fake.url)
+        bounded(store, running=3, per_key=1)
+        create_all(store, *(seated(n, "a") for n in range(3)), row(3), seated(4))
+        assert claim(store, 0, 3, 4) == [0, 3, 4]
+        assert take(store, 3, "step")
+        create_all(store, seated(5))
+        for number in (0, 3):
+            end_without_queues(fake, number, variant)
+        assert (next_in_line(store), next_in_line(later)) == ([], [])
+        later._floors.stale = floors.Rarely(lambda: math.inf)
+        next_in_line(later)
+        assert (status(store).running, next_in_line(store)) == (1, [name_of(1), name_of(5)])
+        assert claim(store, 1, 2, 5) == [1, 5]
+
+
+@pytest.mark.not_on_emulator("another program writes to the fake alone")
+def test_who_stood_behind_a_row_that_another_program_removed_goes_on(fake, store):
+    """Its tickets go with it, and nobody decides about its key."""
+    bounded(store, per_key=1)
+    create_all(store, *(seated(n, "a") for n in range(3)), seated(3, "b"), seated(4, "b"))
+    assert claim(store, 0, 3) == [0, 3]
+    fake.write("Operations", "delete", ["key"], [[name_of(0)]])
+    assert next_in_line(store) == []
+    store._floors.stale = floors.Rarely(lambda: math.inf)
+    next_in_line(store)
+    assert next_in_line(store) == [name_of(1)]
+    assert claim(store, 1, 2, 4) == [1]
+
+
+@pytest.mark.not_on_emulator("it counts no calls")
+def test_places_that_were_left_are_looked_for_every_ten_minutes_where_somebody_waits(fake, store):
+    now = 0.0
+    store._floors.stale = floors.Rarely(lambda: now)
+    bounded(store, running=1)
+    create_all(store, seated(0))
+    claim(store, 0)
+    made = []
+    for minute in (0, 9, 10, 11, 19, 20):
+        if minute == 11:
+            create_all(store, seated(1))
+        now = minute * 60.0
+        with Calls(fake) as calls:
+            assert next_in_line(store) == []
+        made.append(calls.made["ExecuteSql"])
+    assert made == [1, 1, 1, 3, 1, 1]
 
 
 @pytest.mark.not_on_emulator("it expires no rows")

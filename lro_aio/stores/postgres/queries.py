@@ -22,6 +22,7 @@ _HEADS = {
     "pairs": (*("queue_made", "queue_locked", "queue_line", "queue_key", "queue_started", "queue_tickets"),),
     "served": ("line_handlers", "line_queues", "line_started"),
     "next": ("next_tickets", "next_rows"),
+    "stale": ("stale_queues", "remove_stale"),
 }
 """The statements that stand behind another one's beginning."""
 

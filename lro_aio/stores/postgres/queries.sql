@@ -381,8 +381,10 @@ UPDATE {queues} SET bounds = %(bounds)b, override = %(override)b::text, declared
 WHERE name = %(queue)b;
 
 -- :name wake_keys
--- All keys with tickets are looked at once more.
-UPDATE {queue_keys} SET wakes = 0 WHERE queue = %(queue)b AND idle IS NULL;
+-- All keys in which somebody waits are looked at once more.
+UPDATE {queue_keys} AS k SET wakes = 0 WHERE k.queue = %(queue)b AND k.idle IS NULL AND EXISTS (
+    SELECT FROM {tickets} AS t WHERE t.queue = k.queue AND t.key = k.key AND t.standing < 2
+);
 
 -- :name every_queue
 -- Those of which somebody has said what they allow.
@@ -424,16 +426,62 @@ CROSS JOIN LATERAL (
     ) AS o
 ) AS counted ORDER BY t.standing = 2, t.priority, t.turn, t.number;
 
--- :name remove_stale
+-- :name stale
 -- Places that an older release did not give back: it does not know of them.
-DELETE FROM {tickets} WHERE uid = ANY(ARRAY(
-    SELECT t.uid FROM {tickets} AS t WHERE t.standing = 2 AND NOT EXISTS (
+WITH stale AS (
+    SELECT t.uid, t.queue FROM {tickets} AS t WHERE t.standing = 2 AND NOT EXISTS (
         SELECT FROM {table} AS o WHERE o.name = t.name AND o.outcome = 0 AND (
             t.uid = convert_to(o.uid, 'UTF8')
             OR substring(t.uid FOR octet_length(o.uid) + 1) = convert_to(o.uid, 'UTF8') || '\x0a'::bytea
         )
-    ) FOR UPDATE SKIP LOCKED
-));
+    )
+)
+
+-- :name stale_queues
+-- Behind those places.
+SELECT DISTINCT queue FROM stale;
+
+-- :name some_keys
+-- Keys behind this one. Of those where it seems that nobody decided when the last place came back, all; and the last one.
+WITH seen AS (
+    SELECT queue, key, idle IS NULL AND wakes IS NULL AND NOT EXISTS (
+        SELECT FROM {tickets} AS t WHERE t.queue = k.queue AND t.key = k.key AND t.standing > 0
+    ) AS alone, row_number() OVER (ORDER BY queue, key) AS place
+    FROM (
+        SELECT * FROM {queue_keys} WHERE (queue, key) > (%(queue)b, %(key)b) ORDER BY queue, key LIMIT %(most)b
+    ) AS k
+)
+SELECT queue, key, alone, place = %(most)b FROM seen WHERE alone OR place = %(most)b ORDER BY queue, key;
+
+-- :name unlocked
+-- Of these queues, those about which nobody decides just now.
+SELECT name FROM {queues} WHERE name = ANY(%(queues)b::text[]) ORDER BY name FOR UPDATE SKIP LOCKED;
+
+-- :name remove_stale
+-- Behind those places, of queues that are locked. Who waits in their keys, and in those that are given, is looked at once
+-- more; a key without tickets is idle, as soon as its rate counts none of its starts.
+, gone AS (
+    DELETE FROM {tickets} WHERE uid = ANY(ARRAY(
+        SELECT uid FROM {tickets} WHERE uid = ANY(ARRAY(SELECT uid FROM stale WHERE queue = ANY(%(queues)b::text[])))
+        FOR UPDATE SKIP LOCKED
+    )) RETURNING uid, queue, key
+), touched AS (
+    SELECT came.queue, came.key, EXISTS (
+        SELECT FROM {tickets} AS t WHERE t.queue = came.queue AND t.key = came.key AND t.standing < 2
+    ) AS waits, EXISTS (
+        SELECT FROM {tickets} AS t WHERE t.queue = came.queue AND t.key = came.key AND t.standing = 2
+        AND t.uid <> ALL(ARRAY(SELECT uid FROM gone))
+    ) AS held, greatest(q.clock, %(now)b)
+    + coalesce((nullif(q.bounds, '')::json #>> '{rate_per_key,1}')::double precision, 0) AS later
+    FROM (
+        SELECT queue, key FROM gone WHERE key <> ''
+        UNION
+        SELECT * FROM unnest(%(of)b::text[], %(keys)b::text[]) AS given (queue, key) WHERE queue = ANY(%(queues)b::text[])
+    ) AS came JOIN {queues} AS q ON q.name = came.queue
+)
+UPDATE {queue_keys} AS k SET wakes = CASE WHEN touched.waits THEN 0 END,
+    idle = CASE WHEN NOT touched.waits AND NOT touched.held THEN greatest(k.rests_until, touched.later) END
+FROM touched WHERE k.queue = touched.queue AND k.key = touched.key;
 
 -- :name forget_idle
 -- (now, limit): keys of which nothing is to be remembered, with their starts. Not of a queue about which somebody decides

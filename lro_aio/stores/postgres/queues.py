@@ -13,6 +13,7 @@ from lro_aio.core.record import Record
 from lro_aio.ports import Look, Route
 from lro_aio.stores._places import (
     KEYS,
+    LOOKED_AT,
     MOST,
     RIPE,
     SPARE,
@@ -189,13 +190,57 @@ def change_terms(
     return before, after
 
 
-def purge(link: Link, texts: Statements, now: float, limit: int) -> int:
-    """Remove expired rows, and then of queues what nobody needs any more, in one round trip. It waits for no lock."""
+def purge(
+    link: Link, texts: Statements, now: float, limit: int, notice: tuple[str, str], after: tuple[str, str]
+) -> tuple[int, tuple[str, str]]:
+    """Remove expired rows, and then of queues what nobody needs any more, in one round trip. It waits for no lock.
+
+    An older release ends operations, and removes them, and tells no queue. Where it has, that is made good in a
+    transaction of its own.
+
+    Returns:
+        How many rows were removed, and the last key that was looked at: ``after`` for the next time.
+    """
+    window = {"queue": after[0], "key": after[1], "most": LOOKED_AT}
     with link.pipeline():
         link.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
         removed = execute(link, texts["purge"], [now, limit])
-        execute(link, texts["remove_stale"], None)
         execute(link, texts["forget_idle"], {"now": now, "limit": limit})
+        stale = execute(link, texts["stale_queues"], None)
+        some = execute(link, texts["some_keys"], window)
         link.committing = True
         link.execute("COMMIT")
-    return removed.rowcount
+    found = some.fetchall()
+    alone = [(queue, key) for queue, key, is_alone, _ in found if is_alone]
+    queues = {queue for (queue,) in stale} | {queue for queue, _ in alone}
+    if queues:
+        _give_back(link, texts, now, sorted(queues), alone, notice)
+    return removed.rowcount, next(((queue, key) for queue, key, _, is_last in found if is_last), ("", ""))
+
+
+def _give_back(
+    link: Link,
+    texts: Statements,
+    now: float,
+    queues: Sequence[str],
+    alone: Sequence[tuple[str, str]],
+    notice: tuple[str, str],
+) -> None:
+    """Give back the places that an older release has left, and let the next of these keys go on.
+
+    As with any decision, the queue is locked first, and what is read of it is read in a statement behind that. A queue
+    that another transaction holds is left for the next purge.
+    """
+    ended: list[Cursor] = []
+    try:
+        with link.pipeline() as pipeline:
+            link.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            unlocked = execute(link, texts["unlocked"], {"queues": queues})
+            pipeline.sync()
+            own = [name for (name,) in unlocked]
+            of, keys = [queue for queue, _ in alone], [key for _, key in alone]
+            values = {"queues": own, "now": now, "of": of, "keys": keys}
+            calls: list[Call] = [(texts["remove_stale"], values)] if own else []
+            ending(link, texts, calls, notice if own else None, ended)
+    except psycopg.Error as exc:
+        check_committed(ended, exc)

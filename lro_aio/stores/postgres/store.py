@@ -99,6 +99,7 @@ class PostgresStore(Store):
         self._pools: tuple[Pool, Pool] | None = None
         self._notices: Notices | None = None
         self._notice = "", ""
+        self._looked_at = "", ""  # the last key of a queue that a purge has looked at
         self._pid = 0
 
     @classmethod
@@ -231,7 +232,11 @@ class PostgresStore(Store):
         """Remove up to ``limit`` expired rows, those that expired first, and of queues what nobody needs any more."""
         if limit <= 0:
             return 0
-        return self._repeated(0, lambda link: queues.purge(link, self._texts, now, limit))
+        after = self._looked_at
+        removed, self._looked_at = self._repeated(
+            0, lambda link: queues.purge(link, self._texts, now, limit, self._notice, after)
+        )
+        return removed
 
     def line(self, *, now: float, routes: Sequence[Route], limit: int) -> Look:
         """Who is next in line: one round trip, and another one where there are places."""
@@ -245,7 +250,7 @@ class PostgresStore(Store):
         """How it goes with the queues, in one snapshot and one round trip."""
         return queues.statuses(self._snapshot(queues.STATUS, queues.status_values(now, names)), now)
 
-    def in_line(self, uid: str, *, now: float) -> Sequence[InLine]:
+    def in_line(self, name: str, uid: str, *, now: float) -> Sequence[InLine]:  # noqa: ARG002 (the uid tells)
         """Where an operation and its steps stand, in one statement."""
         return queues.standings(list(self._reading("in_line", queues.standing_values(uid))), now)
 

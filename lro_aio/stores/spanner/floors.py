@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from lro_aio.core.record import Record
 from lro_aio.ports import Route
 
-__all__ = ["SLACK", "WHOLE_EVERY", "Floor", "Floors", "Seek"]
+__all__ = ["SLACK", "WHOLE_EVERY", "Floor", "Floors", "Rarely", "Seek"]
 
 SLACK = 300.0
 """Seconds that the time in a row may lie behind, when another process writes it: its clock, and a commit that took
@@ -88,6 +88,28 @@ class Floor:
                 self._writes += 1
 
 
+class Rarely:
+    """When something is looked for that hardly ever happens: first after ``WHOLE_EVERY`` seconds. Safe for threads.
+
+    Args:
+        monotonic: Seconds.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._next = monotonic() + WHOLE_EVERY
+
+    def due(self) -> bool:
+        """Whether it is time; not again for as long then."""
+        with self._lock:
+            now = self._monotonic()
+            if now < self._next:
+                return False
+            self._next = now + WHOLE_EVERY
+            return True
+
+
 class Floors:
     """Those of one store."""
 
@@ -99,6 +121,8 @@ class Floors:
         self.counted = Floor()
         """For rows of any route."""
         self.expired = Floor()
+        self.stale = Rarely()
+        """For places in queues that a release without queues has left."""
 
     def wrote(self, records: Collection[Record]) -> None:
         """This process has written these rows, or may have."""

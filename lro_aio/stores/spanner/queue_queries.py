@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 
 from lro_aio.core.queueing import KNOWN_STARTS, Standing
 from lro_aio.stores._places import KEYS as TOLD_KEYS
-from lro_aio.stores._places import MOST, RIPE
+from lro_aio.stores._places import MOST, RIPE, TOLD
 from lro_aio.stores.spanner.queries import EPOCH, Query, array_of
 from lro_aio.stores.spanner.queue_tables import KEYS, LINE, QUEUES, SERVED, STARTS, TICKETS, WAKES
+from lro_aio.stores.spanner.table import quoted
 from lro_aio.stores.spanner.values import latest
 
 __all__ = [
@@ -25,7 +26,13 @@ __all__ = [
     "next_in_line",
     "served",
     "sleeping_keys",
+    "stale",
+    "standings",
+    "stranded",
 ]
+
+STALE = 100
+"""Operations of which places that were left are found at a time."""
 
 TICKET = tuple(column.name for column in TICKETS.columns)
 QUEUE = ("Name", "Bounds", "Paused", "Turn", "Last", "Number", "Starts", "Clock", "RestsUntil")
@@ -165,13 +172,74 @@ def counted(table: str, names: Sequence[str] | None) -> Query:
     return _among(Query(sql).wholes(standings=Standing).whole(most=MOST), names, "")
 
 
+def stale(table: str, queues: Iterable[str]) -> Query:
+    """The names of up to ``STALE`` operations that have ended, and have places in these queues all the same."""
+    sql = (
+        f"SELECT ended FROM UNNEST(@queues) AS w, UNNEST(ARRAY(SELECT t.key {_tickets(table, LINE.suffix)}"
+        f" WHERE t.Queue = w AND t.Standing = {int(Standing.HELD)} LIMIT @most)) AS name, UNNEST(ARRAY("
+        f"SELECT o.key FROM {quoted(table)} AS o WHERE o.key = name AND o.Outcome > 0)) AS ended LIMIT @stale"
+    )
+    return Query(sql).texts(queues=queues).whole(most=MOST, stale=STALE)
+
+
+def stranded(table: str, queues: Iterable[str]) -> Query:
+    """(queue, key) of up to ``STALE`` keys of each in which tickets stand behind nobody, and which nothing wakes."""
+
+    def has(standings: str) -> str:
+        return (
+            f"ARRAY_LENGTH(ARRAY(SELECT t.Standing FROM UNNEST({standings}) AS s, UNNEST(ARRAY(SELECT AS STRUCT"
+            f" t.Standing {_tickets(table, LINE.suffix)} WHERE t.Queue = k.Queue AND t.Standing = s"
+            " AND t.QueueKey = k.QueueKey LIMIT 1)) AS t LIMIT 1))"
+        )
+
+    sql = (
+        f"SELECT w, one FROM UNNEST(@queues) AS w, UNNEST(ARRAY(SELECT k.QueueKey FROM {KEYS.name(table)} AS k"
+        f" WHERE k.Queue = w AND k.Idle IS NULL AND k.Wakes IS NULL AND {has('@behind')} > 0 AND {has('@first')} = 0"
+        " LIMIT @stale)) AS one"
+    )
+    query = Query(sql).texts(queues=queues).whole(stale=STALE)
+    return query.wholes(behind=[Standing.BEHIND], first=[Standing.READY, Standing.HELD])
+
+
+def standings(table: str, name: str, uid: str) -> Query:
+    """Where an operation and its steps stand: no more than ``TOLD`` that wait, and as many that have places.
+
+    Each as ``TICKET``, with (paused, end of the rest) of its queue, the end of the rest of its key, and of those that
+    wait there, up to one more than ``MOST``: how many stand before it, and how many were looked at. Of one that has its
+    place, nobody is.
+    """
+
+    def own(condition: str) -> str:
+        return (
+            f"ARRAY(SELECT AS STRUCT {_of('t', TICKET)} FROM {TICKETS.name(table)} AS t"
+            f" WHERE t.key = @name AND t.Uid = @uid AND t.Standing {condition} {_FIRST} @told)"
+        )
+
+    those = "t.Queue = r.Queue AND t.Standing < IF(r.Standing = 2, 0, 2)"  # a range of the index, and an empty one
+    before = "o.Priority < r.Priority OR o.Priority = r.Priority AND"
+    before += " (o.Turn < r.Turn OR o.Turn = r.Turn AND o.Number < r.Number)"
+    sql = (
+        f"SELECT {_of('r', TICKET)},"
+        f" ARRAY(SELECT AS STRUCT q.Paused, q.RestsUntil FROM {QUEUES.name(table)} AS q WHERE q.Name = r.Queue),"
+        f" ARRAY(SELECT k.RestsUntil FROM {KEYS.name(table)} AS k WHERE k.Queue = r.Queue AND k.QueueKey = r.QueueKey),"
+        f" ARRAY_LENGTH(ARRAY(SELECT o.Number FROM UNNEST(l.waits) AS o WHERE {before})), ARRAY_LENGTH(l.waits)"
+        f" FROM UNNEST(ARRAY_CONCAT({own('< 2')}, {own('= 2')})) AS r, UNNEST(ARRAY(SELECT AS STRUCT ARRAY("
+        f"SELECT AS STRUCT t.Priority, t.Turn, t.Number {_tickets(table, LINE.suffix)}"
+        f" WHERE {those} LIMIT @most) AS waits)) AS l"
+    )
+    return Query(sql).text(name=name, uid=uid).whole(told=TOLD, most=MOST + 1)
+
+
 def sleeping_keys(table: str, queue: str, most: int) -> Query:
-    """Keys of a queue that have tickets, and are not yet to be looked at."""
+    """Keys of a queue in which somebody waits, and which are not yet to be looked at."""
     sql = (
         f"SELECT k.QueueKey FROM {KEYS.name(table)} AS k WHERE k.Queue = @queue AND k.Idle IS NULL"
-        " AND (k.Wakes IS NULL OR k.Wakes > @epoch) LIMIT @most"
+        " AND (k.Wakes IS NULL OR k.Wakes > @epoch) AND ARRAY_LENGTH(ARRAY("
+        f"SELECT t.Standing FROM UNNEST(@waiting) AS w, UNNEST(ARRAY(SELECT AS STRUCT t.Standing"
+        f" {_tickets(table, LINE.suffix)} WHERE t.Queue = k.Queue AND t.Standing = w AND t.QueueKey = k.QueueKey"
+        " LIMIT 1)) AS t LIMIT 1)) > 0 LIMIT @most"
     )
-    return Query(sql).text(queue=queue).time(epoch=EPOCH).whole(most=most)
+    return Query(sql).text(queue=queue).time(epoch=EPOCH).wholes(waiting=_WAITING).whole(most=most)
 
 
 def _among(query: Query, names: Sequence[str] | None, rest: str) -> Query:

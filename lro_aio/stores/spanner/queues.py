@@ -7,20 +7,32 @@ from typing import Any
 
 from google.protobuf import struct_pb2
 
-from lro_aio.core.queues import QueueStatus, QueueTerms
+from lro_aio.core.change import Change
+from lro_aio.core.queues import InLine, QueueStatus, QueueTerms
 from lro_aio.core.record import Record
 from lro_aio.ports import Look, Route
-from lro_aio.stores._places import MOST, SPARE, free_places, in_order, look, next_in_line, status, terms_of
+from lro_aio.stores._places import (
+    MOST,
+    SPARE,
+    TOLD,
+    free_places,
+    in_line,
+    in_order,
+    look,
+    next_in_line,
+    status,
+    terms_of,
+)
 from lro_aio.stores.spanner import queue_queries
 from lro_aio.stores.spanner.budgets import Budget
 from lro_aio.stores.spanner.places import Ask, decode_queue, decode_started, decode_ticket, items, write
 from lro_aio.stores.spanner.queries import Query
-from lro_aio.stores.spanner.queue_queries import QUEUE
+from lro_aio.stores.spanner.queue_queries import QUEUE, TICKET
 from lro_aio.stores.spanner.queue_tables import KEYS, QUEUES
 from lro_aio.stores.spanner.transactions import Writer
 from lro_aio.stores.spanner.values import moment, number, values_of
 
-__all__ = ["Lines", "change_terms", "statuses"]
+__all__ = ["Lines", "change_terms", "give_back", "standings", "statuses", "wake_stranded"]
 
 Rows = Iterable[struct_pb2.ListValue]
 
@@ -60,6 +72,11 @@ class Lines:
             self._moments += moments
             if free != 0 and limit > 0:
                 self.free[row.name] = limit if free is None else min(free, limit)
+
+    @property
+    def waited(self) -> list[str]:
+        """The queues in which somebody waits."""
+        return list(self._handlers)
 
     def wanted(self, table: str) -> Query:
         """Asks who is next, where there are places."""
@@ -128,14 +145,53 @@ def statuses(queues: Rows, tickets: Rows, now: float) -> list[QueueStatus]:
     return found
 
 
+def give_back(writer: Writer, names: Iterable[str], budget: Budget) -> None:
+    """Give back what operations that have ended still have of queues.
+
+    A release that knows of no queues has ended them. What cannot be read, or is gone meanwhile, is left to others.
+    """
+    # Of an ended row, another one that is the same: a change that changes nothing else, so that its queue is asked.
+    again = [Change(name, lambda row: row.evolve() if row.done else row) for name in dict.fromkeys(names)]
+    if again:
+        writer.apply(again, budget)
+
+
+def wake_stranded(writer: Writer, names: Iterable[str], budget: Budget) -> None:
+    """Wake keys of which a row was removed by a program that knows of no queues: its tickets went with it."""
+    table = QUEUES.name(writer.table)
+    for name in dict.fromkeys(names):
+
+        def decide(found: Sequence[struct_pb2.ListValue], ask: Ask, name: str = name) -> tuple[list[Any], None]:
+            keys = [row.values[1].string_value for row in ask(queue_queries.stranded(writer.table, [name]))]
+            if not found or not keys:
+                return [], None
+            again = _written(writer, name, _terms(found[0].values), known=True)
+            return [again, _waking(writer, name, keys)], None
+
+        writer.transact(_TERMS, [name], decide, budget, tag="lro-queues", table=table)
+
+
+def standings(found: Rows, now: float) -> list[InLine]:
+    """Where an operation and its steps stand, those that wait first: of the answer to ``queue_queries.standings``."""
+    lines = [(decode_ticket(row.values[: len(TICKET)]), row.values[len(TICKET) :]) for row in found]
+    lines.sort(key=lambda line: (line[0].held, in_order(line[0])))
+    told = []
+    for ticket, (queues, keys, ahead, seen) in lines[:TOLD]:
+        terms = items(queues)
+        rests = [*(moment(until) for _, until in terms), *map(moment, keys.list_value.values)]
+        paused = any(stopped.bool_value for stopped, _ in terms)
+        told.append(in_line(ticket, paused=paused, rests=rests, ahead=number(ahead), seen=number(seen), now=now))
+    return told
+
+
 def change_terms(
     writer: Writer, name: str, change: Callable[[QueueTerms], QueueTerms], budget: Budget
 ) -> tuple[QueueTerms, QueueTerms]:
     """Change what holds of a queue; gives what held before, and what holds now.
 
-    Where its bounds have changed, all keys with tickets are looked at once more: the first of them are woken in the
-    same transaction, more than ``WOKEN`` in others behind it. Who waits there goes on without that, with the next
-    change.
+    Where its bounds have changed, all keys in which somebody waits are looked at once more: the first of them are woken
+    in the same transaction, more than ``WOKEN`` in others behind it. Who waits there goes on without that, with the
+    next change.
     """
     table = QUEUES.name(writer.table)
 

@@ -18,7 +18,7 @@ from lro_aio.core.errors import StoreDataError, StoreUnavailableError
 from lro_aio.core.journal import Entry, by_name
 from lro_aio.core.logs import event
 from lro_aio.core.policies import Duration
-from lro_aio.core.queues import QueueStatus, QueueTerms
+from lro_aio.core.queues import InLine, QueueStatus, QueueTerms
 from lro_aio.core.record import Record
 from lro_aio.core.stats import Stats
 from lro_aio.core.unreadable import UnreadableRecord
@@ -324,7 +324,13 @@ class SpannerStore(Store):
 
         handlers = list(dict.fromkeys(handler for handler, _ in routes if handler))
         lines = queues.Lines(execute(queue_queries.served(table, handlers, now)), now, limit)
-        return lines.look(routes, execute(lines.wanted(table)) if lines.free else (), read)
+        found = lines.look(routes, execute(lines.wanted(table)) if lines.free else (), read)
+        if lines.waited and self._floors.stale.due():
+            stale = execute(queue_queries.stale(table, lines.waited))
+            stranded = execute(queue_queries.stranded(table, lines.waited))
+            queues.give_back(writer, [row.values[0].string_value for row in stale], budget)
+            queues.wake_stranded(writer, [row.values[0].string_value for row in stranded], budget)
+        return found
 
     def queues(self, *, now: float, names: Sequence[str] | None = None) -> Sequence[QueueStatus]:
         """How it goes with the queues: a statement, and one on an index, for no more than 10,000 who wait in each."""
@@ -335,6 +341,16 @@ class SpannerStore(Store):
         every = ask(queue_queries.every_queue(self._location.table, now, names))
         counted = ask(queue_queries.counted(self._location.table, names), streamed=True) if every else []
         return queues.statuses(every, counted, now)
+
+    def in_line(self, name: str, uid: str, *, now: float) -> Sequence[InLine]:
+        """Where an operation and its steps stand: one statement, on an index, for no more than 10,000 who wait."""
+        connection, _ = self._opened()
+        if self.no_queues_reason:
+            return super().in_line(name, uid, now=now)
+        query = queue_queries.standings(self._location.table, name, uid)
+        return queues.standings(
+            connection.query(query, budget=connection.budget(), tag="lro-queues", priority=LOW), now
+        )
 
     def change_queue(self, name: str, change: Callable[[QueueTerms], QueueTerms]) -> tuple[QueueTerms, QueueTerms]:
         """Change what holds of a queue, in one transaction of two calls, or three where that changes its bounds."""

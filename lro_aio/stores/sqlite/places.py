@@ -13,6 +13,7 @@ from lro_aio.ports import Look, Route
 from lro_aio.stores._places import (
     KEY,
     KEYS,
+    LOOKED_AT,
     MOST,
     QUEUE,
     RIPE,
@@ -245,13 +246,30 @@ def standings(connection: sqlite3.Connection, uid: str, now: float) -> list[InLi
     return found
 
 
-def forget_idle(connection: sqlite3.Connection, now: float, limit: int) -> None:
-    """Remove up to ``limit`` keys of which nothing is to be remembered, and places that nobody has any more."""
-    connection.execute(_SQL["remove_stale"])
+def forget_idle(connection: sqlite3.Connection, now: float, limit: int, after: tuple[str, str]) -> tuple[str, str]:
+    """Remove up to ``limit`` keys of which nothing is to be remembered, and places that nobody has any more.
+
+    An older release ends operations, and removes them, and tells no queue.
+
+    Args:
+        connection: In a transaction.
+        now: Epoch seconds.
+        limit: See above.
+        after: The last key that was looked at.
+
+    Returns:
+        The same for the next time.
+    """
+    stale = connection.execute(_SQL["stale"]).fetchall()
+    connection.executemany(_SQL["remove_ticket"], [(uid,) for uid, _, _ in stale])
+    some = connection.execute(_SQL["some_keys"], (*after, LOOKED_AT)).fetchall()
+    left = {(queue, key) for _, queue, key in stale if key} | {(queue, key) for queue, key, alone in some if alone}
+    connection.executemany(_SQL["leave_key"], [{"now": now, "queue": queue, "key": key} for queue, key in left])
     idle = connection.execute(_SQL["idle_keys"], (now, limit)).fetchall()
     if idle:
         connection.executemany(_SQL["remove_key"], idle)
         connection.executemany(_SQL["trim_starts"], [(*key, 2**62) for key in idle])
+    return some[-1][:2] if len(some) == LOOKED_AT else ("", "")
 
 
 def _queue_values(row: QueueRow) -> tuple[object, ...]:

@@ -164,8 +164,10 @@ ON CONFLICT (name) DO UPDATE SET bounds = excluded.bounds, override = excluded.o
 paused = excluded.paused;
 
 -- :name wake_keys
--- (moment, queue): all keys with tickets are looked at once more.
-UPDATE queue_keys SET wakes = ? WHERE queue = ? AND idle IS NULL;
+-- (moment, queue): all keys in which somebody waits are looked at once more.
+UPDATE queue_keys SET wakes = ? WHERE queue = ? AND idle IS NULL AND EXISTS (
+    SELECT 1 FROM tickets WHERE tickets.queue = queue_keys.queue AND tickets.key = queue_keys.key AND standing < 2
+);
 
 -- :name queue_key
 SELECT queue, key, turn, starts, rests_until, wakes, idle FROM queue_keys WHERE queue = ? AND key = ?;
@@ -244,14 +246,30 @@ SELECT queue, key FROM queue_keys INDEXED BY queue_keys_idle WHERE idle <= ? LIM
 -- :name remove_key
 DELETE FROM queue_keys WHERE queue = ? AND key = ?;
 
--- :name remove_stale
+-- :name stale
 -- Places that an older release did not give back: it does not know of them.
-DELETE FROM tickets WHERE uid IN (
-    SELECT uid FROM tickets INDEXED BY tickets_held WHERE standing = 2 AND NOT EXISTS (
-        SELECT 1 FROM operations WHERE operations.name = tickets.name AND outcome = 0
-        AND (tickets.uid = operations.uid OR tickets.uid LIKE operations.uid || char(10) || '%')
-    )
+SELECT uid, queue, key FROM tickets INDEXED BY tickets_held WHERE standing = 2 AND NOT EXISTS (
+    SELECT 1 FROM operations WHERE operations.name = tickets.name AND outcome = 0
+    AND (tickets.uid = operations.uid OR tickets.uid LIKE operations.uid || char(10) || '%')
 );
+
+-- :name some_keys
+-- (queue, key, limit): keys behind this one, each with whether it seems that nobody decided when its last place came back.
+SELECT queue, key, idle IS NULL AND wakes IS NULL AND NOT EXISTS (
+    SELECT 1 FROM tickets WHERE tickets.queue = queue_keys.queue AND tickets.key = queue_keys.key AND standing > 0
+) FROM queue_keys WHERE (queue, key) > (?, ?) ORDER BY queue, key LIMIT ?;
+
+-- :name leave_key
+-- (now, queue, key): places of a key have come back by no decision. Who waits there is looked at once more; a key without
+-- tickets is idle, as soon as its rate counts none of its starts.
+UPDATE queue_keys SET wakes = CASE WHEN EXISTS (
+    SELECT 1 FROM tickets WHERE queue = queue_keys.queue AND key = queue_keys.key AND standing < 2
+) THEN 0.0 END, idle = CASE WHEN NOT EXISTS (
+    SELECT 1 FROM tickets WHERE queue = queue_keys.queue AND key = queue_keys.key
+) THEN (
+    SELECT max(queue_keys.rests_until, max(:now, clock) + coalesce(json_extract(nullif(bounds, ''), '$.rate_per_key[1]'), 0))
+    FROM queues WHERE name = queue_keys.queue
+) END WHERE queue = :queue AND key = :key;
 
 -- :name every_queue
 SELECT name, bounds, override, declared, paused, rests_until FROM queues ORDER BY name;

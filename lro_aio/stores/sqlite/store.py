@@ -75,6 +75,7 @@ class SqliteStore(Store):
         self._readers: Exclusive | Pool | None = None
         self._pid = 0
         self._data_version = 0
+        self._looked_at = "", ""  # the last key of a queue that a purge has looked at
         self._kept = KeptRows()
         self._presence = Presence(None)
         self._neighbours = Neighbours(None)
@@ -259,7 +260,7 @@ class SqliteStore(Store):
         if limit <= 0:
             return 0
         with self._writing() as connection:
-            places.forget_idle(connection, now, limit)
+            self._looked_at = places.forget_idle(connection, now, limit, self._looked_at)
             return connection.execute(_SQL["purge"], (now, limit)).rowcount
 
     def line(self, *, now: float, routes: Sequence[Route], limit: int) -> Look:
@@ -272,7 +273,7 @@ class SqliteStore(Store):
         with self._reading() as connection, _snapshot(connection):
             return places.statuses(connection, now, names)
 
-    def in_line(self, uid: str, *, now: float) -> Sequence[InLine]:
+    def in_line(self, name: str, uid: str, *, now: float) -> Sequence[InLine]:  # noqa: ARG002 (the uid tells)
         """Where an operation and its steps stand, in one snapshot."""
         with self._reading() as connection, _snapshot(connection):
             return places.standings(connection, uid, now)
