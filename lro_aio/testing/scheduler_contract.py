@@ -151,11 +151,12 @@ class SchedulerContract:
         """In whatever order they began."""
         client = await open_client()
         began = lro_clock.time()
-        ops = [await self.suspended(client, lro_clock, sleep=sleep) for sleep in (50, 10, 30, 10)]
-        for _ in range(6):
+        ops = [(sleep, await self.suspended(client, lro_clock, sleep=sleep)) for sleep in (50, 10, 30, 10)]
+        for now in range(10, 61, 10):
             await self.advance(lro_clock, 10)
-        for op in ops:
-            await self.reached(client, lro_clock, op, State.SUCCEEDED)
+            for sleep, op in ops:
+                if sleep == now:  # a back end over the network may need a moment
+                    await self.reached(client, lro_clock, op, State.SUCCEEDED)
         assert [at - began for at, _, _ in wakes] == [10, 10, 30, 50]
 
     @pytest.mark.asyncio

@@ -293,7 +293,10 @@ class Play:
     def suspend(self, which: int, _key: int) -> None:
         for uid in self.one(which, whole=False):
             wait = Wait(token="k", sleep_until=self.now)
-            write(self.model, uid, partial(t.suspend, retention=1.0, wait=wait, resume_point=""), self.now)
+            left = write(self.model, uid, partial(t.suspend, retention=1.0, wait=wait, resume_point=""), self.now)
+            assert left is not None
+            if left.done:  # it was cancelled
+                continue
             if claim(self.model, uid, self.now).state is State.RUNNING:
                 self.note(uid)
 
