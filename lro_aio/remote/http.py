@@ -28,6 +28,8 @@ WAIT_GRACE = 15.0
 
 NO_SUCH_METHOD = (405, 501)
 
+_ACCEPT = httpx.Headers({"accept": "application/json", **bodies.ACCEPTED})
+
 
 class Style(Protocol):
     """Where operations are, and what answers say of them."""
@@ -185,11 +187,12 @@ class HttpTransport(Transport):
     ) -> httpx.Response:
         limit = options.timeout or (held + WAIT_GRACE if held else self.timeout)
         try:
-            headers = httpx.Headers({"accept": "application/json", **bodies.ACCEPTED})
+            headers = _ACCEPT.copy()
             if trace := current_traceparent():
                 headers[HEADER] = trace
-            headers.update(await metadata_of(self._headers, place.name, limit))
-            headers.update(options.metadata)
+            for pairs in (await metadata_of(self._headers, place.name, limit), options.metadata):
+                if pairs:
+                    headers.update(pairs)
         except (UnicodeError, TypeError) as exc:
             raise RemoteCallError(place.name, f"a header cannot be sent: {exc}", code=Code.INTERNAL) from exc
         try:
