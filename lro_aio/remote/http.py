@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Iterable
 from typing import Any, ClassVar, Literal, Protocol
@@ -197,14 +198,11 @@ class HttpTransport(Transport):
             raise RemoteCallError(place.name, f"a header cannot be sent: {exc}", code=Code.INTERNAL) from exc
         try:
             async with asyncio.timeout(limit):  # httpx itself bounds each read, but not how many there are
-                turn = None if held else await self._turns_here().begin()  # the poller bounds the long-polls
-                try:
+                # The poller bounds the long-polls. They would hold up the others, or wait for them.
+                async with contextlib.nullcontext() if held else self._turns_here().turn():
                     response = await bodies.request(
                         self._client, method, url, name=place.name, headers=headers, json=json, timeout=None
                     )
-                finally:
-                    if turn is not None:
-                        self._turns_here().end(turn)
         except TimeoutError as exc:
             problem = f"no answer within {limit:g} s"
             raise RemoteCallError(place.name, problem, code=Code.DEADLINE_EXCEEDED, transient=True) from exc
@@ -214,7 +212,7 @@ class HttpTransport(Transport):
         return response
 
     def _turns_here(self) -> Turns:
-        """Of the running event loop. Polls take half of them at most: calls that users make need not wait for those."""
+        """Of the running event loop. Polls take half of them at most: requests of users need not wait for those."""
         loop = asyncio.get_running_loop()
         if self._turns is None or self._turns.loop is not loop:
             self._turns = Turns(2 * self.max_calls, loop)

@@ -7,7 +7,9 @@ ends. To a service that answers at once, two connections carry as much as twenty
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
+from collections.abc import AsyncIterator
 
 __all__ = ["Turns"]
 
@@ -41,12 +43,16 @@ class Turns:
         self._looked = 0.0
         self._late = 0
 
-    async def begin(self) -> int:
-        """Wait for a turn, and take it.
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for a turn, and have it."""
+        number = await self._begin()
+        try:
+            yield
+        finally:
+            self._end(number)
 
-        Returns:
-            What ``end`` takes.
-        """
+    async def _begin(self) -> int:
         turn: asyncio.Future[int] = self.loop.create_future()
         self._queue.append(turn)
         self._next()
@@ -54,11 +60,10 @@ class Turns:
             return await turn
         except asyncio.CancelledError:
             if not turn.cancelled():  # it was given in the same moment
-                self.end(turn.result())
+                self._end(turn.result())
             raise
 
-    def end(self, turn: int) -> None:
-        """Give a turn back."""
+    def _end(self, turn: int) -> None:
         self._under_way -= 1
         self._young.pop(turn, None)
         self._next()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -162,32 +161,38 @@ async def test_where_answers_take_long_there_are_as_many_as_may_be(transport: Ht
     assert len(service.seen) == 50
 
 
+async def take(given: Turns, end: asyncio.Event) -> None:
+    async with given.turn():
+        await end.wait()
+
+
 @pytest.mark.usefixtures("patient")
 async def test_a_turn_that_is_given_to_one_that_is_cancelled_in_that_moment_goes_to_the_next() -> None:
-    given = Turns(10, asyncio.get_running_loop())
-    first = [await given.begin() for _ in range(FEW)]
-    leaving, staying = (asyncio.create_task(given.begin()) for _ in range(2))
-    await accepted()
-    given.end(first[0])
-    leaving.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await leaving
-    await until(staying.done)
+    given, end = Turns(10, asyncio.get_running_loop()), asyncio.Event()
+    async with given.turn():
+        *_, leaving, staying = tasks = [asyncio.create_task(take(given, end)) for _ in range(FEW + 1)]
+        await accepted()
+    leaving.cancel()  # it has the turn, and does not know yet
+    await asyncio.wait([leaving])
+    assert leaving.cancelled()
+    assert given._under_way == FEW, "the last one has it"
+    end.set()
+    await asyncio.gather(*tasks[:-2], staying)
+    assert (given._under_way, given._young) == (0, {})
 
 
 async def test_a_process_that_is_slow_itself_begins_no_more_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its timers are late: it may not have seen the answers yet."""
-    loop = asyncio.get_running_loop()
+    loop, end = asyncio.get_running_loop(), asyncio.Event()
     given = Turns(10, loop)
     monkeypatch.setattr(turns, "PATIENCE", HOUR)
-    for _ in range(FEW):
-        await given.begin()
-    waiting = asyncio.create_task(given.begin())
+    tasks = [asyncio.create_task(take(given, end)) for _ in range(FEW + 1)]
     await accepted()
     monkeypatch.setattr(turns, "PATIENCE", 0.0)  # none is young any more
     for _ in range(turns.LATE_TIMES - 1):
         given._look(loop.time() - HOUR)
-    await asyncio.sleep(0)
-    assert not waiting.done()
+        assert given._under_way == FEW
     given._look(loop.time())
-    await until(waiting.done)
+    assert given._under_way == FEW + 1
+    end.set()
+    await asyncio.gather(*tasks)
