@@ -89,7 +89,7 @@ class AzureStyle:
         if monitor := self._monitor_link(answer, ""):
             place = Place(monitor, result=self._final(answer))
             if self._tells_of(answer, monitor):
-                return self._monitor(answer, place)
+                return self._monitor(answer, place, object_of(answer))
             return _running(place, answer)
         if answer.status_code == httpx.codes.ACCEPTED and (location := self._link(answer, "location", "")):
             return self._accepted(answer, Place(location, step=LOCATION))
@@ -119,11 +119,13 @@ class AzureStyle:
                 raise refused(response, place.name)  # also for 404: the operation was there, and has succeeded
             return self._landed(response, place, None)
         body = object_of(response)
+        if place.step == MONITOR and response.is_success:
+            return self._monitor(response, place, body)
         state = provisioned(body) if place.step == RESOURCE else landed(body, place.link or place.name)
         if not response.is_success and state is not None and _has_failed(state):
             return _failed(place, response, body, state)  # the HTTP status says it, too
         check(response, place.name)
-        return self._monitor(response, place) if place.step == MONITOR else self._landed(response, place, state)
+        return self._landed(response, place, state)
 
     def _accepted(self, answer: httpx.Response, place: Place) -> Reply:
         """A start with a ``Location``. The body may already say that it has failed; a result is at the address."""
@@ -160,8 +162,10 @@ class AzureStyle:
             return _running(_moved(place, self._link(response, "location", place.name)), response, state)
         return _ended(place, response, state)
 
-    def _monitor(self, response: httpx.Response, place: Place) -> Reply:
-        body = json_of(response, place.name) if response.content.strip() else {}
+    def _monitor(self, response: httpx.Response, place: Place, body: Any) -> Reply:
+        """What the status monitor says. The body is {} where it is no object, or nothing at all."""
+        if not body and response.content.strip():
+            body = json_of(response, place.name)
         state = monitored(body)
         if state is None:
             return self._wordless(response, place, body)

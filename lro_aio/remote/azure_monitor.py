@@ -7,6 +7,7 @@ Services have more of each. A state that is not known here counts as running, as
 from __future__ import annotations
 
 import enum
+import functools
 import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -243,5 +244,6 @@ def _outcome(word: str) -> Outcome:
     return Outcome.FAILED if letters in _FAILED else Outcome.RUNNING
 
 
+@functools.lru_cache(128)
 def _letters(word: str) -> str:
     return "".join(filter(str.isalpha, word)).casefold()

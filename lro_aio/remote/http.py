@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Iterable
 from typing import Any, ClassVar, Literal, Protocol
@@ -19,6 +20,7 @@ from lro_aio.remote.answers import call_failed, check_done, refused
 from lro_aio.remote.azure import AzureStyle
 from lro_aio.remote.google_style import GoogleStyle
 from lro_aio.remote.transport import CallOptions, MetadataSource, Place, Reply, Transport, metadata_of
+from lro_aio.remote.turns import Turns
 
 __all__ = ["HttpTransport"]
 
@@ -26,6 +28,8 @@ WAIT_GRACE = 15.0
 """Seconds beyond the length of a long-poll after which the request is given up."""
 
 NO_SUCH_METHOD = (405, 501)
+
+_ACCEPT = httpx.Headers({"accept": "application/json", **bodies.ACCEPTED})
 
 
 class Style(Protocol):
@@ -83,9 +87,9 @@ class HttpTransport(Transport):
         timeout: Seconds or a timedelta that one request may take in all.
         poll: How often handles poll.
         retry: How often they repeat a failed poll.
-        max_calls: Polls under way at a time. The default is the number of connections that an httpx client keeps alive
-            by default: with more it is slow. Together with ``max_waits`` it should stay below the connections that the
-            client may open, by default 100.
+        max_calls: Polls under way at a time, and twice as many requests of all kinds but long-polls. Where answers come
+            quickly there are fewer, since an httpx client is slow with many. Twice this and ``max_waits`` together
+            should stay below the connections that the client may open, by default 100.
         max_waits: Long-polls open at a time.
 
     Raises:
@@ -128,6 +132,7 @@ class HttpTransport(Transport):
         self._client = client
         self._headers = headers
         self._style: Style = STYLES[style](addresses, prefix.rstrip("/"))
+        self._turns: Turns | None = None
         self.kind = self._style.kind
 
     def place(self, name: str) -> Place:
@@ -149,7 +154,7 @@ class HttpTransport(Transport):
     async def wait(self, place: Place, length: float, options: CallOptions) -> Reply:
         """POST ``:wait``."""
         url, body = self._style.url(place, ":wait"), {"timeout": f"{length:.3f}s"}
-        response = await self._call("POST", url, place, options, json=body, timeout=length + WAIT_GRACE)
+        response = await self._call("POST", url, place, options, json=body, held=length)
         # Until one was answered, 404 may mean "no such route" as well as "no such operation". A poll tells which.
         missing = response.status_code == httpx.codes.NOT_FOUND and self.long_polls is not True
         if missing or response.status_code in NO_SUCH_METHOD:
@@ -179,22 +184,25 @@ class HttpTransport(Transport):
         options: CallOptions,
         *,
         json: Any = None,
-        timeout: float | None = None,
+        held: float = 0.0,
     ) -> httpx.Response:
-        limit = options.timeout or timeout or self.timeout
+        limit = options.timeout or (held + WAIT_GRACE if held else self.timeout)
         try:
-            headers = httpx.Headers({"accept": "application/json", **bodies.ACCEPTED})
+            headers = _ACCEPT.copy()
             if trace := current_traceparent():
                 headers[HEADER] = trace
-            headers.update(await metadata_of(self._headers, place.name, limit))
-            headers.update(options.metadata)
+            for pairs in (await metadata_of(self._headers, place.name, limit), options.metadata):
+                if pairs:
+                    headers.update(pairs)
         except (UnicodeError, TypeError) as exc:
             raise RemoteCallError(place.name, f"a header cannot be sent: {exc}", code=Code.INTERNAL) from exc
         try:
             async with asyncio.timeout(limit):  # httpx itself bounds each read, but not how many there are
-                response = await bodies.request(
-                    self._client, method, url, name=place.name, headers=headers, json=json, timeout=None
-                )
+                # The poller bounds the long-polls. They would hold up the others, or wait for them.
+                async with contextlib.nullcontext() if held else self._turns_here().turn():
+                    response = await bodies.request(
+                        self._client, method, url, name=place.name, headers=headers, json=json, timeout=None
+                    )
         except TimeoutError as exc:
             problem = f"no answer within {limit:g} s"
             raise RemoteCallError(place.name, problem, code=Code.DEADLINE_EXCEEDED, transient=True) from exc
@@ -202,3 +210,10 @@ class HttpTransport(Transport):
             raise call_failed(exc, place.name) from exc
         options.answered(response)
         return response
+
+    def _turns_here(self) -> Turns:
+        """Of the running event loop. Polls take half of them at most: requests of users need not wait for those."""
+        loop = asyncio.get_running_loop()
+        if self._turns is None or self._turns.loop is not loop:
+            self._turns = Turns(2 * self.max_calls, loop)
+        return self._turns

@@ -264,6 +264,20 @@ class TestAddresses:
             self.addresses.resolve(text)
 
     @settings(deadline=None)
+    @given(st.lists(st.sampled_from(["/", "a", "B-1", ".", "..", "?", "&x=", ":", ";", "%2F", "~", "_"])).map("".join))
+    def test_a_path_means_what_it_means_to_the_http_client(self, text: str) -> None:
+        text = text.lstrip("/")
+        joined = httpx.URL("https://good.example.com/jobs").join(f"/{text}")
+        assert self.addresses.resolve(f"/{text}").raw_path == joined.raw_path
+        assert self.addresses.resolve(f"https://good.example.com/{text}").raw_path == joined.raw_path
+
+    def test_a_url_is_made_once_for_all_polls_of_ten_thousand_handles(self) -> None:
+        base = httpx.URL("https://good.example.com/jobs/start")
+        full = [f"https://good.example.com/jobs/operations/{number}" for number in range(10_000)]
+        made = [self.addresses.resolve(text, base) for text in full]
+        assert all(self.addresses.resolve(self.addresses.short(url)) is url for url in made)
+
+    @settings(deadline=None)
     @given(
         st.text(max_size=30)
         | st.lists(
