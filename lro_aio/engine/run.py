@@ -270,12 +270,12 @@ class Runner:
 
     async def _call(self, run: Run, operation: Operation[Any]) -> Any:
         """Call the user's function. A cancel that it swallows leaves no mark on the task."""
-        stop_timer: Callable[[], None] | None = None
-        stop_bound: Callable[[], None] | None = None
-        if run.record.deadline is not None and not run.record.cleaning:  # a clean-up is not bound by it
-            stop_bound = self._clock.call_at(run.record.deadline, lambda: run.cancel(CancelReason.DEADLINE_EXCEEDED))
-        if run.handler.run_timeout is not None:
-            stop_timer = self._clock.call_later(run.handler.run_timeout, lambda: run.cancel(CancelReason.RUN_TIMEOUT))
+        timers: list[Callable[[], None]] = []
+        deadline, timeout = run.record.deadline, run.handler.run_timeout
+        if deadline is not None and not run.record.cleaning:  # a clean-up is not bound by it
+            timers.append(self._clock.call_at(deadline, lambda: run.cancel(CancelReason.DEADLINE_EXCEEDED)))
+        if timeout is not None:
+            timers.append(self._clock.call_later(timeout, lambda: run.cancel(CancelReason.RUN_TIMEOUT)))
         if run.cancel_reason is not None:
             raise asyncio.CancelledError
         run.in_handler = True
@@ -283,9 +283,7 @@ class Runner:
             return await run.handler.at(run.record.resume_point)(operation)
         finally:
             run.in_handler = False
-            if stop_bound is not None:
-                stop_bound()
-            if stop_timer is not None:
+            for stop_timer in timers:
                 stop_timer()
             run.forget_cancellation()
             if run.straight is not None:
