@@ -358,7 +358,7 @@ async def test_a_reason_of_a_newer_release_is_told_as_it_is(open_client, store, 
         change = Change(op.name, lambda row: row.evolve(state=State.PENDING, wake=newer, check_time=lro_clock.time()))
         await client.engine.rows.submit(change)
         await client.sweep()
-        await reached(client, op.name, "SUSPENDED")
+        await until(lambda: len(recorder.spans("run nap")) == 2)
     assert recorder.spans("run nap")[1].attributes["lro.wake.reason"] == "TIDE"
     assert [record for record in caplog.records if record.event == "observer_failed"] == []
 

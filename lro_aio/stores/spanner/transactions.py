@@ -182,7 +182,8 @@ class Writer:
                 budget,
                 tag="lro-apply",
                 patience=patience,
-                helps=lambda: len(_divide(changes, range(len(changes)), together)) > 1,
+                # A row that is alone lets the others go first; those that meet at a queue meet there again.
+                helps=lambda: not together or len(_divide(changes, range(len(changes)), together)) > 1,
                 hot=lambda: bool(together),
                 look_again=stored.look_again,
             )
