@@ -136,7 +136,7 @@ class Batcher:
             await asyncio.wait([self._reader])
         await anyio.to_thread.run_sync(self._lanes.close())
         if self._readers is not None:
-            await anyio.to_thread.run_sync(self._readers.close)
+            await anyio.to_thread.run_sync(self._readers.close())
         if self._hurry is not None:
             self._hurry.cancel()
         if self._abandoning is not None:

@@ -106,7 +106,7 @@ class Lanes:
 
     def _choose(self, change: Change) -> _Lane:
         if not self._lanes:
-            raise ClosedError("the client is closed: its 'async with' block has ended")
+            raise ClosedError
         if change.claims and self._claims is not None:
             return self._claims
         if len(self._lanes) == 1:

@@ -13,6 +13,9 @@ __all__ = ["ClosedError", "Life", "NeverOpenedError"]
 class ClosedError(RuntimeError):
     """The client is not open: not yet, or no longer. A server answers UNAVAILABLE for it."""
 
+    def __init__(self, message: str = "the client is closed: its 'async with' block has ended") -> None:
+        super().__init__(message)
+
 
 class NeverOpenedError(ClosedError):
     """The client was never opened."""
@@ -74,7 +77,7 @@ class Life:
         if self._loop is None:
             raise NeverOpenedError
         if self.closed:
-            raise ClosedError("the client is closed: its 'async with' block has ended")
+            raise ClosedError
         if asyncio.get_running_loop() is not self._loop:
             raise RuntimeError("the client belongs to the event loop that opened it; make one client per loop")
 

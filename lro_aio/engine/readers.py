@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from lro_aio.core.logs import event
+from lro_aio.engine.life import ClosedError
 
 __all__ = ["Readers", "Work"]
 
@@ -43,15 +44,23 @@ class Readers:
         self._threads = {work: _Threads(loop, *work.value) for work in Work}
 
     def run(self, function: Callable[[], T], work: Work) -> asyncio.Future[T]:
-        """Call a function on a thread for this kind of work. Cancelling the future stops what has not begun."""
+        """Call a function on a thread for this kind of work. Cancelling the future stops what has not begun.
+
+        Raises:
+            ClosedError: The threads end.
+        """
         return self._threads[work].run(function)
 
-    def close(self) -> None:
-        """End the threads. Blocks until what is under way has ended."""
+    def close(self) -> Callable[[], None]:
+        """Take no more calls; returns a function that blocks until what was asked for has ended."""
         for threads in self._threads.values():
             threads.stop()
-        for threads in self._threads.values():
-            threads.join()
+
+        def join() -> None:
+            for threads in self._threads.values():
+                threads.join()
+
+        return join
 
 
 class _Threads:
@@ -65,8 +74,11 @@ class _Threads:
         self._threads: list[threading.Thread] = []
         self._asked = 0
         """Calls that are not answered yet."""
+        self._stopped = False
 
     def run(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        if self._stopped:  # behind the stop, it would wait for ever
+            raise ClosedError
         future: asyncio.Future[T] = self._loop.create_future()
         self._asked += 1
         if len(self._threads) < min(self._asked, self._most):
@@ -77,6 +89,7 @@ class _Threads:
         return future
 
     def stop(self) -> None:
+        self._stopped = True
         for _ in self._threads:
             self._queue.put(None)
 

@@ -270,14 +270,14 @@ class Runner:
 
     async def _call(self, run: Run, operation: Operation[Any]) -> Any:
         """Call the user's function. A cancel that it swallows leaves no mark on the task."""
+        if run.cancel_reason is not None:
+            raise asyncio.CancelledError
         timers: list[Callable[[], None]] = []
         deadline, timeout = run.record.deadline, run.handler.run_timeout
         if deadline is not None and not run.record.cleaning:  # a clean-up is not bound by it
             timers.append(self._clock.call_at(deadline, lambda: run.cancel(CancelReason.DEADLINE_EXCEEDED)))
         if timeout is not None:
             timers.append(self._clock.call_later(timeout, lambda: run.cancel(CancelReason.RUN_TIMEOUT)))
-        if run.cancel_reason is not None:
-            raise asyncio.CancelledError
         run.in_handler = True
         try:
             return await run.handler.at(run.record.resume_point)(operation)

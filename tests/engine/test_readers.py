@@ -9,6 +9,7 @@ import time
 import pytest
 import pytest_asyncio
 
+from lro_aio.engine.life import ClosedError
 from lro_aio.engine.readers import Readers, Work
 
 pytestmark = pytest.mark.asyncio
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.asyncio
 async def readers():
     made = Readers()
     yield made
-    await asyncio.to_thread(made.close)
+    await asyncio.to_thread(made.close())
 
 
 async def test_whoever_asks_gets_what_is_read_or_what_was_raised(readers):
@@ -60,6 +61,17 @@ async def test_a_close_waits_for_what_is_under_way():
 
     read = readers.run(slow, Work.LIST)
     await asyncio.to_thread(began.wait, 5)
-    await asyncio.to_thread(readers.close)
+    await asyncio.to_thread(readers.close())
     assert ended == [1]
     await read
+
+
+async def test_what_is_asked_for_while_it_closes_is_refused_and_does_not_wait_for_ever():
+    readers, go = Readers(), threading.Event()
+    under_way = readers.run(lambda: go.wait(5), Work.LIST)
+    join = readers.close()
+    with pytest.raises(ClosedError):
+        readers.run(lambda: None, Work.LIST)
+    go.set()
+    await asyncio.to_thread(join)
+    assert await under_way

@@ -224,7 +224,9 @@ def test_who_is_next_in_line_is_found_by_seeks(store: PostgresStore, explain: An
 RARE: dict[str, Any] = {
     **dict.fromkeys(queues.STATUS, STATUS),
     "stale_queues": None,
-    **dict.fromkeys(["remove_stale", "wake_keys"], {"queue": "q1", "queues": ["q1"], "of": ["q1"], "keys": ["k1"]}),
+    **dict.fromkeys(
+        ["remove_stale", "wake_keys"], STATUS | {"queue": "q1", "queues": ["q1"], "of": ["q1"], "keys": ["k1"]}
+    ),
 }
 
 
