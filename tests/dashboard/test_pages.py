@@ -60,7 +60,7 @@ async def test_what_this_package_does_by_itself_is_one_line_of_the_overview(serv
     """It has handlers that nobody has written; each schedule has one."""
     own = ("lro.schedule.nightly", "lro.schedule.hourly", "lro.bulk")
     store = lro.SqliteStore("sqlite://")
-    async with lro.Client(store) as bare, serve(Dashboard(bare)) as site:
+    async with lro.Client(store, worker=False) as bare, serve(Dashboard(bare)) as site:
         store.apply([put(row(n, handler=name, resume_point="")) for n, name in enumerate(("render", *own))])
         page, told = await site.get(), await site.json("overview")
         table = page.partition("By handler</h2>")[2].partition("</table>")[0]
