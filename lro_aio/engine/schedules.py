@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import anyio.to_thread
+
 from lro_aio.core import names, trail
 from lro_aio.core.calendars import Calendar, epoch, iso
 from lro_aio.core.errors import InvalidTransitionError, OperationNotFoundError
@@ -85,7 +87,7 @@ class Schedules:
         return (await self._told([await self._record(name)]))[0]
 
     async def upcoming(self, name: str, count: int = UPCOMING) -> tuple[float, ...]:
-        """The next moments of a schedule, in epoch seconds.
+        """The next moments of a schedule, in epoch seconds. None is after the year 9999, so there may be fewer.
 
         Args:
             name: Of the schedule.
@@ -96,7 +98,7 @@ class Schedules:
         """
         if not 1 <= count <= 1000:
             raise ValueError(f"count must be from 1 to 1000, not {count!r}")
-        return tuple(self._upcoming(self._state(await self._record(name)), count))
+        return (await self._upcoming([self._state(await self._record(name))], count))[0]
 
     async def pause(self, name: str, reason: str = "") -> None:
         """Start nothing until ``unpause``. Moments that come meanwhile are nobody's: they are never made up for.
@@ -191,7 +193,7 @@ class Schedules:
         if isinstance(per_second, bool) or not 0.001 <= per_second <= FASTEST:
             raise names.MalformedIdError("per_second", f"must be from 0.001 to {FASTEST}")
         state = self._state(await self._record(name))
-        moments = await asyncio.to_thread(_moments, state.definition.calendar, first, last)
+        moments = await anyio.to_thread.run_sync(_moments, state.definition.calendar, first, last)
         size = max(1, int(per_second))
         pause, ends = size / per_second, self._clock.monotonic() + lasts
         made: list[Operation[Any]] = []
@@ -240,17 +242,21 @@ class Schedules:
         assert state is not None
         return state
 
-    def _upcoming(self, state: ScheduleState, count: int) -> itertools.islice[int]:
-        return itertools.islice(state.definition.calendar.after(max(state.since, self._clock.time())), count)
+    async def _upcoming(self, states: Sequence[ScheduleState], count: int) -> Sequence[tuple[float, ...]]:
+        """The next moments of each."""
+        now = self._clock.time()
+        pairs = [(state.definition.calendar, max(state.since, now)) for state in states]
+        return await anyio.to_thread.run_sync(_coming, pairs, count)
 
     async def _told(self, records: Sequence[Record]) -> Sequence[ScheduleInfo]:
         states = [self._state(record) for record in records]
         ended = await self._rows.read_many([state.last_operation for state in states if not state.judged])
         for state in states:
             state.judge(ended.get(state.last_operation))
-        return [self._info(*pair) for pair in zip(records, states, strict=True)]
+        upcoming = await self._upcoming(states, UPCOMING)
+        return [self._info(*one) for one in zip(records, states, upcoming, strict=True)]
 
-    def _info(self, record: Record, state: ScheduleState) -> ScheduleInfo:
+    def _info(self, record: Record, state: ScheduleState, upcoming: tuple[float, ...]) -> ScheduleInfo:
         definition = state.definition
         return ScheduleInfo(
             name=names.parse(record.name).id,
@@ -266,7 +272,7 @@ class Schedules:
             version=state.version,
             paused=record.paused,
             reason=self._reason(record),
-            upcoming=tuple(self._upcoming(state, UPCOMING)),
+            upcoming=upcoming,
             last=state.last,
             last_operation=state.last_operation,
             queued=len(state.queue),
@@ -287,6 +293,11 @@ class Schedules:
         if record.state is not State.RUNNING and due is not None and due + patience < self._clock.time():
             return f"no process that declares it has run since {iso(due)}"
         return ""
+
+
+def _coming(pairs: Sequence[tuple[Calendar, float]], count: int) -> Sequence[tuple[float, ...]]:
+    """The next moments of each calendar after a moment: of those that come seldom, they take a while to find."""
+    return [tuple(itertools.islice(calendar.after(moment), count)) for calendar, moment in pairs]
 
 
 def _moments(calendar: Calendar, first: float, last: float) -> Sequence[int]:

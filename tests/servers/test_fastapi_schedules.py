@@ -180,6 +180,25 @@ async def test_as_many_moments_as_are_asked_for(scheduled: lro.Client, http_to: 
             assert (await http.get(f"/v1/schedules/nightly?upcoming={text}")).status_code == 400
 
 
+async def test_moments_are_found_beside_the_event_loop(handlers: lro.Handlers, http_to: HttpTo) -> None:
+    """It is the guard of the event loop that fails. Leap days that are Sundays take a while to find."""
+    declared = [lro.Schedule(f"leap-{number}", "double", cron="59 59 23 29 2 */7") for number in range(8)]
+    async with (
+        lro.Client("sqlite://", handlers=handlers, schedules=declared) as client,
+        http_to(app_of(client)) as http,
+    ):
+        assert len((await http.get("/v1/schedules/leap-1?upcoming=200")).json()["upcoming"]) == 200
+        assert len((await http.get("/v1/schedules")).json()["schedules"]) == 8
+
+
+async def test_of_moments_after_the_year_9999_none_is_told(handlers: lro.Handlers, http_to: HttpTo) -> None:
+    rare = lro.Schedule("rare", "double", every=datetime.timedelta(days=365_000))
+    async with lro.Client("sqlite://", handlers=handlers, schedules=[rare]) as client, http_to(app_of(client)) as http:
+        told = (await http.get("/v1/schedules/rare?upcoming=1000")).json()["upcoming"]
+        assert (len(told), told[-1][:4]) == (8, "9964")
+        assert (await http.get("/v1/schedules")).json()["schedules"][0]["upcoming"] == told[:5]
+
+
 async def test_delete(scheduled: lro.Client, http_to: HttpTo) -> None:
     async with http_to(app_of(scheduled)) as http:
         assert (await http.delete("/v1/schedules/nightly")).json() == {}
