@@ -85,8 +85,7 @@ class ServerHost:
         self._rows.check_open()
         found = await self._rows.read_many(list(wanted)) if wanted else {}
         now = self._clock.time()
-        own = {name: found[name] for name in wanted if name in found}  # who asks at the same time shares the read
-        return {name: record for name, record in own.items() if not record.hidden(now)}
+        return {name: record for name, record in found.items() if not record.hidden(now)}
 
     async def journals(self, records: Iterable[Record]) -> dict[str, list[Entry]]:
         """What operations have done and were told, in order, by name. One read, where there is anything."""
