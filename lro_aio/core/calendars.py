@@ -12,6 +12,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 
 __all__ = ["Calendar", "calendar_of", "epoch", "iso"]
 
@@ -19,6 +20,8 @@ _PROBE = 1_704_067_200
 """Epoch seconds at which the search for a first moment begins: 2024-01-01, before a leap day."""
 _SPAN = 600
 """Seconds that are looked through at a time, at first."""
+_LAST = 253_402_300_799
+"""The last second of the year 9999, in UTC."""
 
 
 class Calendar:
@@ -39,6 +42,8 @@ class Calendar:
         self._every = int(every)
         self._zone = _zone(timezone)
         if not cron:
+            if next(self.after(_PROBE), None) is None:
+                raise ValueError(f"every {every:g} never comes: the years end with 9999")
             return
         try:
             from cronsim import CronSim, CronSimError
@@ -55,18 +60,23 @@ class Calendar:
             raise ValueError(f"cron {cron!r} never comes")
 
     def after(self, moment: float) -> Iterator[int]:
-        """The moments after this one, soonest first."""
-        if not self._cron:
-            found = math.floor(moment) // self._every * self._every
-            while True:
-                found += self._every
-                yield found
+        """The moments after this one, soonest first. They end with the year 9999."""
+        if self._cron:
+            yield from self._by_cron(moment)
+            return
+        first = math.floor(moment) // self._every * self._every + self._every
+        yield from range(first, _LAST + 1, self._every)
+
+    def _by_cron(self, moment: float) -> Iterator[int]:
         last = moment
-        for local in self._simulator(self._cron, self._local(math.floor(moment))):
-            found = int(local.timestamp())
-            if found > last:  # at the end of summer time, the local time goes back, and a gap has one end for all
-                last = found
-                yield found
+        with suppress(OverflowError):  # a time after the year 9999, in whichever zone
+            for local in self._simulator(self._cron, self._local(math.floor(moment))):
+                found = int(local.timestamp())
+                if found > _LAST:
+                    return
+                if found > last:  # at the end of summer time, the local time goes back, and a gap has one end for all
+                    last = found
+                    yield found
 
     def before(self, moment: float, until: float) -> Iterator[int]:
         """The moments at or before ``moment`` and after ``until``, newest first."""

@@ -12,7 +12,7 @@ import asyncio
 import concurrent.futures
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -85,7 +85,7 @@ class Batcher:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lanes = Lanes(self._commit, self._poll_elsewhere)
         self._newest = Newest() if store.lanes > 1 else None
-        self._wanted: list[tuple[Iterable[str], asyncio.Future[dict[str, Record]]]] = []
+        self._wanted: list[tuple[Collection[str], asyncio.Future[dict[str, Record]]]] = []
         self._reader: asyncio.Task[None] | None = None
         self._pending = 0
         self._activity = 0
@@ -161,7 +161,7 @@ class Batcher:
         """The row, as it is after every change that was answered before this call."""
         return (await self.read_many((name,))).get(name)
 
-    async def read_many(self, names: Iterable[str]) -> dict[str, Record]:
+    async def read_many(self, names: Collection[str]) -> dict[str, Record]:
         """The rows that exist, by name."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[dict[str, Record]] = loop.create_future()
@@ -265,9 +265,9 @@ class Batcher:
                         future.set_exception(exc)
                 continue
             by_name = {record.name: record for record in records}
-            for _, future in wanted:
-                if not future.done():
-                    future.set_result(by_name)
+            for group, future in wanted:
+                if not future.done():  # nobody gets the rows of those who share the read
+                    future.set_result({name: by_name[name] for name in group if name in by_name})
         self._reader = None
 
     def _note_silence(self) -> None:

@@ -8,9 +8,11 @@ import itertools
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
+
+import anyio.to_thread
 
 from lro_aio.core import names, trail
 from lro_aio.core.calendars import Calendar, epoch, iso
@@ -41,6 +43,17 @@ MOST_FILLED = 10_000
 """Moments of one ``backfill``."""
 FASTEST = 1000
 """Operations a second that can be asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backfilled:
+    """What one call of a backfill has come to."""
+
+    made: tuple[Operation[Any], ...]
+    next_start: float | None = None
+    """The moment from which to go on; None where nothing is left."""
+    next_time: float = 0.0
+    """When to go on, at the earliest. Epoch seconds."""
 
 
 class Schedules:
@@ -74,7 +87,7 @@ class Schedules:
         return (await self._told([await self._record(name)]))[0]
 
     async def upcoming(self, name: str, count: int = UPCOMING) -> tuple[float, ...]:
-        """The next moments of a schedule, in epoch seconds.
+        """The next moments of a schedule, in epoch seconds. None is after the year 9999, so there may be fewer.
 
         Args:
             name: Of the schedule.
@@ -85,7 +98,7 @@ class Schedules:
         """
         if not 1 <= count <= 1000:
             raise ValueError(f"count must be from 1 to 1000, not {count!r}")
-        return tuple(self._upcoming(self._state(await self._record(name)), count))
+        return (await self._upcoming([self._state(await self._record(name))], count))[0]
 
     async def pause(self, name: str, reason: str = "") -> None:
         """Start nothing until ``unpause``. Moments that come meanwhile are nobody's: they are never made up for.
@@ -157,8 +170,7 @@ class Schedules:
                 after ``start``, there are more than 10,000 moments between them, or ``per_second`` is not from 0.001 to
                 1000.
         """
-        made, _ = await self.backfill_for(math.inf, name, start, end, per_second=per_second)
-        return made
+        return (await self.backfill_for(math.inf, name, start, end, per_second=per_second)).made
 
     async def backfill_for(
         self,
@@ -168,34 +180,49 @@ class Schedules:
         end: datetime.datetime | float,
         *,
         per_second: float,
-    ) -> tuple[tuple[Operation[Any], ...], float | None]:
-        """As ``backfill``; for so many seconds, and with the moment from which to go on, None where nothing is left.
+    ) -> Backfilled:
+        """As ``backfill``; for so many seconds, or until a drain.
+
+        Whoever goes on at once keeps ``per_second`` all the same: what ends early ends with a pause. Only one that is
+        longer than ``lasts`` is not waited for.
 
         But for a missing time zone, what is refused is a ``MalformedIdError``: servers answer it with INVALID_ARGUMENT.
         For the engine.
         """
-        first, last = epoch(start, "start"), epoch(end, "end")
+        first, last = self._window(start, end)
         if isinstance(per_second, bool) or not 0.001 <= per_second <= FASTEST:
             raise names.MalformedIdError("per_second", f"must be from 0.001 to {FASTEST}")
+        state = self._state(await self._record(name))
+        moments = await anyio.to_thread.run_sync(_moments, state.definition.calendar, first, last)
+        size = max(1, int(per_second))
+        pause, ends = size / per_second, self._clock.monotonic() + lasts
+        made: list[Operation[Any]] = []
+        for begin in range(0, len(moments), size):
+            part = (self._start(state, moment, request_of(name, moment)) for moment in moments[begin : begin + size])
+            made += await asyncio.gather(*part)
+            left, ready = moments[begin + size :], self._clock.monotonic() + pause
+            if left and not (await self._rest(pause, lasts) and self._clock.monotonic() + pause <= ends):
+                next_time = self._clock.time() + max(0.0, ready - self._clock.monotonic())
+                return Backfilled(tuple(made), left[0], next_time)
+        return Backfilled(tuple(made))
+
+    def _window(self, start: datetime.datetime | float, end: datetime.datetime | float) -> tuple[float, float]:
+        """In epoch seconds. Raises as ``backfill_for``."""
+        first, last = epoch(start, "start"), epoch(end, "end")
         if first < 0:
             raise names.MalformedIdError("start", "must not be before 1970")
         if last > self._clock.time():
             raise names.MalformedIdError("end", "must not be in the future")
         if last <= first:
             raise names.MalformedIdError("end", "must be after start")
-        state = self._state(await self._record(name))
-        moments = await asyncio.to_thread(_moments, state.definition.calendar, first, last)
-        size = max(1, int(per_second))
-        pause, ends = size / per_second, self._clock.monotonic() + lasts
-        made: list[Operation[Any]] = []
-        for begin in range(0, len(moments), size):
-            if begin:
-                if self._clock.monotonic() + pause >= ends:
-                    return tuple(made), moments[begin]
-                await sleep_for(self._clock, pause)
-            part = (self._start(state, moment, request_of(name, moment)) for moment in moments[begin : begin + size])
-            made += await asyncio.gather(*part)
-        return tuple(made), None
+        return first, last
+
+    async def _rest(self, pause: float, lasts: float) -> bool:
+        """Let the pause between two parts pass; whether to go on. A call without an end goes on during a drain."""
+        if math.isinf(lasts):
+            await sleep_for(self._clock, pause)
+            return True
+        return await self._rows.pause(self._clock, min(pause, lasts))
 
     async def _start(self, state: ScheduleState, moment: float, request_id: str) -> Operation[Any]:
         definition = state.definition
@@ -215,17 +242,21 @@ class Schedules:
         assert state is not None
         return state
 
-    def _upcoming(self, state: ScheduleState, count: int) -> itertools.islice[int]:
-        return itertools.islice(state.definition.calendar.after(max(state.since, self._clock.time())), count)
+    async def _upcoming(self, states: Sequence[ScheduleState], count: int) -> Sequence[tuple[float, ...]]:
+        """The next moments of each."""
+        now = self._clock.time()
+        pairs = [(state.definition.calendar, max(state.since, now)) for state in states]
+        return await anyio.to_thread.run_sync(_coming, pairs, count)
 
     async def _told(self, records: Sequence[Record]) -> Sequence[ScheduleInfo]:
         states = [self._state(record) for record in records]
         ended = await self._rows.read_many([state.last_operation for state in states if not state.judged])
         for state in states:
             state.judge(ended.get(state.last_operation))
-        return [self._info(*pair) for pair in zip(records, states, strict=True)]
+        upcoming = await self._upcoming(states, UPCOMING)
+        return [self._info(*one) for one in zip(records, states, upcoming, strict=True)]
 
-    def _info(self, record: Record, state: ScheduleState) -> ScheduleInfo:
+    def _info(self, record: Record, state: ScheduleState, upcoming: tuple[float, ...]) -> ScheduleInfo:
         definition = state.definition
         return ScheduleInfo(
             name=names.parse(record.name).id,
@@ -241,7 +272,7 @@ class Schedules:
             version=state.version,
             paused=record.paused,
             reason=self._reason(record),
-            upcoming=tuple(self._upcoming(state, UPCOMING)),
+            upcoming=upcoming,
             last=state.last,
             last_operation=state.last_operation,
             queued=len(state.queue),
@@ -262,6 +293,11 @@ class Schedules:
         if record.state is not State.RUNNING and due is not None and due + patience < self._clock.time():
             return f"no process that declares it has run since {iso(due)}"
         return ""
+
+
+def _coming(pairs: Sequence[tuple[Calendar, float]], count: int) -> Sequence[tuple[float, ...]]:
+    """The next moments of each calendar after a moment: of those that come seldom, they take a while to find."""
+    return [tuple(itertools.islice(calendar.after(moment), count)) for calendar, moment in pairs]
 
 
 def _moments(calendar: Calendar, first: float, last: float) -> Sequence[int]:

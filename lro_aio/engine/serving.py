@@ -82,16 +82,17 @@ class ServerHost:
 
     async def records(self, wanted: Sequence[str]) -> dict[str, Record]:
         """The rows of these operations, by name, as far as they are there and visible. One read."""
+        self._rows.check_open()
         found = await self._rows.read_many(list(wanted)) if wanted else {}
         now = self._clock.time()
         return {name: record for name, record in found.items() if not record.hidden(now)}
 
-    async def journal(self, record: Record) -> list[Entry]:
-        """What an operation has done and was told, in order. One read, where there is anything."""
-        if not record.entries:
-            return []
-        found = await self._rows.call(partial(self._rows.store.journal, [record.name]))
-        return found.get(record.name, [])
+    async def journals(self, records: Iterable[Record]) -> dict[str, list[Entry]]:
+        """What operations have done and were told, in order, by name. One read, where there is anything."""
+        wanted = [record.name for record in records if record.entries]
+        if not wanted:
+            return {}
+        return await self._rows.call(partial(self._rows.store.journal, wanted))
 
     async def page(
         self,

@@ -6,8 +6,8 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import anyio
@@ -28,7 +28,6 @@ from lro_aio.core.errors import (
     InvalidOperationNameError,
     LroError,
     OperationDoneError,
-    OperationNotFoundError,
     StateCodecError,
 )
 from lro_aio.core.logs import event
@@ -153,19 +152,15 @@ class Tasks(Extension):
         if self._streams >= MOST_STREAMS:
             raise MCPError(INTERNAL_ERROR, "too many listen at a time")
 
-        async def look(task_id: str) -> TaskDetails | None:
+        async def look(task_ids: Sequence[str]) -> dict[str, TaskDetails]:
             with self._told():
-                found = await self._seek(ctx, task_id)
-                if found is None:
-                    return None
-                record, tool = found
-                return self._details(record, task_id, tool, await self._questions(record))
+                return await self._look(ctx, task_ids)
 
         self._streams += 1
         try:
             with self._told():
-                found = {task_id: await self._seek(ctx, task_id) for task_id in wanted[:MOST_TASKS]}
-            own = {task_id: one[0].name for task_id, one in found.items() if one is not None}
+                found = await self._seek(ctx, wanted[:MOST_TASKS])
+            own = {task_id: record.name for task_id, (record, _) in found.items()}
             host, clock = self._client.server_host, self._client.clock
             return await TaskStream(ctx, host, clock, look, self._poll_interval).serve(own)
         finally:
@@ -209,12 +204,13 @@ class Tasks(Extension):
     async def _get(self, ctx: Context, params: TaskParams) -> dict[str, Any]:
         with self._told():
             record, tool = await self._find(ctx, params.task_id)
-            return sent(self._details(record, params.task_id, tool, await self._questions(record)))
+            questions = (await self._questions([record]))[record.name]
+            return sent(self._details(record, params.task_id, tool, questions))
 
     async def _update(self, ctx: Context, params: UpdateTaskParams) -> dict[str, Any]:
         with self._told():
             record, _ = await self._find(ctx, params.task_id)
-            questions = await self._questions(record)
+            questions = (await self._questions([record]))[record.name]
             answers = {
                 key: _answer(key, params.input_responses[key]) for key in questions if key in params.input_responses
             }
@@ -234,19 +230,34 @@ class Tasks(Extension):
     async def _find(self, ctx: Context, task_id: str) -> tuple[Record, Handler]:
         """The row of a caller's own task."""
         _require_tasks(ctx)
-        found = await self._seek(ctx, task_id)
-        if found is None:
+        found = await self._seek(ctx, [task_id])
+        if not found:
             raise MCPError(INVALID_PARAMS, NOT_FOUND)
+        return found[task_id]
+
+    async def _seek(self, ctx: Context, task_ids: Sequence[str]) -> dict[str, tuple[Record, Handler]]:
+        """As ``_find``, by id, without what is no task. The names say whose they are: no check can be forgotten."""
+        parent, wanted = self._parent(ctx), {}
+        for task_id in task_ids:
+            with suppress(names.MalformedIdError, InvalidOperationNameError):
+                wanted[task_id] = names.make(parent, names.check_id(task_id))
+        records = await self._client.server_host.records(list(wanted.values()))
+        found = {}
+        for task_id, name in wanted.items():
+            record = records.get(name)
+            tool = None if record is None else self._tool(record.handler)
+            if record is not None and tool is not None:
+                found[task_id] = record, tool
         return found
 
-    async def _seek(self, ctx: Context, task_id: str) -> tuple[Record, Handler] | None:
-        """As ``_find``, whose name says whose task it is: there is no check that could be forgotten. None: no task."""
-        try:
-            record = await self._client.server_host.record(names.make(self._parent(ctx), names.check_id(task_id)))
-        except (names.MalformedIdError, InvalidOperationNameError, OperationNotFoundError):
-            return None
-        tool = self._tool(record.handler)
-        return None if tool is None else (record, tool)
+    async def _look(self, ctx: Context, task_ids: Sequence[str]) -> dict[str, TaskDetails]:
+        """How it goes with those of the tasks that are the caller's."""
+        found = await self._seek(ctx, task_ids)
+        questions = await self._questions(record for record, _ in found.values())
+        return {
+            task_id: self._details(record, task_id, tool, questions[record.name])
+            for task_id, (record, tool) in found.items()
+        }
 
     def _tool(self, name: str) -> Handler | None:
         return self._tools.find(name) if name in self._tools.bindings else None
@@ -255,8 +266,11 @@ class Tasks(Extension):
         caller = self._caller(ctx)
         return f"mcp/{hashlib.sha256(caller.encode()).hexdigest()[:32]}" if caller else "mcp/anybody"
 
-    async def _questions(self, record: Record) -> dict[str, Question]:
-        return open_questions(record, await self._client.server_host.journal(record))
+    async def _questions(self, records: Iterable[Record]) -> dict[str, dict[str, Question]]:
+        """What these operations wait for, by name."""
+        asked = list(records)
+        journals = await self._client.server_host.journals(record for record in asked if not record.done)
+        return {record.name: open_questions(record, journals.get(record.name, [])) for record in asked}
 
     def _details(self, record: Record, task_id: str, tool: Handler, questions: dict[str, Question]) -> TaskDetails:
         return details(record, task_id, tool, questions, poll_interval=self._poll_interval)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
 import anyio
@@ -30,8 +30,8 @@ MOST_TASKS = 100
 PACE = 0.05
 """Seconds between two looks at all tasks of a stream, at least."""
 
-Look = Callable[[str], Awaitable[TaskDetails | None]]
-"""How it goes with a task, by its id; None where it is not there, or not the caller's."""
+Look = Callable[[Sequence[str]], Awaitable[Mapping[str, TaskDetails]]]
+"""How it goes with tasks, by their ids; without those that are not there, or not the caller's."""
 
 
 def wanted_tasks(context: ServerRequestContext[Any, Any]) -> list[str] | None:
@@ -88,8 +88,9 @@ class TaskStream:
         due = list(left)
         until = self._clock.monotonic() + self._every
         while True:
+            found = await self._look(due)
             for task_id in due:
-                now = await self._look(task_id)
+                now = found.get(task_id)
                 if now is not None:
                     await self._tell_of(now)
                 if now is None or now.status in ("completed", "failed", "cancelled"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import re
 from contextlib import suppress
 from dataclasses import replace
@@ -22,7 +23,7 @@ from lro_aio.servers.http import Reply, operation_json
 __all__ = ["add_reads", "add_writes"]
 
 LASTS = 5.0
-"""Seconds for which one ``:backfill`` starts operations. Its answer says where to go on."""
+"""Seconds for which one ``:backfill`` starts operations. Its answer says where to go on, and when."""
 MOST_UPCOMING = 1000
 USUAL_RATE = 10.0
 
@@ -102,9 +103,11 @@ def add_writes(routes: Routes, answers: Answers) -> None:
         asked = await read_members(request, _BACKFILL)
         start, end = (_time(asked, member) for member in ("start", "end"))
         rate = asked.get("per_second", USUAL_RATE)
-        made, left = await client.schedules.backfill_for(LASTS, _id(name), start, end, per_second=rate)
-        told = {"operations": [operation_json(op.proto) for op in made]}
-        return response(Reply(200, told if left is None else {**told, "nextStart": iso(left)}))
+        filled = await client.schedules.backfill_for(LASTS, _id(name), start, end, per_second=rate)
+        told: dict[str, Any] = {"operations": [operation_json(op.proto) for op in filled.made]}
+        if filled.next_start is not None:
+            told |= {"nextStart": iso(filled.next_start), "nextTime": iso(math.ceil(filled.next_time))}
+        return response(Reply(200, told))
 
     async def delete(request: Request, name: str) -> Response:  # noqa: ARG001 (as above)
         await client.schedules.delete(_id(name))

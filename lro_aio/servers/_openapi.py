@@ -193,7 +193,8 @@ def google_answers(client: Client) -> Answers:
     }
     operation = create_model("Operation", **members)
     page = create_model("OperationsPage", operations=(list[operation], []), nextPageToken=(str, ""))
-    filled = create_model("Backfilled", operations=(list[operation], ...), nextStart=(str | None, None))
+    resumption: dict[str, Any] = {"nextStart": (str | None, None), "nextTime": (str | None, None)}
+    filled = create_model("Backfilled", operations=(list[operation], ...), **resumption)
     empty = create_model("Empty")
     stream: Responses = {
         200: {"description": "the operation, whenever it changes", "content": {"text/event-stream": _TEXT}},
@@ -208,7 +209,9 @@ def google_answers(client: Client) -> Answers:
         events=stream,
         schedule=_answer(Schedule, "how it goes with it", ErrorAnswer),
         schedules=_answer(SchedulesPage, "how it goes with each", ErrorAnswer),
-        backfill=_answer(filled, "what was started; with nextStart, the same from there starts the rest", ErrorAnswer),
+        backfill=_answer(
+            filled, "what was started; the same from nextStart, after nextTime, starts the rest", ErrorAnswer
+        ),
     )
 
 

@@ -112,7 +112,7 @@ def operations_router(
     Of schedules, GET ``/v1/schedules`` and ``/v1/schedules/{name}`` tell, the latter of as many moments as a query
     ``upcoming`` says. POST ``/v1/schedules/{name}:run``, ``:pause`` and ``:unpause``, and DELETE, act on them; so does
     ``:backfill`` with ``{"start": "2026-03-01T00:00:00Z", "end": "...", "perSecond": 10}``: after 5 seconds, its answer
-    has a ``nextStart`` besides the ``operations``, from which the caller goes on.
+    has a ``nextStart`` besides the ``operations``, from which the caller goes on, at ``nextTime`` or later.
 
     In the style of Azure, with status monitors, ``Retry-After`` while an operation is unfinished, and Azure's errors:
 

@@ -105,3 +105,16 @@ def test_a_moment_is_given_with_its_zone():
         epoch(float("nan"), "end")
     with pytest.raises(TypeError, match="end must be"):
         epoch("tomorrow", "end")
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/New_York"])
+@pytest.mark.parametrize(("cron", "every"), [("0 0 1 1 *", 0), ("0 0 29 2 *", 0), ("59 23 31 12 *", 0), ("", 86400)])
+def test_the_last_moments_are_those_of_the_year_9999(cron, every, zone):
+    found = after("9995-06-01T00:00", cron, zone, every=every, count=10_000)
+    assert found[-1] > "9996-02-28"
+    assert found == sorted(found)
+
+
+def test_a_calendar_of_which_no_moment_comes_is_refused():
+    with pytest.raises(ValueError, match=r"every .* never comes"):
+        Calendar("", 1e15, "UTC")

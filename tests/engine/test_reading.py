@@ -295,3 +295,11 @@ async def test_an_existing_operation_with_a_handler_can_be_seen_and_cancelled_bu
     await visitor.cancel()
     with pytest.raises(lro.OperationCancelledError):
         await asyncio.wait_for(visitor.result(), 5)
+
+
+@pytest.mark.asyncio
+async def test_who_shares_a_read_gets_only_what_it_asked_for(open_client, store):
+    client = await open_client(store)
+    asked = [(await client.create(lease=False)).name for _ in range(2)]
+    found = await asyncio.gather(*(client.server_host.records([name]) for name in asked))
+    assert [list(records) for records in found] == [[name] for name in asked]

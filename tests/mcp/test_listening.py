@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from pydantic import ConfigDict
 
 import lro_aio as lro
 from lro_aio.mcp import FollowTasks, Tasks, Tools
-from lro_aio.testing import ManualClock
+from lro_aio.testing import FaultyStore, ManualClock
 
 from ..serving import served
 from ..waiting import PATIENCE
@@ -70,13 +71,20 @@ async def listen(caller: Caller, *task_ids: str) -> SubscriptionsListenResult:
     return found
 
 
-@pytest_asyncio.fixture
-async def connect(client: lro.Client, tools: Tools) -> AsyncIterator[Connect]:
-    """As its namesake, to a server that tells."""
+@asynccontextmanager
+async def telling(client: lro.Client, tools: Tools) -> AsyncIterator[Connect]:
+    """Connects to a server that tells."""
     tasks = Tasks(client, tools, poll_interval=0.01, caller=lambda context: context.request.headers.get("x-user", ""))
     server = MCPServer("tests", extensions=[tasks], middleware=[tasks.listen])
     async with served(server.streamable_http_app(), abrupt=True) as url:
         yield lambda who="ada", **options: connected(url, headers={"x-user": who}, **options)
+
+
+@pytest_asyncio.fixture
+async def connect(client: lro.Client, tools: Tools) -> AsyncIterator[Connect]:
+    """As its namesake, to a server that tells."""
+    async with telling(client, tools) as connect:
+        yield connect
 
 
 async def test_a_client_is_told_of_a_task_until_it_has_ended(connect: Connect, client: lro.Client) -> None:
@@ -123,6 +131,25 @@ async def test_several_tasks_share_a_stream_and_nothing_is_told_twice(
     assert told[-1]["taskId"] == tasks[1].task_id
     shown = [{member: value for member, value in one.items() if member != "lastUpdatedAt"} for one in told]
     assert all(one not in shown[:place] for place, one in enumerate(shown))
+
+
+async def test_many_tasks_are_looked_at_in_one_read(tools: Tools, clock: ManualClock) -> None:
+    hears, store = Hears(), FaultyStore(lro.SqliteStore.from_url("sqlite://"))
+    async with (
+        lro.Client(store, handlers=tools, clock=clock, linger=0, drain_timeout=0) as client,
+        telling(client, tools) as connect,
+        connect(extensions=[hears]) as caller,
+    ):
+        tasks = [await caller.begin("publish", name="bees") for _ in range(20)]
+        await clock.settle()
+        before = store.calls.copy()
+        stream = asyncio.create_task(listen(caller, *(task.task_id for task in tasks)))
+        told = [(await hears.until("input_required"))[-1] for _ in tasks]
+        made = store.calls - before
+        await client.drain()
+        await stream
+    assert {one["taskId"] for one in told} == {task.task_id for task in tasks}
+    assert (made["read"], made["journal"]) == (2, 1)  # whose they are, and how it goes with them
 
 
 async def test_of_tasks_of_others_and_of_none_nothing_is_told(connect: Connect) -> None:

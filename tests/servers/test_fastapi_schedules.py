@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 from collections.abc import AsyncIterator
+from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 
 import lro_aio as lro
 from lro_aio.testing import ManualClock
 
+from ..waiting import PATIENCE
 from .test_fastapi import HttpTo, app_of, problem
 
 pytestmark = pytest.mark.asyncio
@@ -51,6 +55,21 @@ async def test_pause_and_unpause(scheduled: lro.Client, http_to: HttpTo) -> None
         assert not (await http.post("/v1/schedules/nightly:unpause")).json()["paused"]
 
 
+Filled = tuple[lro.Client, httpx.AsyncClient, ManualClock]
+
+
+@pytest_asyncio.fixture
+async def filled(handlers: lro.Handlers, http_to: HttpTo) -> AsyncIterator[Filled]:
+    """A service whose schedule can be filled, by a clock that stands still."""
+    clock = ManualClock(1_800_000_000)
+    nightly = lro.Schedule("nightly", "double", cron="30 2 * * *", overlap="allow")
+    async with (
+        lro.Client("sqlite://", handlers=handlers, schedules=[nightly], clock=clock) as client,
+        http_to(app_of(client)) as http,
+    ):
+        yield client, http, clock
+
+
 WINDOW = {"start": "2026-01-01T00:00:00Z", "end": "2026-01-09T00:00:00+01:00"}
 
 
@@ -63,23 +82,65 @@ async def test_backfill_starts_past_moments_once(scheduled: lro.Client, http_to:
     assert "nextStart" not in told[0].json()
 
 
-async def test_a_long_backfill_says_where_to_go_on(handlers: lro.Handlers, http_to: HttpTo) -> None:
-    clock = ManualClock(1_800_000_000)
-    nightly = lro.Schedule("nightly", "double", cron="30 2 * * *", overlap="allow")
-    asked, names = {**WINDOW, "perSecond": 1}, []
-    async with (
-        lro.Client("sqlite://", handlers=handlers, schedules=[nightly], clock=clock) as client,
-        http_to(app_of(client)) as http,
-    ):
-        for expected in ("2026-01-06T02:30:00Z", None):
-            answering = asyncio.create_task(http.post("/v1/schedules/nightly:backfill", json=asked))
-            while not answering.done():
-                await clock.advance(1)
-            told = answering.result().json()
-            assert told.get("nextStart") == expected
-            names += [one["name"] for one in told["operations"]]
-            asked["start"] = expected
+async def test_a_long_backfill_says_where_to_go_on(filled: Filled) -> None:
+    _, http, clock = filled
+    asked, parts = {**WINDOW, "perSecond": 1}, []
+    while asked["start"]:
+        told = await fill(http, clock, asked)
+        parts.append([one["name"] for one in told["operations"]])
+        asked["start"] = told.get("nextStart", "")
+        assert asked["start"] in ("", f"2026-01-0{1 + sum(map(len, parts))}T02:30:00Z")
+    assert len(parts) > 1
+    assert len({name for part in parts for name in part}) == 8
+
+
+async def fill(http: httpx.AsyncClient, clock: ManualClock, asked: dict[str, object]) -> dict[str, Any]:
+    """The answer to one request, however long it takes by this clock."""
+    answering = asyncio.create_task(http.post("/v1/schedules/nightly:backfill", json=asked))
+    while not answering.done():
+        await clock.advance(0.5)
+    told: dict[str, Any] = answering.result().json()
+    return told
+
+
+@pytest.mark.parametrize("rate", [2, 1, 0.3, 0.2])
+async def test_whoever_goes_on_at_once_keeps_the_pace(filled: Filled, rate: float) -> None:
+    client, http, clock = filled
+    asked, names = {**WINDOW, "perSecond": rate}, []
+    while asked["start"]:
+        told = await fill(http, clock, asked)
+        names += [one["name"] for one in told["operations"]]
+        asked["start"] = told.get("nextStart", "")
+    begun = [(await client.server_host.record(name)).create_time for name in names]
+    size = max(1, int(rate))
     assert len(set(names)) == 8
+    assert all(later - early >= size / rate for early, later in zip(begun, begun[size:], strict=False))
+
+
+async def test_a_pause_longer_than_a_request_is_told(filled: Filled) -> None:
+    client, http, clock = filled
+    told = await fill(http, clock, {**WINDOW, "perSecond": 0.1})
+    (made,) = told["operations"]
+    begun = (await client.server_host.record(made["name"])).create_time
+    assert told["nextStart"] == "2026-01-02T02:30:00Z"
+    assert begun + 10 <= datetime.datetime.fromisoformat(told["nextTime"]).timestamp() < clock.time() + 10
+
+
+async def test_a_drain_ends_the_pause_of_a_backfill(filled: Filled) -> None:
+    client, http, _ = filled
+    asked = {**WINDOW, "perSecond": 0.1}
+    answering = asyncio.create_task(http.post("/v1/schedules/nightly:backfill", json=asked))
+    await one_begun(client)
+    await client.drain()
+    told = (await answering).json()
+    assert (len(told["operations"]), told["nextStart"]) == (1, "2026-01-02T02:30:00Z")
+
+
+async def one_begun(client: lro.Client) -> None:
+    """Return once a moment has its operation."""
+    async with asyncio.timeout(PATIENCE):
+        while not (await client.list_operations()).operations:
+            await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +179,25 @@ async def test_as_many_moments_as_are_asked_for(scheduled: lro.Client, http_to: 
         assert len(told["upcoming"]) == 30
         for text in ("0", "1001", "x", "-1", ""):
             assert (await http.get(f"/v1/schedules/nightly?upcoming={text}")).status_code == 400
+
+
+async def test_moments_are_found_beside_the_event_loop(handlers: lro.Handlers, http_to: HttpTo) -> None:
+    """It is the guard of the event loop that fails. Leap days that are Sundays take a while to find."""
+    declared = [lro.Schedule(f"leap-{number}", "double", cron="59 59 23 29 2 */7") for number in range(8)]
+    async with (
+        lro.Client("sqlite://", handlers=handlers, schedules=declared) as client,
+        http_to(app_of(client)) as http,
+    ):
+        assert len((await http.get("/v1/schedules/leap-1?upcoming=200")).json()["upcoming"]) == 200
+        assert len((await http.get("/v1/schedules")).json()["schedules"]) == 8
+
+
+async def test_of_moments_after_the_year_9999_none_is_told(handlers: lro.Handlers, http_to: HttpTo) -> None:
+    rare = lro.Schedule("rare", "double", every=datetime.timedelta(days=365_000))
+    async with lro.Client("sqlite://", handlers=handlers, schedules=[rare]) as client, http_to(app_of(client)) as http:
+        told = (await http.get("/v1/schedules/rare?upcoming=1000")).json()["upcoming"]
+        assert (len(told), told[-1][:4]) == (8, "9964")
+        assert (await http.get("/v1/schedules")).json()["schedules"][0]["upcoming"] == told[:5]
 
 
 async def test_delete(scheduled: lro.Client, http_to: HttpTo) -> None:
