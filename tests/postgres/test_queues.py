@@ -15,7 +15,7 @@ import pytest
 
 import lro_aio as lro
 from lro_aio.core.change import Change
-from lro_aio.core.queues import Bounds
+from lro_aio.core.queues import Bounds, Rate
 from lro_aio.core.record import Record, Seat, State
 from lro_aio.core.step_places import Take
 from lro_aio.stores import _sql
@@ -239,6 +239,22 @@ def test_what_expires_leaves_no_ticket(store: PostgresStore) -> None:
     claim(store, 0)
     assert store.purge(now=NOW + 1, limit=10) == 1
     assert claim(store, 1) == [1]
+
+
+def test_limits_that_an_older_release_let_be_too_large_hold_nobody_up(
+    store: PostgresStore, broom: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    bounded(store, rate=Rate(1, per=60), rate_per_key=Rate(1, per=60))
+    create_all(store, seated(0, "a"), seated(1, "a"))
+    too_large = (
+        '{"running":9223372036854775808,"rate":[9223372036854775808,60],"rate_per_key":[36893488147419103232,1]}'
+    )
+    broom.execute("UPDATE operations_queues SET bounds = %s, override = %s", (too_large, too_large))
+    assert next_in_line(store) == [name_of(0)]
+    assert claim(store, 0, 1) == [0, 1]
+    finish(store, 0)
+    store.change_queue("q", lambda terms: replace(terms, override=None))
+    assert status(store).bounds == Bounds(rate=Rate(1, per=60), rate_per_key=Rate(1, per=60))
 
 
 class TestBesideAnOlderRelease:

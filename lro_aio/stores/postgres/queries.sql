@@ -230,12 +230,12 @@ SELECT pair.queue, pair.key,
 FROM pair LEFT JOIN {queue_keys} AS k ON k.queue = pair.queue AND k.key = pair.key WHERE pair.key <> '';
 
 -- :name queue_started
--- Behind the pairs: the first starts that a rate still counts.
+-- Behind the pairs: the first starts that a rate still counts. A count may be stored that is too large for a bigint.
 SELECT counted.queue, counted.key, s.number, s.time FROM (
-    SELECT q.name, '', q.starts - (nullif(q.bounds, '')::json #>> '{rate,0}')::bigint
+    SELECT q.name, '', q.starts - least((nullif(q.bounds, '')::json #>> '{rate,0}')::numeric, 1000000000)::bigint
     FROM line JOIN {queues} AS q ON q.name = line.queue
     UNION ALL
-    SELECT k.queue, k.key, k.starts - (nullif(q.bounds, '')::json #>> '{rate_per_key,0}')::bigint
+    SELECT k.queue, k.key, k.starts - least((nullif(q.bounds, '')::json #>> '{rate_per_key,0}')::numeric, 1000000000)::bigint
     FROM pair JOIN {queues} AS q ON q.name = pair.queue
     JOIN {queue_keys} AS k ON k.queue = pair.queue AND k.key = pair.key
 ) AS counted (queue, key, after) CROSS JOIN LATERAL (
@@ -336,7 +336,7 @@ SELECT {queue}, (SELECT count(*) FROM {tickets} AS t WHERE t.queue = q.name AND 
 SELECT q.name, s.number, s.time FROM {queues} AS q CROSS JOIN LATERAL (
     SELECT number, time FROM {queue_starts} AS started
     WHERE started.queue = q.name AND started.key = ''
-    AND started.number > q.starts - (nullif(q.bounds, '')::json #>> '{rate,0}')::bigint
+    AND started.number > q.starts - least((nullif(q.bounds, '')::json #>> '{rate,0}')::numeric, 1000000000)::bigint
     ORDER BY number LIMIT %(most)b
 ) AS s WHERE q.name = ANY(ARRAY(SELECT queue FROM line)) ORDER BY s.number;
 
