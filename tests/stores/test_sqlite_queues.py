@@ -87,7 +87,7 @@ def test_who_stands_behind_what_it_removed_goes_on(
 def test_limits_that_an_older_release_let_be_too_large_hold_nobody_up(store: SqliteStore) -> None:
     bounded(store, rate=Rate(1, per=60), rate_per_key=Rate(1, per=60))
     create_all(store, seated(0, "a"), seated(1, "a"))
-    too_large = '{"running":9223372036854775808,"rate":[9223372036854775808,60],"rate_per_key":[36893488147419103232,1]}'
+    too_large = f'{{"running":{2**63},"rate":[{2**63},60],"rate_per_key":[{2**65},1]}}'
     with store._writing() as connection:
         connection.execute("UPDATE queues SET bounds = ?, override = ?", (too_large, too_large))
     assert next_in_line(store) == [name_of(0)]
