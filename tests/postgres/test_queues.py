@@ -346,6 +346,27 @@ class TestBesideAnOlderRelease:
         assert sql.execute(f"SELECT key FROM {keys}".encode()).fetchall() == [("a",)]
         assert claim(ended, 1, 2) == [1]
 
+    @pytest.mark.parametrize("last", [False, True])
+    def test_what_it_ended_in_line_is_in_nobodys_way(
+        self, older: str, sql: psycopg.Connection[tuple[object, ...]], last: bool
+    ) -> None:
+        """Its turn comes, and nobody takes it; where nobody else waits there, its key is forgotten."""
+        with closing(PostgresStore(older)) as store:
+            store.open()
+            bounded(store, per_key=1)
+            create_all(store, *(seated(n, "a") for n in range(2 if last else 3)))
+            assert claim(store, 0) == [0]
+            table = store._location.qualified
+            sql.execute(f"UPDATE {table} SET state = 'CANCELLED', outcome = 2 WHERE name = %s".encode(), [name_of(1)])
+            finish(store, 0)
+            assert next_in_line(store) == []
+            store.purge(now=NOW, limit=10)
+            assert next_in_line(store) == ([] if last else [name_of(2)])
+            assert status(store).waiting == (0 if last else 1)
+            store.purge(now=NOW + 1, limit=10)
+            keys = schema.tables(store._location)["{queue_keys}"]
+            assert sql.execute(f"SELECT key FROM {keys}".encode()).fetchall() == ([] if last else [("a",)])
+
     def test_a_queue_about_which_somebody_decides_is_left_for_the_next_purge(
         self, ended: PostgresStore, sql: psycopg.Connection[tuple[object, ...]]
     ) -> None:

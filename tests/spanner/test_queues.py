@@ -337,6 +337,24 @@ def test_places_of_what_a_release_without_queues_ended_come_back_once_in_a_while
 
 
 @pytest.mark.not_on_emulator("another program writes to the fake alone")
+@both_variants
+def test_what_a_release_without_queues_ended_in_line_is_in_nobodys_way(variant, open_store):
+    """Its turn comes, and nobody takes it."""
+    with FakeSpanner(variant=variant) as fake:
+        store = open_store(fake.url)
+        bounded(store, per_key=1)
+        create_all(store, *(seated(n, "a") for n in range(3)))
+        assert claim(store, 0) == [0]
+        end_without_queues(fake, 1, variant)
+        finish(store, 0)
+        assert next_in_line(store) == []
+        store._floors.stale = floors.Rarely(lambda: math.inf)
+        next_in_line(store)
+        assert (next_in_line(store), status(store).waiting) == ([name_of(2)], 1)
+        assert claim(store, 2) == [2]
+
+
+@pytest.mark.not_on_emulator("another program writes to the fake alone")
 def test_who_stood_behind_a_row_that_another_program_removed_goes_on(fake, store):
     """Its tickets go with it, and nobody decides about its key."""
     bounded(store, per_key=1)

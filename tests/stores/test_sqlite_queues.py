@@ -48,6 +48,23 @@ def test_who_stands_behind_it_in_a_key_is_next(store: SqliteStore) -> None:
     assert claim(store, 1, 2) == [1]
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_what_it_ended_in_line_is_in_nobodys_way(store: SqliteStore, last: bool) -> None:
+    """Its turn comes, and nobody takes it; where nobody else waits there, its key is forgotten."""
+    bounded(store, per_key=1)
+    create_all(store, *(seated(n, "a") for n in range(2 if last else 3)))
+    assert claim(store, 0) == [0]
+    with store._writing() as connection:
+        connection.execute("UPDATE operations SET state = 'CANCELLED', outcome = 2 WHERE name = ?", (name_of(1),))
+    finish(store, 0)
+    assert next_in_line(store) == []
+    store.purge(now=NOW, limit=10)
+    assert next_in_line(store) == ([] if last else [name_of(2)])
+    assert status(store).waiting == (0 if last else 1)
+    store.purge(now=NOW + 1, limit=10)
+    assert keys(store) == ([] if last else ["a"])
+
+
 @pytest.mark.parametrize("left", [[], ["a"]])
 def test_a_key_in_which_nobody_is_left_is_forgotten(store: SqliteStore, left: list[str]) -> None:
     """And nobody looks at it: it would stand in the way of others whose time has come."""

@@ -427,9 +427,14 @@ CROSS JOIN LATERAL (
 ) AS counted ORDER BY t.standing = 2, t.priority, t.turn, t.number;
 
 -- :name stale
--- Places that an older release did not give back: it does not know of them.
+-- Places that an older release did not give back, and those who are next although it has ended them: it does not know
+-- of queues. Who stands further behind is next one day.
 WITH stale AS (
-    SELECT t.uid, t.queue FROM {tickets} AS t WHERE t.standing = 2 AND NOT EXISTS (
+    SELECT t.uid, t.queue FROM (
+        SELECT uid, queue, name FROM {tickets} WHERE standing = 2
+        UNION ALL
+        SELECT uid, queue, name FROM {tickets} WHERE standing = 1
+    ) AS t WHERE NOT EXISTS (
         SELECT FROM {table} AS o WHERE o.name = t.name AND o.outcome = 0 AND (
             t.uid = convert_to(o.uid, 'UTF8')
             OR substring(t.uid FOR octet_length(o.uid) + 1) = convert_to(o.uid, 'UTF8') || '\x0a'::bytea
@@ -438,7 +443,7 @@ WITH stale AS (
 )
 
 -- :name stale_queues
--- Behind those places.
+-- Behind those tickets.
 SELECT DISTINCT queue FROM stale;
 
 -- :name some_keys
@@ -458,7 +463,7 @@ SELECT queue, key, alone, place = %(most)b FROM seen WHERE alone OR place = %(mo
 SELECT name FROM {queues} WHERE name = ANY(%(queues)b::text[]) ORDER BY name FOR UPDATE SKIP LOCKED;
 
 -- :name remove_stale
--- Behind those places, of queues that are locked. Who waits in their keys, and in those that are given, is looked at once
+-- Behind those tickets, of queues that are locked. Who waits in their keys, and in those that are given, is looked at once
 -- more; a key without tickets is idle, as soon as its rate counts none of its starts.
 , gone AS (
     DELETE FROM {tickets} WHERE uid = ANY(ARRAY(
@@ -468,6 +473,7 @@ SELECT name FROM {queues} WHERE name = ANY(%(queues)b::text[]) ORDER BY name FOR
 ), touched AS (
     SELECT came.queue, came.key, EXISTS (
         SELECT FROM {tickets} AS t WHERE t.queue = came.queue AND t.key = came.key AND t.standing < 2
+        AND t.uid <> ALL(ARRAY(SELECT uid FROM gone))
     ) AS waits, EXISTS (
         SELECT FROM {tickets} AS t WHERE t.queue = came.queue AND t.key = came.key AND t.standing = 2
         AND t.uid <> ALL(ARRAY(SELECT uid FROM gone))

@@ -173,13 +173,18 @@ def counted(table: str, names: Sequence[str] | None) -> Query:
 
 
 def stale(table: str, queues: Iterable[str]) -> Query:
-    """The names of up to ``STALE`` operations that have ended, and have places in these queues all the same."""
+    """The names of up to ``STALE`` operations that have ended, and have places in these queues, or are next, all the same.
+
+    Who stands further behind is next one day.
+    """
     sql = (
-        f"SELECT ended FROM UNNEST(@queues) AS w, UNNEST(ARRAY(SELECT t.key {_tickets(table, LINE.suffix)}"
-        f" WHERE t.Queue = w AND t.Standing = {int(Standing.HELD)} LIMIT @most)) AS name, UNNEST(ARRAY("
+        "SELECT ended FROM UNNEST(@queues) AS w, UNNEST(@standings) AS s,"
+        f" UNNEST(ARRAY(SELECT t.key {_tickets(table, LINE.suffix)}"
+        " WHERE t.Queue = w AND t.Standing = s LIMIT @most)) AS name, UNNEST(ARRAY("
         f"SELECT o.key FROM {quoted(table)} AS o WHERE o.key = name AND o.Outcome > 0)) AS ended LIMIT @stale"
     )
-    return Query(sql).texts(queues=queues).whole(most=MOST, stale=STALE)
+    query = Query(sql).texts(queues=queues).whole(most=MOST, stale=STALE)
+    return query.wholes(standings=[Standing.READY, Standing.HELD])
 
 
 def stranded(table: str, queues: Iterable[str]) -> Query:
