@@ -173,7 +173,7 @@ def counted(table: str, names: Sequence[str] | None) -> Query:
 
 
 def stale(table: str, queues: Iterable[str]) -> Query:
-    """The names of up to ``STALE`` operations that have ended, and have places in these queues, or are next, all the same.
+    """The names of up to ``STALE`` operations that have ended, and yet have places in these queues or are next there.
 
     Who stands further behind is next one day.
     """
