@@ -367,6 +367,17 @@ class TestBesideAnOlderRelease:
             keys = schema.tables(store._location)["{queue_keys}"]
             assert sql.execute(f"SELECT key FROM {keys}".encode()).fetchall() == ([] if last else [("a",)])
 
+    def test_those_whom_it_ended_behind_each_other_are_in_nobodys_way(
+        self, ended: PostgresStore, sql: psycopg.Connection[tuple[object, ...]]
+    ) -> None:
+        """Also of the first ones nobody decides: they were READY never."""
+        table = ended._location.qualified
+        sql.execute(f"UPDATE {table} SET state = 'CANCELLED', outcome = 2 WHERE name = %s".encode(), [name_of(1)])
+        for _ in range(3):
+            ended.purge(now=NOW, limit=10)
+        assert next_in_line(ended) == [name_of(2)]
+        assert claim(ended, 2) == [2]
+
     def test_a_queue_about_which_somebody_decides_is_left_for_the_next_purge(
         self, ended: PostgresStore, sql: psycopg.Connection[tuple[object, ...]]
     ) -> None:

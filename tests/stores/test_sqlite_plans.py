@@ -345,9 +345,11 @@ def test_who_is_next_in_line_is_found_by_seeks(store: SqliteStore, name: str) ->
 
 def test_what_an_older_release_has_ended_is_looked_for_among_those_who_are_first(store: SqliteStore) -> None:
     with store._reading() as connection:
-        plan = _plan(connection, SQL["stale"], ())
+        plan = _plan(connection, SQL["stale"], (1.0,))
     assert "SCAN tickets USING INDEX tickets_held" in plan
     assert "SCAN tickets USING INDEX tickets_line" in plan
+    assert "queue_keys_wakes (queue=? AND wakes<?)" in plan
+    assert "tickets_keys (queue=? AND key=? AND standing=?)" in plan
     assert "SEARCH operations USING INDEX sqlite_autoindex_operations_1 (name=?)" in plan
 
 

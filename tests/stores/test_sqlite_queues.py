@@ -65,6 +65,19 @@ def test_what_it_ended_in_line_is_in_nobodys_way(store: SqliteStore, last: bool)
     assert keys(store) == ([] if last else ["a"])
 
 
+def test_those_whom_it_ended_behind_each_other_are_in_nobodys_way(store: SqliteStore) -> None:
+    """Also of the first ones nobody decides: they were READY never."""
+    bounded(store, per_key=1)
+    create_all(store, *(seated(n, "a") for n in range(4)))
+    assert claim(store, 0) == [0]
+    with store._writing() as connection:
+        connection.execute("UPDATE operations SET state = 'CANCELLED', outcome = 2 WHERE name <> ?", (name_of(3),))
+    for _ in range(3):
+        store.purge(now=NOW, limit=10)
+    assert next_in_line(store) == [name_of(3)]
+    assert claim(store, 3) == [3]
+
+
 @pytest.mark.parametrize("left", [[], ["a"]])
 def test_a_key_in_which_nobody_is_left_is_forgotten(store: SqliteStore, left: list[str]) -> None:
     """And nobody looks at it: it would stand in the way of others whose time has come."""

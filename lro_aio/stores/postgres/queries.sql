@@ -427,13 +427,18 @@ CROSS JOIN LATERAL (
 ) AS counted ORDER BY t.standing = 2, t.priority, t.turn, t.number;
 
 -- :name stale
--- Places that an older release did not give back, and those who are next although it has ended them: it does not know
--- of queues. Who stands further behind is next one day.
+-- Places that an older release did not give back, and those who are next, or among the first of a key whose time has
+-- come, although it has ended them: it does not know of queues. Who stands further behind is first one day.
 WITH stale AS (
     SELECT t.uid, t.queue FROM (
         SELECT uid, queue, name FROM {tickets} WHERE standing = 2
         UNION ALL
         SELECT uid, queue, name FROM {tickets} WHERE standing = 1
+        UNION ALL
+        SELECT first.uid, k.queue, first.name FROM {queue_keys} AS k CROSS JOIN LATERAL (
+            SELECT w.uid, w.name FROM {tickets} AS w WHERE w.queue = k.queue AND w.key = k.key AND w.standing = 0
+            ORDER BY w.priority, w.turn, w.number LIMIT 16
+        ) AS first WHERE k.wakes <= %(now)b
     ) AS t WHERE NOT EXISTS (
         SELECT FROM {table} AS o WHERE o.name = t.name AND o.outcome = 0 AND (
             t.uid = convert_to(o.uid, 'UTF8')
