@@ -242,19 +242,18 @@ def test_all_keys_are_woken_however_many_they_are(spanner_database, open_store, 
     assert len(next_in_line(store)) == 5
 
 
-@pytest.mark.not_on_emulator("it has no fault points")
 @pytest.mark.parametrize("declared", [False, True])
 def test_limits_that_are_said_again_wake_those_whom_the_first_time_did_not_reach(
-    fake, open_store, monkeypatch, declared
+    spanner_database, open_store, monkeypatch, declared
 ):
     """The limits are committed, and then Spanner does not answer: whoever said them says them again."""
     monkeypatch.setattr(queues, "WOKEN", 2)
-    store = open_store(f"{fake.url}&timeout=1")
+    store = open_store(spanner_database())
     turns, sleeping = iter(range(9)), queues._sleeping
 
     def second_fails(*args):
         if next(turns) == 1:
-            fake.fail("Commit", grpc.StatusCode.UNAVAILABLE, times=1_000)
+            raise lro.StoreUnavailableError("a fault of the test")
         return sleeping(*args)
 
     bounded(store, per_key=1)
@@ -270,7 +269,6 @@ def test_limits_that_are_said_again_wake_those_whom_the_first_time_did_not_reach
     monkeypatch.setattr(queues, "_sleeping", second_fails)
     with pytest.raises(lro.StoreUnavailableError):
         change(NOW)
-    fake.fail("Commit", grpc.StatusCode.UNAVAILABLE, times=0)
     assert len(next_in_line(store)) == 2
     change(NOW + 1)
     assert len(next_in_line(store)) == 5
@@ -386,6 +384,22 @@ def test_what_a_release_without_queues_ended_in_line_is_in_nobodys_way(variant, 
         next_in_line(store)
         assert (next_in_line(store), status(store).waiting) == ([name_of(2)], 1)
         assert claim(store, 2) == [2]
+
+
+@pytest.mark.not_on_emulator("another program writes to the fake alone")
+def test_those_whom_it_ended_behind_a_row_that_was_removed_are_in_nobodys_way(fake, store):
+    """Nobody made them the next of their key."""
+    bounded(store, per_key=1)
+    create_all(store, *(seated(n, "a") for n in range(4)))
+    assert claim(store, 0) == [0]
+    for number in (1, 2):
+        end_without_queues(fake, number, "proto")
+    fake.write("Operations", "delete", ["key"], [[name_of(0)]])
+    for _ in range(2):
+        store._floors.stale = floors.Rarely(lambda: math.inf)
+        next_in_line(store)
+    assert next_in_line(store) == [name_of(3)]
+    assert claim(store, 3) == [3]
 
 
 @pytest.mark.not_on_emulator("another program writes to the fake alone")

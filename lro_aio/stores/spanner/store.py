@@ -331,21 +331,21 @@ class SpannerStore(Store):
         lines = queues.Lines(execute(queue_queries.served(table, handlers, now)), now, limit)
         found = lines.look(routes, execute(lines.wanted(table)) if lines.free else (), read)
         if lines.waited and self._floors.stale.due():
-            self._give_back(lines.waited)
+            self._give_back(lines.waited, now)
         return found
 
-    def _give_back(self, waited: Sequence[str]) -> None:
+    def _give_back(self, waited: Sequence[str], now: float) -> None:
         """Give back what a program that knows of no queues has left in these. What fails is tried another time."""
         connection, writer = self._opened()
         budget = connection.budget(GIVE_BACK_TIMEOUT)
         table = self._location.table
+        ask = partial(connection.query, budget=budget, tag="lro-line", priority=LOW)
         try:
-            for statement, mend in (
-                (queue_queries.stale(table, waited), queues.give_back),
-                (queue_queries.stranded(table, waited), queues.wake_stranded),
-            ):
-                found = connection.query(statement, budget=budget, tag="lro-line", priority=LOW)
-                mend(writer, [row.values[0].string_value for row in found], budget)
+            ((near, first),) = (row.values for row in ask(queue_queries.stale(table, waited, now)))
+            ended = [name.string_value for name in (*near.list_value.values, *first.list_value.values)]
+            queues.give_back(writer, ended, budget)
+            stranded = ask(queue_queries.stranded(table, waited))
+            queues.wake_stranded(writer, [row.values[0].string_value for row in stranded], budget)
         except StoreUnavailableError as exc:
             logger.warning("places that were left are kept for now: %s", exc, extra=event("left_places_kept"))
         except Exception:  # whoever asks who is next has an answer already
