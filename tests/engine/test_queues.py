@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import math
 from collections import Counter
 from datetime import timedelta
 
@@ -13,7 +12,7 @@ import lro_aio as lro
 from lro_aio.core.record import State
 from lro_aio.testing import FaultyStore
 
-from ..waiting import PATIENCE, all_blocked, until
+from ..waiting import all_blocked, until
 from .over_stores import OVER_STORES
 
 pytestmark = [pytest.mark.usefixtures("queues"), OVER_STORES]
@@ -574,31 +573,3 @@ async def test_a_client_opens_though_the_store_does_not_answer_for_its_queues(op
     await lro_clock.advance(60)
     assert await op.result() == "x"
     assert [queue.name for queue in await client.queues.list()] == ["q"]
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize("method", ["line", "change_queue"])
-@pytest.mark.parametrize("error", [OverflowError, lambda: lro.StoreUnavailableError("a fault of the test")])
-async def test_queues_that_cannot_be_read_keep_nothing_that_is_due_from_going_on(
-    open_client, store, lro_clock, caplog, method, error
-):
-    client = await open_client(store)
-    work = Work(client, lro.Queue("q", running=1))
-
-    @client.handler("sleeper", response=str)
-    async def sleeper(op):
-        await op.wait(sleep=600)
-        return "rested"
-
-    waits = await client.start("work", "a")
-    await until(lambda: work.running == ["a"])
-    second, op = await client.start("work", "b"), await client.start("sleeper")
-    await settled(lro_clock)
-    store.fail(method, times=math.inf, error=error)
-    await lro_clock.advance(600)
-    assert await op.result(timeout=PATIENCE) == "rested"
-    assert {"queues_unavailable", "queues_failed"} & {getattr(record, "event", "") for record in caplog.records}
-    store.fail(method, times=0)
-    work.end("a", "b")
-    await lro_clock.advance(1)
-    assert await asyncio.gather(waits, second) == ["a", "b"]
