@@ -27,6 +27,9 @@ __all__ = [
     "whole",
 ]
 
+MOST_ROWS = 1_000_000_000
+"""Rows that one pass may ask for: databases take no number of any size."""
+
 Duration = float | timedelta
 """A length of time: seconds, or a timedelta."""
 
@@ -49,14 +52,21 @@ def seconds(value: Duration, name: str, *, positive: bool = False) -> float:
     return float(value)
 
 
-def whole(value: object, name: str) -> int:
+def whole(value: object, name: str, *, most: int | None = None) -> int:
     """Return a whole number of 1 or more.
+
+    Args:
+        value: What was given.
+        name: What it is, for the error.
+        most: The greatest that makes sense; None: any that there is.
 
     Raises:
         ValueError: It is anything else.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{name} must be a whole number of 1 or more, not {value!r}")
+    if most is not None and value > most:  # its digits may be more than can be printed
+        raise ValueError(f"{name} must be a whole number of at most {most:,}")
     return value
 
 
@@ -89,9 +99,9 @@ class _Seconds:
             value = seconds(getattr(self, name), f"{type(self).__name__}.{name}", positive=positive)
             object.__setattr__(self, name, value)
 
-    def _counts(self, *names: str) -> None:
+    def _counts(self, *names: str, most: int | None = None) -> None:
         for name in names:
-            whole(getattr(self, name), f"{type(self).__name__}.{name}")
+            whole(getattr(self, name), f"{type(self).__name__}.{name}", most=most)
 
     def _growth(self, multiplier: float, jitter: float) -> None:
         if not (math.isfinite(multiplier) and multiplier >= 1):
@@ -199,7 +209,7 @@ class SweepPolicy(_Seconds):
 
     def __post_init__(self) -> None:
         self._durations("interval")
-        self._counts("batch", "purge_batch")
+        self._counts("batch", "purge_batch", most=MOST_ROWS)
 
 
 @dataclass(frozen=True, slots=True)

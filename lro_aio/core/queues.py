@@ -30,6 +30,12 @@ __all__ = [
 LIVES = 600.0
 """Seconds for which what a process declared of a queue holds, unless it says so again or takes it back."""
 
+MOST_PLACES = 1_000_000_000
+"""Places, or starts in a time, that a queue may allow: more is no limit, and databases take no number of any size."""
+
+LEAST_PERIOD, MOST_PERIOD = 0.001, 10 * 366 * 86_400.0
+"""Seconds that a rate may count its starts for."""
+
 MAX_KEY = 256
 """Characters of a queue key."""
 
@@ -46,8 +52,11 @@ class Rate:
     """Seconds, or a timedelta."""
 
     def __post_init__(self) -> None:
-        whole(self.count, "count")
-        object.__setattr__(self, "per", seconds(self.per, "per", positive=True))
+        whole(self.count, "count", most=MOST_PLACES)
+        per = seconds(self.per, "per", positive=True)
+        if not LEAST_PERIOD <= per <= MOST_PERIOD:
+            raise ValueError(f"per must be from {LEAST_PERIOD:g} s to ten years, not {per:g} s")
+        object.__setattr__(self, "per", per)
 
     @property
     def period(self) -> float:
@@ -72,7 +81,7 @@ class Bounds:
         for name in ("running", "per_key"):
             value = getattr(self, name)
             if value is not None:
-                whole(value, name)
+                whole(value, name, most=MOST_PLACES)
         for name in ("rate", "rate_per_key"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, Rate):
@@ -86,12 +95,18 @@ class Bounds:
 
     @classmethod
     def from_json(cls, text: str) -> Bounds:
-        """The bounds of a text; what a newer release has put there is ignored."""
+        """The bounds of a text; what a newer release has put there is ignored.
+
+        What an older one let be larger than makes sense is the most that does: nobody could handle the queue else.
+        """
         known = {item.name for item in fields(cls)}
         found: dict[str, Any] = {name: value for name, value in json.loads(text).items() if name in known}
         for name, value in found.items():
             if isinstance(value, list):
-                found[name] = Rate(*value)
+                count, per = value
+                found[name] = Rate(min(count, MOST_PLACES), per=min(max(per, LEAST_PERIOD), MOST_PERIOD))
+            elif value is not None:
+                found[name] = min(value, MOST_PLACES)
         return cls(**found)
 
     @classmethod

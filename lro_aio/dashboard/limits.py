@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from lro_aio.core.queues import Bounds, Rate
+from lro_aio.core.queues import MOST_PLACES, Bounds, Rate
 from lro_aio.servers.errors import invalid
 
 __all__ = ["LIMITS", "read_limits", "texts_of"]
@@ -46,4 +46,4 @@ def _value(name: str, text: str) -> int | Rate | None:
         return Rate(int(count), per=float(per))
     except ValueError as exc:
         wants = "200/60, which is 200 starts in 60 seconds," if name.startswith("rate") else "a whole number"
-        raise invalid(name, f"must be {wants} of 1 or more, or empty, not {text[:40]!r}") from exc
+        raise invalid(name, f"must be {wants} of 1 to {MOST_PLACES:,}, or empty, not {text[:40]!r}") from exc

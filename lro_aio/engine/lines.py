@@ -191,6 +191,12 @@ class Lines:
                     exc,
                     extra=event("queue_not_taken_back"),
                 )
+            except Exception:  # whatever it is, the client has to close
+                logger.exception(
+                    "what was declared of queue %r holds for some minutes more",
+                    name,
+                    extra=event("queue_not_taken_back"),
+                )
         self._declared.clear()
 
     async def _change(self, name: str, change: Callable[[QueueTerms], QueueTerms]) -> tuple[QueueTerms, QueueTerms]:
@@ -198,9 +204,9 @@ class Lines:
 
     async def look(self, now: float, limit: int) -> Look:
         """Who is next in line for the handlers here; nobody where none has a queue."""
+        await self.declare()  # what was registered since, and what was said long ago
         if not self.any or limit <= 0 or self._rows.store.no_queues_reason:
             return Look([])
-        await self.declare()  # what was registered since
         routes = self._runnable.routes()
         return await self._rows.call(partial(self._rows.store.line, now=now, routes=routes, limit=limit), Work.SWEEP)
 

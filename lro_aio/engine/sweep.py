@@ -211,7 +211,6 @@ class Sweeper:
             if overdue is not None:
                 await self._report_unknown(unknown, overdue)
                 await self._standstill.look()
-                await self._lines.declare()
                 await self._purge()
             return self._next_pass(look)
 
@@ -312,9 +311,7 @@ class Sweeper:
             look = await self._ask(now=now, routes=self._runnable.routes(), limit=self._limit, own=own, overdue=overdue)
             self._evidence.bury(look.dead)
             self._behind = len(look.due) >= self._limit
-            line = await self._lines.look(now, self._limit)
-            await self._lines.call(line.called)
-            look = _with_line(look, line)
+            look = _with_line(look, await self._next_in_line(now))
             if self._observing is not None:
                 self._observing.swept(look.due, now)
             self._found.update(record.name for record in look.due)
@@ -325,6 +322,22 @@ class Sweeper:
         finally:
             self._changed = None
         return look
+
+    async def _next_in_line(self, now: float) -> Look:
+        """Who is next in line. Where that cannot be told it is asked again, and what is due is handled all the same."""
+        again = STUCK_DELAY
+        try:
+            line = await self._lines.look(now, self._limit)
+            await self._lines.call(line.called)
+        except StoreUnavailableError as exc:
+            logger.warning("the queues are looked at again: %s", exc, extra=event("queues_unavailable"))
+            again = max(again, exc.retry_after or 0.0)
+        except Exception as exc:  # sleeps, retries and takeovers need no queue
+            if self._repeats.first(repr(exc)):
+                logger.exception("the queues are looked at again", extra=event("queues_failed"))
+        else:
+            return line
+        return Look([], now + again)
 
     def _to_handle(self, due: list[Record], now: float) -> list[Record]:
         """Those of the due rows that are still due, and that this process does not handle already."""

@@ -71,6 +71,8 @@ def test_get_tells_where_an_operation_stands(lro, store):
         (("set", "model-api", "--running", "0"), 2, "running must be"),
         (("set", "model-api", "--running", "many"), 2, "--running many is no limit"),
         (("set", "model-api", "--rate", "5"), 2, "--rate 5 is no limit"),
+        (("set", "model-api", "--rate", "9223372036854775808/60"), 2, "count must be a whole number of at most"),
+        (("set", "model-api", "--per-key", "9223372036854775808"), 2, "per_key must be a whole number of at most"),
         (("set", "model-api"), 2, "give limits, or --unset"),
     ],
 )

@@ -459,6 +459,11 @@ def test_between_two_turns_of_a_key_no_other_has_more_than_two(keys: list[int]) 
         lambda: Rate(0, per=1),
         lambda: Rate(1, per=0),
         lambda: Rate(1, per=float("inf")),
+        lambda: Queue("q", running=10**9 + 1),
+        lambda: Queue("q", per_key=2**63),
+        lambda: Rate(10**5000, per=1),
+        lambda: Rate(1, per=1e12),
+        lambda: Rate(1, per=1e-300),
         lambda: check_key("k" * 257),
         lambda: check_key(""),
         lambda: check_key("\ud800"),
@@ -485,3 +490,12 @@ def test_the_strictest_of_two_releases_holds_until_one_is_gone_or_somebody_sets_
     assert terms.declare("new", new, NOW + 601).bounds == new
     assert replace(terms, override=Bounds(running=9)).bounds == Bounds(running=9)
     assert QueueTerms.declared_of(terms.declared_json()) == terms.declared
+
+
+def test_what_an_older_release_stored_beyond_all_sense_is_read_as_the_most_that_makes_some() -> None:
+    stored = '{"running":9223372036854775808,"rate":[36893488147419103232,60.0],"rate_per_key":[1,1e+300]}'
+    read = Bounds.from_json(stored)
+    assert (read.running, read.rate) == (10**9, Rate(10**9, per=60))
+    assert read.rate_per_key is not None
+    assert read.rate_per_key.period < 1e10
+    assert Bounds.from_json(read.to_json()) == read

@@ -203,6 +203,9 @@ async def test_what_is_declared_holds_again_by_one_button(site: Site) -> None:
         ("rate", "200/0"),
         ("rate", "200/inf"),
         ("rate_per_key", "1.5/2"),
+        ("running", "9223372036854775808"),
+        ("rate", "9223372036854775808/60"),
+        ("rate", "1/1e300"),
     ],
 )
 async def test_a_limit_that_makes_no_sense_is_kept_in_the_form(site: Site, name: str, text: str) -> None:

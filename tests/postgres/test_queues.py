@@ -15,7 +15,7 @@ import pytest
 
 import lro_aio as lro
 from lro_aio.core.change import Change
-from lro_aio.core.queues import Bounds
+from lro_aio.core.queues import Bounds, Rate
 from lro_aio.core.record import Record, Seat, State
 from lro_aio.core.step_places import Take
 from lro_aio.stores import _sql
@@ -241,6 +241,20 @@ def test_what_expires_leaves_no_ticket(store: PostgresStore) -> None:
     assert claim(store, 1) == [1]
 
 
+def test_limits_that_an_older_release_let_be_too_large_hold_nobody_up(
+    store: PostgresStore, broom: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    bounded(store, rate=Rate(1, per=60), rate_per_key=Rate(1, per=60))
+    create_all(store, seated(0, "a"), seated(1, "a"))
+    too_large = f'{{"running":{2**63},"rate":[{2**63},60],"rate_per_key":[{2**65},1]}}'
+    broom.execute("UPDATE operations_queues SET bounds = %s, override = %s", (too_large, too_large))
+    assert next_in_line(store) == [name_of(0)]
+    assert claim(store, 0, 1) == [0, 1]
+    finish(store, 0)
+    store.change_queue("q", lambda terms: replace(terms, override=None))
+    assert status(store).bounds == Bounds(rate=Rate(1, per=60), rate_per_key=Rate(1, per=60))
+
+
 class TestBesideAnOlderRelease:
     """It was there before there were queues, has the table open, and writes as it always did."""
 
@@ -331,6 +345,38 @@ class TestBesideAnOlderRelease:
         keys = schema.tables(ended._location)["{queue_keys}"]
         assert sql.execute(f"SELECT key FROM {keys}".encode()).fetchall() == [("a",)]
         assert claim(ended, 1, 2) == [1]
+
+    @pytest.mark.parametrize("last", [False, True])
+    def test_what_it_ended_in_line_is_in_nobodys_way(
+        self, older: str, sql: psycopg.Connection[tuple[object, ...]], last: bool
+    ) -> None:
+        """Its turn comes, and nobody takes it; where nobody else waits there, its key is forgotten."""
+        with closing(PostgresStore(older)) as store:
+            store.open()
+            bounded(store, per_key=1)
+            create_all(store, *(seated(n, "a") for n in range(2 if last else 3)))
+            assert claim(store, 0) == [0]
+            table = store._location.qualified
+            sql.execute(f"UPDATE {table} SET state = 'CANCELLED', outcome = 2 WHERE name = %s".encode(), [name_of(1)])
+            finish(store, 0)
+            assert next_in_line(store) == []
+            store.purge(now=NOW, limit=10)
+            assert next_in_line(store) == ([] if last else [name_of(2)])
+            assert status(store).waiting == (0 if last else 1)
+            store.purge(now=NOW + 1, limit=10)
+            keys = schema.tables(store._location)["{queue_keys}"]
+            assert sql.execute(f"SELECT key FROM {keys}".encode()).fetchall() == ([] if last else [("a",)])
+
+    def test_those_whom_it_ended_behind_each_other_are_in_nobodys_way(
+        self, ended: PostgresStore, sql: psycopg.Connection[tuple[object, ...]]
+    ) -> None:
+        """Also of the first ones nobody decides: they were READY never."""
+        table = ended._location.qualified
+        sql.execute(f"UPDATE {table} SET state = 'CANCELLED', outcome = 2 WHERE name = %s".encode(), [name_of(1)])
+        for _ in range(3):
+            ended.purge(now=NOW, limit=10)
+        assert next_in_line(ended) == [name_of(2)]
+        assert claim(ended, 2) == [2]
 
     def test_a_queue_about_which_somebody_decides_is_left_for_the_next_purge(
         self, ended: PostgresStore, sql: psycopg.Connection[tuple[object, ...]]

@@ -242,6 +242,38 @@ def test_all_keys_are_woken_however_many_they_are(spanner_database, open_store, 
     assert len(next_in_line(store)) == 5
 
 
+@pytest.mark.parametrize("declared", [False, True])
+def test_limits_that_are_said_again_wake_those_whom_the_first_time_did_not_reach(
+    spanner_database, open_store, monkeypatch, declared
+):
+    """The limits are committed, and then Spanner does not answer: whoever said them says them again."""
+    monkeypatch.setattr(queues, "WOKEN", 2)
+    store = open_store(spanner_database())
+    turns, sleeping = iter(range(9)), queues._sleeping
+
+    def second_fails(*args):
+        if next(turns) == 1:
+            raise lro.StoreUnavailableError("a fault of the test")
+        return sleeping(*args)
+
+    bounded(store, per_key=1)
+    create_all(store, *(seated(n, f"k{n % 5}") for n in range(10)))
+    assert len(claim(store, *range(10))) == 5
+
+    def change(now):
+        if declared:
+            store.change_queue("q", lambda terms: terms.declare("a", Bounds(per_key=2), now))
+        else:
+            store.change_queue("q", lambda terms: replace(terms, override=Bounds(per_key=2)))
+
+    monkeypatch.setattr(queues, "_sleeping", second_fails)
+    with pytest.raises(lro.StoreUnavailableError):
+        change(NOW)
+    assert len(next_in_line(store)) == 2
+    change(NOW + 1)
+    assert len(next_in_line(store)) == 5
+
+
 # Faults
 
 
@@ -337,6 +369,40 @@ def test_places_of_what_a_release_without_queues_ended_come_back_once_in_a_while
 
 
 @pytest.mark.not_on_emulator("another program writes to the fake alone")
+@both_variants
+def test_what_a_release_without_queues_ended_in_line_is_in_nobodys_way(variant, open_store):
+    """Its turn comes, and nobody takes it."""
+    with FakeSpanner(variant=variant) as fake:
+        store = open_store(fake.url)
+        bounded(store, per_key=1)
+        create_all(store, *(seated(n, "a") for n in range(3)))
+        assert claim(store, 0) == [0]
+        end_without_queues(fake, 1, variant)
+        finish(store, 0)
+        assert next_in_line(store) == []
+        store._floors.stale = floors.Rarely(lambda: math.inf)
+        next_in_line(store)
+        assert (next_in_line(store), status(store).waiting) == ([name_of(2)], 1)
+        assert claim(store, 2) == [2]
+
+
+@pytest.mark.not_on_emulator("another program writes to the fake alone")
+def test_those_whom_it_ended_behind_a_row_that_was_removed_are_in_nobodys_way(fake, store):
+    """Nobody made them the next of their key."""
+    bounded(store, per_key=1)
+    create_all(store, *(seated(n, "a") for n in range(4)))
+    assert claim(store, 0) == [0]
+    for number in (1, 2):
+        end_without_queues(fake, number, "proto")
+    fake.write("Operations", "delete", ["key"], [[name_of(0)]])
+    for _ in range(2):
+        store._floors.stale = floors.Rarely(lambda: math.inf)
+        next_in_line(store)
+    assert next_in_line(store) == [name_of(3)]
+    assert claim(store, 3) == [3]
+
+
+@pytest.mark.not_on_emulator("another program writes to the fake alone")
 def test_who_stood_behind_a_row_that_another_program_removed_goes_on(fake, store):
     """Its tickets go with it, and nobody decides about its key."""
     bounded(store, per_key=1)
@@ -366,6 +432,29 @@ def test_places_that_were_left_are_looked_for_every_ten_minutes_where_somebody_w
             assert next_in_line(store) == []
         made.append(calls.made["ExecuteSql"])
     assert made == [1, 1, 1, 3, 1, 1]
+
+
+@pytest.mark.not_on_emulator("it has no fault points")
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INVALID_ARGUMENT])
+@pytest.mark.parametrize("method", ["ExecuteSql", "Commit"])
+def test_who_is_next_is_told_though_places_that_were_left_cannot_be_given_back(method, code, open_store, caplog):
+    """It is a line in the log, and takes little of the time of the call."""
+    with FakeSpanner(variant="bytes") as fake:
+        store = open_store(f"{fake.url}&timeout=0.5")
+        bounded(store, running=2)
+        create_all(store, *(seated(n) for n in range(3)))
+        assert claim(store, 0) == [0]
+        end_without_queues(fake, 0, "bytes")
+
+        def moments():
+            yield 0.0
+            fake.fail(method, code, times=1_000)  # from when it is looked for
+            yield math.inf
+
+        store._floors.stale = floors.Rarely(moments().__next__)
+        with caplog.at_level("WARNING", "lro_aio"):
+            assert next_in_line(store) == [name_of(1)]
+        assert [record.event for record in caplog.records] == ["left_places_kept"]
 
 
 @pytest.mark.not_on_emulator("it expires no rows")

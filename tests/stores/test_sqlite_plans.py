@@ -343,6 +343,16 @@ def test_who_is_next_in_line_is_found_by_seeks(store: SqliteStore, name: str) ->
     assert [step for step in plan if "TEMP B-TREE" in step or ("SCAN" in step and "json_each" not in step)] == []
 
 
+def test_what_an_older_release_has_ended_is_looked_for_among_those_who_are_first(store: SqliteStore) -> None:
+    with store._reading() as connection:
+        plan = _plan(connection, SQL["stale"], (1.0,))
+    assert "SCAN tickets USING INDEX tickets_held" in plan
+    assert "SCAN tickets USING INDEX tickets_line" in plan
+    assert "queue_keys_wakes (queue=? AND wakes<?)" in plan
+    assert "tickets_keys (queue=? AND key=? AND standing=?)" in plan
+    assert "SEARCH operations USING INDEX sqlite_autoindex_operations_1 (name=?)" in plan
+
+
 @pytest.mark.parametrize("name", ["tickets_of", "ahead"])
 def test_where_one_stands_is_found_without_a_walk_through_all_that_wait(store: SqliteStore, name: str) -> None:
     values = dict.fromkeys(("uid", "told", "queue", "most", "priority", "turn", "number"))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from lro_aio.core.queues import Bounds, Rate
 from lro_aio.stores.sqlite import SqliteStore, places
-from lro_aio.testing._store_queues import bounded, claim, next_in_line, seated, status, take
+from lro_aio.testing._store_queues import bounded, claim, finish, next_in_line, seated, status, take
 from lro_aio.testing._store_rows import NOW, create_all, name_of, row
 
 
@@ -45,6 +48,36 @@ def test_who_stands_behind_it_in_a_key_is_next(store: SqliteStore) -> None:
     assert claim(store, 1, 2) == [1]
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_what_it_ended_in_line_is_in_nobodys_way(store: SqliteStore, last: bool) -> None:
+    """Its turn comes, and nobody takes it; where nobody else waits there, its key is forgotten."""
+    bounded(store, per_key=1)
+    create_all(store, *(seated(n, "a") for n in range(2 if last else 3)))
+    assert claim(store, 0) == [0]
+    with store._writing() as connection:
+        connection.execute("UPDATE operations SET state = 'CANCELLED', outcome = 2 WHERE name = ?", (name_of(1),))
+    finish(store, 0)
+    assert next_in_line(store) == []
+    store.purge(now=NOW, limit=10)
+    assert next_in_line(store) == ([] if last else [name_of(2)])
+    assert status(store).waiting == (0 if last else 1)
+    store.purge(now=NOW + 1, limit=10)
+    assert keys(store) == ([] if last else ["a"])
+
+
+def test_those_whom_it_ended_behind_each_other_are_in_nobodys_way(store: SqliteStore) -> None:
+    """Also of the first ones nobody decides: they were READY never."""
+    bounded(store, per_key=1)
+    create_all(store, *(seated(n, "a") for n in range(4)))
+    assert claim(store, 0) == [0]
+    with store._writing() as connection:
+        connection.execute("UPDATE operations SET state = 'CANCELLED', outcome = 2 WHERE name <> ?", (name_of(3),))
+    for _ in range(3):
+        store.purge(now=NOW, limit=10)
+    assert next_in_line(store) == [name_of(3)]
+    assert claim(store, 3) == [3]
+
+
 @pytest.mark.parametrize("left", [[], ["a"]])
 def test_a_key_in_which_nobody_is_left_is_forgotten(store: SqliteStore, left: list[str]) -> None:
     """And nobody looks at it: it would stand in the way of others whose time has come."""
@@ -79,3 +112,16 @@ def test_who_stands_behind_what_it_removed_goes_on(
         store.purge(now=NOW, limit=10)
     assert next_in_line(store) == [name_of(4)]
     assert keys(store) == ["b", "c"]
+
+
+def test_limits_that_an_older_release_let_be_too_large_hold_nobody_up(store: SqliteStore) -> None:
+    bounded(store, rate=Rate(1, per=60), rate_per_key=Rate(1, per=60))
+    create_all(store, seated(0, "a"), seated(1, "a"))
+    too_large = f'{{"running":{2**63},"rate":[{2**63},60],"rate_per_key":[{2**65},1]}}'
+    with store._writing() as connection:
+        connection.execute("UPDATE queues SET bounds = ?, override = ?", (too_large, too_large))
+    assert next_in_line(store) == [name_of(0)]
+    assert claim(store, 0, 1) == [0, 1]
+    finish(store, 0)
+    store.change_queue("q", lambda terms: replace(terms, override=None))
+    assert status(store).bounds == Bounds(rate=Rate(1, per=60), rate_per_key=Rate(1, per=60))

@@ -230,12 +230,12 @@ SELECT pair.queue, pair.key,
 FROM pair LEFT JOIN {queue_keys} AS k ON k.queue = pair.queue AND k.key = pair.key WHERE pair.key <> '';
 
 -- :name queue_started
--- Behind the pairs: the first starts that a rate still counts.
+-- Behind the pairs: the first starts that a rate still counts. A count may be stored that is too large for a bigint.
 SELECT counted.queue, counted.key, s.number, s.time FROM (
-    SELECT q.name, '', q.starts - (nullif(q.bounds, '')::json #>> '{rate,0}')::bigint
+    SELECT q.name, '', q.starts - least((nullif(q.bounds, '')::json #>> '{rate,0}')::numeric, 1000000000)::bigint
     FROM line JOIN {queues} AS q ON q.name = line.queue
     UNION ALL
-    SELECT k.queue, k.key, k.starts - (nullif(q.bounds, '')::json #>> '{rate_per_key,0}')::bigint
+    SELECT k.queue, k.key, k.starts - least((nullif(q.bounds, '')::json #>> '{rate_per_key,0}')::numeric, 1000000000)::bigint
     FROM pair JOIN {queues} AS q ON q.name = pair.queue
     JOIN {queue_keys} AS k ON k.queue = pair.queue AND k.key = pair.key
 ) AS counted (queue, key, after) CROSS JOIN LATERAL (
@@ -336,7 +336,7 @@ SELECT {queue}, (SELECT count(*) FROM {tickets} AS t WHERE t.queue = q.name AND 
 SELECT q.name, s.number, s.time FROM {queues} AS q CROSS JOIN LATERAL (
     SELECT number, time FROM {queue_starts} AS started
     WHERE started.queue = q.name AND started.key = ''
-    AND started.number > q.starts - (nullif(q.bounds, '')::json #>> '{rate,0}')::bigint
+    AND started.number > q.starts - least((nullif(q.bounds, '')::json #>> '{rate,0}')::numeric, 1000000000)::bigint
     ORDER BY number LIMIT %(most)b
 ) AS s WHERE q.name = ANY(ARRAY(SELECT queue FROM line)) ORDER BY s.number;
 
@@ -427,9 +427,19 @@ CROSS JOIN LATERAL (
 ) AS counted ORDER BY t.standing = 2, t.priority, t.turn, t.number;
 
 -- :name stale
--- Places that an older release did not give back: it does not know of them.
+-- Places that an older release did not give back, and those who are next, or among the first of a key whose time has
+-- come, although it has ended them: it does not know of queues. Who stands further behind is first one day.
 WITH stale AS (
-    SELECT t.uid, t.queue FROM {tickets} AS t WHERE t.standing = 2 AND NOT EXISTS (
+    SELECT t.uid, t.queue FROM (
+        SELECT uid, queue, name FROM {tickets} WHERE standing = 2
+        UNION ALL
+        SELECT uid, queue, name FROM {tickets} WHERE standing = 1
+        UNION ALL
+        SELECT first.uid, k.queue, first.name FROM {queue_keys} AS k CROSS JOIN LATERAL (
+            SELECT w.uid, w.name FROM {tickets} AS w WHERE w.queue = k.queue AND w.key = k.key AND w.standing = 0
+            ORDER BY w.priority, w.turn, w.number LIMIT 16
+        ) AS first WHERE k.wakes <= %(now)b
+    ) AS t WHERE NOT EXISTS (
         SELECT FROM {table} AS o WHERE o.name = t.name AND o.outcome = 0 AND (
             t.uid = convert_to(o.uid, 'UTF8')
             OR substring(t.uid FOR octet_length(o.uid) + 1) = convert_to(o.uid, 'UTF8') || '\x0a'::bytea
@@ -438,7 +448,7 @@ WITH stale AS (
 )
 
 -- :name stale_queues
--- Behind those places.
+-- Behind those tickets.
 SELECT DISTINCT queue FROM stale;
 
 -- :name some_keys
@@ -458,7 +468,7 @@ SELECT queue, key, alone, place = %(most)b FROM seen WHERE alone OR place = %(mo
 SELECT name FROM {queues} WHERE name = ANY(%(queues)b::text[]) ORDER BY name FOR UPDATE SKIP LOCKED;
 
 -- :name remove_stale
--- Behind those places, of queues that are locked. Who waits in their keys, and in those that are given, is looked at once
+-- Behind those tickets, of queues that are locked. Who waits in their keys, and in those that are given, is looked at once
 -- more; a key without tickets is idle, as soon as its rate counts none of its starts.
 , gone AS (
     DELETE FROM {tickets} WHERE uid = ANY(ARRAY(
@@ -468,6 +478,7 @@ SELECT name FROM {queues} WHERE name = ANY(%(queues)b::text[]) ORDER BY name FOR
 ), touched AS (
     SELECT came.queue, came.key, EXISTS (
         SELECT FROM {tickets} AS t WHERE t.queue = came.queue AND t.key = came.key AND t.standing < 2
+        AND t.uid <> ALL(ARRAY(SELECT uid FROM gone))
     ) AS waits, EXISTS (
         SELECT FROM {tickets} AS t WHERE t.queue = came.queue AND t.key = came.key AND t.standing = 2
         AND t.uid <> ALL(ARRAY(SELECT uid FROM gone))

@@ -206,7 +206,7 @@ def purge(
         link.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
         removed = execute(link, texts["purge"], [now, limit])
         execute(link, texts["forget_idle"], {"now": now, "limit": limit})
-        stale = execute(link, texts["stale_queues"], None)
+        stale = execute(link, texts["stale_queues"], {"now": now})
         some = execute(link, texts["some_keys"], window)
         link.committing = True
         link.execute("COMMIT")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -21,12 +22,19 @@ ROLLBACK_TIMEOUT = 2.0
 
 
 class Budget:
-    """The time that one call of the store may take, and the pauses between its attempts."""
+    """The time that one call of the store may take, and the pauses between its attempts.
 
-    def __init__(self, location: Location, closing: threading.Event) -> None:
+    Args:
+        location: Of the store, with its timeout.
+        closing: Set when the store closes.
+        most: Seconds, where it is less than the store's timeout.
+    """
+
+    def __init__(self, location: Location, closing: threading.Event, most: float = math.inf) -> None:
         self._location = location
         self._closing = closing
-        self._end = time.monotonic() + location.timeout
+        self._whole = min(location.timeout, most)
+        self._end = time.monotonic() + self._whole
         self._pauses = 0
 
     @property
@@ -52,7 +60,7 @@ class Budget:
         left = self.left
         if left <= 0 or self._closing.is_set():
             raise unavailable(self._location, because) from because
-        return min(left, max(LEAST_ATTEMPT, left * share), self._location.timeout / 2)
+        return min(left, max(LEAST_ATTEMPT, left * share), self._whole / 2)
 
     def pause(self, asked: float | None, because: Exception) -> None:
         """Wait before the next attempt: as long as the server asks, if it does, and longer each time, with jitter.

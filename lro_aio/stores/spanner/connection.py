@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import math
 import os
 import threading
 import time
@@ -118,9 +119,9 @@ class Connection:
             else:
                 return
 
-    def budget(self) -> Budget:
-        """A new budget, for one call of the store."""
-        return Budget(self.location, self._closing)
+    def budget(self, most: float = math.inf) -> Budget:
+        """A new budget, for one call of the store, of so many seconds at most."""
+        return Budget(self.location, self._closing, most)
 
     def read(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from lro_aio.core.queueing import KNOWN_STARTS, Standing
+from lro_aio.core.queueing import KNOWN_STARTS, WINDOW, Standing
 from lro_aio.stores._places import KEYS as TOLD_KEYS
 from lro_aio.stores._places import MOST, RIPE, TOLD
 from lro_aio.stores.spanner.queries import EPOCH, Query, array_of
@@ -172,14 +172,26 @@ def counted(table: str, names: Sequence[str] | None) -> Query:
     return _among(Query(sql).wholes(standings=Standing).whole(most=MOST), names, "")
 
 
-def stale(table: str, queues: Iterable[str]) -> Query:
-    """The names of up to ``STALE`` operations that have ended, and have places in these queues all the same."""
-    sql = (
-        f"SELECT ended FROM UNNEST(@queues) AS w, UNNEST(ARRAY(SELECT t.key {_tickets(table, LINE.suffix)}"
-        f" WHERE t.Queue = w AND t.Standing = {int(Standing.HELD)} LIMIT @most)) AS name, UNNEST(ARRAY("
-        f"SELECT o.key FROM {quoted(table)} AS o WHERE o.key = name AND o.Outcome > 0)) AS ended LIMIT @stale"
+def stale(table: str, queues: Iterable[str], now: float) -> Query:
+    """Two arrays of names, each of up to ``STALE`` operations that have ended, and yet stand in these queues.
+
+    One of those that have places or are next, and one of those that are among the first of a key whose time has come.
+    Who stands further behind is first one day.
+    """
+    ended = f"UNNEST(ARRAY(SELECT o.key FROM {quoted(table)} AS o WHERE o.key = name AND o.Outcome > 0)) AS ended"
+    near = (
+        "SELECT ended FROM UNNEST(@queues) AS w, UNNEST(@standings) AS s,"
+        f" UNNEST(ARRAY(SELECT t.key {_tickets(table, LINE.suffix)}"
+        f" WHERE t.Queue = w AND t.Standing = s LIMIT @most)) AS name, {ended} LIMIT @stale"
     )
-    return Query(sql).texts(queues=queues).whole(most=MOST, stale=STALE)
+    heads = (
+        f"SELECT ended FROM UNNEST(@queues) AS w, UNNEST(ARRAY(SELECT k.QueueKey {_waking(table)}"
+        " WHERE k.Queue = w AND k.Wakes <= @now LIMIT @most)) AS one,"
+        f" UNNEST(ARRAY(SELECT t.key {_tickets(table, LINE.suffix)}"
+        f" WHERE t.Queue = w AND t.Standing = 0 AND t.QueueKey = one {_FIRST} @first)) AS name, {ended} LIMIT @stale"
+    )
+    query = Query(f"SELECT ARRAY({near}), ARRAY({heads})").texts(queues=queues).time(now=latest(now))
+    return query.whole(most=MOST, stale=STALE, first=WINDOW).wholes(standings=[Standing.READY, Standing.HELD])
 
 
 def stranded(table: str, queues: Iterable[str]) -> Query:

@@ -8,6 +8,7 @@ from typing import Any
 from google.protobuf import struct_pb2
 
 from lro_aio.core.change import Change
+from lro_aio.core.errors import StoreUnavailableError
 from lro_aio.core.queues import InLine, QueueStatus, QueueTerms
 from lro_aio.core.record import Record
 from lro_aio.ports import Look, Route
@@ -185,14 +186,26 @@ def standings(found: Rows, now: float) -> list[InLine]:
 
 
 def change_terms(
-    writer: Writer, name: str, change: Callable[[QueueTerms], QueueTerms], budget: Budget
+    writer: Writer,
+    name: str,
+    change: Callable[[QueueTerms], QueueTerms],
+    budget: Callable[[], Budget],
+    cut: set[str],
 ) -> tuple[QueueTerms, QueueTerms]:
     """Change what holds of a queue; gives what held before, and what holds now.
 
     Where its bounds have changed, all keys in which somebody waits are looked at once more: the first of them are woken
-    in the same transaction, more than ``WOKEN`` in others behind it. Who waits there goes on without that, with the
-    next change.
+    in the same transaction, more than ``WOKEN`` in others behind it. Where these fail, the bounds are committed all the
+    same: a change that is repeated, which changes nothing any more, wakes those who are left.
+
+    Args:
+        writer: Of the store.
+        name: Of the queue.
+        change: See above.
+        budget: Gives a new budget, for each of the transactions.
+        cut: The queues of which this process has not woken all; kept from one call to the next.
     """
+    again = name in cut
     table = QUEUES.name(writer.table)
 
     def decide(found: Sequence[struct_pb2.ListValue], ask: Ask) -> tuple[list[Any], tuple[QueueTerms, QueueTerms, int]]:
@@ -200,7 +213,7 @@ def change_terms(
         after = change(before)
         changed = [_written(writer, name, after, known=bool(found))]
         woken: list[Any] = []
-        if after.bounds != before.bounds:
+        if again or after.bounds != before.bounds or (found and after == before):
             woken = _sleeping(writer, name, ask)
             changed.append(_waking(writer, name, woken))
         return [mutation for mutation in changed if mutation is not None], (before, after, len(woken))
@@ -210,9 +223,14 @@ def change_terms(
         again = _written(writer, name, _terms(found[0].values), known=True)
         return ([again, _waking(writer, name, woken)] if woken else []), len(woken)
 
-    before, after, woken = writer.transact(_TERMS, [name], decide, budget, tag="lro-queues", table=table)
-    while woken >= WOKEN:
-        woken = writer.transact(_TERMS, [name], wake, budget, tag="lro-queues", table=table)
+    try:
+        before, after, woken = writer.transact(_TERMS, [name], decide, budget(), tag="lro-queues", table=table)
+        while woken >= WOKEN:
+            woken = writer.transact(_TERMS, [name], wake, budget(), tag="lro-queues", table=table)
+    except StoreUnavailableError:  # the bounds may be committed
+        cut.add(name)
+        raise
+    cut.discard(name)
     return before, after
 
 

@@ -41,6 +41,9 @@ __all__ = ["SpannerStore"]
 
 logger = logging.getLogger("lro_aio")
 
+GIVE_BACK_TIMEOUT = 3.0
+"""Seconds in which places that were left are looked for and given back: somebody waits for the answer meanwhile."""
+
 MANY = 1_000
 """Keys that may be more than one answer holds."""
 
@@ -104,6 +107,8 @@ class SpannerStore(Store):
         self._connection: Connection | None = None
         self._writer: Writer | None = None
         self._floors = Floors()
+        self._half_woken: set[str] = set()
+        """Queues of which other bounds were committed, and not all who wait there woken."""
         self._pid = 0
 
     @classmethod
@@ -326,11 +331,25 @@ class SpannerStore(Store):
         lines = queues.Lines(execute(queue_queries.served(table, handlers, now)), now, limit)
         found = lines.look(routes, execute(lines.wanted(table)) if lines.free else (), read)
         if lines.waited and self._floors.stale.due():
-            stale = execute(queue_queries.stale(table, lines.waited))
-            stranded = execute(queue_queries.stranded(table, lines.waited))
-            queues.give_back(writer, [row.values[0].string_value for row in stale], budget)
-            queues.wake_stranded(writer, [row.values[0].string_value for row in stranded], budget)
+            self._give_back(lines.waited, now)
         return found
+
+    def _give_back(self, waited: Sequence[str], now: float) -> None:
+        """Give back what a program that knows of no queues has left in these. What fails is tried another time."""
+        connection, writer = self._opened()
+        budget = connection.budget(GIVE_BACK_TIMEOUT)
+        table = self._location.table
+        ask = partial(connection.query, budget=budget, tag="lro-line", priority=LOW)
+        try:
+            ((near, first),) = (row.values for row in ask(queue_queries.stale(table, waited, now)))
+            ended = [name.string_value for name in (*near.list_value.values, *first.list_value.values)]
+            queues.give_back(writer, ended, budget)
+            stranded = ask(queue_queries.stranded(table, waited))
+            queues.wake_stranded(writer, [row.values[0].string_value for row in stranded], budget)
+        except StoreUnavailableError as exc:
+            logger.warning("places that were left are kept for now: %s", exc, extra=event("left_places_kept"))
+        except Exception:  # whoever asks who is next has an answer already
+            logger.exception("places that were left are kept for now", extra=event("left_places_kept"))
 
     def queues(self, *, now: float, names: Sequence[str] | None = None) -> Sequence[QueueStatus]:
         """How it goes with the queues: a statement, and one on an index, for no more than 10,000 who wait in each."""
@@ -353,11 +372,11 @@ class SpannerStore(Store):
         )
 
     def change_queue(self, name: str, change: Callable[[QueueTerms], QueueTerms]) -> tuple[QueueTerms, QueueTerms]:
-        """Change what holds of a queue, in one transaction of two calls, or three where that changes its bounds."""
+        """Change what holds of a queue, in one transaction of two calls, or three where keys are woken."""
         connection, writer = self._opened()
         if self.no_queues_reason:
             return super().change_queue(name, change)
-        return queues.change_terms(writer, name, change, connection.budget())
+        return queues.change_terms(writer, name, change, connection.budget, self._half_woken)
 
     def purge(self, *, now: float, limit: int) -> int:
         """Remove up to ``limit`` expired rows. Not needed if the table's row deletion policy does it."""

@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from lro_aio.core.queueing import KNOWN_STARTS, KeyRow, Places, QueueRow, Resettled, Standing, Ticket
+from lro_aio.core.queueing import KNOWN_STARTS, WINDOW, KeyRow, Places, QueueRow, Resettled, Standing, Ticket
 from lro_aio.core.queues import InLine, QueueStatus, QueueTerms
 from lro_aio.core.record import Record
 from lro_aio.ports import Look, Route
@@ -260,16 +260,23 @@ def forget_idle(connection: sqlite3.Connection, now: float, limit: int, after: t
     Returns:
         The same for the next time.
     """
-    stale = connection.execute(_SQL["stale"]).fetchall()
-    connection.executemany(_SQL["remove_ticket"], [(uid,) for uid, _, _ in stale])
+    for _ in range(WINDOW):  # behind one that was first of its key there may be another
+        stale = connection.execute(_SQL["stale"], (now,)).fetchall()
+        if not stale:
+            break
+        connection.executemany(_SQL["remove_ticket"], [(uid,) for uid, _, _ in stale])
+        _leave(connection, now, {(queue, key) for _, queue, key in stale if key})
     some = connection.execute(_SQL["some_keys"], (*after, LOOKED_AT)).fetchall()
-    left = {(queue, key) for _, queue, key in stale if key} | {(queue, key) for queue, key, alone in some if alone}
-    connection.executemany(_SQL["leave_key"], [{"now": now, "queue": queue, "key": key} for queue, key in left])
+    _leave(connection, now, {(queue, key) for queue, key, alone in some if alone})
     idle = connection.execute(_SQL["idle_keys"], (now, limit)).fetchall()
     if idle:
         connection.executemany(_SQL["remove_key"], idle)
         connection.executemany(_SQL["trim_starts"], [(*key, 2**62) for key in idle])
     return some[-1][:2] if len(some) == LOOKED_AT else ("", "")
+
+
+def _leave(connection: sqlite3.Connection, now: float, keys: Iterable[tuple[str, str]]) -> None:
+    connection.executemany(_SQL["leave_key"], [{"now": now, "queue": queue, "key": key} for queue, key in keys])
 
 
 def _queue_values(row: QueueRow) -> tuple[object, ...]:

@@ -247,8 +247,20 @@ SELECT queue, key FROM queue_keys INDEXED BY queue_keys_idle WHERE idle <= ? LIM
 DELETE FROM queue_keys WHERE queue = ? AND key = ?;
 
 -- :name stale
--- Places that an older release did not give back: it does not know of them.
-SELECT uid, queue, key FROM tickets INDEXED BY tickets_held WHERE standing = 2 AND NOT EXISTS (
+-- (now): places that an older release did not give back, and those who are next, or first of a key whose time has come,
+-- although it has ended them: it does not know of queues. Who stands further behind is first one day.
+SELECT uid, queue, key FROM (
+    SELECT uid, queue, key, name FROM tickets INDEXED BY tickets_held WHERE standing = 2
+    UNION ALL
+    SELECT uid, queue, key, name FROM tickets INDEXED BY tickets_line WHERE standing = 1
+    UNION ALL
+    SELECT uid, queue, key, name FROM tickets WHERE uid IN (
+        SELECT (
+            SELECT uid FROM tickets AS t INDEXED BY tickets_keys WHERE t.queue = k.queue AND t.key = k.key AND t.standing = 0
+            ORDER BY t.priority, t.turn, t.number LIMIT 1
+        ) FROM queues CROSS JOIN queue_keys AS k INDEXED BY queue_keys_wakes ON k.queue = queues.name AND k.wakes <= ?
+    )
+) AS tickets WHERE NOT EXISTS (
     SELECT 1 FROM operations WHERE operations.name = tickets.name AND outcome = 0
     AND (tickets.uid = operations.uid OR tickets.uid LIKE operations.uid || char(10) || '%')
 );
