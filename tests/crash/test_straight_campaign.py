@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
 import time
@@ -52,6 +53,8 @@ async def campaign(workers: Workers, store_url: str, *, seed: int, operations: i
         while left:
             assert time.monotonic() - began < DEADLINE, await told(client, left)
             await asyncio.sleep(EVERY)
+            if sending.done():
+                sending.result()
             if kills:
                 kills -= 1
                 victim = running.pop(dice.randrange(len(running)))
@@ -74,8 +77,17 @@ async def send_all(client: lro.Client, names: list[str], dice: random.Random) ->
     messages += dice.sample(messages, len(messages) // 2)
     dice.shuffle(messages)
     for name, number in messages:
-        await client.send(name, "go", number, message_id=f"m{number}")
+        await send(client, name, number)
         await asyncio.sleep(0.01)
+
+
+async def send(client: lro.Client, name: str, number: int) -> None:
+    """Send a message until the store has it: a busy one may not answer, and a repeat is the same message."""
+    while True:
+        with contextlib.suppress(lro.StoreUnavailableError):
+            await client.send(name, "go", number, message_id=f"m{number}")
+            return
+        await asyncio.sleep(EVERY)
 
 
 async def account(client: lro.Client, name: str) -> list[str]:
