@@ -62,6 +62,13 @@ def test_the_ends_of_months_and_leap_days():
     assert after("2026-01-01T00:00", "0 0 29 2 *", "UTC", count=2) == ["2028-02-29T00:00:00Z", "2032-02-29T00:00:00Z"]
 
 
+def test_a_cron_of_six_fields_begins_with_the_seconds():
+    assert after("2026-03-01T00:00:10Z", "*/20 * * * * *", "UTC", count=2) == [
+        "2026-03-01T00:00:20Z",
+        "2026-03-01T00:00:40Z",
+    ]
+
+
 def test_an_interval_counts_from_1970_whatever_the_zone():
     assert after("2026-01-01T00:00:01", "", every=900, count=2) == ["2026-01-01T00:15:00Z", "2026-01-01T00:30:00Z"]
 
