@@ -388,7 +388,7 @@ class Handlers:
     def find(self, handler: str | HandlerFunction) -> Handler | None:
         """By name, or by the decorated function. A bound method is the same each time. For the engine."""
         if isinstance(handler, str):
-            return self._by_name.get(handler) or self.named(handler)
+            return self.named(handler)
         if isinstance(handler, Registered):
             known = self.named(handler.handler.name)
             return known if known is not None and known.function == handler.handler.function else None

@@ -16,6 +16,7 @@ from google.cloud.spanner_admin_database_v1.services.database_admin.transports i
 from google.cloud.spanner_admin_instance_v1 import InstanceAdminClient
 from google.cloud.spanner_admin_instance_v1.services.instance_admin.transports import InstanceAdminGrpcTransport
 
+import lro_aio as lro
 from lro_aio.stores.spanner import schema
 from lro_aio.stores.spanner.location import Location
 
@@ -63,6 +64,22 @@ def spanner_database(request):
             return stack.enter_context(FakeSpanner(variant=variant)).url
 
         yield make
+
+
+@pytest.fixture
+def open_store():
+    """``open_store(url)``: an open store, closed at the end."""
+    opened = []
+
+    def make(url):
+        store = lro.SpannerStore.from_url(url)
+        store.open()
+        opened.append(store)
+        return store
+
+    yield make
+    for store in opened:
+        store.close()
 
 
 @pytest.fixture

@@ -41,22 +41,6 @@ def appending(number, *keys):
     return Change(name_of(number), lambda record: record, appends=entries)
 
 
-@pytest.fixture
-def open_store():
-    """``open_store(url)``: an open store, closed at the end."""
-    opened = []
-
-    def make(url):
-        store = lro.SpannerStore.from_url(url)
-        store.open()
-        opened.append(store)
-        return store
-
-    yield make
-    for store in opened:
-        store.close()
-
-
 class Calls:
     """The calls that one block makes."""
 

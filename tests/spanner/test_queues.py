@@ -58,22 +58,6 @@ def end_without_queues(fake, number, variant):
 
 
 @pytest.fixture
-def open_store():
-    """``open_store(url)``: an open store, closed at the end."""
-    opened = []
-
-    def make(url):
-        store = lro.SpannerStore.from_url(url)
-        store.open()
-        opened.append(store)
-        return store
-
-    yield make
-    for store in opened:
-        store.close()
-
-
-@pytest.fixture
 def fake():
     with FakeSpanner() as running:
         yield running

@@ -286,12 +286,7 @@ class Connection:
                     raise AbortedError(retry_delay(exc)) from exc
                 if kind is Kind.SESSION:
                     raise SessionLostError from exc
-                if kind is Kind.REFUSED:
-                    raise
-                if kind is Kind.SETUP:
-                    raise unavailable(self.location, exc) from exc
-                last = exc
-                budget.pause(retry_delay(exc), exc)
+                last = self._again(exc, budget)
             except ValueError as exc:
                 raise StoreUnavailableError(f"{self.location.url} was closed while the call was under way") from exc
             else:
@@ -461,19 +456,23 @@ class Connection:
                 )
             except GoogleAPICallError as exc:
                 self._over(request.session, exc, owned=session is not None)
-                kind = kind_of(exc)
-                if kind is Kind.ABORTED and session is not None:
+                if kind_of(exc) is Kind.ABORTED and session is not None:
                     raise AbortedError(retry_delay(exc)) from exc
-                if kind is Kind.REFUSED:
-                    raise
-                if kind is Kind.SETUP:
-                    raise unavailable(self.location, exc) from exc
-                last = exc
-                budget.pause(retry_delay(exc), exc)
+                last = self._again(exc, budget)
             except ValueError as exc:  # what gRPC raises if the channel was closed in the meantime
                 raise StoreUnavailableError(f"{self.location.url} was closed while the call was under way") from exc
             else:
                 return type(response).pb(response)
+
+    def _again(self, exc: GoogleAPICallError, budget: Budget) -> GoogleAPICallError:
+        """Wait for the next attempt, where another may end better; gives why it is made."""
+        kind = kind_of(exc)
+        if kind is Kind.REFUSED:
+            raise exc
+        if kind is Kind.SETUP:
+            raise unavailable(self.location, exc) from exc
+        budget.pause(retry_delay(exc), exc)
+        return exc
 
     def _over(self, session: str, exc: GoogleAPICallError, *, owned: bool) -> None:
         if kind_of(exc) is Kind.SESSION:
