@@ -36,12 +36,16 @@ async def test_a_run_leaves_no_circle(client, handlers, handler):
             await run()
         await client.engine.batcher.settle()
 
+    async def garbage() -> int:
+        gc.collect()
+        await run_many()
+        return gc.collect()
+
     await run_many()
-    gc.collect()
     gc.disable()
     try:
-        await run_many()
-        found = gc.collect()
+        # What an earlier test left behind may become garbage in between: once, while a circle of a run shows each time.
+        found = [await garbage() for _ in range(3)]
     finally:
         gc.enable()
-    assert found < MANY
+    assert min(found) < MANY, found
