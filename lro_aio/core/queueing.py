@@ -472,6 +472,11 @@ class Places:
             return None
         return Starts(rate, number, self._reader.starts(queue, key, number - rate.count))
 
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing was asked for: there is nothing to store, as in most transactions."""
+        return not self._stored and not self._lines
+
     def tickets(self) -> dict[str, Ticket | None]:
         """What is to be stored of tickets, by uid; None: nothing any more."""
         return {uid: ticket for uid, ticket in self._tickets.items() if ticket != self._stored[uid]}

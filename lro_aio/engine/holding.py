@@ -138,6 +138,20 @@ class Holding:
         in_handler: Whether the handler's own code has it, and may suspend.
     """
 
+    # What most holdings never have any other value of is the class's own: an object less to fill for each of them.
+    children: Sequence[operations_pb2.Operation] = ()
+    """What the last suspend waited for."""
+    cancel_reason: CancelReason | None = None
+    suspended: Suspended | None = None
+    """What ``suspend`` returned last."""
+    begin_straight: Callable[[], StraightCode] | None = None
+    """Makes what a run has of steps and durable waits; None outside of runs."""
+    known_straight: StraightCode | None = None
+    """``straight``, where it was asked for."""
+    _state: Any = _UNREAD
+    _read = _assigned = False
+    _progress: Progress | None = None
+
     def __init__(
         self,
         host: OperationHost,
@@ -154,20 +168,8 @@ class Holding:
         self.holder = holder if holder is not None else Holder(record.uid, 0)
         self.handler = handler
         self.in_handler = in_handler
-        self.children: list[operations_pb2.Operation] = []
-        """What the last suspend waited for."""
-        self.cancel_reason: CancelReason | None = None
-        self.suspended: Suspended | None = None
-        """What ``suspend`` returned last."""
-        self.begin_straight: Callable[[], StraightCode] | None = None
-        """Makes what a run has of steps and durable waits; None outside of runs."""
-        self.known_straight: StraightCode | None = None
-        """``straight``, where it was asked for."""
         self._codec = codec if codec is not None else (handler.codec if handler is not None else None)
         self._response = response
-        self._state: Any = _UNREAD
-        self._read = self._assigned = False
-        self._progress: Progress | None = None
         # Not a run's own: its exception would hold itself, through the frames of its traceback.
         self._interest = None if in_handler else host.causes.interest(record.uid)
 
@@ -286,7 +288,8 @@ class Holding:
         """The run is over: no progress is written and no suspend taken any more."""
         self.last_changes()
         self.in_handler = False
-        self.begin_straight = self.known_straight = None  # no circle through the run: each would be the collector's
+        if self.begin_straight is not None:
+            self.begin_straight = self.known_straight = None  # no circle through the run: each would be the collector's
 
     def suspend_change(self, planned: Suspended) -> tuple[Callable[..., Record | None], int, tuple[Entry, ...]]:
         """The transition that commits what ``suspend`` returned, the bytes that it writes, and what it appends.

@@ -113,7 +113,7 @@ class Starter:
         self._observing = host.observing
         self._differing: set[str] = set()
 
-    async def start(
+    def start(
         self,
         handler: str | HandlerFunction,
         state: Any = None,
@@ -129,23 +129,26 @@ class Starter:
         queue_key: str | None = None,
         priority: int | None = None,
         by: Holding | None = None,
-    ) -> Holding:
-        """See ``Client.start``; for a child, ``by`` is who starts it."""
+    ) -> Awaitable[Holding]:
+        """See ``Client.start``; for a child, ``by`` is who starts it. What is wrong is said before anything waits."""
+        # Not async: a thousand starts that wait for their commit would keep a thousand frames with all of this alive.
         handlers, settings = self._runnable.handlers, self._settings
         known = handlers.find(handler)
         if known is None and (settings.worker or not isinstance(handler, str)):
             handlers.get(handler)  # raises UnknownHandlerError, which lists the known ones
         handler_name = known.name if known is not None else str(handler)
-        _check_length("handler", handler_name, names.MAX_LABEL)
-        _check_length("traceparent", traceparent, MAX_TRACEPARENT)
-        if known is None:
-            names.check_given("handler", handler_name)  # who is ours is known everywhere
+        if known is None:  # who is ours is known everywhere
+            _check_length("handler", handler_name, names.MAX_LABEL)
+            names.check_given("handler", handler_name)
+        if traceparent:
+            _check_length("traceparent", traceparent, MAX_TRACEPARENT)
         codec = known.codec if known is not None else guessed(state)
         data, tag = codec.encode_start(state)
-        own, others = "", partial(_other_fingerprints, handler_name, codec, state, fingerprint)
+        own, also = "", _NONE
         if request_id or operation_id is not None:  # only a request that may come twice is compared with another
             own = _fingerprint(handler_name, state, fingerprint, optional=by is not None)
-        also = others() if own and by is None else _NONE  # for a child, the key decides
+            if own and by is None:  # for a child, the key decides
+                also = _other_fingerprints(handler_name, codec, state, fingerprint)
         settings.limits.check("state", len(data))
         allowed = self._allowed(known, deadline)
         seat = self._seat(known, data, tag, queue_key, priority)
@@ -168,10 +171,26 @@ class Starter:
             allowed=allowed,
             webhooks=self._webhooks(webhook, ours=by is not None or handler_name.startswith(names.OWN)),
         )
-        created = await making
-        if by is not None and created.uid != record.uid:
-            self._compare(created, record, by, others)
-        return Holding(self._host, created, handler=known)
+        if by is None:
+            return self._started(making, known)
+        others = partial(_other_fingerprints, handler_name, codec, state, fingerprint)
+        return self._child_started(making, known, record, by, others)
+
+    async def _started(self, making: Awaitable[Record], known: Handler | None) -> Holding:
+        return Holding(self._host, await making, handler=known)
+
+    async def _child_started(
+        self,
+        making: Awaitable[Record],
+        known: Handler | None,
+        asked: Record,
+        by: Holding,
+        others: Callable[[], Sequence[str]],
+    ) -> Holding:
+        child = await making
+        if child.uid != asked.uid:
+            self._compare(child, asked, by, others)
+        return Holding(self._host, child, handler=known)
 
     async def start_kept(
         self, handler: str, data: bytes, codec: str, *, request_id: str, by: Holding | None = None
@@ -207,7 +226,7 @@ class Starter:
             allowed=self._allowed(known, None),
             webhooks=self._webhooks(None, ours=handler.startswith(names.OWN)),
         )
-        return Holding(self._host, await making, handler=known)
+        return await self._started(making, known)
 
     def _begin(
         self,

@@ -103,6 +103,8 @@ class SqliteReader:
 
 def write_places(connection: sqlite3.Connection, places: Places) -> None:
     """Store what was decided. No statement where no queue was touched."""
+    if places.untouched:
+        return
     removed, stored = [], []
     for uid, ticket in places.tickets().items():
         if ticket is None:

@@ -77,6 +77,8 @@ def append(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
 
 def _put(connection: sqlite3.Connection, values: list[tuple[Any, ...]], width: int, text: Callable[[int], str]) -> None:
     """Write rows, in statements of 128, 64, 32 ... of them: few texts, so that all of them stay prepared."""
+    if not values:
+        return
     values.sort()  # by the key: neighbours share pages of the index on it
     for count, part in _parts(connection, values, width):
         cursor = connection.execute(text(count), part)
