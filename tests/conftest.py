@@ -64,4 +64,4 @@ def pytest_collection():
     finally:
         gc.enable()
         gc.freeze()
-        gc.set_threshold(5_000, 20)  # what tests leave dies with its loop; to look for more of it takes a tenth of a run
+        gc.set_threshold(5_000, 20)  # full collections took a tenth of a run, and found little

@@ -105,7 +105,8 @@ async def shared() -> AsyncIterator[Shared]:
     async def waits(op: lro.Operation[Any]) -> None:
         await asyncio.Event().wait()
 
-    async with lro.Client("sqlite://", handlers=[registry], drain_timeout=0) as client:
+    nightly = lro.Schedule("nightly", "waits", cron="30 2 * * *", timezone="Europe/Berlin")
+    async with lro.Client("sqlite://", handlers=[registry], schedules=[nightly], drain_timeout=0) as client:
         app.include_router(operations_router(client))
         yield Shared(client, app)
 
