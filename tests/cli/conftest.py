@@ -1,3 +1,4 @@
+import functools
 import subprocess
 import sys
 import threading
@@ -6,11 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import typer.main
 from typer.testing import CliRunner
 
 from lro_aio.cli.app import app
 
 from ..waiting import PATIENCE
+
+# To build the commands takes longer than most of them run: once is enough.
+_get_command = functools.cache(typer.main.get_command)
 
 SERVE = Path(__file__).with_name("serve.py")
 
@@ -102,6 +107,7 @@ def lro(monkeypatch):
     monkeypatch.delenv("LRO_URL", raising=False)
     monkeypatch.delenv("LRO_STYLE", raising=False)
     monkeypatch.delenv("FORCE_COLOR", raising=False)
+    monkeypatch.setattr("typer.testing._get_command", _get_command)
 
     def run(*arguments, env=None, stdin=None):
         result = CliRunner().invoke(app, list(arguments), env=env, input=stdin, prog_name="lro")

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import datetime
 import json
+import shutil
 import time
 
 import pytest
@@ -24,27 +25,33 @@ BEGIN = (time.time() // DAY - 3) * DAY
 """A midnight so short a time ago that nothing has expired."""
 
 
-@pytest.fixture
-def url(tmp_path):
-    """A store in which two schedules were declared, three days ago."""
-    url = f"sqlite:///{tmp_path}/o.db"
+@pytest.fixture(scope="module")
+def declared(tmp_path_factory):
+    """The file of a store in which two schedules were declared, three days ago."""
+    path = tmp_path_factory.mktemp("declared") / "o.db"
     handlers = lro_aio.Handlers()
 
     @handlers.handler
     async def report(op: lro_aio.Operation[None]) -> None: ...
 
-    declared = [
+    schedules = [
         lro_aio.Schedule("nightly", report, cron="30 2 * * *", timezone="Europe/Berlin"),
         lro_aio.Schedule("hourly", report, every=3600),
     ]
 
     async def declare():
         clock = ManualClock(BEGIN)
-        async with lro_aio.Client(url, handlers=handlers, schedules=declared, clock=clock):
+        async with lro_aio.Client(f"sqlite:///{path}", handlers=handlers, schedules=schedules, clock=clock):
             await clock.advance(DAY)
 
     asyncio.run(declare())
-    return url
+    return path
+
+
+@pytest.fixture
+def url(declared, tmp_path):
+    """A copy for each test: to declare them again would take as long as the rest of it."""
+    return f"sqlite:///{shutil.copy(declared, tmp_path)}"
 
 
 @contextlib.asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from .blocks import parse
 
 ROOT = Path(__file__).resolve().parents[2]
 
-pytest.importorskip("pydantic_ai")
+# Not imported: the slow lane alone needs it, and every worker would wait for it.
+pytestmark = pytest.mark.skipif(not importlib.util.find_spec("pydantic_ai"), reason="Pydantic AI is not installed")
 
 
 @pytest.fixture

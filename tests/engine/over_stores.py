@@ -1,7 +1,8 @@
-"""A mark for tests of the engine that run over Spanner's fake, too: in the slow lane."""
+"""Marks for tests of the engine that run over Spanner's fake, too: in the slow lane."""
 
 import pytest
 
-__all__ = ["OVER_STORES"]
+__all__ = ["ON_SPANNER", "OVER_STORES"]
 
-OVER_STORES = pytest.mark.parametrize("store", ["", pytest.param("spanner", marks=pytest.mark.slow)], indirect=True)
+ON_SPANNER = pytest.param("spanner", marks=pytest.mark.slow)
+OVER_STORES = pytest.mark.parametrize("store", ["", ON_SPANNER], indirect=True)

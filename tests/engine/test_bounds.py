@@ -10,11 +10,13 @@ import lro_aio as lro
 from lro_aio.servers.grpc import add_operations_servicer
 from lro_aio.testing import FakeSpanner, FaultyStore
 
+from .over_stores import ON_SPANNER
+
 MUCH = 6_000_000
 """Bytes: more than a gRPC client takes, less than a row of Spanner."""
 
 
-@pytest.fixture(params=["sqlite", "spanner"])
+@pytest.fixture(params=["sqlite", ON_SPANNER])
 def url(request, tmp_path):
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/ops.db"

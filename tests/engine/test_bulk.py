@@ -8,6 +8,8 @@ from lro_aio.core.stats import Count
 from lro_aio.engine.handlers import OwnHandlers
 from lro_aio.testing import FakeSpanner, FaultyStore
 
+from .over_stores import ON_SPANNER
+
 HANDLERS = lro.Handlers()
 STARTED = []
 
@@ -23,7 +25,7 @@ async def fails(op: lro.Operation[int]) -> None:
     raise lro.failures.NotFoundError("no file")
 
 
-@pytest.fixture(params=["sqlite", "spanner"])
+@pytest.fixture(params=["sqlite", ON_SPANNER])
 def url(request, tmp_path):
     """A store that several clients share."""
     if request.param == "sqlite":

@@ -14,6 +14,7 @@ from lro_aio.webhooks.delivering import Delivered
 
 from ..receiver import OTHER_SECRET, SECRET, receiving, response
 from ..waiting import reached, until
+from .over_stores import ON_SPANNER
 
 HANDLERS = lro.Handlers()
 
@@ -407,7 +408,7 @@ async def test_operations_without_a_webhook_cost_what_they_did(open_client, rece
     assert costs[0] == costs[1]
 
 
-@pytest.fixture(params=["sqlite", "spanner"])
+@pytest.fixture(params=["sqlite", ON_SPANNER])
 def shared(request, tmp_path):
     """A store that several clients share."""
     if request.param == "sqlite":

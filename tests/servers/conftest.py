@@ -12,9 +12,11 @@ import grpc.aio
 import httpx
 import pytest
 import pytest_asyncio
+from fastapi import FastAPI
 from google.protobuf import struct_pb2, wrappers_pb2
 
 import lro_aio as lro
+from lro_aio.servers.fastapi import operations_router
 from lro_aio.servers.grpc import ErrorInterceptor, add_operations_servicer
 
 from ..loop_guard import loop_guard  # noqa: F401 (for every test here)
@@ -81,6 +83,32 @@ def handlers(gates: Gates) -> lro.Handlers:
 async def client(handlers: lro.Handlers) -> AsyncIterator[lro.Client]:
     async with lro.Client("sqlite://", handlers=[handlers], drain_timeout=0) as opened:
         yield opened
+
+
+@dataclass
+class Shared:
+    """One service for all tests of a module, and the client behind it."""
+
+    client: lro.Client
+    app: FastAPI
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared() -> AsyncIterator[Shared]:
+    """For many requests that are refused: FastAPI takes longer to build its routes than to answer them all.
+
+    Its tests run on the event loop of their module.
+    """
+    registry, app = lro.Handlers(), FastAPI()
+
+    @registry.handler("waits")
+    async def waits(op: lro.Operation[Any]) -> None:
+        await asyncio.Event().wait()
+
+    nightly = lro.Schedule("nightly", "waits", cron="30 2 * * *", timezone="Europe/Berlin")
+    async with lro.Client("sqlite://", handlers=[registry], schedules=[nightly], drain_timeout=0) as client:
+        app.include_router(operations_router(client))
+        yield Shared(client, app)
 
 
 @asynccontextmanager

@@ -25,6 +25,8 @@ from lro_aio.servers.fastapi import (
 from lro_aio.servers.resume import allow_unverified
 from lro_aio.testing import FaultyStore
 
+from .conftest import Shared
+
 pytestmark = pytest.mark.asyncio
 
 HttpTo = Callable[..., httpx.AsyncClient]
@@ -212,10 +214,11 @@ class TestList:
             ({"return_partial_success": "perhaps"}, (400, "INVALID_ARGUMENT", "INVALID_REQUEST")),
         ],
     )
+    @pytest.mark.asyncio(loop_scope="module")
     async def test_malformed_queries(
-        self, client: lro.Client, http_to: HttpTo, query: dict[str, str], expected: tuple[int, str, str]
+        self, shared: Shared, http_to: HttpTo, query: dict[str, str], expected: tuple[int, str, str]
     ) -> None:
-        async with http_to(app_of(client)) as http:
+        async with http_to(shared.app) as http:
             assert problem(await http.get("/v1/operations", params=query)) == expected
 
 
@@ -254,9 +257,10 @@ class TestVerbs:
     @pytest.mark.parametrize(
         "body", [b"[]", b"{", b'{"timeout": "-1s"}', b'{"timeout": "soon"}', b"\xff", b"[" * 50_000]
     )
-    async def test_malformed_bodies(self, client: lro.Client, http_to: HttpTo, body: bytes) -> None:
-        op = await client.start("held")
-        async with http_to(app_of(client)) as http:
+    @pytest.mark.asyncio(loop_scope="module")
+    async def test_malformed_bodies(self, shared: Shared, http_to: HttpTo, body: bytes) -> None:
+        op = await shared.client.start("waits")
+        async with http_to(shared.app) as http:
             answer = await http.post(f"/v1/{op.name}:wait", content=body)
         assert problem(answer) == (400, "INVALID_ARGUMENT", "INVALID_REQUEST")
 
@@ -301,14 +305,16 @@ class TestWeirdNames:
             "/v1/projects/p/operations%0a",
         ],
     )
-    async def test_get_is_a_bad_request(self, client: lro.Client, http_to: HttpTo, path: str) -> None:
-        async with http_to(app_of(client)) as http:
+    @pytest.mark.asyncio(loop_scope="module")
+    async def test_get_is_a_bad_request(self, shared: Shared, http_to: HttpTo, path: str) -> None:
+        async with http_to(shared.app) as http:
             assert problem(await http.get(path)) == (400, "INVALID_ARGUMENT", "INVALID_OPERATION_NAME")
 
     @pytest.mark.parametrize("method", ["DELETE", "POST :cancel", "POST :wait", "GET :watch"])
-    async def test_every_verb(self, client: lro.Client, http_to: HttpTo, method: str) -> None:
+    @pytest.mark.asyncio(loop_scope="module")
+    async def test_every_verb(self, shared: Shared, http_to: HttpTo, method: str) -> None:
         verb, _, suffix = method.partition(" ")
-        async with http_to(app_of(client)) as http:
+        async with http_to(shared.app) as http:
             for name, expected in (("operations//a", 400), ("operations%2Fa", 400), ("operations/none", 404)):
                 assert problem(await http.request(verb, f"/v1/{name}{suffix}"))[0] == expected
 

@@ -10,6 +10,7 @@ import lro_aio as lro
 from lro_aio.core.record import State
 
 from ..waiting import reached
+from .conftest import Shared
 from .test_fastapi import HttpTo, app_of, problem
 
 pytestmark = pytest.mark.asyncio
@@ -90,10 +91,11 @@ async def test_a_parent_bounds_it(client: lro.Client, http_to: HttpTo, gates: An
         ({"filter": "*", "perSecond": 1, "per_second": 2}, "INVALID_REQUEST"),
     ],
 )
+@pytest.mark.asyncio(loop_scope="module")
 async def test_what_cannot_be_meant_is_refused(
-    client: lro.Client, http_to: HttpTo, verb: str, body: Any, reason: str
+    shared: Shared, http_to: HttpTo, verb: str, body: Any, reason: str
 ) -> None:
-    async with http_to(app_of(client)) as http:
+    async with http_to(shared.app) as http:
         answer = await http.post(f"/v1/operations:{verb}", json=body)
         assert problem(answer) == (400, "INVALID_ARGUMENT", reason)
         if "BROKEN" in str(body):
@@ -101,7 +103,7 @@ async def test_what_cannot_be_meant_is_refused(
         assert (await http.post(f"/v1/operations:{verb}", data={"filter": "*"})).status_code == 415
         for path in (f"a b/operations:{verb}", f"operations:{verb}%0A"):
             assert (await http.post(f"/v1/{path}", json={"filter": "*"})).status_code == 400
-    assert not (await client.list_operations('handler = "lro.bulk"')).operations
+    assert not (await shared.client.list_operations('handler = "lro.bulk"')).operations
 
 
 @pytest.mark.parametrize("verb", VERBS)

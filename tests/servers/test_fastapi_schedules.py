@@ -15,6 +15,7 @@ import lro_aio as lro
 from lro_aio.testing import ManualClock
 
 from ..waiting import PATIENCE
+from .conftest import Shared
 from .test_fastapi import HttpTo, app_of, problem
 
 pytestmark = pytest.mark.asyncio
@@ -157,18 +158,20 @@ async def one_begun(client: lro.Client) -> None:
         ({**WINDOW, "perSecond": 1e300}, "per_second"),
     ],
 )
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_backfill_that_means_nothing_is_refused(
-    scheduled: lro.Client, http_to: HttpTo, asked: dict[str, object], field: str
+    shared: Shared, http_to: HttpTo, asked: dict[str, object], field: str
 ) -> None:
-    async with http_to(app_of(scheduled)) as http:
+    async with http_to(shared.app) as http:
         refused = await http.post("/v1/schedules/nightly:backfill", json=asked)
     assert problem(refused) == (400, "INVALID_ARGUMENT", "INVALID_REQUEST")
     assert refused.json()["error"]["message"].startswith(f"{field} must ")
 
 
-async def test_a_backfill_has_bounds(scheduled: lro.Client, http_to: HttpTo) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_backfill_has_bounds(shared: Shared, http_to: HttpTo) -> None:
     long_ago = {**WINDOW, "start": "1970-01-01T00:00:00Z"}
-    async with http_to(app_of(scheduled)) as http:
+    async with http_to(shared.app) as http:
         refused = await http.post("/v1/schedules/nightly:backfill", json=long_ago)
     assert "more than 10,000 moments" in refused.json()["error"]["message"]
 

@@ -14,6 +14,7 @@ from fastapi import Request
 import lro_aio as lro
 from lro_aio.servers.fastapi import install_error_handlers
 
+from .conftest import Shared
 from .test_fastapi import app_of, problem
 
 pytestmark = pytest.mark.asyncio
@@ -101,18 +102,19 @@ async def test_the_same_message_id_is_one_message(client: lro.Client, serve_http
         ({"topic": "\ud800"}, "body"),
     ],
 )
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_malformed_field_is_named_and_nothing_is_sent(
-    client: lro.Client, serve_http: ServeHttp, body: dict[str, Any], field: str
+    shared: Shared, serve_http: ServeHttp, body: dict[str, Any], field: str
 ) -> None:
-    op = await client.start("held")
-    async with serve_http(app_of(client)) as http:
+    op = await shared.client.start("waits")
+    async with serve_http(shared.app) as http:
         answer = await http.post(
             f"/v1/{op.name}:send", content=json.dumps(body), headers={"content-type": "application/json"}
         )
     assert problem(answer) == MALFORMED
     assert field_of(answer) == field
     assert len(answer.content) < 2000
-    assert await sent_to(client, op) == []
+    assert await sent_to(shared.client, op) == []
 
 
 @pytest.mark.parametrize(
@@ -134,14 +136,15 @@ async def test_a_malformed_field_is_named_and_nothing_is_sent(
         b'{"topic": "t", "payload": ' + b"[" * 600 + b"]" * 600 + b"}",
     ],
 )
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_body_that_is_not_one_json_object_is_refused(
-    client: lro.Client, serve_http: ServeHttp, body: bytes
+    shared: Shared, serve_http: ServeHttp, body: bytes
 ) -> None:
-    op = await client.start("held")
-    async with serve_http(app_of(client)) as http:
+    op = await shared.client.start("waits")
+    async with serve_http(shared.app) as http:
         answer = await http.post(f"/v1/{op.name}:send", content=body, headers={"content-type": "application/json"})
     assert problem(answer) == MALFORMED
-    assert await sent_to(client, op) == []
+    assert await sent_to(shared.client, op) == []
 
 
 async def test_who_has_ended_or_never_was_gets_no_message(client: lro.Client, serve_http: ServeHttp) -> None:

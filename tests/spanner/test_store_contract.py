@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import lro_aio as lro
+from lro_aio.core.record import State
 from lro_aio.testing import FakeSpanner
 from lro_aio.testing.store_contract import StoreContract, WriteContract
 
@@ -37,6 +38,15 @@ class TestProto(StoreContract):
     @pytest.mark.not_on_emulator("every one of the hundreds of statements scans all rows 48 times there")
     def test_every_condition_holds_with_every_other(self, store: lro.SpannerStore) -> None:
         super().test_every_condition_holds_with_every_other(store)
+
+    @pytest.mark.slow
+    def test_every_look_gives_what_a_plain_loop_gives(self, store: lro.SpannerStore) -> None:
+        super().test_every_look_gives_what_a_plain_loop_gives(store)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("state", [State.RUNNING, State.SUCCEEDED])
+    def test_every_field_comes_back_from_a_changed_row(self, store: lro.SpannerStore, state: State) -> None:
+        super().test_every_field_comes_back_from_a_changed_row(store, state)
 
 
 @pytest.mark.slow

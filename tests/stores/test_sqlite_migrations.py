@@ -49,6 +49,24 @@ def test_migrations_count_from_one_without_a_gap() -> None:
     assert list(schema.migrations()) == list(range(1, schema.latest() + 1))
 
 
+def test_every_database_in_memory_is_a_new_one_with_the_same_schema() -> None:
+    snapshot = sqlite3.connect(":memory:")
+    snapshot.executescript(SNAPSHOT.read_text("utf-8"))
+    first, second = SqliteStore("sqlite://"), SqliteStore("sqlite://")
+    try:
+        first.open()
+        create_all(first, row(1))
+        second.open()
+        assert second.read([name_of(1)]) == []
+        with second._reading() as connection:
+            assert shape(connection) == shape(snapshot)
+            assert schema.version_of(connection, "memory") == schema.latest()
+    finally:
+        first.close()
+        second.close()
+        snapshot.close()
+
+
 def test_a_file_is_marked_as_ours_with_its_version(tmp_path: Path) -> None:
     make(tmp_path / "o.db")
     connection = raw(tmp_path / "o.db")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from lro_aio.core.errors import StoreSchemaError
 from lro_aio.stores import _sql
@@ -69,6 +70,13 @@ def prepare(connection: sqlite3.Connection, where: str, *, read_only: bool, memo
         _set_wal(connection, where, timeout)
     if version == latest():
         return
+    if memory and hasattr(sqlite3.Connection, "serialize"):  # an old SQLite may lack it
+        _copy_model(connection)
+        return
+    _migrate(connection, where)
+
+
+def _migrate(connection: sqlite3.Connection, where: str) -> None:
     with _transaction(connection, "BEGIN IMMEDIATE"):
         present = version_of(connection, where)  # again, under the lock: another process may have been first
         for number, script in migrations().items():
@@ -76,6 +84,24 @@ def prepare(connection: sqlite3.Connection, where: str, *, read_only: bool, memo
                 _run(connection, script)
                 connection.execute(f"PRAGMA user_version = {number}")
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def _copy_model(connection: sqlite3.Connection) -> None:
+    """Fill an empty database in memory: a copy of pages takes a tenth of the time that the scripts take.
+
+    It is not deserialized in place: such a database could not grow without a limit.
+    """
+    with closing(sqlite3.connect(":memory:")) as model:
+        model.deserialize(_model())
+        model.backup(connection)
+
+
+@functools.cache
+def _model() -> bytes:
+    """An empty database with our schema, as bytes: these can be used by any thread, and after a fork."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        _migrate(connection, "the database in memory")
+        return connection.serialize()
 
 
 def version_of(connection: sqlite3.Connection, where: str) -> int:
