@@ -2,12 +2,12 @@
 -- `rows.decode` takes, {outline} the same without the payloads, {entry} the columns of an entry, in their order. Names
 -- come as one array: the statement stays prepared.
 --
--- Tables grow faster than they are analyzed, and the planner takes a crowd for a handful. So what it may choose from is
--- cheap whatever it believes:
--- - Rows that are known by their names ask for `outcome < 1`, not for `outcome = 0`: it is the same, but the planner does
---   not see the partial index of all live rows in it, which it would read from end to end.
--- - What belongs to a row is found by a subquery with ORDER BY and LIMIT: of an EXISTS it may make a hash of all rows
---   there are, and of a join a walk through all that have the first column in common.
+-- Tables grow faster than they are analyzed, and the planner takes a crowd for a handful. So it is left no choice that
+-- is dear where it is wrong:
+-- - A few rows that are known by their names ask for `outcome < 1`, not for `outcome = 0`: it is the same, but does not
+--   offer the partial index of all live rows, which would be read from end to end.
+-- - What belongs to a row is found by a subquery with a LIMIT: an EXISTS may become a hash of all rows there are, and a
+--   join a walk through all that have the first column in common.
 --
 -- A line is left at its head, and what left it stays in the indexes until a vacuum. So whether anybody is in a line is
 -- asked from its end, where those stand who leave last.
@@ -437,8 +437,9 @@ SELECT t.*, q.paused, q.rests_until, k.rests_until, counted.ahead, counted.seen 
         WHERE uid > %(uid)b::bytea || '\x0a'::bytea AND uid < %(uid)b::bytea || '\x0b'::bytea
     ) AS own ORDER BY standing = 2, priority, turn, number LIMIT %(told)b
 ) AS t LEFT JOIN {queues} AS q ON q.name = t.queue
-LEFT JOIN {queue_keys} AS k ON k.queue = t.queue AND k.key = t.key
-CROSS JOIN LATERAL (
+LEFT JOIN LATERAL (
+    SELECT rests_until FROM {queue_keys} AS own WHERE own.queue = t.queue AND own.key = t.key LIMIT 1
+) AS k ON true CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE (o.priority, o.turn, o.number) < (t.priority, t.turn, t.number)) AS ahead,
     count(*) AS seen FROM (
         SELECT priority, turn, number FROM {tickets} AS w WHERE w.queue = t.queue AND w.standing < 2
@@ -448,7 +449,8 @@ CROSS JOIN LATERAL (
 
 -- :name stale
 -- Places that an older release did not give back, and those who are next, or among the first of a key whose time has
--- come, although it has ended them: it does not know of queues. Who stands further behind is first one day.
+-- come, although it has ended them: it does not know of queues. Who stands further behind is first one day. There may be
+-- many: here, the index of all live rows is as good as their names.
 WITH stale AS (
     SELECT t.uid, t.queue FROM (
         SELECT uid, queue, name FROM {tickets} WHERE standing = 2
@@ -460,7 +462,7 @@ WITH stale AS (
             ORDER BY w.priority, w.turn, w.number LIMIT 16
         ) AS first WHERE k.wakes <= %(now)b
     ) AS t WHERE NOT EXISTS (
-        SELECT FROM {table} AS o WHERE o.name = t.name AND o.outcome < 1 AND (
+        SELECT FROM {table} AS o WHERE o.name = t.name AND o.outcome = 0 AND (
             t.uid = convert_to(o.uid, 'UTF8')
             OR substring(t.uid FOR octet_length(o.uid) + 1) = convert_to(o.uid, 'UTF8') || '\x0a'::bytea
         )
