@@ -90,11 +90,10 @@ SELECT step.handler, step.resume_point FROM step
 WHERE NOT EXISTS (
     SELECT FROM unnest(%(handlers)b::text[], %(points)b::text[]) AS given (handler, resume_point)
     WHERE given.handler = step.handler AND (given.resume_point IS NULL OR given.resume_point = step.resume_point)
-) AND (
-    SELECT true FROM {table} AS o
+) AND EXISTS (
+    SELECT FROM {table} AS o
     WHERE o.handler = step.handler AND o.resume_point = step.resume_point AND o.check_time <= %(overdue)b
     AND (o.owner = '' OR o.owner <> %(owner)b)
-    ORDER BY o.check_time LIMIT 1
 ) LIMIT 1;
 
 -- :name count_states
