@@ -1,6 +1,16 @@
 -- The statements of the store, each under its name. {table} and {journal} are the tables, {columns} is what
 -- `rows.decode` takes, {outline} the same without the payloads, {entry} the columns of an entry, in their order. Names
 -- come as one array: the statement stays prepared.
+--
+-- Tables grow faster than they are analyzed, and the planner takes a crowd for a handful. So it is left no choice that
+-- is dear where it is wrong:
+-- - A few rows that are known by their names ask for `outcome < 1`, not for `outcome = 0`: it is the same, but does not
+--   offer the partial index of all live rows, which would be read from end to end.
+-- - What belongs to a row is found by a subquery with a LIMIT: an EXISTS may become a hash of all rows there are, and a
+--   join a walk through all that have the first column in common.
+--
+-- A line is left at its head, and what left it stays in the indexes until a vacuum. So whether anybody is in a line is
+-- asked from its end, where those stand who leave last.
 
 -- :name read
 SELECT {columns} FROM {table} WHERE name = ANY(%(names)b::text[]);
@@ -18,7 +28,7 @@ JOIN {journal} AS journal
 ON journal.uid = operation.uid AND journal.kind = wanted.kind AND journal.key = wanted.key;
 
 -- :name unfinished
-SELECT name FROM {table} WHERE name = ANY(%(names)b::text[]) AND outcome = 0 AND NOT deleted;
+SELECT name FROM {table} WHERE name = ANY(%(names)b::text[]) AND outcome < 1 AND NOT deleted;
 
 -- :name routes
 -- The routes that were asked for. One of all resume points is one for each that its rows have, found by a loose scan:
@@ -219,7 +229,10 @@ SELECT {queue} FROM {queues} WHERE name = ANY(ARRAY(SELECT queue FROM line)) ORD
 -- :name queue_line
 -- Behind the pairs: places that are taken, and whether anybody is in line.
 SELECT queue, (SELECT count(*) FROM {tickets} AS t WHERE t.queue = line.queue AND t.standing = 2),
-    EXISTS (SELECT FROM {tickets} AS t WHERE t.queue = line.queue AND t.standing = 1)
+    (
+        SELECT true FROM {tickets} AS t WHERE t.queue = line.queue AND t.standing = 1
+        ORDER BY t.handler DESC, t.priority DESC, t.turn DESC, t.number DESC LIMIT 1
+    ) IS NOT NULL
 FROM line;
 
 -- :name queue_key
@@ -227,7 +240,9 @@ FROM line;
 SELECT pair.queue, pair.key,
     (SELECT count(*) FROM {tickets} AS t WHERE t.queue = pair.queue AND t.key = pair.key AND t.standing = 2),
     k.turn, k.starts, k.rests_until, k.wakes, k.idle
-FROM pair LEFT JOIN {queue_keys} AS k ON k.queue = pair.queue AND k.key = pair.key WHERE pair.key <> '';
+FROM pair LEFT JOIN LATERAL (
+    SELECT * FROM {queue_keys} AS own WHERE own.queue = pair.queue AND own.key = pair.key LIMIT 1
+) AS k ON true WHERE pair.key <> '';
 
 -- :name queue_started
 -- Behind the pairs: the first starts that a rate still counts. A count may be stored that is too large for a bigint.
@@ -236,8 +251,9 @@ SELECT counted.queue, counted.key, s.number, s.time FROM (
     FROM line JOIN {queues} AS q ON q.name = line.queue
     UNION ALL
     SELECT k.queue, k.key, k.starts - least((nullif(q.bounds, '')::json #>> '{rate_per_key,0}')::numeric, 1000000000)::bigint
-    FROM pair JOIN {queues} AS q ON q.name = pair.queue
-    JOIN {queue_keys} AS k ON k.queue = pair.queue AND k.key = pair.key
+    FROM pair JOIN {queues} AS q ON q.name = pair.queue CROSS JOIN LATERAL (
+        SELECT * FROM {queue_keys} AS own WHERE own.queue = pair.queue AND own.key = pair.key LIMIT 1
+    ) AS k
 ) AS counted (queue, key, after) CROSS JOIN LATERAL (
     SELECT number, time FROM {queue_starts} AS started
     WHERE started.queue = counted.queue AND started.key = counted.key AND started.number > counted.after
@@ -293,11 +309,13 @@ UPDATE {tickets} AS t SET standing = first.wanted FROM (
 -- When it wakes counts while anybody waits, and since when it is idle where nobody does.
 INSERT INTO {queue_keys} (queue, key, turn, starts, rests_until, wakes, idle)
 SELECT queue, key, turn, starts, rests_until, CASE WHEN waits THEN wakes END, CASE WHEN NOT waits THEN idle END FROM (
-    SELECT *, EXISTS (
-        SELECT FROM {tickets} AS t WHERE t.queue = new.queue AND t.key = new.key AND t.standing = 1
-    ) OR EXISTS (
-        SELECT FROM {tickets} AS t WHERE t.queue = new.queue AND t.key = new.key AND t.standing = 0
-    ) AS waits
+    SELECT *, coalesce((
+        SELECT true FROM {tickets} AS t WHERE t.queue = new.queue AND t.key = new.key AND t.standing = 1
+        ORDER BY t.priority DESC, t.turn DESC, t.number DESC LIMIT 1
+    ), (
+        SELECT true FROM {tickets} AS t WHERE t.queue = new.queue AND t.key = new.key AND t.standing = 0
+        ORDER BY t.priority DESC, t.turn DESC, t.number DESC LIMIT 1
+    ), false) AS waits
     FROM unnest(
         %b::text[], %b::text[], %b::bigint[], %b::bigint[], %b::double precision[], %b::double precision[],
         %b::double precision[]
@@ -309,12 +327,13 @@ SELECT queue, key, turn, starts, rests_until, CASE WHEN waits THEN wakes END, CA
 -- The queues in which these handlers have anybody, found by a loose scan: one seek for each.
 WITH RECURSIVE step (handler, queue) AS (
     SELECT given.handler, (
-        SELECT t.queue FROM {tickets} AS t WHERE t.handler = given.handler AND t.standing < 2 ORDER BY t.queue LIMIT 1
+        SELECT t.queue FROM {tickets} AS t WHERE t.handler = given.handler AND t.standing < 2
+        ORDER BY t.queue DESC LIMIT 1
     ) FROM (SELECT DISTINCT unnest(%(handlers)b::text[])) AS given (handler)
     UNION ALL
     SELECT step.handler, (
-        SELECT t.queue FROM {tickets} AS t WHERE t.handler = step.handler AND t.standing < 2 AND t.queue > step.queue
-        ORDER BY t.queue LIMIT 1
+        SELECT t.queue FROM {tickets} AS t WHERE t.handler = step.handler AND t.standing < 2 AND t.queue < step.queue
+        ORDER BY t.queue DESC LIMIT 1
     ) FROM step WHERE step.queue IS NOT NULL
 ), line (queue) AS (
     SELECT DISTINCT queue FROM step WHERE queue IS NOT NULL
@@ -371,7 +390,7 @@ SELECT * FROM following ORDER BY priority, turn, number;
 
 -- :name next_rows
 -- Behind those who are next.
-SELECT {outline} FROM {table} WHERE name = ANY(ARRAY(SELECT following.name FROM following)) AND outcome = 0 AND NOT paused;
+SELECT {outline} FROM {table} WHERE name = ANY(ARRAY(SELECT following.name FROM following)) AND outcome < 1 AND NOT paused;
 
 -- :name queue_terms
 SELECT override, declared, paused FROM {queues} WHERE name = %(queue)b FOR UPDATE;
@@ -417,8 +436,9 @@ SELECT t.*, q.paused, q.rests_until, k.rests_until, counted.ahead, counted.seen 
         WHERE uid > %(uid)b::bytea || '\x0a'::bytea AND uid < %(uid)b::bytea || '\x0b'::bytea
     ) AS own ORDER BY standing = 2, priority, turn, number LIMIT %(told)b
 ) AS t LEFT JOIN {queues} AS q ON q.name = t.queue
-LEFT JOIN {queue_keys} AS k ON k.queue = t.queue AND k.key = t.key
-CROSS JOIN LATERAL (
+LEFT JOIN LATERAL (
+    SELECT rests_until FROM {queue_keys} AS own WHERE own.queue = t.queue AND own.key = t.key LIMIT 1
+) AS k ON true CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE (o.priority, o.turn, o.number) < (t.priority, t.turn, t.number)) AS ahead,
     count(*) AS seen FROM (
         SELECT priority, turn, number FROM {tickets} AS w WHERE w.queue = t.queue AND w.standing < 2
@@ -428,7 +448,8 @@ CROSS JOIN LATERAL (
 
 -- :name stale
 -- Places that an older release did not give back, and those who are next, or among the first of a key whose time has
--- come, although it has ended them: it does not know of queues. Who stands further behind is first one day.
+-- come, although it has ended them: it does not know of queues. Who stands further behind is first one day. There may be
+-- many: here, the index of all live rows is as good as their names.
 WITH stale AS (
     SELECT t.uid, t.queue FROM (
         SELECT uid, queue, name FROM {tickets} WHERE standing = 2
@@ -454,9 +475,10 @@ SELECT DISTINCT queue FROM stale;
 -- :name some_keys
 -- Keys behind this one. Of those where it seems that nobody decided when the last place came back, all; and the last one.
 WITH seen AS (
-    SELECT queue, key, idle IS NULL AND wakes IS NULL AND NOT EXISTS (
-        SELECT FROM {tickets} AS t WHERE t.queue = k.queue AND t.key = k.key AND t.standing > 0
-    ) AS alone, row_number() OVER (ORDER BY queue, key) AS place
+    SELECT queue, key, idle IS NULL AND wakes IS NULL AND (
+        SELECT true FROM {tickets} AS t WHERE t.queue = k.queue AND t.key = k.key AND t.standing > 0
+        ORDER BY t.standing DESC, t.priority DESC, t.turn DESC, t.number DESC LIMIT 1
+    ) IS NULL AS alone, row_number() OVER (ORDER BY queue, key) AS place
     FROM (
         SELECT * FROM {queue_keys} WHERE (queue, key) > (%(queue)b, %(key)b) ORDER BY queue, key LIMIT %(most)b
     ) AS k

@@ -1,0 +1,117 @@
+"""A hand-over of a place costs the same whether a hundred stand in line or thousands: the server's counters tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+import psycopg
+import pytest
+
+from lro_aio.core.record import Record
+from lro_aio.stores.postgres import PostgresStore
+from lro_aio.testing._store_queues import bounded, claim, finish, next_in_line, seated
+from lro_aio.testing._store_rows import create_all, name_of
+
+from ..waiting import block_until
+from .schemas import a_schema_of_its_own
+
+pytestmark = pytest.mark.slow  # so many rows take seconds
+
+FEW, MANY = 100, 2_000
+TIMES = 50
+WORK = b"""SELECT sum(heap_blks_read + heap_blks_hit + idx_blks_read + idx_blks_hit)::bigint, (
+    SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE schemaname = %(schema)s
+) + (
+    SELECT sum(seq_tup_read)::bigint FROM pg_stat_user_tables WHERE schemaname = %(schema)s
+) FROM pg_statio_user_tables WHERE schemaname = %(schema)s"""
+
+Work = tuple[int, int]
+"""What the server reads for one call: pages, and entries of indexes and rows of tables."""
+
+
+def alone(n: int) -> Record:
+    """Waits in the line of the queue."""
+    return seated(n)
+
+
+def under_the_same_key(n: int) -> Record:
+    """Waits behind all others in the line of a key."""
+    return seated(n, "k")
+
+
+def under_a_key_of_a_few(n: int) -> Record:
+    """Waits with one other in the line of a key: there are as many keys as rows."""
+    return seated(n, f"k{n // 2}")
+
+
+@contextmanager
+def line_of(database: str, waiting: int, waits: Callable[[int], Record]) -> Iterator[str]:
+    """The URL of a store in which so many wait for one place."""
+    with a_schema_of_its_own(database) as url:
+        with closing(PostgresStore(url)) as store:
+            store.open()
+            bounded(store, running=1)
+            create_all(store, *map(waits, range(waiting)))
+        yield url
+
+
+def work_of(database: str, url: str, plans: str, call: Callable[[PostgresStore], object]) -> Work:
+    """What the server reads for each of so many calls of a store that has just been opened.
+
+    Of what is read for a plan some is counted too. So all plans are made anew for each call, or none is.
+    """
+    schema = url.rpartition("=")[2]
+    with psycopg.connect(database, autocommit=True) as sql:
+
+        def count() -> Work:
+            # A server process tells what it has done at the latest when it ends.
+            there = b"SELECT FROM pg_stat_activity WHERE application_name = %s"
+            block_until(lambda: not sql.execute(there, [schema]).fetchall())
+            ((pages, entries),) = sql.execute(WORK, {"schema": schema}).fetchall()
+            return pages, entries
+
+        before = count()
+        options = f"application_name={schema}&options=-c%20plan_cache_mode%3D{plans}"
+        with closing(PostgresStore(f"{url}&{options}")) as store:
+            store.open()
+            for _ in range(TIMES):
+                call(store)
+        after = count()
+    return (after[0] - before[0]) // TIMES, (after[1] - before[1]) // TIMES
+
+
+def hand_over(store: PostgresStore) -> None:
+    """The first in line gets the place, and gives it back."""
+    (name,) = next_in_line(store)
+    number = int(name.rpartition("-")[2])
+    assert claim(store, number) == [number]
+    finish(store, number)
+
+
+@pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize("analyzed", [False, True])
+@pytest.mark.parametrize("waits", [alone, under_the_same_key, under_a_key_of_a_few])
+def test_a_hand_over_costs_no_more_where_more_wait(
+    database: str, waits: Callable[[int], Record], analyzed: bool, plans: str
+) -> None:
+    work = []
+    for waiting in (FEW, MANY):
+        with line_of(database, waiting, waits) as url:
+            if analyzed:
+                with psycopg.connect(database, autocommit=True) as sql:
+                    sql.execute("ANALYZE")
+            work.append(work_of(database, url, plans, hand_over))
+    few, many = work
+    assert many[0] < 2 * few[0], work
+    assert many[1] < 2 * few[1], work
+
+
+def test_who_has_not_ended_is_found_by_name_however_many_have_not(database: str) -> None:
+    names = [name_of(n) for n in range(10)]
+    work = []
+    for waiting in (FEW, MANY):
+        with line_of(database, waiting, alone) as url:
+            work.append(work_of(database, url, "auto", lambda store: store.unfinished(names)))
+    few, many = work
+    assert many[0] < 2 * few[0], work
