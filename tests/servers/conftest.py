@@ -85,6 +85,11 @@ async def client(handlers: lro.Handlers) -> AsyncIterator[lro.Client]:
         yield opened
 
 
+# Before 1.0, pytest-asyncio loses the loop of a module once a test with a loop of its own has run: nothing is shared.
+SCOPE: Any = "module" if pytest_asyncio.__version__ >= "1" else "function"
+ON_SHARED_LOOP = pytest.mark.asyncio(loop_scope=SCOPE)
+
+
 @dataclass
 class Shared:
     """One service for all tests of a module, and the client behind it."""
@@ -93,7 +98,7 @@ class Shared:
     app: FastAPI
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope=SCOPE, loop_scope=SCOPE)
 async def shared() -> AsyncIterator[Shared]:
     """For many requests that are refused: FastAPI takes longer to build its routes than to answer them all.
 

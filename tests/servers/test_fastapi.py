@@ -25,7 +25,7 @@ from lro_aio.servers.fastapi import (
 from lro_aio.servers.resume import allow_unverified
 from lro_aio.testing import FaultyStore
 
-from .conftest import Shared
+from .conftest import ON_SHARED_LOOP, Shared
 
 pytestmark = pytest.mark.asyncio
 
@@ -214,7 +214,7 @@ class TestList:
             ({"return_partial_success": "perhaps"}, (400, "INVALID_ARGUMENT", "INVALID_REQUEST")),
         ],
     )
-    @pytest.mark.asyncio(loop_scope="module")
+    @ON_SHARED_LOOP
     async def test_malformed_queries(
         self, shared: Shared, http_to: HttpTo, query: dict[str, str], expected: tuple[int, str, str]
     ) -> None:
@@ -257,7 +257,7 @@ class TestVerbs:
     @pytest.mark.parametrize(
         "body", [b"[]", b"{", b'{"timeout": "-1s"}', b'{"timeout": "soon"}', b"\xff", b"[" * 50_000]
     )
-    @pytest.mark.asyncio(loop_scope="module")
+    @ON_SHARED_LOOP
     async def test_malformed_bodies(self, shared: Shared, http_to: HttpTo, body: bytes) -> None:
         op = await shared.client.start("waits")
         async with http_to(shared.app) as http:
@@ -305,13 +305,13 @@ class TestWeirdNames:
             "/v1/projects/p/operations%0a",
         ],
     )
-    @pytest.mark.asyncio(loop_scope="module")
+    @ON_SHARED_LOOP
     async def test_get_is_a_bad_request(self, shared: Shared, http_to: HttpTo, path: str) -> None:
         async with http_to(shared.app) as http:
             assert problem(await http.get(path)) == (400, "INVALID_ARGUMENT", "INVALID_OPERATION_NAME")
 
     @pytest.mark.parametrize("method", ["DELETE", "POST :cancel", "POST :wait", "GET :watch"])
-    @pytest.mark.asyncio(loop_scope="module")
+    @ON_SHARED_LOOP
     async def test_every_verb(self, shared: Shared, http_to: HttpTo, method: str) -> None:
         verb, _, suffix = method.partition(" ")
         async with http_to(shared.app) as http:

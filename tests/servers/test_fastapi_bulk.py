@@ -10,7 +10,7 @@ import lro_aio as lro
 from lro_aio.core.record import State
 
 from ..waiting import reached
-from .conftest import Shared
+from .conftest import ON_SHARED_LOOP, Shared
 from .test_fastapi import HttpTo, app_of, problem
 
 pytestmark = pytest.mark.asyncio
@@ -91,7 +91,7 @@ async def test_a_parent_bounds_it(client: lro.Client, http_to: HttpTo, gates: An
         ({"filter": "*", "perSecond": 1, "per_second": 2}, "INVALID_REQUEST"),
     ],
 )
-@pytest.mark.asyncio(loop_scope="module")
+@ON_SHARED_LOOP
 async def test_what_cannot_be_meant_is_refused(
     shared: Shared, http_to: HttpTo, verb: str, body: Any, reason: str
 ) -> None:

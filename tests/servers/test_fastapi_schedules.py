@@ -15,7 +15,7 @@ import lro_aio as lro
 from lro_aio.testing import ManualClock
 
 from ..waiting import PATIENCE
-from .conftest import Shared
+from .conftest import ON_SHARED_LOOP, Shared
 from .test_fastapi import HttpTo, app_of, problem
 
 pytestmark = pytest.mark.asyncio
@@ -158,7 +158,7 @@ async def one_begun(client: lro.Client) -> None:
         ({**WINDOW, "perSecond": 1e300}, "per_second"),
     ],
 )
-@pytest.mark.asyncio(loop_scope="module")
+@ON_SHARED_LOOP
 async def test_a_backfill_that_means_nothing_is_refused(
     shared: Shared, http_to: HttpTo, asked: dict[str, object], field: str
 ) -> None:
@@ -168,7 +168,7 @@ async def test_a_backfill_that_means_nothing_is_refused(
     assert refused.json()["error"]["message"].startswith(f"{field} must ")
 
 
-@pytest.mark.asyncio(loop_scope="module")
+@ON_SHARED_LOOP
 async def test_a_backfill_has_bounds(shared: Shared, http_to: HttpTo) -> None:
     long_ago = {**WINDOW, "start": "1970-01-01T00:00:00Z"}
     async with http_to(shared.app) as http:

@@ -14,7 +14,7 @@ from fastapi import Request
 import lro_aio as lro
 from lro_aio.servers.fastapi import install_error_handlers
 
-from .conftest import Shared
+from .conftest import ON_SHARED_LOOP, Shared
 from .test_fastapi import app_of, problem
 
 pytestmark = pytest.mark.asyncio
@@ -102,7 +102,7 @@ async def test_the_same_message_id_is_one_message(client: lro.Client, serve_http
         ({"topic": "\ud800"}, "body"),
     ],
 )
-@pytest.mark.asyncio(loop_scope="module")
+@ON_SHARED_LOOP
 async def test_a_malformed_field_is_named_and_nothing_is_sent(
     shared: Shared, serve_http: ServeHttp, body: dict[str, Any], field: str
 ) -> None:
@@ -136,7 +136,7 @@ async def test_a_malformed_field_is_named_and_nothing_is_sent(
         b'{"topic": "t", "payload": ' + b"[" * 600 + b"]" * 600 + b"}",
     ],
 )
-@pytest.mark.asyncio(loop_scope="module")
+@ON_SHARED_LOOP
 async def test_a_body_that_is_not_one_json_object_is_refused(
     shared: Shared, serve_http: ServeHttp, body: bytes
 ) -> None:
