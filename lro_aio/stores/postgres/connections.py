@@ -8,11 +8,12 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
 
 from lro_aio.core.errors import StoreUnavailableError
@@ -45,6 +46,21 @@ _SETTINGS = {
 }
 
 
+class _Pipeline(psycopg.Pipeline):
+    """Asks for no flush behind its last sync, as psycopg 3.3 does.
+
+    Behind the end of a transaction, a pooler lends a server for it, and gets no answer by which it could tell that the
+    server is free again: it stays lent until the connection's next call.
+    """
+
+    def _exit_gen(self) -> PQGen[None]:
+        try:
+            self._enqueue_sync()
+            yield from self._communicate_gen()
+        finally:
+            yield from self._fetch_gen(flush=False)  # the sync has the server send all there is
+
+
 class Link(psycopg.Connection[tuple[Any, ...]]):
     """A connection that waits for its server until ``deadline`` (``time.monotonic``), and no longer."""
 
@@ -65,6 +81,14 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
         except DeadlineError:
             self.close()
             raise
+
+    @contextmanager
+    def pipeline(self) -> Iterator[psycopg.Pipeline]:
+        """As psycopg's."""
+        if self._pipeline is None:
+            self._pipeline = _Pipeline(self)
+        with super().pipeline() as pipeline:
+            yield pipeline
 
 
 def _bounded(gen: Generator[Any, Any, T], deadline: float) -> Generator[Any, Any, T]:
