@@ -47,7 +47,7 @@ _SETTINGS = {
 
 
 class _Pipeline(psycopg.Pipeline):
-    """Asks for no flush behind its last sync, as psycopg 3.3 does.
+    """Asks for no flush behind its last sync, as psycopg does.
 
     Behind the end of a transaction, a pooler lends a server for it, and gets no answer by which it could tell that the
     server is free again: it stays lent until the connection's next call.
