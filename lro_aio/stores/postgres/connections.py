@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
-from psycopg.pq import TransactionStatus
+from psycopg.pq import ConnStatus, TransactionStatus
 
 from lro_aio.core.errors import StoreUnavailableError
 from lro_aio.stores.postgres.errors import DeadlineError, UnusableError
@@ -58,6 +58,8 @@ class _Pipeline(psycopg.Pipeline):
             self._enqueue_sync()
             yield from self._communicate_gen()
         finally:
+            if self.result_queue and self.pgconn.status == ConnStatus.BAD:
+                raise psycopg.OperationalError("the connection is lost")  # to fetch would say so less clearly
             yield from self._fetch_gen(flush=False)  # the sync has the server send all there is
 
 
