@@ -414,16 +414,19 @@ class Sweeper:
         return self._rows.call(partial(self._rows.store.look, owner=self._owner, **arguments), Work.SWEEP)
 
     async def _repair_all(self, records: list[Record], now: float) -> BaseException | None:
-        """Repair rows; returns the first failure, which the others of its portion do not suffer from.
+        """Repair rows; returns the first failure, which the others do not suffer from unless the store is away.
 
         In portions: a claim of a lease that is over must be answered soon, or proves nothing (``Evidence.in_time``).
         """
+        failures: list[BaseException] = []
         for begin in range(0, len(records), AT_ONCE):
-            repairs = (self._repair(record, now) for record in records[begin : begin + AT_ONCE])
-            for failure in await asyncio.gather(*repairs, return_exceptions=True):
-                if failure is not None:
-                    return failure
-        return None
+            portion = records[begin : begin + AT_ONCE]
+            ended = await asyncio.gather(*(self._repair(record, now) for record in portion), return_exceptions=True)
+            failed = [failure for failure in ended if failure is not None]
+            failures += failed
+            if len(failed) == len(portion):
+                break
+        return failures[0] if failures else None
 
     async def _repair(self, record: Record, now: float) -> None:
         try:

@@ -298,6 +298,34 @@ async def test_a_crowd_of_leases_is_taken_without_a_claim_that_waits_for_all_oth
     assert left == set()
 
 
+class LockedStore(lro.SqliteStore):
+    """Does not answer for one row, which somebody else has locked."""
+
+    locked = ""
+
+    def apply(self, changes):
+        answered = iter(super().apply([change for change in changes if change.name != self.locked]))
+        unavailable = lro.StoreUnavailableError("the row is locked")
+        return [unavailable if change.name == self.locked else next(answered) for change in changes]
+
+
+@pytest.mark.asyncio
+async def test_a_row_that_is_locked_keeps_none_of_a_crowd_from_being_taken(base, work, tmp_path, open_client, abandon):
+    owner = await open_client(lro.SqliteStore(tmp_path / "ops.db"), handlers=[work], clock=HostClock(base))
+    first = await owner.create()
+    await base.advance(0.1)
+    ops = [first, *await asyncio.gather(*(owner.create() for _ in range(300)))]
+    await base.settle()
+    abandon(owner)
+    store = LockedStore(tmp_path / "ops.db")
+    await open_client(store, handlers=[work], clock=HostClock(base))
+    await base.advance(44.5)
+    store.locked = first.name  # as the others are about to be taken
+    await base.advance(15)
+    left = await asyncio.to_thread(store.unfinished, [op.name for op in ops])
+    assert left == {first.name}
+
+
 @pytest.mark.asyncio
 async def test_what_sleeps_wakes_on_time_while_a_lease_is_watched(host, base, work, abandon):
     @work.handler("nap", resume_points=("up",))
