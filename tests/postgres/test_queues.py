@@ -15,7 +15,7 @@ import pytest
 
 import lro_aio as lro
 from lro_aio.core.change import Change
-from lro_aio.core.queues import Bounds, Rate
+from lro_aio.core.queues import Bounds
 from lro_aio.core.record import Record, Seat, State
 from lro_aio.core.step_places import Take
 from lro_aio.stores import _sql
@@ -23,6 +23,7 @@ from lro_aio.stores.postgres import PostgresStore, queues, schema
 from lro_aio.testing._store_queues import bounded, claim, claiming, finish, next_in_line, seated, status, take
 from lro_aio.testing._store_rows import NOW, create_all, name_of, only, put, row, update
 
+from ..large_limits import check_that_they_hold_nobody_up
 from ..waiting import block_until
 from .proxy import Proxy
 
@@ -244,15 +245,8 @@ def test_what_expires_leaves_no_ticket(store: PostgresStore) -> None:
 def test_limits_that_an_older_release_let_be_too_large_hold_nobody_up(
     store: PostgresStore, broom: psycopg.Connection[tuple[object, ...]]
 ) -> None:
-    bounded(store, rate=Rate(1, per=60), rate_per_key=Rate(1, per=60))
-    create_all(store, seated(0, "a"), seated(1, "a"))
-    too_large = f'{{"running":{2**63},"rate":[{2**63},60],"rate_per_key":[{2**65},1]}}'
-    broom.execute("UPDATE operations_queues SET bounds = %s, override = %s", (too_large, too_large))
-    assert next_in_line(store) == [name_of(0)]
-    assert claim(store, 0, 1) == [0, 1]
-    finish(store, 0)
-    store.change_queue("q", lambda terms: replace(terms, override=None))
-    assert status(store).bounds == Bounds(rate=Rate(1, per=60), rate_per_key=Rate(1, per=60))
+    change = "UPDATE operations_queues SET bounds = %s, override = %s"
+    check_that_they_hold_nobody_up(store, lambda text: broom.execute(change, (text, text)))
 
 
 class TestBesideAnOlderRelease:

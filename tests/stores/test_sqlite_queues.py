@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from lro_aio.core.queues import Bounds, Rate
 from lro_aio.stores.sqlite import SqliteStore, places
 from lro_aio.testing._store_queues import bounded, claim, finish, next_in_line, seated, status, take
 from lro_aio.testing._store_rows import NOW, create_all, name_of, row
+
+from ..large_limits import check_that_they_hold_nobody_up
 
 
 def end_as_an_older_release(store: SqliteStore) -> None:
@@ -115,13 +114,8 @@ def test_who_stands_behind_what_it_removed_goes_on(
 
 
 def test_limits_that_an_older_release_let_be_too_large_hold_nobody_up(store: SqliteStore) -> None:
-    bounded(store, rate=Rate(1, per=60), rate_per_key=Rate(1, per=60))
-    create_all(store, seated(0, "a"), seated(1, "a"))
-    too_large = f'{{"running":{2**63},"rate":[{2**63},60],"rate_per_key":[{2**65},1]}}'
-    with store._writing() as connection:
-        connection.execute("UPDATE queues SET bounds = ?, override = ?", (too_large, too_large))
-    assert next_in_line(store) == [name_of(0)]
-    assert claim(store, 0, 1) == [0, 1]
-    finish(store, 0)
-    store.change_queue("q", lambda terms: replace(terms, override=None))
-    assert status(store).bounds == Bounds(rate=Rate(1, per=60), rate_per_key=Rate(1, per=60))
+    def write(text: str) -> None:
+        with store._writing() as connection:
+            connection.execute("UPDATE queues SET bounds = ?, override = ?", (text, text))
+
+    check_that_they_hold_nobody_up(store, write)
