@@ -65,8 +65,6 @@ class Evidence:
         """Owners of whom the store knows that they are dead."""
         self._tried = float("-inf")
         """Monotonic seconds at which the store was last asked to take a write."""
-        self._waited = (float("-inf"), float("-inf"))
-        """From when to when writes were last waited for, by monotonic time."""
 
     def bury(self, owners: frozenset[str]) -> None:
         """Note owners of whom the store knows that they are dead: nobody else ever has their names."""
@@ -139,15 +137,8 @@ class Evidence:
         now = self._clock.monotonic()
         if now - asked > self._patience:
             self.clear()
-        began, ended = self._waited
-        if asked <= ended:  # of writes that were waited for together, each second counts once
-            waited = now - ended + max(0.0, began - asked)
-            self._waited = (min(began, asked), now)
-        else:
-            waited = now - asked
-            self._waited = (asked, now)
         for seen in self._seen.values():
-            seen.first += min(waited, now - seen.first)
+            seen.first += min(now - asked, now - seen.first)
 
     def in_time(self, change: Callable[[Record], Record | None]) -> Callable[[Record], Record | None]:
         """A change that takes a lease, refused where the store takes it late.

@@ -50,8 +50,6 @@ STUCK_DELAY = 1.0
 NEWS_LEAST, NEWS_MOST = 0.004, 0.05
 """Real seconds between two passes that are made because other processes commit: at least; and at most, where one pass
 after the other finds nothing due."""
-AT_ONCE = 200
-"""Rows of one portion of repairs: a slow store takes them in less than ``evidence.PATIENCE``."""
 STEP = 1.0
 """Seconds by which a clock must be set back to be noticed."""
 PURGE_ROUNDS = 20
@@ -358,23 +356,24 @@ class Sweeper:
 
     async def _handle(self, due: list[Record], now: float) -> None:
         claims = _Claims()
-        repairs: list[Record] = []
+        repairs = []
         for record in due:
             late = self._deadlines.passed(record, now)  # even where there is no slot
             handler = None if late else self._dispatcher.wants_slot(record, now)
             if handler is None:
-                repairs.append(record)
+                repairs.append(self._repair(record, now))
             elif self._dispatcher.claim_due(record, handler, partial(claims.told, record.name)):
                 claims.sent += 1
-        failure = await self._repair_all(repairs, now)
+        failures = await asyncio.gather(*repairs, return_exceptions=True) if repairs else []
         unclaimed = await claims.answered()
         tried = (record for record in due if not self._evidence.watches(record.name))
         seen = frozenset((record.name, record.revision, record.handover) for record in tried)
         self._stuck = bool(seen & self._seen)
         for name, outcome in unclaimed.items():
             await self._not_claimed(name, outcome)
-        if failure is not None:
-            raise failure
+        for failure in failures:
+            if isinstance(failure, BaseException):
+                raise failure
         # Rows that only found no free slot were not tried: they are no sign of anything.
         self._seen = frozenset() if self._slots.starved else seen
 
@@ -412,21 +411,6 @@ class Sweeper:
 
     def _ask(self, **arguments: Any) -> asyncio.Future[Look]:
         return self._rows.call(partial(self._rows.store.look, owner=self._owner, **arguments), Work.SWEEP)
-
-    async def _repair_all(self, records: list[Record], now: float) -> BaseException | None:
-        """Repair rows; returns the first failure, which the others do not suffer from unless the store is away.
-
-        In portions: a claim of a lease that is over must be answered soon, or proves nothing (``Evidence.in_time``).
-        """
-        failures: list[BaseException] = []
-        for begin in range(0, len(records), AT_ONCE):
-            portion = records[begin : begin + AT_ONCE]
-            ended = await asyncio.gather(*(self._repair(record, now) for record in portion), return_exceptions=True)
-            failed = [failure for failure in ended if failure is not None]
-            failures += failed
-            if len(failed) == len(portion):
-                break
-        return failures[0] if failures else None
 
     async def _repair(self, record: Record, now: float) -> None:
         try:
