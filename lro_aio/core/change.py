@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from lro_aio.core.errors import OperationNotFoundError
@@ -12,7 +12,7 @@ from lro_aio.core.record import Record
 from lro_aio.core.step_places import StepPlaces, Take
 from lro_aio.core.webhooks import told
 
-__all__ = ["Change", "Outcome", "run"]
+__all__ = ["Change", "Outcome", "names_of", "run"]
 
 Outcome = Record | None | Exception
 """What became of a change: the row as it is now, None where it was removed, or why nothing was written."""
@@ -70,6 +70,13 @@ class Change:
         return self.event(row)  # type: ignore[arg-type]  # None is passed to creating events only
 
 
+def names_of(changes: Collection[Change]) -> dict[str, None]:
+    """The rows that a store must read for these changes, each once and in order."""
+    names = dict.fromkeys([change.name for change in changes])
+    names.update(dict.fromkeys([change.guard[0] for change in changes if change.guard is not None]))
+    return names
+
+
 def run(
     changes: Iterable[Change],
     rows: dict[str, Record | None],
@@ -90,11 +97,6 @@ def run(
     return [_outcome(change, rows, journal, places) for change in changes]
 
 
-def _seated(before: Record | None, row: Record | None) -> bool:
-    """Whether a row has, or had, to do with queues: the others, which are most, do not ask them."""
-    return (row is not None and row.seat is not None) or (before is not None and before.seat is not None)
-
-
 def _outcome(
     change: Change, rows: dict[str, Record | None], journal: Appending | None, places: StepPlaces | None
 ) -> Outcome:
@@ -113,16 +115,24 @@ def _outcome(
         if change.appends and row is not None:
             assert journal is not None
             row = journal.append(row, change.appends, change.most_entries)
-        if places is not None and (change.rests or _seated(before, row)):
-            row = places.settled(before, row, rests=change.rests, gives=change.gives, stands=change.stands)
-        if places is not None and change.takes is not None and row is not None:
-            places.take(row, change.takes)
-        if row is not None and (row.done or row.paused) and row is not before:
+        if places is not None:
+            row = _placed(change, before, row, places)
+        if row is not None and row is not before and (row.paused or row.done):
             row, change.made = told(before, row)
     except Exception as exc:  # noqa: BLE001 - whatever a change raises is its outcome
         # Without this frame: the outcome may live long, and must not keep every row of the batch alive.
         return exc.with_traceback(exc.__traceback__ and exc.__traceback__.tb_next)
     rows[change.name] = row
-    for delivery in change.made:
-        rows[delivery.name] = delivery
+    if change.made:
+        rows.update((delivery.name, delivery) for delivery in change.made)
+    return row
+
+
+def _placed(change: Change, before: Record | None, row: Record | None, places: StepPlaces) -> Record | None:
+    """What the queues make of the row. They are not asked for one that has nothing to do with any, as most have not."""
+    seated = (row is not None and row.seat is not None) or (before is not None and before.seat is not None)
+    if seated or change.rests:
+        row = places.settled(before, row, rests=change.rests, gives=change.gives, stands=change.stands)
+    if change.takes is not None and row is not None:
+        places.take(row, change.takes)
     return row

@@ -74,7 +74,8 @@ def fail(
         OperationDoneError: It has ended.
     """
     check_holder(record, holder)
-    record = record.evolve(**changed(record, changes))
+    if changes:
+        record = changed(record, changes)
     if error.code == Code.CANCELLED and record.cancel_requested and not record.failure:
         return removed_if_deleted(ended(record, now, retention, State.CANCELLED, error=error))
     return failed(record, now=now, retention=retention, error=of_failure(error), then=then, told=told)

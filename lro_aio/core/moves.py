@@ -30,6 +30,7 @@ __all__ = [
     "held_back",
     "not_paused",
     "removed_if_deleted",
+    "rewritten",
     "spare_token",
     "to_cleanup",
 ]
@@ -78,20 +79,27 @@ def check_handler(record: Record, event: str) -> None:
 
 def evolved(record: Record, now: float, **changes: Any) -> Record:
     """The row with other values, as readers are told of it."""
+    return rewritten(record, now, changes)
+
+
+def rewritten(record: Record, now: float, changes: dict[str, Any]) -> Record:
+    """As ``evolved``, of columns in a dict of the caller's own, which gets some more."""
     # A clock that steps back must not make an update older than what it follows.
     changes["update_time"] = max(now, record.update_time)
     changes["revision"] = record.revision + 1
-    return record.evolve(**changed(record, changes))
+    return changed(record, changes)
 
 
-def changed(record: Record, changes: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The columns to write: before the state is changed for the first time, the one that it began with is kept."""
-    columns = dict(changes or {})
-    if "state_data" in columns and not record.initial_codec:
+def changed(record: Record, changes: Mapping[str, Any]) -> Record:
+    """The row with other values: before the state is changed for the first time, the one that it began with is kept."""
+    if "state_data" in changes and not record.initial_codec:
         fits = len(record.state_data) <= KEPT_STATE
-        columns["initial_data"] = record.state_data if fits else b""
-        columns["initial_codec"] = record.state_codec or NO_STATE if fits else NOT_KEPT
-    return columns
+        kept = {
+            "initial_data": record.state_data if fits else b"",
+            "initial_codec": record.state_codec or NO_STATE if fits else NOT_KEPT,
+        }
+        changes = {**changes, **kept}
+    return record.replaced(changes)
 
 
 def ended(
@@ -105,15 +113,13 @@ def ended(
 ) -> Record:
     """The row with its result."""
     now = max(now, record.update_time)
-    return evolved(
-        record,
-        now,
-        state=state,
-        response=response,
-        error=error.SerializeToString(deterministic=True) if error is not None else b"",
-        **not_paused(record),
-        **ending(record, now, retention),
-    )
+    columns = ending(record, now, retention)
+    columns["state"] = state
+    columns["response"] = response
+    columns["error"] = error.SerializeToString(deterministic=True) if error is not None else b""
+    if record.paused or record.failure:
+        columns |= not_paused(record)
+    return rewritten(record, now, columns)
 
 
 def ending(record: Record, now: float, retention: float) -> dict[str, Any]:

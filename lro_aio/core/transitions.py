@@ -44,6 +44,7 @@ from lro_aio.core.moves import (
     held_back,
     not_paused,
     removed_if_deleted,
+    rewritten,
     to_cleanup,
 )
 from lro_aio.core.record import Record, State, Wait, Wake, WakeReason
@@ -177,21 +178,18 @@ def claim(
             record = record.evolve(wait=waited.spent())
         if not waited.rerun:
             woken = wake
-    return evolved(
-        record,
-        now,
-        **_held(now, by, happened),
-        wake=woken,
-        claim=record.claim + 1,
-        attempt=attempts + 1,
-        schedule_handle="",
-        wait=trials.begun(record, now=now, lease=by.lease, on_cancel=by.on_cancel, company=company),
-    )
+    columns = _held(now, by, happened)
+    columns["wake"] = woken
+    columns["claim"] = record.claim + 1
+    columns["attempt"] = attempts + 1
+    columns["schedule_handle"] = ""
+    columns["wait"] = trials.begun(record, now=now, lease=by.lease, on_cancel=by.on_cancel, company=company)
+    return rewritten(record, now, columns)
 
 
 def first_claim(*, now: float, by: Claimant, happened: str = "") -> dict[str, Any]:
     """The columns of a row that is claimed in the write that makes it: what ``claim`` makes of a new one."""
-    return {**_held(now, by, happened), "claim": 1, "attempt": 1, "revision": 2}
+    return _held(now, by, happened) | {"claim": 1, "attempt": 1, "revision": 2}
 
 
 def renew(record: Record, *, holder: Holder, now: float, lease: float) -> Record:
@@ -254,7 +252,7 @@ def release(
         **(changes or {}),
     )
     if record.cancel_requested and not record.cleaning:
-        return released.evolve(**not_paused(released))  # as a cancel ends the pause of what nobody runs
+        return released.replaced(not_paused(released))  # as a cancel ends the pause of what nobody runs
     return held_back(released, now) if record.paused else released
 
 
@@ -340,7 +338,7 @@ def save(record: Record, *, holder: Holder, now: float, changes: dict[str, Any])
         OperationDoneError: It has ended.
     """
     check_holder(record, holder)
-    return evolved(record, now, **changes)
+    return rewritten(record, now, {**changes})
 
 
 def finish(
@@ -366,7 +364,7 @@ def finish(
     """
     check_holder(record, holder)
     if changes:
-        record = record.evolve(**changed(record, changes))
+        record = changed(record, changes)
     if record.cleaning and record.failure:
         return failing.failed(record, now=now, retention=retention, error=error, then=OnFailure())
     if error is None and record.cleaning:
@@ -483,17 +481,9 @@ def park(
     wait = columns["wait"]
     if record.deadline is not None and not record.cleaning:
         wait = columns["wait"] = replace(wait, expires=record.deadline)
-    parked = evolved(
-        record,
-        now,
-        state=State.SUSPENDED,
-        owner="",
-        lease_expire_time=None,
-        check_time=wait.first_check(now),
-        handover=0,
-        schedule_handle="",
-        **columns,
-    )
+    held_by_nobody = {"state": State.SUSPENDED, "owner": "", "lease_expire_time": None}
+    not_handed_over = {"check_time": wait.first_check(now), "handover": 0, "schedule_handle": ""}
+    parked = rewritten(record, now, {**held_by_nobody, **not_handed_over, **columns})
     if record.cancel_requested and not record.cleaning:
         return _cancel_idle(parked, now, retention)
     if record.paused:

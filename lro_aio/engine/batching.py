@@ -318,25 +318,22 @@ class Batcher:
         asked = 0
         unavailable = False
         for (change, promise, answered), outcome in zip(batch, outcomes, strict=True):
+            unavailable = unavailable or isinstance(outcome, StoreUnavailableError)
             if not isinstance(promise, concurrent.futures.Future):
                 asked += 1
                 if self._lanes.berths:
                     self._lanes.answered(change)
-                if promise is None or promise.done():  # nobody waits; or whoever asked was cancelled
-                    pass
-                elif isinstance(outcome, Exception):
-                    promise.set_exception(outcome)
-                else:
-                    promise.set_result(outcome)
-            unavailable = unavailable or isinstance(outcome, StoreUnavailableError)
+                if promise is not None and not promise.done():  # else whoever asked was cancelled
+                    _settle(promise, outcome)
             try:
                 if answered is not None:
                     answered(outcome)
-                if change.made and not isinstance(outcome, Exception):
-                    self._tell_made(change.made)
-                if isinstance(outcome, Exception) or (self._newest and self._newest.outdated(change.name, outcome)):
+                if isinstance(outcome, Exception):
                     continue
-                self._committed(change.name, outcome)
+                if change.made:
+                    self._tell_made(change.made)
+                if not self._newest or not self._newest.outdated(change.name, outcome):
+                    self._committed(change.name, outcome)
             except Exception:  # a defect of ours must not keep the others of the batch from their answers
                 logger.exception(
                     "the outcome of a change of %s was not processed",
@@ -386,6 +383,13 @@ class Batcher:
             self._loop.call_soon_threadsafe(function, *args)
         except RuntimeError:
             logger.debug("the event loop is closed; what was committed stays committed", extra=event("loop_closed"))
+
+
+def _settle(promise: asyncio.Future[Record | None], outcome: Outcome) -> None:
+    if isinstance(outcome, Exception):
+        promise.set_exception(outcome)
+    else:
+        promise.set_result(outcome)
 
 
 def _refused(name: str, exc: Exception) -> StoreRefusedError:

@@ -127,7 +127,14 @@ class Subscription:
 
     def push(self, name: str, record: Record | None) -> None:
         """Called by the feed."""
-        if self.known is None or record is None or not record.uid or _told(record) != _told(self.known):
+        known = self.known
+        if (
+            known is None
+            or record is None
+            or not record.uid
+            # The rest, a renewal or an entry of the journal, is not for readers.
+            or (record.revision, record.uid, record.deleted) != (known.revision, known.uid, known.deleted)
+        ):
             self._changed[name] = record
             self._wake()
 
@@ -159,8 +166,3 @@ class Subscription:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-
-
-def _told(record: Record) -> tuple[str, int, bool]:
-    """What differs where a reader of a row must be told: a renewal, or an entry of the journal, is not for readers."""
-    return record.uid, record.revision, record.deleted

@@ -47,7 +47,7 @@ class Joiner:
 
     def observe(self, name: str, record: Record | None) -> None:  # noqa: ARG002 (a listener of the feed)
         """A row was committed: if it is a child that has ended, look after its parent, once for a burst."""
-        if record is None or not record.done or not record.parent_operation:
+        if record is None or not record.parent_operation or not record.done:
             return
         if self._dispatcher.watches(record.parent_operation):
             return  # this process hears of the end by itself

@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, TypedDict, Unpack, cast
+from typing import Any, TypedDict, cast
 
 from google.protobuf.message import Message
 
@@ -61,22 +61,6 @@ class StartOptions(TypedDict, total=False):
     webhook: Webhook | None
     queue_key: str | None
     priority: int | None
-
-
-class _Row(TypedDict, total=False):
-    """What a new row is made of; see ``Starter._new_record``. What is left out has the default of ``Record``."""
-
-    metadata: Message | None
-    request_id: str | None
-    operation_id: str | None
-    fingerprint: str
-    allowed: float | None
-    webhooks: Sequence[Webhook]
-    state_data: bytes
-    state_codec: str
-    seat: Seat | None
-    parent_operation: str
-    traceparent: str
 
 
 class Starter:
@@ -152,22 +136,25 @@ class Starter:
         settings.limits.check("state", len(data))
         allowed = self._allowed(known, deadline)
         seat = self._seat(known, data, tag, queue_key, priority)
+        columns: dict[str, Any] = {
+            "handler": handler_name,
+            "fingerprint": own,
+            "state_data": data,
+            "state_codec": tag,
+            "seat": seat,
+            "parent_operation": "" if by is None else by.record.name,
+            "traceparent": traceparent or CALLER.get(),
+        }
         record, making = self._begin(
             known,
             parent,
-            handler_name,
+            columns,
             by,
             also,
             explicit=bool(traceparent) and by is None,
             metadata=metadata,
             request_id=request_id,
             operation_id=operation_id,
-            fingerprint=own,
-            state_data=data,
-            state_codec=tag,
-            seat=seat,
-            parent_operation="" if by is None else by.record.name,
-            traceparent=traceparent or CALLER.get(),
             allowed=allowed,
             webhooks=self._webhooks(webhook, ours=by is not None or handler_name.startswith(names.OWN)),
         )
@@ -212,49 +199,63 @@ class Starter:
         """
         known = self._runnable.handlers.find(handler)
         self._settings.limits.check("state", len(data))
-        _, making = self._begin(
-            known,
-            "",
-            handler,
-            by,
-            request_id=request_id,
-            fingerprint=fingerprint_of(handler, None, request_id),
-            state_data=data,
-            state_codec=codec,
-            seat=self._seat_of_kept(known, data, codec),
-            traceparent=CALLER.get(),
-            allowed=self._allowed(known, None),
-            webhooks=self._webhooks(None, ours=handler.startswith(names.OWN)),
-        )
+        columns: dict[str, Any] = {
+            "handler": handler,
+            "fingerprint": fingerprint_of(handler, None, request_id),
+            "state_data": data,
+            "state_codec": codec,
+            "seat": self._seat_of_kept(known, data, codec),
+            "traceparent": CALLER.get(),
+        }
+        allowed = self._allowed(known, None)
+        webhooks = self._webhooks(None, ours=handler.startswith(names.OWN))
+        _, making = self._begin(known, "", columns, by, request_id=request_id, allowed=allowed, webhooks=webhooks)
         return await self._started(making, known)
 
     def _begin(
         self,
         known: Handler | None,
         parent: str,
-        handler: str,
+        columns: dict[str, Any],
         by: Holding | None,
         also: Sequence[str] = _NONE,
         *,
         explicit: bool = False,
-        **row: Unpack[_Row],
+        metadata: Message | None = None,
+        request_id: str | None = None,
+        operation_id: str | None = None,
+        allowed: float | None = None,
+        webhooks: Sequence[Webhook] = (),
     ) -> tuple[Record, Awaitable[Record]]:
         """Write the row of an operation that a handler runs; gives the one that was made, and what will be there.
 
         Args:
             known: The handler, where it is registered here.
             parent: As of ``start``.
-            handler: The handler's name.
+            columns: As of ``_new_record``.
             by: What starts it.
             also: Other fingerprints of the same request.
             explicit: Whether the caller gave its trace context.
-            **row: See ``_new_record``.
+            metadata: As of ``start``.
+            request_id: As of ``start``.
+            operation_id: As of ``start``.
+            allowed: Seconds that it may take.
+            webhooks: Whom it tells.
         """
         settings = self._settings
-        seated = row.get("seat") is not None or known is None or known.queue is None  # else its claim asks for its key
+        seated = columns["seat"] is not None or known is None or known.queue is None  # else its claim asks for its key
         here = seated and settings.dispatch == "local" and self._has_slot_for(known)
         claimed_by = settings.claimant(known, self._rows.store) if known is not None and here else None
-        record = self._new_record(parent, handler, claimed_by=claimed_by, **row)
+        record = self._new_record(
+            parent,
+            columns,
+            metadata=metadata,
+            request_id=request_id,
+            operation_id=operation_id,
+            claimed_by=claimed_by,
+            allowed=allowed,
+            webhooks=webhooks,
+        )
         return record, self._make(record, known if here else None, by, also, explicit=explicit)
 
     async def start_child(
@@ -305,20 +306,22 @@ class Starter:
         if request_id or operation_id is not None:
             own = _fingerprint("", None, fingerprint)
             also = _other_fingerprints("", StateCodec(None), None, fingerprint)
+        columns: dict[str, Any] = {
+            "fingerprint": own,
+            "traceparent": traceparent or CALLER.get(),
+            "state": State.RUNNING,
+            "claim": 1 if lease else 0,
+            "owner": self._settings.owner if lease else "",
+            "lease_expire_time": until,
+            "check_time": until,
+        }
         record = self._new_record(
             parent,
-            "",
+            columns,
             metadata=metadata,
             request_id=request_id,
             operation_id=operation_id,
-            fingerprint=own,
             webhooks=self._webhooks(webhook),
-            traceparent=traceparent or CALLER.get(),
-            state=State.RUNNING,
-            claim=1 if lease else 0,
-            owner=self._settings.owner if lease else "",
-            lease_expire_time=until,
-            check_time=until,
         )
         created = await self._make(record, None, None, also, explicit=bool(traceparent))
         mine = created.uid == record.uid
@@ -331,26 +334,39 @@ class Starter:
     def _new_record(
         self,
         parent: str,
-        handler: str,
-        metadata: Message | None = None,
+        columns: dict[str, Any],
         *,
+        metadata: Message | None = None,
         request_id: str | None = None,
         operation_id: str | None = None,
         claimed_by: transitions.Claimant | None = None,
         allowed: float | None = None,
         webhooks: Sequence[Webhook] = (),
-        **columns: Any,
     ) -> Record:
+        """The row of a new operation.
+
+        Args:
+            parent: As of ``start``.
+            columns: Of the row, where they differ from the default; those that follow from the others are added.
+            metadata: As of ``start``.
+            request_id: As of ``start``.
+            operation_id: As of ``start``.
+            claimed_by: Who runs it at once.
+            allowed: Seconds that it may take.
+            webhooks: Whom it tells.
+        """
         now = self._clock.time()
         collection = names.parse_parent(parent)
         if request_id and operation_id is not None:
             raise ValueError("give request_id or operation_id, not both")
         if request_id:
-            identifier = names.request_id(collection, handler, request_id)
+            identifier = names.request_id(collection, columns.get("handler", ""), request_id)
         else:
             ordered = self._rows.store.ordered_names
             identifier = names.id_at(now, ordered=ordered) if operation_id is None else names.check_id(operation_id)
-        name, uid = names.make(collection, identifier), names.new_id()
+        columns["name"] = names.make(collection, identifier)
+        columns["uid"] = names.new_id()
+        columns["create_time"] = columns["update_time"] = now
         if metadata is not None:
             columns["metadata"] = packed = pack(metadata)
             self._settings.limits.check("metadata", len(packed))
@@ -361,15 +377,8 @@ class Starter:
         if told:
             columns["trail"] = told
         if claimed_by is not None:
-            columns.update(transitions.first_claim(now=now, by=claimed_by, happened=told))
-        return _BLANK.evolve(
-            name=name,
-            uid=uid,
-            create_time=now,
-            update_time=now,
-            handler=handler,
-            **columns,
-        )
+            columns |= transitions.first_claim(now=now, by=claimed_by, happened=told)
+        return _BLANK.replaced(columns)
 
     def _allowed(self, handler: Handler | None, deadline: Duration | None) -> float | None:
         """Seconds that the operation may take in all; None for no bound."""

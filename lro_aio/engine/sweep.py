@@ -160,7 +160,7 @@ class Sweeper:
         """A row was committed: it may be due before what the loop waits for."""
         if self._changed is not None:
             self._changed[name] = record
-        if self._lines.concerns(record) and not self._tried(record):
+        if (record is None or record.seat is not None) and self._lines.concerns(record) and not self._tried(record):
             self._nudged.set()  # a place may have been given back
         if not self._precise or record is None or record.check_time is None:
             return

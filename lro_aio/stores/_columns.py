@@ -109,5 +109,10 @@ class Codec:
 
     def comparison(self, name: str, columns: Iterable[str], *more: str) -> list[str]:
         """Whether two records have the same values of these columns, and more holds for them."""
-        equal = [f"({self.value(column, 'old')}) == ({self.value(column, 'new')})" for column in columns]
+        equal = [f"{_compared(column, 'old')} == {_compared(column, 'new')}" for column in columns]
         return [f"def {name}(old, new):", f"    return {' and '.join([*equal, *more])}"]
+
+
+def _compared(column: str, record: str) -> str:
+    """What tells whether a column's value differs: the field itself, which may be stored as what equals nothing."""
+    return _DERIVED[column].format(record) if column in _DERIVED else f"{record}.{column}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -100,13 +102,37 @@ def test_a_record_that_is_made_without_its_constructor_leaves_out_no_work_of_it(
     assert not hasattr(Record, "__post_init__")
 
 
+def stored(record: Record) -> dict[str, Any]:
+    """What SQLite makes of the values of a record: NULL of a NaN."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        values = rows.encode(record)
+        return dict(
+            zip(
+                rows.WRITTEN,
+                connection.execute(f"SELECT {', '.join('?' * len(values))}", values).fetchone(),
+                strict=True,
+            )
+        )
+
+
+def test_what_is_none_is_null(memory: SqliteStore) -> None:
+    """And nothing that takes sqlite3 long to bind: None has no type that it knows."""
+    record = row(1)
+    create_all(memory, record)
+    none = [field.name for field in dataclasses.fields(Record) if getattr(record, field.name) is None]
+    assert {"end_time", "wait", "seat"} <= set(none)
+    with memory._reading() as connection:
+        kinds = connection.execute(f"SELECT {', '.join(f'typeof({name})' for name in none)} FROM operations").fetchone()
+    assert set(kinds) == {"null"}
+    assert {type(value) for value in rows.encode(record)} <= {str, int, float, bytearray}
+
+
 @given(first=_records, second=_records)
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])  # on a machine that is busy
 def test_a_column_that_a_write_leaves_out_does_not_differ(first: Record, second: Record) -> None:
     """For any two records, and for a record and itself with one field of the other."""
     for new in (second, *(first.evolve(**{name: getattr(second, name)}) for name in rows.COLUMNS)):
-        before = dict(zip(rows.WRITTEN, rows.encode(first), strict=True))
-        after = dict(zip(rows.WRITTEN, rows.encode(new), strict=True))
+        before, after = stored(first), stored(new)
         assert rows.same_row(first, new) is all(before[column] == after[column] for column in rows.FIXED)
         assert rows.ended_alike(first, new) is all(before[column] == after[column] for column in rows.ENDED)
     assert {"name", "parent", *rows.FIXED, *rows.ENDED, *rows.PROGRESS} == set(rows.WRITTEN)

@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from lro_aio.core.change import Change, Outcome, run
+from lro_aio.core.change import Change, Outcome, names_of, run
 from lro_aio.core.journal import Appending, Place
 from lro_aio.core.logs import event
 from lro_aio.core.record import Record
@@ -80,7 +80,7 @@ def _attempt(
     try:
         with link.pipeline() as pipeline:
             link.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-            names = sorted({name for change in changes for name in change.names})
+            names = sorted(names_of(changes))
             locked = execute(link, texts["lock"], {"names": names})
             there = [execute(link, *call) for call in writes.appended(texts, changes)]
             # Not by leaving the pipeline: psycopg asks for a flush then, behind the end of the first half, and a server

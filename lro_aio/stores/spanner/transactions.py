@@ -14,7 +14,7 @@ from google.api_core.exceptions import GoogleAPICallError
 from google.cloud.spanner_v1 import types
 from google.protobuf import struct_pb2
 
-from lro_aio.core.change import Change, Outcome, run
+from lro_aio.core.change import Change, Outcome, names_of, run
 from lro_aio.core.errors import StoreDataError, StoreUnavailableError
 from lro_aio.core.journal import Appending
 from lro_aio.core.record import Record
@@ -141,7 +141,7 @@ class Writer:
             DivideError: The patience ran out.
             Exception: As ``transact``.
         """
-        names = list(dict.fromkeys(name for change in changes for name in change.names))
+        names = list(names_of(changes))
         written: list[Record] = []
         stored = Stored(partial(self.connection.read, budget=budget, tag="lro-apply", table=journal_of(self.table)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from lro_aio.core.record import Record, State
@@ -43,22 +43,21 @@ class KeptRows:
     def before(
         self,
         connection: sqlite3.Connection,
-        names: Iterable[str],
+        names: Collection[str],
         read: Callable[[sqlite3.Connection, Sequence[str]], list[Record]],
     ) -> dict[str, Record]:
         """The rows with these names, which are about to be changed: from memory, the others by ``read``."""
         version = data_version(connection)
-        wanted = dict.fromkeys(names)
         with self._lock:
             if version != self._version:
                 self._rows.clear()
                 self._version = version
-            self._changing = wanted.keys()
+            self._changing = names
             for touched in self._looks.values():
-                touched.update(wanted)
-            found = {name: row for name in wanted if (row := self._rows.get(name)) is not None}
-        if len(found) < len(wanted):
-            unknown = [name for name in wanted if name not in found]
+                touched.update(names)
+            found = {name: row for name in names if (row := self._rows.get(name)) is not None}
+        if len(found) < len(names):
+            unknown = [name for name in names if name not in found]
             found.update((row.name, row) for row in read(connection, unknown))
         return found
 

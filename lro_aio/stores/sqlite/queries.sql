@@ -5,6 +5,10 @@
 -- :name read
 SELECT {columns} FROM operations WHERE name IN (SELECT value FROM json_each(?));
 
+-- :name read_one
+-- A list would be put into a table of its own first, which costs ten times as much as the seek.
+SELECT {columns} FROM operations WHERE name = ?;
+
 -- :name unfinished
 -- The index is named: an index on live rows would be scanned from end to end.
 SELECT name FROM operations INDEXED BY sqlite_autoindex_operations_1

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Container, Iterable, Iterator,
 from contextlib import closing, contextmanager, suppress
 from typing import Any
 
-from lro_aio.core.change import Change, Outcome, run
+from lro_aio.core.change import Change, Outcome, names_of, run
 from lro_aio.core.errors import StoreSchemaError
 from lro_aio.core.journal import Appending, Entry, by_name
 from lro_aio.core.policies import Duration
@@ -174,13 +174,15 @@ class SqliteStore(Store):
         if not changes:
             return []
         with self._writing() as connection:
-            before = self._kept.before(connection, [name for change in changes for name in change.names], _read)
+            before = self._kept.before(connection, names_of(changes), _read)
             after: dict[str, Record | None] = dict(before)
-            journal = Appending(appended(connection, changes, before))
+            appending = [change for change in changes if change.appends]
+            journal = Appending(appended(connection, appending, before)) if appending else None
             taken = StepPlaces(places.SqliteReader(connection, before))
             outcomes = run(changes, after, journal, taken)
             write(connection, before, after)
-            append(connection, [entry for _, entry in journal.left(after)])
+            if journal is not None:
+                append(connection, [entry for _, entry in journal.left(after)])
             places.write_places(connection, taken)
             self._kept.written(after)
         if any(_is_news(before.get(name), row) for name, row in after.items()):
@@ -390,7 +392,11 @@ def _up_to(most: int, found: Iterable[Record]) -> Iterator[Record]:
 
 
 def _read(connection: sqlite3.Connection, names: Sequence[str]) -> list[Record]:
-    return list(map(rows.decode, connection.execute(_SQL["read"], (json.dumps(list(names)),))))
+    if len(names) == 1:
+        found = connection.execute(_SQL["read_one"], tuple(names))
+    else:
+        found = connection.execute(_SQL["read"], (json.dumps(list(names)),))
+    return list(map(rows.decode, found))
 
 
 def _single(connection: sqlite3.Connection, routes: Iterable[Route]) -> Iterator[Route]:

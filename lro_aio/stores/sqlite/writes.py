@@ -52,16 +52,18 @@ def write(connection: sqlite3.Connection, before: Mapping[str, Record], after: M
             written.append(rows.encode(new))
     if removed:
         connection.executemany(_SQL["remove"], removed)
-    _put(connection, written, len(rows.WRITTEN), _ended_text)
-    _put(connection, progressed, len(rows.WRITTEN), _progress_text)
+    if written:
+        _put(connection, written, len(rows.WRITTEN), _ended_text)
+    if progressed:
+        _put(connection, progressed, len(rows.WRITTEN), _progress_text)
 
 
 def appended(connection: sqlite3.Connection, changes: Iterable[Change], before: Mapping[str, Record]) -> list[Place]:
-    """Of what the changes append, the places of what is there already. No statement where none of them appends."""
+    """Of what the changes append, the places of what is there already. No statement where that is nothing."""
     wanted = [
         (row.uid, str(entry.kind), entry.key)
         for change in changes
-        if change.appends and (row := before.get(change.name)) is not None and row.entries
+        if (row := before.get(change.name)) is not None and row.entries
         for entry in change.appends
     ]
     found: list[Place] = []
@@ -77,8 +79,6 @@ def append(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
 
 def _put(connection: sqlite3.Connection, values: list[tuple[Any, ...]], width: int, text: Callable[[int], str]) -> None:
     """Write rows, in statements of 128, 64, 32 ... of them: few texts, so that all of them stay prepared."""
-    if not values:
-        return
     values.sort()  # by the key: neighbours share pages of the index on it
     for count, part in _parts(connection, values, width):
         cursor = connection.execute(text(count), part)
