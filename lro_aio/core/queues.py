@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Literal
 
+from lro_aio.core.counts import Count
 from lro_aio.core.names import MalformedIdError, check_given
 from lro_aio.core.policies import Duration, seconds, whole
-from lro_aio.core.stats import Count
 
 __all__ = [
     "LIVES",
