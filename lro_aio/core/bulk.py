@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from lro_aio.core.counts import Count, count_json
+from lro_aio.core.quick import dataclass
 
 __all__ = [
     "EVERYTHING",

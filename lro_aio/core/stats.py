@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -12,6 +11,7 @@ from google.rpc import status_pb2
 
 from lro_aio.core.codes import Code
 from lro_aio.core.counts import Count, count_json, total
+from lro_aio.core.quick import dataclass
 from lro_aio.core.record import State
 from lro_aio.core.status import reason_of
 
@@ -103,7 +103,7 @@ class Stats:
     """Epoch seconds."""
     counts: tuple[StateCount, ...] = ()
     """By handler and state; of what there is none, there is no entry."""
-    paused: Count = Count(0)  # noqa: RUF009 (it is frozen)
+    paused: Count = Count(0)
     """How many of them are paused."""
     running: tuple[OwnerCount, ...] = ()
     """By process, the busiest first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Generic, Protocol, TypedDict, TypeVar, Unpack, cast, overload
 
 from lro_aio.core.codec import StateCodec, Upgrade
@@ -14,6 +14,7 @@ from lro_aio.core.errors import UnknownHandlerError, UnknownResumePointError
 from lro_aio.core.names import OWN, MalformedIdError, check_given, check_name
 from lro_aio.core.policies import Duration, RetryPolicy, seconds
 from lro_aio.core.queues import Queue, check_key
+from lro_aio.core.quick import dataclass
 from lro_aio.core.record import Record
 from lro_aio.engine.annotations import Returns, state_of
 from lro_aio.engine.suspension import Suspended
