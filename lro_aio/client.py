@@ -34,7 +34,6 @@ from lro_aio.engine.life import NeverOpenedError
 from lro_aio.engine.lookups import Lookups
 from lro_aio.engine.operation import Operation
 from lro_aio.engine.seeing import Seeing
-from lro_aio.engine.serving import ServerHost
 from lro_aio.engine.settings import Settings, check_row
 from lro_aio.engine.starting import StartOptions
 from lro_aio.engine.suspension import Suspended
@@ -46,6 +45,7 @@ from lro_aio.telemetry import checked, chosen
 
 if TYPE_CHECKING:
     from lro_aio.core.schedules import Schedule
+    from lro_aio.engine.serving import ServerHost
     from lro_aio.webhooks import Webhooks
 
 __all__ = ["Client"]

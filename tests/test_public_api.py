@@ -59,9 +59,9 @@ UNUSED = (
     "lro_aio.core.filter_pushdown", "lro_aio.core.filter_values", "lro_aio.core.filters", "lro_aio.core.history",
     "lro_aio.core.pages", "lro_aio.core.rerunning", "lro_aio.core.schedules", "lro_aio.core.stats",
     "lro_aio.core.timeline", "lro_aio.engine.declaring", "lro_aio.engine.listing", "lro_aio.engine.overview",
-    "lro_aio.engine.queues", "lro_aio.engine.rerunning", "lro_aio.engine.schedule_runs", "lro_aio.engine.schedules",
-    "lro_aio.engine.selecting", "lro_aio.engine.webhooks", "lro_aio.stores.sqlite.backup",
-    "lro_aio.stores.sqlite.stats", "lro_aio.webhooks",
+    "lro_aio.engine.methods", "lro_aio.engine.queues", "lro_aio.engine.rerunning", "lro_aio.engine.schedule_runs",
+    "lro_aio.engine.schedules", "lro_aio.engine.selecting", "lro_aio.engine.serving", "lro_aio.engine.webhooks",
+    "lro_aio.stores.sqlite.backup", "lro_aio.stores.sqlite.stats", "lro_aio.webhooks",
 )  # fmt: skip
 """What only those need who ask for it: neither an import nor a client that runs an operation loads it."""
 

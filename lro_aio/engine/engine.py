@@ -30,14 +30,12 @@ from lro_aio.engine.leases import Leases
 from lro_aio.engine.life import Life
 from lro_aio.engine.lines import Lines, check_queues
 from lro_aio.engine.messages import Messenger
-from lro_aio.engine.methods import Methods
 from lro_aio.engine.observing import Observing
 from lro_aio.engine.operation import Operation
 from lro_aio.engine.paced import Paced
 from lro_aio.engine.pausing import Pauser
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.run import Runner
-from lro_aio.engine.serving import ServerHost
 from lro_aio.engine.settings import Settings
 from lro_aio.engine.slots import Slots
 from lro_aio.engine.standstill import Standstill
@@ -54,6 +52,7 @@ if TYPE_CHECKING:
     from lro_aio.engine.overview import Overview
     from lro_aio.engine.queues import Queues
     from lro_aio.engine.rerunning import Rerunner
+    from lro_aio.engine.serving import ServerHost
     from lro_aio.engine.webhooks import WebhookReplayer
 
 __all__ = ["Engine"]
@@ -110,7 +109,10 @@ class Engine:
         self.lines = Lines(rows, runnable, settings=settings, clock=clock)
         self.host.lines = self.lines
         self._make_workers(runnable, SteadyTime(clock))
-        self._make_services(runnable)
+        self.starter = Starter(
+            self.host, self.worker, self.dispatcher, slots=self.slots, leases=leases, runnable=runnable
+        )
+        self.host.bind(self.starter, self.canceller)
         self.joiner = Joiner(rows, children, self.dispatcher, self.host.tasks)
         self.messenger = Messenger(rows, self.dispatcher, settings, clock, observing)
         self._closing: asyncio.Task[None] | None = None
@@ -180,13 +182,16 @@ class Engine:
             observing=self.observing,
         )
 
-    def _make_services(self, runnable: Runnable) -> None:
-        """What makes operations, and answers for them."""
-        host, leases = self.host, self.leases
-        self.starter = Starter(host, self.worker, self.dispatcher, slots=self.slots, leases=leases, runnable=runnable)
-        host.bind(self.starter, self.canceller)
-        methods = Methods(host, self.canceller, leases=leases, runnable=runnable)
-        self.server_host = ServerHost(
+    # What few processes ask for is imported and made when it is asked for: ``import lro_aio`` is the lighter for it.
+
+    @cached_property
+    def server_host(self) -> ServerHost:
+        """Answers for servers."""
+        from lro_aio.engine.methods import Methods
+        from lro_aio.engine.serving import ServerHost
+
+        methods = Methods(self.host, self.canceller, leases=self.leases, runnable=self._runnable)
+        return ServerHost(
             rows=self.rows,
             children=self.children,
             dispatcher=self.dispatcher,
@@ -195,8 +200,6 @@ class Engine:
             limits=self.settings.limits,
             clock=self.clock,
         )
-
-    # What few processes ask for is imported and made when it is asked for: ``import lro_aio`` is the lighter for it.
 
     @cached_property
     def rerunner(self) -> Rerunner:
