@@ -28,7 +28,6 @@ from lro_aio.core import failures as failures
 from lro_aio.core import moments as moments
 from lro_aio.core.bulk import BulkPreview, BulkResult
 from lro_aio.core.codes import Code
-from lro_aio.core.description import Description
 from lro_aio.core.errors import (
     ClockSkewError,
     InvalidFilterError,
@@ -60,20 +59,15 @@ from lro_aio.core.errors import (
     WaitDeadlineExceededError,
     WorkerUnavailableError,
 )
-from lro_aio.core.history import HistoryEntry
 from lro_aio.core.moments import Observer
 from lro_aio.core.policies import LeasePolicy, Limits, PollPolicy, RetentionPolicy, RetryPolicy, SweepPolicy
 from lro_aio.core.queues import Bounds, KeyStatus, Queue, QueueStatus, Rate, RateLimited
 from lro_aio.core.record import WakeReason
 from lro_aio.core.results import unmarshal_operation
-from lro_aio.core.schedules import Schedule, ScheduleInfo
-from lro_aio.core.stats import Stats
-from lro_aio.core.timeline import Span
 from lro_aio.core.webhooks import Webhook
 from lro_aio.engine.children import wait_operation
 from lro_aio.engine.handlers import Handlers, RetryLater
 from lro_aio.engine.operation import CancelReason, Operation
-from lro_aio.engine.schedules import Schedules
 from lro_aio.engine.straight import Message
 from lro_aio.engine.suspension import Suspended
 from lro_aio.ports import OperationsService
@@ -82,6 +76,12 @@ from lro_aio.schedulers.local import LocalScheduler
 if TYPE_CHECKING:
     from lro_aio import remote as remote
     from lro_aio import webhooks as webhooks
+    from lro_aio.core.description import Description
+    from lro_aio.core.history import HistoryEntry
+    from lro_aio.core.schedules import Schedule, ScheduleInfo
+    from lro_aio.core.stats import Stats
+    from lro_aio.core.timeline import Span
+    from lro_aio.engine.schedules import Schedules
     from lro_aio.remote import RemoteOperation
     from lro_aio.schedulers.cloud_tasks import CloudTasksScheduler
     from lro_aio.schedulers.workflows import WorkflowsScheduler
@@ -186,10 +186,17 @@ __all__ = [  # noqa: RUF022 (in the order of sorted(), which anybody can check)
 
 _LAZY = {
     "CloudTasksScheduler": ("lro_aio.schedulers.cloud_tasks", "tasks"),
+    "Description": ("lro_aio.core.description", ""),
+    "HistoryEntry": ("lro_aio.core.history", ""),
     "PostgresStore": ("lro_aio.stores.postgres", "postgres"),
     "RemoteOperation": ("lro_aio.remote", ""),
+    "Schedule": ("lro_aio.core.schedules", ""),
+    "ScheduleInfo": ("lro_aio.core.schedules", ""),
+    "Schedules": ("lro_aio.engine.schedules", ""),
+    "Span": ("lro_aio.core.timeline", ""),
     "SpannerStore": ("lro_aio.stores.spanner", "spanner"),
     "SqliteStore": ("lro_aio.stores.sqlite", ""),
+    "Stats": ("lro_aio.core.stats", ""),
     "Telemetry": ("lro_aio.telemetry.otel", "otel"),
     "Webhooks": ("lro_aio.webhooks", ""),
     "WorkflowsScheduler": ("lro_aio.schedulers.workflows", "workflows"),

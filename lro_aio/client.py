@@ -24,20 +24,16 @@ from lro_aio.core.policies import (
 )
 from lro_aio.core.record import WakeReason
 from lro_aio.core.results import unmarshal_operation
-from lro_aio.core.schedules import Schedule
 from lro_aio.core.webhooks import Webhook
 from lro_aio.engine import bulk
 from lro_aio.engine.children import Service, as_service
 from lro_aio.engine.controls import Controls
-from lro_aio.engine.declaring import Declarations
 from lro_aio.engine.engine import Engine
 from lro_aio.engine.handlers import HandlerFunction, HandlerOptions, Handlers, Register, RegisterAs, Registered
 from lro_aio.engine.life import NeverOpenedError
 from lro_aio.engine.lookups import Lookups
 from lro_aio.engine.operation import Operation
-from lro_aio.engine.schedule_runs import defined, handlers_of
 from lro_aio.engine.seeing import Seeing
-from lro_aio.engine.serving import ServerHost
 from lro_aio.engine.settings import Settings, check_row
 from lro_aio.engine.starting import StartOptions
 from lro_aio.engine.suspension import Suspended
@@ -48,6 +44,8 @@ from lro_aio.stores import open_url
 from lro_aio.telemetry import checked, chosen
 
 if TYPE_CHECKING:
+    from lro_aio.core.schedules import Schedule
+    from lro_aio.engine.serving import ServerHost
     from lro_aio.webhooks import Webhooks
 
 __all__ = ["Client"]
@@ -136,8 +134,12 @@ class Client(Controls, bulk.Bulk, Lookups, Seeing):
         self._declared = tuple(schedules)
         self.handlers = Handlers()
         given = [handlers] if isinstance(handlers, Handlers) else handlers
-        for registry in (bulk.handlers, *given, handlers_of(self._declared)):
+        for registry in (bulk.handlers, *given):
             self.handlers.include(registry)
+        if self._declared:
+            from lro_aio.engine.schedule_runs import handlers_of
+
+            self.handlers.include(handlers_of(self._declared))
         if dispatch not in (None, "local", "scheduler"):
             raise ValueError(f'dispatch must be "local" or "scheduler", not {dispatch!r}')
         for name, value in (("max_running", max_running), ("max_attempts", max_attempts)):
@@ -252,7 +254,11 @@ class Client(Controls, bulk.Bulk, Lookups, Seeing):
         if self._engine is not None and self._engine.life.begun and not self._engine.life.closed:
             self._engine.life.check_open()  # on another loop, or in a process that was forked: says what to do
             raise RuntimeError("the client is open already")
-        definitions = defined(self._declared, self.handlers, worker=self._settings.worker)
+        definitions = {}
+        if self._declared:
+            from lro_aio.engine.schedule_runs import defined
+
+            definitions = defined(self._declared, self.handlers, worker=self._settings.worker)
         self._engine = Engine(
             self,
             self.store,
@@ -264,6 +270,8 @@ class Client(Controls, bulk.Bulk, Lookups, Seeing):
         )
         await self._engine.open()
         if definitions:
+            from lro_aio.engine.declaring import Declarations
+
             await Declarations(self._engine, definitions).begin()
         if self.scheduler.local and self._settings.worker and os.environ.get("K_SERVICE"):
             logger.warning(

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 
@@ -16,8 +15,11 @@ from lro_aio.core.change import Change, Outcome
 from lro_aio.core.errors import StoreSchemaError
 from lro_aio.core.journal import Entry
 from lro_aio.core.queues import InLine, QueueStatus, QueueTerms
+from lro_aio.core.quick import dataclass
 from lro_aio.core.record import Record, State, WakeReason
-from lro_aio.core.stats import Stats
+
+if TYPE_CHECKING:
+    from lro_aio.core.stats import Stats
 
 __all__ = [
     "Clock",

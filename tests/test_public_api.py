@@ -50,8 +50,20 @@ HEAVY = (
     "h11", "requests", "urllib3", "certifi", "yaml", "jsonschema", "cryptography", "proto", "opentelemetry",
     "sqlalchemy", "uvloop", "hypothesis", "matplotlib", "benchmarks",
     "unittest", "multiprocessing", "http.server", "xmlrpc", "pdb", "doctest", "tkinter",
+    "importlib.metadata", "importlib.resources", "zipfile", "email.message",
 )  # fmt: skip
 """What it must not load (benchmark h measures what it does)."""
+
+UNUSED = (
+    "lro_aio.core.bulk_rules", "lro_aio.core.description", "lro_aio.core.filter_parser",
+    "lro_aio.core.filter_pushdown", "lro_aio.core.filter_values", "lro_aio.core.filters", "lro_aio.core.history",
+    "lro_aio.core.pages", "lro_aio.core.rerunning", "lro_aio.core.schedules", "lro_aio.core.stats",
+    "lro_aio.core.timeline", "lro_aio.engine.declaring", "lro_aio.engine.listing", "lro_aio.engine.overview",
+    "lro_aio.engine.methods", "lro_aio.engine.queues", "lro_aio.engine.rerunning", "lro_aio.engine.schedule_runs",
+    "lro_aio.engine.schedules", "lro_aio.engine.selecting", "lro_aio.engine.serving", "lro_aio.engine.webhooks",
+    "lro_aio.stores.sqlite.backup", "lro_aio.stores.sqlite.stats", "lro_aio.webhooks",
+)  # fmt: skip
+"""What only those need who ask for it: neither an import nor a client that runs an operation loads it."""
 
 EXTRAS = (
     "fastapi", "starlette", "jinja2", "httpx", "uvicorn", "typer", "rich", "click", "pytest", "pytest_asyncio",
@@ -157,6 +169,41 @@ def test_import_loads_no_server_command_line_cloud_or_grpc_code() -> None:
     assert "lro_aio.stores.sqlite.store" in loaded
     heavy = [module for module in loaded for name in HEAVY if module == name or module.startswith(f"{name}.")]
     assert heavy == []
+
+
+def test_a_client_that_runs_an_operation_loads_nothing_that_it_was_not_asked_for() -> None:
+    """And what it needs, the import has loaded: no operation waits for that."""
+    code = """
+import asyncio, json
+import lro_aio as lro
+
+handlers = lro.Handlers()
+
+async def one():
+    return 1
+
+@handlers.handler
+async def nap(op: lro.Operation[int | None]) -> str:
+    await op.sleep("a moment", 0.01)
+    await op.step("one", one)
+    return "done"
+
+client = lro.Client("sqlite://", handlers=handlers, telemetry=False)
+imported = set(sys.modules)
+
+async def main():
+    async with client:
+        op = await client.start("nap")
+        assert await op.result(timeout=10) == "done"
+        await client.get_operation(op.name)
+
+asyncio.run(main())
+ours = {name for name in sys.modules if name.startswith("lro_aio.")}
+print(json.dumps([sorted(ours & imported), sorted(ours - imported)]))
+"""
+    imported, later = json.loads(output(code))
+    assert [name for name in imported if name in UNUSED] == []
+    assert later == []
 
 
 def test_without_any_extra_operations_run() -> None:

@@ -1,16 +1,12 @@
-"""What is done to many operations at once: which ones it is for, and how far it has come."""
+"""What is done to many operations at once: what can be done, and how far it has come."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
-from lro_aio.core import filters
-from lro_aio.core.errors import InvalidFilterError
-from lro_aio.core.names import OWN
-from lro_aio.core.record import Record
-from lro_aio.core.rerunning import links
-from lro_aio.core.stats import Count, count_json
+from lro_aio.core.counts import Count, count_json
+from lro_aio.core.quick import dataclass
 
 __all__ = [
     "EVERYTHING",
@@ -23,10 +19,7 @@ __all__ = [
     "BulkResult",
     "BulkState",
     "Verb",
-    "made_meanwhile",
     "preview_json",
-    "spared",
-    "wanted",
 ]
 
 HANDLER = "lro.bulk"
@@ -36,6 +29,8 @@ EVERYTHING = "*"
 """The filter for every operation. It has to be said."""
 SLOWEST, FASTEST = 0.001, 10_000.0
 """Operations a second that can be asked for."""
+_LATE = {"defer_build": True}
+"""Every client has the handler, and few processes run it: pydantic looks into its types when it needs them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +72,8 @@ class BulkPreview:
 class BulkResult:
     """What a bulk action has done."""
 
+    __pydantic_config__ = _LATE
+
     done: int
     """Operations that it acted on."""
     skipped: int
@@ -90,6 +87,8 @@ class BulkResult:
 @dataclass(kw_only=True)
 class BulkState:
     """The state of a bulk action: what was asked for, and how far it has come."""
+
+    __pydantic_config__ = _LATE
 
     verb: str
     filter: str
@@ -113,35 +112,6 @@ class BulkState:
     """Of some that failed: the name, and why."""
 
 
-def wanted(text: str) -> filters.Filter:
-    """The filter of a bulk action.
-
-    Raises:
-        InvalidFilterError: It does not parse, or is empty: everything has to be said.
-    """
-    if text.strip() == EVERYTHING:
-        return filters.parse("")
-    found = filters.parse(text)
-    if found.empty:
-        raise InvalidFilterError(f"say which operations; {EVERYTHING!r} is every one", 0)
-    return found
-
-
 def preview_json(found: BulkPreview) -> dict[str, Any]:
     """A preview as the JSON object in which servers and commands tell it."""
     return {**count_json(found.count), "sample": list(found.sample)}
-
-
-def spared(record: Record, text: str) -> bool:
-    """Whether a row is the package's own, such as a bulk action or a schedule: a filter has to name it to touch it."""
-    if not record.handler.startswith(OWN) or record.name in text:
-        return False
-    kind = OWN + record.handler.removeprefix(OWN).partition(".")[0]  # each schedule has a handler of its own
-    return kind not in text
-
-
-def made_meanwhile(record: Record, until: float) -> bool:
-    """Whether a row is a rerun that was made in the very moment in which the bulk action began: by itself, that is."""
-    if record.create_time < until:
-        return False
-    return bool(links(record.trail, "of"))

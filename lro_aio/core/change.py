@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 
 from lro_aio.core.errors import OperationNotFoundError
 from lro_aio.core.journal import MOST_ENTRIES, Appending, Entry
 from lro_aio.core.queueing import Rest
+from lro_aio.core.quick import dataclass
 from lro_aio.core.record import Record
 from lro_aio.core.step_places import StepPlaces, Take
 from lro_aio.core.webhooks import told

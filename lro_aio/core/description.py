@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.rpc import status_pb2
 
 from lro_aio.core import trail
 from lro_aio.core.codes import Code
+from lro_aio.core.counts import Count
 from lro_aio.core.history import HistoryEntry, history_of
 from lro_aio.core.journal import Entry
 from lro_aio.core.queues import InLine
+from lro_aio.core.quick import dataclass
 from lro_aio.core.record import Record, State
 from lro_aio.core.rerunning import links
-from lro_aio.core.stats import Count
 from lro_aio.core.status import reason_of
 from lro_aio.core.timeline import CRASH, SEGMENT, STEP, Span, spans
 

@@ -5,7 +5,6 @@ Pure, as everything in ``transitions``, which is where the runs are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from google.rpc import status_pb2
@@ -23,6 +22,7 @@ from lro_aio.core.moves import (
     spare_token,
     to_cleanup,
 )
+from lro_aio.core.quick import dataclass
 from lro_aio.core.record import Record, State, WakeReason
 from lro_aio.core.shown_failures import with_failure
 from lro_aio.core.status import make_status, reason_of, relabelled

@@ -16,9 +16,10 @@ quote or one of ``=<>``, so that timestamps and type names need no quotes. One p
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from lro_aio.core.errors import InvalidFilterError
+from lro_aio.core.quick import dataclass
 
 __all__ = [
     "MAX_DEPTH",

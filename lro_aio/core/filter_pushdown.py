@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from lro_aio.core.quick import dataclass
 from lro_aio.core.record import State
 
 __all__ = ["ALL_STATES", "ANYTHING", "ENDED", "Bounds", "Pushdown"]

@@ -12,7 +12,6 @@ import operator
 import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
@@ -20,6 +19,7 @@ from google.protobuf.message import DecodeError, Message
 
 from lro_aio.core.codec import unpack
 from lro_aio.core.filter_parser import Value
+from lro_aio.core.quick import dataclass
 
 __all__ = ["ORDER", "Operand", "holds", "opened", "type_matches"]
 

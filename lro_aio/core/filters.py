@@ -39,7 +39,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeVar
 
 from google.protobuf import any_pb2
@@ -62,6 +62,7 @@ from lro_aio.core.filter_parser import (
 )
 from lro_aio.core.filter_pushdown import ALL_STATES, ANYTHING, ENDED, Bounds, Pushdown
 from lro_aio.core.filter_values import ORDER, Operand, holds, type_matches
+from lro_aio.core.quick import dataclass
 from lro_aio.core.record import Record, State
 from lro_aio.core.rerunning import links
 from lro_aio.core.status import reason_of

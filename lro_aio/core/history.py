@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from heapq import merge
 
 from google.rpc import status_pb2
@@ -11,6 +10,7 @@ from google.rpc import status_pb2
 from lro_aio.core import trail
 from lro_aio.core.codes import Code
 from lro_aio.core.journal import Entry, parts_of
+from lro_aio.core.quick import dataclass
 from lro_aio.core.record import Record, State
 from lro_aio.core.status import reason_of
 from lro_aio.core.webhooks import described

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from lro_aio.core.errors import InvalidTransitionError, PayloadTooLargeError, StoreSchemaError
+from lro_aio.core.quick import dataclass
 from lro_aio.core.record import Record
 
 __all__ = ["MOST_ENTRIES", "Appending", "Entry", "Kind", "Place", "by_name", "key_of", "parts_of"]

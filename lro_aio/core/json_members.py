@@ -6,10 +6,11 @@ import dataclasses
 import functools
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Self
 
 from lro_aio.core.codegen import compiled
+from lro_aio.core.quick import dataclass
 
 __all__ = ["JsonMembers"]
 

@@ -6,12 +6,12 @@ of whoever starts or sends. What a commit did to an operation is told once, by t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from google.rpc import status_pb2
 
 from lro_aio.core.codes import Code
+from lro_aio.core.quick import dataclass
 from lro_aio.core.record import Record, State, WakeReason
 from lro_aio.core.status import reason_of
 

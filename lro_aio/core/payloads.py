@@ -7,7 +7,6 @@ import binascii
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -18,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lro_aio.core.codec import unpack
 from lro_aio.core.proto_json import FREE_FORM, whole_numbers
+from lro_aio.core.quick import dataclass
 from lro_aio.core.status import utf8
 
 __all__ = [

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import timedelta
 
 from lro_aio.core.errors import PayloadTooLargeError
 from lro_aio.core.journal import MOST_ENTRIES
+from lro_aio.core.quick import dataclass
 
 __all__ = [
     "Duration",

@@ -16,11 +16,12 @@ from __future__ import annotations
 import enum
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import NamedTuple, Protocol
 
 from lro_aio.core import trail
 from lro_aio.core.queues import Bounds, Rate
+from lro_aio.core.quick import dataclass
 from lro_aio.core.record import Record, Seat, State
 
 __all__ = [
@@ -86,7 +87,7 @@ class QueueRow:
     """What is stored of a queue, besides its tickets."""
 
     name: str
-    bounds: Bounds = Bounds()  # noqa: RUF009 (it is frozen)
+    bounds: Bounds = Bounds()
     """What holds now."""
     known: bool = True
     """Whether anybody has said what it allows. Nothing gets a place before that."""
@@ -224,6 +225,8 @@ def room(row: QueueRow, held: int, starts: Starts | None, now: float) -> int | N
 
 @dataclass(slots=True)
 class _Key:
+    """A key of a line, as it is in one transaction."""
+
     row: KeyRow
     held: int
     starts: Starts | None
@@ -247,6 +250,8 @@ class _Key:
 
 @dataclass(slots=True)
 class _Line:
+    """A queue, as it is in one transaction."""
+
     row: QueueRow
     held: int
     ready: bool

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from datetime import datetime
 from typing import Any, Literal
 
+from lro_aio.core.counts import Count
 from lro_aio.core.names import MalformedIdError, check_given
 from lro_aio.core.policies import Duration, seconds, whole
-from lro_aio.core.stats import Count
+from lro_aio.core.quick import dataclass
 
 __all__ = [
     "LIVES",
@@ -306,7 +307,7 @@ class InLine:
     """Whether it has a place, and waits for none."""
     since: float = 0.0
     """Since when it waits, or has its place."""
-    ahead: Count = Count(0)  # noqa: RUF009 (it is frozen)
+    ahead: Count = Count(0)
     """How many stand before it. Those whose keys are at their limits are in nobody's way: it may be its turn sooner."""
     paused: bool = False
     """Whether the queue gives no place to anybody."""

@@ -9,7 +9,7 @@ import dataclasses
 import enum
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from google.longrunning import operations_proto_pb2 as operations_pb2  # the half without grpc
@@ -17,6 +17,7 @@ from google.longrunning import operations_proto_pb2 as operations_pb2  # the hal
 from lro_aio.core.codegen import compiled
 from lro_aio.core.errors import OperationNotFoundError
 from lro_aio.core.json_members import JsonMembers
+from lro_aio.core.quick import dataclass
 
 __all__ = [
     "LATER",

@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, get_args
 
 from lro_aio.core import trail
@@ -18,6 +18,7 @@ from lro_aio.core.errors import StateCodecError
 from lro_aio.core.moves import evolved
 from lro_aio.core.names import MalformedIdError, check_given, check_id, check_name, make
 from lro_aio.core.policies import Duration, seconds
+from lro_aio.core.quick import dataclass
 from lro_aio.core.record import Record, State
 
 __all__ = [

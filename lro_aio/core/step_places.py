@@ -8,9 +8,10 @@ that takes over from a dead one finds the places of its steps given back, and th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from lro_aio.core.queueing import Places, Rest, Ticket
+from lro_aio.core.quick import dataclass
 from lro_aio.core.record import Record, Seat, State
 
 __all__ = ["StepPlaces", "Take", "step_of", "ticket_of"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from lro_aio.core import trail
 from lro_aio.core.journal import Entry, Kind, parts_of
+from lro_aio.core.quick import dataclass
 from lro_aio.core.record import Record, State
 from lro_aio.core.trail import Happening
 

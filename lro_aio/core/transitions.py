@@ -16,7 +16,7 @@ What the engine notes in a row for itself, and no reader sees, is in ``bookkeepi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from google.protobuf import any_pb2
@@ -47,6 +47,7 @@ from lro_aio.core.moves import (
     rewritten,
     to_cleanup,
 )
+from lro_aio.core.quick import dataclass
 from lro_aio.core.record import Record, State, Wait, Wake, WakeReason
 from lro_aio.core.status import cancelled, make_status
 from lro_aio.core.trail import noted, woken_by
@@ -89,7 +90,7 @@ class Claimant:
     """Seconds from the end for which a finished row is kept."""
     on_cancel: str = ""
     """The clean-up that the claimant's handler declares."""
-    on_failure: OnFailure = OnFailure()  # noqa: RUF009 (it is frozen)
+    on_failure: OnFailure = OnFailure()
     """What the claimant's handler declares for its failure."""
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -17,6 +16,7 @@ from google.rpc import status_pb2
 
 from lro_aio.core import names, trail
 from lro_aio.core.codes import Code
+from lro_aio.core.quick import dataclass
 from lro_aio.core.record import Record, State, Wait
 from lro_aio.core.status import reason_of
 

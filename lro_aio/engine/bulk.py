@@ -6,7 +6,7 @@ import abc
 import asyncio
 import hashlib
 import logging
-from typing import Any, Literal, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from google.protobuf import struct_pb2
 
@@ -27,9 +27,11 @@ from lro_aio.engine.cancelling import check_reason
 from lro_aio.engine.engine import Engine
 from lro_aio.engine.handlers import OwnHandlers
 from lro_aio.engine.operation import Operation
-from lro_aio.engine.selecting import Selection
 from lro_aio.engine.settings import check_kept
 from lro_aio.engine.suspension import Suspended
+
+if TYPE_CHECKING:
+    from lro_aio.engine.selecting import Selection
 
 __all__ = ["Bulk", "BulkOptions", "PreviewOptions", "handlers"]
 
@@ -65,10 +67,7 @@ class _Run:
         state = op.state
         self._again = bool(state.pending)
         """What is acted on was acted on before, perhaps: by a run that died."""
-        limits = self._engine.settings.limits
-        self._selection = Selection(
-            self._engine.rows, limits, verb=state.verb, filter=state.filter, parent=state.parent
-        )
+        self._selection = _selection(self._engine, state.verb, state.filter, state.parent)
 
     async def go(self) -> BulkResult | Suspended:
         """Go on, until nothing is left or the rate asks for a pause."""
@@ -165,6 +164,13 @@ class _Run:
             exc,
             extra=event("bulk_refused", operation=name),
         )
+
+
+def _selection(engine: Engine, verb: str, text: str, parent: str) -> Selection:
+    """Imported here, as it reads filters: most processes never act on many."""
+    from lro_aio.engine.selecting import Selection
+
+    return Selection(engine.rows, engine.settings.limits, verb=verb, filter=text, parent=parent)
 
 
 def _metadata(state: BulkState) -> struct_pb2.Struct:
@@ -444,7 +450,7 @@ class Bulk(abc.ABC):
             raise TypeError(f"per_second must be a number, not {type(per_second).__name__}")
         if not SLOWEST <= per_second <= FASTEST:
             raise ValueError(f"per_second must be from {SLOWEST:g} to {FASTEST:g}, not {per_second!r}")
-        selection = Selection(engine.rows, engine.settings.limits, verb=verb, filter=filter, parent=parent)
+        selection = _selection(engine, verb, filter, parent)
         if verb in ("pause", "unpause", RERUN):
             check_kept(engine.rows.store, f"{verb}s")
         if not force:

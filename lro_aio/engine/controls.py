@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import abc
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lro_aio.engine.engine import Engine
 from lro_aio.engine.operation import Operation
-from lro_aio.engine.schedules import Schedules
+
+if TYPE_CHECKING:
+    from lro_aio.engine.schedules import Schedules
 
 __all__ = ["Controls"]
 
@@ -23,6 +25,8 @@ class Controls(abc.ABC):
     @property
     def schedules(self) -> Schedules:
         """The schedules of the store: to list, pause, run and backfill them."""
+        from lro_aio.engine.schedules import Schedules
+
         return Schedules(self.engine)
 
     async def send(self, name: str, topic: str, payload: Any = None, *, message_id: str | None = None) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from lro_aio.core.codec import StateCodec
 from lro_aio.core.data import ResponseType
@@ -29,17 +30,12 @@ from lro_aio.engine.leases import Leases
 from lro_aio.engine.life import Life
 from lro_aio.engine.lines import Lines, check_queues
 from lro_aio.engine.messages import Messenger
-from lro_aio.engine.methods import Methods
 from lro_aio.engine.observing import Observing
 from lro_aio.engine.operation import Operation
-from lro_aio.engine.overview import Overview
 from lro_aio.engine.paced import Paced
 from lro_aio.engine.pausing import Pauser
-from lro_aio.engine.queues import Queues
-from lro_aio.engine.rerunning import Rerunner
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.run import Runner
-from lro_aio.engine.serving import ServerHost
 from lro_aio.engine.settings import Settings
 from lro_aio.engine.slots import Slots
 from lro_aio.engine.standstill import Standstill
@@ -49,9 +45,15 @@ from lro_aio.engine.tasks import Tasks
 from lro_aio.engine.timing import SteadyTime, clock_skew
 from lro_aio.engine.trials import Trials
 from lro_aio.engine.waits import Waits
-from lro_aio.engine.webhooks import WebhookReplayer
 from lro_aio.engine.worker import Worker
 from lro_aio.ports import Clock, Scheduler, Store
+
+if TYPE_CHECKING:
+    from lro_aio.engine.overview import Overview
+    from lro_aio.engine.queues import Queues
+    from lro_aio.engine.rerunning import Rerunner
+    from lro_aio.engine.serving import ServerHost
+    from lro_aio.engine.webhooks import WebhookReplayer
 
 __all__ = ["Engine"]
 
@@ -107,7 +109,10 @@ class Engine:
         self.lines = Lines(rows, runnable, settings=settings, clock=clock)
         self.host.lines = self.lines
         self._make_workers(runnable, SteadyTime(clock))
-        self._make_services(runnable)
+        self.starter = Starter(
+            self.host, self.worker, self.dispatcher, slots=self.slots, leases=leases, runnable=runnable
+        )
+        self.host.bind(self.starter, self.canceller)
         self.joiner = Joiner(rows, children, self.dispatcher, self.host.tasks)
         self.messenger = Messenger(rows, self.dispatcher, settings, clock, observing)
         self._closing: asyncio.Task[None] | None = None
@@ -177,25 +182,52 @@ class Engine:
             observing=self.observing,
         )
 
-    def _make_services(self, runnable: Runnable) -> None:
-        """What makes operations, and answers for them."""
-        host, leases = self.host, self.leases
-        self.starter = Starter(host, self.worker, self.dispatcher, slots=self.slots, leases=leases, runnable=runnable)
-        host.bind(self.starter, self.canceller)
-        self.rerunner = Rerunner(host, self.canceller, self.pauser, runnable=runnable)
-        self.webhooks = WebhookReplayer(self.rows, self.dispatcher, clock=self.clock)
-        self.queues = Queues(self.rows, clock=self.clock, changed=self.sweeper.nudge)
-        self.overview = Overview(self.rows, runnable, clock=self.clock, patience=self.settings.sweep.interval)
-        methods = Methods(host, self.canceller, leases=leases, runnable=runnable)
-        self.server_host = ServerHost(
+    # What few processes ask for is imported and made when it is asked for: ``import lro_aio`` is the lighter for it.
+
+    @cached_property
+    def server_host(self) -> ServerHost:
+        """Answers for servers."""
+        from lro_aio.engine.methods import Methods
+        from lro_aio.engine.serving import ServerHost
+
+        methods = Methods(self.host, self.canceller, leases=self.leases, runnable=self._runnable)
+        return ServerHost(
             rows=self.rows,
             children=self.children,
             dispatcher=self.dispatcher,
             methods=methods,
-            overview=self.overview,
+            overview=lambda: self.overview,
             limits=self.settings.limits,
             clock=self.clock,
         )
+
+    @cached_property
+    def rerunner(self) -> Rerunner:
+        """Runs operations again."""
+        from lro_aio.engine.rerunning import Rerunner
+
+        return Rerunner(self.host, self.canceller, self.pauser, runnable=self._runnable)
+
+    @cached_property
+    def webhooks(self) -> WebhookReplayer:
+        """Sends webhooks again."""
+        from lro_aio.engine.webhooks import WebhookReplayer
+
+        return WebhookReplayer(self.rows, self.dispatcher, clock=self.clock)
+
+    @cached_property
+    def queues(self) -> Queues:
+        """Tells of queues, and changes them."""
+        from lro_aio.engine.queues import Queues
+
+        return Queues(self.rows, clock=self.clock, changed=self.sweeper.nudge)
+
+    @cached_property
+    def overview(self) -> Overview:
+        """Tells how it goes."""
+        from lro_aio.engine.overview import Overview
+
+        return Overview(self.rows, self._runnable, clock=self.clock, patience=self.settings.sweep.interval)
 
     async def open(self) -> None:
         """Open the store, then start scheduler and sweep.

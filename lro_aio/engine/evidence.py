@@ -12,10 +12,10 @@ make worthless, and whether the store was away meanwhile would be lost. Whoever 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from lro_aio.core.errors import OperationBusyError
 from lro_aio.core.policies import LeasePolicy
+from lro_aio.core.quick import dataclass
 from lro_aio.core.record import Record, State
 from lro_aio.ports import Clock
 
@@ -37,6 +37,8 @@ MOST = 100_000
 
 @dataclass(slots=True)
 class _Sighting:
+    """A lease that was seen to be over, and since when."""
+
     lease: tuple[str, int, float | None]
     """(uid, claim, expiry)"""
     first: float

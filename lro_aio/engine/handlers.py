@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Generic, Protocol, TypedDict, TypeVar, Unpack, cast, overload
 
 from lro_aio.core.codec import StateCodec, Upgrade
@@ -14,8 +14,8 @@ from lro_aio.core.errors import UnknownHandlerError, UnknownResumePointError
 from lro_aio.core.names import OWN, MalformedIdError, check_given, check_name
 from lro_aio.core.policies import Duration, RetryPolicy, seconds
 from lro_aio.core.queues import Queue, check_key
+from lro_aio.core.quick import dataclass
 from lro_aio.core.record import Record
-from lro_aio.core.schedules import HANDLER as SCHEDULE
 from lro_aio.engine.annotations import Returns, state_of
 from lro_aio.engine.suspension import Suspended
 from lro_aio.ports import Route
@@ -249,6 +249,8 @@ class Handlers:
     """
 
     _check_name = staticmethod(check_given)
+    _light = False
+    """See ``Handler.light``."""
 
     def __init__(self) -> None:
         self._by_name: dict[str, Handler] = {}
@@ -364,7 +366,7 @@ class Handlers:
                 queue=queue,
                 queue_key=queue_key,
                 returns=Returns(response),
-                light=registered.startswith(SCHEDULE),
+                light=self._light,
             )
             handler.returns.add(plain)
             for point, function_of in ((cleanup, on_cancel), (last, on_failure)):
@@ -426,9 +428,17 @@ class Handlers:
 
 
 class OwnHandlers(Handlers):
-    """Handlers of this package: those whose names begin with ``lro.``."""
+    """Handlers of this package: those whose names begin with ``lro.``.
+
+    Args:
+        light: See ``Handler``.
+    """
 
     _check_name = staticmethod(check_name)
+
+    def __init__(self, *, light: bool = False) -> None:
+        super().__init__()
+        self._light = light
 
 
 class Runnable:

@@ -15,9 +15,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from lro_aio.core.change import Change, Outcome
+from lro_aio.core.quick import dataclass
 from lro_aio.core.record import Record
 from lro_aio.engine.life import ClosedError
 

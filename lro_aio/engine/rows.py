@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from lro_aio.core import names, transitions
 from lro_aio.core.change import Change
 from lro_aio.core.errors import OperationNotFoundError
-from lro_aio.core.history import HistoryEntry, history_of
 from lro_aio.core.record import Record, State
 from lro_aio.engine.batching import Batcher
 from lro_aio.engine.changes import Feed, Subscription
 from lro_aio.engine.life import Life
 from lro_aio.ports import Clock
+
+if TYPE_CHECKING:
+    from lro_aio.core.history import HistoryEntry
 
 __all__ = ["Rows"]
 
@@ -89,6 +92,8 @@ class Rows:
 
     async def history(self, name: str) -> list[HistoryEntry]:
         """See ``Client.history``. One read; two where there are entries of the journal."""
+        from lro_aio.core.history import history_of
+
         record = await self.record(name)
         if not record.entries:
             return history_of(record, ())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -26,6 +26,7 @@ from lro_aio.core.errors import (
 from lro_aio.core.logs import about
 from lro_aio.core.queueing import Rest
 from lro_aio.core.queues import RateLimited
+from lro_aio.core.quick import dataclass
 from lro_aio.core.record import Record, Wait, Wake, WakeReason
 from lro_aio.core.status import cancelled, described, make_status, reason_of, to_status, untold
 from lro_aio.core.transitions import Holder
@@ -75,7 +76,7 @@ class Run:
     over: bool = False
     """Its last write was answered, or given up."""
     _ended: asyncio.Event | None = None
-    found: Found = Found()  # noqa: RUF009 (a tuple)
+    found: Found = Found()
     """How its claim found the row, where somebody observes."""
     traceparent: str = ""
     """Trace context that the next run of the operation is to know."""

@@ -60,7 +60,7 @@ def handlers_of(schedules: Iterable[Schedule]) -> Handlers:
         ValueError: Two have one name.
         TypeError: One is something else.
     """
-    handlers = OwnHandlers()
+    handlers = OwnHandlers(light=True)
     known: set[str] = set()
     for declared in schedules:
         if not isinstance(declared, Schedule):

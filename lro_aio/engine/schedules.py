@@ -8,7 +8,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ import anyio.to_thread
 from lro_aio.core import names, trail
 from lro_aio.core.calendars import Calendar, epoch, iso
 from lro_aio.core.errors import InvalidTransitionError, OperationNotFoundError
+from lro_aio.core.quick import dataclass
 from lro_aio.core.record import Record, State
 from lro_aio.core.schedules import (
     HANDLER,

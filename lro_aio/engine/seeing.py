@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import abc
+from typing import TYPE_CHECKING
 
-from lro_aio.core.description import Description
-from lro_aio.core.history import HistoryEntry
-from lro_aio.core.stats import Stats
 from lro_aio.engine.engine import Engine
-from lro_aio.engine.queues import Queues
+
+if TYPE_CHECKING:
+    from lro_aio.core.description import Description
+    from lro_aio.core.history import HistoryEntry
+    from lro_aio.core.stats import Stats
+    from lro_aio.engine.queues import Queues
 
 __all__ = ["Seeing"]
 

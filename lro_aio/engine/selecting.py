@@ -7,10 +7,11 @@ from functools import partial
 from typing import NamedTuple
 
 from lro_aio.core import names
-from lro_aio.core.bulk import RERUN, VERBS, BulkPreview, made_meanwhile, spared, wanted
+from lro_aio.core.bulk import RERUN, VERBS, BulkPreview
+from lro_aio.core.bulk_rules import made_meanwhile, spared, wanted
+from lro_aio.core.counts import Count
 from lro_aio.core.policies import Limits
 from lro_aio.core.record import Record
-from lro_aio.core.stats import Count
 from lro_aio.engine.listing import TERMS, query_of, scan
 from lro_aio.engine.readers import Work
 from lro_aio.engine.rows import Rows

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lro_aio.core.description import Description
 from lro_aio.core.errors import InvalidOperationNameError
 from lro_aio.core.journal import Entry
 from lro_aio.core.names import parse
@@ -15,13 +14,16 @@ from lro_aio.core.record import Record, WakeReason
 from lro_aio.engine.changes import Subscription
 from lro_aio.engine.children import Children
 from lro_aio.engine.dispatch import Dispatcher
-from lro_aio.engine.listing import Page, list_page
 from lro_aio.engine.methods import MethodOperation, Methods
-from lro_aio.engine.overview import Overview
 from lro_aio.engine.readers import Work
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.run import Run
 from lro_aio.ports import Clock, ListQuery
+
+if TYPE_CHECKING:
+    from lro_aio.core.description import Description
+    from lro_aio.engine.listing import Page
+    from lro_aio.engine.overview import Overview
 
 __all__ = ["ServerHost"]
 
@@ -36,7 +38,7 @@ class ServerHost:
         children: Children,
         dispatcher: Dispatcher,
         methods: Methods,
-        overview: Overview,
+        overview: Callable[[], Overview],
         limits: Limits,
         clock: Clock,
     ) -> None:
@@ -78,7 +80,7 @@ class ServerHost:
 
     async def describe(self, name: str) -> tuple[Record, Description]:
         """The row of a visible operation, and what ``Client.describe`` tells of it: both of one moment."""
-        return await self._overview.describe(name)
+        return await self._overview().describe(name)
 
     async def records(self, wanted: Sequence[str]) -> dict[str, Record]:
         """The rows of these operations, by name, as far as they are there and visible. One read."""
@@ -103,6 +105,8 @@ class ServerHost:
         parent: str = "",
     ) -> Page:
         """As ``Client.list_operations``, with the rows."""
+        from lro_aio.engine.listing import list_page
+
         self._rows.check_open()
         return await list_page(
             self._rows,

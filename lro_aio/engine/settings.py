@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Literal
 
 from lro_aio.core.errors import StoreSchemaError
 from lro_aio.core.failing import OnFailure
 from lro_aio.core.moments import Observer
 from lro_aio.core.policies import LeasePolicy, Limits, PollPolicy, RetentionPolicy, SweepPolicy
+from lro_aio.core.quick import dataclass
 from lro_aio.core.transitions import Claimant
 from lro_aio.core.webhooks import WebhookRules
 from lro_aio.engine.handlers import Handler
@@ -23,7 +24,7 @@ COMMIT_RETRY = PollPolicy(interval=0.2, multiplier=2, max_interval=5.0)
 """A result is worth waiting for: while the store is down, the commit is repeated until the lease is lost."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The options of ``Client``, checked and completed. See there."""
 

@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,6 +21,7 @@ from lro_aio.core.journal import Entry, Kind, key_of, parts_of
 from lro_aio.core.kept import decode_value
 from lro_aio.core.moments import Received
 from lro_aio.core.queues import Queue
+from lro_aio.core.quick import dataclass
 from lro_aio.core.record import Record, Wait, Wake
 from lro_aio.core.straight import wait_durably
 from lro_aio.core.webhooks import Webhook

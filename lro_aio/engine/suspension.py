@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lro_aio.core import names, transitions
 from lro_aio.core.calendars import epoch
 from lro_aio.core.policies import Duration, seconds
+from lro_aio.core.quick import dataclass
 from lro_aio.core.record import NEVER, Record, Wait
 from lro_aio.core.straight import JournalMovedError
 from lro_aio.core.transitions import Holder

@@ -6,12 +6,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from lro_aio.core.errors import StoreUnavailableError
 from lro_aio.core.logs import event
 from lro_aio.core.policies import Limits
+from lro_aio.core.quick import dataclass
 from lro_aio.core.record import NEVER, Record, Wait
 from lro_aio.engine.blocked import is_blocked
 from lro_aio.engine.changes import Subscription

@@ -11,10 +11,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from lro_aio.core.errors import SchedulerUnavailableError
 from lro_aio.core.logs import about, event
+from lro_aio.core.quick import dataclass
 from lro_aio.core.record import Record, State, Wait, WakeReason
 from lro_aio.ports import SchedulerHost
 
@@ -33,6 +34,8 @@ OUTAGE_PAUSE = 1.0
 
 @dataclass(eq=False, slots=True)
 class _Watched:
+    """A row that waits, and what it still waits for."""
+
     record: Record
     pending: set[str] = field(default_factory=set)
     poll_at: float = 0.0

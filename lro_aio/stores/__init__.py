@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import metadata
-
 from lro_aio.ports import Store
 
 __all__ = ["GROUP", "open_url"]
@@ -38,6 +36,8 @@ def open_url(url: str) -> Store:
 
 def _of_another_package(url: str, scheme: str) -> Store:
     """The store of a scheme that an installed package has registered. Only an unknown scheme costs the search."""
+    from importlib import metadata
+
     found = list(metadata.entry_points(group=GROUP, name=scheme)) if scheme != url else []
     if not found:
         raise ValueError(

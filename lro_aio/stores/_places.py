@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from lro_aio.core.counts import Count
 from lro_aio.core.journal import parts_of
 from lro_aio.core.queueing import KeyRow, QueueRow, Standing, Starts, Ticket, room
 from lro_aio.core.queues import MOST_COUNTED, Bounds, InLine, KeyStatus, QueueStatus, QueueTerms
 from lro_aio.core.record import Record, State
-from lro_aio.core.stats import Count
 from lro_aio.core.step_places import step_of
 from lro_aio.ports import Look, Route
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import lro_aio as lro
-from lro_aio.core.bulk import spared
+from lro_aio.core.bulk_rules import spared
 from lro_aio.core.record import Record, State
 
 DAILY = {"cron": "30 2 * * *"}

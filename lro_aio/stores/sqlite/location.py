@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 from lro_aio.core.policies import Duration, seconds
+from lro_aio.core.quick import dataclass
 
 __all__ = ["BUSY_TIMEOUT", "Location"]
 

@@ -7,7 +7,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lro_aio.core.change import Change, Outcome, names_of, run
 from lro_aio.core.errors import StoreSchemaError
@@ -15,7 +15,6 @@ from lro_aio.core.journal import Appending, Entry, by_name
 from lro_aio.core.policies import Duration
 from lro_aio.core.queues import InLine, QueueStatus, QueueTerms
 from lro_aio.core.record import Record, State
-from lro_aio.core.stats import Stats
 from lro_aio.core.step_places import StepPlaces
 from lro_aio.ports import ListQuery, Look, Route, StatsQuery, Store
 from lro_aio.stores.sqlite import lists, places, queries, rows, schema
@@ -28,8 +27,10 @@ from lro_aio.stores.sqlite.location import BUSY_TIMEOUT, Location
 from lro_aio.stores.sqlite.neighbours import Neighbours
 from lro_aio.stores.sqlite.orphans import Orphans
 from lro_aio.stores.sqlite.presence import Presence
-from lro_aio.stores.sqlite.stats import gather
 from lro_aio.stores.sqlite.writes import append, appended, write
+
+if TYPE_CHECKING:
+    from lro_aio.core.stats import Stats
 
 __all__ = ["SqliteStore"]
 
@@ -293,6 +294,8 @@ class SqliteStore(Store):
 
     def stats(self, query: StatsQuery) -> Stats:
         """Counts, each from an index, in one snapshot."""
+        from lro_aio.stores.sqlite.stats import gather
+
         with self._reading() as connection, _snapshot(connection):
             return gather(connection, query)
 
