@@ -68,7 +68,7 @@ class Observing:
             except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001 (whatever it is, it is not the work's)
                 self._note_fault(place, observer, moment, exc)
             else:
-                if not kept and isinstance(given, str) and len(given) <= LONGEST:
+                if given is not None and not kept and isinstance(given, str) and len(given) <= LONGEST:
                     kept = given
         return kept
 
