@@ -46,5 +46,12 @@ BENCHMARK = Benchmark(
             against="off",
             at_least=0.7,
         ),
+        Aim(
+            what="k. concurrency 256: CPU of an operation with telemetry on, over that of the floor",
+            case="concurrency 256",
+            figure="cpu",
+            against="hand",
+            at_most=1.1,
+        ),
     ),
 )
