@@ -46,19 +46,6 @@ class CountedStore(lro.SqliteStore):
         return sqlite_settings(mode, level)
 
 
-def in_memory() -> lro.Telemetry:
-    """Telemetry that OpenTelemetry's SDK takes, as it would in a service, and keeps in memory."""
-    from opentelemetry.sdk.metrics import MeterProvider
-    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
-    tracers = TracerProvider()
-    tracers.add_span_processor(BatchSpanProcessor(InMemorySpanExporter()))
-    return lro.Telemetry(tracer_provider=tracers, meter_provider=MeterProvider([InMemoryMetricReader()]))
-
-
 class CountedPostgres(lro.PostgresStore):
     """The same on PostgreSQL."""
 

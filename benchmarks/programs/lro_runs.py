@@ -17,7 +17,7 @@ from google.protobuf import wrappers_pb2
 
 import lro_aio as lro
 from benchmarks.programs.common import Figures, Meter, callers, main, spread
-from benchmarks.programs.lro_common import CountedPostgres, CountedStore, counted, hello, in_memory
+from benchmarks.programs.lro_common import CountedPostgres, CountedStore, counted, hello
 from benchmarks.programs.lro_fill import expire, fill
 
 PAGE = 100
@@ -75,12 +75,12 @@ class Program:
         self._client = client
         self._folder = folder
 
-    async def lifecycle(self, concurrency: int, seconds: float) -> Figures:
-        async def once() -> None:
-            operation = await self._client.start("trivial")
-            await operation.result(wrappers_pb2.StringValue)
+    async def once(self) -> None:
+        operation = await self._client.start("trivial")
+        await operation.result(wrappers_pb2.StringValue)
 
-        return await callers(once, concurrency, seconds, commits=lambda: self._store.commits)
+    async def lifecycle(self, concurrency: int, seconds: float) -> Figures:
+        return await callers(self.once, concurrency, seconds, commits=lambda: self._store.commits)
 
     async def together(self, processes: int, concurrency: int, seconds: float) -> Figures:
         """What so many processes do on one file, this one among them; the rate of all, the delays of this one."""
@@ -217,9 +217,10 @@ async def program(arguments: argparse.Namespace) -> AsyncIterator[tuple[Any, Any
     counts = [int(count) for count in arguments.fill.split(",") if count]
     if counts and not path.exists():
         fill(path, finished=counts[0], suspended=counts[1])
-    telemetry = in_memory() if arguments.telemetry == "sdk" else arguments.telemetry != "off"
     with counted(arguments.folder, arguments.pg) as store:
-        async with lro.Client(store, handlers=[handlers], max_running=256, telemetry=telemetry) as client:
+        async with lro.Client(
+            store, handlers=[handlers], max_running=256, telemetry=arguments.telemetry != "off"
+        ) as client:
             running = Program(store, client, arguments.folder)
             yield (
                 hello(store.durability()),

@@ -6,7 +6,8 @@ of whoever starts or sends. What a commit did to an operation is told once, by t
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterable
+from typing import Any, Protocol, get_args
 
 from google.rpc import status_pb2
 
@@ -262,6 +263,10 @@ Moment = (
     | Swept
 )
 """What an observer is told. A later release may have more: ignore what you do not know."""
+ALL: frozenset[type[Any]] = frozenset(get_args(Moment))
+FACTS: frozenset[type[Any]] = frozenset({Started, Suspended, Retried, Ended, TakenOver})
+"""What a commit did to an operation."""
+_WAITS: frozenset[type[Any]] = frozenset({Suspended, Retried})
 
 
 class Observer(Protocol):
@@ -282,12 +287,28 @@ class Observer(Protocol):
         ...
 
 
-def fact(before: Record | None, after: Record | None) -> Moment | None:
+class Selective:
+    """Part of an observer of this package's own, which wants some moments only: others are not made for it."""
+
+    wanted: frozenset[type[Any]]
+    """Types of moments. Without any of ``FACTS``, the ``late`` and ``takeover`` of a ``RunBegan`` are not found out."""
+
+
+def wanted_by(observers: Iterable[Observer]) -> frozenset[type[Any]]:
+    """The types of moments that any of them wants."""
+    wanted: frozenset[type[Any]] = frozenset()
+    for observer in observers:
+        wanted |= observer.wanted if isinstance(observer, Selective) else ALL
+    return wanted
+
+
+def fact(before: Record | None, after: Record | None, wanted: frozenset[type[Any]] = ALL) -> Moment | None:
     """What a commit did to an operation; None for nothing that anybody is told of.
 
     Args:
         before: The row before it; None: there was none.
         after: The row after it; None: it was removed.
+        wanted: Types of moments. An operation that waits is no moment where nobody wants that.
     """
     if after is before:
         return None
@@ -302,7 +323,7 @@ def fact(before: Record | None, after: Record | None) -> Moment | None:
         return _ended(after) if after.done and not before.done else None
     if after.claim > before.claim:
         return TakenOver(name=name, handler=handler, owner=before.owner)
-    if after.state is not State.SUSPENDED or after.paused:
+    if after.state is not State.SUSPENDED or after.paused or _WAITS.isdisjoint(wanted):
         return None
     wait, point = after.wait, after.resume_point
     if wait is None or not wait.repeats:

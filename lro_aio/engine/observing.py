@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
 from lro_aio.core import moments
@@ -48,9 +48,16 @@ class Observing:
     def __init__(self, observers: Sequence[Observer], clock: Clock) -> None:
         self._observers = observers
         self._clock = clock
+        wanted = self._wanted = moments.wanted_by(observers)
+        self._facts = not moments.FACTS.isdisjoint(wanted)
+        self._starts = moments.StartBegan in wanted or moments.StartEnded in wanted
         self._faulty: set[int] = set()
         self.found = NEVER_DUE
         """How the claim that is being answered found its row."""
+
+    def wants(self, kind: type[Moment]) -> bool:
+        """Whether anybody does. To make a moment that nobody wants is a waste."""
+        return kind in self._wanted
 
     def tell(self, moment: Moment) -> str:
         """Tell everybody; returns the trace context to keep, "" for none."""
@@ -61,7 +68,7 @@ class Observing:
             except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001 (whatever it is, it is not the work's)
                 self._note_fault(place, observer, moment, exc)
             else:
-                if not kept and isinstance(given, str) and len(given) <= LONGEST:
+                if given is not None and not kept and isinstance(given, str) and len(given) <= LONGEST:
                     kept = given
         return kept
 
@@ -76,42 +83,45 @@ class Observing:
                 extra=event("observer_failed"),
             )
 
-    def watched(self, change: Change, answered: Answered | None) -> tuple[Change, Answered]:
+    def watched(self, change: Change, answered: Answered | None) -> tuple[Change, Answered | None]:
         """A change that is about to be committed, and its callback: once it is answered, they tell what it did."""
-        witness = _Witness(change.event)
-        change.event = witness
+        if not self._facts:
+            return change, answered
+        watched = _Watched(self, change.event, answered)
+        change.event = watched
+        return change, watched.told
 
-        def told(outcome: Outcome) -> None:
-            if not isinstance(outcome, Exception):
-                self._tell_fact(witness.before, outcome)
-            if answered is not None:
-                answered(outcome)
-
-        return change, told
-
-    def _tell_fact(self, before: Record | None, after: Record | None) -> None:
+    def tell_fact(self, before: Record | None, after: Record | None) -> None:
+        """Tell what a commit did to an operation, and note how it found the row."""
         self.found = NEVER_DUE
-        moment = moments.fact(before, after)
+        moment = moments.fact(before, after, self._wanted)
         if moment is not None:
             self.tell(moment)
-        if after is not None and (before is None or after.claim > before.claim):
+        if before is not None and after is not None and after.claim > before.claim:
             self.found = Found(moments.lateness(before, after), isinstance(moment, moments.TakenOver))
 
     def made(self, record: Record) -> None:
         """A row was made by the change of another."""
-        self._tell_fact(None, record)
+        if self._facts:
+            self.tell_fact(None, record)
 
     def committed(self, outcomes: Iterable[Outcome], changes: int, seconds: float) -> None:
         """A transaction is over."""
+        if moments.Committed not in self._wanted:
+            return
         refused = sum(1 for outcome in outcomes if isinstance(outcome, Exception))
         self.tell(moments.Committed(changes=changes, refused=refused, seconds=seconds))
 
     def swept(self, due: Sequence[Record], now: float) -> None:
         """A look for what is due is over."""
+        if moments.Swept not in self._wanted:
+            return
         oldest = min((record.check_time for record in due if record.check_time is not None), default=now)
         self.tell(moments.Swept(due=len(due), age=max(0.0, now - oldest)))
 
-    async def start(self, record: Record, *, explicit: bool, make: Callable[[Record], Awaitable[Record]]) -> Record:
+    def start(
+        self, record: Record, *, explicit: bool, make: Callable[[Record], Awaitable[Record]]
+    ) -> Awaitable[Record]:
         """Make an operation.
 
         Args:
@@ -119,6 +129,9 @@ class Observing:
             explicit: Whether the caller gave that as an argument.
             make: Writes it; gives the row that is there then.
         """
+        return self._start(record, explicit, make) if self._starts else make(record)
+
+    async def _start(self, record: Record, explicit: bool, make: Callable[[Record], Awaitable[Record]]) -> Record:
         began = moments.StartBegan(
             name=record.name,
             handler=record.handler,
@@ -135,13 +148,18 @@ class Observing:
         self.tell(moments.StartEnded(began=began, new=created.uid == record.uid))
         return created
 
-    def step(self, began: moments.StepBegan) -> AbstractContextManager[None]:
-        """The function of a step is called inside."""
+    def step(self, name: str, handler: str, step: str, key: str, attempt: int) -> AbstractContextManager[None]:
+        """The function of a step is called inside. The arguments are those of ``StepBegan``."""
+        if moments.StepBegan not in self._wanted and moments.StepEnded not in self._wanted:
+            return nullcontext()
+        began = moments.StepBegan(name=name, handler=handler, step=step, key=key, attempt=attempt)
         since, now = self._clock.monotonic(), self._clock.monotonic
         return self._around(began, lambda error: moments.StepEnded(began=began, seconds=now() - since, error=error))
 
     def send(self, name: str, topic: str) -> AbstractContextManager[None]:
         """A message is stored inside."""
+        if moments.SendBegan not in self._wanted and moments.SendEnded not in self._wanted:
+            return nullcontext()
         began = moments.SendBegan(name=name, topic=topic)
         return self._around(began, lambda error: moments.SendEnded(began=began, error=error))
 
@@ -159,15 +177,28 @@ class Observing:
             self.tell(ended(error))
 
 
-class _Witness:
-    """The event of a change, which remembers the row that it was called with last: a transaction may be repeated."""
+class _Watched:
+    """The event of a change, which remembers the row that it was called with last: a transaction may be repeated.
 
-    __slots__ = ("_event", "before")
+    One object, and no closure beside it: each change has one until it is answered, and the collector of cycles walks
+    through all of them.
+    """
 
-    def __init__(self, change: Callable[..., Record | None]) -> None:
+    __slots__ = ("_answered", "_before", "_event", "_observing")
+
+    def __init__(self, observing: Observing, change: Callable[..., Record | None], answered: Answered | None) -> None:
+        self._observing = observing
         self._event = change
-        self.before: Record | None = None
+        self._answered = answered
+        self._before: Record | None = None
 
     def __call__(self, record: Record | None) -> Record | None:
-        self.before = record
+        self._before = record
         return self._event(record)
+
+    def told(self, outcome: Outcome) -> None:
+        """The change is answered."""
+        if not isinstance(outcome, Exception):
+            self._observing.tell_fact(self._before, outcome)
+        if self._answered is not None:
+            self._answered(outcome)

@@ -17,7 +17,6 @@ from lro_aio.core.change import Outcome
 from lro_aio.core.journal import Entry, Kind, key_of
 from lro_aio.core.kept import decode_value, encode_value
 from lro_aio.core.logs import event
-from lro_aio.core.moments import StepBegan
 from lro_aio.core.policies import Limits, RetryPolicy
 from lro_aio.core.queues import Queue, RateLimited
 from lro_aio.core.record import Record
@@ -264,8 +263,7 @@ class Steps:
     def _observed(self, name: str, key: str | None, tries: int) -> AbstractContextManager[None]:
         if self._observing is None:
             return nullcontext()
-        began = StepBegan(name=self._name, handler=self._handler, step=name, key=key or "", attempt=tries + 1)
-        return self._observing.step(began)
+        return self._observing.step(self._name, self._handler, name, key or "", tries + 1)
 
     async def _queued(self, waits: Waits, place: StepPlace) -> None:
         """Wait for a place, durably."""

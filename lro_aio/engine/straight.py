@@ -162,7 +162,7 @@ class Straight:
             inbox.take(number)
         finally:
             inbox.end(number)
-        if self._host.observing is not None:
+        if self._host.observing is not None and self._host.observing.wants(Received):
             record, age = self._hold.record, max(0.0, self._clock.time() - entry.time)
             self._host.observing.tell(Received(name=record.name, handler=record.handler, topic=topic, age=age))
         return entry

@@ -23,6 +23,8 @@ class WatchedRun:
         run: It begins now.
     """
 
+    __slots__ = ("_began", "_observing", "_run", "_since")
+
     def __init__(self, observing: Observing, run: Run) -> None:
         record, wait = run.record, run.record.wait
         self._observing = observing

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from opentelemetry import metrics, trace
 
-from lro_aio.core.moments import Moment
+from lro_aio.core.moments import ALL, Moment, Selective
 from lro_aio.telemetry.metrics import Metrics
 from lro_aio.telemetry.spans import Spans
 
@@ -22,7 +22,7 @@ NOBODY: tuple[None, None] = (None, None)
 """Who wants to know of a moment that is neither measured nor part of a span."""
 
 
-class Telemetry:
+class Telemetry(Selective):
     """Spans and metrics of what a client does, for OpenTelemetry.
 
     ``Client()`` makes one when it is opened, where OpenTelemetry is installed and the application has set a provider;
@@ -56,6 +56,8 @@ class Telemetry:
         if not isinstance(meter_provider, metrics.NoOpMeterProvider):
             measured = Metrics(metrics.get_meter(SCOPE, release, meter_provider)).told
         self._told = {kind: (measured.get(kind), traced.get(kind)) for kind in {*measured, *traced}}
+        altered = type(self).observe is not Telemetry.observe  # who knows what it wants
+        self.wanted = ALL if altered else frozenset(self._told)
 
     def observe(self, moment: Moment) -> str | None:
         """For the engine."""

@@ -28,6 +28,11 @@ from lro_aio.core.tracing import CALLER, well_formed, written
 
 __all__ = ["Spans"]
 
+NOTHING = Context()
+"""A context with nothing in it. None is altered: to set a value is to copy."""
+FLAGS = {f"{flags:02x}": TraceFlags(flags) for flags in range(256)}
+"""As they are written."""
+
 
 class Spans:
     """Begins and ends spans at the moments of an engine.
@@ -42,8 +47,10 @@ class Spans:
     def __init__(self, tracer: Tracer, *, nested: bool) -> None:
         self._tracer = tracer
         self._nested = nested
-        self._open: dict[object, tuple[Span, Token[Context] | None]] = {}
+        self._open: dict[object, Span] = {}
         """By the moment that began them."""
+        self._current: dict[object, Token[Context]] = {}
+        """By which the context is put back, of the spans that are current."""
         self.told: dict[type[Any], Callable[[Any], str | None]] = {
             moments.StartBegan: self._begin_start,
             moments.StartEnded: self._end_with_error,
@@ -63,12 +70,16 @@ class Spans:
         if moment.handler:
             attributes["lro.handler"] = moment.handler
         span = self._tracer.start_span(name, parent, SpanKind.PRODUCER, attributes)
-        self._open[moment] = span, None
+        self._open[moment] = span
         return written(span.get_span_context())
 
     def _begin_run(self, moment: moments.RunBegan) -> str:
         creation = _parsed(moment.traceparent)
-        around = (creation, _parsed(moment.before))
+        links = [] if creation is None else [Link(creation)]
+        if moment.before:
+            before = _parsed(moment.before)
+            if before is not None:
+                links.append(Link(before))
         attributes: dict[str, AttributeValue] = {
             "lro.operation.name": moment.name,
             "lro.handler": moment.handler,
@@ -79,10 +90,10 @@ class Spans:
             attributes["lro.wake.reason"] = str(moment.wake)
         span = self._tracer.start_span(
             f"run {moment.handler}",
-            _around(creation) if self._nested else Context(),
+            _around(creation) if self._nested else NOTHING,
             SpanKind.CONSUMER,
             attributes,
-            [Link(context) for context in around if context is not None],
+            links,
         )
         self._enter(moment, span)
         return written(span.get_span_context())
@@ -101,16 +112,17 @@ class Spans:
     def _begin_send(self, moment: moments.SendBegan) -> None:
         attributes = {"lro.operation.name": moment.name, "lro.topic": moment.topic}
         span = self._tracer.start_span("send", _parent(CALLER.get()), SpanKind.PRODUCER, attributes)
-        self._open[moment] = span, None
+        self._open[moment] = span
 
     def _end_with_error(self, moment: moments.StartEnded | moments.StepEnded | moments.SendEnded) -> None:
         self._end(moment.began, "", moment.error)
 
     def _enter(self, moment: Moment, span: Span) -> None:
-        self._open[moment] = span, contexts.attach(set_span_in_context(span))
+        self._open[moment] = span
+        self._current[moment] = contexts.attach(set_span_in_context(span))
 
     def _end(self, began: Moment, outcome: str, error: str) -> None:
-        span, token = self._open.pop(began)
+        span, token = self._open.pop(began), self._current.pop(began, None)
         if token is not None:
             contexts.detach(token)
         if outcome:
@@ -125,13 +137,13 @@ def _parsed(traceparent: str) -> SpanContext | None:
     """The span that a W3C trace context names; None where it names none."""
     if not well_formed(traceparent):
         return None
-    _, trace_id, span_id, flags = traceparent.split("-")
-    return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16)))
+    trace_id, span_id = int(traceparent[3:35], 16), int(traceparent[36:52], 16)  # the form has these places
+    return SpanContext(trace_id, span_id, True, FLAGS[traceparent[53:]])
 
 
 def _around(span: SpanContext | None) -> Context:
     """A context with this span, and with nothing else."""
-    return Context() if span is None else set_span_in_context(NonRecordingSpan(span), Context())
+    return NOTHING if span is None else set_span_in_context(NonRecordingSpan(span), NOTHING)
 
 
 def _parent(caller: str) -> Context | None:

@@ -119,3 +119,20 @@ async def test_one_telemetry_serves_several_clients(open_client, lro_telemetry, 
         both = {(("lro.handler", "nap"),): 2}
         await until(lambda: told(lro_telemetry.points("lro.operation.started")) == both)
     assert caplog.records == []
+
+
+def test_a_loop_that_stops_at_once_keeps_no_other_from_counting(lro_telemetry):
+    def lose_a_lease():
+        lro_telemetry.telemetry.observe(moments.LeaseLost(name="operations/a", handler="nap"))
+
+    def run(stop_after):
+        loop = asyncio.new_event_loop()
+        loop.call_soon(lose_a_lease)
+        loop.call_soon(stop_after, loop)
+        loop.run_forever()
+        loop.close()
+
+    run(lambda loop: loop.stop())  # in the turn in which it was told, and so before it records
+    assert lro_telemetry.points("lro.lease.lost") == []
+    run(lambda loop: loop.call_soon(loop.stop))
+    assert told(lro_telemetry.points("lro.lease.lost")) == {(("lro.handler", "nap"),): 2}

@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+from typing import get_args
 
 import pytest
 from google.rpc import status_pb2
+from opentelemetry import metrics, trace
 
 import lro_aio as lro
 from lro_aio import moments
@@ -283,11 +285,8 @@ async def test_transactions_and_looks_are_told(lro_client, notes):
 
 @pytest.mark.asyncio
 async def test_a_step_is_timed_and_a_look_tells_how_late_the_oldest_is(notes, lro_clock):
-    observing, began = (
-        Observing([notes], lro_clock),
-        moments.StepBegan(name="operations/a", handler="h", step="s", key="", attempt=1),
-    )
-    with pytest.raises(KeyError), observing.step(began):
+    observing = Observing([notes], lro_clock)
+    with pytest.raises(KeyError), observing.step("operations/a", "h", "s", "", 1):
         await lro_clock.advance(3)
         raise KeyError
     (ended,) = notes.of(moments.StepEnded)
@@ -396,3 +395,94 @@ def test_what_is_no_observer_is_refused_when_the_client_is_made():
         lro.Client("sqlite://", observers=[print])
     with pytest.raises(TypeError, match="telemetry must be True, False or a Telemetry, not 'on'"):
         lro.Client("sqlite://", telemetry="on")
+
+
+async def through_all(client, clock):
+    """An operation that steps, hears of a message, waits and fails once, with a sweep at its side."""
+
+    async def step():
+        return 1
+
+    failed = []
+
+    @client.handler("all", retry=lro.RetryPolicy(on=(OSError,), initial_delay=1, jitter=0))
+    async def everything(op):
+        await op.step("step", step)
+        await op.receive("news")
+        if not failed:
+            failed.append(1)
+            raise OSError
+        await op.sleep("rest", 60)
+
+    op = await client.start("all")
+    await client.send(op.name, "news", "told")
+    while not (await client.get_operation(op.name)).done:
+        await clock.advance(5)
+    await client.sweep()
+    return op
+
+
+SPANS = {
+    moments.StartBegan, moments.StartEnded, moments.StepBegan, moments.StepEnded, moments.SendBegan, moments.SendEnded
+}  # fmt: skip
+WAITS = {moments.Suspended, moments.Retried, moments.Received}
+METRICS = {
+    moments.Started, moments.Ended, moments.LeaseLost, moments.TakenOver, moments.Committed, moments.Swept
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("providers", "unwanted"),
+    [
+        ({}, WAITS),
+        ({"tracer_provider": trace.NoOpTracerProvider()}, WAITS | SPANS),
+        ({"meter_provider": metrics.NoOpMeterProvider()}, WAITS | METRICS),
+    ],
+    ids=["both", "metrics", "spans"],
+)
+@pytest.mark.asyncio
+async def test_what_telemetry_does_not_want_is_not_made(
+    open_client, lro_clock, monkeypatch, caplog, providers, unwanted
+):
+    made = set()
+    for kind in get_args(moments.Moment):
+
+        def init(self, *, _kind=kind, _init=kind.__init__, **fields):
+            made.add(_kind)
+            _init(self, **fields)
+
+        monkeypatch.setattr(kind, "__init__", init)
+    async with asyncio.timeout(PATIENCE):
+        client = await open_client("sqlite://", handlers=lro.Handlers(), telemetry=lro.Telemetry(**providers))
+        await (await through_all(client, lro_clock)).result()
+        await until(lambda: not client.engine.worker.running)
+    assert made.isdisjoint(unwanted)
+    assert made >= {moments.RunBegan, moments.RunEnded}
+    assert not [record for record in caplog.records if record.event == "observer_failed"]
+
+
+@pytest.mark.asyncio
+async def test_one_beside_telemetry_is_told_everything(open_client, lro_clock, notes):
+    async with asyncio.timeout(PATIENCE):
+        client = await open_client("sqlite://", handlers=lro.Handlers(), observers=[notes], telemetry=lro.Telemetry())
+        await (await through_all(client, lro_clock)).result()
+        await until(lambda: len(notes.of(moments.RunEnded)) == 3)
+    assert {type(moment) for moment in notes.seen} >= (SPANS | WAITS | METRICS) - {
+        moments.LeaseLost,
+        moments.TakenOver,
+    }
+
+
+@pytest.mark.asyncio
+async def test_a_telemetry_with_an_observe_of_its_own_is_told_everything(open_client, lro_clock):
+    seen = []
+
+    class Mine(lro.Telemetry):
+        def observe(self, moment):
+            seen.append(type(moment))
+            return super().observe(moment)
+
+    async with asyncio.timeout(PATIENCE):
+        client = await open_client("sqlite://", handlers=lro.Handlers(), telemetry=Mine())
+        await (await through_all(client, lro_clock)).result()
+    assert set(seen) >= WAITS
