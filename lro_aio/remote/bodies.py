@@ -35,14 +35,18 @@ async def request(
         method: Of the request.
         url: Of the request.
         name: Of the operation, for errors.
-        options: As ``httpx.AsyncClient.request`` takes them.
+        options: As ``httpx.AsyncClient.build_request`` takes them.
 
     Raises:
         RemoteProtocolError: The answer is too large, or in an encoding that was not asked for.
         httpx.RequestError: There is none.
     """
-    async with client.stream(method, url, **options) as response:
+    response = await client.send(client.build_request(method, url, **options), stream=True)
+    try:
         if response.is_stream_consumed:  # of a transport that has no wire
+            return response
+        if _is_bounded(response):
+            await response.aread()
             return response
         body = bytearray()
         unpack = _unpacker(response, name)
@@ -50,6 +54,8 @@ async def request(
             body += unpack(piece, MAX_BODY + 1 - len(body))
             if len(body) > MAX_BODY:
                 raise RemoteProtocolError(name, f"it has more than {MAX_BODY} bytes")
+    finally:
+        await response.aclose()
     answer = httpx.Response(
         response.status_code,
         headers=[(key, value) for key, value in response.headers.raw if key.lower().decode() not in _CHANGED],
@@ -61,6 +67,15 @@ async def request(
     )
     answer.elapsed = response.elapsed
     return answer
+
+
+def _is_bounded(response: httpx.Response) -> bool:
+    """Whether the body comes as it is, in a length that HTTP holds it to: then httpx reads it no worse than this."""
+    headers = response.headers
+    length = headers.get("content-length", "")
+    if not (length.isascii() and length.isdigit() and len(length) < 18 and int(length) <= MAX_BODY):
+        return False
+    return "content-encoding" not in headers and "transfer-encoding" not in headers
 
 
 def _unpacker(response: httpx.Response, name: str) -> Callable[[bytes, int], bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Iterable
 from typing import Any, ClassVar, Literal, Protocol
@@ -199,10 +198,15 @@ class HttpTransport(Transport):
         try:
             async with asyncio.timeout(limit):  # httpx itself bounds each read, but not how many there are
                 # The poller bounds the long-polls. They would hold up the others, or wait for them.
-                async with contextlib.nullcontext() if held else self._turns_here().turn():
+                turns = None if held else self._turns_here()
+                turn = await turns.begin() if turns is not None else 0
+                try:
                     response = await bodies.request(
                         self._client, method, url, name=place.name, headers=headers, json=json, timeout=None
                     )
+                finally:
+                    if turns is not None:
+                        turns.end(turn)
         except TimeoutError as exc:
             problem = f"no answer within {limit:g} s"
             raise RemoteCallError(place.name, problem, code=Code.DEADLINE_EXCEEDED, transient=True) from exc

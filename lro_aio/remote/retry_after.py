@@ -42,8 +42,10 @@ def _number(text: str | None) -> float | None:
 
 def _date(text: str | None) -> float | None:
     """Epoch seconds of an HTTP-date."""
+    if not text:
+        return None
     try:
-        date = parsedate_to_datetime(text or "")
+        date = parsedate_to_datetime(text)
         return (date if date.tzinfo is not None else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):  # the parser raises each of these
         return None

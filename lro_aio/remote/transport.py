@@ -87,7 +87,7 @@ async def metadata_of(source: MetadataSource, name: str, limit: float) -> tuple[
         RemoteCallError: The function failed or took too long. It is transient, as if the call itself had failed.
     """
     if not callable(source):
-        return _pairs(source)
+        return _pairs(source) if source else ()
     bound = asyncio.timeout(limit)
     try:
         async with bound:

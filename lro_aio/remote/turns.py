@@ -7,9 +7,7 @@ ends. To a service that answers at once, two connections carry as much as twenty
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
-from collections.abc import AsyncIterator
 
 __all__ = ["Turns"]
 
@@ -43,16 +41,10 @@ class Turns:
         self._looked = 0.0
         self._late = 0
 
-    @contextlib.asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait for a turn, and have it."""
-        number = await self._begin()
-        try:
-            yield
-        finally:
-            self._end(number)
-
-    async def _begin(self) -> int:
+    async def begin(self) -> int:
+        """Wait for a turn, and have it: a number, which ``end`` takes."""
+        if not self._queue and self._under_way < self._most and len(self._young) < FEW:
+            return self._give()
         turn: asyncio.Future[int] = self.loop.create_future()
         self._queue.append(turn)
         self._next()
@@ -60,10 +52,11 @@ class Turns:
             return await turn
         except asyncio.CancelledError:
             if not turn.cancelled():  # it was given in the same moment
-                self._end(turn.result())
+                self.end(turn.result())
             raise
 
-    def _end(self, turn: int) -> None:
+    def end(self, turn: int) -> None:
+        """Give a turn back."""
         self._under_way -= 1
         self._young.pop(turn, None)
         self._next()
@@ -77,10 +70,13 @@ class Turns:
             if len(self._young) >= FEW:
                 self._look_later()
                 return
-            self._given += 1
-            self._under_way += 1
-            self._young[self._given] = self.loop.time()
-            self._queue.popleft().set_result(self._given)
+            self._queue.popleft().set_result(self._give())
+
+    def _give(self) -> int:
+        self._given += 1
+        self._under_way += 1
+        self._young[self._given] = self.loop.time()
+        return self._given
 
     def _look_later(self) -> None:
         if self._timer is None:

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.model import Plan
-from benchmarks.programs.lro_remote import bare, in_azure_style, over_grpc
+from benchmarks.programs.lro_remote import bare, bare_in_azure_style, in_azure_style, over_grpc
 from benchmarks.programs.remote_waits import by_name, service, waits
 
 
@@ -53,7 +53,13 @@ async def test_requests_are_those_of_the_crowd_alone_and_lateness_is_from_the_en
 @pytest.mark.asyncio
 async def test_our_handle_and_the_floor_wait_for_a_service_in_another_process(tmp_path):
     """Everybody asks at least once, and nobody goes on before the end."""
-    handles = (("waiting", over_grpc), ("waiting", bare), ("polled", over_grpc), ("azure", in_azure_style))
+    handles = (
+        ("waiting", over_grpc),
+        ("waiting", bare),
+        ("polled", over_grpc),
+        ("azure", in_azure_style),
+        ("azure", bare_in_azure_style),
+    )
     async with service(sys.executable, tmp_path) as asked:
         for kind, handle in handles:
             figures = await waits(asked, kind, handle, count=5, seconds=0.5)

@@ -91,3 +91,51 @@ async def test_an_answer_that_is_no_gzip_may_come_whole_the_next_time(
     service.answers(Answer(body=b"not gzip", headers=GZIP), Answer(body=DONE))
     await handle.wait_for_completion(timeout=30)
     assert handle.has_completed
+
+
+class Endless(httpx.AsyncBaseTransport, httpx.AsyncByteStream):
+    """Answers with a body that does not end."""
+
+    def __init__(self, headers: dict[str, str]) -> None:
+        self._headers = headers
+        self.pieces = 0
+        self.closed = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers=self._headers, stream=self)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            self.pieces += 1
+            yield b" " * MB
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Content-Length": "many"},
+        {"Content-Length": "9" * 18},
+        {"Content-Length": "2", "Transfer-Encoding": "chunked"},
+    ],
+)
+async def test_an_answer_without_a_length_that_counts_is_read_up_to_the_bound(headers: dict[str, str]) -> None:
+    endless = Endless(headers)
+    async with httpx.AsyncClient(transport=endless) as http:
+        handle = RemoteOperation.from_name(HttpTransport(http, "http://service", poll=FAST, retry=QUICK), NAME)
+        with pytest.raises(lro.RemoteProtocolError, match=f"it has more than {bodies.MAX_BODY} bytes"):
+            await handle.update_status()
+    assert endless.pieces == bodies.MAX_BODY // MB + 1
+    assert endless.closed
+
+
+async def test_what_is_kept_of_an_answer_is_as_it_came(handle: RemoteOperation[Any], service: Service) -> None:
+    service.answers(Answer(body=DONE))
+    await handle.update_status()
+    assert handle.raw_response.headers["content-length"] == str(len(handle.raw_response.content))
+    assert handle.raw_response.json() == DONE
+    assert handle.raw_response.elapsed.total_seconds() > 0
+    assert handle.raw_response.is_closed

@@ -162,16 +162,18 @@ async def test_where_answers_take_long_there_are_as_many_as_may_be(transport: Ht
 
 
 async def take(given: Turns, end: asyncio.Event) -> None:
-    async with given.turn():
-        await end.wait()
+    turn = await given.begin()
+    await end.wait()
+    given.end(turn)
 
 
 @pytest.mark.usefixtures("patient")
 async def test_a_turn_that_is_given_to_one_that_is_cancelled_in_that_moment_goes_to_the_next() -> None:
     given, end = Turns(10, asyncio.get_running_loop()), asyncio.Event()
-    async with given.turn():
-        *_, leaving, staying = tasks = [asyncio.create_task(take(given, end)) for _ in range(FEW + 1)]
-        await accepted()
+    first = await given.begin()
+    *_, leaving, staying = tasks = [asyncio.create_task(take(given, end)) for _ in range(FEW + 1)]
+    await accepted()
+    given.end(first)
     leaving.cancel()  # it has the turn, and does not know yet
     await asyncio.wait([leaving])
     assert leaving.cancelled()
