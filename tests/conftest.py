@@ -6,6 +6,7 @@ import gc
 import importlib.util
 import os
 import signal
+import sys
 import tempfile
 
 import certifi
@@ -20,6 +21,11 @@ pytest_plugins = ("pytester",)
 collect_ignore = [] if importlib.util.find_spec("mcp") else ["mcp", "docs/test_reference.py"]
 
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # servers that tests cut off are no news; before grpc is imported
+
+# Where no bytecode is kept, each worker compiles all tests, and each of the hundred interpreters that tests start all
+# that it imports: a sixth of the time of a run. So it is kept, whatever the shell says.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # What is slow tells of a busy machine; what hangs meets the timeout of its test.
 hypothesis.settings.register_profile("lro", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])

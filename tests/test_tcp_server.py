@@ -21,10 +21,12 @@ def unclosed(monkeypatch):
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: said.append(str(unraisable.exc_value)))
 
     def collected():
-        gc.collect()
+        gc.collect(0)
         return said
 
-    return collected
+    gc.disable()  # what is new stays in the youngest generation: all others hold the objects of the whole session
+    yield collected
+    gc.enable()
 
 
 async def hang(reader, writer):
