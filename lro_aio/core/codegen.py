@@ -14,16 +14,17 @@ from typing import Any
 __all__ = ["compiled"]
 
 
-def compiled(module: str, lines: Iterable[str], names: Mapping[str, Any]) -> dict[str, Any]:
+def compiled(module: str, lines: Iterable[str], names: Mapping[str, Any], *, of: str = "") -> dict[str, Any]:
     """The functions that the lines define, by name. A traceback shows the lines as it shows those of a file.
 
     Args:
         module: ``__name__`` of the module that they belong to.
         lines: Their source. Made of the names of fields and of constants of this package: never of what is read.
         names: Their globals.
+        of: What tells them from other functions of the module that are written out, in a traceback.
     """
     source = "\n".join(lines) + "\n"
-    place = f"<{module}, written out at import>"
+    place = f"<{module}{of and f', {of}'}, written out>"
     namespace = {"__name__": module, **names}
     exec(compile(source, place, "exec"), namespace)  # noqa: S102 (the text is this package's own, see above)
     linecache.cache[place] = (len(source), None, source.splitlines(keepends=True), place)

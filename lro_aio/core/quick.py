@@ -97,7 +97,7 @@ def _init(cls: Any, fields: Fields, *, frozen: bool) -> Callable[..., None]:
         body.append("    self.__post_init__()")
     arguments = ", ".join([*positional, *(["*", *named] if named else [])])
     lines = [f"def __init__({arguments}):", *(body or ["    pass"])]
-    init: Callable[..., None] = compiled(f"{cls.__module__}, {cls.__qualname__}", lines, names)["__init__"]
+    init: Callable[..., None] = compiled(cls.__module__, lines, names, of=cls.__qualname__)["__init__"]
     init.__qualname__ = f"{cls.__qualname__}.__init__"
     init.__annotations__ = {**{field.name: field.type for field in fields if field.init}, "return": None}
     return init

@@ -582,4 +582,4 @@ def _learn(shape: tuple[str, ...]) -> None:
         "    draft.__class__ = Record",
         "    return draft",
     ]
-    _SHAPES[shape] = compiled(__name__, lines, {"Draft": Draft, "Record": Record})["evolved"]
+    _SHAPES[shape] = compiled(__name__, lines, {"Draft": Draft, "Record": Record}, of=", ".join(shape))["evolved"]

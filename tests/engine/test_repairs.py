@@ -16,7 +16,7 @@ from lro_aio.core.record import State
 async def test_a_handler_that_nobody_here_has_is_reported_once(open_client, store, lro_clock, caplog):
     """Rule 14: the row is left to a process that has it, and whoever reads the log knows why it waits."""
     client = await open_client(store)
-    record = client.engine.starter._new_record("", "elsewhere", operation_id="one")
+    record = client.engine.starter._new_record("", {"handler": "elsewhere"}, operation_id="one")
     await client.engine.starter._create(record)
     await client.sweep()
     assert not [entry for entry in caplog.records if "elsewhere" in entry.getMessage()]  # a deploy may be under way
@@ -85,14 +85,16 @@ async def test_rows_whose_holders_may_live_hide_none_behind_them(open_client, st
     for index in range(7):
         expired = client.engine.starter._new_record(
             "",
-            "nap",
+            {
+                "handler": "nap",
+                "state": State.RUNNING,
+                "owner": "gone",
+                "claim": 1,
+                "attempt": 1,
+                "lease_expire_time": now - 1,
+                "check_time": now - 1,
+            },
             operation_id=f"gone-{index}",
-            state=State.RUNNING,
-            owner="gone",
-            claim=1,
-            attempt=1,
-            lease_expire_time=now - 1,
-            check_time=now - 1,
         )
         await client.engine.starter._create(expired)
     op = await client.start(nap)

@@ -150,7 +150,7 @@ async def test_a_row_of_an_earlier_release_is_compared_by_the_scheme_of_that_rel
     """It hashed the default of a state that was left out, and fields that had their default."""
     starter = lro_client.engine.starter
     before = fingerprint("order", Order() if stored is None else stored, scheme="1")
-    record = starter._new_record("", "order", request_id="r-1", fingerprint=before, check_time=None)
+    record = starter._new_record("", {"handler": "order", "fingerprint": before, "check_time": None}, request_id="r-1")
     await starter._create(record)
     same = (stored or Order()) == (asked or Order())
     if same:

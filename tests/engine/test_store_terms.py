@@ -307,7 +307,7 @@ async def test_every_route_that_nobody_runs_is_reported_once(open_client, store,
     client = await open_client(store)
     make = client.engine.starter
     for number in range(6):
-        await make._create(make._new_record("", f"lost-{number % 3}", operation_id=f"op-{number}"))
+        await make._create(make._new_record("", {"handler": f"lost-{number % 3}"}, operation_id=f"op-{number}"))
     await lro_clock.advance(60)
     await client.sweep()
     await client.sweep()
