@@ -402,8 +402,8 @@ async def test_of_two_releases_the_strictest_holds_while_both_live(another, lro_
     options = {"clock": lro_clock, "drain_timeout": 0}
     old = lro.Client(another(), **options)
     Work(old, lro.Queue("q", running=1))
-    async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(old)
+    async with contextlib.AsyncExitStack() as stack, contextlib.AsyncExitStack() as life_of_old:
+        await life_of_old.enter_async_context(old)
         new = lro.Client(another(), **options)
         work = Work(new, lro.Queue("q", running=3))
         with caplog.at_level(logging.WARNING, "lro_aio"):
@@ -415,7 +415,7 @@ async def test_of_two_releases_the_strictest_holds_while_both_live(another, lro_
         await old.queues.set("q", running=2)
         assert (await new.queues.get("q")).bounds == lro.Bounds(running=2)
         await old.queues.unset("q")
-        await old.engine.lines.end()
+        await life_of_old.aclose()
         assert (await new.queues.get("q")).bounds == lro.Bounds(running=3)
         del work
 
