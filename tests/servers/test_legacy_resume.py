@@ -537,12 +537,15 @@ class TestCommit:
 class TestHttp:
     @pytest_asyncio.fixture
     async def http(self, client: lro.Client, http_to: Any) -> AsyncIterator[httpx.AsyncClient]:
+        """The service keeps its operations, as the one of ``serving``."""
         app = FastAPI()
         install_error_handlers(app)
+        driven: list[Any] = []
 
         @app.post(METHOD)
         async def generate(request: Request) -> Response:
             op = await operation_from_request(client, request, METHOD, verifier=verifier)
+            driven.append(op)
             if op.resume_point:
                 await op.done(wrappers_pb2.StringValue(value=f"over HTTP, at {op.resume_point}"))
             return operation_response(op)
