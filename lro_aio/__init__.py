@@ -222,6 +222,11 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'lro_aio' has no attribute {name!r}")
 
 
+def __dir__() -> list[str]:
+    """What is imported on first use is shown too: to whoever completes a name, or looks for what there is."""
+    return sorted({*globals(), *__all__})
+
+
 def _show_public_names() -> None:
     """Let tracebacks and docs show the names that users import."""
     for name in __all__:

@@ -149,6 +149,10 @@ def test_a_star_import_brings_exactly_the_public_names() -> None:
     assert set(json.loads(output(code))) - {"json", "sys"} == set(PUBLIC)
 
 
+def test_every_public_name_is_shown_before_it_is_imported() -> None:
+    assert set(json.loads(output("import json, lro_aio\nprint(json.dumps(dir(lro_aio)))"))) >= set(PUBLIC)
+
+
 def test_the_version_is_the_one_of_the_distribution() -> None:
     assert lro.__version__ == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 

@@ -290,7 +290,7 @@ class Observer(Protocol):
 class Selective:
     """Part of an observer of this package's own, which wants some moments only: others are not made for it."""
 
-    wanted: frozenset[type[Any]]
+    wanted: frozenset[type[Any]] = ALL
     """Types of moments. Without any of ``FACTS``, the ``late`` and ``takeover`` of a ``RunBegan`` are not found out."""
 
 

@@ -8,9 +8,11 @@ the standard library makes: its fields and its slots, and so what ``fields``, ``
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from operator import attrgetter
 from reprlib import recursive_repr
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from lro_aio.core.codegen import compiled
@@ -49,14 +51,12 @@ def _complete(cls: Any, *, frozen: bool, guarded: bool, eq: bool) -> Any:
     if eq:
         compared = _values([field.name for field in fields if field.compare])
         methods.append(_eq(compared))
-        if not frozen:
-            cls.__hash__ = None
-        elif cls.__dict__.get("__hash__") is None:
-            methods.append(_hash(compared))
+        if cls.__dict__.get("__hash__") is None:  # Python itself says None where there is an __eq__ and nothing more
+            cls.__hash__ = _hash(compared) if frozen else None
     if frozen and not guarded:
         methods += [*_guards(cls, frozenset(field.name for field in fields)), _getstate, _setstate]
     for method in methods:
-        if method.__name__ == "__hash__" or method.__name__ not in cls.__dict__:
+        if method.__name__ not in cls.__dict__:
             setattr(cls, method.__name__, method)
     return cls
 
@@ -88,8 +88,10 @@ def _init(cls: Any, fields: Fields, *, frozen: bool) -> Callable[..., None]:
             value = f"_make_{name}() if {name} is _FACTORY else {name}"
         if field.init:
             (named if field.kw_only else positional).append(name + default)
+        elif not default:
+            continue  # __post_init__ gives it a value
         else:
-            value = f"_default_{name}" if "_default" in default else f"_make_{name}()"
+            value = f"_make_{name}()" if default == "=_FACTORY" else f"_default_{name}"
         if frozen:
             names[f"_set_{name}"] = getattr(cls, name).__set__
         body.append(f"    _set_{name}(self, {value})" if frozen else f"    self.{name} = {value}")
@@ -97,9 +99,22 @@ def _init(cls: Any, fields: Fields, *, frozen: bool) -> Callable[..., None]:
         body.append("    self.__post_init__()")
     arguments = ", ".join([*positional, *(["*", *named] if named else [])])
     lines = [f"def __init__({arguments}):", *(body or ["    pass"])]
-    init: Callable[..., None] = compiled(cls.__module__, lines, names, of=cls.__qualname__)["__init__"]
+    init = _in_module(cls, lines, names)
     init.__qualname__ = f"{cls.__qualname__}.__init__"
     init.__annotations__ = {**{field.name: field.type for field in fields if field.init}, "return": None}
+    return init
+
+
+def _in_module(cls: Any, lines: list[str], names: dict[str, Any]) -> Callable[..., None]:
+    """The ``__init__`` of these lines, with the globals of the class's module.
+
+    There, its annotations have a meaning for ``typing.get_type_hints``, and for whoever builds on that. The names are
+    around it, and not among the globals.
+    """
+    around = [f"def around({', '.join(names)}):", *(f"    {line}" for line in lines), "    return __init__"]
+    code = compiled(cls.__module__, around, {}, of=cls.__qualname__)["around"].__code__
+    module = sys.modules.get(cls.__module__)
+    init: Callable[..., None] = FunctionType(code, {} if module is None else vars(module))(**names)
     return init
 
 
@@ -114,6 +129,7 @@ def _repr(names: list[str]) -> Callable[[Any], str]:
         told = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
         return f"{type(self).__qualname__}({told})"
 
+    __repr__.__annotations__ = {}  # they came along to a function of another module, which does not know their names
     return __repr__
 
 

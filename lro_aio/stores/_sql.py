@@ -7,6 +7,10 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 __all__ = ["filled", "migrations", "statements"]
 
@@ -36,13 +40,21 @@ def filled(text: str, parts: Mapping[str, str]) -> str:
     return text
 
 
-def _folder(package: str) -> Path:
-    """Where the files of a package are. ``importlib.resources`` knows too, and takes longer to import than all of this.
+def _folder(package: str) -> Traversable:
+    """Where the files of a package are.
+
+    ``importlib.resources`` knows too, and takes longer to import than all of this: it is asked where they are in an
+    archive.
 
     Args:
         package: Its name. It is imported already.
     """
-    return Path(sys.modules[package].__path__[0])
+    folder = Path(sys.modules[package].__path__[0])
+    if folder.is_dir():
+        return folder
+    from importlib import resources
+
+    return resources.files(package)
 
 
 def _bare(body: str) -> str:

@@ -8,7 +8,7 @@ import inspect
 import pickle
 from collections.abc import Callable
 from dataclasses import field
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from pydantic import TypeAdapter
@@ -91,6 +91,21 @@ def own(make: Callable[..., Any]) -> Any:
     return Own
 
 
+def late(make: Callable[..., Any]) -> Any:
+    @make(slots=True)
+    class Late:
+        name: str
+        twice: str = field(init=False)
+
+        def __post_init__(self) -> None:
+            self.twice = self.name * 2
+
+        def __hash__(self) -> int:
+            return 8
+
+    return Late
+
+
 Pickled = point(quick)
 Pickled.__qualname__ = "Pickled"
 
@@ -100,7 +115,7 @@ def make(request: pytest.FixtureRequest) -> Any:
     return MAKERS[request.param]
 
 
-@pytest.mark.parametrize("kind", [point, named, open_ended, child, empty, own])
+@pytest.mark.parametrize("kind", [point, named, open_ended, child, empty, own, late])
 def test_a_class_looks_the_same(kind: Callable[..., Any]) -> None:
     ours, theirs = (kind(maker) for maker in MAKERS.values())
     assert str(inspect.signature(ours)) == str(inspect.signature(theirs))
@@ -146,6 +161,27 @@ def test_what_is_not_frozen_has_no_hash(make: Any) -> None:
     assert kind("a") == kind("a")
     with pytest.raises(TypeError, match="unhashable"):
         hash(kind("a"))
+
+
+def test_a_field_may_get_its_value_after_the_others(make: Any) -> None:
+    assert late(make)("a").twice == "aa"
+    assert hash(late(make)("a")) == 8
+
+
+def test_types_are_found_by_who_asks_for_them(make: Any) -> None:
+    """By their names, in the module of the class."""
+
+    @make(frozen=True, slots=True)
+    class Typed:
+        kind: Callable[..., Any]
+        more: list[Any] = field(default_factory=list)
+
+    hints = {"kind": Callable[..., Any], "more": list[Any]}
+    assert get_type_hints(Typed) == hints
+    assert get_type_hints(Typed.__init__) == {**hints, "return": type(None)}
+    assert get_type_hints(Typed.__repr__) == {}
+    parameters = inspect.signature(Typed, eval_str=True).parameters
+    assert {name: parameter.annotation for name, parameter in parameters.items()} == hints
 
 
 def test_frozen_is_frozen(make: Any) -> None:

@@ -486,3 +486,14 @@ async def test_a_telemetry_with_an_observe_of_its_own_is_told_everything(open_cl
         client = await open_client("sqlite://", handlers=lro.Handlers(), telemetry=Mine())
         await (await through_all(client, lro_clock)).result()
     assert set(seen) >= WAITS
+
+
+def test_a_telemetry_with_a_constructor_of_its_own_wants_everything():
+    class Mine(lro.Telemetry):
+        def __init__(self):
+            """It takes nothing from the class that it is made of but the name."""
+
+        def observe(self, moment):
+            """Nothing is kept."""
+
+    assert moments.wanted_by([Mine()]) == set(get_args(moments.Moment))
