@@ -60,6 +60,8 @@ __all__ = ["Engine"]
 RUNG_LEAST, RUNG_EACH, RUNG_MOST = 0.004, 0.00005, 0.05
 """Real seconds between two looks at what others say that they have committed: at least, more for each who waits and
 would read again, and at most."""
+RECOVERED = 0.25
+"""Real seconds between two looks because the store answers again: it may answer one call and not the next, for long."""
 POLL_AGAIN = 10.0
 """Real seconds after which everybody who waits reads again, although no notice asked for it."""
 
@@ -87,6 +89,7 @@ class Engine:
         life = self.life = Life()
         observing = self.observing = Observing(settings.observers, clock) if settings.observers else None
         feed = self.feed = Feed(clock.monotonic)
+        self._answers_again = Paced(self._look_again, lambda: RECOVERED)
         self._rung = Paced(feed.elsewhere, lambda: min(RUNG_MOST, RUNG_LEAST + RUNG_EACH * feed.waiting))
         self.slots = Slots(settings.max_running if settings.worker else 0, clock.monotonic)
         self.batcher = Batcher(
@@ -351,6 +354,7 @@ class Engine:
                 undo()
             await self.batcher.close()
             self._rung.cancel()  # only now can nobody ring any more
+            self._answers_again.cancel()
             self.feed.elsewhere()  # whoever still waits finds the client closed
 
     async def operation(self, name: str, *, state: Any = None, response: Any = None) -> Operation[Any, Any]:
@@ -394,6 +398,9 @@ class Engine:
     def _recovered(self) -> None:
         self.evidence.answered(self._away_since)
         self.sweeper.doubt()
+        self._answers_again()
+
+    def _look_again(self) -> None:
         self.feed.elsewhere()  # a write whose answer was lost gave no notice
         self.sweeper.nudge()
 
