@@ -52,7 +52,8 @@ def called(entries: list[Entry]) -> Iterator[tuple[float, float, str]]:
     """From when to when each call had a place, and the key: never longer than it had it.
 
     The place of a call of a process that died, or stood still for too long, is given back by the next claim, and may
-    be another's before the run of that claim begins.
+    be another's before the run of that claim begins. Where that claim is not in the ledger, for its process was killed
+    between the commit and the line, nobody knows since when.
     """
     begun = {(entry["name"], entry["claim"]): entry["time"] for entry in entries if entry["event"] == "begin"}
     for entry in entries:
@@ -65,7 +66,9 @@ def called(entries: list[Entry]) -> Iterator[tuple[float, float, str]]:
         if entry["event"] == "call":
             name, claim, key = entry["name"], entry["claim"], entry["key"]
             later = [time for (other, number), time in begun.items() if other == name and number > claim]
-            stops = [ended.get((name, claim, key)), left.get((name, claim)), min(later, default=None)]
+            missed = bool(later) and (name, claim + 1) not in begun
+            next_one = entry["time"] if missed else min(later, default=None)
+            stops = [ended.get((name, claim, key)), left.get((name, claim)), next_one]
             yield entry["time"], min((stop for stop in stops if stop is not None), default=float("inf")), key
 
 
