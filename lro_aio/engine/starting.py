@@ -116,14 +116,8 @@ class Starter:
     ) -> Awaitable[Holding]:
         """See ``Client.start``; for a child, ``by`` is who starts it. What is wrong is said before anything waits."""
         # Not async: a thousand starts that wait for their commit would keep a thousand frames with all of this alive.
-        handlers, settings = self._runnable.handlers, self._settings
-        known = handlers.find(handler)
-        if known is None and (settings.worker or not isinstance(handler, str)):
-            handlers.get(handler)  # raises UnknownHandlerError, which lists the known ones
-        handler_name = known.name if known is not None else str(handler)
-        if known is None:  # who is ours is known everywhere
-            _check_length("handler", handler_name, names.MAX_LABEL)
-            names.check_given("handler", handler_name)
+        known = self._runnable.handlers.find(handler)
+        handler_name = known.name if known is not None else self._elsewhere(handler)
         if traceparent:
             _check_length("traceparent", traceparent, MAX_TRACEPARENT)
         codec = known.codec if known is not None else guessed(state)
@@ -133,7 +127,7 @@ class Starter:
             own = _fingerprint(handler_name, state, fingerprint, optional=by is not None)
             if own and by is None:  # for a child, the key decides
                 also = _other_fingerprints(handler_name, codec, state, fingerprint)
-        settings.limits.check("state", len(data))
+        self._settings.limits.check("state", len(data))
         allowed = self._allowed(known, deadline)
         seat = self._seat(known, data, tag, queue_key, priority)
         columns: dict[str, Any] = {
@@ -145,23 +139,31 @@ class Starter:
             "parent_operation": "" if by is None else by.record.name,
             "traceparent": traceparent or CALLER.get(),
         }
-        record, making = self._begin(
-            known,
+        webhooks = self._webhooks(webhook, ours=by is not None or handler_name.startswith(names.OWN))
+        claimed_by = self._claimant(known, seat)
+        record = self._new_record(
             parent,
             columns,
-            by,
-            also,
-            explicit=bool(traceparent) and by is None,
             metadata=metadata,
             request_id=request_id,
             operation_id=operation_id,
+            claimed_by=claimed_by,
             allowed=allowed,
-            webhooks=self._webhooks(webhook, ours=by is not None or handler_name.startswith(names.OWN)),
+            webhooks=webhooks,
         )
+        claimed_for = known if claimed_by is not None else None
+        making = self._make(record, claimed_for, by, also, explicit=bool(traceparent) and by is None)
         if by is None:
             return self._started(making, known)
         others = partial(_other_fingerprints, handler_name, codec, state, fingerprint)
         return self._child_started(making, known, record, by, others)
+
+    def _elsewhere(self, handler: str | HandlerFunction) -> str:
+        """The name of a handler that only other processes have: who is ours is known everywhere."""
+        if self._settings.worker or not isinstance(handler, str):
+            self._runnable.handlers.get(handler)  # raises UnknownHandlerError, which lists the known ones
+        _check_length("handler", str(handler), names.MAX_LABEL)
+        return names.check_given("handler", str(handler))
 
     async def _started(self, making: Awaitable[Record], known: Handler | None) -> Holding:
         return Holding(self._host, await making, handler=known)
@@ -199,64 +201,31 @@ class Starter:
         """
         known = self._runnable.handlers.find(handler)
         self._settings.limits.check("state", len(data))
+        seat = self._seat_of_kept(known, data, codec)
         columns: dict[str, Any] = {
             "handler": handler,
             "fingerprint": fingerprint_of(handler, None, request_id),
             "state_data": data,
             "state_codec": codec,
-            "seat": self._seat_of_kept(known, data, codec),
+            "seat": seat,
             "traceparent": CALLER.get(),
         }
         allowed = self._allowed(known, None)
         webhooks = self._webhooks(None, ours=handler.startswith(names.OWN))
-        _, making = self._begin(known, "", columns, by, request_id=request_id, allowed=allowed, webhooks=webhooks)
-        return await self._started(making, known)
-
-    def _begin(
-        self,
-        known: Handler | None,
-        parent: str,
-        columns: dict[str, Any],
-        by: Holding | None,
-        also: Sequence[str] = _NONE,
-        *,
-        explicit: bool = False,
-        metadata: Message | None = None,
-        request_id: str | None = None,
-        operation_id: str | None = None,
-        allowed: float | None = None,
-        webhooks: Sequence[Webhook] = (),
-    ) -> tuple[Record, Awaitable[Record]]:
-        """Write the row of an operation that a handler runs; gives the one that was made, and what will be there.
-
-        Args:
-            known: The handler, where it is registered here.
-            parent: As of ``start``.
-            columns: As of ``_new_record``.
-            by: What starts it.
-            also: Other fingerprints of the same request.
-            explicit: Whether the caller gave its trace context.
-            metadata: As of ``start``.
-            request_id: As of ``start``.
-            operation_id: As of ``start``.
-            allowed: Seconds that it may take.
-            webhooks: Whom it tells.
-        """
-        settings = self._settings
-        seated = columns["seat"] is not None or known is None or known.queue is None  # else its claim asks for its key
-        here = seated and settings.dispatch == "local" and self._has_slot_for(known)
-        claimed_by = settings.claimant(known, self._rows.store) if known is not None and here else None
+        claimed_by = self._claimant(known, seat)
         record = self._new_record(
-            parent,
-            columns,
-            metadata=metadata,
-            request_id=request_id,
-            operation_id=operation_id,
-            claimed_by=claimed_by,
-            allowed=allowed,
-            webhooks=webhooks,
+            "", columns, request_id=request_id, claimed_by=claimed_by, allowed=allowed, webhooks=webhooks
         )
-        return record, self._make(record, known if here else None, by, also, explicit=explicit)
+        claimed_for = known if claimed_by is not None else None
+        return await self._started(self._make(record, claimed_for, by, _NONE, explicit=False), known)
+
+    def _claimant(self, known: Handler | None, seat: Seat | None) -> transitions.Claimant | None:
+        """Who claims a row in the write that makes it; None where it waits for a slot, or for another process."""
+        settings = self._settings
+        seated = seat is not None or known is None or known.queue is None  # else its claim asks for its key
+        if not seated or settings.dispatch != "local" or not self._has_slot_for(known) or known is None:
+            return None
+        return settings.claimant(known, self._rows.store)
 
     async def start_child(
         self,
