@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from lro_aio.core.queues import InLine, QueueStatus, QueueTerms
 from lro_aio.core.record import Record, State
 from lro_aio.core.step_places import StepPlaces
 from lro_aio.ports import ListQuery, Look, Route, StatsQuery, Store
-from lro_aio.stores.sqlite import lists, places, queries, rows, schema
+from lro_aio.stores.sqlite import due, lists, places, queries, rows, schema
 from lro_aio.stores.sqlite.connections import Exclusive, Pool, connect
 from lro_aio.stores.sqlite.entries import decode_entry
 from lro_aio.stores.sqlite.epochs import begin_epoch
@@ -40,8 +40,6 @@ _POLL_INTERVAL = 0.05
 """Seconds: a change of another process is seen within a tenth of a second, by 20 reads of shared memory a second."""
 _RUNG_INTERVAL = 0.1
 """Seconds, where the others ring for each commit: for those of an older release, and for what a ring did not reach."""
-_SMALL = 2048
-"""Bytes of payloads up to which a due row is read whole: it is likely to be claimed, and then is not read again."""
 _NO_OTHERS = 3600.0
 """Seconds: no other process shares the memory, so the notices of this one are enough."""
 
@@ -81,6 +79,7 @@ class SqliteStore(Store):
         self._presence = Presence(None)
         self._neighbours = Neighbours(None)
         self._orphans = Orphans()
+        self._due = due.DueRows()
 
     @classmethod
     def from_url(cls, url: str) -> SqliteStore:
@@ -133,6 +132,7 @@ class SqliteStore(Store):
         self._presence = presence
         self._neighbours = Neighbours(location.path)
         self._orphans = Orphans()
+        self._due = due.DueRows()
         self._writer = Exclusive(connection, self._where, location.busy_timeout)
         # A second connection to ":memory:" would be another, empty database.
         self._readers = self._writer if location.path is None else Pool(lambda: connect(location, writer=False))
@@ -221,17 +221,17 @@ class SqliteStore(Store):
         orphans: list[Record] = []
         forgotten: frozenset[str] = frozenset()
         with self._kept.looking() as whole, self._reading() as connection, _snapshot(connection):
-            asked = dict.fromkeys(_single(connection, routes))
+            asked = dict.fromkeys(due.single(connection, routes))
             if dead and limit > 0:
                 orphans, forgotten = self._orphans.look(connection, dead, asked, limit)
             found = {record.name: record for record in orphans}
-            rowids = _due(connection, now, asked, limit - len(orphans), "" if own else owner)
-            for record in _outlines(connection, rowids, whole):
+            skipped, left = "" if own else owner, limit - len(orphans)
+            for record in self._due.look(connection, now, asked, left, skipped=skipped, whole=whole):
                 found.setdefault(record.name, record)
             look = Look(
                 due=list(found.values()),
-                next_check=_next_check(connection, now, asked, owner),
-                unknown=None if overdue is None else _unknown(connection, overdue, asked, owner),
+                next_check=due.next_check(connection, now, asked, owner),
+                unknown=None if overdue is None else due.unknown(connection, overdue, asked, owner),
                 dead=frozenset(record.owner for record in orphans),
             )
         if forgotten:
@@ -400,55 +400,3 @@ def _read(connection: sqlite3.Connection, names: Sequence[str]) -> list[Record]:
     else:
         found = connection.execute(_SQL["read"], (json.dumps(list(names)),))
     return list(map(rows.decode, found))
-
-
-def _single(connection: sqlite3.Connection, routes: Iterable[Route]) -> Iterator[Route]:
-    """The routes, those of all resume points taken apart: two seeks for each that the rows of the handler have."""
-    for handler, resume_point in routes:
-        route: Route | None = (handler, "" if resume_point is None else resume_point)
-        while route is not None:
-            yield route
-            route = None if resume_point is not None else _next_point(connection, route)
-
-
-def _next_point(connection: sqlite3.Connection, route: Route) -> Route | None:
-    """The next route of the same handler."""
-    found: Route | None = connection.execute(_SQL["next_route"], (*route, route[0])).fetchone()
-    return found if found is not None and found[0] == route[0] else None
-
-
-def _due(connection: sqlite3.Connection, now: float, routes: Iterable[Route], limit: int, skipped: str) -> list[int]:
-    """The rowids of the rows that are due, soonest first."""
-    if limit <= 0:
-        return []
-    found: list[tuple[float, int]] = []
-    for handler, resume_point in routes:
-        found += connection.execute(_SQL["due"], (handler, resume_point, now, skipped, limit))
-    found.sort()
-    return [rowid for _, rowid in found[:limit]]
-
-
-def _outlines(connection: sqlite3.Connection, rowids: Sequence[int], whole: list[Record]) -> list[Record]:
-    """The outlines of these rows, in their order. Those that are small are read whole, and added to ``whole``."""
-    if not rowids:
-        return []
-    text = json.dumps(rowids)
-    whole += map(rows.decode, connection.execute(_SQL["due_small"], (text, _SMALL)))
-    if len(whole) == len(rowids):
-        return [record.outline() for record in whole]
-    return list(map(rows.decode, connection.execute(_SQL["due_rows"], (text,))))
-
-
-def _next_check(connection: sqlite3.Connection, now: float, routes: Iterable[Route], owner: str) -> float | None:
-    found = [connection.execute(_SQL["next_check"], (*route, now, owner)).fetchone() for route in routes]
-    return min((row[0] for row in found if row is not None), default=None)
-
-
-def _unknown(connection: sqlite3.Connection, overdue: float, known: Container[Route], owner: str) -> Route | None:
-    """A route that is not known and has a row due at ``overdue``: one step per route, regardless of its rows."""
-    route: Route | None = ("", "")
-    while route is not None:
-        if route not in known and connection.execute(_SQL["due"], (*route, overdue, owner, 1)).fetchone() is not None:
-            return route
-        route = connection.execute(_SQL["next_route"], (*route, route[0])).fetchone()
-    return None
