@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import json
 from typing import Any
@@ -11,7 +12,17 @@ from google.longrunning import operations_proto_pb2 as operations_pb2
 from google.protobuf import any_pb2, json_format
 from google.rpc import status_pb2
 
-__all__ = ["FREE_FORM", "any_json", "list_json", "operation_json", "printed", "status_json", "whole_numbers"]
+__all__ = [
+    "FREE_FORM",
+    "any_json",
+    "compact",
+    "list_json",
+    "operation_json",
+    "operation_text",
+    "printed",
+    "status_json",
+    "whole_numbers",
+]
 
 FREE_FORM = frozenset({"google.protobuf.Struct", "google.protobuf.Value", "google.protobuf.ListValue"})
 """Messages that hold any JSON value. Their numbers are doubles, also those that were integers."""
@@ -21,6 +32,9 @@ SMALL = 4096
 
 EXACT = 2**53
 """Up to which a double holds every integer."""
+
+compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+"""The text of a JSON value as servers send it."""
 
 
 def operation_json(operation: operations_pb2.Operation) -> dict[str, Any]:
@@ -41,6 +55,23 @@ def operation_json(operation: operations_pb2.Operation) -> dict[str, Any]:
     elif result == "response":
         members["response"] = any_json(operation.response)
     return members
+
+
+def operation_text(operation: operations_pb2.Operation) -> str:
+    """``compact(operation_json(operation))``: what is remembered as text is not taken apart and put together again."""
+    members: list[str] = []
+    if operation.name:
+        members.append(f'"name":{compact(operation.name)}')
+    if operation.HasField("metadata"):
+        members.append(f'"metadata":{_any_text(operation.metadata)}')
+    if operation.done:
+        members.append('"done":true')
+    result = operation.WhichOneof("result")
+    if result == "error":
+        members.append(f'"error":{compact(status_json(operation.error))}')
+    elif result == "response":
+        members.append(f'"response":{_any_text(operation.response)}')
+    return f"{{{','.join(members)}}}"
 
 
 def list_json(page: operations_pb2.ListOperationsResponse) -> dict[str, Any]:
@@ -88,6 +119,14 @@ def printed(packed: any_pb2.Any) -> dict[str, Any] | None:
     return found
 
 
+def _any_text(packed: any_pb2.Any) -> str:
+    """``compact(any_json(packed))``."""
+    if len(packed.value) <= SMALL:
+        with contextlib.suppress(Exception):  # as above
+            return _text(packed.SerializeToString())
+    return compact(any_json(packed))
+
+
 def _printed(packed: any_pb2.Any) -> dict[str, Any]:
     members: dict[str, Any] = json_format.MessageToDict(packed)
     return whole_numbers(members) if packed.TypeName() in FREE_FORM else members
@@ -96,7 +135,7 @@ def _printed(packed: any_pb2.Any) -> dict[str, Any]:
 @functools.lru_cache(maxsize=256)
 def _text(packed: bytes) -> str:
     """As text: everybody gets objects of their own. What cannot be printed is not remembered: it may be later."""
-    return json.dumps(_printed(any_pb2.Any.FromString(packed)))
+    return compact(_printed(any_pb2.Any.FromString(packed)))
 
 
 def whole_numbers(value: Any) -> Any:

@@ -35,6 +35,9 @@ logger = logging.getLogger("lro_aio")
 
 T = TypeVar("T")
 
+Wanted = tuple[Collection[str], asyncio.Future[dict[str, Record]]]
+"""Rows that somebody waits for, by their names."""
+
 CLOSE_GRACE = 2.0
 """Seconds for the last reads and changes of a client that closes; a store that is away must not hold it up."""
 SETTLE_ROUNDS = 20
@@ -85,8 +88,10 @@ class Batcher:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lanes = Lanes(self._commit, self._poll_elsewhere)
         self._newest = Newest() if store.lanes > 1 else None
-        self._wanted: list[tuple[Collection[str], asyncio.Future[dict[str, Record]]]] = []
-        self._reader: asyncio.Task[None] | None = None
+        self._wanted: list[Wanted] = []
+        self._no_reads = asyncio.Event()
+        """Nobody waits for a row."""
+        self._no_reads.set()
         self._pending = 0
         self._activity = 0
         self._idle = asyncio.Event()
@@ -132,8 +137,7 @@ class Batcher:
 
     async def close(self) -> None:
         """Commit what is queued, stop the threads, close the store."""
-        if self._reader is not None:
-            await asyncio.wait([self._reader])
+        await self._no_reads.wait()
         await anyio.to_thread.run_sync(self._lanes.close())
         if self._readers is not None:
             await anyio.to_thread.run_sync(self._readers.close())
@@ -166,8 +170,9 @@ class Batcher:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[dict[str, Record]] = loop.create_future()
         self._wanted.append((names, future))
-        if self._reader is None:
-            self._reader = loop.create_task(self._read_wanted(), name="lro-aio-reader")
+        if self._no_reads.is_set():
+            self._no_reads.clear()
+            loop.call_soon(self._read_wanted)  # not now: whoever asks in the same turn of the loop shares the read
         return await future
 
     def call(self, function: Callable[[], T], work: Work = Work.READ) -> asyncio.Future[T]:
@@ -179,13 +184,20 @@ class Batcher:
             ClosedError: The client is not open, or no longer.
             RuntimeError: On another event loop.
         """
+        future = self._call(function, work)
+        future.add_done_callback(self._called)
+        return future
+
+    def _call(
+        self, function: Callable[[], T], work: Work, told: Callable[[asyncio.Future[T]], None] | None = None
+    ) -> asyncio.Future[T]:
+        """As ``call``, for those who say themselves that it is over, with ``_called``."""
         self._checked_loop()
         assert self._readers is not None
-        future = self._readers.run(function, work)
+        future = self._readers.run(function, work, told)
         self._pending += 1
         self._activity += 1
         self._idle.clear()
-        future.add_done_callback(self._called)
         return future
 
     def _called(self, future: asyncio.Future[Any]) -> None:
@@ -253,22 +265,33 @@ class Batcher:
             promises.append(promise)
         return [promise.result() for promise in promises]
 
-    async def _read_wanted(self) -> None:
-        while self._wanted:
-            wanted, self._wanted = self._wanted, []
-            names = list({name for group, _ in wanted for name in group})
-            try:
-                records = await self.call(partial(self.store.read, names))
-            except Exception as exc:  # noqa: BLE001 (every reader gets it)
-                for _, future in wanted:
-                    if not future.done():
-                        future.set_exception(exc)
+    def _read_wanted(self) -> None:
+        """Begin one read of all that is wanted. What is asked for while it is under way is the next one."""
+        wanted, self._wanted = self._wanted, []
+        names = list({name for group, _ in wanted for name in group})
+        try:
+            self._call(partial(self.store.read, names), Work.READ, partial(self._was_read, wanted))
+        except Exception as exc:  # noqa: BLE001 (every reader gets it)
+            self._share(wanted, [], exc)
+
+    def _was_read(self, wanted: list[Wanted], reading: asyncio.Future[list[Record]]) -> None:
+        self._called(reading)
+        exc = reading.exception()
+        self._share(wanted, [] if exc is not None else reading.result(), exc)
+
+    def _share(self, wanted: list[Wanted], records: list[Record], exc: BaseException | None) -> None:
+        by_name = {record.name: record for record in records}
+        for group, future in wanted:
+            if future.done():  # whoever asked was cancelled
                 continue
-            by_name = {record.name: record for record in records}
-            for group, future in wanted:
-                if not future.done():  # nobody gets the rows of those who share the read
-                    future.set_result({name: by_name[name] for name in group if name in by_name})
-        self._reader = None
+            if exc is not None:
+                future.set_exception(exc)
+            else:  # nobody gets the rows of those who share the read
+                future.set_result({name: by_name[name] for name in group if name in by_name})
+        if self._wanted:
+            self._read_wanted()
+        else:
+            self._no_reads.set()
 
     def _note_silence(self) -> None:
         if not self._unavailable:

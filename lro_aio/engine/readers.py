@@ -24,6 +24,9 @@ logger = logging.getLogger("lro_aio")
 
 T = TypeVar("T")
 
+_Told = Callable[[asyncio.Future[Any]], None]
+_Asked = tuple[Callable[[], Any], asyncio.Future[Any], _Told | None]
+
 
 class Work(enum.Enum):
     """What a thread of the store is used for, and how many threads there are."""
@@ -43,13 +46,21 @@ class Readers:
         loop = asyncio.get_running_loop()
         self._threads = {work: _Threads(loop, *work.value) for work in Work}
 
-    def run(self, function: Callable[[], T], work: Work) -> asyncio.Future[T]:
+    def run(
+        self, function: Callable[[], T], work: Work, told: Callable[[asyncio.Future[T]], None] | None = None
+    ) -> asyncio.Future[T]:
         """Call a function on a thread for this kind of work. Cancelling the future stops what has not begun.
+
+        Args:
+            function: Blocks.
+            work: Its kind.
+            told: Called on the loop with the future once it has the answer: a turn of the loop earlier than a callback
+                of the future would be. Not if it was cancelled.
 
         Raises:
             ClosedError: The threads end.
         """
-        return self._threads[work].run(function)
+        return self._threads[work].run(function, told)
 
     def close(self) -> Callable[[], None]:
         """Take no more calls; returns a function that blocks until what was asked for has ended."""
@@ -70,13 +81,13 @@ class _Threads:
         self._loop = loop
         self._name = name
         self._most = most
-        self._queue: queue.SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._asked = 0
         """Calls that are not answered yet."""
         self._stopped = False
 
-    def run(self, function: Callable[[], T]) -> asyncio.Future[T]:
+    def run(self, function: Callable[[], T], told: _Told | None) -> asyncio.Future[T]:
         if self._stopped:  # behind the stop, it would wait for ever
             raise ClosedError
         future: asyncio.Future[T] = self._loop.create_future()
@@ -85,7 +96,7 @@ class _Threads:
             thread = threading.Thread(target=self._work, name=f"lro-aio-{self._name}-{len(self._threads)}", daemon=True)
             self._threads.append(thread)
             thread.start()
-        self._queue.put((function, future))
+        self._queue.put((function, future, told))
         return future
 
     def stop(self) -> None:
@@ -99,24 +110,18 @@ class _Threads:
 
     def _work(self) -> None:
         while (asked := self._queue.get()) is not None:
-            function, future = asked
+            function, future, told = asked
             if future.cancelled():
                 answer: Callable[[], None] = self._answered
             else:
-                answer = self._outcome(function, future)
+                answer = partial(self._answer, future, told, *_outcome(function))
             try:
                 self._loop.call_soon_threadsafe(answer)
             except RuntimeError:
                 logger.debug("the event loop is closed: nobody waits for a read", extra=event("loop_closed"))
-            del function, future, asked, answer  # what is waited for next must not keep them alive
+            del function, future, told, asked, answer  # what is waited for next must not keep them alive
 
-    def _outcome(self, function: Callable[[], Any], future: asyncio.Future[Any]) -> Callable[[], None]:
-        try:
-            return partial(self._answer, future, function(), None)
-        except BaseException as exc:  # noqa: BLE001 (whatever it is, it is for whoever asked)
-            return partial(self._answer, future, None, exc)
-
-    def _answer(self, future: asyncio.Future[Any], found: Any, exc: BaseException | None) -> None:
+    def _answer(self, future: asyncio.Future[Any], told: _Told | None, found: Any, exc: BaseException | None) -> None:
         self._answered()
         if future.done():  # whoever asked was cancelled
             return
@@ -124,6 +129,15 @@ class _Threads:
             future.set_result(found)
         else:
             future.set_exception(exc)
+        if told is not None:
+            told(future)
 
     def _answered(self) -> None:
         self._asked -= 1
+
+
+def _outcome(function: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    try:
+        return function(), None
+    except BaseException as exc:  # noqa: BLE001 (whatever it is, it is for whoever asked)
+        return None, exc

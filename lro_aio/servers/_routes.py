@@ -62,7 +62,7 @@ NameOf = Callable[[Request], Awaitable[str]]
 class _OperationName(Convertor[str]):
     """What looks like the name of one operation, without a verb. The others go the long way, to their errors."""
 
-    regex = r"(?:[^:\n]+/)?operations/[^/:\n]+"
+    regex = r"(?:[^:\n]+/)??operations/[^/:\n]+"  # lazy: most names have no parent
 
     def convert(self, value: str) -> str:
         return value

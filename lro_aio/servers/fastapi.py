@@ -22,6 +22,7 @@ from lro_aio.core.codes import Code
 from lro_aio.core.errors import LroError
 from lro_aio.core.names import MalformedIdError
 from lro_aio.core.policies import Duration, seconds
+from lro_aio.core.proto_json import operation_text
 from lro_aio.core.status import make_status
 from lro_aio.engine.life import ClosedError
 from lro_aio.engine.operation import Operation
@@ -41,7 +42,6 @@ from lro_aio.servers.http import (
     error_reply,
     http_error,
     list_json,
-    operation_json,
     parse_message,
     read_body,
 )
@@ -214,7 +214,7 @@ def operation_response(operation: Operation[Any] | operations_pb2.Operation, sta
         status_code: The HTTP status.
     """
     proto = operation if isinstance(operation, operations_pb2.Operation) else operation.proto
-    return response(Reply(status_code, operation_json(proto)))
+    return Response(operation_text(proto), status_code, media_type="application/json")
 
 
 def operation_id_from_request(request: Request) -> str | None:

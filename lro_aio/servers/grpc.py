@@ -132,13 +132,13 @@ class _Operations(operations_pb2_grpc.OperationsServicer):
         left = context.time_remaining()
         return await self._answer(context, "wait", request.name, lambda: self._calls.wait(request, time_left=left))
 
-    async def _answer(self, context: Context, verb: str, name: str, call: Callable[[], Awaitable[T]]) -> T:
-        async def allowed() -> T:
-            await self._calls.allow(context, verb, name)
-            return await call()
-
+    def _answer(self, context: Context, verb: str, name: str, call: Callable[[], Awaitable[T]]) -> Awaitable[T]:
         client = self._calls.client
-        return await _guarded(context, allowed(), client=client, expose=client.expose_errors)
+        return _guarded(context, self._allowed(context, verb, name, call), client=client, expose=client.expose_errors)
+
+    async def _allowed(self, context: Context, verb: str, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        await self._calls.allow(context, verb, name)
+        return await call()
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):

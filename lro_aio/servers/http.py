@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from google.rpc import status_pb2
 from lro_aio.client import Client
 from lro_aio.core import strict_json
 from lro_aio.core.codes import Code
-from lro_aio.core.proto_json import any_json, list_json, operation_json, printed, status_json
+from lro_aio.core.proto_json import any_json, compact, list_json, operation_json, printed, status_json
 from lro_aio.core.status import make_status, retry_delay
 from lro_aio.servers.errors import RequestError, invalid, status_of
 
@@ -49,12 +48,12 @@ class Reply:
 
     status: int
     body: Any
-    """A value for ``json.dumps``."""
+    """A value of JSON."""
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def content(self) -> bytes:
         """The body's bytes."""
-        return json.dumps(self.body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        return compact(self.body).encode()
 
     async def send(self, send: Send) -> None:
         """Send it as an ASGI application does."""

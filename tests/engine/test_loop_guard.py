@@ -43,7 +43,7 @@ async def test_a_store_call_on_the_loop_is_refused(guard, monkeypatch, open_clie
     op = await client.create()
     await client.engine.batcher.settle()
 
-    def on_the_loop(function, _work):
+    def on_the_loop(function, _work, _told):
         return function()
 
     monkeypatch.setattr(client.engine.batcher._readers, "run", on_the_loop)

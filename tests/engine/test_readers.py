@@ -51,6 +51,28 @@ async def test_what_is_cancelled_before_it_begins_is_not_read(readers):
     assert read == []
 
 
+async def test_whoever_is_told_learns_of_the_answer_before_whoever_waits(readers):
+    learned = []
+    read = readers.run(lambda: 7, Work.READ, lambda answered: learned.append(("told", answered.result())))
+    read.add_done_callback(lambda answered: learned.append(("waited", answered.result())))
+    await read
+    broken = readers.run(lambda: 1 // 0, Work.READ, lambda answered: learned.append(type(answered.exception())))
+    with pytest.raises(ZeroDivisionError):
+        await broken
+    assert learned == [("told", 7), ("waited", 7), ZeroDivisionError]
+
+
+async def test_nobody_is_told_of_what_was_cancelled(readers):
+    go, told = threading.Event(), []
+    under_way = readers.run(lambda: go.wait(5), Work.SWEEP, told.append)  # has one thread
+    queued = readers.run(lambda: None, Work.SWEEP, told.append)
+    under_way.cancel()
+    queued.cancel()
+    go.set()
+    await readers.run(lambda: None, Work.SWEEP)
+    assert told == []
+
+
 async def test_a_close_waits_for_what_is_under_way():
     readers, began, ended = Readers(), threading.Event(), []
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lro_aio.core.codes import Code
+from lro_aio.core.proto_json import SMALL, compact, operation_text
 from lro_aio.core.status import make_status
 from lro_aio.servers.errors import RequestError
 from lro_aio.servers.http import (
@@ -59,6 +60,28 @@ operations = st.builds(
 @given(operations)
 def test_json_of_an_operation_is_what_the_protobuf_library_prints(operation: operations_pb2.Operation) -> None:
     assert operation_json(operation) == json_format.MessageToDict(operation)
+
+
+@given(operations)
+def test_text_of_an_operation_is_that_of_its_json(operation: operations_pb2.Operation) -> None:
+    assert operation_text(operation) == compact(operation_json(operation))
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        packed(wrappers_pb2.StringValue(value="ä" * SMALL)),
+        any_pb2.Any(type_url="type.googleapis.com/nobody.Knows", value=b"\xff"),
+        packed(struct_pb2.Value(number_value=float("nan"))),
+        packed(struct_pb2.Value(number_value=12)),
+        any_pb2.Any(),
+    ],
+    ids=["large", "unknown", "no JSON", "whole number", "empty"],
+)
+def test_text_of_an_operation_has_what_is_large_and_what_cannot_be_printed(found: any_pb2.Any) -> None:
+    operation = operations_pb2.Operation(name="operations/ä", metadata=found, done=True, response=found)
+    for _ in range(2):  # the second time as remembered
+        assert operation_text(operation) == compact(operation_json(operation))
 
 
 @given(st.lists(operations, max_size=3), st.text(max_size=5))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -135,6 +135,22 @@ class Exclusive:
         return True
 
 
+class _Use:
+    """A connection of a pool, for one thread, as a context manager. A generator would cost a microsecond more."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._connection = self._pool.take()
+        return self._connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._pool.give_back(self._connection)
+
+
 class Pool:
     """Connections for readers: as many as there are threads reading at a time."""
 
@@ -146,16 +162,12 @@ class Pool:
         self._busy: set[sqlite3.Connection] = set()
         self._closed = False
 
-    @contextmanager
-    def use(self) -> Iterator[sqlite3.Connection]:
-        """A connection: the one used last, whose cache is warm."""
-        connection = self._take()
-        try:
-            yield connection
-        finally:
-            self._give_back(connection)
+    def use(self) -> _Use:
+        """A connection as a context manager: the one used last, whose cache is warm."""
+        return _Use(self)
 
-    def _take(self) -> sqlite3.Connection:
+    def take(self) -> sqlite3.Connection:
+        """A connection that its thread gives back."""
         with self._changed:
             connection = self._idle.pop() if self._idle else None
             if connection is not None:
@@ -166,14 +178,16 @@ class Pool:
             self._busy.add(connection)
         return connection
 
-    def _give_back(self, connection: sqlite3.Connection) -> None:
+    def give_back(self, connection: sqlite3.Connection) -> None:
+        """Keep it for the next thread, or close it."""
         with self._changed:
             self._busy.discard(connection)
             if self._closed or len(self._idle) >= self._keep:
                 connection.close()
             else:
                 self._idle.append(connection)
-            self._changed.notify_all()
+            if self._closed:  # only close() waits
+                self._changed.notify_all()
 
     def close(self) -> None:
         """Close idle connections and interrupt busy ones; one that does not stop in time is closed by its thread."""
