@@ -9,7 +9,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import psycopg
+
     import lro_aio as lro
+
+TABLES = ("", "_journal", "_tickets", "_queues", "_queue_keys", "_queue_starts")
+"""Those of a store: what stands behind `operations`."""
 
 
 @contextmanager
@@ -21,6 +26,18 @@ def a_schema_of_its_own(database: str) -> Iterator[str]:
     yield f"{database}?schema={schema}"
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE'.encode())
+
+
+def analyze_emptied(sql: psycopg.Connection[tuple[object, ...]], schema: str) -> None:
+    """Have the server take the tables for empty, as where they were analyzed when all rows had gone, and fill again.
+
+    It finds pages without rows, and goes by that whatever they hold later. What it has found outlives the rollback.
+    """
+    with sql.transaction(force_rollback=True):
+        for table in TABLES:
+            sql.execute(f'ALTER TABLE "{schema}".operations{table} DISABLE TRIGGER USER'.encode())
+            sql.execute(f'DELETE FROM "{schema}".operations{table}'.encode())
+            sql.execute(f'ANALYZE "{schema}".operations{table}'.encode())
 
 
 @contextmanager

@@ -9,17 +9,19 @@ import psycopg
 import pytest
 
 from lro_aio.core.record import Record
-from lro_aio.stores.postgres import PostgresStore
+from lro_aio.stores.postgres import PostgresStore, connections
 from lro_aio.testing._store_queues import bounded, claim, finish, next_in_line, seated
 from lro_aio.testing._store_rows import create_all, name_of
 
 from ..waiting import block_until
-from .schemas import a_schema_of_its_own
+from .schemas import a_schema_of_its_own, analyze_emptied
 
 pytestmark = pytest.mark.slow  # so many rows take seconds
 
 FEW, MANY = 100, 2_000
 TIMES = 50
+KNOWN = ["nothing", "truth", "emptied"]
+"""What the server believes of the tables."""
 WORK = b"""SELECT sum(heap_blks_read + heap_blks_hit + idx_blks_read + idx_blks_hit)::bigint, (
     SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE schemaname = %(schema)s
 ) + (
@@ -72,8 +74,8 @@ def work_of(database: str, url: str, plans: str, call: Callable[[PostgresStore],
             return pages, entries
 
         before = count()
-        options = f"application_name={schema}&options=-c%20plan_cache_mode%3D{plans}"
-        with closing(PostgresStore(f"{url}&{options}")) as store:
+        with pytest.MonkeyPatch.context() as patch, closing(PostgresStore(f"{url}&application_name={schema}")) as store:
+            patch.setitem(connections._SETTINGS, "plan_cache_mode", plans)
             store.open()
             for _ in range(TIMES):
                 call(store)
@@ -89,29 +91,39 @@ def hand_over(store: PostgresStore) -> None:
     finish(store, number)
 
 
+def analyze(database: str, url: str, known: str) -> None:
+    """Let the server know of the tables nothing, the truth, or that they were empty once."""
+    with psycopg.connect(database, autocommit=True) as sql:
+        if known == "truth":
+            sql.execute("ANALYZE")
+        elif known == "emptied":
+            analyze_emptied(sql, url.rpartition("=")[2])
+
+
 @pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])
-@pytest.mark.parametrize("analyzed", [False, True])
+@pytest.mark.parametrize("known", KNOWN)
 @pytest.mark.parametrize("waits", [alone, under_the_same_key, under_a_key_of_a_few])
 def test_a_hand_over_costs_no_more_where_more_wait(
-    database: str, waits: Callable[[int], Record], analyzed: bool, plans: str
+    database: str, waits: Callable[[int], Record], known: str, plans: str
 ) -> None:
     work = []
     for waiting in (FEW, MANY):
         with line_of(database, waiting, waits) as url:
-            if analyzed:
-                with psycopg.connect(database, autocommit=True) as sql:
-                    sql.execute("ANALYZE")
+            analyze(database, url, known)
             work.append(work_of(database, url, plans, hand_over))
     few, many = work
     assert many[0] < 2 * few[0], work
     assert many[1] < 2 * few[1], work
 
 
-def test_who_has_not_ended_is_found_by_name_however_many_have_not(database: str) -> None:
+@pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize("known", KNOWN)
+def test_who_has_not_ended_is_found_by_name_however_many_have_not(database: str, known: str, plans: str) -> None:
     names = [name_of(n) for n in range(10)]
     work = []
     for waiting in (FEW, MANY):
         with line_of(database, waiting, alone) as url:
-            work.append(work_of(database, url, "auto", lambda store: store.unfinished(names)))
+            analyze(database, url, known)
+            work.append(work_of(database, url, plans, lambda store: store.unfinished(names)))
     few, many = work
     assert many[0] < 2 * few[0], work

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import statistics
 import threading
 import time
@@ -95,8 +96,12 @@ def test_what_is_told_while_the_server_is_asked_whether_it_is_there_is_heard_too
 
 
 @pytest.mark.slow
-def test_many_commits_are_told_as_a_few_signs(opened: Callable[..., PostgresStore]) -> None:
-    """Who waits reads again at each: at most twenty times a second, after a handful at once. Of the last, too."""
+def test_many_commits_are_told_as_a_few_signs(
+    opened: Callable[..., PostgresStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits reads again at each. Of the last it is told, too."""
+    monkeypatch.setattr(notices, "LEAST", 0.05)
+    monkeypatch.setattr(notices, "MOST", 0.05)
     first, second = opened(), opened()
     seen: list[float] = []
     told = threading.Semaphore(0)
@@ -121,8 +126,38 @@ def test_many_commits_are_told_as_a_few_signs(opened: Callable[..., PostgresStor
             signs += first.changed_elsewhere()
         committed = time.monotonic()
         assert waiting.result(), "of the last it was told, too"
-    assert 0 < signs <= notices.BURST + 1 + (committed - began) / notices.QUIET
-    assert len(seen) <= notices.BURST + 1 + (time.monotonic() - began) / notices.QUIET
+    assert 0 < signs <= 2 + (committed - began) / notices.LEAST
+    assert len(seen) <= 2 + (time.monotonic() - began) / notices.LEAST
+
+
+def test_a_commit_is_told_at_once_though_another_was_told_just_before(opened: Callable[..., PostgresStore]) -> None:
+    """Somebody makes an operation and ends it, and makes the next one: whoever waits for the end hears of it then."""
+    first, second = opened(), opened()
+    heard = threading.Semaphore(0)
+    first.join("first", heard.release)
+    took = []
+    for number in range(24):
+        create_all(second, row(number))
+        began = time.monotonic()
+        assert heard.acquire(timeout=PATIENCE)
+        took.append(time.monotonic() - began)
+        time.sleep(0.01)
+    assert sorted(took[12:])[3] < 0.02, took  # of a busy machine, no more is asked
+
+
+def test_while_there_are_more_all_the_time_nobody_looks_at_each(opened: Callable[..., PostgresStore]) -> None:
+    """Also of a process's own, which it hears too. After a pause, each counts again."""
+    store = opened()
+    numbers = itertools.count()
+
+    def commit() -> float:
+        create_all(store, row(next(numbers)))
+        return store._notices._gap
+
+    block_until(lambda: commit() == notices.MOST)
+    time.sleep(3 * notices.MOST)
+    commit()
+    block_until(lambda: store._notices._gap == notices.LEAST)
 
 
 @pytest.mark.asyncio

@@ -19,10 +19,9 @@ HEARTBEAT = 5.0
 """Seconds without a notice after which the server is asked whether it is still there."""
 PAUSE = 1.0
 """Seconds between attempts to listen again."""
-QUIET = 0.05
-"""Seconds between signs of change, while there are more all the time: who waits reads again at each."""
-BURST = 8
-"""So many come at once after a time without any."""
+LEAST, MOST = 0.004, 0.016
+"""Seconds between two looks at notices: at first, and at most while there are more all the time. After a pause, the
+next one is told at once."""
 DEAF = 0.25
 """Seconds between signs while nothing can be heard: anything may have changed."""
 
@@ -46,10 +45,12 @@ class Notices:
         self._changed = False
         self._listening = False
         self._told = 0.0
-        """When the last sign was due, at one for each ``QUIET``."""
+        """When ``changed`` was last true without a notice, for want of ears."""
         self._heard: Callable[[], None] = lambda: None
-        self._rung = 0.0
-        """When the last call of it was due, in the same way."""
+        self._took = 0.0
+        """When notices were last taken."""
+        self._gap = LEAST
+        """Seconds from then to the next look."""
         self._checked = 0.0
         """When the server was last known to be there."""
         self._closing = threading.Event()
@@ -81,17 +82,15 @@ class Notices:
 
     def changed(self) -> bool:
         """Whether another process has committed since the last call, or may have."""
-        now = time.monotonic()
         if not self._listening:
+            now = time.monotonic()
             if now - self._told < DEAF:
                 return False
             self._told = now
             return True
-        due = max(self._told + QUIET, now - BURST * QUIET)
-        if not self._changed or due > now:
+        if not self._changed:
             return False
         self._changed = False  # before anybody reads: what is committed later is told later
-        self._told = due
         return True
 
     def _listen(self) -> None:
@@ -125,8 +124,14 @@ class Notices:
         assert link is not None
         left = self._checked + HEARTBEAT - time.monotonic()
         if left > 0:
+            # A process hears its own notices too: under load, it would do so at each of its commits.
+            if self._closing.wait(max(0.0, self._took + self._gap - time.monotonic())):
+                return
             link.deadline = time.monotonic() + left + self._timeout
             found = [notice.payload for notice in link.notifies(timeout=left, stop_after=1)]
+            now = time.monotonic()
+            self._gap = min(2 * self._gap, MOST) if now - self._took < 2 * self._gap else LEAST
+            self._took = now
             if any(payload != self.own for payload in found):
                 self._tell()
         elif not self._closing.is_set():
@@ -135,12 +140,9 @@ class Notices:
             self._checked = time.monotonic()
 
     def _tell(self) -> None:
-        """Something has changed: set the flag, and tell as soon as it is due, of all that has come until then."""
+        """Something has changed."""
         self._changed = True
-        now = time.monotonic()
-        self._rung = max(self._rung + QUIET, now - BURST * QUIET)
-        if not self._closing.wait(max(0.0, self._rung - now)):
-            self._heard()
+        self._heard()
 
     def _deaf(self, exc: Exception) -> None:
         if self._closing.is_set():

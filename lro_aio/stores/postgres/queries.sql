@@ -4,31 +4,42 @@
 --
 -- Tables grow faster than they are analyzed, and the planner takes a crowd for a handful. So it is left no choice that
 -- is dear where it is wrong:
--- - A few rows that are known by their names ask for `outcome < 1`, not for `outcome = 0`: it is the same, but does not
---   offer the partial index of all live rows, which would be read from end to end.
--- - What belongs to a row is found by a subquery with a LIMIT: an EXISTS may become a hash of all rows there are, and a
---   join a walk through all that have the first column in common.
+-- - A row that is known by its name is the first between its name and its name, in a subquery with a LIMIT. Most indexes
+--   have the name behind other columns, and of a table that it takes for empty, as it does when there were no rows to
+--   analyze, the planner holds each for as good as any: it would read one from end to end. The primary key alone has the
+--   rows in this order. A change and a removal go to the place of a row that is found so.
+-- - What belongs to a row is found by a subquery with a LIMIT, or an OFFSET where all of it is wanted: an EXISTS may become
+--   a hash of all rows there are, and a join a walk through all that have the first column in common, or through all.
+-- - Of tickets of a key, it asks for `standing = (SELECT 1)`, not for `standing = 1`: it is the same, but does not offer
+--   the partial index of all who are in line, which has them in no order of use here.
 --
 -- A line is left at its head, and what left it stays in the indexes until a vacuum. So whether anybody is in a line is
 -- asked from its end, where those stand who leave last.
 
 -- :name read
-SELECT {columns} FROM {table} WHERE name = ANY(%(names)b::text[]);
+SELECT {columns} FROM unnest(%(names)b::text[]) AS given (one) CROSS JOIN LATERAL (
+    SELECT * FROM {table} AS o WHERE o.name >= given.one AND o.name <= given.one ORDER BY o.name LIMIT 1
+) AS operation;
 
 -- :name lock
--- In the order of the names, as everybody locks: no two transactions wait for each other.
-SELECT {columns} FROM {table} WHERE name = ANY(%(names)b::text[]) ORDER BY name FOR UPDATE;
+-- The names come in their order, as everybody locks: no two transactions wait for each other.
+SELECT {columns} FROM unnest(%(names)b::text[]) AS given (one) CROSS JOIN LATERAL (
+    SELECT * FROM {table} AS o WHERE o.name >= given.one AND o.name <= given.one ORDER BY o.name LIMIT 1 FOR UPDATE
+) AS operation;
 
 -- :name appended
 -- Of the entries that a batch appends: those that are there. Behind the lock, whose rows nobody else appends to.
 SELECT journal.uid, journal.kind, journal.key
-FROM unnest(%(names)b::text[], %(kinds)b::text[], %(keys)b::bytea[]) AS wanted (name, kind, key)
-JOIN {table} AS operation ON operation.name = wanted.name
-JOIN {journal} AS journal
-ON journal.uid = operation.uid AND journal.kind = wanted.kind AND journal.key = wanted.key;
+FROM unnest(%(names)b::text[], %(kinds)b::text[], %(keys)b::bytea[]) AS given (one, kind, key) CROSS JOIN LATERAL (
+    SELECT * FROM {table} AS o WHERE o.name >= given.one AND o.name <= given.one ORDER BY o.name LIMIT 1
+) AS operation CROSS JOIN LATERAL (
+    SELECT * FROM {journal} AS j WHERE j.uid = operation.uid AND j.kind = given.kind AND j.key = given.key LIMIT 1
+) AS journal;
 
 -- :name unfinished
-SELECT name FROM {table} WHERE name = ANY(%(names)b::text[]) AND outcome < 1 AND NOT deleted;
+SELECT name FROM unnest(%(names)b::text[]) AS given (one) CROSS JOIN LATERAL (
+    SELECT * FROM {table} AS o WHERE o.name >= given.one AND o.name <= given.one ORDER BY o.name LIMIT 1
+) AS operation WHERE outcome = 0 AND NOT deleted;
 
 -- :name routes
 -- The routes that were asked for. One of all resume points is one for each that its rows have, found by a loose scan:
@@ -55,13 +66,15 @@ WITH RECURSIVE given (handler, resume_point) AS (
 -- :name due
 -- Behind the routes: from the index alone, for each route, then the rows.
 SELECT {outline} FROM (
-    SELECT soon.name FROM route CROSS JOIN LATERAL (
+    SELECT soon.name AS one FROM route CROSS JOIN LATERAL (
         SELECT o.name, o.check_time FROM {table} AS o
         WHERE o.handler = route.handler AND o.resume_point = route.resume_point AND o.check_time <= %(now)b
         AND (o.owner = '' OR o.owner <> %(skipped)b)
         ORDER BY o.check_time LIMIT %(limit)b
     ) AS soon ORDER BY soon.check_time LIMIT %(limit)b
-) AS soonest JOIN {table} USING (name) ORDER BY check_time, name;
+) AS given CROSS JOIN LATERAL (
+    SELECT * FROM {table} AS o WHERE o.name >= given.one AND o.name <= given.one ORDER BY o.name LIMIT 1
+) AS operation ORDER BY check_time, name;
 
 -- :name next_check
 -- Behind the routes.
@@ -111,8 +124,9 @@ WITH RECURSIVE cell (state, handler) AS (
 SELECT cell.state, cell.handler, (
     SELECT count(*) FROM (
         SELECT FROM {table} AS o
-        WHERE NOT o.deleted AND o.uid >= '' AND o.state = cell.state AND o.handler = cell.handler
-        ORDER BY o.paused LIMIT %(most)b
+        WHERE NOT o.deleted AND o.uid >= ''
+        AND (o.state, o.handler) >= (cell.state, cell.handler) AND (o.state, o.handler) <= (cell.state, cell.handler)
+        ORDER BY o.state, o.handler LIMIT %(most)b
     ) AS counted
 ), (
     SELECT count(*) FROM (
@@ -172,27 +186,38 @@ SELECT {row} FROM (
 ) AS page WHERE before < %(most)b ORDER BY create_time DESC, name;
 
 -- :name remove
-DELETE FROM {table} WHERE name = ANY(%b::text[]);
+-- Rows that are locked: they stay at their places.
+DELETE FROM {table} WHERE ctid = ANY(ARRAY(
+    SELECT place FROM unnest(%b::text[]) AS given (one) CROSS JOIN LATERAL (
+        SELECT o.ctid AS place FROM {table} AS o
+        WHERE o.name >= given.one AND o.name <= given.one ORDER BY o.name LIMIT 1
+    ) AS found
+));
 
 -- :name insert
 INSERT INTO {table} ({written}) SELECT * FROM unnest({arrays});
 
 -- :name update
--- {changes} of {changed} columns: what never changes in the life of a row is not among them.
-UPDATE {table} AS operation SET {changes} FROM unnest({arrays}) AS new ({changed}) WHERE operation.name = new.name;
+-- {changes} of {changed} columns: what never changes in the life of a row is not among them. Of rows that are locked.
+UPDATE {table} AS operation SET {changes} FROM unnest({arrays}) AS new ({changed}) CROSS JOIN LATERAL (
+    SELECT o.ctid AS place FROM {table} AS o WHERE o.name >= new.name AND o.name <= new.name ORDER BY o.name LIMIT 1
+) AS found WHERE operation.ctid = found.place;
 
 -- :name append
 INSERT INTO {journal} ({entry}) SELECT * FROM unnest({arrays});
 
 -- :name journal
-SELECT operation.name, {entries} FROM {table} AS operation JOIN {journal} AS journal ON journal.uid = operation.uid
-WHERE operation.name = ANY(%(names)b::text[])
-AND (%(kinds)b::text[] IS NULL OR journal.kind = ANY(%(kinds)b::text[]));
+SELECT operation.name, {entries} FROM unnest(%(names)b::text[]) AS given (one) CROSS JOIN LATERAL (
+    SELECT * FROM {table} AS o WHERE o.name >= given.one AND o.name <= given.one ORDER BY o.name LIMIT 1
+) AS operation CROSS JOIN LATERAL (
+    SELECT * FROM {journal} AS j WHERE j.uid = operation.uid
+    AND (%(kinds)b::text[] IS NULL OR j.kind = ANY(%(kinds)b::text[])) OFFSET 0
+) AS journal;
 
 -- :name purge
 -- What somebody writes to just now is passed over: it comes with the next purge.
-DELETE FROM {table} WHERE name = ANY(ARRAY(
-    SELECT name FROM {table} WHERE expire_time <= %b ORDER BY expire_time LIMIT %b FOR UPDATE SKIP LOCKED
+DELETE FROM {table} WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM {table} WHERE expire_time <= %b ORDER BY expire_time LIMIT %b FOR UPDATE SKIP LOCKED
 ));
 
 -- :name notify
@@ -206,7 +231,7 @@ WITH wanted (uid) AS (
     UNION
     SELECT ticket.uid FROM unnest(%(steps)b::bytea[]) AS operation (uid) CROSS JOIN LATERAL (
         SELECT uid FROM {tickets} AS t
-        WHERE t.uid > operation.uid || '\x0a'::bytea AND t.uid < operation.uid || '\x0b'::bytea
+        WHERE t.uid > operation.uid || '\x0a'::bytea AND t.uid < operation.uid || '\x0b'::bytea OFFSET 0
     ) AS ticket
 ), pair (queue, key) AS (
     SELECT * FROM unnest(%(queues)b::text[], %(keys)b::text[])
@@ -276,8 +301,12 @@ SELECT * FROM unnest(%b::text[], %b::text[], %b::bigint[], %b::double precision[
 ON CONFLICT (queue, key, number) DO UPDATE SET time = excluded.time;
 
 -- :name trim_starts
-DELETE FROM {queue_starts} AS s USING unnest(%b::text[], %b::text[], %b::bigint[]) AS old (queue, key, number)
-WHERE s.queue = old.queue AND s.key = old.key AND s.number <= old.number;
+DELETE FROM {queue_starts} WHERE ctid = ANY(ARRAY(
+    SELECT place FROM unnest(%b::text[], %b::text[], %b::bigint[]) AS old (queue, key, number) CROSS JOIN LATERAL (
+        SELECT s.ctid AS place FROM {queue_starts} AS s
+        WHERE s.queue = old.queue AND s.key = old.key AND s.number <= old.number OFFSET 0
+    ) AS found
+));
 
 -- :name put_queues
 -- What a decision changes; what holds of a queue stays as it is.
@@ -290,30 +319,30 @@ FROM unnest(
 -- :name resettle
 -- The first tickets of a key are to be READY, as many as is said, and the others to stand BEHIND.
 UPDATE {tickets} AS t SET standing = first.wanted FROM (
-    SELECT line.uid, line.standing, CASE WHEN row_number() OVER (
+    SELECT line.place, line.standing, CASE WHEN row_number() OVER (
         PARTITION BY key.queue, key.key ORDER BY line.priority, line.turn, line.number
     ) <= key.ready THEN 1 ELSE 0 END AS wanted
     FROM unnest(%(queues)b::text[], %(keys)b::text[], %(ready)b::bigint[]) AS key (queue, key, ready)
     CROSS JOIN LATERAL (
-        (SELECT uid, standing, priority, turn, number FROM {tickets} AS r
-        WHERE r.queue = key.queue AND r.key = key.key AND r.standing = 1
+        (SELECT ctid AS place, standing, priority, turn, number FROM {tickets} AS r
+        WHERE r.queue = key.queue AND r.key = key.key AND r.standing = (SELECT 1)
         ORDER BY priority, turn, number LIMIT %(most)b)
         UNION ALL
-        (SELECT uid, standing, priority, turn, number FROM {tickets} AS b
-        WHERE b.queue = key.queue AND b.key = key.key AND b.standing = 0
+        (SELECT ctid AS place, standing, priority, turn, number FROM {tickets} AS b
+        WHERE b.queue = key.queue AND b.key = key.key AND b.standing = (SELECT 0)
         ORDER BY priority, turn, number LIMIT greatest(key.ready, 1))
     ) AS line
-) AS first WHERE t.uid = first.uid AND first.standing <> first.wanted;
+) AS first WHERE t.ctid = first.place AND first.standing <> first.wanted;
 
 -- :name put_keys
 -- When it wakes counts while anybody waits, and since when it is idle where nobody does.
 INSERT INTO {queue_keys} (queue, key, turn, starts, rests_until, wakes, idle)
 SELECT queue, key, turn, starts, rests_until, CASE WHEN waits THEN wakes END, CASE WHEN NOT waits THEN idle END FROM (
     SELECT *, coalesce((
-        SELECT true FROM {tickets} AS t WHERE t.queue = new.queue AND t.key = new.key AND t.standing = 1
+        SELECT true FROM {tickets} AS t WHERE t.queue = new.queue AND t.key = new.key AND t.standing = (SELECT 1)
         ORDER BY t.priority DESC, t.turn DESC, t.number DESC LIMIT 1
     ), (
-        SELECT true FROM {tickets} AS t WHERE t.queue = new.queue AND t.key = new.key AND t.standing = 0
+        SELECT true FROM {tickets} AS t WHERE t.queue = new.queue AND t.key = new.key AND t.standing = (SELECT 0)
         ORDER BY t.priority DESC, t.turn DESC, t.number DESC LIMIT 1
     ), false) AS waits
     FROM unnest(
@@ -375,10 +404,10 @@ WITH following AS (
         ORDER BY k.wakes LIMIT %(most)b
     ) AS key CROSS JOIN LATERAL (
         SELECT * FROM (
-            (SELECT {ticket} FROM {tickets} AS t WHERE t.queue = key.queue AND t.key = key.key AND t.standing = 1
+            (SELECT {ticket} FROM {tickets} AS t WHERE t.queue = key.queue AND t.key = key.key AND t.standing = (SELECT 1)
             ORDER BY t.priority, t.turn, t.number LIMIT 1)
             UNION ALL
-            (SELECT {ticket} FROM {tickets} AS t WHERE t.queue = key.queue AND t.key = key.key AND t.standing = 0
+            (SELECT {ticket} FROM {tickets} AS t WHERE t.queue = key.queue AND t.key = key.key AND t.standing = (SELECT 0)
             ORDER BY t.priority, t.turn, t.number LIMIT 1)
         ) AS either ORDER BY priority, turn, number LIMIT 1
     ) AS head
@@ -390,7 +419,10 @@ SELECT * FROM following ORDER BY priority, turn, number;
 
 -- :name next_rows
 -- Behind those who are next.
-SELECT {outline} FROM {table} WHERE name = ANY(ARRAY(SELECT following.name FROM following)) AND outcome < 1 AND NOT paused;
+SELECT {outline} FROM (SELECT DISTINCT name AS one FROM following) AS given CROSS JOIN LATERAL (
+    SELECT * FROM {table} AS o WHERE o.name >= given.one AND o.name <= given.one ORDER BY o.name LIMIT 1
+) AS operation
+WHERE outcome = 0 AND NOT paused;
 
 -- :name queue_terms
 SELECT override, declared, paused FROM {queues} WHERE name = %(queue)b FOR UPDATE;
@@ -401,9 +433,13 @@ WHERE name = %(queue)b;
 
 -- :name wake_keys
 -- All keys in which somebody waits are looked at once more.
-UPDATE {queue_keys} AS k SET wakes = 0 WHERE k.queue = %(queue)b AND k.idle IS NULL AND EXISTS (
-    SELECT FROM {tickets} AS t WHERE t.queue = k.queue AND t.key = k.key AND t.standing < 2
-);
+UPDATE {queue_keys} AS k SET wakes = 0 WHERE k.queue = %(queue)b AND k.idle IS NULL AND coalesce((
+    SELECT true FROM {tickets} AS t WHERE t.queue = k.queue AND t.key = k.key AND t.standing = (SELECT 1)
+    ORDER BY t.priority DESC, t.turn DESC, t.number DESC LIMIT 1
+), (
+    SELECT true FROM {tickets} AS t WHERE t.queue = k.queue AND t.key = k.key AND t.standing = (SELECT 0)
+    ORDER BY t.priority DESC, t.turn DESC, t.number DESC LIMIT 1
+), false);
 
 -- :name every_queue
 -- Those of which somebody has said what they allow.
@@ -528,4 +564,8 @@ WITH idle AS (
     WHERE k.queue = idle.queue AND k.key = idle.key AND k.queue = locked.name AND k.idle <= %(now)b
     RETURNING k.queue, k.key
 )
-DELETE FROM {queue_starts} AS s USING gone WHERE s.queue = gone.queue AND s.key = gone.key;
+DELETE FROM {queue_starts} WHERE ctid = ANY(ARRAY(
+    SELECT place FROM gone CROSS JOIN LATERAL (
+        SELECT s.ctid AS place FROM {queue_starts} AS s WHERE s.queue = gone.queue AND s.key = gone.key OFFSET 0
+    ) AS found
+));

@@ -173,7 +173,7 @@ class PostgresStore(Store):
 
     def read(self, names: Sequence[str]) -> list[Record]:
         """The rows with these names, in one statement."""
-        return list(map(rows.decode, self._reading("read", {"names": list(names)})))
+        return list(map(rows.decode, self._reading("read", {"names": list(dict.fromkeys(names))})))
 
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
         """Apply changes in one transaction of two round trips, or of three where they touch queues.
@@ -191,7 +191,8 @@ class PostgresStore(Store):
 
     def journal(self, names: Sequence[str], kinds: Collection[str] | None = None) -> dict[str, list[Entry]]:
         """The journals of these rows, in one statement."""
-        wanted = {"names": list(names), "kinds": None if kinds is None else [str(kind) for kind in kinds]}
+        chosen = None if kinds is None else [str(kind) for kind in kinds]
+        wanted = {"names": list(dict.fromkeys(names)), "kinds": chosen}
         return by_name((name, decode_entry(entry)) for name, *entry in self._reading("journal", wanted))
 
     def unfinished(self, names: Sequence[str]) -> set[str]:
