@@ -7,8 +7,8 @@ encoding that is installed; so this asks for gzip alone, and unpacks it piece by
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
 
 import httpx
 
@@ -45,7 +45,9 @@ async def request(
     try:
         if response.is_stream_consumed:  # of a transport that has no wire
             return response
-        if _is_bounded(response):
+        if "content-encoding" not in response.headers:
+            if not _is_bounded(response):
+                response.stream = _Bounded(cast("httpx.AsyncByteStream", response.stream), name)
             await response.aread()
             return response
         body = bytearray()
@@ -53,7 +55,7 @@ async def request(
         async for piece in response.aiter_raw():
             body += unpack(piece, MAX_BODY + 1 - len(body))
             if len(body) > MAX_BODY:
-                raise RemoteProtocolError(name, f"it has more than {MAX_BODY} bytes")
+                raise _too_large(name)
     finally:
         await response.aclose()
     answer = httpx.Response(
@@ -70,12 +72,38 @@ async def request(
 
 
 def _is_bounded(response: httpx.Response) -> bool:
-    """Whether the body comes as it is, in a length that HTTP holds it to: then httpx reads it no worse than this."""
+    """Whether the body comes in a length that HTTP holds it to: then httpx reads no more than this would."""
     headers = response.headers
     length = headers.get("content-length", "")
     if not (length.isascii() and length.isdigit() and len(length) < 18 and int(length) <= MAX_BODY):
         return False
-    return "content-encoding" not in headers and "transfer-encoding" not in headers
+    return "transfer-encoding" not in headers
+
+
+class _Bounded(httpx.AsyncByteStream):
+    """A body that ends with an error where it is too large.
+
+    A second response, made of what was read of the first, would cost more than all other that is done with it here.
+    """
+
+    def __init__(self, stream: httpx.AsyncByteStream, name: str) -> None:
+        self._stream = stream
+        self._name = name
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = MAX_BODY
+        async for piece in self._stream:
+            left -= len(piece)
+            if left < 0:
+                raise _too_large(self._name)
+            yield piece
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+def _too_large(name: str) -> RemoteProtocolError:
+    return RemoteProtocolError(name, f"it has more than {MAX_BODY} bytes")
 
 
 def _unpacker(response: httpx.Response, name: str) -> Callable[[bytes, int], bytes]:

@@ -139,3 +139,36 @@ async def test_what_is_kept_of_an_answer_is_as_it_came(handle: RemoteOperation[A
     assert handle.raw_response.json() == DONE
     assert handle.raw_response.elapsed.total_seconds() > 0
     assert handle.raw_response.is_closed
+
+
+def chunked(body: bytes, **options: Any) -> Answer:
+    """An answer in two chunks: its Content-Length does not count."""
+    half = len(body) // 2
+    pieces = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in (body[:half], body[half:], b""))
+    return Answer(body=pieces, headers={"Transfer-Encoding": "chunked"}, **options)
+
+
+async def test_an_answer_in_chunks_is_kept_as_it_came(handle: RemoteOperation[Any], service: Service) -> None:
+    service.answers(chunked(json.dumps(DONE).encode()))
+    await handle.update_status()
+    answer = handle.raw_response
+    assert answer.json() == DONE
+    assert answer.headers["transfer-encoding"] == "chunked"
+    assert answer.elapsed.total_seconds() > 0
+    assert answer.is_closed
+
+
+async def test_an_answer_in_chunks_that_is_cut_is_asked_for_again(
+    handle: RemoteOperation[Any], service: Service
+) -> None:
+    body = json.dumps(DONE).encode()
+    service.answers(chunked(body, cut=True), chunked(body))
+    await handle.wait_for_completion(timeout=30)
+    assert len(service.asked) == 2
+
+
+async def test_an_answer_in_chunks_that_are_too_much_is_refused(handle: RemoteOperation[Any], service: Service) -> None:
+    service.answers(chunked(b" " * (bodies.MAX_BODY + 1)))
+    with pytest.raises(lro.RemoteProtocolError, match=f"it has more than {bodies.MAX_BODY} bytes"):
+        await handle.update_status()
+    assert len(service.asked) == 1, "nor is it asked for again"
