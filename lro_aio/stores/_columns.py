@@ -87,7 +87,7 @@ class Codec:
 
     def compiled(self, module: str, *more: str, **names: Any) -> dict[str, Any]:
         """``decode`` and ``encode``, and what more lines define with more names, by name."""
-        return compiled(module, [*self._decoder(), *self._encoder(), *more], {**_NAMES, **names})
+        return compiled(module, [*self._decoder(), *self.encoder("encode", self.written), *more], {**_NAMES, **names})
 
     def _decoder(self) -> list[str]:
         """One assignment takes the row apart. What is stored as it is goes straight into the draft."""
@@ -103,9 +103,10 @@ class Codec:
             "    return draft.finish()",
         ]
 
-    def _encoder(self) -> list[str]:
-        values = [f"        {self.value(column, 'record')}," for column in self.written]
-        return ["def encode(record):", "    return (", *values, "    )"]
+    def encoder(self, name: str, columns: Iterable[str]) -> list[str]:
+        """The values of these columns for a record."""
+        values = [f"        {self.value(column, 'record')}," for column in columns]
+        return [f"def {name}(record):", "    return (", *values, "    )"]
 
     def comparison(self, name: str, columns: Iterable[str], *more: str) -> list[str]:
         """Whether two records have the same values of these columns, and more holds for them."""

@@ -41,7 +41,7 @@ def test_a_batch_that_appends_nothing_runs_no_statement_of_the_journal(store: Sq
     assert not [statement for statement in ran if "journal" in statement]
     # The removal is traced once more when its trigger begins, which finds that the row has no entries.
     began = [statement.split(maxsplit=1)[0] for statement in dict.fromkeys(ran)]
-    assert began == ["BEGIN", "PRAGMA", "SELECT", "DELETE", "INSERT", "INSERT", "COMMIT"]
+    assert began == ["BEGIN", "PRAGMA", "SELECT", "DELETE", "INSERT", "UPDATE", "COMMIT"]
     create_all(store, ended(4, expire_time=NOW))
     writer, _ = store._opened()
     with writer.use() as connection:

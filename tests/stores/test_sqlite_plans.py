@@ -165,14 +165,27 @@ def test_a_statement_seeks(store: SqliteStore, statement: str, values: Any, expe
 
 def test_progress_touches_fewer_indexes_than_an_end(store: SqliteStore) -> None:
     """SQLite rewrites an index where a column of it is named, whether or not its value differs."""
-    touched = {}
+    made = row(1)
+    statements = {
+        "written": (writes._written_text(1), rows.encode(made)),
+        "progressed": (writes._progress_text(1), rows.encode(made)),
+        "ended": (writes._ended_text(1), rows.encode_ended(made)),
+        "moved": (writes._moved_text(1), rows.encode_moved(made)),
+    }
     with store._writing() as connection:
-        for ended in (True, False):
-            plan = connection.execute(
-                f"EXPLAIN {writes._ended_text(1) if ended else writes._progress_text(1)}", rows.encode(row(1))
-            )
-            touched[ended] = [code for _, code, *_ in plan].count("IdxDelete")
-    assert touched == {True: 5, False: 2}  # due, states, expiry, and two of the lists; due, states
+        touched = {
+            what: [code for _, code, *_ in connection.execute(f"EXPLAIN {text}", values)].count("IdxDelete")
+            for what, (text, values) in statements.items()
+        }
+    # due, states, expiry, and two of the lists; due, states
+    assert touched == {"written": 5, "progressed": 2, "ended": 5, "moved": 2}
+
+
+def test_a_row_is_moved_by_a_seek_on_its_name(store: SqliteStore) -> None:
+    with store._writing() as connection:
+        plan = _plan(connection, writes._moved_text(2), rows.encode_moved(row(1)) + rows.encode_moved(row(2)))
+    assert "SEARCH operations USING INDEX sqlite_autoindex_operations_1 (name=?)" in plan
+    assert "SCAN operations" not in plan
 
 
 def _steps(store: SqliteStore) -> dict[str, int]:

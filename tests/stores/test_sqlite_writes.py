@@ -13,7 +13,7 @@ import pytest
 
 from lro_aio.core.change import Change
 from lro_aio.core.record import Record, State
-from lro_aio.stores.sqlite import SqliteStore, rows
+from lro_aio.stores.sqlite import SqliteStore, rows, writes
 from lro_aio.stores.sqlite.writes import write
 from lro_aio.testing._store_rows import create_all, name_of, put, row, update
 
@@ -42,7 +42,11 @@ def test_a_batch_is_few_statements_whatever_its_size(store: SqliteStore, count: 
         assert found[record.name] == record.evolve(state=State.SUCCEEDED, response=b"r%d" % number)
 
 
-def test_new_rows_ends_and_progress_in_one_batch_are_all_what_they_should_be(store: SqliteStore) -> None:
+@pytest.mark.parametrize("alone", [True, False], ids=["with UPDATE FROM", "SQLite before 3.33"])
+def test_new_rows_ends_moves_and_progress_in_one_batch_are_all_what_they_should_be(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch, alone: bool
+) -> None:
+    monkeypatch.setattr(writes, "_CHANGES_ALONE", alone)
     create_all(store, *(row(number, handler="job", state=State.RUNNING) for number in range(30)))
     changes = [
         *(put(row(number, handler="new")) for number in range(30, 37)),
@@ -50,13 +54,19 @@ def test_new_rows_ends_and_progress_in_one_batch_are_all_what_they_should_be(sto
             update(name_of(number), state=State.FAILED, error=b"e", end_time=5.0, expire_time=9.0)
             for number in range(11)
         ),
-        *(update(name_of(number), lease_expire_time=7.0, check_time=7.0) for number in range(11, 30)),
+        *(update(name_of(number), lease_expire_time=7.0, check_time=7.0) for number in range(11, 20)),
+        *(update(name_of(number), metadata=b"m", retries=3) for number in range(20, 25)),
+        *(update(name_of(number), metadata=b"m", expire_time=9.0) for number in range(25, 30)),
     ]
     store.apply(changes)
     found = {record.name: record for record in store.read([name_of(number) for number in range(37)])}
     for number in range(37):
         expected = row(number, handler="new")
         if number < 30:
+            expected = row(number, handler="job", state=State.RUNNING, metadata=b"m", expire_time=9.0)
+        if number < 25:
+            expected = row(number, handler="job", state=State.RUNNING, metadata=b"m", retries=3)
+        if number < 20:
             expected = row(number, handler="job", state=State.RUNNING, lease_expire_time=7.0, check_time=7.0)
         if number < 11:
             expected = row(number, handler="job", state=State.FAILED, error=b"e", end_time=5.0, expire_time=9.0)

@@ -87,6 +87,11 @@ SELECT count(*) FROM (SELECT 1 FROM operations INDEXED BY {index} WHERE {conditi
 INSERT INTO operations ({written}) VALUES {rows}
 ON CONFLICT (name) DO UPDATE SET {changes} WHERE operations.uid = excluded.uid;
 
+-- :name move
+-- {rows} of values: changes what a row is in, the first two of them its name and its uid; {changes} as above.
+UPDATE operations SET {changes} FROM (VALUES {rows}) AS new
+WHERE operations.name = new.column1 AND operations.uid = new.column2;
+
 -- :name remove
 DELETE FROM operations WHERE name = ?;
 

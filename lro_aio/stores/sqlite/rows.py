@@ -14,13 +14,18 @@ __all__ = [
     "COLUMNS",
     "ENDED",
     "FIXED",
+    "KEY",
+    "MOVED",
     "OUTLINE",
     "PAYLOADS",
     "PROGRESS",
     "WRITTEN",
     "decode",
     "encode",
+    "encode_ended",
+    "encode_moved",
     "ended_alike",
+    "only_moved",
     "same_row",
 ]
 
@@ -62,6 +67,14 @@ OUTLINE = _CODEC.outline(
 ENDED = ("outcome", "end_time", "expire_time")
 """The columns that change when the operation ends."""
 
+MOVED = (
+    *("state", "update_time", "owner", "lease_expire_time", "claim", "attempt", "check_time", "handover"),
+    *("schedule_handle", "revision", "wait", "wake", "error", "response", "trail"),
+)
+"""The columns that change when a row is claimed, released or ended: with the others, it would cost a third more."""
+
+KEY = ("name", "uid")
+
 PROGRESS = tuple(column for column in WRITTEN if column not in ("name", "parent", *FIXED, *ENDED))
 """The columns that change at any time: all others."""
 
@@ -69,6 +82,9 @@ _FUNCTIONS = _CODEC.compiled(
     __name__,
     *_CODEC.comparison("same_row", FIXED),
     *_CODEC.comparison("ended_alike", ENDED),
+    *_CODEC.comparison("only_moved", [column for column in PROGRESS if column not in MOVED]),
+    *_CODEC.encoder("encode_moved", (*KEY, *MOVED)),
+    *_CODEC.encoder("encode_ended", (*KEY, *MOVED, *ENDED)),
     _NULL=math.nan,
     _NOTHING=bytearray(),  # not bytes, for which Python 3.11 looks for an adapter and a protocol (PEP 246) first
 )
@@ -79,8 +95,17 @@ decode: Callable[[Any], Record] = _FUNCTIONS["decode"]
 encode: Callable[[Record], tuple[Any, ...]] = _FUNCTIONS["encode"]
 """The values of ``WRITTEN`` for a record."""
 
+encode_moved: Callable[[Record], tuple[Any, ...]] = _FUNCTIONS["encode_moved"]
+"""The values of ``KEY`` and ``MOVED`` for a record."""
+
+encode_ended: Callable[[Record], tuple[Any, ...]] = _FUNCTIONS["encode_ended"]
+"""The values of ``KEY``, ``MOVED`` and ``ENDED`` for a record."""
+
 same_row: Callable[[Record, Record], bool] = _FUNCTIONS["same_row"]
 """Whether ``write`` can make the second record, which has the same name, of the first: no ``FIXED`` column differs."""
 
 ended_alike: Callable[[Record, Record], bool] = _FUNCTIONS["ended_alike"]
 """Whether a write can leave the columns ``ENDED`` out: they are the same in both records."""
+
+only_moved: Callable[[Record, Record], bool] = _FUNCTIONS["only_moved"]
+"""Whether a write can leave out all but ``MOVED`` and ``ENDED``: the others are the same in both records."""

@@ -24,6 +24,10 @@ MOST = 128
 """Rows to a statement. Beyond it, a row costs no less, and each size of statement keeps its memory."""
 
 _SQL = queries.load()
+_MOVED = (*rows.KEY, *rows.MOVED)
+_ENDED = (*_MOVED, *rows.ENDED)
+_CHANGES_ALONE = sqlite3.sqlite_version_info >= (3, 33)
+"""UPDATE FROM: what a row keeps need not be written with what changes."""
 
 
 def write(connection: sqlite3.Connection, before: Mapping[str, Record], after: Mapping[str, Record | None]) -> None:
@@ -35,8 +39,7 @@ def write(connection: sqlite3.Connection, before: Mapping[str, Record], after: M
         after: What is to be stored. None: nothing.
     """
     removed: list[tuple[str]] = []
-    written: list[tuple[Any, ...]] = []
-    progressed: list[tuple[Any, ...]] = []
+    written, progressed, ended, moved = [list[tuple[Any, ...]]() for _ in range(4)]
     for name, new in after.items():
         old = before.get(name)
         if new is old:
@@ -46,16 +49,20 @@ def write(connection: sqlite3.Connection, before: Mapping[str, Record], after: M
             old = None
         if new is None:
             continue
-        if old is not None and rows.ended_alike(old, new):
-            progressed.append(rows.encode(new))
-        else:
+        if old is None:
             written.append(rows.encode(new))
+        elif not (_CHANGES_ALONE and rows.only_moved(old, new)):
+            (progressed if rows.ended_alike(old, new) else written).append(rows.encode(new))
+        elif rows.ended_alike(old, new):
+            moved.append(rows.encode_moved(new))
+        else:
+            ended.append(rows.encode_ended(new))
     if removed:
         connection.executemany(_SQL["remove"], removed)
-    if written:
-        _put(connection, written, len(rows.WRITTEN), _ended_text)
-    if progressed:
-        _put(connection, progressed, len(rows.WRITTEN), _progress_text)
+    _put(connection, written, len(rows.WRITTEN), _written_text)
+    _put(connection, progressed, len(rows.WRITTEN), _progress_text)
+    _put(connection, ended, len(_ENDED), _ended_text)
+    _put(connection, moved, len(_MOVED), _moved_text)
 
 
 def appended(connection: sqlite3.Connection, changes: Iterable[Change], before: Mapping[str, Record]) -> list[Place]:
@@ -99,13 +106,23 @@ def _parts(
 
 
 @functools.cache
-def _ended_text(count: int) -> str:
+def _written_text(count: int) -> str:
     return _changing(count, (*rows.ENDED, *rows.PROGRESS))
 
 
 @functools.cache
 def _progress_text(count: int) -> str:
     return _changing(count, rows.PROGRESS)
+
+
+@functools.cache
+def _ended_text(count: int) -> str:
+    return _moving(count, _ENDED)
+
+
+@functools.cache
+def _moved_text(count: int) -> str:
+    return _moving(count, _MOVED)
 
 
 @functools.cache
@@ -121,6 +138,11 @@ def _entries_text(count: int) -> str:
 def _changing(count: int, columns: Iterable[str]) -> str:
     changes = ", ".join(f"{column} = excluded.{column}" for column in columns)
     return _SQL["write"].replace("{rows}", _places(count, len(rows.WRITTEN))).replace("{changes}", changes)
+
+
+def _moving(count: int, columns: Sequence[str]) -> str:
+    changes = ", ".join(f"{column} = new.column{n}" for n, column in enumerate(columns, 1) if column not in rows.KEY)
+    return _SQL["move"].replace("{rows}", _places(count, len(columns))).replace("{changes}", changes)
 
 
 def _places(count: int, width: int) -> str:
