@@ -36,6 +36,8 @@ class Slots:
         """Names: rows that wait for their turn, or have it."""
         self._running: dict[str, float] = {}
         """By uid: when the run began."""
+        self._returned: set[str] = set()
+        """Of those, by uid: the handler has returned, and what it left is being committed."""
         self._claiming: dict[str, int] = {}
         """How many claims are under way: by name, those of starts by uid."""
         self._light: set[str] = set()
@@ -66,8 +68,11 @@ class Slots:
     @property
     def free(self) -> int:
         """Runs that may start now."""
+        if self.closed or self.blocked:
+            return 0
         taken = len(self._running) + len(self._claiming) + len(self._taken) - len(self._light)
-        return 0 if self.closed or self.blocked else max(0, self.most - taken)
+        # While the store takes no writes, what was left must not grow without a bound.
+        return max(0, self.most - taken + min(len(self._returned), self.most))
 
     @property
     def room(self) -> int:
@@ -204,9 +209,16 @@ class Slots:
         """Return when no claim is under way."""
         await self._no_claims.wait()
 
+    def returned(self, record: Record) -> None:
+        """Its handler has returned: the next one may begin while the store takes what this one left."""
+        if record.uid in self._running and record.uid not in self._light:
+            self._returned.add(record.uid)
+            self.tell_free()
+
     def clear(self, record: Record) -> None:
         """Its run has ended."""
         self._running.pop(record.uid, None)
+        self._returned.discard(record.uid)
         self._light.discard(record.uid)
         self.tell_free()
 

@@ -154,10 +154,10 @@ class Worker:
         """
         dead, asked = self._evidence.is_dead(record), self._clock.monotonic()
         taken_over = record.state is State.RUNNING
-        by = self._settings.claimant(handler, self._rows.store)
+        by, now = self._settings.claimant(handler, self._rows.store), self._steady.time()
         claim: Callable[[Record], Record | None] = partial(
             transitions.claim,
-            now=self._steady.time(),
+            now=now,
             by=by,
             token=token,
             wake=wake,
@@ -165,7 +165,7 @@ class Worker:
             dead=dead,
             company=company,
         )
-        claim = seated(handler, claim, now=self._steady.time(), by=by)
+        claim = seated(handler, claim, now=now, by=by)
         if taken_over and not dead:
             claim = self._evidence.in_time(claim)
 
@@ -348,7 +348,9 @@ class Worker:
         refused = False
         while True:
             try:
-                left = await self._rows.submit(self._change(run, outcome))
+                answer = self._rows.submit(self._change(run, outcome))
+                self._slots.returned(record)
+                left = await answer
             except JournalMovedError as exc:
                 outcome = await self._runner.again(run, exc.entries)
             except StoreUnavailableError as exc:

@@ -86,6 +86,7 @@ async def test_a_row_that_began_while_the_sweep_looked_does_not_stand_among_thos
     async with lro.Client(store, handlers=[handlers], max_running=2, drain_timeout=0) as client:
         engine = client.engine
         nap = await client.start("nap")
+        await until(lambda: engine.slots.room == 2)
         engine.slots.most = 1
         await client.start("busy", operation_id="first")
         await client.start("busy", operation_id="second")
