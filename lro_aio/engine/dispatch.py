@@ -100,6 +100,8 @@ class Dispatcher:
         self._tasks = Tasks()
         self._alarms: dict[str, Callable[[], None]] = {}
         """By name, for rows that need no slot: the undo of the timer that wakes them."""
+        self._resting = False
+        """The store did not answer a claim a moment ago: nothing that waits for a slot is claimed now."""
         # A scheduler of somebody else's may be older than the question.
         self._watches: Callable[[str], bool] = getattr(scheduler, "watches", lambda _: False)
 
@@ -229,6 +231,8 @@ class Dispatcher:
 
     def fill_slots(self) -> None:
         """Slots may be free: claim what waits for one."""
+        if self._resting:
+            return
         for record, wake in self._slots.take_waiting():
             self._slots.give_up(record.name)
             handler = self._runnable.find(record)
@@ -528,11 +532,17 @@ class Dispatcher:
             )
             handler = self._runnable.find(record)
             self._slots.wait(record, wake, light=handler is not None and handler.light)
-            self._life.loop.call_later(OUTAGE_PAUSE, self._slots.tell_free)
+            if not self._resting:  # the others that wait must not be tried in turn meanwhile, again and again
+                self._resting = True
+                self._life.loop.call_later(OUTAGE_PAUSE, self._rested)
         elif isinstance(outcome, LroError):
             _log_not_claimed(record, outcome)
         else:  # the sweep finds it again
             logger.error("%s could not be claimed", record.name, exc_info=outcome, extra=about(record, "claim_refused"))
+
+    def _rested(self) -> None:
+        self._resting = False
+        self._slots.tell_free()
 
     async def forget_wait(self, record: Record) -> None:
         """Tell the scheduler that nobody waits any more, best effort."""

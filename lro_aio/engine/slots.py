@@ -211,9 +211,13 @@ class Slots:
 
     def returned(self, record: Record) -> None:
         """Its handler has returned: the next one may begin while the store takes what this one left."""
-        if record.uid in self._running and record.uid not in self._light:
+        if record.uid in self._running and record.uid not in self._light and record.uid not in self._returned:
             self._returned.add(record.uid)
             self.tell_free()
+
+    def stays(self, record: Record) -> None:
+        """The store does not take what it left: it keeps its slot. The claim of the next one would fare no better."""
+        self._returned.discard(record.uid)
 
     def clear(self, record: Record) -> None:
         """Its run has ended."""

@@ -349,11 +349,13 @@ class Worker:
         while True:
             try:
                 answer = self._rows.submit(self._change(run, outcome))
-                self._slots.returned(record)
+                if not attempt:
+                    self._slots.returned(record)
                 left = await answer
             except JournalMovedError as exc:
                 outcome = await self._runner.again(run, exc.entries)
             except StoreUnavailableError as exc:
+                self._slots.stays(record)
                 if self._life.draining:
                     logger.warning(
                         "%s is left to its lease: %s", record.name, exc, extra=about(record, "left_to_lease")

@@ -323,3 +323,53 @@ async def test_a_defect_of_the_store_ends_no_writer_thread(tmp_path):
         await until(lambda: store.calls["changed_elsewhere"] >= 2)
         assert [t for t in threading.enumerate() if t.name.startswith("lro-aio-writer")]
         await asyncio.wait_for(client.create(), 5)
+
+
+async def _full(open_client, store, count):
+    """So many operations, of which one has the only slot; and the event that lets handlers return."""
+    go = asyncio.Event()
+    client = await open_client(store, clock=None, max_running=1)
+
+    @client.handler("work")
+    async def work(op):
+        await go.wait()
+
+    ops = [await client.start("work") for _ in range(count)]
+    return ops, go
+
+
+@pytest.mark.asyncio
+async def test_what_has_returned_keeps_its_slot_while_the_store_takes_nothing(open_client, store):
+    ops, go = await _full(open_client, store, 6)
+    before = store.calls["apply"]
+    store.fail("apply", times=math.inf)
+    go.set()
+    await asyncio.sleep(0.7)
+    assert store.calls["apply"] - before <= 20
+    store.fail("apply", times=0)
+    await asyncio.wait_for(asyncio.gather(*(op.result() for op in ops)), PATIENCE)
+
+
+class TakesNoClaims(FaultyStore):
+    """Is away for every batch that has a claim, and for no other."""
+
+    away = False
+
+    def apply(self, changes):
+        if self.away and any(change.claims for change in changes):
+            self.calls["claims"] += 1
+            raise lro.StoreUnavailableError("a fault of the test", retry_after=0.0)
+        return super().apply(changes)
+
+
+@pytest.mark.asyncio
+async def test_what_waits_for_a_slot_that_is_free_while_the_store_takes_no_claim_does_not_spin(open_client):
+    store = TakesNoClaims(lro.SqliteStore("sqlite://"))
+    ops, go = await _full(open_client, store, 6)
+    store.away = True
+    go.set()
+    await until(lambda: store.calls["claims"])
+    await asyncio.sleep(1.5)
+    assert store.calls["claims"] <= 20
+    store.away = False
+    await asyncio.wait_for(asyncio.gather(*(op.result() for op in ops)), PATIENCE)
