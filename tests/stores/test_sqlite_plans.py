@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from lro_aio.core.errors import StoreSchemaError, StoreUnavailableError
 from lro_aio.core.record import Record, State
 from lro_aio.ports import ListQuery, StatsQuery
-from lro_aio.stores.sqlite import SqliteStore, lists, queries, rows, writes
+from lro_aio.stores.sqlite import SqliteStore, due, lists, queries, rows, writes
 from lro_aio.stores.sqlite.errors import KINDS, translated
 from lro_aio.testing._store_queues import bounded, claim, finish, next_in_line, seated
 from lro_aio.testing._store_rows import NOW, create_all, name_of, row
@@ -186,6 +187,34 @@ def test_a_row_is_moved_by_a_seek_on_its_name(store: SqliteStore) -> None:
         plan = _plan(connection, writes._moved_text(2), rows.encode_moved(row(1)) + rows.encode_moved(row(2)))
     assert "SEARCH operations USING INDEX sqlite_autoindex_operations_1 (name=?)" in plan
     assert "SCAN operations" not in plan
+
+
+def test_what_was_analyzed_when_there_was_one_row_lets_nobody_walk_through_all(tmp_path: Path) -> None:
+    """Somebody's own ``ANALYZE``, or a tool's: the table has grown since."""
+    path = tmp_path / "ops.db"
+    store = SqliteStore(path)
+    store.open()
+    create_all(store, row(1))
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("ANALYZE")
+    store.close()
+    store.open()
+    some = [row(1), row(2)]
+    statements = {
+        writes._moved_text(2): [value for one in some for value in rows.encode_moved(one)],
+        writes._ended_text(2): [value for one in some for value in rows.encode_ended(one)],
+        SQL["due_small"]: ["[1, 2]", due.SMALL],
+        SQL["due_rows"]: ["[1, 2]"],
+        SQL["marks"]: ["[1, 2]"],
+    }
+    try:
+        with store._writing() as connection:
+            plans = [_plan(connection, statement, values) for statement, values in statements.items()]
+    finally:
+        store.close()
+    for plan in plans:
+        assert "SEARCH operations USING IN" in plan
+        assert "SCAN operations" not in plan
 
 
 def _steps(store: SqliteStore) -> dict[str, int]:

@@ -20,16 +20,18 @@ SELECT check_time, rowid FROM operations INDEXED BY operations_due
 WHERE handler = ? AND resume_point = ? AND check_time <= ? AND (owner = '' OR owner <> ?) ORDER BY check_time LIMIT ?;
 
 -- :name due_small
--- (rowids, bytes): those whose payloads are no larger together.
-SELECT {columns} FROM operations
+-- (rowids, bytes): those whose payloads are no larger together. Without NOT INDEXED, all rows would be read where the table
+-- was analyzed while it was small.
+SELECT {columns} FROM operations NOT INDEXED
 WHERE rowid IN (SELECT value FROM json_each(?)) AND {payload_bytes} <= ? ORDER BY check_time, rowid;
 
 -- :name due_rows
-SELECT {outline} FROM operations WHERE rowid IN (SELECT value FROM json_each(?)) ORDER BY check_time, rowid;
+SELECT {outline} FROM operations NOT INDEXED
+WHERE rowid IN (SELECT value FROM json_each(?)) ORDER BY check_time, rowid;
 
 -- :name marks
 -- rowids: what tells whether a row that waits is as it was.
-SELECT rowid, uid, revision, handover, check_time, owner, cancel_children FROM operations
+SELECT rowid, uid, revision, handover, check_time, owner, cancel_children FROM operations NOT INDEXED
 WHERE rowid IN (SELECT value FROM json_each(?));
 
 -- :name next_check
@@ -89,7 +91,7 @@ ON CONFLICT (name) DO UPDATE SET {changes} WHERE operations.uid = excluded.uid;
 
 -- :name move
 -- {rows} of values: changes what a row is in, the first two of them its name and its uid; {changes} as above.
-UPDATE operations SET {changes} FROM (VALUES {rows}) AS new
+UPDATE operations INDEXED BY sqlite_autoindex_operations_1 SET {changes} FROM (VALUES {rows}) AS new
 WHERE operations.name = new.column1 AND operations.uid = new.column2;
 
 -- :name remove
