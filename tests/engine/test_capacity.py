@@ -95,7 +95,7 @@ async def test_no_more_than_max_running_handlers_run_and_nobody_starves(open_cli
 
 @pytest.mark.asyncio
 async def test_the_next_handler_begins_with_the_commit_of_what_the_last_one_left(open_client, store):
-    """Not after it: the place is free once the handler has returned. One commit for both."""
+    """Not after it: the place is free once the handler has returned. One commit for both, where claims have no lane."""
     began = []
     handlers = lro.Handlers()
 
@@ -112,7 +112,7 @@ async def test_the_next_handler_begins_with_the_commit_of_what_the_last_one_left
     ops = await asyncio.gather(*starting)
     await asyncio.wait_for(asyncio.gather(*(op.result() for op in ops)), 10)
     assert len(began) == 20
-    assert store.calls["apply"] <= 20 + 5
+    assert store.calls["apply"] <= 20 * min(store.lanes, 2) + 5
 
 
 def test_what_waits_for_its_commit_takes_no_slot_but_is_bounded():
