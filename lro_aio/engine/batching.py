@@ -275,9 +275,11 @@ class Batcher:
             self._share(wanted, [], exc)
 
     def _was_read(self, wanted: list[Wanted], reading: asyncio.Future[list[Record]]) -> None:
-        self._called(reading)
         exc = reading.exception()
-        self._share(wanted, [] if exc is not None else reading.result(), exc)
+        try:
+            self._called(reading)
+        finally:  # who waits is not to wait for ever for a defect of those who are told of an outage
+            self._share(wanted, [] if exc is not None else reading.result(), exc)
 
     def _share(self, wanted: list[Wanted], records: list[Record], exc: BaseException | None) -> None:
         by_name = {record.name: record for record in records}

@@ -139,5 +139,9 @@ class _Threads:
 def _outcome(function: Callable[[], Any]) -> tuple[Any, BaseException | None]:
     try:
         return function(), None
+    except StopIteration as exc:  # which no future takes: whoever asked would wait for ever
+        error = RuntimeError("a read of the store raised StopIteration")
+        error.__cause__ = exc
+        return None, error
     except BaseException as exc:  # noqa: BLE001 (whatever it is, it is for whoever asked)
         return None, exc

@@ -97,3 +97,12 @@ async def test_what_is_asked_for_while_it_closes_is_refused_and_does_not_wait_fo
     go.set()
     await asyncio.to_thread(join)
     assert await under_way
+
+
+async def test_what_no_future_takes_is_an_error_all_the_same(readers):
+    """A store's ``next()`` on nothing: whoever asked would wait for ever."""
+    told = []
+    with pytest.raises(RuntimeError, match="StopIteration") as raised:
+        await asyncio.wait_for(readers.run(lambda: next(iter(())), Work.SWEEP, told.append), 5)
+    assert isinstance(raised.value.__cause__, StopIteration)
+    assert len(told) == 1

@@ -61,3 +61,18 @@ async def test_a_close_answers_those_who_asked_before_it(open_client, store):
     held()
     assert [(await asked).name for asked in (first, second)] == [op.name] * 2
     await closing
+
+
+async def test_a_defect_of_whoever_hears_of_an_outage_leaves_nobody_without_an_answer(client, store, monkeypatch):
+    def defect():
+        raise ZeroDivisionError
+
+    op = await client.create()
+    monkeypatch.setattr(client.engine.batcher, "_away", defect)
+    heard = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context["exception"]))
+    store.fail("read")
+    with pytest.raises(lro.StoreUnavailableError):
+        await asyncio.wait_for(client.get_operation(op.name), 5)
+    assert [type(exc) for exc in heard] == [ZeroDivisionError]
+    assert (await asyncio.wait_for(client.get_operation(op.name), 5)).name == op.name
