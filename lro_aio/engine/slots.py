@@ -14,6 +14,9 @@ from lro_aio.core.record import Record, Wake
 
 __all__ = ["Slots"]
 
+_Claim = tuple[str, int]
+"""Tells runs apart: the uid of the row, and the number of its claim."""
+
 
 class Slots:
     """Counts slots. Belongs to one event loop.
@@ -34,13 +37,13 @@ class Slots:
         """No slot is given now: a suspect is on trial, or waits for its turn (see ``Trials``)."""
         self.suspects: set[str] = set()
         """Names: rows that wait for their turn, or have it."""
-        self._running: dict[str, float] = {}
-        """By uid: when the run began."""
-        self._returned: set[str] = set()
-        """Of those, by uid: the handler has returned, and what it left is being committed."""
+        self._running: dict[_Claim, float] = {}
+        """When the run began. Of one operation there may be two: the commit of the first is repeated still."""
+        self._returned: set[_Claim] = set()
+        """Of those: the handler has returned, and what it left is being committed."""
         self._claiming: dict[str, int] = {}
         """How many claims are under way: by name, those of starts by uid."""
-        self._light: set[str] = set()
+        self._light: set[str | _Claim] = set()
         """Of these two, those that need no slot (``Handler.light``)."""
         self._taken: set[str] = set()
         """Names: rows that have a slot and are about to be claimed."""
@@ -77,7 +80,7 @@ class Slots:
     @property
     def room(self) -> int:
         """Slots that no run has."""
-        return self.most - sum(uid not in self._light for uid in self._running)
+        return self.most - sum(claim not in self._light for claim in self._running)
 
     @property
     def quiet(self) -> bool:
@@ -196,9 +199,9 @@ class Slots:
             self.tell_free()
         else:
             self._waiting.pop(running.name, None)  # a scan that began before the claim may have found it due
-            self._running[running.uid] = self._now()
+            self._running[_claim(running)] = self._now()
             if light:
-                self._light.add(running.uid)
+                self._light.add(_claim(running))
             self._tell_suspects()
 
     def claiming(self, key: str) -> bool:
@@ -211,19 +214,21 @@ class Slots:
 
     def returned(self, record: Record) -> None:
         """Its handler has returned: the next one may begin while the store takes what this one left."""
-        if record.uid in self._running and record.uid not in self._light and record.uid not in self._returned:
-            self._returned.add(record.uid)
+        claim = _claim(record)
+        if claim in self._running and claim not in self._light and claim not in self._returned:
+            self._returned.add(claim)
             self.tell_free()
 
     def stays(self, record: Record) -> None:
         """The store does not take what it left: it keeps its slot. The claim of the next one would fare no better."""
-        self._returned.discard(record.uid)
+        self._returned.discard(_claim(record))
 
     def clear(self, record: Record) -> None:
         """Its run has ended."""
-        self._running.pop(record.uid, None)
-        self._returned.discard(record.uid)
-        self._light.discard(record.uid)
+        claim = _claim(record)
+        self._running.pop(claim, None)
+        self._returned.discard(claim)
+        self._light.discard(claim)
         self.tell_free()
 
     def tell_free(self) -> None:
@@ -248,3 +253,7 @@ class Slots:
         self._waiting.clear()
         self._waiting_light.clear()
         return left
+
+
+def _claim(record: Record) -> _Claim:
+    return record.uid, record.claim

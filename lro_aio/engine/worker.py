@@ -97,7 +97,9 @@ class Worker:
         """To be awaited by whoever sent a claim with the row that it has ended."""
         self._observing = observing
         self.running: dict[str, Run] = {}
-        """By uid."""
+        """By uid: the last one of each operation. The commit of one before it may be repeated still, in vain."""
+        self._runs: set[Run] = set()
+        """All of them."""
         self._cancelled_early: dict[str, Record] = {}
 
     def holds(self, uid: str) -> bool:
@@ -268,7 +270,7 @@ class Worker:
             run.cancel(CancelReason.SHUTDOWN)
 
     def _tasks(self) -> list[asyncio.Task[None]]:
-        return [run.task for run in self.running.values() if run.task is not None]
+        return [run.task for run in self._runs if run.task is not None]
 
     def _answered(self, key: str, handler: Handler, uid: str, outcome: Outcome) -> Run | None:
         """Launch what was claimed, if it is the row with this uid; "" for any."""
@@ -307,6 +309,7 @@ class Worker:
         if self._observing is not None:
             run.found = self._observing.found
         self.running[record.uid] = run
+        self._runs.add(run)
         self._leases.hold(record.name, run.holder)
         # Not in the context of whoever happened to bring the answer: a request, or another operation.
         name, context = f"lro-aio-run {record.name}", self._life.new_context()
@@ -332,7 +335,9 @@ class Worker:
             )
         finally:
             self._leases.let_go(run.holder)
-            self.running.pop(run.record.uid, None)
+            if self.running.get(run.record.uid) is run:
+                del self.running[run.record.uid]
+            self._runs.discard(run)
             run.holding.retire()
             if watched is not None:
                 watched.end(after)

@@ -373,3 +373,34 @@ async def test_what_waits_for_a_slot_that_is_free_while_the_store_takes_no_claim
     assert store.calls["claims"] <= 20
     store.away = False
     await asyncio.wait_for(asyncio.gather(*(op.result() for op in ops)), PATIENCE)
+
+
+@pytest.mark.asyncio
+async def test_a_run_whose_end_is_repeated_in_vain_takes_no_slot_from_the_next_run_of_its_operation(open_client, store):
+    """Its answer was lost, and the row was claimed here again meanwhile: nobody would stop the new run at a close."""
+    client = await open_client(store, clock=None, max_running=2)
+    go, began = asyncio.Event(), []
+
+    @client.handler("work", resume_points=("on",))
+    async def work(op):
+        began.append(op.resume_point)
+        if op.resume_point == "":
+            store.fail("apply", when="after")
+            return op.suspend(resume_at="on", sleep=0)
+        await go.wait()
+        return None
+
+    op = await client.start("work")
+    worker, slots = client.engine.worker, client.engine.slots
+    (first,) = worker.running.values()
+    await until(lambda: first.holding.suspended is not None and store.calls["apply"] >= 2)
+    client.engine.sweeper.nudge()
+    await until(lambda: began == ["", "on"])
+    await until(lambda: first.over)
+    (second,) = worker.running.values()
+    assert second is not first
+    assert slots.free == 1
+    go.set()
+    await asyncio.wait_for(op.result(), PATIENCE)
+    await until(lambda: slots.free == 2)
+    assert not worker.running
