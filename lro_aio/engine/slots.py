@@ -39,8 +39,6 @@ class Slots:
         """Names: rows that wait for their turn, or have it."""
         self._running: dict[_Claim, float] = {}
         """When the run began. Of one operation there may be two: the commit of the first is repeated still."""
-        self._returned: set[_Claim] = set()
-        """Of those: the handler has returned, and what it left is being committed."""
         self._claiming: dict[str, int] = {}
         """How many claims are under way: by name, those of starts by uid."""
         self._light: set[str | _Claim] = set()
@@ -71,11 +69,8 @@ class Slots:
     @property
     def free(self) -> int:
         """Runs that may start now."""
-        if self.closed or self.blocked:
-            return 0
         taken = len(self._running) + len(self._claiming) + len(self._taken) - len(self._light)
-        # While the store takes no writes, what was left must not grow without a bound.
-        return max(0, self.most - taken + min(len(self._returned), self.most))
+        return 0 if self.closed or self.blocked else max(0, self.most - taken)
 
     @property
     def room(self) -> int:
@@ -212,22 +207,10 @@ class Slots:
         """Return when no claim is under way."""
         await self._no_claims.wait()
 
-    def returned(self, record: Record) -> None:
-        """Its handler has returned: the next one may begin while the store takes what this one left."""
-        claim = _claim(record)
-        if claim in self._running and claim not in self._light and claim not in self._returned:
-            self._returned.add(claim)
-            self.tell_free()
-
-    def stays(self, record: Record) -> None:
-        """The store does not take what it left: it keeps its slot. The claim of the next one would fare no better."""
-        self._returned.discard(_claim(record))
-
     def clear(self, record: Record) -> None:
         """Its run has ended."""
         claim = _claim(record)
         self._running.pop(claim, None)
-        self._returned.discard(claim)
         self._light.discard(claim)
         self.tell_free()
 

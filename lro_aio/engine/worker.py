@@ -353,14 +353,10 @@ class Worker:
         refused = False
         while True:
             try:
-                answer = self._rows.submit(self._change(run, outcome))
-                if not attempt:
-                    self._slots.returned(record)
-                left = await answer
+                left = await self._rows.submit(self._change(run, outcome))
             except JournalMovedError as exc:
                 outcome = await self._runner.again(run, exc.entries)
             except StoreUnavailableError as exc:
-                self._slots.stays(record)
                 if self._life.draining:
                     logger.warning(
                         "%s is left to its lease: %s", record.name, exc, extra=about(record, "left_to_lease")

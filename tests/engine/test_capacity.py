@@ -10,9 +10,7 @@ from google.protobuf import wrappers_pb2
 
 import lro_aio as lro
 from lro_aio.core.record import State
-from lro_aio.engine.slots import Slots
 from lro_aio.testing import FaultyStore
-from lro_aio.testing._store_rows import row
 
 from ..waiting import PATIENCE, all_blocked, until
 
@@ -91,45 +89,6 @@ async def test_no_more_than_max_running_handlers_run_and_nobody_starves(open_cli
             break
     assert all(done)
     assert peak == 3
-
-
-@pytest.mark.asyncio
-async def test_the_next_handler_begins_with_the_commit_of_what_the_last_one_left(open_client, store):
-    """Not after it: the place is free once the handler has returned. One commit for both, where claims have no lane."""
-    began = []
-    handlers = lro.Handlers()
-
-    @handlers.handler("quick")
-    async def quick(op):
-        began.append(op.id)
-        return wrappers_pb2.Int64Value(value=1)
-
-    client = await open_client(store, handlers=[handlers], max_running=1)
-    let_go = store.hold("apply")
-    starting = [asyncio.create_task(client.start("quick", operation_id=f"o{n}")) for n in range(20)]
-    await until(lambda: store.calls["apply"])
-    let_go()
-    ops = await asyncio.gather(*starting)
-    await asyncio.wait_for(asyncio.gather(*(op.result() for op in ops)), 10)
-    assert len(began) == 20
-    assert store.calls["apply"] <= 20 * min(store.lanes, 2) + 5
-
-
-def test_what_waits_for_its_commit_takes_no_slot_but_is_bounded():
-    """Where the store takes nothing, no more is begun than would run twice over."""
-    slots = Slots(2, lambda: 0.0)
-    free = []
-    for number in range(6):
-        if not slots.free:
-            break
-        running = row(number, state=State.RUNNING)
-        slots.begin_claim(running.name)
-        slots.end_claim(running.name, running)
-        slots.returned(running)
-        free.append(slots.free)
-    assert free == [2, 2, 1, 0]
-    slots.clear(row(0, state=State.RUNNING))
-    assert slots.free == 1
 
 
 @pytest.mark.asyncio
