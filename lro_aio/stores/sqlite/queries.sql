@@ -90,9 +90,13 @@ INSERT INTO operations ({written}) VALUES {rows}
 ON CONFLICT (name) DO UPDATE SET {changes} WHERE operations.uid = excluded.uid;
 
 -- :name move
--- {rows} of values: changes what a row is in, the first two of them its name and its uid; {changes} as above.
+-- {rows} of values: changes what a row is in, the last two of them its name and its uid; {changes} as above.
 UPDATE operations INDEXED BY sqlite_autoindex_operations_1 SET {changes} FROM (VALUES {rows}) AS new
-WHERE operations.name = new.column1 AND operations.uid = new.column2;
+WHERE operations.name = {name} AND operations.uid = {uid};
+
+-- :name move_one
+-- The same for one row, without the tables in memory that the other one makes.
+UPDATE operations INDEXED BY sqlite_autoindex_operations_1 SET {changes} WHERE name = ? AND uid = ?;
 
 -- :name remove
 DELETE FROM operations WHERE name = ?;

@@ -83,8 +83,8 @@ _FUNCTIONS = _CODEC.compiled(
     *_CODEC.comparison("same_row", FIXED),
     *_CODEC.comparison("ended_alike", ENDED),
     *_CODEC.comparison("only_moved", [column for column in PROGRESS if column not in MOVED]),
-    *_CODEC.encoder("encode_moved", (*KEY, *MOVED)),
-    *_CODEC.encoder("encode_ended", (*KEY, *MOVED, *ENDED)),
+    *_CODEC.encoder("encode_moved", (*MOVED, *KEY)),
+    *_CODEC.encoder("encode_ended", (*MOVED, *ENDED, *KEY)),
     _NULL=math.nan,
     _NOTHING=bytearray(),  # not bytes, for which Python 3.11 looks for an adapter and a protocol (PEP 246) first
 )
@@ -96,10 +96,10 @@ encode: Callable[[Record], tuple[Any, ...]] = _FUNCTIONS["encode"]
 """The values of ``WRITTEN`` for a record."""
 
 encode_moved: Callable[[Record], tuple[Any, ...]] = _FUNCTIONS["encode_moved"]
-"""The values of ``KEY`` and ``MOVED`` for a record."""
+"""The values of ``MOVED`` and ``KEY`` for a record."""
 
 encode_ended: Callable[[Record], tuple[Any, ...]] = _FUNCTIONS["encode_ended"]
-"""The values of ``KEY``, ``MOVED`` and ``ENDED`` for a record."""
+"""The values of ``MOVED``, ``ENDED`` and ``KEY`` for a record."""
 
 same_row: Callable[[Record, Record], bool] = _FUNCTIONS["same_row"]
 """Whether ``write`` can make the second record, which has the same name, of the first: no ``FIXED`` column differs."""

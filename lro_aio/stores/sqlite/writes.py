@@ -7,6 +7,7 @@ back a switch interval later (5 ms, ``sys.setswitchinterval``): a hundred statem
 from __future__ import annotations
 
 import functools
+import operator
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -24,8 +25,7 @@ MOST = 128
 """Rows to a statement. Beyond it, a row costs no less, and each size of statement keeps its memory."""
 
 _SQL = queries.load()
-_MOVED = (*rows.KEY, *rows.MOVED)
-_ENDED = (*_MOVED, *rows.ENDED)
+_ENDED = (*rows.MOVED, *rows.ENDED)
 _CHANGES_ALONE = sqlite3.sqlite_version_info >= (3, 33)
 """UPDATE FROM: what a row keeps need not be written with what changes."""
 
@@ -61,8 +61,8 @@ def write(connection: sqlite3.Connection, before: Mapping[str, Record], after: M
         connection.executemany(_SQL["remove"], removed)
     _put(connection, written, len(rows.WRITTEN), _written_text)
     _put(connection, progressed, len(rows.WRITTEN), _progress_text)
-    _put(connection, ended, len(_ENDED), _ended_text)
-    _put(connection, moved, len(_MOVED), _moved_text)
+    _put(connection, ended, len(_ENDED) + len(rows.KEY), _ended_text, name=-2)
+    _put(connection, moved, len(rows.MOVED) + len(rows.KEY), _moved_text, name=-2)
 
 
 def appended(connection: sqlite3.Connection, changes: Iterable[Change], before: Mapping[str, Record]) -> list[Place]:
@@ -84,9 +84,18 @@ def append(connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     _put(connection, [encode_entry(entry) for entry in entries], len(ENTRY), _entries_text)
 
 
-def _put(connection: sqlite3.Connection, values: list[tuple[Any, ...]], width: int, text: Callable[[int], str]) -> None:
+def _put(
+    connection: sqlite3.Connection,
+    values: list[tuple[Any, ...]],
+    width: int,
+    text: Callable[[int], str],
+    *,
+    name: int = 0,
+) -> None:
     """Write rows, in statements of 128, 64, 32 ... of them: few texts, so that all of them stay prepared."""
-    values.sort()  # by the key: neighbours share pages of the index on it
+    if not values:
+        return
+    values.sort(key=operator.itemgetter(name))  # neighbours share pages of the index on it
     for count, part in _parts(connection, values, width):
         cursor = connection.execute(text(count), part)
         if cursor.rowcount != count:
@@ -122,7 +131,7 @@ def _ended_text(count: int) -> str:
 
 @functools.cache
 def _moved_text(count: int) -> str:
-    return _moving(count, _MOVED)
+    return _moving(count, rows.MOVED)
 
 
 @functools.cache
@@ -141,8 +150,12 @@ def _changing(count: int, columns: Iterable[str]) -> str:
 
 
 def _moving(count: int, columns: Sequence[str]) -> str:
-    changes = ", ".join(f"{column} = new.column{n}" for n, column in enumerate(columns, 1) if column not in rows.KEY)
-    return _SQL["move"].replace("{rows}", _places(count, len(columns))).replace("{changes}", changes)
+    if count == 1:
+        return _SQL["move_one"].replace("{changes}", ", ".join(f"{column} = ?" for column in columns))
+    *moved, name, uid = (f"new.column{n}" for n in range(1, len(columns) + len(rows.KEY) + 1))
+    changes = ", ".join(f"{column} = {value}" for column, value in zip(columns, moved, strict=True))
+    text = _SQL["move"].replace("{name}", name).replace("{uid}", uid).replace("{changes}", changes)
+    return text.replace("{rows}", _places(count, len(columns) + len(rows.KEY)))
 
 
 def _places(count: int, width: int) -> str:
