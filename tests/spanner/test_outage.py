@@ -1,8 +1,8 @@
 """A Spanner that goes away and comes back: nothing spins, nothing is lost, stolen or doubled, nobody has to be told."""
 
 import asyncio
-import gc
 import contextlib
+import gc
 import os
 import threading
 import time
