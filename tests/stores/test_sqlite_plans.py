@@ -205,7 +205,6 @@ def test_what_was_analyzed_when_there_was_one_row_lets_nobody_walk_through_all(t
         writes._ended_text(2): [value for one in some for value in rows.encode_ended(one)],
         SQL["due_small"]: ["[1, 2]", due.SMALL],
         SQL["due_rows"]: ["[1, 2]"],
-        SQL["marks"]: ["[1, 2]"],
     }
     try:
         with store._writing() as connection:

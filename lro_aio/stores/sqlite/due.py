@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
-from lro_aio.core.record import Record, State
+from lro_aio.core.record import Record
 from lro_aio.ports import Route
 from lro_aio.stores.sqlite import queries, rows
 
-__all__ = ["DueRows", "has_mark", "mark", "next_check", "single", "unknown"]
+__all__ = ["due", "next_check", "single", "unknown"]
 
 _SQL = queries.load()
 
@@ -18,62 +18,29 @@ SMALL = 2048
 """Bytes of payloads up to which a due row is read whole: it is likely to be claimed, and then is not read again."""
 
 
-class DueRows:
-    """Due rows. Those that the last look found, and that nobody has changed since, are not read again.
+def due(
+    connection: sqlite3.Connection,
+    now: float,
+    routes: Iterable[Route],
+    limit: int,
+    *,
+    skipped: str,
+    whole: list[Record],
+) -> list[Record]:
+    """The outlines of what is due, soonest first.
 
-    Where many are due, a row is found by look after look until its claim is committed: most of a look would be rows
-    that are known.
+    Args:
+        connection: In a transaction.
+        now: Epoch seconds.
+        routes: Those asked for, each with a resume point.
+        limit: Most rows.
+        skipped: An owner whose rows are left out.
+        whole: Gets the rows whole, where all of them are small.
     """
-
-    def __init__(self) -> None:
-        self._last: Mapping[int, Record] = {}
-        """By rowid: outlines of rows that waited."""
-
-    def look(
-        self,
-        connection: sqlite3.Connection,
-        now: float,
-        routes: Iterable[Route],
-        limit: int,
-        *,
-        skipped: str,
-        whole: list[Record],
-    ) -> list[Record]:
-        """The outlines of what is due, soonest first.
-
-        Args:
-            connection: In a transaction.
-            now: Epoch seconds.
-            routes: Those asked for, each with a resume point.
-            limit: Most rows.
-            skipped: An owner whose rows are left out.
-            whole: Gets the small ones of those that were read, whole.
-        """
-        rowids = _due(connection, now, routes, limit, skipped)
-        last = self._last
-        found = _unchanged(connection, {rowid: last[rowid] for rowid in rowids if rowid in last}) if last else {}
-        read = [rowid for rowid in rowids if rowid not in found] if found else rowids
-        found.update(zip(read, _outlines(connection, read, whole), strict=True))
-        self._last = {rowid: record for rowid, record in found.items() if has_mark(record)}
-        return [found[rowid] for rowid in rowids]
+    return _outlines(connection, _rowids(connection, now, routes, limit, skipped), whole)
 
 
-def has_mark(record: Record) -> bool:
-    """Whether ``mark`` tells of each change: one that waits and is our own program's."""
-    return record.state in (State.SUSPENDED, State.PENDING) and not record.foreign and not record.owner
-
-
-def mark(record: Record) -> tuple[object, ...]:
-    """What ``marks`` reads: it changes with the outline, also where the revision stays as it is."""
-    return record.uid, record.revision, record.handover, record.check_time, record.owner, int(record.cancel_children)
-
-
-def _unchanged(connection: sqlite3.Connection, known: Mapping[int, Record]) -> dict[int, Record]:
-    marks = connection.execute(_SQL["marks"], (json.dumps(list(known)),)) if known else ()
-    return {rowid: known[rowid] for rowid, *found in marks if tuple(found) == mark(known[rowid])}
-
-
-def _due(connection: sqlite3.Connection, now: float, routes: Iterable[Route], limit: int, skipped: str) -> list[int]:
+def _rowids(connection: sqlite3.Connection, now: float, routes: Iterable[Route], limit: int, skipped: str) -> list[int]:
     """The rowids of the rows that are due, soonest first."""
     if limit <= 0:
         return []

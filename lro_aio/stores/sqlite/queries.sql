@@ -29,11 +29,6 @@ WHERE rowid IN (SELECT value FROM json_each(?)) AND {payload_bytes} <= ? ORDER B
 SELECT {outline} FROM operations NOT INDEXED
 WHERE rowid IN (SELECT value FROM json_each(?)) ORDER BY check_time, rowid;
 
--- :name marks
--- rowids: what tells whether a row that waits is as it was.
-SELECT rowid, uid, revision, handover, check_time, owner, cancel_children FROM operations NOT INDEXED
-WHERE rowid IN (SELECT value FROM json_each(?));
-
 -- :name next_check
 -- (handler, resume_point, now, skipped owner)
 SELECT check_time FROM operations INDEXED BY operations_due

@@ -79,7 +79,6 @@ class SqliteStore(Store):
         self._presence = Presence(None)
         self._neighbours = Neighbours(None)
         self._orphans = Orphans()
-        self._due = due.DueRows()
 
     @classmethod
     def from_url(cls, url: str) -> SqliteStore:
@@ -132,7 +131,6 @@ class SqliteStore(Store):
         self._presence = presence
         self._neighbours = Neighbours(location.path)
         self._orphans = Orphans()
-        self._due = due.DueRows()
         self._writer = Exclusive(connection, self._where, location.busy_timeout)
         # A second connection to ":memory:" would be another, empty database.
         self._readers = self._writer if location.path is None else Pool(lambda: connect(location, writer=False))
@@ -227,7 +225,7 @@ class SqliteStore(Store):
                 orphans, forgotten = self._orphans.look(connection, dead, asked, limit)
             found = {record.name: record for record in orphans}
             skipped, left = "" if own else owner, limit - len(orphans)
-            for record in self._due.look(connection, now, asked, left, skipped=skipped, whole=whole):
+            for record in due.due(connection, now, asked, left, skipped=skipped, whole=whole):
                 found.setdefault(record.name, record)
             look = Look(
                 due=list(found.values()),
