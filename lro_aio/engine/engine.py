@@ -318,6 +318,7 @@ class Engine:
             await self.worker.drain(timeout)
         finally:  # also when whoever closes is cancelled: other processes must not wait for the leases to end
             self.worker.stop()
+            self.worker.give_up()
             if closing:
                 self.batcher.hurry()
             await self.leases.release()

@@ -15,7 +15,7 @@ from lro_aio.core.errors import OperationFailedError, PayloadTooLargeError, Stat
 from lro_aio.core.status import make_status, reason_of, to_status
 from lro_aio.engine.handlers import RetryLater
 
-__all__ = ["leaves", "on_purpose", "status_of"]
+__all__ = ["hopeless", "leaves", "on_purpose", "status_of"]
 
 
 def leaves(exc: BaseException) -> list[BaseException]:
@@ -82,3 +82,8 @@ def _of_leaf(exc: BaseException, *, expose: bool, timed_out: bool) -> status_pb2
     if isinstance(exc, RetryLater):
         return make_status(Code.ABORTED, str(exc), reason="RETRIES_EXHAUSTED")
     return to_status(exc, expose=expose)
+
+
+def hopeless(exc: BaseException) -> bool:
+    """Whether another run would end the same way: the response would be as large again (rule 9)."""
+    return isinstance(exc, PayloadTooLargeError) and exc.field == "response"

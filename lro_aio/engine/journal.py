@@ -17,7 +17,6 @@ from lro_aio.core.transitions import Holder
 from lro_aio.engine.lanes import Answered
 from lro_aio.engine.rows import Rows
 from lro_aio.engine.settings import COMMIT_RETRY, check_kept
-from lro_aio.engine.timing import sleep_for
 from lro_aio.ports import Clock
 
 __all__ = ["RunJournal"]
@@ -158,7 +157,7 @@ class RunJournal:
                     exc,
                     extra=event("entry_not_stored", operation=self._name),
                 )
-            await sleep_for(self._clock, COMMIT_RETRY.delay(attempt))
+            await self._rows.pause(self._clock, COMMIT_RETRY.delay(attempt))  # cut by a drain: its time is short
             attempt += 1
 
     def saved(self, entries: Iterable[Entry]) -> None:

@@ -186,6 +186,7 @@ class Rows:
             return False
         until = clock.monotonic() + length
         with self._feed.subscribe(()) as changes:  # a drain is told to everybody
+            changes.by = ""  # no wait for another operation, where a run pauses
             while not self._life.draining and clock.monotonic() < until:
                 await changes.wait(clock, until)
                 changes.take()

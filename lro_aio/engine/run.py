@@ -30,7 +30,7 @@ from lro_aio.core.quick import dataclass
 from lro_aio.core.record import Record, Wait, Wake, WakeReason
 from lro_aio.core.status import cancelled, described, make_status, reason_of, to_status, untold
 from lro_aio.core.transitions import Holder
-from lro_aio.engine.failing import leaves, on_purpose, status_of
+from lro_aio.engine.failing import hopeless, leaves, on_purpose, status_of
 from lro_aio.engine.handlers import Handler, RetryLater
 from lro_aio.engine.holding import CancelReason, Holding, OperationHost
 from lro_aio.engine.observing import Found
@@ -194,7 +194,10 @@ class Runner:
         if exc is not None and not isinstance(leaves(exc)[0], asyncio.CancelledError):
             self._log_ignored(run, exc, "handler %r raised while %s was being suspended", "raised_while_stopped")
         assert run.straight is not None
-        event, appends = await run.straight.parked()
+        try:
+            event, appends = await run.straight.parked()
+        except StoreUnavailableError:  # in a drain
+            return self._release(run)
         return Outcome(event, 512 + sum(entry.size for entry in appends), appends, stands=run.straight.standing)
 
     async def again(self, run: Run, entries: int) -> Outcome:
@@ -504,7 +507,7 @@ class Runner:
             return self._rate_limited(run, found)
         retriable = (RetryLater, *UNAVAILABLE, *policy.on)
         worth = isinstance(exc, policy.on) or all(isinstance(leaf, retriable) for leaf in found)
-        if worth and not any(map(_hopeless, found)) and run.record.retries + 1 < policy.max_attempts:
+        if worth and not any(map(hopeless, found)) and run.record.retries + 1 < policy.max_attempts:
             return self._again(run, exc, found, policy.delay(run.record.retries), counts=True)
         status = status_of(found, expose=self._expose, timed_out=reason is CancelReason.RUN_TIMEOUT)
         told = all(isinstance(leaf, LroError) and not leaf.withholds for leaf in found)
@@ -593,8 +596,3 @@ def _lost(exc: BaseException, run: Run) -> bool:
 def _comes_again(exc: BaseException) -> bool:
     """Whether an exception asks for another run, and for nothing else."""
     return isinstance(exc, (RateLimited, RetryLater, *UNAVAILABLE))
-
-
-def _hopeless(exc: BaseException) -> bool:
-    """Whether another run would end the same way: the response would be as large again (rule 9)."""
-    return isinstance(exc, PayloadTooLargeError) and exc.field == "response"

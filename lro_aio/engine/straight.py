@@ -33,7 +33,6 @@ from lro_aio.engine.journal import RunJournal
 from lro_aio.engine.settings import COMMIT_RETRY
 from lro_aio.engine.step_places import StepPlace
 from lro_aio.engine.steps import IN_STEP, Steps
-from lro_aio.engine.timing import sleep_for
 from lro_aio.engine.waits import AGAIN, Waits
 
 __all__ = ["MAX_KEY", "Message", "Straight"]
@@ -234,7 +233,11 @@ class Straight:
         return [self._public(name) for name in children]
 
     async def parked(self) -> tuple[Callable[..., Record | None], tuple[Entry, ...]]:
-        """The transition that suspends the handler until one of its waits is over, and what it appends."""
+        """The transition that suspends the handler until one of its waits is over, and what it appends.
+
+        Raises:
+            StoreUnavailableError: The client drains, and its messages cannot be read.
+        """
         attempt = 0
         while self.journal.behind:
             try:
@@ -242,7 +245,7 @@ class Straight:
             except StoreUnavailableError:
                 if self._host.draining:
                     raise
-                await sleep_for(self._clock, COMMIT_RETRY.delay(attempt))
+                await self._host.rows.pause(self._clock, COMMIT_RETRY.delay(attempt))
                 attempt += 1
         handler = self._hold.handler
         wait: Wait = self.waits.union(

@@ -37,7 +37,7 @@ from lro_aio.engine.rows import Rows
 from lro_aio.engine.run import Run, Runner
 from lro_aio.engine.settings import COMMIT_RETRY, Settings
 from lro_aio.engine.slots import Slots
-from lro_aio.engine.timing import SteadyTime, sleep_for
+from lro_aio.engine.timing import SteadyTime
 from lro_aio.engine.watched_runs import WatchedRun
 from lro_aio.ports import Clock
 
@@ -49,7 +49,10 @@ Told = Callable[[Outcome, Run | None], None]
 """Told of a claim: what became of the row, and its run, where it is one."""
 
 STOP_GRACE = 2.0
-"""Seconds that a cancelled handler gets at shutdown before its lease is released over its head."""
+"""Seconds that a cancelled handler gets at shutdown before its lease is released over its head, and a result that the
+store does not take before it is left to its lease."""
+DRAIN_RETRY = 0.2
+"""Real seconds at most between two tries of a commit during a drain."""
 
 
 class Worker:
@@ -100,7 +103,11 @@ class Worker:
         """By uid: the last one of each operation. The commit of one before it may be repeated still, in vain."""
         self._runs: set[Run] = set()
         """All of them."""
+        self._returned: set[Run] = set()
+        """Of those: what they leave is known, and is being committed."""
         self._cancelled_early: dict[str, Record] = {}
+        self._given_up = asyncio.Event()
+        """The time of a drain is up: no commit is repeated any more."""
 
     def holds(self, uid: str) -> bool:
         """Whether this process runs or drives the operation with this uid."""
@@ -251,8 +258,8 @@ class Worker:
         tasks = self._tasks()
         if tasks:
             await asyncio.wait(tasks, timeout=STOP_GRACE)
-        if self.running:
-            stuck = sorted(run.record.name for run in self.running.values())
+        stuck = sorted(run.record.name for run in self.running.values() if run not in self._returned)
+        if stuck:
             logger.error(
                 "%d handlers ignore their cancellation; their leases are released: %s",
                 len(stuck),
@@ -268,6 +275,15 @@ class Worker:
         """Cancel every handler, for another process to go on."""
         for run in list(self.running.values()):
             run.cancel(CancelReason.SHUTDOWN)
+
+    def give_up(self) -> None:
+        """The time of a drain is up: what runs have left, and the store has not taken, is left to their leases.
+
+        They are not given back: the commit may be on its way, and who went on at once would do the same again.
+        """
+        self._given_up.set()
+        for run in self._returned:
+            self._leases.let_go(run.holder)
 
     def _tasks(self) -> list[asyncio.Task[None]]:
         return [run.task for run in self._runs if run.task is not None]
@@ -338,6 +354,7 @@ class Worker:
             if self.running.get(run.record.uid) is run:
                 del self.running[run.record.uid]
             self._runs.discard(run)
+            self._returned.discard(run)
             run.holding.retire()
             if watched is not None:
                 watched.end(after)
@@ -351,18 +368,21 @@ class Worker:
         record, holder = run.record, run.holder
         attempt = 0
         refused = False
+        moved: int | None = None
+        self._returned.add(run)
         while True:
             try:
+                if moved is not None:
+                    outcome, moved = await self._runner.again(run, moved), None
                 left = await self._rows.submit(self._change(run, outcome))
             except JournalMovedError as exc:
-                outcome = await self._runner.again(run, exc.entries)
+                moved = exc.entries
             except StoreUnavailableError as exc:
-                if self._life.draining:
+                if not await self._rest(COMMIT_RETRY.delay(attempt)):
                     logger.warning(
                         "%s is left to its lease: %s", record.name, exc, extra=about(record, "left_to_lease")
                     )
                     return None
-                await sleep_for(self._clock, COMMIT_RETRY.delay(attempt))
                 attempt += 1
             except (LeaseLostError, OperationDoneError, OperationNotFoundError) as exc:
                 if attempt:
@@ -390,6 +410,21 @@ class Worker:
             else:
                 run.committed = True
                 return left
+
+    async def _rest(self, delay: float) -> bool:
+        """Wait before a commit is repeated. False: there is no time left for that.
+
+        The beginning of a drain ends the wait: from then on time is short, and the store may answer by now.
+        """
+        if self._given_up.is_set():
+            return False
+        if not self._life.draining:
+            await self._rows.pause(self._clock, delay)
+        else:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(delay, DRAIN_RETRY)):
+                    await self._given_up.wait()
+        return not self._given_up.is_set()
 
     def _change(self, run: Run, outcome: runs.Outcome) -> Change:
         """What commits the outcome of a run."""

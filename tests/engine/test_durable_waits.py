@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import math
 from dataclasses import dataclass
 
 import pytest
@@ -327,3 +328,19 @@ class TestReceive:
         held()
         await advancing
         assert await asyncio.wait_for(op.result(), 5) == 7
+
+    async def test_one_that_a_drain_cannot_suspend_is_given_back(self, client, store, lro_clock, row):
+        """Messages have come that cannot be read. It had failed, and its cancellation "could not be told"."""
+
+        @client.handler("job")
+        async def job(op) -> int:
+            return await op.receive("go", int)
+
+        op = await client.start("job")
+        await until(lambda: client.engine.host.lingering)
+        store.fail("journal", times=math.inf)
+        await client.send(op.name, "other", 1)
+        await until(lambda: store.calls["journal"])
+        await asyncio.wait_for(client.drain(), 5)
+        left = row(op.name)
+        assert (left.state, left.owner, left.attempt) == ("PENDING", "", 0)

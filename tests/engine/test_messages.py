@@ -143,6 +143,26 @@ class TestSegments:
         await asyncio.wait_for(op.result(), 5)
         assert found == [1, 2]
 
+    async def test_a_read_that_fails_while_the_handler_is_suspended_does_not_run_it_again(
+        self, client, store, lro_clock
+    ):
+        """A message has come that the run does not know. What it left was dropped, and done again after its lease."""
+        runs = []
+
+        @client.handler("job", resume_points=("again",))
+        async def job(op):
+            runs.append((op.resume_point, op.claim))
+            if op.resume_point:
+                return None
+            await client.send(op.name, "go", 1)
+            store.fail("journal")
+            return op.suspend(resume_at="again", messages=("go",))
+
+        op = await client.start("job")
+        await lro_clock.advance(1)
+        await asyncio.wait_for(op.result(), 5)
+        assert runs == [("", 1), ("again", 2)]
+
     async def test_both_styles_side_by_side(self, client, lro_clock):
         """What a segment has received, the next does not receive again; a step is one over all segments."""
         found = []

@@ -474,6 +474,59 @@ async def test_closing_during_an_outage_ends(tmp_path, forever):
     await asyncio.wait_for(client.aclose(), 5)
 
 
+@pytest.mark.parametrize("drain_timeout", [0, 5], ids=["ended before the drain", "ends in the drain"])
+@pytest.mark.asyncio
+async def test_what_a_handler_has_done_is_stored_by_a_drain_whose_store_answers_again(
+    store, lro_clock, row, drain_timeout, monkeypatch
+):
+    """It had been left to its lease at the first answer that did not come: another process did it again."""
+    monkeypatch.setattr(worker, "STOP_GRACE", PATIENCE)
+    client = lro.Client(store, clock=lro_clock, drain_timeout=drain_timeout)
+    gate = asyncio.Event()
+
+    @client.handler("work")
+    async def work(op):
+        await gate.wait()
+        return wrappers_pb2.Int64Value(value=1)
+
+    async with client:
+        op = await client.start("work")
+        await until(lambda: client.engine.worker.running)
+        store.fail("apply", times=math.inf)
+        if drain_timeout:
+            draining = asyncio.create_task(client.drain())
+            await all_blocked()
+        gate.set()
+        await until(lambda: store.calls["apply"] >= 2)
+        if not drain_timeout:  # its next try is due in engine time, which stands still
+            draining = asyncio.create_task(client.drain())
+        await until(lambda: store.calls["apply"] >= 4)
+        store.fail("apply", times=0)
+        await asyncio.wait_for(draining, PATIENCE)
+        assert row(op.name).state is State.SUCCEEDED
+
+
+@pytest.mark.asyncio
+async def test_what_no_drain_could_store_is_left_to_its_lease_and_not_given_back(store, lro_clock, row, caplog):
+    """Its handler has done everything. A process that goes on at once would do it again, maybe beside the commit."""
+    client = lro.Client(store, clock=lro_clock, drain_timeout=0)
+
+    @client.handler("work")
+    async def work(op):
+        store.fail("apply", times=math.inf)
+
+    async with client:
+        op = await client.start("work")
+        await until(lambda: store.calls["apply"] >= 2)
+        await asyncio.wait_for(client.drain(), PATIENCE)
+        store.fail("apply", times=0)
+        await client.engine.batcher.settle()
+        await until(lambda: not client.engine.worker.running)
+        assert (row(op.name).state, row(op.name).owner) == (State.RUNNING, client.engine.settings.owner)
+    assert "is left to its lease" in caplog.text
+    assert "ignore their cancellation" not in caplog.text
+
+
 class SilentStore(FaultyStore):
     """Its looks end when it is closed."""
 
