@@ -144,7 +144,9 @@ def found_by_name(plan: str) -> bool:
 
 def most_read(plan: str) -> int:
     """The most rows that a part of a plan that was carried out has read, or left out."""
-    read = [int(rows) * int(loops) for rows, loops in re.findall(r"Scan.*actual.*rows=(\d+) loops=(\d+)", plan)]
+    # Since version 18, rows have decimals.
+    found = re.findall(r"Scan.*actual.*rows=([\d.]+) loops=(\d+)", plan)
+    read = [round(float(rows) * int(loops)) for rows, loops in found]
     return max(read + [int(rows) for rows in re.findall(r"Removed by .*: (\d+)", plan)], default=0)
 
 

@@ -12,6 +12,8 @@
 --   a hash of all rows there are, and a join a walk through all that have the first column in common, or through all.
 -- - Of tickets of a key, it asks for `standing = (SELECT 1)`, not for `standing = 1`: it is the same, but does not offer
 --   the partial index of all who are in line, which has them in no order of use here.
+-- - What a UNION takes from a table, it takes from a subquery with a LIMIT too: since version 17, the planner offers any
+--   index that has the order of the UNION, and reads it from end to end.
 --
 -- A line is left at its head, and what left it stays in the indexes until a vacuum. So whether anybody is in a line is
 -- asked from its end, where those stand who leave last.
@@ -236,7 +238,9 @@ WITH wanted (uid) AS (
 ), pair (queue, key) AS (
     SELECT * FROM unnest(%(queues)b::text[], %(keys)b::text[])
     UNION
-    SELECT queue, key FROM {tickets} WHERE uid = ANY(ARRAY(SELECT uid FROM wanted))
+    SELECT ticket.queue, ticket.key FROM wanted CROSS JOIN LATERAL (
+        SELECT queue, key FROM {tickets} AS t WHERE t.uid >= wanted.uid AND t.uid <= wanted.uid ORDER BY t.uid LIMIT 1
+    ) AS ticket
 ), line (queue) AS (
     SELECT DISTINCT queue FROM pair
 )
