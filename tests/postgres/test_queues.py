@@ -242,6 +242,28 @@ def test_what_expires_leaves_no_ticket(store: PostgresStore) -> None:
     assert claim(store, 1) == [1]
 
 
+def test_a_key_that_is_used_while_a_purge_forgets_it_stays(
+    store: PostgresStore, shared_url: str, database: str, broom: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    bounded(store, per_key=1)
+    create_all(store, seated(0, "used"), seated(1, "not"))
+    assert claim(store, 0, 1) == [0, 1]
+    finish(store, 0)
+    finish(store, 1)
+    left = b"SELECT key FROM operations_queue_keys ORDER BY key"
+    assert broom.execute(left).fetchall() == [("not",), ("used",)]
+    waits = b"SELECT FROM pg_stat_activity WHERE application_name = 'purges' AND wait_event_type = 'Lock'"
+    purging = PostgresStore(f"{shared_url}&application_name=purges", timeout=20)
+    with psycopg.connect(database, autocommit=True) as watch, closing(purging), ThreadPoolExecutor(1) as pool:
+        purging.open()
+        with broom.transaction():
+            broom.execute(b"UPDATE operations_queue_keys SET idle = NULL WHERE key = 'used'")
+            purged = pool.submit(purging.purge, now=NOW + 1000, limit=10)
+            block_until(lambda: bool(watch.execute(waits).fetchall()))
+        purged.result(PATIENCE)
+    assert broom.execute(left).fetchall() == [("used",)]
+
+
 def test_limits_that_an_older_release_let_be_too_large_hold_nobody_up(
     store: PostgresStore, broom: psycopg.Connection[tuple[object, ...]]
 ) -> None:

@@ -12,6 +12,8 @@
 --   a hash of all rows there are, and a join a walk through all that have the first column in common, or through all.
 -- - Of tickets of a key, it asks for `standing = (SELECT 1)`, not for `standing = 1`: it is the same, but does not offer
 --   the partial index of all who are in line, which has them in no order of use here.
+-- - What a UNION takes from a table, it takes from a subquery with a LIMIT too: since version 17, the planner offers any
+--   index that has the order of the UNION, and reads it from end to end.
 --
 -- A line is left at its head, and what left it stays in the indexes until a vacuum. So whether anybody is in a line is
 -- asked from its end, where those stand who leave last.
@@ -236,7 +238,9 @@ WITH wanted (uid) AS (
 ), pair (queue, key) AS (
     SELECT * FROM unnest(%(queues)b::text[], %(keys)b::text[])
     UNION
-    SELECT queue, key FROM {tickets} WHERE uid = ANY(ARRAY(SELECT uid FROM wanted))
+    SELECT ticket.queue, ticket.key FROM wanted CROSS JOIN LATERAL (
+        SELECT queue, key FROM {tickets} AS t WHERE t.uid >= wanted.uid AND t.uid <= wanted.uid ORDER BY t.uid LIMIT 1
+    ) AS ticket
 ), line (queue) AS (
     SELECT DISTINCT queue FROM pair
 )
@@ -273,10 +277,12 @@ FROM pair LEFT JOIN LATERAL (
 -- Behind the pairs: the first starts that a rate still counts. A count may be stored that is too large for a bigint.
 SELECT counted.queue, counted.key, s.number, s.time FROM (
     SELECT q.name, '', q.starts - least((nullif(q.bounds, '')::json #>> '{rate,0}')::numeric, 1000000000)::bigint
-    FROM line JOIN {queues} AS q ON q.name = line.queue
+    FROM line CROSS JOIN LATERAL (SELECT * FROM {queues} AS own WHERE own.name = line.queue LIMIT 1) AS q
     UNION ALL
     SELECT k.queue, k.key, k.starts - least((nullif(q.bounds, '')::json #>> '{rate_per_key,0}')::numeric, 1000000000)::bigint
-    FROM pair JOIN {queues} AS q ON q.name = pair.queue CROSS JOIN LATERAL (
+    FROM pair CROSS JOIN LATERAL (
+        SELECT * FROM {queues} AS own WHERE own.name = pair.queue LIMIT 1
+    ) AS q CROSS JOIN LATERAL (
         SELECT * FROM {queue_keys} AS own WHERE own.queue = pair.queue AND own.key = pair.key LIMIT 1
     ) AS k
 ) AS counted (queue, key, after) CROSS JOIN LATERAL (
@@ -309,16 +315,18 @@ DELETE FROM {queue_starts} WHERE ctid = ANY(ARRAY(
 ));
 
 -- :name put_queues
--- What a decision changes; what holds of a queue stays as it is.
+-- What a decision changes; what holds of a queue stays as it is. Of queues that are locked: they stay at their places.
 UPDATE {queues} AS q SET turn = new.turn, last = new.last, number = new.number, starts = new.starts, clock = new.clock,
     rests_until = new.rests_until
 FROM unnest(
     %b::text[], %b::bigint[], %b::bigint[], %b::bigint[], %b::bigint[], %b::double precision[], %b::double precision[]
-) AS new (name, turn, last, number, starts, clock, rests_until) WHERE q.name = new.name;
+) AS new (name, turn, last, number, starts, clock, rests_until) CROSS JOIN LATERAL (
+    SELECT own.ctid AS place FROM {queues} AS own WHERE own.name = new.name LIMIT 1
+) AS found WHERE q.ctid = found.place;
 
 -- :name resettle
 -- The first tickets of a key are to be READY, as many as is said, and the others to stand BEHIND.
-UPDATE {tickets} AS t SET standing = first.wanted FROM (
+WITH first AS (
     SELECT line.place, line.standing, CASE WHEN row_number() OVER (
         PARTITION BY key.queue, key.key ORDER BY line.priority, line.turn, line.number
     ) <= key.ready THEN 1 ELSE 0 END AS wanted
@@ -332,7 +340,10 @@ UPDATE {tickets} AS t SET standing = first.wanted FROM (
         WHERE b.queue = key.queue AND b.key = key.key AND b.standing = (SELECT 0)
         ORDER BY priority, turn, number LIMIT greatest(key.ready, 1))
     ) AS line
-) AS first WHERE t.ctid = first.place AND first.standing <> first.wanted;
+), ahead AS (
+    UPDATE {tickets} SET standing = 1 WHERE ctid = ANY(ARRAY(SELECT place FROM first WHERE standing = 0 AND wanted = 1))
+)
+UPDATE {tickets} SET standing = 0 WHERE ctid = ANY(ARRAY(SELECT place FROM first WHERE standing = 1 AND wanted = 0));
 
 -- :name put_keys
 -- When it wakes counts while anybody waits, and since when it is idle where nobody does.
@@ -452,7 +463,8 @@ SELECT q.name, counted.key, counted.waiting, counted.running FROM {queues} AS q 
     SELECT key, count(*) FILTER (WHERE standing < 2) AS waiting, count(*) FILTER (WHERE standing = 2) AS running FROM (
         (SELECT key, standing FROM {tickets} AS t WHERE t.queue = q.name AND t.standing = 2 ORDER BY key LIMIT %(most)b)
         UNION ALL
-        (SELECT key, standing FROM {tickets} AS t WHERE t.queue = q.name AND t.standing < 2 ORDER BY key LIMIT %(most)b)
+        (SELECT key, standing FROM {tickets} AS t WHERE t.queue = q.name AND t.standing < (SELECT 2)
+        ORDER BY key LIMIT %(most)b)
     ) AS found GROUP BY key
 ) AS counted WHERE %(names)b::text[] IS NULL OR q.name = ANY(%(names)b::text[]);
 
@@ -471,37 +483,47 @@ SELECT t.*, q.paused, q.rests_until, k.rests_until, counted.ahead, counted.seen 
         SELECT {ticket} FROM {tickets}
         WHERE uid > %(uid)b::bytea || '\x0a'::bytea AND uid < %(uid)b::bytea || '\x0b'::bytea
     ) AS own ORDER BY standing = 2, priority, turn, number LIMIT %(told)b
-) AS t LEFT JOIN {queues} AS q ON q.name = t.queue
-LEFT JOIN LATERAL (
+) AS t LEFT JOIN LATERAL (
+    SELECT paused, rests_until FROM {queues} AS own WHERE own.name = t.queue LIMIT 1
+) AS q ON true LEFT JOIN LATERAL (
     SELECT rests_until FROM {queue_keys} AS own WHERE own.queue = t.queue AND own.key = t.key LIMIT 1
 ) AS k ON true CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE (o.priority, o.turn, o.number) < (t.priority, t.turn, t.number)) AS ahead,
     count(*) AS seen FROM (
-        SELECT priority, turn, number FROM {tickets} AS w WHERE w.queue = t.queue AND w.standing < 2
+        SELECT priority, turn, number FROM {tickets} AS w WHERE w.queue = t.queue AND w.standing < (SELECT 2)
         ORDER BY key LIMIT %(most)b
     ) AS o
 ) AS counted ORDER BY t.standing = 2, t.priority, t.turn, t.number;
 
 -- :name stale
 -- Places that an older release did not give back, and those who are next, or among the first of a key whose time has
--- come, although it has ended them: it does not know of queues. Who stands further behind is first one day. There may be
--- many: here, the index of all live rows is as good as their names.
-WITH stale AS (
-    SELECT t.uid, t.queue FROM (
-        SELECT uid, queue, name FROM {tickets} WHERE standing = 2
+-- come, although it has ended them: it does not know of queues. Who stands further behind is first one day.
+-- The queues in which anybody is are found by a loose scan: one seek for each.
+WITH RECURSIVE line (queue) AS (
+    (SELECT queue FROM {tickets} ORDER BY queue LIMIT 1)
+    UNION ALL
+    SELECT following.queue FROM line CROSS JOIN LATERAL (
+        SELECT t.queue FROM {tickets} AS t WHERE t.queue > line.queue ORDER BY t.queue LIMIT 1
+    ) AS following
+), stale AS (
+    SELECT t.uid, line.queue FROM line CROSS JOIN LATERAL (
+        (SELECT uid, name FROM {tickets} AS h WHERE h.queue = line.queue AND h.standing = 2)
         UNION ALL
-        SELECT uid, queue, name FROM {tickets} WHERE standing = 1
+        (SELECT uid, name FROM {tickets} AS r WHERE r.queue = line.queue AND r.standing = 1 ORDER BY r.handler, r.priority)
         UNION ALL
-        SELECT first.uid, k.queue, first.name FROM {queue_keys} AS k CROSS JOIN LATERAL (
-            SELECT w.uid, w.name FROM {tickets} AS w WHERE w.queue = k.queue AND w.key = k.key AND w.standing = 0
-            ORDER BY w.priority, w.turn, w.number LIMIT 16
-        ) AS first WHERE k.wakes <= %(now)b
-    ) AS t WHERE NOT EXISTS (
-        SELECT FROM {table} AS o WHERE o.name = t.name AND o.outcome = 0 AND (
+        (SELECT first.uid, first.name FROM (
+            SELECT key FROM {queue_keys} AS k WHERE k.queue = line.queue AND k.wakes <= %(now)b ORDER BY k.wakes OFFSET 0
+        ) AS ripe CROSS JOIN LATERAL (
+            SELECT uid, name FROM {tickets} AS b
+            WHERE b.queue = line.queue AND b.key = ripe.key AND b.standing = (SELECT 0)
+            ORDER BY b.priority, b.turn, b.number LIMIT 16
+        ) AS first)
+    ) AS t WHERE (
+        SELECT o.outcome = 0 AND (
             t.uid = convert_to(o.uid, 'UTF8')
             OR substring(t.uid FOR octet_length(o.uid) + 1) = convert_to(o.uid, 'UTF8') || '\x0a'::bytea
-        )
-    )
+        ) FROM {table} AS o WHERE o.name >= t.name AND o.name <= t.name ORDER BY o.name LIMIT 1
+    ) IS NOT TRUE
 )
 
 -- :name stale_queues
@@ -534,35 +556,38 @@ SELECT name FROM {queues} WHERE name = ANY(%(queues)b::text[]) ORDER BY name FOR
         FOR UPDATE SKIP LOCKED
     )) RETURNING uid, queue, key
 ), touched AS (
-    SELECT came.queue, came.key, EXISTS (
-        SELECT FROM {tickets} AS t WHERE t.queue = came.queue AND t.key = came.key AND t.standing < 2
-        AND t.uid <> ALL(ARRAY(SELECT uid FROM gone))
-    ) AS waits, EXISTS (
-        SELECT FROM {tickets} AS t WHERE t.queue = came.queue AND t.key = came.key AND t.standing = 2
-        AND t.uid <> ALL(ARRAY(SELECT uid FROM gone))
-    ) AS held, greatest(q.clock, %(now)b)
+    SELECT came.queue, came.key, (
+        SELECT true FROM {tickets} AS t WHERE t.queue = came.queue AND t.key = came.key AND t.standing < (SELECT 2)
+        AND t.uid <> ALL(ARRAY(SELECT uid FROM gone)) LIMIT 1
+    ) IS NOT NULL AS waits, (
+        SELECT true FROM {tickets} AS t WHERE t.queue = came.queue AND t.key = came.key AND t.standing = (SELECT 2)
+        AND t.uid <> ALL(ARRAY(SELECT uid FROM gone)) LIMIT 1
+    ) IS NOT NULL AS held, greatest(q.clock, %(now)b)
     + coalesce((nullif(q.bounds, '')::json #>> '{rate_per_key,1}')::double precision, 0) AS later
     FROM (
         SELECT queue, key FROM gone WHERE key <> ''
         UNION
         SELECT * FROM unnest(%(of)b::text[], %(keys)b::text[]) AS given (queue, key) WHERE queue = ANY(%(queues)b::text[])
-    ) AS came JOIN {queues} AS q ON q.name = came.queue
+    ) AS came CROSS JOIN LATERAL (SELECT * FROM {queues} AS own WHERE own.name = came.queue LIMIT 1) AS q
 )
 UPDATE {queue_keys} AS k SET wakes = CASE WHEN touched.waits THEN 0 END,
     idle = CASE WHEN NOT touched.waits AND NOT touched.held THEN greatest(k.rests_until, touched.later) END
-FROM touched WHERE k.queue = touched.queue AND k.key = touched.key;
+FROM touched CROSS JOIN LATERAL (
+    SELECT own.ctid AS place FROM {queue_keys} AS own WHERE own.queue = touched.queue AND own.key = touched.key LIMIT 1
+) AS found WHERE k.ctid = found.place;
 
 -- :name forget_idle
 -- (now, limit): keys of which nothing is to be remembered, with their starts. Not of a queue about which somebody decides
--- just now; a key that was changed meanwhile is looked at once more.
+-- just now; a key that was changed meanwhile is looked at once more: not by the index, which `IS TRUE` keeps out of it, but
+-- at its place.
 WITH idle AS (
-    SELECT queue, key FROM {queue_keys} WHERE idle <= %(now)b ORDER BY idle LIMIT %(limit)b
+    SELECT ctid AS place, queue FROM {queue_keys} WHERE idle <= %(now)b ORDER BY idle LIMIT %(limit)b
 ), locked AS MATERIALIZED (
     SELECT name FROM {queues} WHERE name = ANY(ARRAY(SELECT queue FROM idle)) ORDER BY name FOR UPDATE SKIP LOCKED
 ), gone AS (
-    DELETE FROM {queue_keys} AS k USING idle, locked
-    WHERE k.queue = idle.queue AND k.key = idle.key AND k.queue = locked.name AND k.idle <= %(now)b
-    RETURNING k.queue, k.key
+    DELETE FROM {queue_keys} WHERE ctid = ANY(ARRAY(
+        SELECT place FROM idle WHERE queue = ANY(ARRAY(SELECT name FROM locked))
+    )) AND (idle <= %(now)b) IS TRUE RETURNING queue, key
 )
 DELETE FROM {queue_starts} WHERE ctid = ANY(ARRAY(
     SELECT place FROM gone CROSS JOIN LATERAL (
