@@ -56,7 +56,7 @@ coverage: $(VENV)/.dev  ## the fast lane under measurement, with a gate that onl
 	$(BIN)/python -m coverage report
 
 test-slow: $(VENV)/.dev  ## crash campaigns and what else takes minutes
-	$(BIN)/python -m pytest -m slow --timeout=900 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow --timeout=900 $(PYTEST_ARGS)
 
 test-all: test test-slow
 
