@@ -7,6 +7,7 @@ space) nothing changes but the speed. The files may be deleted at any time.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import re
@@ -33,6 +34,10 @@ _OWNER = re.compile(r"[A-Za-z0-9._-]{1,128}:\d{1,20}:[0-9a-f]{1,64}")
 """Who can be told by the name of a file."""
 _SETTLED = 0.02
 """Seconds after a change of a directory from which its time tells of the next one."""
+TURN, TURN_LOOKS = 0.05, 0.0003
+"""Seconds for which a writer waits for its turn at most, and between two looks whether it has come."""
+NO_TURNS = 1.0
+"""Seconds without turns after one that did not come: its holder stands still, say."""
 _TRIES = 3
 """How often the directory may be removed, by the last process to leave it, while this one comes."""
 
@@ -61,6 +66,10 @@ class Neighbours:
         """Dead owners that hold nothing, and whose files may still be there."""
         self._dead: frozenset[str] = frozenset()
         self._looked = 0.0
+        self._pair = False
+        """One other process lives, as far as is known."""
+        self._no_turns = 0.0
+        """Monotonic seconds until which no turn is taken."""
 
     @property
     def dead(self) -> frozenset[str]:
@@ -89,6 +98,7 @@ class Neighbours:
     def leave(self) -> None:
         """Be unknown from now on. Others do not take the owner for dead: it may run on."""
         _JOINED.discard(self)
+        self._pair = False
         bell, self._bell = self._bell, None
         if bell is not None:
             bell.close()
@@ -107,6 +117,32 @@ class Neighbours:
         bell = self._bell
         if bell is not None:
             bell.ring()
+
+    def take_turn(self) -> bool:
+        """Wait for the turn to write, where two processes write; whether this one has it, and is to give it back.
+
+        SQLite looks after 1, 2, 5, 10 ms and more whether its lock is free. Meanwhile, one process commits and commits,
+        and the other's core stands still. Of more than two, the one that goes on is what keeps the cores busy.
+        """
+        now = time.monotonic()
+        if now < self._no_turns:
+            return False
+        until = now + TURN
+        while self._pair:
+            if self._lock_folder():
+                return True
+            now = time.monotonic()
+            if now > until:
+                self._no_turns = now + NO_TURNS
+                return False
+            time.sleep(TURN_LOOKS)
+        return False
+
+    def end_turn(self) -> None:
+        """Let the other process write."""
+        with self._lock:
+            if self._folder >= 0:  # else the kernel has freed it
+                fcntl.flock(self._folder, fcntl.LOCK_UN)
 
     def look(self) -> bool:
         """See, ten times a second at most, who has died; whether anybody has since the last look."""
@@ -164,9 +200,21 @@ class Neighbours:
         self._tidy()
         self._bell = Bell(owner + _BELL, self._folder, mode=mode, heard=heard, others=self._bells)
 
+    def _lock_folder(self) -> bool:
+        with self._lock:
+            if self._folder < 0:
+                return False
+            try:
+                fcntl.flock(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:  # it is the other's; or there are no locks: SQLite's own is the one that counts
+                return False
+            return True
+
     def _bells(self) -> list[str]:
         with self._lock:
-            return [owner + _BELL for owner in self._others() if owner not in self._dead | self._buried]
+            others = [owner + _BELL for owner in self._others() if owner not in self._dead | self._buried]
+        self._pair = len(others) == 1
+        return others
 
     def _others(self) -> tuple[str, ...]:
         """The owners in the directory, without this one. Under the lock."""

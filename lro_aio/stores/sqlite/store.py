@@ -323,6 +323,7 @@ class SqliteStore(Store):
             with self._translated():
                 self._presence.check()  # write nothing more into a file that was seen to be gone
         with self._translated(), self._presence, writer.use() as connection:
+            turn = self._neighbours.take_turn()
             try:
                 # IMMEDIATE: two transactions that read first and write later would both claim a row.
                 connection.execute("BEGIN IMMEDIATE")
@@ -339,6 +340,9 @@ class SqliteStore(Store):
                     with suppress(sqlite3.Error):
                         connection.execute("ROLLBACK")
                 raise
+            finally:
+                if turn:
+                    self._neighbours.end_turn()
 
     def _opened(self) -> tuple[Exclusive, Exclusive | Pool]:
         if self._writer is None or self._readers is None:
