@@ -88,7 +88,7 @@ def _finish(axes: Any, benchmark: Benchmark, cases: Sequence[str], values: Seque
         axes.set_yscale("log")
         unit += " (logarithmic)"
     axes.set_ylabel(unit)
-    wide = max(10, LETTERS // len(cases))
+    wide = max(len("concurrency"), LETTERS // len(cases))
     axes.set_xticks(range(len(cases)), [textwrap.fill(case, wide) for case in cases], size=9 if len(cases) < 6 else 6)
     axes.set_title(f"{benchmark.title}: {'more' if benchmark.more_is_better else 'less'} is better", size=10)
     # Below the picture: inside, it would hide the figures of some chart.
