@@ -305,7 +305,7 @@ class Worker:
         """Renew the lease of a row that nobody has renewed since its claim, then run it, if it is still ours."""
         now, lease = self._clock.time(), self._settings.lease.duration
         renewed = partial(transitions.renew, holder=Holder(row.uid, row.claim), now=now, lease=lease)
-        self._rows.submit(Change(row.name, renewed), partial(self._adopted, key, handler))
+        self._rows.post(Change(row.name, renewed), partial(self._adopted, key, handler))
 
     def _adopted(self, key: str, handler: Handler, outcome: Outcome) -> None:
         if isinstance(outcome, Record) and not self.holds(outcome.uid):
