@@ -73,6 +73,8 @@ class Run:
     """When the handler was last told to stop."""
     in_handler: bool = False
     """Only then does a cancel reach the task: a commit is never torn."""
+    returned: bool = False
+    """What it leaves is known, and is being committed."""
     over: bool = False
     """Its last write was answered, or given up."""
     _ended: asyncio.Event | None = None

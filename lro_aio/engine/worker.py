@@ -103,8 +103,6 @@ class Worker:
         """By uid: the last one of each operation. The commit of one before it may be repeated still, in vain."""
         self._runs: set[Run] = set()
         """All of them."""
-        self._returned: set[Run] = set()
-        """Of those: what they leave is known, and is being committed."""
         self._cancelled_early: dict[str, Record] = {}
         self._given_up = asyncio.Event()
         """The time of a drain is up: no commit is repeated any more."""
@@ -258,7 +256,7 @@ class Worker:
         tasks = self._tasks()
         if tasks:
             await asyncio.wait(tasks, timeout=STOP_GRACE)
-        stuck = sorted(run.record.name for run in self.running.values() if run not in self._returned)
+        stuck = sorted(run.record.name for run in self.running.values() if not run.returned)
         if stuck:
             logger.error(
                 "%d handlers ignore their cancellation; their leases are released: %s",
@@ -282,8 +280,9 @@ class Worker:
         They are not given back: the commit may be on its way, and who went on at once would do the same again.
         """
         self._given_up.set()
-        for run in self._returned:
-            self._leases.let_go(run.holder)
+        for run in self._runs:
+            if run.returned:
+                self._leases.let_go(run.holder)
 
     def _tasks(self) -> list[asyncio.Task[None]]:
         return [run.task for run in self._runs if run.task is not None]
@@ -354,7 +353,6 @@ class Worker:
             if self.running.get(run.record.uid) is run:
                 del self.running[run.record.uid]
             self._runs.discard(run)
-            self._returned.discard(run)
             run.holding.retire()
             if watched is not None:
                 watched.end(after)
@@ -369,7 +367,7 @@ class Worker:
         attempt = 0
         refused = False
         moved: int | None = None
-        self._returned.add(run)
+        run.returned = True
         while True:
             try:
                 if moved is not None:

@@ -48,6 +48,12 @@ def turn(path: Path) -> Iterator[int]:
     os.close(descriptor)
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Called: whoever waits for a turn now waits for longer than a test may take."""
+    return lambda: monkeypatch.setattr(neighbours, "TURN", FOREVER)
+
+
 def take(descriptor: int) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -58,10 +64,10 @@ def write(store: SqliteStore, number: int) -> None:
 
 
 def test_one_of_two_writes_when_the_other_has_given_the_turn_back(
-    turn: int, join: Join, monkeypatch: pytest.MonkeyPatch
+    turn: int, join: Join, patient: Callable[[], None]
 ) -> None:
     store, _ = join(2)
-    monkeypatch.setattr(neighbours, "TURN", FOREVER)
+    patient()
     take(turn)
     writing = threading.Thread(target=write, args=(store, 1), daemon=True)
     writing.start()
@@ -73,37 +79,35 @@ def test_one_of_two_writes_when_the_other_has_given_the_turn_back(
 
 
 def test_one_that_stands_still_with_the_turn_holds_nobody_up(
-    turn: int, join: Join, monkeypatch: pytest.MonkeyPatch
+    turn: int, join: Join, patient: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, _ = join(2)
     monkeypatch.setattr(neighbours, "NO_TURNS", FOREVER)
+    store, _ = join(2)
     take(turn)
     write(store, 1)
-    monkeypatch.setattr(neighbours, "TURN", FOREVER)
+    patient()
     write(store, 2)  # waits for no turn any more
 
 
 @pytest.mark.parametrize("number", [1, 3, 4])
-def test_only_two_take_turns(turn: int, join: Join, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_only_two_take_turns(turn: int, join: Join, patient: Callable[[], None], number: int) -> None:
     """Of more, the one that goes on keeps the cores busy; and one has nobody to take turns with."""
     store, *_ = join(number)
-    monkeypatch.setattr(neighbours, "TURN", FOREVER)
+    patient()
     take(turn)
     write(store, 1)
 
 
-def test_the_one_that_is_left_of_two_takes_no_turns(turn: int, join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_one_that_is_left_of_two_takes_no_turns(turn: int, join: Join, patient: Callable[[], None]) -> None:
     store, other = join(2)
     other.close()
     write(store, 1)
-    monkeypatch.setattr(neighbours, "TURN", FOREVER)
+    patient()
     take(turn)
     write(store, 2)
 
 
-def test_a_turn_is_given_back_whatever_becomes_of_the_transaction(
-    turn: int, join: Join, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_turn_is_given_back_whatever_becomes_of_the_transaction(turn: int, join: Join, path: Path) -> None:
     store, _ = join(2)
     write(store, 1)
     take(turn)
