@@ -456,7 +456,9 @@ async def test_a_step_that_waits_in_a_queue_is_woken_through_the_scheduler(remot
         await op.step("call", call, op.state, queue=lro.Queue("q", running=1))
 
     client = await remote(linger=0, sweep=lro.SweepPolicy(interval=3600))
-    ops = {name: await client.start("calls", name) for name in "ab"}
+    ops = {"a": await client.start("calls", "a")}
+    await _worked_off(elsewhere, client, lro_clock, lambda: running)
+    ops["b"] = await client.start("calls", "b")
     await _worked_off(elsewhere, client, lro_clock, lambda: row(ops["b"].name).state is State.SUSPENDED)
     assert running == ["a"]
     gates["a"].set()
