@@ -28,6 +28,9 @@ MAX_BYTES = 4 * 1024 * 1024
 """Caps of one transaction (rule 16)."""
 SLOW = 0.25
 """Seconds after which a transaction counts as slow, and changes of other rows take another lane."""
+MANY = 128
+"""Rows under way from which two transactions at a time are better than a larger one: the store works on one while this
+process makes the next."""
 
 MOST_TOLD = 4096
 """Rows whose last revision is kept: more than can be on their way to the event loop."""
@@ -118,9 +121,15 @@ class Lanes:
         return berth.lane
 
     def _free(self) -> _Lane:
-        """The first lane that is neither slow nor full, so that what can be one transaction becomes one."""
+        """The first lane that is neither slow nor full, so that what can be one transaction becomes one.
+
+        Where many rows are under way: the first that is idle, or the one whose transaction is the oldest.
+        """
         now = time.monotonic()
-        for lane in self._lanes:
+        lanes = self._lanes
+        if len(self.berths) >= MANY:
+            lanes = sorted(lanes, key=lambda lane: (lane.began < now, lane.began))
+        for lane in lanes:
             if now - lane.began < SLOW and lane.queue.qsize() < MAX_ROWS:
                 return lane
         return min(self._lanes, key=lambda lane: lane.queue.qsize())

@@ -10,9 +10,12 @@ import pytest
 
 import lro_aio as lro
 from lro_aio.core import transitions
+from lro_aio.core.change import Change
 from lro_aio.core.record import Record, State
-from lro_aio.engine.lanes import MOST_TOLD, Newest
+from lro_aio.engine.lanes import MANY, MOST_TOLD, Lanes, Newest
 from lro_aio.testing import FaultyStore
+
+from ..waiting import PATIENCE, block_until
 
 
 class SlowRenewals(FaultyStore):
@@ -76,3 +79,54 @@ def test_it_keeps_no_more_than_is_on_its_way():
     for number in range(2 * MOST_TOLD):
         newest.outdated(f"operations/{number}", told())
     assert len(newest._told) == MOST_TOLD
+
+
+class Held:
+    """Transactions that last until ``go``, each as the names of its rows."""
+
+    def __init__(self):
+        self.batches = []
+        self.go = threading.Event()
+
+    def __call__(self, batch):
+        self.batches.append([change.name for change, _, _ in batch])
+        assert self.go.wait(PATIENCE)
+
+
+@pytest.fixture
+def held():
+    commit = Held()
+    lanes = Lanes(commit, lambda: None)
+    lanes.open(2, None)
+    commit.put = lambda *names: [lanes.put((Change(name, lambda row: row), None, None)) for name in names]
+    yield commit
+    commit.go.set()
+    lanes.close()()
+
+
+def test_few_rows_wait_for_one_transaction_and_share_the_next(held):
+    held.put("first")
+    block_until(lambda: held.batches)
+    held.put("a", "b", "c")
+    held.go.set()
+    block_until(lambda: len(held.batches) == 2)
+    assert held.batches == [["first"], ["a", "b", "c"]]
+
+
+def test_of_many_rows_another_transaction_begins_while_one_is_under_way(held):
+    held.put("first")
+    block_until(lambda: held.batches)
+    held.put(*map(str, range(MANY)))
+    block_until(lambda: len(held.batches) == 2)
+    assert held.batches[1][0] == str(MANY - 1), "those before it were few, and share the next one"
+
+
+def test_of_many_rows_those_for_which_no_lane_is_idle_follow_the_oldest_transaction(held):
+    held.put("first")
+    block_until(lambda: held.batches)
+    held.put(*map(str, range(MANY)))
+    block_until(lambda: len(held.batches) == 2)
+    held.put("late")
+    held.go.set()
+    block_until(lambda: len(held.batches) == 3)
+    assert held.batches[2][-1] == "late"

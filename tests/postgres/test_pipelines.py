@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 
 from lro_aio.stores.postgres import PostgresStore, connections
-from lro_aio.testing._store_rows import NOW, create_all, name_of, row
+from lro_aio.testing._store_rows import NOW, any_of, create_all, name_of, row
 
 
 @pytest.fixture
@@ -43,3 +45,43 @@ def test_nothing_is_sent_behind_the_end_of_a_transaction(url: str, sent: Callabl
         store.purge(now=NOW, limit=10)
     assert sent().count("Sync") > 4
     assert "Flush" not in sent()
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Every time that a thread has waited for a socket, and it was ready."""
+    found: list[Any] = []
+    bounded = connections._bounded
+
+    def counted(gen: Generator[Any, Any, Any], deadline: float) -> Generator[Any, Any, Any]:
+        inner = bounded(gen, deadline)
+        try:
+            wanted = next(inner)
+            while True:
+                if ready := (yield wanted):
+                    found.append(ready)
+                wanted = inner.send(ready)
+        except StopIteration as stop:
+            return stop.value
+
+    monkeypatch.setattr(connections, "_bounded", counted)
+    return found
+
+
+def test_a_transaction_waits_for_the_server_twice(url: str, waits: list[Any]) -> None:
+    """Not once more for each statement: a thread that waits gives up the interpreter, and must get it back."""
+    with closing(PostgresStore(url)) as store:
+        store.open()
+        create_all(store, row(1))  # prepares the statements
+        waits.clear()
+        create_all(store, row(2))
+    assert 2 <= len(waits) <= 3  # an answer may come in two parts
+
+
+@pytest.mark.slow
+def test_a_batch_that_no_buffer_of_a_socket_takes_is_stored(url: str) -> None:
+    large = {name_of(i): dataclasses.replace(row(i), response=any_of(b"r" * 2**21)) for i in range(16)}
+    with closing(PostgresStore(url)) as store:
+        store.open()
+        create_all(store, *large.values())
+        assert {record.name: record for record in store.read(list(large))} == large

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
+from psycopg.generators import send
 from psycopg.pq import ConnStatus, TransactionStatus
 
 from lro_aio.core.errors import StoreUnavailableError
@@ -49,20 +50,29 @@ _SETTINGS = {
 
 
 class _Pipeline(psycopg.Pipeline):
-    """Asks for no flush behind its last sync, as psycopg does.
+    """Sends what is queued at its syncs, all at once.
 
-    Behind the end of a transaction, a pooler lends a server for it, and gets no answer by which it could tell that the
-    server is free again: it stays lent until the connection's next call.
+    psycopg waits for the socket before each command, and again before each sync: a sixth of the CPU of a transaction.
+
+    Nor does it ask for a flush behind its last sync, as psycopg does. Behind the end of a transaction, a pooler lends a
+    server for it, and gets no answer by which it could tell that the server is free again: it stays lent until the
+    connection's next call.
     """
 
-    def _exit_gen(self) -> PQGen[None]:
-        try:
-            self._enqueue_sync()
-            yield from self._communicate_gen()
-        finally:
-            if self.result_queue and self.pgconn.status == ConnStatus.BAD:
-                raise psycopg.OperationalError("the connection is lost")  # to fetch would say so less clearly
-            yield from self._fetch_gen(flush=False)  # the sync has the server send all there is
+    def _communicate_gen(self) -> PQGen[None]:
+        return
+        yield
+
+    def _sync_gen(self) -> PQGen[None]:
+        self._enqueue_sync()
+        while self.command_queue:
+            self.command_queue.popleft()()
+        yield from send(self.pgconn)
+        if self.pgconn.status == ConnStatus.BAD:
+            raise psycopg.OperationalError("the connection is lost")  # to fetch would only find nothing
+        yield from self._fetch_gen(flush=False)  # the sync has the server send all there is
+
+    _exit_gen = _sync_gen
 
 
 class Link(psycopg.Connection[tuple[Any, ...]]):
