@@ -161,13 +161,15 @@ def test_no_statement_reads_the_table_from_end_to_end(store: PostgresStore, expl
     assert found_by_name(plan), plan
 
 
+@pytest.mark.parametrize("count", [1, len(NAMES)])
 @pytest.mark.parametrize("large", [(), ("state_data", "trail")])
-def test_changed_rows_are_found_by_their_names(store: PostgresStore, explain: Any, large: tuple[str, ...]) -> None:
+def test_changed_rows_are_found_by_their_names(
+    store: PostgresStore, explain: Any, large: tuple[str, ...], count: int
+) -> None:
     encoded = rows.encode(row())
     place = rows.WRITTEN.index
-    values = [[encoded[place(column)]] * len(NAMES) for column in ("name", *rows.SMALL, *large)]
-    values[0] = NAMES
-    plan = explain(store._texts.update(large), values, run=True)
+    others = tuple(encoded[place(column)] for column in (*rows.SMALL, *large))
+    plan = explain(*store._texts.update(large).of([(name, *others) for name in NAMES[:count]]), run=True)
     assert "operations_pkey" in plan, plan
     assert found_by_name(plan), plan
 

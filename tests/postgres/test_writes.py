@@ -202,3 +202,33 @@ def test_a_zero_byte_is_refused_for_good(store: PostgresStore) -> None:
     with pytest.raises(psycopg.DataError):
         store.apply([put(row(owner="a\0b"))])
     create_all(store, row())
+
+
+def make(number: int, **fields: object) -> Change:
+    """Make a row, and keep the one that is there."""
+    new = row(number, **fields)
+    return Change(new.name, lambda there: there or new, creates=True)
+
+
+def test_of_rows_that_are_to_be_made_those_that_are_there_stay(store: PostgresStore) -> None:
+    create_all(store, row(2, claim=7))
+    outcomes = store.apply([make(number, claim=number) for number in (3, 2, 1)])
+    assert [(one.name, one.claim) for one in outcomes if isinstance(one, Record)] == [
+        (name_of(3), 3), (name_of(2), 7), (name_of(1), 1),
+    ]  # fmt: skip
+    assert sorted(record.claim for record in store.read([name_of(number) for number in (1, 2, 3)])) == [1, 3, 7]
+
+
+def test_a_row_that_is_to_be_made_and_changed_in_one_batch_is_both(store: PostgresStore) -> None:
+    outcomes = store.apply([make(1), make(1), update(name_of(1), claim=7)])
+    assert [one.claim for one in outcomes if isinstance(one, Record)] == [0, 0, 7]
+    assert only(store, name_of(1)).claim == 7
+
+
+def test_a_refused_start_is_refused_alone(store: PostgresStore) -> None:
+    def refuse(there: Record | None) -> Record:
+        raise ValueError("not so")
+
+    outcomes = store.apply([make(1), Change(name_of(2), refuse, creates=True), make(3)])
+    assert [type(outcome) for outcome in outcomes] == [Record, ValueError, Record]
+    assert {record.name for record in store.read([name_of(i) for i in (1, 2, 3)])} == {name_of(1), name_of(3)}

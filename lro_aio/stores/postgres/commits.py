@@ -16,7 +16,7 @@ from lro_aio.core.step_places import StepPlaces
 from lro_aio.stores.postgres import places, rows, writes
 from lro_aio.stores.postgres.connections import Link
 from lro_aio.stores.postgres.places import PlacesReader, Wanted
-from lro_aio.stores.postgres.queries import Statements
+from lro_aio.stores.postgres.queries import Call, Statements
 
 __all__ = ["Cursor", "check_committed", "commit", "ending", "execute"]
 
@@ -50,7 +50,11 @@ class Decision:
         self._places = StepPlaces(reader)
         self.outcomes = run(changes, self._after, self._journal, self._places)
 
-    def calls(self, texts: Statements) -> tuple[list[writes.Call], bool]:
+    def rows(self) -> list[Record]:
+        """The rows as they are to be."""
+        return [row for row in self._after.values() if row is not None]
+
+    def calls(self, texts: Statements) -> tuple[list[Call], bool]:
         """What stores it, and whether it is news for others: not that a claim got no place."""
         calls = writes.statements(texts, self._before, self._after)
         calls += writes.entries(texts, [entry for _, entry in self._journal.left(self._after)])
@@ -59,7 +63,39 @@ class Decision:
 
 
 def commit(link: Link, texts: Statements, changes: Sequence[Change], notice: tuple[str, str]) -> list[Outcome]:
-    """Apply changes: what is there, then what becomes of it.
+    """Apply changes: what is there, then what becomes of it. Where all of them make rows, these first."""
+    made = _made(link, texts, changes, notice)
+    left = [change for change in changes if change.name not in made]
+    changed = iter(_changed(link, texts, left, notice) if left else ())
+    return [made.get(change.name) or next(changed) for change in changes]
+
+
+def _made(link: Link, texts: Statements, changes: Sequence[Change], notice: tuple[str, str]) -> Mapping[str, Record]:
+    """The rows that were not there and are now, in one round trip: where nothing is there, there is nothing to read.
+
+    Most starts are such. What turns out to be there is left as it is, and so are changes that need more than a row.
+    """
+    if not all(change.creates and change.guard is None and not change.appends for change in changes):
+        return {}
+    wanted = Wanted()
+    decision = Decision(changes, {}, (), PlacesReader({}, wanted))
+    new = decision.rows()
+    if wanted or [row.name for row in new] != [change.name for change in changes]:
+        return {}
+    ended: list[Cursor] = []
+    answers: list[Cursor] = []
+    try:
+        with link.pipeline():
+            link.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            answers += ending(link, texts, [writes.insertion(texts.make, map(rows.encode, new))], notice, ended)
+    except psycopg.Error as exc:
+        check_committed(ended, exc)
+    stored = {name for answer in answers for (name,) in answer}
+    return {row.name: row for row in new if row.name in stored}
+
+
+def _changed(link: Link, texts: Statements, changes: Sequence[Change], notice: tuple[str, str]) -> list[Outcome]:
+    """The outcomes of changes.
 
     Queues are locked once in a transaction, so that all of them are locked in one order. One that finds only then that
     it needs more, because a release has put an operation into another queue, begins again.
@@ -105,9 +141,9 @@ def _attempt(
 
 
 def ending(
-    link: Link, texts: Statements, calls: Sequence[writes.Call], notice: tuple[str, str] | None, ended: list[Cursor]
-) -> None:
-    """The second half of a transaction: what it writes, and its commit.
+    link: Link, texts: Statements, calls: Sequence[Call], notice: tuple[str, str] | None, ended: list[Cursor]
+) -> list[Cursor]:
+    """The second half of a transaction: what it writes, and its commit. Returns the answers to the calls.
 
     Args:
         link: In a pipeline.
@@ -116,14 +152,14 @@ def ending(
         notice: What other processes are told. None: nothing.
         ended: Takes the commit.
     """
-    for call in calls:
-        execute(link, *call)
+    answers = [execute(link, *call) for call in calls]
     link.committing = bool(calls)
     ended.append(link.execute("COMMIT"))
     if notice is not None:
         # In the same round trip, but behind the commit: transactions that notify commit one at a time, and each
         # would wait for the disk of the one before. With eight writers that costs three quarters of the rate.
         execute(link, texts["notify"], notice)
+    return answers
 
 
 def check_committed(ended: Sequence[Cursor], exc: psycopg.Error) -> None:

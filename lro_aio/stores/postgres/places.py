@@ -17,8 +17,7 @@ from lro_aio.core.queueing import KNOWN_STARTS, KeyRow, Places, QueueRow, Ticket
 from lro_aio.core.record import Record
 from lro_aio.stores._places import MOST, TICKET, queue_row, ticket_of_row
 from lro_aio.stores.postgres.connections import Link
-from lro_aio.stores.postgres.queries import Statements
-from lro_aio.stores.postgres.writes import Call, columns
+from lro_aio.stores.postgres.queries import Call, Statements, columns_of
 
 __all__ = ["FETCHED", "PlacesReader", "Wanted", "decode_ticket", "statements"]
 
@@ -163,21 +162,21 @@ def statements(texts: Statements, places: Places) -> list[Call]:
         calls.append((texts["remove_tickets"], [removed]))
     stored = [_encode_ticket(ticket) for ticket in tickets.values() if ticket is not None]
     if stored:
-        calls.append((texts.put_tickets, columns(stored)))
+        calls.append(texts.put_tickets.of(stored))
     if places.started:
-        calls.append((texts["put_starts"], columns(places.started)))
+        calls.append((texts["put_starts"], columns_of(places.started)))
         last = {(queue, key): number for queue, key, number in places.trims()}
-        calls.append((texts["trim_starts"], columns([(*pair, number) for pair, number in last.items()])))
+        calls.append((texts["trim_starts"], columns_of([(*pair, number) for pair, number in last.items()])))
     queues = [
         (row.name, row.turn, row.last, row.number, row.starts, row.clock, row.rests_until) for row in places.queues()
     ]
     if queues:
-        calls.append((texts["put_queues"], columns(queues)))
+        calls.append((texts["put_queues"], columns_of(queues)))
     resettled = places.resettled()
     if resettled:
-        given = dict(zip(("queues", "keys", "ready"), columns(resettled), strict=True))
+        given = dict(zip(("queues", "keys", "ready"), columns_of(resettled), strict=True))
         calls.append((texts["resettle"], {**given, "most": MOST}))
-        calls.append((texts["put_keys"], columns([_key_values(places, queue, key) for queue, key, _ in resettled])))
+        calls.append((texts["put_keys"], columns_of([_key_values(places, queue, key) for queue, key, _ in resettled])))
     return calls
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from lro_aio.stores import _sql
 from lro_aio.stores._places import QUEUE, TICKET
@@ -12,7 +13,10 @@ from lro_aio.stores.postgres.entries import ENTRY
 from lro_aio.stores.postgres.location import Location
 from lro_aio.stores.postgres.rows import COLUMNS, OUTLINE, PAYLOADS, SMALL, WRITTEN
 
-__all__ = ["Statements"]
+__all__ = ["Call", "Given", "Statements", "columns_of"]
+
+Call = tuple[bytes, Sequence[Any] | Mapping[str, Any]]
+"""A statement and its values."""
 
 _SIZE = " + ".join(f"octet_length({column})" for column in PAYLOADS) + " + 512"
 
@@ -40,11 +44,12 @@ class Statements:
         for head, names in _HEADS.items():
             for name in names:
                 self._texts[name] = self._texts[head] + "\n" + self._texts[name]
-        self.insert = self._array("insert", WRITTEN, schema.columns())
-        self.append = self._array("append", ENTRY, schema.columns("journal"))
+        self.insert = Given(self._texts["insert"], WRITTEN, schema.columns())
+        self.make = Given(self._texts["make"], WRITTEN, schema.columns())
+        self.append = Given(self._texts["append"], ENTRY, schema.columns("journal"))
         changes = ", ".join(f"{column} = excluded.{column}" for column in TICKET if column != "uid")
-        self._texts["put_tickets"] = self._texts["put_tickets"].replace("{changes}", changes)
-        self.put_tickets = self._array("put_tickets", TICKET, schema.columns("tickets"))
+        text = _sql.filled(self._texts["put_tickets"], {"{changes}": changes})
+        self.put_tickets = Given(text, TICKET, schema.columns("tickets"))
         self.update = functools.cache(self._update)
 
     def __getitem__(self, name: str) -> bytes:
@@ -55,20 +60,38 @@ class Statements:
         row = ", ".join(OUTLINE if outline else COLUMNS)
         return _sql.filled(self._texts[name], {"{row}": row, "{conditions}": " AND ".join(conditions)}).encode()
 
-    def _array(self, name: str, columns: Sequence[str], types: dict[str, str]) -> bytes:
-        """A statement that takes one array for each column."""
-        return self._texts[name].replace("{arrays}", _arrays(columns, types)).encode()
-
-    def _update(self, large: tuple[str, ...]) -> bytes:
-        """The statement that changes rows of which these large columns differ."""
-        columns = (*SMALL, *large)
+    def _update(self, large: tuple[str, ...]) -> Given:
+        """The statement that changes rows of which these large columns differ, behind the name and ``SMALL``."""
+        columns = ("name", *SMALL, *large)
         parts = {
-            "{changes}": ", ".join(f"{column} = new.{column}" for column in columns),
-            "{changed}": ", ".join(("name", *columns)),
-            "{arrays}": _arrays(("name", *columns), schema.columns()),
+            "{changes}": ", ".join(f"{column} = new.{column}" for column in columns[1:]),
+            "{changed}": ", ".join(columns),
         }
-        return _sql.filled(self._texts["update"], parts).encode()
+        return Given(_sql.filled(self._texts["update"], parts), columns, schema.columns())
 
 
-def _arrays(columns: Sequence[str], types: dict[str, str]) -> str:
-    return ", ".join(f"%b::{types[column]}[]" for column in columns)
+class Given:
+    """A statement that takes rows.
+
+    One row comes as it is: an array for each column costs both ends more than the row.
+
+    Args:
+        text: With ``{given}`` for the rows.
+        columns: Of a row.
+        types: Of the columns.
+    """
+
+    def __init__(self, text: str, columns: Sequence[str], types: dict[str, str]) -> None:
+        values = ", ".join(f"%b::{types[column]}" for column in columns)
+        arrays = ", ".join(f"%b::{types[column]}[]" for column in columns)
+        self._one = text.replace("{given}", f"(VALUES ({values}))").encode()
+        self._many = text.replace("{given}", f"unnest({arrays})").encode()
+
+    def of(self, rows: Sequence[tuple[Any, ...]]) -> Call:
+        """The statement and its values for some rows."""
+        return (self._one, rows[0]) if len(rows) == 1 else (self._many, columns_of(rows))
+
+
+def columns_of(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    """One array for each column of these rows, of which there are some."""
+    return [list(column) for column in zip(*rows, strict=True)]

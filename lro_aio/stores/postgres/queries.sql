@@ -1,6 +1,6 @@
 -- The statements of the store, each under its name. {table} and {journal} are the tables, {columns} is what
 -- `rows.decode` takes, {outline} the same without the payloads, {entry} the columns of an entry, in their order. Names
--- come as one array: the statement stays prepared.
+-- come as one array: the statement stays prepared. {given} are rows: of one its values, of more an array for each column.
 --
 -- Tables grow faster than they are analyzed, and the planner takes a crowd for a handful. So it is left no choice that
 -- is dear where it is wrong:
@@ -197,16 +197,20 @@ DELETE FROM {table} WHERE ctid = ANY(ARRAY(
 ));
 
 -- :name insert
-INSERT INTO {table} ({written}) SELECT * FROM unnest({arrays});
+INSERT INTO {table} ({written}) SELECT * FROM {given} AS given;
+
+-- :name make
+-- Those of them that are not there.
+INSERT INTO {table} ({written}) SELECT * FROM {given} AS given ON CONFLICT (name) DO NOTHING RETURNING name;
 
 -- :name update
 -- {changes} of {changed} columns: what never changes in the life of a row is not among them. Of rows that are locked.
-UPDATE {table} AS operation SET {changes} FROM unnest({arrays}) AS new ({changed}) CROSS JOIN LATERAL (
+UPDATE {table} AS operation SET {changes} FROM {given} AS new ({changed}) CROSS JOIN LATERAL (
     SELECT o.ctid AS place FROM {table} AS o WHERE o.name >= new.name AND o.name <= new.name ORDER BY o.name LIMIT 1
 ) AS found WHERE operation.ctid = found.place;
 
 -- :name append
-INSERT INTO {journal} ({entry}) SELECT * FROM unnest({arrays});
+INSERT INTO {journal} ({entry}) SELECT * FROM {given} AS given;
 
 -- :name journal
 SELECT operation.name, {entries} FROM unnest(%(names)b::text[]) AS given (one) CROSS JOIN LATERAL (
@@ -299,7 +303,7 @@ SELECT {ticket} FROM {tickets} WHERE uid = ANY(ARRAY(SELECT uid FROM wanted));
 DELETE FROM {tickets} WHERE uid = ANY(%b::bytea[]);
 
 -- :name put_tickets
-INSERT INTO {tickets} ({ticket}) SELECT * FROM unnest({arrays}) ON CONFLICT (uid) DO UPDATE SET {changes};
+INSERT INTO {tickets} ({ticket}) SELECT * FROM {given} AS given ON CONFLICT (uid) DO UPDATE SET {changes};
 
 -- :name put_starts
 INSERT INTO {queue_starts} (queue, key, number, time)

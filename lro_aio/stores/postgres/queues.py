@@ -31,8 +31,7 @@ from lro_aio.stores.postgres import rows
 from lro_aio.stores.postgres.commits import Cursor, check_committed, ending, execute
 from lro_aio.stores.postgres.connections import Link
 from lro_aio.stores.postgres.places import decode_ticket
-from lro_aio.stores.postgres.queries import Statements
-from lro_aio.stores.postgres.writes import Call
+from lro_aio.stores.postgres.queries import Call, Statements
 
 __all__ = [
     "LINE",

@@ -178,6 +178,8 @@ class PostgresStore(Store):
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
         """Apply changes in one transaction of two round trips, or of three where they touch queues.
 
+        Where all of them make rows, and may do so whatever else there is, one round trip makes those that are new.
+
         Rows are locked in the order of their names, and after them queues in the order of theirs. Where another process
         made one of the rows first, or the server gave the transaction up, it is repeated until the timeout.
 

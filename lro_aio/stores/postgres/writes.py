@@ -1,7 +1,8 @@
-"""The rows of a batch in a handful of statements, however many there are: one array for each column."""
+"""The rows of a batch in a handful of statements, however many there are."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,12 +11,9 @@ from lro_aio.core.journal import Entry
 from lro_aio.core.record import Record
 from lro_aio.stores.postgres import rows
 from lro_aio.stores.postgres.entries import encode_entry
-from lro_aio.stores.postgres.queries import Statements
+from lro_aio.stores.postgres.queries import Call, Given, Statements, columns_of
 
-__all__ = ["Call", "appended", "columns", "entries", "statements"]
-
-Call = tuple[bytes, Sequence[Any] | Mapping[str, Any]]
-"""A statement and its values."""
+__all__ = ["appended", "entries", "insertion", "statements"]
 
 _PLACE = {column: index for index, column in enumerate(rows.WRITTEN)}
 
@@ -46,18 +44,21 @@ def statements(texts: Statements, before: Mapping[str, Record], after: Mapping[s
             changed.setdefault(rows.differing(old, new), []).append(rows.encode(new))
     calls: list[Call] = [(texts["remove"], [removed])] if removed else []
     for large, values in changed.items():
-        written = columns(values)
-        chosen = [written[_PLACE[column]] for column in ("name", *rows.SMALL, *large)]
-        calls.append((texts.update(large), chosen))
+        chosen = operator.itemgetter(*(_PLACE[column] for column in ("name", *rows.SMALL, *large)))
+        calls.append(texts.update(large).of([chosen(written) for written in values]))
     if made:
-        made.sort()  # by the name: two processes that make the same rows do not wait for each other
-        calls.append((texts.insert, columns(made)))
+        calls.append(insertion(texts.insert, made))
     return calls
+
+
+def insertion(statement: Given, made: Iterable[tuple[Any, ...]]) -> Call:
+    """What stores new rows."""
+    return statement.of(sorted(made))  # by the name: two processes that make the same rows do not wait for each other
 
 
 def entries(texts: Statements, appended: Sequence[Entry]) -> list[Call]:
     """What stores entries that are not there yet."""
-    return [(texts.append, columns([encode_entry(entry) for entry in appended]))] if appended else []
+    return [texts.append.of([encode_entry(entry) for entry in appended])] if appended else []
 
 
 def appended(texts: Statements, changes: Iterable[Change]) -> list[Call]:
@@ -65,10 +66,5 @@ def appended(texts: Statements, changes: Iterable[Change]) -> list[Call]:
     wanted = [(change.name, str(entry.kind), entry.key.encode()) for change in changes for entry in change.appends]
     if not wanted:
         return []
-    names, kinds, keys = columns(wanted)
+    names, kinds, keys = columns_of(wanted)
     return [(texts["appended"], {"names": names, "kinds": kinds, "keys": keys})]
-
-
-def columns(values: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    """One array for each column of these rows, of which there are some."""
-    return [list(column) for column in zip(*values, strict=True)]
