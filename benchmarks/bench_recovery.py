@@ -26,7 +26,7 @@ Restate's server knows that its connections are gone. The floor updates the rows
 
 def sides(plan: Plan) -> list[Side]:
     lease = plan.pick(LEASE, QUICK_LEASE)
-    found = [side for side in peers(plan) if side.name not in ("dbos-wal", "dbos-pg")]
+    found = [side for side in peers(plan) if side.name != "dbos-wal"]
     everybody = [
         ours("lro_recovers", "--lease", str(lease)),
         ours_on_postgresql(plan, "lro_recovers", "--lease", str(lease)),

@@ -13,11 +13,11 @@ client polls the database there, and Restate's caller waits for the answer of th
 google-api-core's `AsyncOperation.result()` with its defaults against the same server. Pollers wait for operations
 that live for 1 to 3 s, at random. The floor is a bare commit and a future across two threads."""
 
-NOTICED = frozenset({"lro", "lro-pg", "floor", "dbos"})
+NOTICED = frozenset({"lro", "lro-pg", "floor", "dbos", "dbos-pg"})
 
 
 def sides(plan: Plan) -> list[Side]:
-    found = [side for side in peers(plan) if side.name not in ("dbos-wal", "dbos-pg")]
+    found = [side for side in peers(plan) if side.name != "dbos-wal"]
     return [ours("lro_waits"), ours_on_postgresql(plan, "lro_waits"), floor(), *found, api_core(plan)]
 
 
@@ -29,7 +29,7 @@ def cases(plan: Plan) -> list[Case]:
         Case(
             title="another process",
             order={"do": "other_process", "count": count},
-            sides=frozenset({"lro", "lro-pg", "dbos", "restate"}),
+            sides=frozenset({"lro", "lro-pg", "dbos", "dbos-pg", "restate"}),
         ),
         Case(title="WaitOperation", order={"do": "wait_operation", "count": count}, sides=frozenset({"lro"})),
         Case(
