@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 import lro_aio as lro
-from lro_aio.core.change import Change
+from lro_aio.core.change import Change, Outcome
 from lro_aio.core.queues import Bounds
 from lro_aio.core.record import Record, Seat, State
 from lro_aio.core.step_places import Take
@@ -95,7 +95,7 @@ def test_steps_that_wait_cost_the_next_run_no_further_round_trip(shared_url: str
         assert trips[1:] == [3, 3, 3]
 
 
-def test_what_only_a_place_lets_a_batch_ask_for_is_found_too(store: PostgresStore) -> None:
+def claim_with_a_step(store: PostgresStore) -> tuple[list[Outcome], Take]:
     """The decision that knows of no queue refuses the claim, and so never comes to the step behind it."""
     for queue in ("a", "z"):
         store.change_queue(queue, lambda terms: terms.declare("p", Bounds(running=1), NOW))
@@ -107,10 +107,23 @@ def test_what_only_a_place_lets_a_batch_ask_for_is_found_too(store: PostgresStor
         return record.evolve(seat=Seat(queue="z", steps=True))
 
     wanted = Take(step="s", queue="a", key="", moment=NOW)
-    outcomes = store.apply([claiming(0), Change(name_of(0), wants, takes=wanted)])
+    return store.apply([claiming(0), Change(name_of(0), wants, takes=wanted)]), wanted
+
+
+def test_what_only_a_place_lets_a_batch_ask_for_is_found_too(store: PostgresStore) -> None:
+    outcomes, wanted = claim_with_a_step(store)
     assert [outcome.state for outcome in outcomes if isinstance(outcome, Record)] == [State.RUNNING] * 2
     assert wanted.granted
     assert {queue.name: queue.running for queue in store.queues(now=NOW)} == {"a": 1, "z": 1}
+
+
+def test_a_transaction_that_begins_again_leaves_its_connection_in_order(store: PostgresStore) -> None:
+    """A ROLLBACK has psycopg forget what is prepared: nothing that it has prepared since may be forgotten with it."""
+    claim_with_a_step(store)
+    (link,) = store._pools[0]._idle
+    for number in range(2, 5):
+        create_all(store, row(number))
+    assert list(store._pools[0]._idle) == [link]
 
 
 @pytest.mark.slow

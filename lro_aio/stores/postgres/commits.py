@@ -130,7 +130,8 @@ def _attempt(
                 reader.fetch(link, pipeline, texts)
                 decision = Decision(changes, before, stored, reader)
                 if reader.misses:
-                    link.execute("ROLLBACK")
+                    # Not as a statement: psycopg would clear what is prepared behind the first one of what comes next.
+                    link.rollback()
                     return None
             outcomes = decision.outcomes
             calls, told = decision.calls(texts)
