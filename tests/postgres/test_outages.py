@@ -71,6 +71,11 @@ def step() -> Change:
     return Change(name_of(1), lambda record: dataclasses.replace(record, claim=record.claim + 1))
 
 
+def counts(new: Record) -> Change:
+    """Makes a row, or counts how often it has met it."""
+    return Change(new.name, lambda there: there.evolve(claim=there.claim + 1) if there else new, creates=True)
+
+
 def writes(store: PostgresStore) -> Callable[[bytes], bool]:
     """Whether a packet is the second half of a transaction: only that has the notice in it."""
     own = store._notice[1].encode()
@@ -133,6 +138,31 @@ def test_connections_that_died_while_they_were_idle_are_replaced_without_an_erro
     (outcome,) = behind.apply([step()])
     assert isinstance(outcome, Record)
     assert outcome.claim == 1
+    proxy.reset()
+    create_all(behind, row(2))
+
+
+def test_a_start_whose_answer_is_lost_is_found_and_not_made_again(behind: PostgresStore, proxy: Proxy) -> None:
+    """It is sent all at once, so one whose connection was dead before looks the same from here."""
+    own, left = writes(behind), [True]
+    proxy.resets = lambda data: own(data) and bool(left) and left.pop()
+    new = row(2, initial_data=b"\0", expire_time=1 / 3, seat=None)
+    outcomes = behind.apply([counts(new)])
+    assert not left
+    assert outcomes == [new]
+    assert only(behind, new.name) == new
+
+
+def test_what_a_batch_has_made_is_told_of_although_the_rest_of_it_waits_in_vain(store: PostgresStore, url: str) -> None:
+    with psycopg.connect(url.partition("?")[0]) as other:
+        schema = url.partition("schema=")[2]
+        other.execute(f'SELECT FROM "{schema}".operations WHERE name = %s FOR UPDATE'.encode(), [name_of(1)])
+        with hastened(store):
+            outcomes = store.apply([counts(row(1)), counts(row(2))])
+        other.rollback()
+    assert isinstance(outcomes[0], lro.StoreUnavailableError)
+    assert outcomes[1] == row(2) == only(store, name_of(2))
+    assert only(store, name_of(1)).claim == 0
 
 
 @pytest.mark.slow

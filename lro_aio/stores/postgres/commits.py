@@ -18,7 +18,7 @@ from lro_aio.stores.postgres.connections import Link
 from lro_aio.stores.postgres.places import PlacesReader, Wanted
 from lro_aio.stores.postgres.queries import Call, Statements
 
-__all__ = ["Cursor", "check_committed", "commit", "ending", "execute"]
+__all__ = ["Commit", "Cursor", "check_committed", "ending", "execute"]
 
 logger = logging.getLogger("lro_aio")
 
@@ -62,36 +62,74 @@ class Decision:
         return calls + places.statements(texts, self._places), told
 
 
-def commit(link: Link, texts: Statements, changes: Sequence[Change], notice: tuple[str, str]) -> list[Outcome]:
-    """Apply changes: what is there, then what becomes of it. Where all of them make rows, these first."""
-    made = _made(link, texts, changes, notice)
-    left = [change for change in changes if change.name not in made]
-    changed = iter(_changed(link, texts, left, notice) if left else ())
-    return [made.get(change.name) or next(changed) for change in changes]
+class Commit:
+    """Applies changes, on as many connections as it takes. What one of them has made, no other makes again.
 
+    Where all of them make rows, these come first, in a transaction of their own.
 
-def _made(link: Link, texts: Statements, changes: Sequence[Change], notice: tuple[str, str]) -> Mapping[str, Record]:
-    """The rows that were not there and are now, in one round trip: where nothing is there, there is nothing to read.
-
-    Most starts are such. What turns out to be there is left as it is, and so are changes that need more than a row.
+    Args:
+        texts: For the tables.
+        changes: What to apply.
+        notice: What other processes are told.
     """
+
+    def __init__(self, texts: Statements, changes: Sequence[Change], notice: tuple[str, str]) -> None:
+        self._texts = texts
+        self._changes = changes
+        self._notice = notice
+        self._new = _new(changes)
+        self._doubtful = False
+        """Whether a try has not learned what it has made."""
+        self.made: dict[str, Record] = {}
+        """The rows that are committed, whatever becomes of the rest."""
+
+    def __call__(self, link: Link) -> list[Outcome]:
+        """The outcomes.
+
+        Raises:
+            psycopg.Error: Nothing but ``made`` is committed, or nobody knows.
+        """
+        if len(self.made) < len(self._new):
+            self._make(link)
+        left = [change for change in self._changes if change.name not in self.made]
+        changed = iter(_changed(link, self._texts, left, self._notice) if left else ())
+        return [self.made.get(change.name) or next(changed) for change in self._changes]
+
+    def _make(self, link: Link) -> None:
+        """Make the rows that are not there, in one round trip: where nothing is there, there is nothing to read.
+
+        Most starts are such. What turns out to be there is left as it is.
+        """
+        new = [row for row in self._new if row.name not in self.made]
+        doubtful, self._doubtful = self._doubtful, True
+        ended: list[Cursor] = []
+        answers: list[Cursor] = []
+        try:
+            with link.pipeline():
+                link.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+                call = writes.insertion(self._texts.make, map(rows.encode, new))
+                answers += ending(link, self._texts, [call], self._notice, ended)
+                # All of it is sent at once: most likely, a connection that breaks was dead before, and what was made
+                # in spite of that is found.
+                link.committing = False
+        except psycopg.Error as exc:
+            check_committed(ended, exc)
+        stored = {name for answer in answers for (name,) in answer}
+        self.made |= {row.name: row for row in new if row.name in stored}
+        if doubtful and len(stored) < len(new):
+            there = execute(link, self._texts["read"], {"names": [row.name for row in new]})
+            found = {row.name: row for row in map(rows.decode, there)}
+            self.made |= {row.name: row for row in new if found.get(row.name) == row}
+        self._doubtful = False
+
+
+def _new(changes: Sequence[Change]) -> list[Record]:
+    """The rows that changes make where nothing is there. None where one of them does, or may do, anything else."""
     if not all(change.creates and change.guard is None and not change.appends for change in changes):
-        return {}
+        return []
     wanted = Wanted()
-    decision = Decision(changes, {}, (), PlacesReader({}, wanted))
-    new = decision.rows()
-    if wanted or [row.name for row in new] != [change.name for change in changes]:
-        return {}
-    ended: list[Cursor] = []
-    answers: list[Cursor] = []
-    try:
-        with link.pipeline():
-            link.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-            answers += ending(link, texts, [writes.insertion(texts.make, map(rows.encode, new))], notice, ended)
-    except psycopg.Error as exc:
-        check_committed(ended, exc)
-    stored = {name for answer in answers for (name,) in answer}
-    return {row.name: row for row in new if row.name in stored}
+    new = Decision(changes, {}, (), PlacesReader({}, wanted)).rows()
+    return [] if wanted or [row.name for row in new] != [change.name for change in changes] else new
 
 
 def _changed(link: Link, texts: Statements, changes: Sequence[Change], notice: tuple[str, str]) -> list[Outcome]:

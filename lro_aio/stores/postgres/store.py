@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from lro_aio.core.change import Change, Outcome
+from lro_aio.core.errors import StoreUnavailableError
 from lro_aio.core.journal import Entry, by_name
 from lro_aio.core.policies import Duration
 from lro_aio.core.queues import InLine, QueueStatus, QueueTerms
@@ -19,7 +20,7 @@ from lro_aio.core.record import Record
 from lro_aio.core.stats import Stats
 from lro_aio.ports import ListQuery, Look, Route, StatsQuery, Store
 from lro_aio.stores.postgres import lists, queues, rows, schema, stats
-from lro_aio.stores.postgres.commits import commit, execute
+from lro_aio.stores.postgres.commits import Commit, execute
 from lro_aio.stores.postgres.connections import Connector, Link, Pool
 from lro_aio.stores.postgres.entries import decode_entry
 from lro_aio.stores.postgres.errors import Kind, kind_of, translate
@@ -178,7 +179,8 @@ class PostgresStore(Store):
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
         """Apply changes in one transaction of two round trips, or of three where they touch queues.
 
-        Where all of them make rows, and may do so whatever else there is, one round trip makes those that are new.
+        Where all of them make rows, and may do so whatever else there is, one round trip makes those that are new. If
+        others are left and fail then, the error is their outcome.
 
         Rows are locked in the order of their names, and after them queues in the order of theirs. Where another process
         made one of the rows first, or the server gave the transaction up, it is repeated until the timeout.
@@ -189,7 +191,13 @@ class PostgresStore(Store):
         """
         if not changes:
             return []
-        return self._repeated(0, lambda link: commit(link, self._texts, changes, self._notice))
+        commit = Commit(self._texts, changes, self._notice)
+        try:
+            return self._repeated(0, commit)
+        except (StoreUnavailableError, psycopg.Error) as exc:
+            if not commit.made:
+                raise
+            return [commit.made.get(change.name, exc) for change in changes]
 
     def journal(self, names: Sequence[str], kinds: Collection[str] | None = None) -> dict[str, list[Entry]]:
         """The journals of these rows, in one statement."""
