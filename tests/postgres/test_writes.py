@@ -20,6 +20,7 @@ from lro_aio.stores.postgres import PostgresStore
 from lro_aio.stores.postgres.errors import KINDS
 from lro_aio.testing._store_rows import create_all, name_of, only, put, row, update
 
+from ..waiting import block_until
 from .proxy import Proxy
 
 
@@ -237,6 +238,18 @@ def test_what_a_batch_has_made_is_not_met_again_where_the_rest_of_it_is_repeated
     outcomes = store.apply([count(1), count(2), count(3)])
     assert [one.claim for one in outcomes if isinstance(one, Record)] == [0, 1, 0]
     assert [only(store, name_of(number)).claim for number in (1, 2, 3)] == [0, 1, 0]
+
+
+def test_new_rows_do_not_wait_for_one_that_is_being_removed(
+    store: PostgresStore, sql: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    """Whoever removes it may go on to make one of them: each would wait for the other."""
+    create_all(store, row(2))
+    with ThreadPoolExecutor(1) as pool, sql.transaction(force_rollback=True):
+        sql.execute("DELETE FROM operations WHERE name = %s", [name_of(2)])
+        outcomes = pool.submit(store.apply, [make(1, claim=1), make(2, claim=2)])
+        block_until(lambda: store.read([name_of(1)]))
+    assert [one.claim for one in outcomes.result(20) if isinstance(one, Record)] == [1, 0]
 
 
 def test_a_refused_start_is_refused_alone(store: PostgresStore) -> None:

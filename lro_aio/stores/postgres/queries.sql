@@ -200,8 +200,11 @@ DELETE FROM {table} WHERE ctid = ANY(ARRAY(
 INSERT INTO {table} ({written}) SELECT * FROM {given} AS given;
 
 -- :name make
--- Those of them that are not there.
-INSERT INTO {table} ({written}) SELECT * FROM {given} AS given ON CONFLICT (name) DO NOTHING RETURNING name;
+-- Those of them that are not there. One that somebody is removing is there: to wait for its end, with new rows that
+-- others may wait for, could be a deadlock.
+INSERT INTO {table} ({written}) SELECT * FROM {given} AS given ({written}) WHERE (
+    SELECT true FROM {table} AS o WHERE o.name >= given.name AND o.name <= given.name ORDER BY o.name LIMIT 1
+) IS NULL ON CONFLICT (name) DO NOTHING RETURNING name;
 
 -- :name update
 -- {changes} of {changed} columns: what never changes in the life of a row is not among them. Of rows that are locked.
