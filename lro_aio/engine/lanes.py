@@ -29,7 +29,7 @@ MAX_BYTES = 4 * 1024 * 1024
 SLOW = 0.25
 """Seconds after which a transaction counts as slow, and changes of other rows take another lane."""
 MANY = 128
-"""Rows under way from which two transactions at a time are better than a larger one: the store works on one while this
+"""Rows under way from which one more transaction is better than a larger one: the store works on it while this
 process makes the next."""
 
 MOST_TOLD = 4096

@@ -29,6 +29,7 @@ __all__ = [
     "only",
     "other_values",
     "put",
+    "put_or_count",
     "remove",
     "row",
     "state_for",
@@ -75,6 +76,11 @@ def ended(number: int | str, **fields: Any) -> Record:
 def put(record: Record) -> Change:
     """Write the row, whether or not one exists."""
     return Change(record.name, lambda _: record, creates=True)
+
+
+def put_or_count(record: Record) -> Change:
+    """Write the row, or count in its claim that there is one."""
+    return Change(record.name, lambda there: there.evolve(claim=there.claim + 1) if there else record, creates=True)
 
 
 def remove(name: str) -> Change:

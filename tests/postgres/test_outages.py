@@ -17,7 +17,7 @@ from lro_aio.core.change import Change
 from lro_aio.core.record import Record
 from lro_aio.ports import ListQuery
 from lro_aio.stores.postgres import PostgresStore
-from lro_aio.testing._store_rows import create_all, name_of, only, row, update
+from lro_aio.testing._store_rows import create_all, name_of, only, put_or_count, row, update
 
 from ..waiting import block_until
 from .proxy import Proxy
@@ -69,11 +69,6 @@ def hastened(store: PostgresStore) -> Iterator[None]:
 def step() -> Change:
     """A change that counts how often it was carried out."""
     return Change(name_of(1), lambda record: dataclasses.replace(record, claim=record.claim + 1))
-
-
-def counts(new: Record) -> Change:
-    """Makes a row, or counts how often it has met it."""
-    return Change(new.name, lambda there: there.evolve(claim=there.claim + 1) if there else new, creates=True)
 
 
 def writes(store: PostgresStore) -> Callable[[bytes], bool]:
@@ -147,7 +142,7 @@ def test_a_start_whose_answer_is_lost_is_found_and_not_made_again(behind: Postgr
     own, left = writes(behind), [True]
     proxy.resets = lambda data: own(data) and bool(left) and left.pop()
     new = row(2, initial_data=b"\0", expire_time=1 / 3, seat=None)
-    outcomes = behind.apply([counts(new)])
+    outcomes = behind.apply([put_or_count(new)])
     assert not left
     assert outcomes == [new]
     assert only(behind, new.name) == new
@@ -158,7 +153,7 @@ def test_what_a_batch_has_made_is_told_of_although_the_rest_of_it_waits_in_vain(
         schema = url.partition("schema=")[2]
         other.execute(f'SELECT FROM "{schema}".operations WHERE name = %s FOR UPDATE'.encode(), [name_of(1)])
         with hastened(store):
-            outcomes = store.apply([counts(row(1)), counts(row(2))])
+            outcomes = store.apply([put_or_count(row(1)), put_or_count(row(2))])
         other.rollback()
     assert isinstance(outcomes[0], lro.StoreUnavailableError)
     assert outcomes[1] == row(2) == only(store, name_of(2))

@@ -18,7 +18,7 @@ from lro_aio.core.record import Record
 from lro_aio.ports import ListQuery
 from lro_aio.stores.postgres import PostgresStore
 from lro_aio.stores.postgres.errors import KINDS
-from lro_aio.testing._store_rows import create_all, name_of, only, put, row, update
+from lro_aio.testing._store_rows import create_all, name_of, only, put, put_or_count, row, update
 
 from ..waiting import block_until
 from .proxy import Proxy
@@ -229,13 +229,9 @@ def test_a_row_that_is_to_be_made_and_changed_in_one_batch_is_both(store: Postgr
 def test_what_a_batch_has_made_is_not_met_again_where_the_rest_of_it_is_repeated(
     store: PostgresStore, sql: psycopg.Connection[tuple[object, ...]]
 ) -> None:
-    def count(number: int) -> Change:
-        new = row(number)
-        return Change(new.name, lambda there: there.evolve(claim=there.claim + 1) if there else new, creates=True)
-
     create_all(store, row(2))
     fail_first(sql, "40001", 2)
-    outcomes = store.apply([count(1), count(2), count(3)])
+    outcomes = store.apply([put_or_count(row(number)) for number in (1, 2, 3)])
     assert [one.claim for one in outcomes if isinstance(one, Record)] == [0, 1, 0]
     assert [only(store, name_of(number)).claim for number in (1, 2, 3)] == [0, 1, 0]
 
