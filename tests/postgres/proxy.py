@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from typing import Self
 from urllib.parse import urlsplit
@@ -29,8 +30,15 @@ class Proxy:
         """Called with what a client sends. True: it is passed on, and its answers, and all that follow, are not."""
         self.resets: Callable[[bytes], bool] = lambda _: False
         """The same. True: the connection is reset once the server has what was sent."""
+        self.holds: Callable[[bytes], bool] = lambda _: False
+        """The same. True: the connection breaks, and what was sent comes to the server only when it is ``let_through``.
+        """
+        self.let_through = threading.Event()
         self.turns = 0
         """How often a client has said something after an answer: round trips, however many packets each has."""
+        self.delay = 0.0
+        """Seconds that an answer takes. Give it some where ``turns`` count: what a client sends in several packets is
+        then one turn, however fast the server is."""
         self._answered = True
         self._sockets: set[socket.socket] = set()
         self._closed = False
@@ -44,6 +52,7 @@ class Proxy:
     def __exit__(self, *_: object) -> None:
         self._closed = True
         self.open.set()
+        self.let_through.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.reset()
@@ -74,10 +83,16 @@ class Proxy:
         try:
             while data := source.recv(65536):
                 self.open.wait()
+                if not requests and self.delay:
+                    time.sleep(self.delay)
                 self.turns += requests and self._answered
                 self._answered = not requests
                 if requests and self.swallows(data):
                     mute.set()
+                if requests and self.holds(data):
+                    mute.set()
+                    _reset(source)
+                    self.let_through.wait()
                 broken = requests and self.resets(data)
                 if broken:
                     mute.set()

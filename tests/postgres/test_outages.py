@@ -149,11 +149,12 @@ def test_a_start_whose_answer_is_lost_is_found_and_not_made_again(behind: Postgr
 
 
 def test_what_a_batch_has_made_is_told_of_although_the_rest_of_it_waits_in_vain(store: PostgresStore, url: str) -> None:
-    with psycopg.connect(url.partition("?")[0]) as other:
+    with psycopg.connect(url.partition("?")[0]) as other, closing(PostgresStore(url)) as another:
+        another.open()  # it does not know that the row is there
         schema = url.partition("schema=")[2]
         other.execute(f'SELECT FROM "{schema}".operations WHERE name = %s FOR UPDATE'.encode(), [name_of(1)])
-        with hastened(store):
-            outcomes = store.apply([put_or_count(row(1)), put_or_count(row(2))])
+        with hastened(another):
+            outcomes = another.apply([put_or_count(row(1)), put_or_count(row(2))])
         other.rollback()
     assert isinstance(outcomes[0], lro.StoreUnavailableError)
     assert outcomes[1] == row(2) == only(store, name_of(2))

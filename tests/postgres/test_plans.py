@@ -169,9 +169,15 @@ def test_changed_rows_are_found_by_their_names(
     encoded = rows.encode(row())
     place = rows.WRITTEN.index
     others = tuple(encoded[place(column)] for column in (*rows.SMALL, *large))
-    plan = explain(*store._texts.update(large).of([(name, *others) for name in NAMES[:count]]), run=True)
-    assert "operations_pkey" in plan, plan
-    assert found_by_name(plan), plan
+    known = [(name, *others) for name in NAMES[:count]]
+    for call in (
+        store._texts.update(large).of(known),
+        store._texts.change(large).of([(*values, "123") for values in known]),
+        store._texts.follow.of([(name, "uid", "STEP", b"a", 1, 0.0, "", b"") for name in NAMES[:count]]),
+    ):
+        plan = explain(*call, run=True)
+        assert "operations_pkey" in plan, plan
+        assert found_by_name(plan), plan
 
 
 def test_what_is_due_is_found_in_the_index_of_what_is_due(store: PostgresStore, explain: Any) -> None:

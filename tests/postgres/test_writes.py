@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -117,21 +119,31 @@ def test_every_class_of_errors_that_psycopg_knows_has_been_thought_of() -> None:
 
 
 def test_a_call_is_as_few_round_trips_as_can_be(url: str) -> None:
-    """Two for a batch of changes, whatever is in it; one for anything that reads."""
-    with Proxy(url) as proxy, closing(PostgresStore(proxy.url)) as store:
+    """Two for a batch of changes, whatever is in it; one where their rows are known, and for anything that reads."""
+    with Proxy(url) as proxy, closing(PostgresStore(proxy.url)) as store, closing(PostgresStore(url)) as other:
         store.open()
+        other.open()
         store._notices.close()  # its heartbeat would count
+        proxy.delay = 0.05
         create_all(store, *(row(i) for i in range(8)))
+        keys = map(str, itertools.count())
 
         def mixed() -> None:
-            entry = Entry(kind="STEP", key="a", time=0.0)
+            entry = Entry(kind="STEP", key=next(keys), time=0.0)
             changes = [update(name_of(i), claim=i) for i in range(4)]
-            changes += [put(row(100)), Change(name_of(7), lambda _: None), put(row(7))]
+            changes += [put(row(uuid.uuid4().hex)), Change(name_of(7), lambda _: None), put(row(7, state_data=b"x"))]
             changes.append(Change(name_of(5), lambda record: record.evolve(claim=9), appends=(entry,)))
-            store.apply(changes)
+            assert all(outcome is None or isinstance(outcome, Record) for outcome in store.apply(changes))
+
+        def met() -> None:
+            """Another process has changed one of the rows."""
+            other.apply([update(name_of(3), claim=99)])
+            mixed()
 
         calls = {
-            mixed: 2,
+            mixed: 1,
+            met: 3,
+            lambda: store.apply([update(name_of(1), claim=1), update("operations/none", claim=1)]): 2,
             lambda: store.read([name_of(1), name_of(2)]): 1,
             lambda: store.look(now=1e12, routes=[("job", ""), ("x", None)], limit=9, owner="", overdue=0.0): 1,
             lambda: store.journal([name_of(5)]): 1,
@@ -237,10 +249,12 @@ def test_what_a_batch_has_made_is_not_met_again_where_the_rest_of_it_is_repeated
 
 
 def test_new_rows_do_not_wait_for_one_that_is_being_removed(
-    store: PostgresStore, sql: psycopg.Connection[tuple[object, ...]]
+    store: PostgresStore, url: str, sql: psycopg.Connection[tuple[object, ...]]
 ) -> None:
     """Whoever removes it may go on to make one of them: each would wait for the other."""
-    create_all(store, row(2))
+    with closing(PostgresStore(url)) as other:
+        other.open()
+        create_all(other, row(2))
     with ThreadPoolExecutor(1) as pool, sql.transaction(force_rollback=True):
         sql.execute("DELETE FROM operations WHERE name = %s", [name_of(2)])
         outcomes = pool.submit(store.apply, [make(1, claim=1), make(2, claim=2)])

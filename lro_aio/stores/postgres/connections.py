@@ -15,13 +15,14 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.abc import PQGen
 from psycopg.generators import send
-from psycopg.pq import ConnStatus, TransactionStatus
+from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
+from psycopg.pq.abc import PGresult
 
 from lro_aio.core.errors import StoreUnavailableError
 from lro_aio.stores.postgres.errors import DeadlineError, UnusableError
 from lro_aio.stores.postgres.location import Location
 
-__all__ = ["CLOSE_PATIENCE", "Connector", "Link", "Pool", "cut"]
+__all__ = ["CLOSE_PATIENCE", "Connector", "Link", "Pipeline", "Pool", "cut"]
 
 T = TypeVar("T")
 
@@ -36,6 +37,8 @@ _GREETING = (
     " current_setting('transaction_read_only') = 'on'"
 )
 _SETTINGS = {
+    # Of a transaction that has no BEGIN. Under a stricter one, two writers of one row refuse each other.
+    "default_transaction_isolation": "read committed",
     # Every statement here finds its rows by an index, however little the planner knows of the table yet. Without this,
     # a table that has grown since it was last analyzed is read from end to end.
     "enable_seqscan": "off",
@@ -49,7 +52,7 @@ _SETTINGS = {
 }
 
 
-class _Pipeline(psycopg.Pipeline):
+class Pipeline(psycopg.Pipeline):
     """Sends what is queued at its syncs, all at once.
 
     psycopg waits for the socket before each command, and again before each sync: a sixth of the CPU of a transaction.
@@ -58,6 +61,12 @@ class _Pipeline(psycopg.Pipeline):
     server for it, and gets no answer by which it could tell that the server is free again: it stays lent until the
     connection's next call.
     """
+
+    def __init__(self, link: Link) -> None:
+        super().__init__(link)
+        self._link = link
+        self._came = False
+        """Whether the first sync, or an error before it, has come."""
 
     def _communicate_gen(self) -> PQGen[None]:
         return
@@ -74,6 +83,19 @@ class _Pipeline(psycopg.Pipeline):
 
     _exit_gen = _sync_gen
 
+    def end(self) -> None:
+        """Queue the end of a transaction that has no BEGIN: a sync commits what is queued since the one before."""
+        self._enqueue_sync()
+
+    def _process_results(self, queued: Any, results: list[PGresult]) -> None:
+        try:
+            super()._process_results(queued, results)
+        except psycopg.Error:
+            self._came = True
+            raise
+        if not self._came and results[-1].status == ExecStatus.PIPELINE_SYNC:
+            self._came = self._link.synced = True
+
 
 class Link(psycopg.Connection[tuple[Any, ...]]):
     """A connection that waits for its server until ``deadline`` (``time.monotonic``), and no longer."""
@@ -81,6 +103,8 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
     deadline = math.inf
     used = False
     """Whether it has served a call before: it may have died since."""
+    synced = False
+    """Whether the server has carried out all that comes before the first sync of the last pipeline."""
     committing = False
     """Whether a commit may be under way: a connection that breaks now leaves an unknown outcome."""
 
@@ -97,11 +121,11 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
             raise
 
     @contextmanager
-    def pipeline(self) -> Iterator[psycopg.Pipeline]:
-        """As psycopg's."""
-        if self._pipeline is None:
-            self._pipeline = _Pipeline(self)
-        with super().pipeline() as pipeline:
+    def pipeline(self) -> Iterator[Pipeline]:
+        """As psycopg's, but they do not nest."""
+        self._pipeline = pipeline = Pipeline(self)
+        self.synced = False
+        with super().pipeline():
             yield pipeline
 
 

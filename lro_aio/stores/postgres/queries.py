@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from lro_aio.stores import _sql
@@ -40,6 +41,7 @@ class Statements:
         parts = {**schema.tables(location), "{size}": f"({_SIZE})"}
         parts |= {name: ", ".join(columns) for name, columns in lists.items()}
         parts["{entries}"] = ", ".join(f"journal.{column}" for column in ENTRY)
+        parts["{given_entry}"] = ", ".join(f"given.{column}" for column in ENTRY)
         self._texts = {name: _sql.filled(body, parts) for name, body in _sql.statements(__package__).items()}
         for head, names in _HEADS.items():
             for name in names:
@@ -47,10 +49,13 @@ class Statements:
         self.insert = Given(self._texts["insert"], WRITTEN, schema.columns())
         self.make = Given(self._texts["make"], WRITTEN, schema.columns())
         self.append = Given(self._texts["append"], ENTRY, schema.columns("journal"))
+        more = {"name": "text", **schema.columns("journal")}
+        self.follow = Given(self._texts["follow"], ("name", *ENTRY), more)
         changes = ", ".join(f"{column} = excluded.{column}" for column in TICKET if column != "uid")
         text = _sql.filled(self._texts["put_tickets"], {"{changes}": changes})
         self.put_tickets = Given(text, TICKET, schema.columns("tickets"))
-        self.update = functools.cache(self._update)
+        self.update = functools.cache(partial(self._changing, "update"))
+        self.change = functools.cache(partial(self._changing, "change", version="text"))
 
     def __getitem__(self, name: str) -> bytes:
         return self._texts[name].encode()
@@ -60,14 +65,20 @@ class Statements:
         row = ", ".join(OUTLINE if outline else COLUMNS)
         return _sql.filled(self._texts[name], {"{row}": row, "{conditions}": " AND ".join(conditions)}).encode()
 
-    def _update(self, large: tuple[str, ...]) -> Given:
-        """The statement that changes rows of which these large columns differ, behind the name and ``SMALL``."""
+    def _changing(self, name: str, large: tuple[str, ...], **more: str) -> Given:
+        """The statement that changes rows of which these large columns differ, behind the name and ``SMALL``.
+
+        Args:
+            name: Of the statement.
+            large: The columns.
+            more: What it takes besides, and the types.
+        """
         columns = ("name", *SMALL, *large)
         parts = {
             "{changes}": ", ".join(f"{column} = new.{column}" for column in columns[1:]),
             "{changed}": ", ".join(columns),
         }
-        return Given(_sql.filled(self._texts["update"], parts), columns, schema.columns())
+        return Given(_sql.filled(self._texts[name], parts), (*columns, *more), schema.columns() | more)
 
 
 class Given:

@@ -197,23 +197,37 @@ DELETE FROM {table} WHERE ctid = ANY(ARRAY(
 ));
 
 -- :name insert
-INSERT INTO {table} ({written}) SELECT * FROM {given} AS given;
+INSERT INTO {table} ({written}) SELECT * FROM {given} AS given RETURNING name, xmin::text;
 
 -- :name make
 -- Those of them that are not there. One that somebody is removing is there: to wait for its end, with new rows that
 -- others may wait for, could be a deadlock.
 INSERT INTO {table} ({written}) SELECT * FROM {given} AS given ({written}) WHERE (
     SELECT true FROM {table} AS o WHERE o.name >= given.name AND o.name <= given.name ORDER BY o.name LIMIT 1
-) IS NULL ON CONFLICT (name) DO NOTHING RETURNING name;
+) IS NULL ON CONFLICT (name) DO NOTHING RETURNING name, xmin::text;
 
 -- :name update
 -- {changes} of {changed} columns: what never changes in the life of a row is not among them. Of rows that are locked.
 UPDATE {table} AS operation SET {changes} FROM {given} AS new ({changed}) CROSS JOIN LATERAL (
     SELECT o.ctid AS place FROM {table} AS o WHERE o.name >= new.name AND o.name <= new.name ORDER BY o.name LIMIT 1
-) AS found WHERE operation.ctid = found.place;
+) AS found WHERE operation.ctid = found.place RETURNING operation.name, operation.xmin::text;
+
+-- :name change
+-- As `update`, of rows that nobody has locked or read: those of them that are still as the transaction `version` wrote
+-- them.
+UPDATE {table} AS operation SET {changes} FROM {given} AS new ({changed}, version) CROSS JOIN LATERAL (
+    SELECT o.ctid AS place FROM {table} AS o WHERE o.name >= new.name AND o.name <= new.name ORDER BY o.name LIMIT 1
+) AS found WHERE operation.ctid = found.place AND operation.xmin = new.version::xid
+RETURNING operation.name, operation.xmin::text;
 
 -- :name append
 INSERT INTO {journal} ({entry}) SELECT * FROM {given} AS given;
+
+-- :name follow
+-- Behind `make` and `change`: of the rows that this transaction has written, and of no others.
+INSERT INTO {journal} ({entry}) SELECT {given_entry} FROM {given} AS given (name, {entry}) WHERE (
+    SELECT o.xmin FROM {table} AS o WHERE o.name >= given.name AND o.name <= given.name ORDER BY o.name LIMIT 1
+) = pg_current_xact_id()::xid;
 
 -- :name journal
 SELECT operation.name, {entries} FROM unnest(%(names)b::text[]) AS given (one) CROSS JOIN LATERAL (

@@ -12,6 +12,7 @@ from lro_aio.stores.postgres import schema
 __all__ = [
     "COLUMNS",
     "FIXED",
+    "LARGE",
     "OUTLINE",
     "PAYLOADS",
     "SMALL",
@@ -42,11 +43,11 @@ OUTLINE = _CODEC.outline(
 )
 """What ``decode`` takes for ``Record.outline``."""
 
-_LARGE = (*PAYLOADS, "trail", "wait", "wake", "seat")
+LARGE = (*PAYLOADS, "trail", "wait", "wake", "seat")
 """The columns that are only written where they differ: PostgreSQL would store a large value anew. The seat hardly ever
 does."""
 
-SMALL = tuple(column for column in WRITTEN if column not in ("name", "parent", *FIXED, *_LARGE))
+SMALL = tuple(column for column in WRITTEN if column not in ("name", "parent", *FIXED, *LARGE))
 """The columns that a change always writes."""
 
 
@@ -55,7 +56,7 @@ def _differing() -> list[str]:
     return [
         "def differing(old, new):",
         "    found = ()",
-        *(f"    if old.{column} != new.{column}: found += ({column!r},)" for column in _LARGE),
+        *(f"    if old.{column} != new.{column}: found += ({column!r},)" for column in LARGE),
         "    return found",
     ]
 

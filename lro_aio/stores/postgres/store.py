@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import time
@@ -24,6 +25,7 @@ from lro_aio.stores.postgres.commits import Commit, execute
 from lro_aio.stores.postgres.connections import Connector, Link, Pool
 from lro_aio.stores.postgres.entries import decode_entry
 from lro_aio.stores.postgres.errors import Kind, kind_of, translate
+from lro_aio.stores.postgres.kept import KeptRows
 from lro_aio.stores.postgres.location import LANES, TIMEOUT, Location
 from lro_aio.stores.postgres.notices import DEAF, Notices
 from lro_aio.stores.postgres.queries import Statements
@@ -47,8 +49,9 @@ _PAUSE = 0.005
 class PostgresStore(Store):
     """Keeps rows in a table of a PostgreSQL database (13 and later), which it makes by itself.
 
-    A read is one round trip, and a batch of changes is two. Every method may be called from any thread. A store does
-    not survive a fork: the child must make its own.
+    A read is one round trip, and so is a batch of changes of rows that are new, or that this process wrote last; any
+    other batch is two. Every method may be called from any thread. A store does not survive a fork: the child must make
+    its own.
 
     Args:
         dsn: "postgresql://USER@HOST/DATABASE", with several hosts if there are, or libpq's "host=... dbname=...". A URL
@@ -101,6 +104,7 @@ class PostgresStore(Store):
         self._notices: Notices | None = None
         self._notice = "", ""
         self._looked_at = "", ""  # the last key of a queue that a purge has looked at
+        self._kept = KeptRows()
         self._pid = 0
 
     @classmethod
@@ -154,6 +158,7 @@ class PostgresStore(Store):
             raise
         self._notice = f"lro_aio_{oid}", notices.own
         self._pid = os.getpid()
+        self._kept = KeptRows()
         self._notices = notices
         self._pools = writers, readers
 
@@ -179,8 +184,8 @@ class PostgresStore(Store):
     def apply(self, changes: Sequence[Change]) -> list[Outcome]:
         """Apply changes in one transaction of two round trips, or of three where they touch queues.
 
-        Where all of them make rows, and may do so whatever else there is, one round trip makes those that are new. If
-        others are left and fail then, the error is their outcome.
+        Where all that they change is new, or as this process wrote it last, they are one round trip. If some rows turn
+        out to be otherwise, theirs are carried out in a second transaction; if it fails, the error is their outcome.
 
         Rows are locked in the order of their names, and after them queues in the order of theirs. Where another process
         made one of the rows first, or the server gave the transaction up, it is repeated until the timeout.
@@ -191,13 +196,13 @@ class PostgresStore(Store):
         """
         if not changes:
             return []
-        commit = Commit(self._texts, changes, self._notice)
+        commit = Commit(self._texts, changes, self._notice, self._kept)
         try:
             return self._repeated(0, commit)
         except (StoreUnavailableError, psycopg.Error) as exc:
             if not commit.made:
                 raise
-            return [commit.made.get(change.name, exc) for change in changes]
+            return commit.outcomes(itertools.repeat(exc))
 
     def journal(self, names: Sequence[str], kinds: Collection[str] | None = None) -> dict[str, list[Entry]]:
         """The journals of these rows, in one statement."""
@@ -307,6 +312,8 @@ class PostgresStore(Store):
                 link = chosen.take(deadline)
             except psycopg.Error as exc:
                 raise translate(exc, self._location) from exc
+            if not link.used:
+                self._kept.forget()  # it may lead to another server than the one before: to one that has lost something
             try:
                 return attempt(link)
             except psycopg.Error as exc:

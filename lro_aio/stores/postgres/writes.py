@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from lro_aio.core.change import Change
@@ -13,7 +13,7 @@ from lro_aio.stores.postgres import rows
 from lro_aio.stores.postgres.entries import encode_entry
 from lro_aio.stores.postgres.queries import Call, Given, Statements, columns_of
 
-__all__ = ["appended", "entries", "insertion", "statements"]
+__all__ = ["appended", "change", "entries", "insertion", "statements"]
 
 _PLACE = {column: index for index, column in enumerate(rows.WRITTEN)}
 
@@ -44,16 +44,35 @@ def statements(texts: Statements, before: Mapping[str, Record], after: Mapping[s
             changed.setdefault(rows.differing(old, new), []).append(rows.encode(new))
     calls: list[Call] = [(texts["remove"], [removed])] if removed else []
     for large, values in changed.items():
-        chosen = operator.itemgetter(*(_PLACE[column] for column in ("name", *rows.SMALL, *large)))
+        chosen = _chosen(large)
         calls.append(texts.update(large).of([chosen(written) for written in values]))
     if made:
         calls.append(insertion(texts.insert, made))
     return calls
 
 
+def change(texts: Statements, changed: Iterable[tuple[Record, str, Record]]) -> Call:
+    """What changes rows that are still as they are known.
+
+    Args:
+        texts: For the table.
+        changed: Each row as it is known, its version, and as it is to be.
+    """
+    found = sorted(changed, key=lambda one: one[0].name)  # as everybody locks; so it is one statement, too
+    differing = {column for old, _, new in found for column in rows.differing(old, new)}
+    large = tuple(column for column in rows.LARGE if column in differing)
+    chosen = _chosen(large)
+    return texts.change(large).of([(*chosen(rows.encode(new)), version) for _, version, new in found])
+
+
 def insertion(statement: Given, made: Iterable[tuple[Any, ...]]) -> Call:
     """What stores new rows."""
     return statement.of(sorted(made))  # by the name: two processes that make the same rows do not wait for each other
+
+
+def _chosen(large: tuple[str, ...]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    """From an encoded row to the values of ``Statements.update`` and ``change``."""
+    return operator.itemgetter(*(_PLACE[column] for column in ("name", *rows.SMALL, *large)))
 
 
 def entries(texts: Statements, appended: Sequence[Entry]) -> list[Call]:
