@@ -7,11 +7,11 @@ from benchmarks.sides import api_core, floor, ours, ours_on_postgresql, peers
 
 ABOUT = """\
 How long after the call that ends an operation its waiter goes on; the commit between the two is part of it. *Same
-process*: the waiter awaits the result beside whoever ends it. *Another process*: it waits on the same store; DBOS's
-client polls the database there, and Restate's caller waits for the answer of the ingress. *WaitOperation* and
-*polling* are over gRPC, from another process; polling is `lro.wait_operation` with its default policy, and
-google-api-core's `AsyncOperation.result()` with its defaults against the same server. Pollers wait for operations
-that live for 1 to 3 s, at random. The floor is a bare commit and a future across two threads."""
+process*: the waiter awaits the result beside whoever ends it, and nothing else has happened for 20 ms. *Another
+process*: it waits on the same store; DBOS's client polls the database there, and Restate's caller waits for the answer
+of the ingress. *WaitOperation* and *polling* are over gRPC, from another process; polling is `lro.wait_operation` with
+its default policy, and google-api-core's `AsyncOperation.result()` with its defaults against the same server. Pollers
+wait for operations that live for 1 to 3 s, at random. The floor is a bare commit and a future across two threads."""
 
 NOTICED = frozenset({"lro", "lro-pg", "floor", "dbos", "dbos-pg"})
 

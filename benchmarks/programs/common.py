@@ -22,6 +22,9 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
+IN_PLACE = 0.02
+"""Seconds after which a waiter has certainly begun to wait. Nothing else happens then, on any side."""
+
 Figures = dict[str, float | None]
 Command = Callable[..., Awaitable[Figures]]
 Opened = AbstractAsyncContextManager[tuple[Mapping[str, Any], Mapping[str, Command]]]

@@ -22,7 +22,7 @@ from typing import Any
 import sqlalchemy
 from dbos import DBOS, DBOSClient, DBOSConfig
 
-from benchmarks.programs.common import Figures, Meter, callers, crowd_of, helper, main, sleepers, spread
+from benchmarks.programs.common import IN_PLACE, Figures, Meter, callers, crowd_of, helper, main, sleepers, spread
 from benchmarks.programs.queued import PLACES, Line
 
 ENDED: dict[int, float] = {}
@@ -195,7 +195,7 @@ class Program:
     async def same_process(self, count: int) -> Figures:
         late = []
         for index in range(count):
-            handle = await DBOS.start_workflow_async(ends, index, 0.005)
+            handle = await DBOS.start_workflow_async(ends, index, IN_PLACE)
             await handle.get_result()
             late.append(time.monotonic() - ENDED[index])
         return spread(late)

@@ -20,7 +20,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.programs.common import Figures, Meter, callers, crowd_of, main, sleepers, spread
+from benchmarks.programs.common import IN_PLACE, Figures, Meter, callers, crowd_of, main, sleepers, spread
 from benchmarks.programs.queued import PLACES, Line
 
 INSERT = "INSERT INTO operations VALUES (?, 'RUNNING', NULL, NULL)"
@@ -184,6 +184,7 @@ class Program:
             name = str(uuid.uuid4())
             await self._writer.submit(INSERT, (name,))
             waiter = asyncio.create_task(_noted(future := asyncio.get_running_loop().create_future()))
+            await asyncio.sleep(IN_PLACE)
             began = time.monotonic()
             await self._writer.submit(FINISH, (RESPONSE, name))
             future.set_result(None)

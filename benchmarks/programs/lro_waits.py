@@ -17,12 +17,10 @@ import grpc.aio
 from google.protobuf import wrappers_pb2
 
 import lro_aio as lro
-from benchmarks.programs.common import Figures, helper, main, spread
+from benchmarks.programs.common import IN_PLACE, Figures, helper, main, spread
 from benchmarks.programs.lro_common import CountedPostgres, CountedStore, counted, hello
 from lro_aio.servers.grpc import add_operations_servicer
 
-IN_PLACE = 0.02
-"""Seconds after which a waiter has certainly begun to wait."""
 LIFE = (1.0, 3.0)
 """Seconds that an operation lives, at random, where the waiter polls: how late it is depends on when it last looked."""
 RESPONSE = wrappers_pb2.StringValue(value="done")
