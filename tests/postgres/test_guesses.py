@@ -267,6 +267,18 @@ def test_a_value_that_cannot_be_sent_takes_nothing_of_its_batch_along(store: Pos
     assert outcome.claim == 1
 
 
+def test_a_guess_waits_for_nobody(store: PostgresStore, sql: psycopg.Connection[tuple[object, ...]]) -> None:
+    """Whoever holds a row is about to change it. The rest of the batch is written meanwhile."""
+    create_all(store, row(2))
+    with ThreadPoolExecutor(1) as pool, sql.transaction(force_rollback=True):
+        sql.execute("SELECT FROM operations WHERE name = %s FOR UPDATE", [name_of(1)])
+        outcomes = pool.submit(store.apply, [count(1, "a"), count(2, "a")])
+        block_until(lambda: only(store, name_of(2)).claim)
+        assert (only(store, name_of(1)).claim, keys_of(store), keys_of(store, 2)) == (0, [], ["a"])
+    assert [one.claim for one in outcomes.result(20) if isinstance(one, Record)] == [1, 1]
+    assert keys_of(store) == ["a"]
+
+
 def test_an_entry_that_comes_again_is_passed_over(store: PostgresStore) -> None:
     """It costs the guess, and not the others of its batch."""
     create_all(store, row(2))

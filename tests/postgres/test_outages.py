@@ -118,7 +118,7 @@ def test_a_connection_that_is_reset_while_it_commits_leaves_one_change(behind: P
     behind.apply([step()])
     proxy.resets = writes(behind)
     with pytest.raises(lro.StoreUnavailableError):
-        behind.apply([step()])
+        behind.apply([step(), update("operations/none", claim=1)])
     proxy.resets = lambda _: False
     assert only(behind, name_of(1)).claim == 2
 

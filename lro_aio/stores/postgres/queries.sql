@@ -214,11 +214,13 @@ UPDATE {table} AS operation SET {changes} FROM {given} AS new ({changed}) CROSS 
 
 -- :name change
 -- As `update`, of rows that nobody has locked or read: those of them that are still as the transaction `version` wrote
--- them.
+-- them. It waits for no lock: who holds one is about to change the row, most likely, and a wait might end with a commit
+-- after whoever asked for it has given up.
 UPDATE {table} AS operation SET {changes} FROM {given} AS new ({changed}, version) CROSS JOIN LATERAL (
-    SELECT o.ctid AS place FROM {table} AS o WHERE o.name >= new.name AND o.name <= new.name ORDER BY o.name LIMIT 1
-) AS found WHERE operation.ctid = found.place AND operation.xmin = new.version::xid
-RETURNING operation.name, operation.xmin::text;
+    SELECT o.ctid AS place FROM {table} AS o
+    WHERE o.name >= new.name AND o.name <= new.name AND o.xmin = new.version::xid
+    ORDER BY o.name LIMIT 1 FOR UPDATE SKIP LOCKED
+) AS found WHERE operation.ctid = found.place RETURNING operation.name, operation.xmin::text;
 
 -- :name append
 INSERT INTO {journal} ({entry}) SELECT * FROM {given} AS given;
