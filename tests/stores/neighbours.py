@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from lro_aio.stores.sqlite import locks
+from lro_aio.stores import _locks as locks
 
 
 def folder_of(path: Path) -> Path:

@@ -17,8 +17,9 @@ import pytest
 
 from lro_aio.core.change import Change
 from lro_aio.core.record import State
-from lro_aio.stores.sqlite import SqliteStore, bells
-from lro_aio.stores.sqlite.bells import Bell
+from lro_aio.stores import _bells as bells
+from lro_aio.stores._bells import Bell
+from lro_aio.stores.sqlite import SqliteStore
 from lro_aio.testing._store_rows import NOW, create_all, name_of, put, remove, row, update
 
 from ..waiting import PATIENCE, block_until

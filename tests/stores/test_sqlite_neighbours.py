@@ -15,7 +15,8 @@ import pytest
 
 from lro_aio.core.record import State
 from lro_aio.ports import Look, Route
-from lro_aio.stores.sqlite import SqliteStore, neighbours
+from lro_aio.stores import _neighbours as neighbours
+from lro_aio.stores.sqlite import SqliteStore
 from lro_aio.stores.sqlite.neighbours import Neighbours
 from lro_aio.testing._store_rows import NOW, create_all, name_of, names, row, update
 

@@ -1,6 +1,7 @@
 """Bells: whoever commits rings those of the other processes, which then look at once and not at their next poll.
 
-A bell is a datagram socket beside the database. A ring is a hint: it may come for nothing, and it may not come.
+A bell is a datagram socket beside the lock of its process. A ring is a hint: it may come for nothing, or
+not at all.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Bell:
         name: Of the socket; there must be none.
         folder: Descriptor of its directory.
         mode: Permissions of the socket. Whoever may write it may ring.
-        heard: Called on a thread of the bell's own when somebody has rung.
+        heard: Called on a thread of the bell's own when somebody has rung. None: nobody rings, and it is only seen.
         others: The names of the other bells.
 
     Raises:
@@ -46,11 +47,16 @@ class Bell:
     """
 
     def __init__(
-        self, name: str, folder: int, *, mode: int, heard: Callable[[], None], others: Callable[[], Sequence[str]]
+        self,
+        name: str,
+        folder: int,
+        *,
+        mode: int,
+        heard: Callable[[], None] | None,
+        others: Callable[[], Sequence[str]],
     ) -> None:
         self._name = name
         self._folder = folder
-        self._heard = heard
         self._others = others
         self._rung = 0.0
         """Monotonic seconds of the last ring of this process."""
@@ -61,8 +67,10 @@ class Bell:
         try:
             self._socket.bind(_path(name, folder))
             os.chmod(_path(name, folder), mode)
-            self._thread = threading.Thread(target=self._listen, name="lro-aio-bell", daemon=True)
-            self._thread.start()
+            self._thread: threading.Thread | None = None
+            if heard is not None:
+                self._thread = threading.Thread(target=self._listen, args=[heard], name="lro-aio-bell", daemon=True)
+                self._thread.start()
         except BaseException:
             self._remove()
             self._socket.close()
@@ -84,7 +92,8 @@ class Bell:
         self._remove()
         with contextlib.suppress(OSError):  # of a socket that has no peer; it wakes the thread all the same
             self._socket.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         self._socket.close()
 
     def forked(self) -> None:
@@ -92,14 +101,14 @@ class Bell:
         self._closed = True
         self._socket.close()
 
-    def _listen(self) -> None:
+    def _listen(self, heard: Callable[[], None]) -> None:
         while not self._closed:
             rung = self._socket.recv(1)
             if self._owed:
                 time.sleep(GAP)
                 self._ring()
             if rung != _OWED and not self._closed:
-                self._heard()
+                heard()
 
     def _ring(self) -> None:
         self._rung, self._owed = time.monotonic(), False

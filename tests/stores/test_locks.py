@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from lro_aio.stores.sqlite import locks
-from lro_aio.stores.sqlite.locks import Found
+from lro_aio.stores import _locks as locks
+from lro_aio.stores._locks import Found
 
 OWNER = "host:1:abcd"
 NAME = "host:1:abcd.lock"
 HOLDER = """
 import os, sys, time
-from lro_aio.stores.sqlite import locks
+from lro_aio.stores import _locks as locks
 folder = os.open(sys.argv[1], os.O_RDONLY)
 locks.take(sys.argv[2] + ".lock", folder, owner=sys.argv[2], mode=0o600)
 child = os.fork() if "fork" in sys.argv else 1
