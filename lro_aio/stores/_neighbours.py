@@ -162,17 +162,18 @@ class Neighbours(abc.ABC):
 
     def _enter(self, owner: str, heard: Callable[[], None] | None) -> None:
         for last in (*[False] * (_TRIES - 1), True):
-            self._folder = self._open()
-            if not locks.on_local_disk(self._folder):
-                raise OSError("the file system may be shared with other hosts")
             try:
+                self._folder = self._open()
+                if not locks.on_local_disk(self._folder):
+                    raise OSError("the file system may be shared with other hosts")
                 self._held = locks.take(owner + _LOCK, self._folder, owner=owner, mode=self._mode)
                 break
             except FileNotFoundError:  # the last one to leave has removed the directory
                 if last:
                     raise
-                os.close(self._folder)
-                self._folder = -1
+                if self._folder >= 0:
+                    os.close(self._folder)
+                    self._folder = -1
         self._owner = owner
         self._tidy()
         self._bell = Bell(owner + _BELL, self._folder, mode=self._mode, heard=heard, others=self._bells)

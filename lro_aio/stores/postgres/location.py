@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -22,7 +23,7 @@ LANES = 2
 
 FORM = (
     "expected postgresql://USER@HOST:PORT/DATABASE?table=TABLE, with schema=SCHEMA, timeout=SECONDS, lanes=N,"
-    " pooled=1 behind a pooler, migrate=0, and any parameter of libpq"
+    " pooled=1 behind a pooler, migrate=0, neighbours=0 or neighbours=DIRECTORY, and any parameter of libpq"
 )
 
 _TABLE = re.compile(r"[a-z_][a-z0-9_]{0,39}")
@@ -48,6 +49,8 @@ class Location:
     """Past the pooler, for LISTEN."""
     migrate: bool = True
     """Whether ``open`` makes or upgrades the table."""
+    neighbours: bool | str = True
+    """Whether the processes of this machine know each other, or in which directory."""
 
     def __post_init__(self) -> None:
         if not _TABLE.fullmatch(self.table):
@@ -57,6 +60,9 @@ class Location:
         if self.schema is not None and not _SCHEMA.fullmatch(self.schema):
             raise ValueError(f"{self.schema!r} cannot be the schema: expected letters, digits and _")
         whole(self.lanes, "lanes")
+        folder = self.neighbours
+        if isinstance(folder, str) and (not os.path.isabs(folder) or "\0" in folder):
+            raise ValueError(f"{folder!r} cannot be the directory for neighbours: expected an absolute path")
         for dsn in (self.dsn, self.listen_dsn):
             if dsn is not None:
                 _parameters(dsn)
@@ -100,6 +106,11 @@ class Location:
         if hosts > 1:
             wanted["target_session_attrs"] = "read-write"
         return make_conninfo(**{**wanted, **given})
+
+    @property
+    def folder(self) -> str | None:
+        """The directory that was named for neighbours."""
+        return self.neighbours if isinstance(self.neighbours, str) else None
 
     @property
     def qualified(self) -> str:
@@ -147,6 +158,10 @@ def _taken_apart(dsn: str) -> tuple[str, dict[str, Any]]:
     return (f"{rest}?{'&'.join(left)}" if left else rest), found
 
 
+def _neighbours(value: str) -> bool | str:
+    return _SWITCH.get(value, value)
+
+
 _OPTIONS: dict[str, Any] = {
     "table": str,
     "schema": str,
@@ -154,5 +169,6 @@ _OPTIONS: dict[str, Any] = {
     "lanes": int,
     "pooled": _SWITCH.__getitem__,
     "migrate": _SWITCH.__getitem__,
+    "neighbours": _neighbours,
 }
 """What is the store's own in the query of a URL."""

@@ -111,6 +111,29 @@ WHERE NOT EXISTS (
     AND (o.owner = '' OR o.owner <> %(owner)b)
 ) LIMIT 1;
 
+-- :name held_by
+-- What these owners hold: one scan of the index of what is due, from end to end and nothing but it, then a seek for each
+-- lease. `IS TRUE` keeps the owners from being sought in the index: it would be read once for each.
+SELECT held.owner, own.name, held.handler, held.resume_point FROM (
+    SELECT DISTINCT handler, resume_point, check_time, owner FROM {table}
+    WHERE check_time IS NOT NULL AND (owner IN (SELECT unnest(%(owners)b::text[]))) IS TRUE
+    ORDER BY handler, resume_point, check_time, owner OFFSET 0
+) AS held CROSS JOIN LATERAL (
+    SELECT o.name FROM {table} AS o WHERE o.handler = held.handler AND o.resume_point = held.resume_point
+    AND o.check_time >= held.check_time AND o.check_time <= held.check_time AND o.owner = held.owner
+    ORDER BY o.check_time OFFSET 0
+) AS own;
+
+-- :name orphans
+-- Of these rows, those that run and that one of the owners holds still.
+SELECT {outline} FROM unnest(%(names)b::text[]) AS given (one) CROSS JOIN LATERAL (
+    SELECT * FROM {table} AS o WHERE o.name >= given.one AND o.name <= given.one ORDER BY o.name LIMIT 1
+) AS operation WHERE state = 'RUNNING' AND owner = ANY(%(owners)b::text[]);
+
+-- :name server
+-- Which one it is, also after it was promoted, and its database.
+SELECT system_identifier, (SELECT oid FROM pg_database WHERE datname = current_database()) FROM pg_control_system();
+
 -- :name count_states
 -- The states and handlers that any row has, by one seek for each, and of each no more than `most` rows. The order is
 -- that of the index: it keeps the planner from reading all rows of a handler.

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 
 from lro_aio.core.change import Change, Outcome
 from lro_aio.core.errors import StoreUnavailableError
 from lro_aio.core.journal import Entry, by_name
+from lro_aio.core.logs import event
 from lro_aio.core.policies import Duration
 from lro_aio.core.queues import InLine, QueueStatus, QueueTerms
 from lro_aio.core.record import Record
@@ -28,9 +30,15 @@ from lro_aio.stores.postgres.errors import Kind, kind_of, translate
 from lro_aio.stores.postgres.kept import KeptRows
 from lro_aio.stores.postgres.location import LANES, TIMEOUT, Location
 from lro_aio.stores.postgres.notices import DEAF, Notices
+from lro_aio.stores.postgres.orphans import Orphans
 from lro_aio.stores.postgres.queries import Statements
 
+if TYPE_CHECKING:
+    from lro_aio.stores.postgres.neighbours import Neighbours
+
 __all__ = ["PostgresStore"]
+
+logger = logging.getLogger("lro_aio")
 
 T = TypeVar("T")
 Found = dict[str, list[tuple[Any, ...]]]
@@ -42,6 +50,8 @@ _POLL_INTERVAL = 0.01
 """Seconds between looks at a flag of this process, which the listening thread sets."""
 _TOLD_INTERVAL = DEAF
 """Seconds, where that thread tells whoever waits: for the time in which it cannot listen."""
+_LOOK_INTERVAL = 0.1
+"""Seconds between looks at who has died, where the processes of this machine know each other."""
 _PAUSE = 0.005
 """Seconds before a transaction that met a conflict is tried again; up to 32 times as much, and at random."""
 
@@ -64,6 +74,8 @@ class PostgresStore(Store):
         pooled: Whether the DSN is that of a pooler in transaction mode, such as PgBouncer.
         listen_dsn: For ``pooled``: the database itself, for LISTEN. None: readers of other processes' changes poll.
         migrate: Whether ``open`` makes or upgrades the tables. False: `lro postgres migrate` does.
+        neighbours: Whether the processes of this machine know at once which of them has died, by locks on files in a
+            directory of this user's. True: among the temporary files. A path: there; processes must name the same.
 
     Raises:
         ValueError: An argument is malformed.
@@ -83,6 +95,7 @@ class PostgresStore(Store):
         pooled: bool = False,
         listen_dsn: str | None = None,
         migrate: bool = True,
+        neighbours: bool | str | os.PathLike[str] = True,
     ) -> None:
         self._location = location = Location.of(
             dsn,
@@ -93,6 +106,7 @@ class PostgresStore(Store):
             pooled=pooled,
             listen_dsn=listen_dsn,
             migrate=migrate,
+            neighbours=neighbours if isinstance(neighbours, bool) else os.fspath(neighbours),
         )
         self.url = location.url
         self.lanes = location.lanes
@@ -103,6 +117,8 @@ class PostgresStore(Store):
         self._pools: tuple[Pool, Pool] | None = None
         self._notices: Notices | None = None
         self._notice = "", ""
+        self._neighbours: Neighbours | None = None
+        self._orphans = Orphans(self._location.timeout)
         self._looked_at = "", ""  # the last key of a queue that a purge has looked at
         self._kept = KeptRows()
         self._pid = 0
@@ -162,11 +178,24 @@ class PostgresStore(Store):
         self._notices = notices
         self._pools = writers, readers
 
-    def join(self, owner: str, heard: Callable[[], None]) -> None:  # noqa: ARG002 (who lives is not known here)
-        """Hear of commits from the thread that listens, and not from a poll."""
+    def join(self, owner: str, heard: Callable[[], None]) -> None:
+        """Take a lock where only this machine can have it, and hear of commits from the thread that listens."""
         if self._notices is not None and self._listens:
             self._notices.join(heard)
             self.foreign_poll_interval = _TOLD_INTERVAL
+        if not self._location.neighbours:
+            return
+        try:
+            from lro_aio.stores.postgres.neighbours import Neighbours  # not to be had on every system
+
+            neighbours = Neighbours(self.url, self._table(), self._location.folder)
+        except ImportError as exc:
+            logger.debug("other processes on %s are not known: %s", self.url, exc, extra=event("no_neighbours"))
+            return
+        if neighbours.join(owner, None):
+            self._neighbours, self._orphans = neighbours, Orphans(self._location.timeout)
+            if self._listens:
+                self.foreign_poll_interval = _LOOK_INTERVAL
 
     def close(self) -> None:
         """Close all connections, within a second; calls under way end with an error."""
@@ -174,6 +203,9 @@ class PostgresStore(Store):
         if pools is None or self._notices is None or self._pid != os.getpid():
             return  # after a fork they are the parent's: to close them here would end its sessions
         self._notices.close()
+        if self._neighbours is not None:
+            self._neighbours.leave()
+            self._neighbours = None
         for pool in pools:
             pool.close()
 
@@ -224,21 +256,27 @@ class PostgresStore(Store):
         own: bool = False,
         overdue: float | None = None,
     ) -> Look:
-        """Scan for what is due: up to three statements on one index, in one snapshot and one round trip."""
+        """Scan for what is due: up to three statements on one index, in one snapshot and one round trip.
+
+        After a death on this machine, there are one or two more before it.
+        """
+        orphans = self._look_after_dead(routes, limit)
         values: dict[str, Any] = {
             "now": now,
             "handlers": [handler for handler, _ in routes],
             "points": [point for _, point in routes],
-            "limit": limit,
+            "limit": limit - len(orphans),
             "owner": owner,
             "skipped": "" if own else owner,
             "overdue": overdue,
         }
-        wanted = {"due": limit > 0, "next_check": True, "unknown": overdue is not None}
+        wanted = {"due": limit > len(orphans), "next_check": True, "unknown": overdue is not None}
         found = self._snapshot([name for name, on in wanted.items() if on], values)
         (next_check,) = found["next_check"][0]
         unknown = [(handler, point) for handler, point in found.get("unknown", ())]
-        return Look([*map(rows.decode, found.get("due", ()))], next_check, unknown[0] if unknown else None)
+        due = {record.name: record for record in (*orphans, *map(rows.decode, found.get("due", ())))}
+        dead = frozenset(record.owner for record in orphans)
+        return Look([*due.values()], next_check, unknown[0] if unknown else None, dead)
 
     def list(self, query: ListQuery) -> list[Record]:
         """One page of rows, newest first: a range of one index."""
@@ -279,8 +317,32 @@ class PostgresStore(Store):
         return stats.gather(query, self._snapshot(stats.STATEMENTS, stats.values(query)))
 
     def changed_elsewhere(self) -> bool:
-        """Whether another process has committed since the last call, as far as this one has been told."""
-        return self._notices is not None and self._listens and self._notices.changed()
+        """Whether another process has committed since the last call, as far as this one has been told, or has died."""
+        died = self._neighbours is not None and (self._neighbours.look() | self._orphans.changed())
+        return (self._notices is not None and self._listens and self._notices.changed()) or died
+
+    def _look_after_dead(self, routes: Sequence[Route], limit: int) -> Sequence[Record]:
+        """What processes of this machine hold that are dead."""
+        neighbours = self._neighbours
+        if neighbours is None:
+            return ()
+        if not self._listens:  # nobody calls `changed_elsewhere`
+            neighbours.look()
+        dead = neighbours.dead
+        if not dead or limit <= 0:
+            return ()
+        found, gone = self._orphans.look(self._reading, dead, routes, limit)
+        if gone:
+            neighbours.forget(gone)
+        return found
+
+    def _table(self) -> str:
+        """The table, as all who use it know it, however they reach it."""
+        try:
+            ((server, database),) = self._reading("server", {})
+        except (StoreUnavailableError, psycopg.Error):  # its like, which does not tell: those with the same URL
+            return self.url
+        return f"{server} {database} {self._notice[0]}"
 
     def _reading(self, name: str, values: dict[str, Any]) -> Iterable[tuple[Any, ...]]:
         return self._repeated(1, lambda link: execute(link, self._texts[name], values).fetchall())
