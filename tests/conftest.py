@@ -1,10 +1,10 @@
 """What every test stands on."""
 
 import atexit
-import contextlib
 import gc
 import importlib.util
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -41,20 +41,31 @@ def _trust_one_authority():
     """Let HTTP clients load one certificate, not all: no test speaks TLS, and each client would need 50 ms for them."""
     with open(certifi.where()) as authorities:
         first, end, _ = authorities.read().partition("-----END CERTIFICATE-----\n")
-    descriptor, path = tempfile.mkstemp(suffix=".pem", text=True)
+    descriptor, path = tempfile.mkstemp(suffix=".pem", text=True)  # it goes with the directory of the run
     with os.fdopen(descriptor, "w") as file:
         file.write(first + end)
-    atexit.register(_remove, path, os.getpid())
     os.environ["SSL_CERT_FILE"] = path  # the workers of xdist and the programs of tests inherit it
 
 
 def _remove(path, owner):
     if os.getpid() == owner:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _keep_apart():
+    """Have temporary files in a directory of the run's own: what processes on PostgreSQL know of each other is there.
+
+    The directories that tests ask pytest for stay where it keeps them.
+    """
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    folder = tempfile.mkdtemp(prefix="lro-tests-")
+    os.chmod(folder, 0o711)  # a server that tests start may be another user's
+    atexit.register(_remove, folder, os.getpid())
+    os.environ["TMPDIR"] = tempfile.tempdir = folder  # the workers of xdist and the programs of tests inherit it
 
 
 if "PYTEST_XDIST_WORKER" not in os.environ:
+    _keep_apart()
     _trust_one_authority()
 
 

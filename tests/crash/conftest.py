@@ -30,6 +30,12 @@ def store_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """The directory of what those processes know of each other."""
+    return tmp_path / ".operations.db-lro"
+
+
+@pytest.fixture
 def crash_handlers(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> Iterator[lro.Handlers]:
     """The handlers of the worker program, to be run in the test's own process; they write to the same ledger."""
     ledger = worker_process.Ledger(str(workers.ledger))

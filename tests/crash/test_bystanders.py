@@ -38,10 +38,9 @@ async def work(url: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.asyncio
-async def test_two_poisons_are_given_up_and_all_of_their_neighbours_succeed(tmp_path):
-    url = f"sqlite:///{tmp_path}/ops.db"
+async def test_two_poisons_are_given_up_and_all_of_their_neighbours_succeed(store_url):
     crashes = 0
-    async with lro.Client(url, worker=False) as client:
+    async with lro.Client(store_url, worker=False) as client:
         for _ in range(2):
             await client.start("poison")
         names = [(await client.start("innocent")).name for _ in range(INNOCENT)]
@@ -49,7 +48,7 @@ async def test_two_poisons_are_given_up_and_all_of_their_neighbours_succeed(tmp_
         async def supervise() -> None:
             nonlocal crashes
             while True:
-                worker = await asyncio.create_subprocess_exec(sys.executable, "-m", __name__, url)
+                worker = await asyncio.create_subprocess_exec(sys.executable, "-m", __name__, store_url)
                 try:
                     await worker.wait()
                 finally:

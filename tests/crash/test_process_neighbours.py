@@ -1,4 +1,7 @@
-"""Processes on one file that are killed and stopped: the dead are known at once, the living keep what they have."""
+"""Processes on one file that are killed and stopped: the dead are known at once, the living keep what they have.
+
+``tests/postgres`` has the same for those on one table.
+"""
 
 from __future__ import annotations
 
@@ -66,11 +69,11 @@ async def test_one_that_stands_still_keeps_what_it_has_while_others_die_beside_i
 @pytest.mark.slow
 @pytest.mark.asyncio
 async def test_without_its_files_a_dead_process_is_followed_after_its_lease(
-    workers: Workers, store_url: str, tmp_path: Path
+    workers: Workers, store_url: str, files: Path
 ) -> None:
     first = workers.start(store_url, lease=1.5, starts=[("relay", {"last_claim": 2}, "one")])
     await workers.seen("begin", pid=first)
-    shutil.rmtree(tmp_path / ".operations.db-lro")
+    shutil.rmtree(files)
     second = workers.start(store_url, lease=1.5)
     await workers.seen("ready", pid=second)
     killed = workers.kill(first)
@@ -86,7 +89,7 @@ def start(workers: Workers, store_url: str, number: int) -> int:
     return workers.start(store_url, lease=LEASE, max_attempts=100, starts=starts)
 
 
-async def disturb(workers: Workers, store_url: str, tmp_path: Path, dice: random.Random, running: list[int]) -> None:
+async def disturb(workers: Workers, store_url: str, files: Path, dice: random.Random, running: list[int]) -> None:
     """Kill, stop, continue and start processes, and throw their files away; in the end, all that are left go on."""
     for number in range(3, 33):
         await asyncio.sleep(dice.uniform(0.05, 0.2))
@@ -101,9 +104,9 @@ async def disturb(workers: Workers, store_url: str, tmp_path: Path, dice: random
             case "go on" if workers.stands(chosen):
                 workers.go_on(chosen)
             case "files":
-                files = list((tmp_path / ".operations.db-lro").iterdir())
+                left = list(files.iterdir())
                 with contextlib.suppress(FileNotFoundError):
-                    dice.choice(files or [tmp_path / "none is left"]).unlink()
+                    dice.choice(left or [files / "none is left"]).unlink()
     for pid in filter(workers.stands, running):
         workers.go_on(pid)
 
@@ -111,13 +114,13 @@ async def disturb(workers: Workers, store_url: str, tmp_path: Path, dice: random
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))])
 @pytest.mark.asyncio
 async def test_no_operation_is_ever_run_by_two_at_a_time(
-    workers: Workers, store_url: str, tmp_path: Path, seed: int
+    workers: Workers, store_url: str, files: Path, seed: int
 ) -> None:
     """No lease is over within this test: whoever takes an operation has been told that its holder is dead."""
     dice = random.Random(seed)
     running = [start(workers, store_url, number) for number in range(3)]
     await workers.seen("ready", count=3)
-    await disturb(workers, store_url, tmp_path, dice, running)
+    await disturb(workers, store_url, files, dice, running)
     await workers.until(lambda: any(one["claim"] > 1 for one in workers.entries("begin")), what="some are taken over")
     holders: dict[str, int] = {}
     for entry in workers.entries():

@@ -11,6 +11,7 @@ from lro_aio.core.record import State
 from lro_aio.testing import FaultyStore
 from lro_aio.testing._store_rows import update
 
+from ..postgres.schemas import a_schema_of_its_own
 from ..waiting import reached, until
 
 
@@ -29,12 +30,22 @@ def handlers():
     return handlers
 
 
+@pytest.fixture
+def shared(tmp_path):
+    """``shared()``: a store; all are on one file, or on one table of the server of ``make test-postgres``."""
+    if "LRO_TEST_POSTGRES" in os.environ:
+        with a_schema_of_its_own(os.environ["LRO_TEST_POSTGRES"]) as url:
+            yield lambda: FaultyStore(lro.PostgresStore(url))
+    else:
+        yield lambda: FaultyStore(lro.SqliteStore(tmp_path / "ops.db"))
+
+
 @pytest_asyncio.fixture
-async def host(tmp_path, open_client, handlers):
-    """``await host()``: a process; all share one file."""
+async def host(shared, open_client, handlers):
+    """``await host()``: a process."""
 
     async def start(**options):
-        return await open_client(FaultyStore(lro.SqliteStore(tmp_path / "ops.db")), handlers=[handlers], **options)
+        return await open_client(shared(), handlers=[handlers], **options)
 
     return start
 
@@ -78,14 +89,14 @@ async def test_a_process_that_begins_later_goes_on_with_it_too(host, kill, handl
 
 @pytest.mark.asyncio
 async def test_what_is_committed_for_it_while_the_first_look_is_under_way_does_not_hide_it(
-    host, kill, handlers, open_client, tmp_path
+    host, kill, handlers, open_client, shared
 ):
     """As the message, or the repeat of a request, with which a caller comes back to a process that has just begun."""
     first = await host()
     op = await first.start("work")
     await until(lambda: handlers.runs)
     await kill(first)
-    store = FaultyStore(lro.SqliteStore(tmp_path / "ops.db"))
+    store = shared()
     answer = store.hold("look", when="after")
     second = await open_client(store, handlers=[handlers])
     await answer.reached()
@@ -188,7 +199,7 @@ async def test_a_closed_client_is_not_dead_although_its_operation_was_not_given_
     second = await host()
     abandon(first)
     await first.engine.close()
-    assert not first.store.inner._neighbours.dead
+    assert not second.store.inner._neighbours.dead
     await second.clock.advance(29)
     assert len(handlers.runs) == 1
     await second.clock.advance(60)

@@ -16,7 +16,12 @@ def folder_of(path: Path) -> Path:
 def die(path: Path, *owners: str) -> None:
     """Leave what processes leave that held locks on a database and were killed."""
     folder_of(path).mkdir(exist_ok=True)
-    folder = os.open(folder_of(path), os.O_RDONLY)
+    leave_dead(folder_of(path), *owners)
+
+
+def leave_dead(directory: Path, *owners: str) -> None:
+    """The same, in the directory of their files."""
+    folder = os.open(directory, os.O_RDONLY)
     for owner in owners:
         os.close(locks.take(f"{owner}.lock", folder, owner=owner, mode=0o600))
     os.close(folder)

@@ -50,7 +50,7 @@ _POLL_INTERVAL = 0.01
 """Seconds between looks at a flag of this process, which the listening thread sets."""
 _TOLD_INTERVAL = DEAF
 """Seconds, where that thread tells whoever waits: for the time in which it cannot listen."""
-_LOOK_INTERVAL = 0.1
+_LOOK_INTERVAL = 0.15
 """Seconds between looks at who has died, where the processes of this machine know each other."""
 _PAUSE = 0.005
 """Seconds before a transaction that met a conflict is tried again; up to 32 times as much, and at random."""
