@@ -134,7 +134,7 @@ STATEMENTS = {
     "read": {"names": NAMES}, "lock": {"names": NAMES}, "unfinished": {"names": NAMES},
     "journal": {"names": NAMES, "kinds": ["STEP"]},
     "appended": {"names": NAMES[:3], "kinds": ["STEP"] * 3, "keys": [b"a"] * 3},
-    "due": LOOK, "next_check": LOOK, "unknown": LOOK, "remove": [NAMES],
+    "due": LOOK, "next_check": LOOK, "unknown": LOOK, "remove": [NAMES], "orphans": {"names": NAMES, "owners": ["me"]},
 }  # fmt: skip
 
 
@@ -183,6 +183,19 @@ def test_changed_rows_are_found_by_their_names(
 def test_what_is_due_is_found_in_the_index_of_what_is_due(store: PostgresStore, explain: Any) -> None:
     for name in ("due", "next_check", "unknown"):
         assert "operations_due" in explain(store._texts[name], LOOK)
+
+
+@pytest.mark.parametrize("owners", [1, 1_000])
+def test_what_the_dead_held_is_found_by_one_scan_of_the_index_of_what_is_due(
+    store: PostgresStore, explain: Any, owners: int
+) -> None:
+    """However many have died; the rows that nobody holds stand for theirs here, and are all that are due."""
+    dead = ["", *(f"host:{i}:aaaa" for i in range(owners - 1))]
+    plan = explain(store._texts["held_by"], {"owners": dead}, run=True)
+    assert set(re.findall(r"using (\w+) on", plan)) == {"operations_due"}, plan
+    assert plan.count("Index Only Scan using operations_due") == 1, plan
+    assert "Seq Scan" not in plan, plan
+    assert most_read(plan) <= ROWS / 100 + 1, plan
 
 
 QUERIES = {

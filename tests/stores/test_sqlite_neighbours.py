@@ -8,7 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -347,6 +349,24 @@ def test_a_look_is_made_ten_times_a_second_at_most(
     assert not joined.changed_elsewhere()
     monkeypatch.setattr(neighbours, "LOOKS", 0.0)
     assert joined.changed_elsewhere()
+
+
+def test_a_crowd_looks_at_each_other_more_rarely(
+    joined: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them would look at all others."""
+    other = SqliteStore(path)
+    other.open()
+    other.join(OTHER, lambda: None)
+    with closing(other), monkeypatch.context() as rare:
+        joined.changed_elsewhere()
+        rare.setattr(neighbours, "LOOKS", 1.0)
+        rare.setattr(neighbours, "CROWD", 0.001)
+        rare.setattr(joined._neighbours, "_looked", time.monotonic() - 10)
+        die(path, DEAD)
+        assert not joined.changed_elsewhere()
+        rare.setattr(neighbours, "CROWD", 20)
+        assert joined.changed_elsewhere()
 
 
 def test_of_an_owner_without_a_file_nothing_is_known(joined: SqliteStore, path: Path) -> None:

@@ -71,7 +71,10 @@ def test_a_postgresql_url_holds_its_secret_to_itself(scheme: str) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["table=A", "table=a-b", "timeout=0", "timeout=x", "lanes=0", "pooled=yes", "colour=red", "table=a&table=b"],
+    [
+        *("table=A", "table=a-b", "timeout=0", "timeout=x", "lanes=0", "pooled=yes", "colour=red", "table=a&table=b"),
+        *("neighbours=", "neighbours=here"),
+    ],
 )
 def test_a_malformed_postgresql_url_is_refused_without_its_secret(query: str) -> None:
     with pytest.raises(ValueError, match=r".") as caught:
