@@ -19,7 +19,7 @@ ABOUT = f"""\
 1,000 handlers are in the middle of their work when their process is killed with SIGKILL (with Restate, server and
 service both). Another process is started at once; there, the work takes no time. *Until finished* runs from its
 start, with the interpreter's own, to the last commit. Ours finds that a lock is free which the dead process held, and
-does not wait for its leases ({LEASE:g} s, the default). On PostgreSQL there is no such lock, and it waits. DBOS
+does not wait for its leases ({LEASE:g} s, the default): on PostgreSQL, that takes two processes of one machine. DBOS
 recovers at launch what its own executor id left, without leases: with several processes, its Conductor, a service,
 has to say which of them is dead.
 Restate's server knows that its connections are gone. The floor updates the rows in one transaction."""
