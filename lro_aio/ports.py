@@ -79,8 +79,8 @@ class Look:
     unknown: Route | None = None
     """A route that was not asked for, and whose rows have waited too long."""
     dead: frozenset[str] = frozenset()
-    """Owners of rows in ``due`` of whom it is certain that they are dead and write nothing more. Their leases are over,
-    whatever their time."""
+    """Owners of rows in ``due`` of whom it is certain that they are dead and begin no write any more. Their leases are
+    over, whatever their time."""
     called: Sequence[tuple[Record, str]] = ()
     """Of ``Store.line``: rows that run or are suspended, each with the step of it that may have a place now."""
 

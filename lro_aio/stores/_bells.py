@@ -1,7 +1,7 @@
 """Bells: whoever commits rings those of the other processes, which then look at once and not at their next poll.
 
-A bell is a datagram socket beside the lock of its process. A ring is a hint: it may come for nothing, or
-not at all.
+A bell is a datagram socket beside the lock of its process. A ring is a hint: it may come for
+nothing, and it may not come.
 """
 
 from __future__ import annotations

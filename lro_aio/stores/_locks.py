@@ -1,9 +1,9 @@
 """Whether a process lives, as its kernel says: it holds a lock on a file of its own for as long as it does.
 
-A lock that is free proves that its holder is dead and can write nothing more: the kernel frees it with the last thread
-of the process, when no call of it is under way. That is so only for the very file that was locked, asked about on the
-kernel that knows of the lock. So the file says which one it is, and where; a copy, or a file of another name, proves
-nothing. Anything in doubt proves nothing.
+A lock that is free proves that its holder is dead and can begin no write any more: the kernel frees it with the last
+thread of the process, when no call of it is under way. That is so only for the very file that was locked, asked about
+on the kernel that knows of the lock. So the file says which one it is, and where; a copy, or a file of another name,
+proves nothing. Anything in doubt proves nothing.
 
 The lock is one of ``flock``, which belongs to the open file: a POSIX lock would be gone as soon as the process closed
 any other descriptor of the file. A child that was forked has the open file too, and holds the lock with its parent.
@@ -35,7 +35,7 @@ class Found(enum.Enum):
 
     ALIVE = enum.auto()
     DEAD = enum.auto()
-    """And it can write nothing more."""
+    """And it can begin no write any more."""
     UNKNOWN = enum.auto()
 
 

@@ -68,7 +68,7 @@ class Neighbours(abc.ABC):
 
     @property
     def dead(self) -> frozenset[str]:
-        """The owners of which it is certain that they are dead and write nothing more. Until ``forget``."""
+        """The owners of which it is certain that they are dead and send nothing more to the store. Until ``forget``."""
         return self._dead
 
     @abc.abstractmethod

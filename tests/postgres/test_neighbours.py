@@ -413,6 +413,16 @@ def test_where_there_is_no_fcntl_everything_else_works(here: str, monkeypatch: p
     works_alone(PostgresStore(here))
 
 
+def test_where_no_temporary_file_can_be_made_everything_else_works(
+    emptied: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(neighbours.tempfile, "gettempdir", none)
+    works_alone(PostgresStore(emptied))
+
+
 def test_where_other_hosts_may_have_the_file_system_nobody_is_known(
     here: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

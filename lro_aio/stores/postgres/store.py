@@ -189,7 +189,7 @@ class PostgresStore(Store):
             from lro_aio.stores.postgres.neighbours import Neighbours  # not to be had on every system
 
             neighbours = Neighbours(self.url, self._table(), self._location.folder)
-        except ImportError as exc:
+        except (ImportError, OSError) as exc:  # the latter: there is no directory for temporary files
             logger.debug("other processes on %s are not known: %s", self.url, exc, extra=event("no_neighbours"))
             return
         if neighbours.join(owner, None):
