@@ -318,8 +318,11 @@ class PostgresStore(Store):
 
     def changed_elsewhere(self) -> bool:
         """Whether another process has committed since the last call, as far as this one has been told, or has died."""
-        died = self._neighbours is not None and (self._neighbours.look() | self._orphans.changed())
-        return (self._notices is not None and self._listens and self._notices.changed()) or died
+        neighbours, notices = self._neighbours, self._notices
+        died = neighbours is not None and neighbours.look()
+        again = neighbours is not None and self._orphans.changed()
+        told = notices is not None and self._listens and notices.changed()
+        return died or again or told
 
     def _look_after_dead(self, routes: Sequence[Route], limit: int) -> Sequence[Record]:
         """What processes of this machine hold that are dead."""
@@ -339,7 +342,7 @@ class PostgresStore(Store):
     def _table(self) -> str:
         """The table, as all who use it know it, however they reach it."""
         try:
-            ((server, database),) = self._reading("server", {})
+            ((server, database),) = self._repeated(0, lambda link: execute(link, self._texts["server"], {}).fetchall())
         except (StoreUnavailableError, psycopg.Error):  # its like, which does not tell: those with the same URL
             return self.url
         return f"{server} {database} {self._notice[0]}"
