@@ -206,6 +206,31 @@ def test_a_guess_that_never_came_is_carried_out_on_what_another_has_written_sinc
     assert outcome == only(store, name_of(1)) == row(claim=1, owner="other")
 
 
+def test_a_guess_that_never_came_is_not_taken_for_what_another_has_appended(
+    store: PostgresStore, other: PostgresStore, proxy: Proxy
+) -> None:
+    """Two processes send a message each: what it makes of the row is the same."""
+    first = once()
+
+    def lost(data: bytes) -> bool:
+        if first(data):
+            other.apply([message("from another")])
+            return True
+        return False
+
+    proxy.holds = lost
+    (outcome,) = store.apply([message("lost")])
+    assert isinstance(outcome, Record)
+    proxy.let_through.set()
+    assert outcome.entries == 2
+    assert keys_of(store) == ["from another", "lost"]
+
+
+def message(key: str) -> Change:
+    """As those to an operation that does not wait for them: only the journal keeps it."""
+    return Change(name_of(1), lambda record: record, appends=(Entry(kind="MESSAGE", key=key, time=0.0),))
+
+
 @pytest.mark.parametrize("keys", [(), ("a",)])
 def test_a_guess_that_comes_late_changes_nothing(store: PostgresStore, proxy: Proxy, keys: tuple[str, ...]) -> None:
     """Its connection broke, the change was repeated on another one, and only then the network delivers the first."""

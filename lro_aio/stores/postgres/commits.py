@@ -10,7 +10,6 @@ import psycopg
 
 from lro_aio.core.change import Change, Outcome, names_of
 from lro_aio.core.logs import event
-from lro_aio.core.record import Record
 from lro_aio.stores.postgres import rows, writes
 from lro_aio.stores.postgres.connections import Link
 from lro_aio.stores.postgres.decisions import Decision, Guess, guess
@@ -51,8 +50,8 @@ class Commit:
         self._kept = kept
         self._guess: Guess | None = None
         self._tried = False
-        self._doubtful: dict[str, Record] = {}
-        """Rows that the guess may have written: a connection broke before it said so."""
+        self._doubtful: Guess | None = None
+        """What may have been written as guessed: a connection broke before it said so."""
         self.made: set[str] = set()
         """The rows that are committed as guessed, whatever becomes of the rest. No other try makes them again."""
 
@@ -90,7 +89,7 @@ class Commit:
 
     def _write(self, link: Link, guessed: Guess) -> None:
         """Write what is guessed. Rows of which it is not right are left as they are."""
-        self._doubtful = guessed.rows
+        self._doubtful = guessed
         answers: list[Cursor] = []
         try:
             with link.pipeline() as pipeline:
@@ -113,7 +112,7 @@ class Commit:
         versions = _versions(answers)
         self.made = guessed.rows.keys() & versions.keys()
         self._kept.written(guessed.rows, versions)
-        self._doubtful = {}
+        self._doubtful = None
 
     def _change(self, link: Link, wanted: Wanted) -> list[Outcome] | None:
         """One transaction that locks and reads first; None where it knows only now what it needs."""
@@ -146,9 +145,9 @@ class Commit:
         # that has been asked for one forgets how long it lets a transaction stand idle.
         pipeline.sync()
         before = {record.name: record for record in map(rows.decode, locked)}
-        stored = [(uid, kind, bytes(key).decode()) for cursor in there for uid, kind, key in cursor]
-        if self._doubtful:
-            self.made |= {name for name, row in self._doubtful.items() if before.get(name) == row}
+        stored = {(uid, kind, bytes(key).decode()) for cursor in there for uid, kind, key in cursor}
+        if self._doubtful is not None:
+            self.made |= self._doubtful.found(before, stored)
             left = self._left()
         reader = PlacesReader(before, wanted)
         decision = Decision(left, before, stored, reader)

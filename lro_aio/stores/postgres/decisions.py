@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lro_aio.core.change import Change, Outcome, run
@@ -62,8 +62,20 @@ class Guess:
     """Of the changes, where the guess is right for their row."""
     rows: dict[str, Record]
     """The rows as they are to be, by name: each differs from what is known."""
+    entries: list[tuple[str, Entry]]
+    """What is appended to their journals, each with the name of its operation."""
     calls: list[Call]
     """What stores those of which the guess is right. It returns their names and versions."""
+
+    def found(self, before: Mapping[str, Record], stored: Collection[Place]) -> set[str]:
+        """The names of the rows that it has written, as far as anybody can tell.
+
+        Args:
+            before: The rows as they are stored.
+            stored: Of what it appends, what is there. The row alone does not tell: two messages make the same of it.
+        """
+        lacking = {name for name, entry in self.entries if (entry.uid, entry.kind, entry.key) not in stored}
+        return {name for name, row in self.rows.items() if name not in lacking and before.get(name) == row}
 
 
 def guess(texts: Statements, changes: Sequence[Change], kept: KeptRows) -> Guess | None:
@@ -86,6 +98,7 @@ def guess(texts: Statements, changes: Sequence[Change], kept: KeptRows) -> Guess
         calls.append(writes.insertion(texts.make, map(rows.encode, new)))
     if known:
         calls.append(writes.change(texts, [(*found, after[name]) for name, found in known.items()]))
-    if entries := decision.entries():
+    entries = decision.entries()
+    if entries:
         calls.append(texts.follow.of([(name, *encode_entry(entry)) for name, entry in entries]))
-    return Guess(decision.outcomes, after, calls)
+    return Guess(decision.outcomes, after, entries, calls)
