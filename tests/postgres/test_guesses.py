@@ -322,6 +322,31 @@ def test_what_is_known_of_a_server_is_forgotten_with_its_connection(store: Postg
     assert [*store._kept.known(NAMES)] == [name_of(2)]
 
 
+def test_new_rows_are_made_behind_the_wait_for_those_that_others_change(
+    store: PostgresStore, sql: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    """Whoever holds one of these may go on to make one of the new ones: each would wait for the other."""
+    with ThreadPoolExecutor(1) as pool:
+        with sql.transaction():
+            sql.execute("SELECT FROM operations WHERE name = %s FOR UPDATE", [name_of(1)])
+            outcomes = pool.submit(store.apply, [count(1), put(row(2))])
+            block_until(lambda: waiting(store) == 1)
+            sql.execute("SET LOCAL lock_timeout = '300ms'")
+            sql.execute(
+                "INSERT INTO operations SELECT (jsonb_populate_record(o, jsonb_build_object('name', %s::text))).*"
+                " FROM operations AS o",
+                [name_of(2)],
+            )
+        assert [isinstance(outcome, Record) for outcome in outcomes.result()] == [True, True]
+
+
+def waiting(store: PostgresStore) -> int:
+    """Sessions of the server that wait for a lock."""
+    with psycopg.connect(store._location.dsn, autocommit=True) as own:
+        (found,) = own.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'").fetchone()
+    return int(found)
+
+
 def test_processes_that_guess_of_the_same_rows_do_not_wait_for_each_other_in_a_circle(
     store: PostgresStore, other: PostgresStore
 ) -> None:

@@ -94,10 +94,11 @@ def guess(texts: Statements, changes: Sequence[Change], kept: KeptRows) -> Guess
     if any(row is after[name] or not rows.same_row(row, after[name]) for name, row in before.items()):
         return None
     calls: list[Call] = []
-    if new := [row for name, row in after.items() if name not in before]:
-        calls.append(writes.insertion(texts.make, map(rows.encode, new)))
     if known:
         calls.append(writes.change(texts, [(*found, after[name]) for name, found in known.items()]))
+    if new := [row for name, row in after.items() if name not in before]:
+        # Last, as everybody: who waits for a row that another process changes holds none that it may come to make.
+        calls.append(writes.insertion(texts.make, map(rows.encode, new)))
     entries = decision.entries()
     if entries:
         calls.append(texts.follow.of([(name, *encode_entry(entry)) for name, entry in entries]))
