@@ -322,6 +322,22 @@ def test_what_is_known_of_a_server_is_forgotten_with_its_connection(store: Postg
     assert [*store._kept.known(NAMES)] == [name_of(2)]
 
 
+def test_what_is_written_while_a_new_connection_is_made_is_forgotten_too(
+    store: PostgresStore, sql: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    """Its answer may come from the server before, behind the moment at which that one was forgotten."""
+    with ThreadPoolExecutor(1) as pool:
+        with sql.transaction():
+            sql.execute("SELECT FROM operations WHERE name = %s FOR UPDATE", [name_of(1)])
+            outcomes = pool.submit(store.apply, [count(1)])
+            block_until(lambda: waiting(store) == 1)
+            store.read(NAMES)
+        outcomes.result()
+    assert store._kept.known(NAMES) == {}
+    store.apply([count(1)])
+    assert [*store._kept.known(NAMES)] == [name_of(1)]
+
+
 def test_new_rows_are_made_behind_the_wait_for_those_that_others_change(
     store: PostgresStore, sql: psycopg.Connection[tuple[object, ...]]
 ) -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
+import psycopg
 import pytest
 
 import lro_aio as lro
+from lro_aio.core.change import Change
 from lro_aio.stores.postgres import PostgresStore
+from lro_aio.testing._store_rows import create_all, name_of, only, row, update
 from lro_aio.testing.store_contract import StoreContract
 
 from .pooler import MISSING, PROGRAM, Pooler
+from .server import Server
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason=MISSING)
 
@@ -88,3 +93,25 @@ async def test_a_queue_of_two_clients_that_share_two_connections(url: str, behin
         assert 0 < most <= 3
         seen = await first.queues.get("q")
         assert (seen.running, seen.waiting) == (0, 0)
+
+
+@pytest.mark.slow
+def test_what_a_server_has_lost_is_not_relied_on_though_the_connection_outlives_it() -> None:
+    """As a failover loses it. The number of the transaction that wrote it is given to another one."""
+    count = Change(name_of(1), lambda record: record.evolve(claim=record.claim + 1))
+    with (
+        Server(synchronous_commit="off", wal_writer_delay="10s") as server,
+        Pooler(server.url) as pooler,
+        closing(PostgresStore(pooler.url, pooled=True, timeout=20)) as store,
+        closing(PostgresStore(server.url)) as other,
+    ):
+        store.open()
+        create_all(store, row())
+        with psycopg.connect(server.url, autocommit=True) as sql:
+            sql.execute("CHECKPOINT")
+        store.apply([count])
+        server.restart()
+        other.open()
+        assert only(other, name_of(1)) == row(), "the server has lost nothing"
+        other.apply([update(name_of(1), owner="other")])
+        assert store.apply([count]) == [row(owner="other", claim=1)]

@@ -40,14 +40,12 @@ class Commit:
         texts: For the tables.
         changes: What to apply.
         notice: What other processes are told.
-        kept: The rows that are known.
     """
 
-    def __init__(self, texts: Statements, changes: Sequence[Change], notice: tuple[str, str], kept: KeptRows) -> None:
+    def __init__(self, texts: Statements, changes: Sequence[Change], notice: tuple[str, str]) -> None:
         self._texts = texts
         self._changes = changes
         self._notice = notice
-        self._kept = kept
         self._guess: Guess | None = None
         self._tried = False
         self._doubtful: Guess | None = None
@@ -55,23 +53,27 @@ class Commit:
         self.made: set[str] = set()
         """The rows that are committed as guessed, whatever becomes of the rest. No other try makes them again."""
 
-    def __call__(self, link: Link) -> list[Outcome]:
+    def __call__(self, link: Link, kept: KeptRows) -> list[Outcome]:
         """The outcomes.
+
+        Args:
+            link: To the server.
+            kept: The rows of it that are known.
 
         Raises:
             psycopg.Error: Nothing but ``made`` is committed, or nobody knows.
         """
         if not self._tried:
             self._tried = True
-            self._guess = guess(self._texts, self._changes, self._kept)
+            self._guess = guess(self._texts, self._changes, kept)
             if self._guess is not None:
-                self._write(link, self._guess)
+                self._write(link, kept, self._guess)
         wanted = Wanted()
         outcomes: list[Outcome] | None = []
         # Queues are locked once in a transaction, so that all of them are locked in one order. One that finds only then
         # that it needs more, because a release has put an operation into another queue, begins again.
         while self._left():
-            outcomes = self._change(link, wanted)
+            outcomes = self._change(link, kept, wanted)
             if outcomes is not None:
                 break
         return self.outcomes(outcomes or ())
@@ -87,7 +89,7 @@ class Commit:
     def _left(self) -> list[Change]:
         return [change for change in self._changes if change.name not in self.made]
 
-    def _write(self, link: Link, guessed: Guess) -> None:
+    def _write(self, link: Link, kept: KeptRows, guessed: Guess) -> None:
         """Write what is guessed. Rows of which it is not right are left as they are."""
         self._doubtful = guessed
         answers: list[Cursor] = []
@@ -111,10 +113,10 @@ class Commit:
             _warn(exc)
         versions = _versions(answers)
         self.made = guessed.rows.keys() & versions.keys()
-        self._kept.written(guessed.rows, versions)
+        kept.written(guessed.rows, versions)
         self._doubtful = None
 
-    def _change(self, link: Link, wanted: Wanted) -> list[Outcome] | None:
+    def _change(self, link: Link, kept: KeptRows, wanted: Wanted) -> list[Outcome] | None:
         """One transaction that locks and reads first; None where it knows only now what it needs."""
         decision: Decision | None = None
         ended: list[Cursor] = []
@@ -132,7 +134,7 @@ class Commit:
             check_committed(ended, exc)
         if decision is None:
             return None
-        self._kept.written(decision.after, _versions(answers))
+        kept.written(decision.after, _versions(answers))
         return decision.outcomes
 
     def _decide(self, link: Link, pipeline: psycopg.Pipeline, wanted: Wanted) -> Decision | None:

@@ -1,7 +1,8 @@
 """Rows that need not be locked and read before they are changed: as this process wrote them last.
 
 Another process may have changed one since. So a change that relies on what is kept says which version of the row it
-means, and the server leaves any other as it is.
+means, and the server leaves any other as it is. Versions hold on one server only: one that has lost what was written,
+as a standby may that takes over, gives the same to something else.
 """
 
 from __future__ import annotations
@@ -23,9 +24,14 @@ Known = tuple[Record, str]
 
 
 class KeptRows:
-    """Rows that have not ended, which this process changes again, most likely. Any thread may call it."""
+    """Rows that have not ended, which this process changes again, most likely. Any thread may call it.
 
-    def __init__(self) -> None:
+    Args:
+        most: Most rows that are kept.
+    """
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
         self._rows: dict[str, Known] = {}
         self._lock = threading.Lock()
 
@@ -47,10 +53,5 @@ class KeptRows:
                 version = versions.get(name)
                 if row is not None and version is not None and not row.done and row.size <= LARGEST:
                     self._rows[name] = row, version
-            while len(self._rows) > MOST:
+            while len(self._rows) > self._most:
                 del self._rows[next(iter(self._rows))]  # the row that was written first
-
-    def forget(self) -> None:
-        """Forget every row: the server may be another one now, which has lost what the last one wrote."""
-        with self._lock:
-            self._rows.clear()

@@ -120,7 +120,7 @@ class PostgresStore(Store):
         self._neighbours: Neighbours | None = None
         self._orphans = Orphans(self._location.timeout)
         self._looked_at = "", ""  # the last key of a queue that a purge has looked at
-        self._kept = KeptRows()
+        self._forget()
         self._pid = 0
 
     @classmethod
@@ -174,7 +174,7 @@ class PostgresStore(Store):
             raise
         self._notice = f"lro_aio_{oid}", notices.own
         self._pid = os.getpid()
-        self._kept = KeptRows()
+        self._forget()
         self._notices = notices
         self._pools = writers, readers
 
@@ -228,9 +228,9 @@ class PostgresStore(Store):
         """
         if not changes:
             return []
-        commit = Commit(self._texts, changes, self._notice, self._kept)
+        commit = Commit(self._texts, changes, self._notice)
         try:
-            return self._repeated(0, commit)
+            return self._repeated(0, lambda link: commit(link, self._kept))
         except (StoreUnavailableError, psycopg.Error) as exc:
             if not commit.made:
                 raise
@@ -378,7 +378,7 @@ class PostgresStore(Store):
             except psycopg.Error as exc:
                 raise translate(exc, self._location) from exc
             if not link.used:
-                self._kept.forget()  # it may lead to another server than the one before: to one that has lost something
+                self._forget()  # it may lead to another server than the one before: to one that has lost something
             try:
                 return attempt(link)
             except psycopg.Error as exc:
@@ -394,6 +394,13 @@ class PostgresStore(Store):
             if not lost:
                 time.sleep(pause * random.random())  # noqa: S311 - spreads those that met each other
                 pause = min(pause * 2, 32 * _PAUSE)
+
+    def _forget(self) -> None:
+        """Know no rows any more. What is under way goes on with those from before, which nobody asks again.
+
+        Behind a pooler, none are kept: it does not say when it has gone over to another server.
+        """
+        self._kept = KeptRows(0) if self._location.pooled else KeptRows()
 
     def _deadline(self) -> float:
         return time.monotonic() + self._location.timeout
