@@ -226,6 +226,22 @@ def test_a_guess_that_never_came_is_not_taken_for_what_another_has_appended(
     assert keys_of(store) == ["from another", "lost"]
 
 
+def test_a_guess_that_the_server_gave_up_is_not_taken_for_what_another_has_written(
+    store: PostgresStore, other: PostgresStore, sql: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    """Both count from the same row."""
+    other.apply([count(1)])
+    sql.execute("CREATE SEQUENCE late_tries")
+    sql.execute(
+        f"""CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF nextval('{store._location.schema}.late_tries') = 1
+            THEN RAISE EXCEPTION 'a fault of the test' USING ERRCODE = '40P01'; END IF;
+            RETURN NULL; END $$""".encode()
+    )
+    sql.execute("CREATE TRIGGER late BEFORE UPDATE ON operations FOR EACH STATEMENT EXECUTE FUNCTION late()")
+    assert store.apply([count(1)]) == store.read([name_of(1)]) == [row(claim=2)]
+
+
 def message(key: str) -> Change:
     """As those to an operation that does not wait for them: only the journal keeps it."""
     return Change(name_of(1), lambda record: record, appends=(Entry(kind="MESSAGE", key=key, time=0.0),))

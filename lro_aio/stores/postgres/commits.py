@@ -13,6 +13,7 @@ from lro_aio.core.logs import event
 from lro_aio.stores.postgres import rows, writes
 from lro_aio.stores.postgres.connections import Link
 from lro_aio.stores.postgres.decisions import Decision, Guess, guess
+from lro_aio.stores.postgres.errors import Kind, kind_of
 from lro_aio.stores.postgres.kept import KeptRows
 from lro_aio.stores.postgres.places import PlacesReader, Wanted
 from lro_aio.stores.postgres.queries import Call, Statements
@@ -91,7 +92,6 @@ class Commit:
 
     def _write(self, link: Link, kept: KeptRows, guessed: Guess) -> None:
         """Write what is guessed. Rows of which it is not right are left as they are."""
-        self._doubtful = guessed
         answers: list[Cursor] = []
         try:
             with link.pipeline() as pipeline:
@@ -109,12 +109,13 @@ class Commit:
             answers = []
         except psycopg.Error as exc:
             if not link.synced:
+                if kind_of(exc) is Kind.LOST:  # else the server has said that nothing came of it
+                    self._doubtful = guessed
                 raise
             _warn(exc)
         versions = _versions(answers)
         self.made = guessed.rows.keys() & versions.keys()
         kept.written(guessed.rows, versions)
-        self._doubtful = None
 
     def _change(self, link: Link, kept: KeptRows, wanted: Wanted) -> list[Outcome] | None:
         """One transaction that locks and reads first; None where it knows only now what it needs."""
