@@ -188,22 +188,41 @@ def test_a_guess_whose_answer_is_lost_is_found_and_not_carried_out_again(
     assert keys_of(store) == list(keys)
 
 
-def test_a_guess_that_never_came_is_carried_out_on_what_another_has_written_since(
-    store: PostgresStore, other: PostgresStore, proxy: Proxy
+@pytest.mark.parametrize("came", [True, False])
+@pytest.mark.parametrize("keys", [(), ("a",)])
+def test_a_guess_whose_answer_is_lost_is_not_repeated_on_what_another_has_written_since(
+    store: PostgresStore, other: PostgresStore, proxy: Proxy, came: bool, keys: tuple[str, ...]
 ) -> None:
+    """Whether it was written before that, the journal alone can tell: by an entry that is not there."""
     first = once()
 
-    def lost(data: bytes) -> bool:
+    def broken(data: bytes) -> bool:
         if first(data):
-            other.apply([update(name_of(1), owner="other")])
+            if not came:
+                other.apply([update(name_of(1), owner="other")])
             return True
         return False
 
-    proxy.holds = lost
-    (outcome,) = store.apply([count(1)])
-    assert isinstance(outcome, Record)
+    if came:
+        proxy.swallows = broken
+        with ThreadPoolExecutor(1) as pool:
+            outcomes = pool.submit(store.apply, [count(1, *keys)])
+            block_until(lambda: only(other, name_of(1)).claim == 1)
+            other.apply([update(name_of(1), owner="other")])
+            proxy.reset()
+            error = outcomes.exception()
+    else:
+        proxy.holds = broken
+        try:
+            error = None
+            store.apply([count(1, *keys)])
+        except lro.StoreUnavailableError as exc:
+            error = exc
+    told = came or not keys
+    assert isinstance(error, lro.StoreUnavailableError) is told
     proxy.let_through.set()
-    assert outcome == only(store, name_of(1)) == row(claim=1, owner="other")
+    assert only(other, name_of(1)) == row(claim=int(came or not told), owner="other", entries=len(keys))
+    assert keys_of(other) == list(keys)
 
 
 def test_a_guess_that_never_came_is_not_taken_for_what_another_has_appended(

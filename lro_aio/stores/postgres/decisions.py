@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lro_aio.core.change import Change, Outcome, run
+from lro_aio.core.errors import StoreUnavailableError
 from lro_aio.core.journal import Appending, Entry, Place
 from lro_aio.core.record import Record
 from lro_aio.core.step_places import StepPlaces
@@ -62,20 +63,34 @@ class Guess:
     """Of the changes, where the guess is right for their row."""
     rows: dict[str, Record]
     """The rows as they are to be, by name: each differs from what is known."""
+    before: dict[str, Record]
+    """The rows as they are known, by name."""
     entries: list[tuple[str, Entry]]
     """What is appended to their journals, each with the name of its operation."""
     calls: list[Call]
     """What stores those of which the guess is right. It returns their names and versions."""
 
-    def found(self, before: Mapping[str, Record], stored: Collection[Place]) -> set[str]:
-        """The names of the rows that it has written, as far as anybody can tell.
+    def found(self, there: Mapping[str, Record], stored: Collection[Place]) -> set[str]:
+        """The names of the rows that it has written, where its answer was lost.
 
         Args:
-            before: The rows as they are stored.
+            there: The rows as they are stored.
             stored: Of what it appends, what is there. The row alone does not tell: two messages make the same of it.
+
+        Raises:
+            StoreUnavailableError: Others have changed one since: nobody can tell on top of what.
         """
         lacking = {name for name, entry in self.entries if (entry.uid, entry.kind, entry.key) not in stored}
-        return {name for name, row in self.rows.items() if name not in lacking and before.get(name) == row}
+        found = set()
+        for name, row in self.rows.items():
+            now, known = there.get(name), self.before.get(name)
+            if now == row and name not in lacking:
+                found.add(name)
+            elif known is None or now == known:
+                continue  # nothing was there, as for a start: it finds its row; or it is as it was
+            elif now is None or now.uid != known.uid or name not in lacking:
+                raise StoreUnavailableError(f"{name}: others have changed it, and a change of it may be written or not")
+        return found
 
 
 def guess(texts: Statements, changes: Sequence[Change], kept: KeptRows) -> Guess | None:
@@ -102,4 +117,4 @@ def guess(texts: Statements, changes: Sequence[Change], kept: KeptRows) -> Guess
     entries = decision.entries()
     if entries:
         calls.append(texts.follow.of([(name, *encode_entry(entry)) for name, entry in entries]))
-    return Guess(decision.outcomes, after, entries, calls)
+    return Guess(decision.outcomes, after, before, entries, calls)
