@@ -64,12 +64,12 @@ class Commit:
         Raises:
             psycopg.Error: Nothing but ``made`` is committed, or nobody knows.
         """
+        wanted = Wanted()
         if not self._tried:
             self._tried = True
-            self._guess = guess(self._texts, self._changes, kept)
+            self._guess = guess(self._texts, self._changes, kept, wanted)
             if self._guess is not None:
                 self._write(link, kept, self._guess)
-        wanted = Wanted()
         outcomes: list[Outcome] | None = []
         # Queues are locked once in a transaction, so that all of them are locked in one order. One that finds only then
         # that it needs more, because a release has put an operation into another queue, begins again.
@@ -153,7 +153,7 @@ class Commit:
             self.made |= self._doubtful.found(before, stored)
             left = self._left()
         reader = PlacesReader(before, wanted)
-        decision = Decision(left, before, stored, reader)
+        decision = None if wanted else Decision(left, before, stored, reader)
         if wanted:
             reader.fetch(link, pipeline, self._texts)
             decision = Decision(left, before, stored, reader)

@@ -93,14 +93,20 @@ class Guess:
         return found
 
 
-def guess(texts: Statements, changes: Sequence[Change], kept: KeptRows) -> Guess | None:
-    """None where anything else would have to be read: a guard, a queue, a row that is not known."""
+def guess(texts: Statements, changes: Sequence[Change], kept: KeptRows, wanted: Wanted) -> Guess | None:
+    """None where anything else would have to be read: a guard, a queue, a row that is not known.
+
+    Args:
+        texts: For the tables.
+        changes: What to apply.
+        kept: The rows that are known.
+        wanted: Takes what is asked for of queues: who decides with them need not find that out again.
+    """
     names = dict.fromkeys([change.name for change in changes])
     known = kept.known(names)
     if not all(change.guard is None and (change.creates or change.name in known) for change in changes):
         return None
     before = {name: row for name, (row, _) in known.items()}
-    wanted = Wanted()
     # Nothing that is appended is there: where the same comes again, the journal's key refuses it.
     decision = Decision(changes, before, (), PlacesReader(before, wanted))
     after = {name: row for name, row in decision.after.items() if row is not None}
