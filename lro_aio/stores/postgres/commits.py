@@ -25,9 +25,8 @@ logger = logging.getLogger("lro_aio")
 Cursor = psycopg.Cursor[tuple[Any, ...]]
 
 
-def execute(link: Link, text: bytes, values: Any, *, last: bool = False) -> Cursor:
-    """Send a statement; its rows come in the binary format. ``last``: nothing else follows in the call."""
-    link.committing = link.committing or last
+def execute(link: Link, text: bytes, values: Any) -> Cursor:
+    """Send a statement; its rows come in the binary format."""
     return link.cursor(binary=True).execute(text, values)
 
 
@@ -91,7 +90,11 @@ class Commit:
         return [change for change in self._changes if change.name not in self.made]
 
     def _write(self, link: Link, kept: KeptRows, guessed: Guess) -> None:
-        """Write what is guessed. Rows of which it is not right are left as they are."""
+        """Write what is guessed. Rows of which it is not right are left as they are.
+
+        It does not count as ``committing``: all of it is sent at once. Most likely, a connection that breaks was dead
+        before, and what was written in spite of that is found.
+        """
         answers: list[Cursor] = []
         try:
             with link.pipeline() as pipeline:
@@ -102,9 +105,6 @@ class Commit:
                     raise
                 pipeline.end()
                 execute(link, self._texts["notify"], self._notice)
-                # All of it is sent at once: most likely, a connection that breaks was dead before, and what was written
-                # in spite of that is found.
-                link.committing = False
         except psycopg.errors.UniqueViolation:  # of the journal: an entry is there already. The long way passes over it
             answers = []
         except psycopg.Error as exc:
