@@ -73,6 +73,9 @@ class Guess:
     def found(self, there: Mapping[str, Record], stored: Collection[Place]) -> set[str]:
         """The names of the rows that it has written, where its answer was lost.
 
+        A row that is as it was to be counts as written. Another process may have made the same of it, but only where
+        that means the same: what counts, a claim or a revision, comes with a time or an owner.
+
         Args:
             there: The rows as they are stored.
             stored: Of what it appends, what is there. The row alone does not tell: two messages make the same of it.
