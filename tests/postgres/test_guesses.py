@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 import pytest
@@ -18,13 +19,19 @@ from lro_aio.core.change import Change, Outcome, run
 from lro_aio.core.journal import Appending, Entry
 from lro_aio.core.record import Record, State
 from lro_aio.stores.postgres import PostgresStore, kept
-from lro_aio.testing._store_rows import create_all, name_of, only, put, remove, row, update
+from lro_aio.testing import _store_rows as rows
+from lro_aio.testing._store_rows import create_all, name_of, only, put, remove, update
 
 from ..waiting import block_until
 from .proxy import Proxy
 
 ROWS = range(1, 4)
 NAMES = [name_of(number) for number in ROWS]
+
+
+def row(number: int | str = 1, **fields: Any) -> Record:
+    """One that a process holds, which remembers it."""
+    return rows.row(number, **({"owner": "me"} | fields))
 
 
 @pytest.fixture
@@ -167,12 +174,12 @@ def test_what_this_process_wrote_is_changed_in_one_round_trip(store: PostgresSto
     assert only(store, name_of(1)).claim == 3
 
 
-def test_large_rows_and_those_that_ended_are_not_kept(store: PostgresStore) -> None:
+def test_large_rows_and_those_that_nobody_holds_are_not_kept(store: PostgresStore) -> None:
     """Nor more rows than a bound: a process that starts a million does not remember them."""
-    create_all(store, row(2, state_data=bytes(kept.LARGEST)), row(3, state=State.SUCCEEDED, check_time=None))
+    create_all(store, row(2, state_data=bytes(kept.LARGEST)), row(3, owner=""))
     assert [*store._kept.known(NAMES)] == [name_of(1)]
-    rows = {f"operations/{number}": row(number) for number in range(kept.MOST)}
-    store._kept.written(rows, dict.fromkeys(rows, "1"))
+    many = {f"operations/{number}": row(number) for number in range(kept.MOST)}
+    store._kept.written(many, dict.fromkeys(many, "1"))
     store._kept.written({"operations/0": row(0), "operations/last": row("last")}, {"operations/0": "2"})
     assert [*store._kept.known([name_of(1), "operations/0", "operations/last"])] == ["operations/0"]
 
@@ -371,24 +378,6 @@ def test_what_is_written_while_a_new_connection_is_made_is_forgotten_too(
     assert store._kept.known(NAMES) == {}
     store.apply([count(1)])
     assert [*store._kept.known(NAMES)] == [name_of(1)]
-
-
-def test_new_rows_are_made_behind_the_wait_for_those_that_others_change(
-    store: PostgresStore, sql: psycopg.Connection[tuple[object, ...]]
-) -> None:
-    """Whoever holds one of these may go on to make one of the new ones: each would wait for the other."""
-    with ThreadPoolExecutor(1) as pool:
-        with sql.transaction():
-            sql.execute("SELECT FROM operations WHERE name = %s FOR UPDATE", [name_of(1)])
-            outcomes = pool.submit(store.apply, [count(1), put(row(2))])
-            block_until(lambda: waiting(store) == 1)
-            sql.execute("SET LOCAL lock_timeout = '300ms'")
-            sql.execute(
-                "INSERT INTO operations SELECT (jsonb_populate_record(o, jsonb_build_object('name', %s::text))).*"
-                " FROM operations AS o",
-                [name_of(2)],
-            )
-        assert [isinstance(outcome, Record) for outcome in outcomes.result()] == [True, True]
 
 
 def waiting(store: PostgresStore) -> int:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
@@ -17,7 +18,8 @@ from lro_aio.core.change import Change
 from lro_aio.core.record import Record
 from lro_aio.ports import ListQuery
 from lro_aio.stores.postgres import PostgresStore
-from lro_aio.testing._store_rows import create_all, name_of, only, put_or_count, row, update
+from lro_aio.testing import _store_rows as rows
+from lro_aio.testing._store_rows import create_all, name_of, only, put_or_count, update
 
 from ..waiting import block_until
 from .proxy import Proxy
@@ -26,6 +28,11 @@ from .server import Server
 TIMEOUT = 0.5
 SOON = 15.0
 """Seconds: TCP alone would wait for a quarter of an hour, and a statement for whoever holds its row."""
+
+
+def row(number: int | str = 1, **fields: Any) -> Record:
+    """One that a process holds, which remembers it."""
+    return rows.row(number, **({"owner": "me"} | fields))
 
 
 @pytest.fixture
@@ -72,7 +79,7 @@ def step() -> Change:
 
 
 def writes(store: PostgresStore) -> Callable[[bytes], bool]:
-    """Whether a packet is the second half of a transaction: only that has the notice in it."""
+    """Whether a packet is the last one of a commit: only that has the notice in it."""
     own = store._notice[1].encode()
     return lambda data: own in data
 
@@ -103,10 +110,17 @@ def test_a_call_into_a_dead_network_ends_at_the_deadline(behind: PostgresStore, 
     CALLS[call](behind)
 
 
-def test_a_commit_whose_answer_is_swallowed_is_carried_out_once(behind: PostgresStore, proxy: Proxy) -> None:
+@pytest.mark.parametrize("known", [True, False])
+def test_a_commit_whose_answer_is_swallowed_is_carried_out_once(
+    behind: PostgresStore, proxy: Proxy, known: bool
+) -> None:
     """Its outcome is not known, so it is not repeated by itself."""
     behind.apply([step()])
-    proxy.swallows = writes(behind)
+    if known:
+        proxy.swallows = lambda data: name_of(1).encode() in data
+    else:
+        behind._forget()
+        proxy.swallows = writes(behind)
     with hastened(behind), pytest.raises(lro.StoreUnavailableError):
         behind.apply([step()])
     proxy.swallows = lambda _: False

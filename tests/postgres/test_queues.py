@@ -55,7 +55,7 @@ def test_a_decision_costs_one_round_trip_more_and_what_has_no_queue_none(shared_
         store._notices.close()  # its heartbeat would count
         proxy.delay = 0.05
         bounded(store, running=20, per_key=2)
-        create_all(store, *(seated(n, f"k{n % 5}") for n in range(100)), row(100))
+        create_all(store, *(seated(n, f"k{n % 5}") for n in range(100)), row(100, owner="me"))
         numbers = iter(range(100))
 
         def turns(call: object) -> int:

@@ -125,13 +125,17 @@ def test_a_call_is_as_few_round_trips_as_can_be(url: str) -> None:
         other.open()
         store._notices.close()  # its heartbeat would count
         proxy.delay = 0.05
-        create_all(store, *(row(i) for i in range(8)))
+        create_all(store, *(row(i, owner="me") for i in range(8)))
         keys = map(str, itertools.count())
 
         def mixed() -> None:
             entry = Entry(kind="STEP", key=next(keys), time=0.0)
             changes = [update(name_of(i), claim=i) for i in range(4)]
-            changes += [put(row(uuid.uuid4().hex)), Change(name_of(7), lambda _: None), put(row(7, state_data=b"x"))]
+            changes += [
+                put(row(uuid.uuid4().hex)),
+                Change(name_of(7), lambda _: None),
+                put(row(7, owner="me", state_data=b"x")),
+            ]
             changes.append(Change(name_of(5), lambda record: record.evolve(claim=9), appends=(entry,)))
             assert all(outcome is None or isinstance(outcome, Record) for outcome in store.apply(changes))
 

@@ -121,7 +121,6 @@ def guess(texts: Statements, changes: Sequence[Change], kept: KeptRows, wanted: 
     if known:
         calls.append(writes.change(texts, [(*found, after[name]) for name, found in known.items()]))
     if new := [row for name, row in after.items() if name not in before]:
-        # Last, as everybody: who waits for a row that another process changes holds none that it may come to make.
         calls.append(writes.insertion(texts.make, map(rows.encode, new)))
     entries = decision.entries()
     if entries:

@@ -24,7 +24,7 @@ Known = tuple[Record, str]
 
 
 class KeptRows:
-    """Rows that have not ended, which this process changes again, most likely. Any thread may call it.
+    """Rows that a process holds: that one changes them again. What waits, any may claim. Threads may call it.
 
     Args:
         most: Most rows that are kept.
@@ -51,7 +51,7 @@ class KeptRows:
             for name, row in rows.items():
                 self._rows.pop(name, None)
                 version = versions.get(name)
-                if row is not None and version is not None and not row.done and row.size <= LARGEST:
+                if row is not None and version is not None and row.owner and row.size <= LARGEST:
                     self._rows[name] = row, version
             while len(self._rows) > self._most:
                 del self._rows[next(iter(self._rows))]  # the row that was written first
