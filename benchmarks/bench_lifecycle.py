@@ -86,6 +86,17 @@ BENCHMARK = Benchmark(
             inverse=True,
             at_most=2.5,
         ),
+        *(
+            Aim(
+                what=f"a. concurrency {callers}, on PostgreSQL: times the operations/s of DBOS on PostgreSQL",
+                case=f"concurrency {callers}",
+                figure="rate",
+                side="lro-pg",
+                against="dbos-pg",
+                at_least=times,
+            )
+            for callers, times in ((256, 15), (1, 1))
+        ),
         Aim(what="a. concurrency 256: commits per operation", case="concurrency 256", figure="commits", at_most=0.05),
     ),
 )

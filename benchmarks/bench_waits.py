@@ -52,6 +52,22 @@ BENCHMARK = Benchmark(
     aims=(
         Aim(what="d. same process: p99 ms", case="same process", figure="p99", at_most=5),
         Aim(what="d. another process: p99 ms", case="another process", figure="p99", at_most=20),
+        Aim(
+            what="d. another process, on PostgreSQL: p50 ms",
+            case="another process",
+            figure="p50",
+            side="lro-pg",
+            at_most=10,
+        ),
+        Aim(
+            what="d. same process, on PostgreSQL: DBOS on PostgreSQL takes so many times as long (p50)",
+            case="same process",
+            figure="p50",
+            side="lro-pg",
+            against="dbos-pg",
+            inverse=True,
+            at_least=1,
+        ),
         Aim(what="d. WaitOperation: p99 ms", case="WaitOperation", figure="p99", at_most=20),
     ),
 )
