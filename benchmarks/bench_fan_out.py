@@ -56,7 +56,7 @@ BENCHMARK = Benchmark(
             figure="seconds",
             against="dbos",
             inverse=True,
-            at_least=40,
+            at_least=45,
         ),
         Aim(
             what="b. 1,000 children: Restate takes so many times as long",

@@ -45,14 +45,14 @@ BENCHMARK = Benchmark(
             case="import",
             figure="wall",
             against="base",
-            at_most=1.5,
+            at_most=1.25,
         ),
         Aim(
             what="h. import time over that of just the dependencies that it loads",
             case="import",
             figure="wall",
             against="loaded",
-            at_most=1.5,
+            at_most=1.25,
         ),
     ),
 )

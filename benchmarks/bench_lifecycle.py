@@ -55,14 +55,14 @@ BENCHMARK = Benchmark(
             case="concurrency 256",
             figure="rate",
             against="dbos",
-            at_least=40,
+            at_least=45,
         ),
         Aim(
             what="a. concurrency 256: times the operations/s of Restate",
             case="concurrency 256",
             figure="rate",
             against="restate",
-            at_least=13,
+            at_least=12,
         ),
         Aim(
             what="a. concurrency 1: times the operations/s of DBOS on SQLite",
