@@ -12,6 +12,7 @@ import pytest
 import lro_aio as lro
 
 from .programs import MISSING, programs
+from .proxy import Proxy
 from .schemas import a_schema_of_its_own
 from .server import Server
 
@@ -42,6 +43,23 @@ def url(database: str) -> Iterator[str]:
     """The URL of a store that has a schema of its own, which is gone after the test."""
     with a_schema_of_its_own(database) as url:
         yield url
+
+
+@pytest.fixture
+def proxy(url: str) -> Iterator[Proxy]:
+    """Before the server of ``url``."""
+    with Proxy(url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def sql(store: lro.PostgresStore, database: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """A connection of the test's own, in the schema of the store. It may make `fail` and `tries`."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(f'SET search_path = "{store._location.schema}"'.encode())
+        yield connection
+        connection.execute("DROP FUNCTION IF EXISTS fail CASCADE")
+        connection.execute("DROP SEQUENCE IF EXISTS tries")
 
 
 @pytest.fixture(scope="module")

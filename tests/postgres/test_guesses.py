@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 import pytest
@@ -19,31 +18,20 @@ from lro_aio.core.change import Change, Outcome, run
 from lro_aio.core.journal import Appending, Entry
 from lro_aio.core.record import Record, State
 from lro_aio.stores.postgres import PostgresStore, kept
-from lro_aio.testing import _store_rows as rows
 from lro_aio.testing._store_rows import create_all, name_of, only, put, remove, update
 
 from ..waiting import block_until
 from .proxy import Proxy
+from .rows import row
 
 ROWS = range(1, 4)
 NAMES = [name_of(number) for number in ROWS]
-
-
-def row(number: int | str = 1, **fields: Any) -> Record:
-    """One that a process holds, which remembers it."""
-    return rows.row(number, **({"owner": "me"} | fields))
 
 
 @pytest.fixture
 def url(emptied: str) -> str:
     """Tables that the tests here share."""
     return emptied
-
-
-@pytest.fixture
-def proxy(url: str) -> Iterator[Proxy]:
-    with Proxy(url) as proxy:
-        yield proxy
 
 
 @pytest.fixture
@@ -61,16 +49,6 @@ def other(url: str) -> Iterator[PostgresStore]:
     with closing(PostgresStore(url)) as store:
         store.open()
         yield store
-
-
-@pytest.fixture
-def sql(store: PostgresStore, database: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
-    """A connection of the test's own, in the schema of the store."""
-    with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute(f'SET search_path = "{store._location.schema}"'.encode())
-        yield connection
-        connection.execute("DROP FUNCTION IF EXISTS late CASCADE")
-        connection.execute("DROP SEQUENCE IF EXISTS late_tries")
 
 
 def count(number: int = 1, *keys: str) -> Change:
@@ -257,14 +235,14 @@ def test_a_guess_that_the_server_gave_up_is_not_taken_for_what_another_has_writt
 ) -> None:
     """Both count from the same row."""
     other.apply([count(1)])
-    sql.execute("CREATE SEQUENCE late_tries")
+    sql.execute("CREATE SEQUENCE tries")
     sql.execute(
-        f"""CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-            IF nextval('{store._location.schema}.late_tries') = 1
+        f"""CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF nextval('{store._location.schema}.tries') = 1
             THEN RAISE EXCEPTION 'a fault of the test' USING ERRCODE = '40P01'; END IF;
             RETURN NULL; END $$""".encode()
     )
-    sql.execute("CREATE TRIGGER late BEFORE UPDATE ON operations FOR EACH STATEMENT EXECUTE FUNCTION late()")
+    sql.execute("CREATE TRIGGER fail BEFORE UPDATE ON operations FOR EACH STATEMENT EXECUTE FUNCTION fail()")
     assert store.apply([count(1)]) == store.read([name_of(1)]) == [row(claim=2)]
 
 
@@ -298,16 +276,16 @@ def test_a_commit_that_fails_at_its_end_has_written_nothing(
     store: PostgresStore, sql: psycopg.Connection[tuple[object, ...]], code: str
 ) -> None:
     """Not the guess, and not what is done in its place. A conflict is repeated, and any other error is told."""
-    sql.execute("CREATE SEQUENCE late_tries")
+    sql.execute("CREATE SEQUENCE tries")
     sql.execute(
-        f"""CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-            IF nextval('{store._location.schema}.late_tries') <= 2
+        f"""CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF nextval('{store._location.schema}.tries') <= 2
             THEN RAISE EXCEPTION 'a fault of the test' USING ERRCODE = '{code}'; END IF;
             RETURN NULL; END $$""".encode()
     )
     sql.execute(
-        "CREATE CONSTRAINT TRIGGER late AFTER UPDATE ON operations DEFERRABLE INITIALLY DEFERRED"
-        " FOR EACH ROW EXECUTE FUNCTION late()"
+        "CREATE CONSTRAINT TRIGGER fail AFTER UPDATE ON operations DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION fail()"
     )
     if code == "40001":
         (outcome,) = store.apply([count(1, "a")])

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
@@ -18,11 +17,11 @@ from lro_aio.core.change import Change
 from lro_aio.core.record import Record
 from lro_aio.ports import ListQuery
 from lro_aio.stores.postgres import PostgresStore
-from lro_aio.testing import _store_rows as rows
 from lro_aio.testing._store_rows import create_all, name_of, only, put_or_count, update
 
 from ..waiting import block_until
 from .proxy import Proxy
+from .rows import row
 from .server import Server
 
 TIMEOUT = 0.5
@@ -30,21 +29,10 @@ SOON = 15.0
 """Seconds: TCP alone would wait for a quarter of an hour, and a statement for whoever holds its row."""
 
 
-def row(number: int | str = 1, **fields: Any) -> Record:
-    """One that a process holds, which remembers it."""
-    return rows.row(number, **({"owner": "me"} | fields))
-
-
 @pytest.fixture
 def url(emptied: str) -> str:
     """Tables that the tests here share."""
     return emptied
-
-
-@pytest.fixture
-def proxy(url: str) -> Iterator[Proxy]:
-    with Proxy(url) as proxy:
-        yield proxy
 
 
 @pytest.fixture

@@ -39,16 +39,6 @@ def store(url: str) -> Iterator[PostgresStore]:
         yield store
 
 
-@pytest.fixture
-def sql(store: PostgresStore, database: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
-    """A connection of the test's own, in the schema of the store."""
-    with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute(f'SET search_path = "{store._location.schema}"'.encode())
-        yield connection
-        connection.execute("DROP FUNCTION IF EXISTS fail CASCADE")
-        connection.execute("DROP SEQUENCE IF EXISTS tries")
-
-
 def fail_first(sql: psycopg.Connection[tuple[object, ...]], code: str, times: int) -> None:
     """The first writes to the table end with this error."""
     sql.execute("CREATE SEQUENCE tries")
