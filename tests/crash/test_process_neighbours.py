@@ -59,7 +59,7 @@ async def stop_between_writes(workers: Workers, pid: int, store_url: str) -> Non
                 file.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError:
                 workers.go_on(pid)
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # real time is what it writes in
             else:
                 return
 

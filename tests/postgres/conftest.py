@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import psycopg
 import pytest
 
 import lro_aio as lro
+from tests.crash.processes import Workers
 
 from .programs import MISSING, programs
 from .proxy import Proxy
@@ -60,6 +62,18 @@ def sql(store: lro.PostgresStore, database: str) -> Iterator[psycopg.Connection[
         yield connection
         connection.execute("DROP FUNCTION IF EXISTS fail CASCADE")
         connection.execute("DROP SEQUENCE IF EXISTS tries")
+
+
+@pytest.fixture
+def workers(url: str, tmp_path: Path) -> Iterator[Workers]:
+    """Processes that share one server. None outlives the test, nor the schema of ``url``: to drop it beside them would
+    be a deadlock now and then.
+    """
+    workers = Workers(tmp_path, ["lro_aio.stores.postgres"])
+    try:
+        yield workers
+    finally:
+        workers.close()
 
 
 @pytest.fixture(scope="module")

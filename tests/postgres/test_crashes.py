@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,6 @@ from tests.crash.plans import EVERYTHING, FAULTS, faulty
 from tests.crash.processes import Entry, Workers
 
 from .server import Server
-
-
-@pytest.fixture
-def workers(tmp_path: Path) -> Iterator[Workers]:
-    """Processes that share one database; none outlives the test."""
-    workers = Workers(tmp_path, ["lro_aio.stores.postgres"])
-    try:
-        yield workers
-    finally:
-        workers.close()
 
 
 class Supervised(Workers):

@@ -22,39 +22,21 @@ from lro_aio.core import transitions
 from lro_aio.core.change import Change, Outcome
 from lro_aio.core.errors import OperationBusyError
 from lro_aio.core.record import State
-from lro_aio.ports import Look, Route
+from lro_aio.ports import Look
 from lro_aio.stores import _locks, _neighbours
 from lro_aio.stores.postgres import PostgresStore, neighbours, orphans
 from lro_aio.stores.postgres import store as stores
 from lro_aio.testing._store_rows import NOW, create_all, name_of, names, row, update
 from tests.crash.processes import Workers
+from tests.stores.neighbours import DEAD, LATER, ME, OTHER, Processes, found_dead, held, look
 
 from ..waiting import block_until
 from .neighbours import die
 from .schemas import a_schema_of_its_own
 
-ME, DEAD, OTHER = "host:1:aaaa", "host:2:bbbb", "host:3:cccc"
-LATER = NOW + 30
 LEASE = 30
 SOON = 15.0
 """Seconds: half of the lease, far above what a take-over takes."""
-PROGRAM = """
-import os, sys, time
-from lro_aio.stores.postgres import PostgresStore
-store = PostgresStore(sys.argv[1])
-store.open()
-store.join(sys.argv[2], lambda: None)
-child = 0
-if "fork" in sys.argv:
-    child = os.fork() or time.sleep(600)
-if "close" in sys.argv:
-    store.close()
-if "deaf" in sys.argv:
-    for pool in store._pools:
-        pool.close()
-print(child, flush=True)
-time.sleep(600)
-"""
 Sql = psycopg.Connection[tuple[object, ...]]
 
 
@@ -88,37 +70,9 @@ def folder_in(store: PostgresStore) -> Path:
 
 
 @pytest.fixture
-def processes() -> Iterator[list[subprocess.Popen[str]]]:
-    """Killed at the end."""
-    started: list[subprocess.Popen[str]] = []
-    yield started
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def start(processes: list[subprocess.Popen[str]], url: str, *options: str) -> subprocess.Popen[str]:
-    """A process that has joined as OTHER."""
-    command = [sys.executable, "-c", PROGRAM, url, OTHER, *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    processes.append(process)
-    assert process.stdout is not None
-    assert process.stdout.readline()
-    return process
-
-
-def held(i: int, owner: str, **columns: object) -> Any:
-    values = {"state": State.RUNNING, "check_time": LATER, "lease_expire_time": LATER, "claim": 1}
-    return row(i, owner=owner, **{**values, **columns})
-
-
-def look(store: PostgresStore, *, routes: list[Route] | None = None, limit: int = 100) -> Look:
-    return store.look(now=NOW, routes=routes or [("job", None)], limit=limit, owner=ME)
-
-
-def found_dead(store: PostgresStore) -> list[str]:
-    assert store.changed_elsewhere()
-    return names(look(store).due)
+def processes() -> Iterator[Processes]:
+    with Processes() as processes:
+        yield processes
 
 
 def settle(store: PostgresStore) -> None:
@@ -285,10 +239,10 @@ def test_a_thousand_stale_files_are_gone_after_two_looks(joined: PostgresStore, 
 
 
 def test_a_killed_process_is_dead_and_a_stopped_one_lives(
-    joined: PostgresStore, here: str, processes: list[subprocess.Popen[str]]
+    joined: PostgresStore, here: str, processes: Processes
 ) -> None:
     create_all(joined, held(1, OTHER))
-    process = start(processes, here)
+    process = processes.start(here)
     process.send_signal(signal.SIGSTOP)
     joined.changed_elsewhere()
     assert look(joined).due == []
@@ -297,11 +251,9 @@ def test_a_killed_process_is_dead_and_a_stopped_one_lives(
     assert found_dead(joined) == [name_of(1)]
 
 
-def test_a_forked_child_does_not_keep_its_parent_alive(
-    joined: PostgresStore, here: str, processes: list[subprocess.Popen[str]]
-) -> None:
+def test_a_forked_child_does_not_keep_its_parent_alive(joined: PostgresStore, here: str, processes: Processes) -> None:
     create_all(joined, held(1, OTHER))
-    process = start(processes, here, "fork")
+    process = processes.start(here, "fork")
     child = int(subprocess.check_output(["pgrep", "-P", str(process.pid)]))
     process.kill()
     process.wait()
@@ -313,10 +265,10 @@ def test_a_forked_child_does_not_keep_its_parent_alive(
 
 @pytest.mark.parametrize("what", ["close", "deaf"])
 def test_a_process_that_has_closed_its_store_or_lost_its_server_is_not_dead(
-    joined: PostgresStore, here: str, processes: list[subprocess.Popen[str]], what: str
+    joined: PostgresStore, here: str, processes: Processes, what: str
 ) -> None:
     create_all(joined, held(1, OTHER))
-    start(processes, here, what)
+    processes.start(here, what)
     joined.changed_elsewhere()
     assert look(joined).due == []
 
@@ -524,6 +476,5 @@ async def test_a_thousand_in_flight_are_finished_by_another_process_and_by_one_t
         (up,) = await workers.seen("up", pid=third)
         ends = await workers.seen("end", count=1000, pid=third)
         assert ends[-1]["time"] - up["time"] < SOON
-        print(begun[-1]["time"] - killed, ends[-1]["time"] - up["time"])
     finally:
         workers.close()

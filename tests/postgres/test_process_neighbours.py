@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.crash.processes import Workers
 from tests.crash.test_bystanders import test_two_poisons_are_given_up_and_all_of_their_neighbours_succeed
 from tests.crash.test_process_neighbours import (
     test_a_killed_process_is_followed_at_once,
@@ -27,16 +25,6 @@ __all__ = [
     "test_two_poisons_are_given_up_and_all_of_their_neighbours_succeed",
     "test_without_its_files_a_dead_process_is_followed_after_its_lease",
 ]
-
-
-@pytest.fixture
-def workers(tmp_path: Path) -> Iterator[Workers]:
-    """Processes that share one table; none outlives the test."""
-    workers = Workers(tmp_path, ["lro_aio.stores.postgres"])
-    try:
-        yield workers
-    finally:
-        workers.close()
 
 
 @pytest.fixture

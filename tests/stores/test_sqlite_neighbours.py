@@ -7,7 +7,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,31 +15,14 @@ from pathlib import Path
 import pytest
 
 from lro_aio.core.record import State
-from lro_aio.ports import Look, Route
+from lro_aio.ports import Look
 from lro_aio.stores import _neighbours as neighbours
 from lro_aio.stores.sqlite import SqliteStore
 from lro_aio.stores.sqlite.neighbours import Neighbours
 from lro_aio.testing._store_rows import NOW, create_all, name_of, names, row, update
 
 from ..waiting import block_until
-from .neighbours import die, folder_of
-
-ME, DEAD, OTHER = "host:1:aaaa", "host:2:bbbb", "host:3:cccc"
-LATER = NOW + 30
-PROGRAM = """
-import os, sys, time
-from lro_aio.stores.sqlite import SqliteStore
-store = SqliteStore(sys.argv[1])
-store.open()
-store.join(sys.argv[2], lambda: None)
-child = 0
-if "fork" in sys.argv:
-    child = os.fork() or time.sleep(600)
-if "close" in sys.argv:
-    store.close()
-print(child, flush=True)
-time.sleep(600)
-"""
+from .neighbours import DEAD, LATER, ME, OTHER, Processes, die, folder_of, found_dead, held, look
 
 
 @pytest.fixture(autouse=True)
@@ -55,36 +37,9 @@ def joined(store: SqliteStore) -> SqliteStore:
 
 
 @pytest.fixture
-def processes() -> Iterator[list[subprocess.Popen[str]]]:
-    """Killed at the end."""
-    started: list[subprocess.Popen[str]] = []
-    yield started
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def start(processes: list[subprocess.Popen[str]], path: Path, *options: str) -> tuple[subprocess.Popen[str], int]:
-    """A process that has joined as OTHER, and the id of its child."""
-    command = [sys.executable, "-c", PROGRAM, str(path), OTHER, *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    processes.append(process)
-    assert process.stdout is not None
-    return process, int(process.stdout.readline())
-
-
-def held(i: int, owner: str, **columns: object) -> object:
-    values = {"state": State.RUNNING, "check_time": LATER, "lease_expire_time": LATER, "claim": 1}
-    return row(i, owner=owner, **{**values, **columns})
-
-
-def look(store: SqliteStore, *, routes: list[Route] | None = None, limit: int = 100) -> Look:
-    return store.look(now=NOW, routes=routes or [("job", None)], limit=limit, owner=ME)
-
-
-def found_dead(store: SqliteStore) -> list[str]:
-    assert store.changed_elsewhere()
-    return names(look(store).due)
+def processes() -> Iterator[Processes]:
+    with Processes() as processes:
+        yield processes
 
 
 def test_what_a_dead_process_held_is_found_at_once(joined: SqliteStore, path: Path) -> None:
@@ -153,10 +108,10 @@ def test_files_that_tell_nothing_go_when_they_are_old(store: SqliteStore, path: 
 
 
 def test_a_killed_process_is_dead_and_a_stopped_one_lives(
-    joined: SqliteStore, path: Path, processes: list[subprocess.Popen[str]]
+    joined: SqliteStore, path: Path, processes: Processes
 ) -> None:
     create_all(joined, held(1, OTHER))
-    process, _ = start(processes, path)
+    process = processes.start(f"sqlite:///{path}")
     process.send_signal(signal.SIGSTOP)
     joined.changed_elsewhere()
     assert look(joined).due == []
@@ -165,12 +120,10 @@ def test_a_killed_process_is_dead_and_a_stopped_one_lives(
     assert found_dead(joined) == [name_of(1)]
 
 
-def test_a_forked_child_does_not_keep_its_parent_alive(
-    joined: SqliteStore, path: Path, processes: list[subprocess.Popen[str]]
-) -> None:
+def test_a_forked_child_does_not_keep_its_parent_alive(joined: SqliteStore, path: Path, processes: Processes) -> None:
     """A server that preloads forks its workers: they cannot write through a store that their parent opened."""
     create_all(joined, held(1, OTHER))
-    process, _ = start(processes, path, "fork")
+    process = processes.start(f"sqlite:///{path}", "fork")
     child = int(subprocess.check_output(["pgrep", "-P", str(process.pid)]))
     process.kill()
     process.wait()
@@ -194,12 +147,10 @@ def test_one_whose_own_code_has_closed_its_lock_is_not_dead(joined: SqliteStore,
 
 
 @pytest.mark.slow
-def test_a_process_whose_store_is_closed_is_not_dead(
-    joined: SqliteStore, path: Path, processes: list[subprocess.Popen[str]]
-) -> None:
+def test_a_process_whose_store_is_closed_is_not_dead(joined: SqliteStore, path: Path, processes: Processes) -> None:
     """Its handlers may run on: what it could not give back waits for its lease."""
     create_all(joined, held(1, OTHER))
-    process, _ = start(processes, path, "close")
+    process = processes.start(f"sqlite:///{path}", "close")
     joined.changed_elsewhere()
     assert look(joined).due == []
     process.kill()

@@ -22,7 +22,7 @@ from lro_aio.core.errors import StoreUnavailableError
 from lro_aio.stores.postgres.errors import DeadlineError, UnusableError
 from lro_aio.stores.postgres.location import Location
 
-__all__ = ["CLOSE_PATIENCE", "Connector", "Link", "Pipeline", "Pool", "cut"]
+__all__ = ["CLOSE_PATIENCE", "Connector", "Link", "Pool", "cut"]
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ _SETTINGS = {
 }
 
 
-class Pipeline(psycopg.Pipeline):
+class _Pipeline(psycopg.Pipeline):
     """Sends what is queued at its syncs, all at once.
 
     psycopg waits for the socket before each command, and again before each sync: a sixth of the CPU of a transaction.
@@ -65,8 +65,6 @@ class Pipeline(psycopg.Pipeline):
     def __init__(self, link: Link) -> None:
         super().__init__(link)
         self._link = link
-        self._came = False
-        """Whether the first sync, or an error before it, has come."""
 
     def _communicate_gen(self) -> PQGen[None]:
         return
@@ -91,10 +89,10 @@ class Pipeline(psycopg.Pipeline):
         try:
             super()._process_results(queued, results)
         except psycopg.Error:
-            self._came = True
+            self._link.synced = bool(self._link.synced)
             raise
-        if not self._came and results[-1].status == ExecStatus.PIPELINE_SYNC:
-            self._came = self._link.synced = True
+        if self._link.synced is None and results[-1].status == ExecStatus.PIPELINE_SYNC:
+            self._link.synced = True
 
 
 class Link(psycopg.Connection[tuple[Any, ...]]):
@@ -103,8 +101,9 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
     deadline = math.inf
     used = False
     """Whether it has served a call before: it may have died since."""
-    synced = False
-    """Whether the server has carried out all that comes before the first sync of the last pipeline."""
+    synced: bool | None = None
+    """Whether the server has carried out all that comes before the first sync of the last pipeline. None: it has not
+    said so yet."""
     committing = False
     """Whether a commit may be under way: a connection that breaks now leaves an unknown outcome."""
 
@@ -121,10 +120,10 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
             raise
 
     @contextmanager
-    def pipeline(self) -> Iterator[Pipeline]:
+    def pipeline(self) -> Iterator[_Pipeline]:
         """As psycopg's, but they do not nest."""
-        self._pipeline = pipeline = Pipeline(self)
-        self.synced = False
+        self._pipeline = pipeline = _Pipeline(self)
+        self.synced = None
         with super().pipeline():
             yield pipeline
 
